@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from launcher.cli.main import cli as launcher
-from launcher.kinds import installed
+from launcher.kinds import installed_kinds
 from launcher.screens.dashboard.keys import (help_page)
 from launcher.taskfile.schema.reference import reference
 from trueface.attacks.registry import SPECS as ATTACKS
@@ -25,7 +25,7 @@ from trueface.data.forging.registry import SPECS as FORGERIES
 from trueface.data.imports.registry import LAYOUTS
 from trueface.erasing.registry import METHODS as ERASURES
 from trueface.evaluation.measurement import METRICS
-from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES, Spec
+from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES, ModelSpec
 from trueface.models.registry import SPECS as MODELS
 from trueface.purification.registry import SPECS as PURIFIERS
 from trueface.training.objectives.registry import objectives
@@ -64,7 +64,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _made(name: str) -> str:
     if name == "reference":
-        return reference(installed())
+        return reference(installed_kinds())
     lines = ("".join(span.text for span in line.spans).rstrip() for line in help_page(KEYS_WIDTH))
     return "\n".join(["```text", *lines, "```"])
 
@@ -112,7 +112,7 @@ def _parts() -> Iterator[str]:
     yield from _table("Layouts of data sets", "layout", _summaries(LAYOUTS))
 
 
-def _network(spec: Spec) -> str:
+def _network(spec: ModelSpec) -> str:
     start = "ImageNet weights" if spec.weights_url else "random weights"
     return f"{spec.summary}; {'in closed form' if spec.solver == 'ridge' else start}"
 

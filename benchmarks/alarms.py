@@ -29,11 +29,20 @@ from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
 from trueface.unlearning.evaluation import answer_comparison, sanity
-from trueface.unlearning.evaluation.alarms import Sort, noise
-from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
+from trueface.unlearning.evaluation.alarms import AlarmKind, noise
+from trueface.unlearning.evaluation.measures import (
+    PredictionsBySplit,
+    retained_class_rows,
+    true_classes,
+    unseen_predictions,
+)
 from trueface.unlearning.evaluation.model_measures import ANEW
-from trueface.unlearning.evaluation.sanity import RUINED, judged
-from trueface.unlearning.evaluation.unlearned_models import UnlearnedModel, find, reference_model
+from trueface.unlearning.evaluation.sanity import RUINED, find_alarms
+from trueface.unlearning.evaluation.unlearned_models import (
+    UnlearnedModel,
+    find_unlearned_models,
+    reference_model,
+)
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -49,9 +58,9 @@ class Honest:
     seed: int
     goal: Goal
     forgotten: tuple[int, ...]
-    parts: Parts
-    before: Parts
-    retrained: Parts | None
+    parts: PredictionsBySplit
+    before: PredictionsBySplit
+    retrained: PredictionsBySplit | None
     anew: bool = False  # retraining and its like, and the model before: not compared with others
 
 
@@ -76,19 +85,22 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
     A detector that learned labels of which half are wrong is neither: it may know something or not.
     """
     groups: dict[tuple[str, int], list[UnlearnedModel]] = defaultdict(list)
-    for entry in find(run)[0]:
+    for entry in find_unlearned_models(run)[0]:
         groups[entry.record.base, entry.record.seed].append(entry)
     good: list[Honest] = []
     bad: list[Honest] = []
     for entries in groups.values():
         first, anew = entries[0], reference_model(entries, "retrain")
-        before = predictions.read(paths.answers_before(first.folder))
-        retrained = None if anew is None else predictions.read(paths.answers_after(anew.folder))
+        before = predictions.read(paths.predictions_before(first.folder))
+        retrained = None if anew is None else predictions.read(paths.predictions_after(anew.folder))
         record = first.record
         if record.rate != 0.5:
             good.append(_honest(record.base, first, before, before, retrained, anew=True))
         for entry in entries:
-            method, after = entry.record.method, predictions.read(paths.answers_after(entry.folder))
+            method, after = (
+                entry.record.method,
+                predictions.read(paths.predictions_after(entry.folder)),
+            )
             made = _honest(entry.record.model, entry, after, before, retrained, anew=method in ANEW)
             (bad if method in DESTROYING else good).append(made)
     return good, bad
@@ -97,9 +109,9 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
 def _honest(
     name: str,
     entry: UnlearnedModel,
-    parts: Parts,
-    before: Parts,
-    retrained: Parts | None,
+    parts: PredictionsBySplit,
+    before: PredictionsBySplit,
+    retrained: PredictionsBySplit | None,
     *,
     anew: bool,
 ) -> Honest:
@@ -116,16 +128,16 @@ def _honest(
     )
 
 
-def raised(model: Honest, parts: Parts | None = None) -> frozenset[Sort]:
+def raised(model: Honest, parts: PredictionsBySplit | None = None) -> frozenset[AlarmKind]:
     """Return which alarms say that nothing is left of a model, or of a ruin of it."""
-    warned = judged(
+    warned = find_alarms(
         model.parts if parts is None else parts,
         goal=model.goal,
         before=None if model.anew and parts is None else model.before,
         retrained=model.retrained,
         forgotten=model.forgotten,
     )
-    return frozenset(alarm.sort for alarm in warned) & RUINED
+    return frozenset(alarm.alarm_kind for alarm in warned) & RUINED
 
 
 def census(models: Sequence[Honest]) -> tuple[dict[tuple[str, str], Tally], Tally]:
@@ -156,20 +168,23 @@ def margins(runs: Sequence[Path]) -> Iterator[Cells]:
 
 def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
     gone = model.forgotten if model.goal == "class" else ()
-    test = kept(tested(model.parts), gone)
-    checked = (kept(model.parts["validation"], gone), model.parts["retain"])
+    test = retained_class_rows(unseen_predictions(model.parts), gone)
+    checked = (retained_class_rows(model.parts["validation"], gone), model.parts["retain"])
     called = test.logits.argmax(1)
     yield (
         "classes answered, of those there are",
-        sanity.effective(called) / sanity.effective(right(test)),
+        sanity.effective(called) / sanity.effective(true_classes(test)),
     )
-    yield "gained by other names, lower end", answer_comparison.renamed(test, checked)[0][1]
+    yield (
+        "gained by other names, lower end",
+        answer_comparison.best_permutation_gain(test, checked)[0][1],
+    )
     if model.anew:
         return
     others = [("before", model.before)]
     others += [] if model.retrained is None else [("retrain", model.retrained)]
     for what, ours, theirs in (
-        ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
+        ("lost on the test, lower end", test, [(name, retained_class_rows(unseen_predictions(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
         loss = answer_comparison.loss_beside(ours, theirs)

@@ -68,7 +68,7 @@ def detectors(
                 bench.trained(base, root, own)
             for method, settings in METHODS[protocol].items():
                 model = f"{FACES}%{rate}~{method}@{variant}"
-                if not paths.answers_after(folder / "runs" / model).exists():
+                if not paths.predictions_after(folder / "runs" / model).exists():
                     _tried(bench, model, base, root, {**own, **QUICK, **settings})
                 yield folder / "runs"
 
@@ -95,7 +95,7 @@ def networks(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Path]
             job = _job(
                 folder, "forget", model, {**places, "method": method, **QUICK, **settings}, base
             )
-            if not paths.answers_after(job.model_folder(model)).exists():
+            if not paths.predictions_after(job.model_folder(model)).exists():
                 forgetting.forget(job)
             yield folder / "classes"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.alarms import Sort
-from trueface.unlearning.evaluation.measures import Parts, right
+from trueface.evaluation.predictions import SamplePredictions
+from trueface.unlearning.evaluation.alarms import AlarmKind
+from trueface.unlearning.evaluation.measures import PredictionsBySplit, true_classes
 
 Logits = NDArray[np.float32]
 Change = Callable[[Logits], Logits]
@@ -25,11 +25,11 @@ class Ruin:
 
     kind: str
     degree: str
-    sorts: frozenset[Sort]  # alarms of which one at least must be raised
-    parts: Parts
+    sorts: frozenset[AlarmKind]  # alarms of which one at least must be raised
+    parts: PredictionsBySplit
 
 
-def ruins(honest: Parts, before: Parts, seed: int) -> Iterator[Ruin]:
+def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> Iterator[Ruin]:
     """Yield the ruins of a model.
 
     Args:
@@ -41,37 +41,39 @@ def ruins(honest: Parts, before: Parts, seed: int) -> Iterator[Ruin]:
     classes = honest["test"].logits.shape[1]
     spread = float(np.concatenate([part.logits for part in honest.values()]).std()) or 1.0
     for share in (1.0, 0.995):
-        yield _ruin("constant", f"{share:.1%} of the answers", {Sort.CONSTANT, Sort.SHARE},
+        yield _ruin("constant", f"{share:.1%} of the answers", {AlarmKind.CONSTANT, AlarmKind.SHARE},
                     honest, lambda logits, share=share: _mostly(logits, share))  # type: ignore[misc]  # fmt: skip
     if classes > 3:
         for count in (2, 3):
             some = draw.permutation(classes)[:count]
-            yield _ruin("few classes", f"{count} of {classes}", {Sort.FEW_ANSWERS, Sort.LOST}, honest,
+            yield _ruin("few classes", f"{count} of {classes}", {AlarmKind.FEW_ANSWERS, AlarmKind.LOST}, honest,
                         lambda logits, some=some: _only(logits, some, spread))  # type: ignore[misc]  # fmt: skip
     for degree in ("weights drawn anew", "noise 30 times as large"):
-        yield _ruin("chance", degree, {Sort.CHANCE, Sort.BELOW_CHANCE, Sort.LOST}, honest,
+        yield _ruin("chance", degree, {AlarmKind.CHANCE, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
                     lambda logits, whole=degree[0] == "w": _noise(logits, draw, 0 if whole else 1, 30 * spread))  # type: ignore[misc]  # fmt: skip
-    known = len(np.unique(right(honest["retain"])))
+    known = len(np.unique(true_classes(honest["retain"])))
     for count in sorted({2, min(4, known), known}):
-        names = _permutation(np.unique(right(honest["retain"])), classes, count, draw)
-        yield _ruin("labels permuted", f"{count} of {known}", {Sort.PERMUTED, Sort.BELOW_CHANCE, Sort.LOST}, honest,
+        names = _permutation(np.unique(true_classes(honest["retain"])), classes, count, draw)
+        yield _ruin("labels permuted", f"{count} of {known}", {AlarmKind.PERMUTED, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
                     lambda logits, names=names: logits[:, names])  # type: ignore[misc]  # fmt: skip
     for points in (10, 20, 30):
         ruined = _lossy(honest, before, points / 100, draw)
         if ruined is not None:
             yield Ruin(
                 kind="kept accuracy lost", degree=f"{points} points", parts=ruined,
-                sorts=frozenset({Sort.LOST, Sort.CHANCE, Sort.BELOW_CHANCE}),
+                sorts=frozenset({AlarmKind.LOST, AlarmKind.CHANCE, AlarmKind.BELOW_CHANCE}),
             )  # fmt: skip
     for value in (math.nan, math.inf):
         for part in ("test", "forget"):
             yield _broken(honest, part, value)
     for noise in (0.0, 1e-6, 1e-3):
-        yield _ruin("untouched", f"noise of {noise:g}" if noise else "to the bit", {Sort.UNTOUCHED},
+        yield _ruin("untouched", f"noise of {noise:g}" if noise else "to the bit", {AlarmKind.UNTOUCHED},
                     before, lambda logits, noise=noise: _noise(logits, draw, 1, noise * spread))  # type: ignore[misc]  # fmt: skip
 
 
-def _ruin(kind: str, degree: str, sorts: set[Sort], parts: Parts, change: Change) -> Ruin:
+def _ruin(
+    kind: str, degree: str, sorts: set[AlarmKind], parts: PredictionsBySplit, change: Change
+) -> Ruin:
     changed = {
         name: replace(part, logits=change(part.logits).astype(np.float32))
         for name, part in parts.items()
@@ -109,21 +111,23 @@ def _permutation(
     return names
 
 
-def _lossy(honest: Parts, before: Parts, loss: float, draw: np.random.Generator) -> Parts | None:
+def _lossy(
+    honest: PredictionsBySplit, before: PredictionsBySplit, loss: float, draw: np.random.Generator
+) -> PredictionsBySplit | None:
     """Return answers that are right that much less often than before; None of too little skill."""
     test, then = honest["test"], before["test"]
-    kept_rows = np.isin(right(test), right(honest["retain"]))
-    had = float((then.logits.argmax(1) == right(then))[kept_rows].mean())
-    has = float((test.logits.argmax(1) == right(test))[kept_rows].mean())
+    kept_rows = np.isin(true_classes(test), true_classes(honest["retain"]))
+    had = float((then.logits.argmax(1) == true_classes(then))[kept_rows].mean())
+    has = float((test.logits.argmax(1) == true_classes(test))[kept_rows].mean())
     share = 1 - (had - loss) / max(has, 1e-9)  # of the right answers that are made wrong
     if had - loss < 1 / test.logits.shape[1] or share <= 0:
         return None
     return {name: _wronged(part, share, draw) for name, part in honest.items()}
 
 
-def _wronged(part: Answered, share: float, draw: np.random.Generator) -> Answered:
+def _wronged(part: SamplePredictions, share: float, draw: np.random.Generator) -> SamplePredictions:
     """Return answers of which a share of the right ones is wrong: another class has their logit."""
-    labels, logits = right(part), part.logits.copy()
+    labels, logits = true_classes(part), part.logits.copy()
     hits = np.flatnonzero(logits.argmax(1) == labels)
     for row in draw.permutation(hits)[: round(share * len(hits))]:
         other = int(draw.choice(np.delete(np.arange(logits.shape[1]), labels[row])))
@@ -131,14 +135,14 @@ def _wronged(part: Answered, share: float, draw: np.random.Generator) -> Answere
     return replace(part, logits=logits)
 
 
-def _broken(honest: Parts, part: str, value: float) -> Ruin:
+def _broken(honest: PredictionsBySplit, part: str, value: float) -> Ruin:
     logits = honest[part].logits.copy()
     logits[0, 0] = value
-    parts: Mapping[str, Answered] = {**honest, part: replace(honest[part], logits=logits)}
+    parts: Mapping[str, SamplePredictions] = {**honest, part: replace(honest[part], logits=logits)}
     return Ruin(
         kind="not finite",
         degree=f"one {value} in {part}",
-        sorts=frozenset({Sort.BROKEN}),
+        sorts=frozenset({AlarmKind.BROKEN}),
         parts=parts,
     )
 

@@ -19,9 +19,9 @@ import click
 
 from benchmarks.clusters_peers import hyperqueue, missing, submitit
 from benchmarks.table import Row, machine, publish
-from launcher.context import this_context
+from launcher.context import current_context
 from launcher.job import Resources, Spec, Terms
-from launcher.store.client import set_off
+from launcher.store.client import wake_or_start_scheduler
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import make_home
 from tests.clusters.census import left_behind
@@ -168,13 +168,13 @@ def _questions(site: SlurmSite, seconds: float) -> dict[str, float]:
 def _queue(site: Site) -> float:
     """Queue no-ops in one transaction; return when it began, in seconds since 1970."""
     make_home(site.home)
-    context = this_context({"PATH": os.environ["PATH"]})
+    context = current_context({"PATH": os.environ["PATH"]})
     with closing(Store(site.home)) as store:
         since = time.time()
         with store.writing():
             jobs = [NewJob(spec=_no_op(index)) for index in range(site.jobs)]
-            store.put_new(store.run(site.project, "no-ops"), context, jobs, since)
-    set_off(site.home)
+            store.insert_new(store.ensure_run(site.project, "no-ops"), context, jobs, since)
+    wake_or_start_scheduler(site.home)
     return since
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.workers.progress.steps import Progress
+from launcher.workers.progress.steps import ProgressWriter
 
 BIN = Path(sys.executable).parent
 ROUNDS = 15
@@ -42,7 +42,7 @@ def command_times(environment: Mapping[str, str]) -> None:
 
 def progress_time(folder: Path) -> None:
     """Print what it costs a training to say how far it is, at every step of it."""
-    report = Progress(folder / "progress.jsonl")
+    report = ProgressWriter(folder / "progress.jsonl")
     start = time.perf_counter()
     for step in range(REPORTS):
         report(step=step, total=REPORTS, loss=0.5, lr=0.001)

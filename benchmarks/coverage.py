@@ -17,8 +17,14 @@ import numpy as np
 
 from launcher.screens.text_table import columns
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats, Measure, design, interval, resamples
-from trueface.evaluation.measurement import METRICS, over_sources
+from trueface.evaluation.intervals import (
+    Floats,
+    IntervalEstimate,
+    interval,
+    jackknife_design,
+    resamples,
+)
+from trueface.evaluation.measurement import METRICS, source_intervals
 from trueface.evaluation.metric import resampled_values
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
@@ -95,18 +101,20 @@ def drawn(setting: Setting, random: np.random.Generator) -> tuple[Labels, Floats
     return np.concatenate(labels), STRETCH * np.concatenate(logits), keys
 
 
-def intervals(labels: Labels, logits: Floats, keys: Sequence[str], seed: int) -> dict[str, Measure]:
-    """Return the intervals over sources, as `measurement.measured` does.
+def intervals(
+    labels: Labels, logits: Floats, keys: Sequence[str], seed: int
+) -> dict[str, IntervalEstimate]:
+    """Return the intervals over sources, as `measurement.evaluate_with_resamples` does.
 
     Of those over images only the one of the EER is made, as no other is part of an interval here.
     """
-    of, fake = design(keys, labels, seed), labels == 1
+    of, fake = jackknife_design(keys, labels, seed), labels == 1
     left = resampled_values(tuple(METRICS.values()), fake, logits, of.weights, of.scale)
     points = {name: float(value[0]) for name, value in left.items()}
-    by_images = {name: Measure(value=at, low=at, high=at) for name, at in points.items()}
+    by_images = {name: IntervalEstimate(value=at, low=at, high=at) for name, at in points.items()}
     spread = resampled_values([METRICS["eer"]], fake, logits, resamples(keys, labels, seed))
     by_images["eer"] = interval(points["eer"], spread["eer"])
-    return over_sources(by_images, fake, logits, of, left)
+    return source_intervals(by_images, fake, logits, of, left)
 
 
 def coverage(setting: Setting, rounds: int, seed: int) -> dict[str, float]:

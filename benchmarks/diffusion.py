@@ -17,12 +17,12 @@ import torch
 from benchmarks.measured import record
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
-from trueface.diffusion.diffuser import Diffuser, ddim_sample, reverse_chain
+from trueface.diffusion.diffuser import Diffuser, ddim_sample, ddpm_reverse
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 
 USUAL = ("32", "7", "1", "cpu")
@@ -73,7 +73,7 @@ def a_training(shape: NetworkShape, batch: int, device: str) -> Callable[[], obj
         }
     )  # fmt: skip
     names = tuple(map(str, range(shape.classes)))
-    return lambda: fit(images, labels, settings, class_names=names, watch=Watch(device=device))
+    return lambda: fit(images, labels, settings, class_names=names, watch=RunContext(device=device))
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     measured("U-Net, one-shot at t = 10", lambda: unet.schedule.x0(x, 10, unet.eps(x, 10)), count)
     measured(
         "U-Net, reverse chain of 10",
-        lambda: reverse_chain(unet, x, 10, lambda _: torch.randn_like(x)),
+        lambda: ddpm_reverse(unet, x, 10, lambda _: torch.randn_like(x)),
         count,
     )
     measured("U-Net, a step of training", a_training(UNET, count, device), count, STEPS)

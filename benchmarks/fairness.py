@@ -13,7 +13,13 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.table import Row, machine, publish
-from trueface.evaluation.group_rates import SHUFFLES, GroupTable, count, floors, gaps
+from trueface.evaluation.group_rates import (
+    SHUFFLES,
+    GroupTable,
+    count_by_group,
+    group_gaps,
+    permutation_baselines,
+)
 
 GROUPS = 8
 REPEATS = 3
@@ -27,10 +33,10 @@ def main() -> None:
     arguments = parser.parse_args()
     labels, logits, groups = _answers(arguments.rows)
     names = [f"group {number}" for number in range(GROUPS)]
-    table_s = _seconds(lambda: GroupTable.of(labels, logits, groups, names, shuffles=0))
+    table_s = _seconds(lambda: GroupTable.from_logits(labels, logits, groups, names, shuffles=0))
     labels, logits, groups = _answers(arguments.shuffled)
     fake, called = labels == 1, logits > 0
-    floor_s = _seconds(lambda: floors(count(fake, called, groups, GROUPS)))
+    floor_s = _seconds(lambda: permutation_baselines(count_by_group(fake, called, groups, GROUPS)))
     by_rows_s = _seconds(lambda: _shuffle_rows(fake, called, groups), repeats=1)
     print(machine())
     rows = [
@@ -66,7 +72,7 @@ def _shuffle_rows(fake: np.ndarray, called: np.ndarray, groups: np.ndarray) -> N
         dealt = groups.copy()
         for kind in (fake, ~fake):
             dealt[kind] = random.permutation(groups[kind])
-        gaps(count(fake, called, dealt, GROUPS))
+        group_gaps(count_by_group(fake, called, dealt, GROUPS))
 
 
 def _seconds(work: Callable[[], object], *, repeats: int = REPEATS) -> float:

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.table import Row, draw, machine
 from trueface.data.dataset import Batch
-from trueface.models.detectors import build
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import build_detector
+from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig
 from trueface.training.loop import Loop
 from trueface.training.objectives.registry import make_objective
@@ -69,10 +69,10 @@ def measured(size: int, side: int, steps: int, device: str, network: str) -> lis
     """Return a row for each way of training, in milliseconds a step."""
     fair = f"fairnet/{network}" if network else "fairnet"
     cases = [(network or PLAIN, "bce"), (fair, "bce"), (fair, "fairnet")]
-    watch, feed = Watch(device=device), one_batch(size, side)
+    watch, feed = RunContext(device=device), one_batch(size, side)
     loops = [
         Loop(
-            build(model, weights="none", seed=1).to(device),
+            build_detector(model, weights="none", seed=1).to(device),
             feed,
             make_objective(objective),
             config=TrainerConfig(

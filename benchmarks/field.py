@@ -11,21 +11,27 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.option_types import Value, real, whole
-from launcher.errors import counted
-from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.baselines import Assumptions, study
-from launcher.simulate.machine import Fleet, Outcome, fit, read_fleet, wide
+from launcher.cli.option_types import ValueParamType, real, whole
+from launcher.errors import pluralize
+from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
+from launcher.simulate.baselines import Assumptions, run_study
+from launcher.simulate.machine import (
+    PolicyResult,
+    SimulatedCluster,
+    parse_cluster,
+    select_feasible,
+    wide_job_gpus,
+)
 from launcher.simulate.memory_claims import draw_memory
-from launcher.simulate.queue import Foresight
-from launcher.simulate.trace import TraceJob, choose, read_trace
+from launcher.simulate.queue import RuntimeKnowledge
+from launcher.simulate.trace import TraceJob, read_trace, select_jobs
 from launcher.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 SLOWDOWNS = (1.0, 1.3, 1.6, 2.0)
 SHARES = (0.3, 0.5, 0.8)  # of the smallest card
-WHOLE = tuple(name for name, policy in DISCIPLINES.items() if not policy.shares)
-SHARING = tuple(name for name, policy in DISCIPLINES.items() if policy.shares)
+WHOLE = tuple(name for name, policy in POLICIES_BY_NAME.items() if not policy.shares_gpus)
+SHARING = tuple(name for name, policy in POLICIES_BY_NAME.items() if policy.shares_gpus)
 HEADER = (
     "policy",
     "slowdown",
@@ -38,13 +44,13 @@ HEADER = (
 Line = tuple[str, ...]
 
 
-def assumed(fleet: Fleet, *, slowdown: float, load: float, share: float) -> Assumptions:
+def assumed(fleet: SimulatedCluster, *, slowdown: float, load: float, share: float) -> Assumptions:
     """Return what holds in a line of the table."""
     return Assumptions(
         fleet=fleet,
         slowdown=slowdown,
         most=2,
-        foresight=Foresight.LEARNED,
+        foresight=RuntimeKnowledge.LEARNED,
         load=load,
         all_at_once=False,
         memory=f"{share:.0%} of the smallest card",
@@ -52,7 +58,7 @@ def assumed(fleet: Fleet, *, slowdown: float, load: float, share: float) -> Assu
     )
 
 
-def lines(jobs: Sequence[TraceJob], fleet: Fleet, load: float) -> Iterator[Line]:
+def lines(jobs: Sequence[TraceJob], fleet: SimulatedCluster, load: float) -> Iterator[Line]:
     """Give the rows of the table, those of policies with whole GPUs first.
 
     Args:
@@ -62,18 +68,18 @@ def lines(jobs: Sequence[TraceJob], fleet: Fleet, load: float) -> Iterator[Line]
     """
     card = min(fleet.totals)
     for share in SHARES:
-        workload = fit(draw_memory(jobs, 0, always=round(share * card)), fleet)
+        workload = select_feasible(draw_memory(jobs, 0, fixed_bytes=round(share * card)), fleet)
         if share == SHARES[0]:
             world = assumed(fleet, slowdown=1.0, load=load, share=share)
-            for outcome in study(workload, world, policies=WHOLE).outcomes:
+            for outcome in run_study(workload, world, policies=WHOLE).outcomes:
                 yield _line(outcome, "–", "any")
         for slowdown in SLOWDOWNS:
             world = assumed(fleet, slowdown=slowdown, load=load, share=share)
-            for outcome in study(workload, world, policies=SHARING).outcomes:
+            for outcome in run_study(workload, world, policies=SHARING).outcomes:
                 yield _line(outcome, f"{slowdown:.1f}", f"{share:.0%}".replace("%", " %"))
 
 
-def _line(outcome: Outcome, slowdown: str, memory: str) -> Line:
+def _line(outcome: PolicyResult, slowdown: str, memory: str) -> Line:
     longest = outcome.wait_max_wide_s
     return (
         outcome.policy,
@@ -97,18 +103,18 @@ def markdown(rows: Iterator[Line]) -> Iterator[str]:
 @click.option(
     "--trace", type=click.Path(path_type=Path, exists=True), default=PHILLY, help="Another trace."
 )
-@click.option("--gpus", "fleet", type=Value("gpus", read_fleet), default="560x24GiB")
+@click.option("--gpus", "fleet", type=ValueParamType("gpus", parse_cluster), default="560x24GiB")
 @click.option("--jobs", "first", type=whole(1), help="Replay the first so many jobs only.")
 @click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
-def main(trace: Path, fleet: Fleet, first: int | None, load: float) -> None:
+def main(trace: Path, fleet: SimulatedCluster, first: int | None, load: float) -> None:
     """Print the table as it is worked out, and below it what was assumed."""
-    jobs = choose(read_trace(trace), first=first, all_at_once=False, load=load)
+    jobs = select_jobs(read_trace(trace), first=first, all_at_once=False, load=load)
     for line in markdown(lines(jobs, fleet, load)):
         click.echo(line)
     click.echo(
-        f"\n{counted(len(jobs), 'job')} of {trace.name} on {fleet}, load {load:g}; durations are learned from jobs "
+        f"\n{pluralize(len(jobs), 'job')} of {trace.name} on {fleet}, load {load:g}; durations are learned from jobs "
         f"that ended, sjf knows them; two jobs at most share a GPU, memory is known; wide: at least "
-        f"{wide(len(fleet.totals))} GPUs. A trace that names memory keeps it."
+        f"{wide_job_gpus(len(fleet.totals))} GPUs. A trace that names memory keeps it."
     )
 
 

@@ -123,7 +123,7 @@ def our_set(
     return ImageSet(
         images,
         TrainTransform(settings=settings, seed=settings.augment_seed),
-        scaling=Scaling.of(decode, settings.resize_size),
+        scaling=Scaling.from_decode_setting(decode, settings.resize_size),
         cache_bytes=cache_bytes,
         shared=shared,
     )

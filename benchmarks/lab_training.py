@@ -26,13 +26,13 @@ from torchvision.models import resnet18, resnet50
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data.dataset import still
+from trueface.data.dataset import eval_loader
 from trueface.data.index import Image
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
-from trueface.poisoning.loaders import augmented
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks, is_constant
+from trueface.poisoning.loaders import poisoned_train_loader
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.bank import build_feature_feeds, has_frozen_backbone
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
@@ -100,11 +100,20 @@ def cases(model: str, images: int) -> list[Case]:
 def ours(case: Case, train: Sequence[Image], val: Sequence[Image]) -> float:
     """Return the seconds that our training takes."""
     settings = case.choices()
-    model = build(case.model, weights="none", seed=1, channels_last=settings.channels_last)
+    model = build_detector(case.model, weights="none", seed=1, channels_last=settings.channels_last)
     began = time.perf_counter()
-    learned, tested, watch = augmented(train, settings, None), still(val, settings), Watch()
-    if is_constant(settings):
-        fit(model, *banks(model, learned, tested, settings, watch), settings.trainer, watch=watch)
+    learned, tested, watch = (
+        poisoned_train_loader(train, settings, None),
+        eval_loader(val, settings),
+        RunContext(),
+    )
+    if has_frozen_backbone(settings):
+        fit(
+            model,
+            *build_feature_feeds(model, learned, tested, settings, watch),
+            settings.trainer,
+            watch=watch,
+        )
     else:
         fit(model, learned, tested, settings.trainer, watch=watch)
     return time.perf_counter() - began

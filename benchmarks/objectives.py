@@ -21,9 +21,9 @@ from torch import Tensor
 
 from benchmarks.table import Row, machine, publish
 from trueface.data.dataset import Batch
-from trueface.models.detectors import build
-from trueface.runtime.progress import Watch
-from trueface.training.cells import cvar, fused
+from trueface.models.detectors import build_detector
+from trueface.runtime.progress import RunContext
+from trueface.training.cells import bilevel_cvar, cvar
 from trueface.training.config import TrainerConfig
 from trueface.training.loop import Loop
 from trueface.training.objectives.registry import make_objective
@@ -88,7 +88,7 @@ def loss_rows(batch_size: int, rounds: int) -> list[Row]:
     pairs: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
         "CVaR": (lambda: cvar(losses, 0.5), lambda: searched(losses, 0.5)),
         "CVaR over groups of CVaR": (
-            lambda: fused(losses, groups, count=GROUPS),
+            lambda: bilevel_cvar(losses, groups, count=GROUPS),
             lambda: searched_by_group(losses, groups),
         ),
     }
@@ -124,8 +124,8 @@ def step_rows(batch_size: int, side: int, steps: int) -> list[Row]:
     feed = OneBatch(Batch(images, (places % 2)[:, None].float(), places, columns))
     loops = {
         name: Loop(
-            build(NETWORK, weights="none", seed=1), feed, make_objective(name),
-            config=replace(PLAIN, objective=name), watch=Watch(), state={},
+            build_detector(NETWORK, weights="none", seed=1), feed, make_objective(name),
+            config=replace(PLAIN, objective=name), watch=RunContext(), state={},
         )
         for name in OBJECTIVES
     }  # fmt: skip

@@ -18,20 +18,20 @@ import psutil
 
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
-from launcher.cli.jobs import uncollected
-from launcher.context import this_context
+from launcher.cli.jobs import gc_paused
+from launcher.context import current_context
 from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
 from launcher.screens.job_view import RECENT, WAITING
 from launcher.states import Done, State
-from launcher.store.claims import Seat
+from launcher.store.claims import ClaimPlacement
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.files import stamp
+from launcher.system.files import file_stamp
 from launcher.system.paths import Home, make_home
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 from launcher.system.processes import boot_id
 from launcher.system.scheduler_start import ensure_scheduler
 
@@ -79,7 +79,7 @@ def a_home(folder: Path) -> Iterator[tuple[Home, Store]]:
                 start_new_session=True,  # a second Ctrl-C must not keep it from its work
             )
         if pid := scheduler_pid(home):
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
 
 
 def environment(home: Home) -> dict[str, str]:
@@ -95,12 +95,12 @@ def insert(
     python_path: Path | None = None,
 ) -> list[int]:
     """Put jobs that need nothing into the queue in one transaction; return their numbers."""
-    here = this_context(os.environ)
+    here = current_context(os.environ)
     if python_path is not None:
         here = here._replace(environment={**here.environment, "PYTHONPATH": str(python_path)})
     with store.writing():
         jobs = (NewJob(spec=spec, state=state) for spec in specs)
-        return store.put_new(store.run(Path("/"), RUN), here, jobs, time.time())
+        return store.insert_new(store.ensure_run(Path("/"), RUN), here, jobs, time.time())
 
 
 class Ours:
@@ -114,7 +114,7 @@ class Ours:
 
     def submit(self, programs: Sequence[Program]) -> int:
         """Queue programs and wake the scheduler."""
-        first = self._store.next_number()
+        first = self._store.next_job_number()
         insert(
             self._store,
             (
@@ -150,9 +150,9 @@ def scheduler_store(home: Home) -> Store:
 
 def claim_next(store: Store) -> Claim:
     """Find the next job and claim it, as the scheduler does."""
-    here = Seat(device="cpu", cpus=1, boot=boot_id(), pid=os.getpid(), start_ticks=0)
-    job = store.scheduling.ready(1)[0]
-    claim = store.scheduling.claim(job.id, here, reason="fits", now=time.time())
+    here = ClaimPlacement(device="cpu", cpus=1, boot=boot_id(), pid=os.getpid(), start_ticks=0)
+    job = store.scheduler_actions.read_ready(1)[0]
+    claim = store.scheduler_actions.claim(job.id, here, reason="fits", now=time.time())
     assert claim is not None, "nobody else claims here"
     return claim
 
@@ -160,15 +160,15 @@ def claim_next(store: Store) -> Claim:
 def finish(store: Store, claim: Claim) -> None:
     """Take in that a claimed job is done."""
     now = time.time()
-    store.scheduling.finish(claim, Done(at=now), outputs={}, now=now)
+    store.scheduler_actions.finish_attempt(claim, Done(at=now), outputs={}, now=now)
 
 
 def ask_for_status(store: Store) -> None:
     """Ask the store what `launcher status` asks it."""
     store.read.counts()
-    store.read.ended_lately(RECENT)
+    store.read.recently_ended(RECENT)
     store.read.in_state(State.RUNNING)
-    store.read.waiting(WAITING)
+    store.read.waiting_jobs(WAITING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +182,14 @@ class Queued:
 def queue_taskfile(store: Store, path: Path) -> Queued:
     """Plan a task file and queue it, as `launcher run` does."""
     times = [time.process_time()]
-    with uncollected():
+    with gc_paused():
         made = plan(load(path))
         times.append(time.process_time())
-        comparison = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)
+        comparison = compare_with_queue(
+            made, store.read.jobs_of(path.parent, made.name), file_stamp
+        )
         times.append(time.process_time())
-        done = submit(store, path.parent, comparison, this_context(os.environ), time.time())
+        done = submit(store, path.parent, comparison, current_context(os.environ), time.time())
         times.append(time.process_time())
     spans = [after - before for before, after in pairwise(times)]
     return Queued(jobs=done.jobs, cpu_s=dict(zip(("plan", "compare", "write"), spans, strict=True)))
@@ -208,7 +210,7 @@ def adoption_s(home: Home) -> float:
     home.restarts.unlink(missing_ok=True)  # three deaths in five minutes end the restarts
     before, adopted = ensure_scheduler(home), _adopted(home)
     start = time.monotonic()
-    send(before, signal.SIGKILL)
+    send_signal(before, signal.SIGKILL)
     until(
         lambda: scheduler_pid(home) not in {None, before} and _adopted(home) > adopted,
         "a new scheduler has adopted the job",

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.table import Row, machine, publish
 from trueface.data.dataset import Batch
-from trueface.models.detectors import build
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import build_detector
+from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig
 from trueface.training.loop import Loop
 from trueface.training.objectives.registry import make_objective
@@ -53,8 +53,8 @@ def measured(batch_size: int, side: int, steps: int) -> list[Row]:
     feed = OneBatch(Batch(images, labels, torch.arange(batch_size)))
     loops = {
         name: Loop(
-            build(NETWORK, weights="none", seed=1), feed, make_objective("bce"),
-            config=config, watch=Watch(), state={},
+            build_detector(NETWORK, weights="none", seed=1), feed, make_objective("bce"),
+            config=config, watch=RunContext(), state={},
         )
         for name, config in CONFIGS.items()
     }  # fmt: skip

@@ -18,7 +18,7 @@ from benchmarks.measured import record
 from benchmarks.table import number
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.progress.attempt_progress import newest, reported_steps
+from launcher.workers.progress.attempt_progress import read_attempt_progress, read_reported_steps
 from tests.build import a_spec, an_attempt, claimed, enqueue
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
 
@@ -41,7 +41,7 @@ ENDS: Mapping[str, bytes] = {
 def fill(home: Home, programs: int, end: bytes, log_bytes: int, *, events: bool) -> None:
     """Have programs run whose logs are large, and end in one way."""
     make_home(home)
-    home.stop.write_text("{}")  # nobody is to start others
+    home.stop_record.write_text("{}")  # nobody is to start others
     with contextlib.closing(Store(home, durable=False)) as store:
         names = [f"command/{number}" for number in range(programs)]
         for job in enqueue(store, *(a_spec(name=name) for name in names)):
@@ -94,12 +94,12 @@ def _row(home: Home, name: str) -> float:
         subprocess.run, [str(BIN / "launcher"), "status"], capture_output=True, check=False
     )
     attempt = home.attempt(1, 1)
-    actions: list[Callable[[], object]] = [status, partial(newest, attempt)]
+    actions: list[Callable[[], object]] = [status, partial(read_attempt_progress, attempt)]
     figures = [median_ms(action) for action in actions]
     began = time.perf_counter()
-    reported_steps(attempt)
+    read_reported_steps(attempt)
     figures.append((time.perf_counter() - began) * 1000)
-    figures.append(median_ms(partial(reported_steps, attempt)))
+    figures.append(median_ms(partial(read_reported_steps, attempt)))
     print(f"{name:<20}" + "".join(f"{figure:9.2f} ms" for figure in figures), flush=True)
     return figures[0]
 

@@ -12,7 +12,7 @@ import time
 import torch
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.made_folders import ImageNoise, rounded
+from trueface.data.made_folders import PerImageRNG, round_to_levels
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
@@ -51,7 +51,7 @@ def networks(size: int, widths: tuple[int, ...], unshuffle: int) -> tuple[Purifi
 
 def seconds(purifier: Purifier, images: torch.Tensor) -> float:
     """Return the CPU seconds of an image, by the quickest of some rounds."""
-    noise = ImageNoise([str(number) for number in range(len(images))], seed=1)
+    noise = PerImageRNG([str(number) for number in range(len(images))], seed=1)
     spent = []
     for _ in range(1 if purifier.name.largest_t > 100 else ROUNDS):
         started = time.process_time()
@@ -72,10 +72,12 @@ def main() -> None:
     torch.set_num_threads(1)
     widths = tuple(map(int, given.widths.split(",")))
     chance = torch.Generator().manual_seed(1)
-    images = rounded(torch.rand(given.images, 3, given.size, given.size, generator=chance) * 2 - 1)
+    images = round_to_levels(
+        torch.rand(given.images, 3, given.size, given.size, generator=chance) * 2 - 1
+    )
     with torch.no_grad():
         purifiers = networks(given.size, widths, given.unshuffle)
-        purifiers[PURIFIERS.index(ONE_SHOT)](images, ImageNoise([""] * len(images), 1))  # warm
+        purifiers[PURIFIERS.index(ONE_SHOT)](images, PerImageRNG([""] * len(images), 1))  # warm
         spent = {purifier.name.text: seconds(purifier, images) for purifier in purifiers}
     rows = [
         Row(

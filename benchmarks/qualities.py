@@ -21,11 +21,11 @@ import PIL.Image
 import torch
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.dataset import Batch, augmented, still
+from trueface.data.dataset import Batch, eval_loader, train_loader
 from trueface.data.index import Image
 from trueface.data.quality_feed import COLUMN
-from trueface.models.detectors import Detector, build
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import Detector, build_detector
+from trueface.runtime.progress import RunContext
 from trueface.training.collaboration import CollaborationObjective
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
@@ -66,7 +66,10 @@ def collab(rounds: int, items: int, side: int) -> Row:
     )
     bce = make_objective("bce")
     ways = [bce, CollaborationObjective(bce, options)]
-    running = [steps(build("baseline", weights="none", seed=1).train(), way, batch) for way in ways]
+    running = [
+        steps(build_detector("baseline", weights="none", seed=1).train(), way, batch)
+        for way in ways
+    ]
     plain, added = _alternating([partial(next, each) for each in running], rounds)
     what = (
         f"a step of ResNet-50 with collab, {items} images of {side} pixels in {count} qualities, ms"
@@ -91,13 +94,13 @@ def _training(images: Sequence[Image], names: Sequence[str]) -> Callable[[], obj
         "resize_size": 112, "batch_size": 32, "qualities": ",".join(names),
     }  # fmt: skip
     settings = TrainSettings.model_validate(given)
-    model = build("slim18", weights="none", seed=1)
+    model = build_detector("slim18", weights="none", seed=1)
     few = images[: len(images) // 16]
 
     def train() -> object:
-        training = in_qualities(augmented(images, settings), settings, Path)
+        training = in_qualities(train_loader(images, settings), settings, Path)
         feed = rows_of(training, settings)
-        return fit(model, feed, still(few, settings), settings.trainer, watch=Watch())
+        return fit(model, feed, eval_loader(few, settings), settings.trainer, watch=RunContext())
 
     return train
 

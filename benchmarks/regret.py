@@ -18,13 +18,13 @@ from benchmarks.measured import record
 from benchmarks.regret_workloads import Case, cases
 from benchmarks.table import number
 from launcher.cli.option_types import real, whole
-from launcher.scheduler.policy.disciplines import EASY, FIFO, FIRST_FIT, OURS
-from launcher.simulate.baselines import Assumptions, study
-from launcher.simulate.machine import Outcome, fit
-from launcher.simulate.queue import Foresight
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, FIRST_FIT
+from launcher.simulate.baselines import Assumptions, run_study
+from launcher.simulate.machine import PolicyResult, select_feasible
+from launcher.simulate.queue import RuntimeKnowledge
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
-POLICIES = (OURS.name, *SIMPLE)
+POLICIES = (DEFAULT_POLICY.name, *SIMPLE)
 SECOND, MINUTE = (
     1.0,
     60.0,
@@ -34,24 +34,24 @@ WORSE, WIDE_WORSE = 1.1, 1.25
 Regrets = Mapping[str, tuple[float, float, float, float]]  # by policy
 
 
-def replayed(case: Case, slowdown: float) -> Mapping[str, Outcome]:
+def replayed(case: Case, slowdown: float) -> Mapping[str, PolicyResult]:
     """Return what each policy made of a workload."""
-    workload = fit(case.jobs, case.fleet)
+    workload = select_feasible(case.jobs, case.fleet)
     assumptions = Assumptions(
         fleet=case.fleet,
         slowdown=slowdown,
         most=2,
-        foresight=Foresight.LEARNED,
+        foresight=RuntimeKnowledge.LEARNED,
         load=1.0,
         all_at_once=False,
         memory="known",
         seed=None,
     )
-    outcomes = study(workload, assumptions, policies=POLICIES).outcomes
+    outcomes = run_study(workload, assumptions, policies=POLICIES).outcomes
     return {outcome.policy: outcome for outcome in outcomes}
 
 
-def regrets(outcomes: Mapping[str, Outcome]) -> Regrets:
+def regrets(outcomes: Mapping[str, PolicyResult]) -> Regrets:
     """Return for each policy wait, slowdown and wide wait beside the best simple one's, and wait beside FIFO's."""
     simple = [outcomes[name] for name in SIMPLE]
     wait = min(outcome.wait_mean_s for outcome in simple)
@@ -128,11 +128,11 @@ def main(seed: int, jobs: int, parts: int, slowdown: float, file: Path | None) -
     means = {
         name: number(_mean([by_policy[name][0] for by_policy in of_policies])) for name in POLICIES
     }
-    longest = max(by_policy[OURS.name][2] for by_policy in of_policies)
+    longest = max(by_policy[DEFAULT_POLICY.name][2] for by_policy in of_policies)
     workloads = f"{len(table)} workloads of {jobs:,} jobs, slowdown {slowdown:g}, seed {seed}"
     simple = "; ".join(f"{name} {means[name]}" for name in SIMPLE)
     values = {
-        f"{workloads}: mean regret": (means[OURS.name], simple),
+        f"{workloads}: mean regret": (means[DEFAULT_POLICY.name], simple),
         f"{workloads}: longest wait of wide jobs": (number(longest), ""),
     }
     record("planning", values)

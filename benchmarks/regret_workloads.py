@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.simulate.machine import Fleet
+from launcher.simulate.machine import SimulatedCluster
 from launcher.simulate.memory_claims import GIB, draw_memory
 from launcher.simulate.trace import TraceJob, read_trace
 
@@ -33,7 +33,7 @@ class Case:
 
     name: str
     jobs: tuple[TraceJob, ...]
-    fleet: Fleet
+    fleet: SimulatedCluster
 
 
 def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
@@ -67,7 +67,7 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
             yield Case(
                 name=f"Kalos, {speed:g} times as fast",
                 jobs=tuple(drawn),
-                fleet=Fleet(((80 * GIB,) * 1024,)),
+                fleet=SimulatedCluster(((80 * GIB,) * 1024,)),
             )
     if (small := TRACES / "tiresias_60_job.csv").exists():
         for cards in (8, 16):
@@ -75,7 +75,7 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
             yield Case(
                 name=f"60 jobs on {cards} cards",
                 jobs=tuple(drawn),
-                fleet=Fleet(((CARD,) * cards,)),
+                fleet=SimulatedCluster(((CARD,) * cards,)),
             )
     for kind, draw in _DRAWS.items():
         for _ in range(max(1, parts // 2)):
@@ -146,10 +146,10 @@ def _case(name: str, jobs: Sequence[TraceJob], stream: random.Random) -> Case:
         for index, job in enumerate(fitting)
     ]
     always = None if memory is None else round(memory * CARD)
-    drawn = draw_memory(moved, stream.randrange(1 << 30), always=always)
+    drawn = draw_memory(moved, stream.randrange(1 << 30), fixed_bytes=always)
     size = "" if memory is None else f", {memory:.0%} of a card each"
     return Case(
         name=f"{name}; {cards} cards, load {load:g}{size}",
         jobs=tuple(drawn),
-        fleet=Fleet(((CARD,) * cards,)),
+        fleet=SimulatedCluster(((CARD,) * cards,)),
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.table import Row, machine, publish
-from launcher.context import this_context
+from launcher.context import current_context
 from launcher.job import Spec
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
@@ -94,11 +94,11 @@ def queue(home: Home, root: Path, specs: list[Spec]) -> None:
     """Put the jobs into a queue as if they had been done."""
     make_home(home)
     store = Store(home, durable=False)
-    context = this_context({})
+    context = current_context({})
     with store.writing():
-        run = store.run(root, "sweep")
+        run = store.ensure_run(root, "sweep")
         new = [NewJob(spec=spec, state=State.DONE) for spec in specs]
-        numbers = store.put_new(run, context, new, time.time())
+        numbers = store.insert_new(run, context, new, time.time())
         store.database.executemany(
             "INSERT INTO attempts (job, number, boot, device, cpus, claimed, ended, outcome, reason_code)"
             """ VALUES (?, 1, '', 'cpu', 1, 1, 9, '{"schema": 1, "ending": "done"}', 'done')""",

@@ -23,7 +23,7 @@ from benchmarks.table import Row, machine, publish
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.progress.steps import Progress
+from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed
 from tests.terminal import in_a_terminal, seen
 
@@ -36,7 +36,7 @@ REPORT_EVERY_S = 0.1
 def fill(home: Home, jobs: int) -> None:
     """Queue jobs; some have ended, some run, all others wait."""
     make_home(home)
-    home.stop.write_text("{}")  # nobody is to start them
+    home.stop_record.write_text("{}")  # nobody is to start them
     store = Store(home, durable=False)
     with contextlib.closing(store):
         insert(store, (a_spec(name=f"train/gan{n % 7}:pre@seed={n}") for n in range(jobs)))
@@ -45,7 +45,9 @@ def fill(home: Home, jobs: int) -> None:
             at = now - ENDED + job
             failed = Failed(at=at, error="boom") if job % 10 == 0 else None
             outcome = failed or Done(at=at, result={"loss": 0.1})
-            store.scheduling.finish(claimed(store, job, at - 1), outcome, outputs={}, now=at)
+            store.scheduler_actions.finish_attempt(
+                claimed(store, job, at - 1), outcome, outputs={}, now=at
+            )
         for job in range(ENDED + 1, ENDED + RUNNING + 1):
             claimed(store, job, now)
             home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True)
@@ -57,7 +59,7 @@ def at_work(home: Home) -> Iterator[None]:
     over = threading.Event()
 
     def report(job: int) -> None:
-        progress = Progress(home.attempt(job, 1).progress)
+        progress = ProgressWriter(home.attempt(job, 1).progress)
         step = 0
         while not over.wait(REPORT_EVERY_S):
             step += 1

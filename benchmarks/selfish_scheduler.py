@@ -5,20 +5,20 @@ python -m benchmarks.selfish_scheduler HOME CORES
 
 import sys
 
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.fair_share import Courtesy
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.policy.fair_share import YieldPolicy
 from launcher.scheduler.policy.model import Machine
 from tests.nvml import scheduler
 
 
-def _alone(_: Courtesy, machine: Machine, now: float) -> Machine:  # noqa: ARG001  # as it is called
+def _alone(_: YieldPolicy, machine: Machine, now: float) -> Machine:  # noqa: ARG001  # as it is called
     return machine._replace(colleagues=())
 
 
 def main() -> int:
     """Serve a home without heeding colleagues, and without being woken by their changes."""
-    Courtesy.heeded = _alone  # type: ignore[method-assign,assignment]  # the switch
-    Accelerators.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
+    YieldPolicy.with_eligible_peers = _alone  # type: ignore[method-assign,assignment]  # the switch
+    SchedulerGpus.watch_descriptor = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
     return scheduler.main()
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import click
 
 from benchmarks.table import Row, machine, publish
-from launcher.cli.option_types import Value
+from launcher.cli.option_types import ValueParamType
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
-from launcher.simulate.baselines import Assumptions, study
-from launcher.simulate.machine import Fleet, fit, read_fleet
-from launcher.simulate.memory_claims import SHARES, draw_memory
-from launcher.simulate.queue import Foresight
+from launcher.simulate.baselines import Assumptions, run_study
+from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
+from launcher.simulate.memory_claims import MEMORY_SIZES, draw_memory
+from launcher.simulate.queue import RuntimeKnowledge
 from launcher.simulate.trace import read_trace
-from launcher.system.gpu_sharing import Rules
-from launcher.system.processes import cores
+from launcher.system.gpu_sharing import SharingRules
+from launcher.system.processes import usable_cores
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 GIB = 1024**3
@@ -33,9 +33,13 @@ DECISION_MS, REPLAY_S = 10.0, 60.0
 
 def decision_rows() -> Iterator[Row]:
     """Decide over many waiting jobs on a machine that is full, and on one that is empty."""
-    fleet = Fleet(((24 * GIB,) * DEVICES,))
+    fleet = SimulatedCluster(((24 * GIB,) * DEVICES,))
     around = Machine(
-        cpus=4096, ram=1 << 50, ram_free=1 << 50, gpus=fleet.gpus()[0], rules=Rules(max_per_gpu=2)
+        cpus=4096,
+        ram=1 << 50,
+        ram_free=1 << 50,
+        gpus=fleet.gpus()[0],
+        rules=SharingRules(max_per_gpu=2),
     )
     waiting = _some_jobs(random.Random(0))
     running = _carried_out(decide(waiting, (), around))
@@ -55,7 +59,7 @@ def decision_rows() -> Iterator[Row]:
 
 def _some_jobs(stream: random.Random) -> list[Waiting]:
     """Return jobs that ask for one to eight GPUs, some for memory that nobody knows."""
-    claims = [None, *(gib * GIB for gib in SHARES)]
+    claims = [None, *(gib * GIB for gib in MEMORY_SIZES)]
     lanes = {
         (gpus, claim): Resources(min_vram=claim, gpus=gpus, device="cuda")
         for gpus in (1, 2, 4, 8)
@@ -86,32 +90,32 @@ def _carried_out(decisions: Iterable[Decision]) -> tuple[Running, ...]:
     )
 
 
-def replay_rows(trace: Path, fleet: Fleet) -> Iterator[Row]:
+def replay_rows(trace: Path, fleet: SimulatedCluster) -> Iterator[Row]:
     """Replay a trace under every policy."""
     since = time.perf_counter()
-    load = fit(draw_memory(read_trace(trace), 0), fleet)
+    load = select_feasible(draw_memory(read_trace(trace), 0), fleet)
     read_s = time.perf_counter() - since
     assumptions = Assumptions(
         fleet=fleet,
         slowdown=1.3,
         most=2,
-        foresight=Foresight.LEARNED,
+        foresight=RuntimeKnowledge.LEARNED,
         load=1.0,
         all_at_once=False,
         memory="drawn",
         seed=0,
     )
     begun: dict[str, float] = {}
-    study(load, assumptions, lambda policy: begun.update({policy: time.perf_counter()}))
+    run_study(load, assumptions, lambda policy: begun.update({policy: time.perf_counter()}))
     ends = [*begun.values(), time.perf_counter()]
     yield Row(what=f"{len(load.jobs):,} jobs read, s", ours=read_s)
     for (policy, start), end in zip(begun.items(), ends[1:], strict=True):
         # the bound, which takes a second, is counted with the last one
         yield Row(what=f"replayed under {policy} on {fleet}, s", ours=end - start)
     since = time.perf_counter()
-    study(load, assumptions, processes=cores())
+    run_study(load, assumptions, processes=usable_cores())
     yield Row(
-        what=f"all of them, {cores()} at once, s",
+        what=f"all of them, {usable_cores()} at once, s",
         ours=read_s + time.perf_counter() - since,
         peers={"one after another": read_s + ends[-1] - ends[0]},
         goal=REPLAY_S,
@@ -123,8 +127,8 @@ def replay_rows(trace: Path, fleet: Fleet) -> Iterator[Row]:
 @click.option(
     "--trace", type=click.Path(path_type=Path), default=PHILLY, help="Another than Philly's."
 )
-@click.option("--gpus", "fleet", type=Value("gpus", read_fleet), default="560x24GiB")
-def main(trace: Path, fleet: Fleet) -> None:
+@click.option("--gpus", "fleet", type=ValueParamType("gpus", parse_cluster), default="560x24GiB")
+def main(trace: Path, fleet: SimulatedCluster) -> None:
     """Print the table; the replay is left out where there is no trace."""
     rows = [*decision_rows()]
     if trace.exists():

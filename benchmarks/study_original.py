@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import functional as image_ops
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings
 from trueface.data.transforms import BLUR_KERNEL, TrainTransform
-from trueface.models.detectors import NORMALIZATIONS, Detector, build
+from trueface.models.detectors import NORMALIZATIONS, Detector, build_detector
 
 THRESHOLD = 0.0  # logits above it say fake
 
@@ -143,7 +143,7 @@ def test(job: dict[str, Any]) -> dict[str, Any]:
 
 def network_of(settings: dict[str, Any]) -> Detector:
     """Return the pretrained network; its last layer is random."""
-    return build(
+    return build_detector(
         settings["model"],
         weights=settings["weights"],
         seed=settings["seed"],

@@ -18,10 +18,10 @@ from scipy.stats import binomtest
 from trueface.data.index import Image
 from trueface.data.splits import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
-from trueface.poisoning.poison_record import flipped, read_record
+from trueface.poisoning.poison_record import flipped_labels, read_record
 from trueface.runtime import paths
 from trueface.runtime.ids import model_folder_name, parse_data
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 BIN = Path(sys.executable).parent
 RUN, DATA = "study", "all:pre"
@@ -193,7 +193,7 @@ class _Original:
     def __init__(self, folder: Path, material: Material, run_folder: Path) -> None:
         self._folder, self._run_folder = folder, run_folder
         self._settings = {**SETTINGS, "weights": material.weights}
-        data = BUILT_IN.images(parse_data(DATA))
+        data = BUILT_IN.training_data_id(parse_data(DATA))
         self._images = {
             name: split_images(material.root, data, load_split(material.splits, name))
             for name in NAMES
@@ -222,7 +222,7 @@ class _Original:
             source.seed,
             {
                 "kind": "train", "train": self._learned(source, method),
-                "val": _labelled(self._images["val"]), "order_seed": derive("order", source.seed),
+                "val": _labelled(self._images["val"]), "order_seed": stream_seed("order", source.seed),
                 "epochs": EPOCHS if start is None else FURTHER_EPOCHS,
                 "lr": SETTINGS["lr"] if start is None else FURTHER_LR,
                 "start": None if start is None else str(start.result()), "weights": str(weights),
@@ -256,7 +256,7 @@ class _Original:
         if not source.rate:
             return _labelled(images)
         record = paths.poison_record(self._run_folder / model_folder_name(source.model()))
-        labels = flipped(images, read_record(record))
+        labels = flipped_labels(images, read_record(record))
         if method is None:
             return _labelled(images, labels)
         pairs = list(zip(images, labels, strict=True))

@@ -59,7 +59,7 @@ def class_lines(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Se
 
 def _tests(folder: Path, told: Record) -> tuple[float, float]:
     """Return test accuracy on classes that stay, and on the one that goes, in points."""
-    said = predictions.read(paths.answers_after(folder))["test"]
+    said = predictions.read(paths.predictions_after(folder))["test"]
     gone = said.trained == told.forgotten[0]
     right = said.logits.argmax(1) == said.trained
     return 100 * float(right[~gone].mean()), 100 * float(right[gone].mean())

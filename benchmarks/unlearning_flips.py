@@ -20,7 +20,7 @@ from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.evaluation import predictions
 from trueface.evaluation.curves import calibration_error
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.jobs import poisoning, unlearning
 from trueface.jobs import training as training_job
 from trueface.runtime import paths
@@ -43,8 +43,8 @@ class Made:
     """One unlearned model and what it answers."""
 
     record: Record
-    before: Mapping[str, Answered]
-    after: Mapping[str, Answered]
+    before: Mapping[str, SamplePredictions]
+    after: Mapping[str, SamplePredictions]
 
     @property
     def test(self) -> float:
@@ -102,8 +102,8 @@ class Bench:
             raise FileNotFoundError(paths.unlearning(folder))
         return Made(
             record=record,
-            before=predictions.read(paths.answers_before(folder)),
-            after=predictions.read(paths.answers_after(folder)),
+            before=predictions.read(paths.predictions_before(folder)),
+            after=predictions.read(paths.predictions_after(folder)),
         )
 
 

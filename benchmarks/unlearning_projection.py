@@ -8,11 +8,16 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from trueface.data.examples import Examples, examples
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import run
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.optimization import learn_plainly
-from trueface.unlearning.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.optimization import default_training
+from trueface.unlearning.subspaces import (
+    CovarianceAccumulator,
+    groups_of,
+    layers_of,
+    principal_subspace,
+)
 
 CLASSES, PER_CLASS, SIDE = 3, 32, 32
 POSITIONS, RETAINED = 64, 0.95  # the method's defaults
@@ -30,8 +35,8 @@ def projection_lines(seeds: Sequence[int]) -> Iterator[Sequence[str]]:
         model = resnet18(num_classes=CLASSES)
         everything = _images(seed)
         options = TrainingOptions(epochs=3, lr=0.05)
-        learn_plainly(
-            model, everything, "trained", validation=everything, options=options, watch=Watch()
+        default_training(
+            model, everything, "trained", validation=everything, options=options, watch=RunContext()
         )
         forget = everything.subset([r for r, c in enumerate(everything.trained) if c == 0])
         retain = everything.subset([r for r, c in enumerate(everything.trained) if c != 0])
@@ -63,9 +68,9 @@ def _images(seed: int) -> Examples:
 
 
 def _covariances(model: nn.Module, some: Examples) -> Mapping[str, Tensor]:
-    sums = Sums(layers_of(model), POSITIONS)
+    sums = CovarianceAccumulator(layers_of(model), POSITIONS)
     model.eval()
-    with torch.no_grad(), sums.listening():
+    with torch.no_grad(), sums.accumulate_inputs():
         for batch in some.batches("trained", epoch=None):
             sums.positions = batch.positions
             model(batch.inputs)
@@ -77,7 +82,9 @@ def _leaks(before: nn.Module, after: nn.Module, kept: Mapping[str, Tensor]) -> I
     for name, found in kept.items():
         way = _weights(after, name) - _weights(before, name)
         if way.any():
-            free = space(found, RETAINED, "s", 1).spared(way)  # the class rule protects one more
+            free = principal_subspace(found, RETAINED, "s", 1).project_out(
+                way
+            )  # the class rule protects one more
             yield float((way - free).norm() / way.norm())
 
 

@@ -49,7 +49,7 @@ def update_ms(page: Page, store: Store, path: str, job: int) -> float:
         _read(connection, 5.0)
         before = cpu_s(page)
         for number in range(CHANGES):
-            change = store.steering.release if number % 2 else store.steering.hold
+            change = store.job_control.release if number % 2 else store.job_control.hold
             change([job], time.time())
             _read(connection, 3.0)  # an update comes within that
         return 1000 * (cpu_s(page) - before) / CHANGES

@@ -15,12 +15,12 @@ from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.stored_fields import Unreadable
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
-FOLDERS = (JOB_FOLDER, RUN_FOLDER)  # known when an attempt starts
+FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # known when an attempt starts
 JOBS = "jobs"  # in a run's folder: the folders of its programs
 _FOLDER_BYTES = 255
 _FEW_LETTERS = 60  # that any such folder holds, with the hash behind them
-_NAMED = re.compile(r"\{(?:job|run)_folder\}")
-_ODD = re.compile(r"[^\w.,=@+%~-]|^\.")
+_PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
+_UNSAFE = re.compile(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads, and makes
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 LIMITS, NICENESS = "limits", "niceness"  # of a stored context
@@ -67,7 +67,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
     raise Unreadable("the record of its environment is incomplete")
 
 
-def own_variables(spec: Spec) -> Mapping[str, str]:
+def entry_variables(spec: Spec) -> Mapping[str, str]:
     """Return the variables that a program's entry sets itself; nothing for any other job.
 
     Raises:
@@ -82,7 +82,7 @@ def own_variables(spec: Spec) -> Mapping[str, str]:
     raise Unreadable("the variables of its entry are not strings")
 
 
-def own_folder(spec: Spec, folder: str) -> str:
+def start_folder(spec: Spec, folder: str) -> str:
     """Return the folder in which a job begins.
 
     Args:
@@ -97,7 +97,7 @@ def own_folder(spec: Spec, folder: str) -> str:
         return folder
     if not isinstance(named, str):
         raise Unreadable("the folder of its entry is not a string")
-    if named.startswith(FOLDERS):
+    if named.startswith(FOLDER_PLACEHOLDERS):
         return named
     try:
         return str(Path(folder, Path(named).expanduser()))
@@ -105,15 +105,15 @@ def own_folder(spec: Spec, folder: str) -> str:
         return str(Path(folder, named))
 
 
-def _entry_of(spec: Spec) -> str:
+def _entry_text(spec: Spec) -> str:
     """Return what the entry of a program says of words, folders, variables and files, as one text."""
     own = map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))
     return str((spec.argv, *own, spec.terms.tensorboard))
 
 
-def has_folder(spec: Spec) -> bool:
+def uses_job_folder(spec: Spec) -> bool:
     """Tell whether a job is a program that names the folder of its attempt."""
-    return not spec.entry and JOB_FOLDER in _entry_of(spec)
+    return not spec.entry and JOB_FOLDER in _entry_text(spec)
 
 
 def job_folder(spec: Spec, job: int) -> Path:
@@ -126,32 +126,34 @@ def job_folder(spec: Spec, job: int) -> Path:
     if not spec.hash:
         name, number = name.rstrip("'"), str(job)
         name = name if name == number or name.endswith(f"@{number}") else f"{name}@{number}"
-    plain = _ODD.sub("-", name)
+    plain = _UNSAFE.sub("-", name)
     if plain != name or len(plain.encode()) > _FOLDER_BYTES:
         mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         plain = f"{plain[:_FEW_LETTERS]}.{mark}"
     return spec.run_folder / JOBS / plain
 
 
-def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple[Spec, Context]:
+def substitute_folders(
+    spec: Spec, context: Context, make_job_folder: Callable[[], Path]
+) -> tuple[Spec, Context]:
     """Return a program with its folders in place of their names.
 
     Args:
         spec: of the program.
         context: with the folder and the variables that its entry names.
-        own: makes the folder of its attempt; called where the program names it.
+        make_job_folder: makes the folder of its attempt; called where the program names it.
     """
-    entry = _entry_of(spec)
+    entry = _entry_text(spec)
     folders = {RUN_FOLDER: str(spec.run_folder)} if RUN_FOLDER in entry else {}
-    if has_folder(spec):
-        folders[JOB_FOLDER] = str(own())
+    if uses_job_folder(spec):
+        folders[JOB_FOLDER] = str(make_job_folder())
     if not folders:
         return spec, context
 
     def filled(text: str) -> str:
-        return _NAMED.sub(lambda name: folders.get(name[0], name[0]), text)
+        return _PLACEHOLDER.sub(lambda name: folders.get(name[0], name[0]), text)
 
-    variables = {name: filled(text) for name, text in own_variables(spec).items()}
+    variables = {name: filled(text) for name, text in entry_variables(spec).items()}
     files = {name: [*map(filled, spec.settings.get(name) or ())] for name in (INPUTS, OUTPUTS)}
     return (
         spec._replace(
@@ -188,18 +190,18 @@ def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ..
     folders = {RUN_FOLDER: str(spec.run_folder), JOB_FOLDER: str(job_folder(spec, job))}
 
     def filled(text: str) -> str:
-        return _NAMED.sub(lambda name: folders[name[0]], text)
+        return _PLACEHOLDER.sub(lambda name: folders[name[0]], text)
 
-    start = filled(own_folder(spec, folder))
+    start = filled(start_folder(spec, folder))
     names = map(filled, spec.settings.get(setting) or ())
-    return tuple(os.path.normpath(path_from(start, name)) for name in names)
+    return tuple(os.path.normpath(resolve_path(start, name)) for name in names)
 
 
 # bytes; most file systems allow 255, and an earlier output is set aside as `.NAME.launcher-JOB`
 LONGEST_OUTPUT_NAME = 255 - len("..launcher-") - 7  # 7 digits of the job number
 
 
-def file_fault(
+def file_obstacle(
     path: Path,
     project: str,
     *,
@@ -237,18 +239,18 @@ def file_fault(
     return "", ""
 
 
-def path_from(folder: str, name: str) -> str:
+def resolve_path(folder: str, name: str) -> str:
     """Return the path of a file that a program's entry names, from the folder in which it starts."""
     return os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # done for every word
 
 
-def placed_context(spec: Spec, context: Context) -> Context:
+def entry_context(spec: Spec, context: Context) -> Context:
     """Return the context of a job with the folder and the variables that its own entry names.
 
     Raises:
         Unreadable: its record has something else there.
     """
-    folder, variables = own_folder(spec, context.folder), own_variables(spec)
+    folder, variables = start_folder(spec, context.folder), entry_variables(spec)
     if folder == context.folder and not variables:
         return context
     return context._replace(folder=folder, environment={**context.environment, **variables})
@@ -270,7 +272,7 @@ def worker_environment_of(spec: Spec, context: Context) -> WorkerEnvironment:
     return WorkerEnvironment(context.interpreter, (*spec.preload, KINDS), python_path)
 
 
-def this_context(environment: Mapping[str, str]) -> Context:
+def current_context(environment: Mapping[str, str]) -> Context:
     """Return the context of the calling process, with what is to be remembered of its environment."""
     umask = os.umask(0o077)
     os.umask(umask)

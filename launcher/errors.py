@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import ClassVar, NamedTuple, Protocol
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
-LISTED_WHOLE = 9  # known words; of more, a message lists the nearest
+MOST_LISTED_ALWAYS = 9  # known words; of more, a message lists the nearest
 MOST_LISTED = 5
 MOST_LISTED_WHOLE = 50  # known words, if none is close and no command lists them
 CLOSE_MISTAKES = 2  # letters; a name with more mistakes is not suggested
@@ -36,7 +36,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """A stretch of one line in a user's file; line and column count from 1."""
 
     file: str
@@ -52,7 +52,7 @@ class Problem(NamedTuple):
     code: str
     message: str
     severity: Severity = Severity.ERROR
-    place: Place | None = None
+    place: SourceLocation | None = None
     hint: str = ""
     notes: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
         lines = [f"{self.severity}[{self.code}]: {re.sub(_UNPRINTABLE, '·', self.message)}"]
         gutter = " " if self.place is None else " " * len(str(self.place.line))
         if self.place is not None:
-            lines += _caret(self.place, self.hint)
+            lines += _draw_location(self.place, self.hint)
         elif self.hint:
             lines.append(f"{gutter} = help: {self.hint}")
         for note in self.notes:
@@ -75,29 +75,39 @@ class Problem(NamedTuple):
         return "\n".join(lines)
 
 
-class Placed(Protocol):
+class HasPlace(Protocol):
     """What stands somewhere in a user's file."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where."""
 
 
 class Problems(list[Problem]):
     """All that is wrong with what a user wrote, gathered while it is read."""
 
-    def blame(
-        self, at: Placed | Place | None, code: str, message: str, hint: str = "", *notes: str
+    def add_error(
+        self,
+        where: HasPlace | SourceLocation | None,
+        code: str,
+        message: str,
+        hint: str = "",
+        *notes: str,
     ) -> None:
         """Add one error."""
-        place = at if isinstance(at, Place) or at is None else at.place
+        place = where if isinstance(where, SourceLocation) or where is None else where.place
         self.append(Problem(code=code, message=message, place=place, hint=hint, notes=notes))
 
-    def note(
-        self, at: Placed | Place | None, code: str, message: str, hint: str = "", *notes: str
+    def add_warning(
+        self,
+        where: HasPlace | SourceLocation | None,
+        code: str,
+        message: str,
+        hint: str = "",
+        *notes: str,
     ) -> None:
         """Add one warning."""
-        self.blame(at, code, message, hint, *notes)
+        self.add_error(where, code, message, hint, *notes)
         self[-1] = self[-1]._replace(severity=Severity.WARNING)
 
     def has_errors(self, since: int = 0) -> bool:
@@ -144,7 +154,7 @@ class UnknownName(UsageError):
     ) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(names))
         self.suggestion = suggestion or nearest(name, self.known)
-        self.listing = known_words(name, self.known, where)
+        self.listing = list_known_names(name, self.known, where)
         hint = f". Did you mean {self.suggestion!r}?" if self.suggestion else ""
         end = f"{'' if hint else '.'} {advice}" if advice else ""
         super().__init__(f"unknown {what} {name!r} ({self.listing}){hint}{end}")
@@ -166,7 +176,7 @@ class TaskFileError(UsageError):
         where = f" in {', '.join(files)}" if files else ""
         hidden = len(self.problems) - MOST_PROBLEMS
         more = f" (the first {MOST_PROBLEMS} are shown)" if hidden > 0 else ""
-        return f"{counted(errors, 'error')}{where}{more}; {self.outcome}"
+        return f"{pluralize(errors, 'error')}{where}{more}; {self.outcome}"
 
 
 class JobError(Error):
@@ -183,7 +193,7 @@ class StoreError(MachineError):
     """The queue's database cannot be used."""
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Return a number with its noun: `1 error`, `2 errors`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -197,7 +207,7 @@ def split_advice(message: str) -> tuple[str, str]:
     return headline.removesuffix("."), hint.removesuffix(".")
 
 
-def known_words(name: str, names: Iterable[str], where: str = "") -> str:
+def list_known_names(name: str, names: Iterable[str], where: str = "") -> str:
     """Return a list of the known words, or, where they are many, of those that are like `name`.
 
     Args:
@@ -206,9 +216,9 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
         where: names what lists all of them, such as a command line.
     """
     words = list(dict.fromkeys(names))
-    if len(words) <= LISTED_WHOLE:
+    if len(words) <= MOST_LISTED_ALWAYS:
         return f"known: {', '.join(words) or 'none'}"
-    alike = _close(name, words)[:MOST_LISTED]
+    alike = _close_matches(name, words)[:MOST_LISTED]
     if not alike and not where and len(words) <= MOST_LISTED_WHOLE:
         return f"known: {', '.join(words)}"
     if not alike:
@@ -231,31 +241,31 @@ def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
     return f". Did you mean {f'{prefix}{close}' if prefix else repr(close)}?"
 
 
-def meant_or_known(name: str, names: Iterable[str], prefix: str = "") -> str:
+def suggestion_or_known_names(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return the question of `meant`, else a list of the known names, to go behind a name."""
     names = [*names]
-    return meant(name, names, prefix) or f" ({known_words(name, names)})"
+    return meant(name, names, prefix) or f" ({list_known_names(name, names)})"
 
 
-def question(close: str | None) -> str:
+def did_you_mean(close: str | None) -> str:
     """Return the hint that asks whether a name was meant; '' for none."""
     return f"did you mean '{close}'?" if close else ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the known name that is closest to `name`, or None if none is close."""
-    return next(iter(_close(name, names)), None)
+    return next(iter(_close_matches(name, names)), None)
 
 
-def _close(name: str, names: Iterable[str]) -> list[str]:
+def _close_matches(name: str, names: Iterable[str]) -> list[str]:
     """Return the known names that are close to `name`, the closest first."""
     typed = name.casefold()
     by_fold = {candidate.casefold(): candidate for candidate in names}
-    ranks = {word: rank for word in by_fold if (rank := _rank(typed, word)) is not None}
+    ranks = {word: rank for word in by_fold if (rank := _closeness(typed, word)) is not None}
     return [by_fold[word] for word in sorted(ranks, key=lambda word: ranks[word])]
 
 
-def _rank(typed: str, word: str) -> tuple[int, int, int] | None:
+def _closeness(typed: str, word: str) -> tuple[int, int, int] | None:
     """Return the distance of a known word from the typed text, or None if it is not close.
 
     Few mistakes are closer than one word that begins the other, which is closer than a common prefix.
@@ -265,7 +275,7 @@ def _rank(typed: str, word: str) -> tuple[int, int, int] | None:
     begins_alike = prefix >= CLOSE_PREFIX and 2 * prefix >= shorter
     if not begins_alike and longer - shorter > CLOSE_MISTAKES:
         return None
-    mistakes = _mistakes(typed, word)
+    mistakes = _edit_distance(typed, word)
     # most letters of a short word must match unless letters are only left out:
     # 'ls' may be 'logs', but 'nope' is not 'open' and 'amp' is not 'name'
     most = min(CLOSE_MISTAKES, (longer - (mistakes > longer - shorter)) // 2)
@@ -274,7 +284,7 @@ def _rank(typed: str, word: str) -> tuple[int, int, int] | None:
     return (1 if prefix == shorter else 2, mistakes, longer - shorter) if begins_alike else None
 
 
-def _mistakes(first: str, second: str) -> int:
+def _edit_distance(first: str, second: str) -> int:
     """Return how many letters were added, left out, replaced or swapped with their neighbour."""
     before: list[int] = []
     row = list(range(len(second) + 1))
@@ -288,13 +298,13 @@ def _mistakes(first: str, second: str) -> int:
     return row[-1]
 
 
-def _caret(place: Place, hint: str) -> list[str]:
+def _draw_location(place: SourceLocation, hint: str) -> list[str]:
     number = str(place.line)
     gutter = " " * len(number)
-    before, marked, after = _window(place)
+    before, marked, after = _clip_line(place)
     # a tab before the caret must stay a tab, or the caret points elsewhere
-    lead = "".join("\t" if char == "\t" else " " * _columns(char) for char in before)
-    marks = "^" * max(1, sum(map(_columns, marked)))
+    lead = "".join("\t" if char == "\t" else " " * _display_width(char) for char in before)
+    marks = "^" * max(1, sum(map(_display_width, marked)))
     text = f"{before}{marked}{after}".rstrip()
     return [
         f"{gutter}--> {place.file}:{place.line}:{place.column}",
@@ -304,7 +314,7 @@ def _caret(place: Place, hint: str) -> list[str]:
     ]
 
 
-def _window(place: Place) -> tuple[str, str, str]:
+def _clip_line(place: SourceLocation) -> tuple[str, str, str]:
     """Cut a long line around its marked stretch; return what is before, in and after it."""
     text = re.sub(_UNPRINTABLE, "·", place.text)
     start = min(max(0, place.column - 1), len(text))
@@ -320,7 +330,7 @@ def _window(place: Place) -> tuple[str, str, str]:
     return before, marked, after
 
 
-def _columns(char: str) -> int:
+def _display_width(char: str) -> int:
     """Return how many columns of a terminal a character takes."""
     if unicodedata.combining(char):
         return 0

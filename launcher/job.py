@@ -70,20 +70,20 @@ class Resources(NamedTuple):
     @property
     def may_need_gpu(self) -> bool:
         """Whether it works on GPUs where there are some."""
-        return self.works_on_gpu(there=True)
+        return self.works_on_gpu(machine_has_gpu=True)
 
-    def works_on_gpu(self, *, there: bool, shown: bool | None = None) -> bool:
+    def works_on_gpu(self, *, machine_has_gpu: bool, gpu_is_visible: bool | None = None) -> bool:
         """Tell whether it works on GPUs on a machine: it says so, or prefers them and may have one.
 
         Args:
-            there: the machine has some.
-            shown: its owner's CUDA_VISIBLE_DEVICES shows one of them; None: as `there`.
+            machine_has_gpu: the machine has some.
+            gpu_is_visible: its owner's CUDA_VISIBLE_DEVICES shows one of them; None: as `machine_has_gpu`.
         """
         if self.device != "auto":
             return self.device != CPU
         if self.min_vram is not None or self.gpus > 1:
-            return there
-        return self.accelerated and (there if shown is None else shown)
+            return machine_has_gpu
+        return self.accelerated and (machine_has_gpu if gpu_is_visible is None else gpu_is_visible)
 
 
 class Terms(NamedTuple):

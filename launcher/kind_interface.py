@@ -26,10 +26,10 @@ class Settings(BaseModel):
     """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
     A subclass may name in `neutral` the settings that cannot change a result, such as a number of
-    threads: they stay out of a job's hash, so that changing them runs nothing again. `added` names
+    threads: they stay out of a job's hash, so that changing them runs nothing again. `sum_savings` names
     settings that came after jobs had been done: at their default, which is how those jobs were done,
     they stay out of the hash, too.
-    `costs` names those on which time and memory depend: jobs that agree in them are expected to take
+    `cost_settings` names those on which time and memory depend: jobs that agree in them are expected to take
     the same.
     `aliases` names settings of older programs by today's names. `shared` tells how this kind reads
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.

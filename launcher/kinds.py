@@ -17,7 +17,7 @@ from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.params import PARAMS
-from launcher.signatures import digest_of, program_signature
+from launcher.signatures import kind_digest, program_signature
 
 GROUP = "launcher.kinds"
 
@@ -119,14 +119,14 @@ def _paths(draft: Draft, setting: str) -> tuple[Path, ...]:
 COMMAND = Command()
 
 
-class Installed(NamedTuple):
+class InstalledKinds(NamedTuple):
     """The kinds that installed packages offer."""
 
     kinds: dict[str, Kind]  # by name
     unusable: dict[str, str]  # name → why the kind cannot be had, and what to do about it
 
 
-def find_kinds(names: Sequence[str] | None = None) -> Installed:
+def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
     """Return every installed kind, or those named; one that cannot be had harms no other.
 
     Args:
@@ -141,7 +141,7 @@ def find_kinds(names: Sequence[str] | None = None) -> Installed:
         if (other := offered.get(point.name)) is not None:
             kinds.pop(point.name, None)
             unusable[point.name] = (
-                f"job type {point.name!r} is provided by {_package(other)} and by {_package(point)}. "
+                f"job type {point.name!r} is provided by {_package_of_entry_point(other)} and by {_package_of_entry_point(point)}. "
                 "Uninstall one of them, or rename one of the job types."
             )
             continue
@@ -152,10 +152,10 @@ def find_kinds(names: Sequence[str] | None = None) -> Installed:
             kinds[point.name] = _load(point)
         except UsageError as error:
             unusable[point.name] = str(error)
-    return Installed(kinds, unusable)
+    return InstalledKinds(kinds, unusable)
 
 
-def installed(names: Sequence[str] | None = None) -> dict[str, Kind]:
+def installed_kinds(names: Sequence[str] | None = None) -> dict[str, Kind]:
     """Return every installed kind by its name.
 
     Raises:
@@ -177,7 +177,7 @@ def _load(point: EntryPoint) -> Kind:
         kind: object = point.load()
     except Exception as error:
         raise UsageError(
-            f"cannot load job type {point.name!r} of {_package(point)} ({error}). "
+            f"cannot load job type {point.name!r} of {_package_of_entry_point(point)} ({error}). "
             "Fix this package or uninstall it."
         ) from error
     if not isinstance(kind, Kind) or kind.name != point.name:
@@ -187,7 +187,7 @@ def _load(point: EntryPoint) -> Kind:
     return kind
 
 
-def _package(point: EntryPoint) -> str:
+def _package_of_entry_point(point: EntryPoint) -> str:
     return point.value if point.dist is None else f"{point.dist.name} ({point.value})"
 
 
@@ -228,7 +228,7 @@ def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
     return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 
 
-def costs(kind: "Kind") -> tuple[str, ...]:
+def cost_settings(kind: "Kind") -> tuple[str, ...]:
     """Return the settings on which a kind's time and memory depend."""
     settings = kind.settings
     return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
@@ -242,14 +242,14 @@ def signature_of(kind: "Kind", settings: Mapping[str, Any], gpus: int = 1) -> st
         settings: of the job.
         gpus: that share its work; each then takes less memory and time.
     """
-    values = [settings.get(name) for name in costs(kind) if name not in kind.settings.added]
+    values = [settings.get(name) for name in cost_settings(kind) if name not in kind.settings.added]
     # what was added later is left out at its default, so that what was learned before still counts
     later = [
         (name, settings[name])
-        for name in costs(kind)
+        for name in cost_settings(kind)
         if name in kind.settings.added
         and settings.get(name, kind.settings.model_fields[name].default)
         != kind.settings.model_fields[name].default
     ]
     shared = [gpus] if gpus > 1 else []
-    return digest_of(kind.name, repr([*values, *later, *shared]))
+    return kind_digest(kind.name, repr([*values, *later, *shared]))

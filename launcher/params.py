@@ -11,49 +11,49 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 PARAMS = "params"  # the setting in which the values of a sweep are kept; it enters no hash
 
-LONGEST = 24  # characters of a value in a line
+LONGEST_VALUE = 24  # characters of a value in a line
 
-Scalar = str | int | float | bool | None
+ParamValue = str | int | float | bool | None
 
 _OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
 _PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with what Hydra writes before it
 
 
-def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Scalar]:
+def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, ParamValue]:
     """Return the parameters of a job, those of its sweep first; of two of one name these count.
 
     Args:
         settings: as they are stored.
         argv: its command line.
     """
-    own, read = swept_values(settings), options_of(tuple(argv))
+    own, read = swept_values(settings), parse_options(tuple(argv))
     return {**own, **read, **own}
 
 
-def swept_values(settings: Mapping[str, Any]) -> dict[str, Scalar]:
+def swept_values(settings: Mapping[str, Any]) -> dict[str, ParamValue]:
     """Return the values that a sweep gave a job; none of one that is of no sweep."""
     swept = settings.get(PARAMS)
     if not isinstance(swept, Mapping):
         return {}
-    return {str(name): scalar(value) for name, value in swept.items()}
+    return {str(name): to_param_value(value) for name, value in swept.items()}
 
 
 @lru_cache(maxsize=1 << 14)  # a table of results asks thrice for each of thousands of programs
-def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
+def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
     """Return the parameters that a command line tells; of one that stands there twice the last value.
 
     What follows an option is its value unless it is an option itself: a flag before an argument
     takes that for its value, as no one but the program knows better.
     """
-    read: dict[str, Scalar] = {}
+    read: dict[str, ParamValue] = {}
     waiting, flag = "", False  # an option whose value may follow; it may do without one
     for word in argv[1:]:
         if waiting and _is_value(word):
-            value = number(word)
+            value = parse_number(word)
             if flag or not isinstance(value, str):
                 read[waiting] = value
             waiting = ""
@@ -61,12 +61,12 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
             dashes, name, text = match.groups()
             flag, waiting = dashes == "--", name if text is None else ""
             if flag:
-                read[name] = True if text is None else number(text)
+                read[name] = True if text is None else parse_number(text)
         elif match := _PAIR.fullmatch(word):
-            read[match[1]], waiting = number(match[2]), ""
+            read[match[1]], waiting = parse_number(match[2]), ""
         else:
             waiting = ""
-    return {name: value for name, value in read.items() if not _is_place(value)}
+    return {name: value for name, value in read.items() if not _is_path(value)}
 
 
 def words_before_options(argv: Sequence[str]) -> list[str]:
@@ -76,7 +76,7 @@ def words_before_options(argv: Sequence[str]) -> list[str]:
     """
     for at, word in enumerate(argv[1:], 1):
         match = _OPTION.fullmatch(word)
-        has_number = not isinstance(number("".join(argv[at + 1 : at + 2])), str)
+        has_number = not isinstance(parse_number("".join(argv[at + 1 : at + 2])), str)
         if _PAIR.fullmatch(word) or (match and (match[1] == "--" or has_number)):
             return [*argv[:at]]
     return [*argv]
@@ -101,14 +101,14 @@ def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
 
 def _is_value(word: str) -> bool:
     """Whether a word behind an option is its value: no option itself, or a negative number."""
-    return not word.startswith("-") or not isinstance(number(word), str)
+    return not word.startswith("-") or not isinstance(parse_number(word), str)
 
 
-def _is_place(value: Scalar) -> bool:
+def _is_path(value: ParamValue) -> bool:
     return isinstance(value, str) and ("/" in value or value.startswith("{"))
 
 
-def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of the settings that have not the same value in all of these, of which there is one at least."""
     first = settings[0]
     # most jobs of a run agree in all of them
@@ -117,25 +117,27 @@ def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if any(each.get(name) != first.get(name) for each in others)]
 
 
-def pairs_of(params: Mapping[str, Any], names: Collection[str]) -> str:
+def format_params(params: Mapping[str, Any], names: Collection[str]) -> str:
     """Return some parameters in a line, `lr=0.1 amp`: numbers with four digits, of a long text the beginning."""
-    return " ".join(_pair(name, params[name]) for name in params if name in names)
+    return " ".join(_format_param(name, params[name]) for name in params if name in names)
 
 
-def _pair(name: str, value: Any) -> str:
+def _format_param(name: str, value: Any) -> str:
     if value is True:
-        return harmless(name)
+        return sanitize_terminal(name)
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return harmless(f"{name}={text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'}")
+    return sanitize_terminal(
+        f"{name}={text if len(text) <= LONGEST_VALUE else f'{text[: LONGEST_VALUE - 1]}…'}"
+    )
 
 
-def in_name(name: str) -> dict[str, Scalar]:
+def params_in_job_name(name: str) -> dict[str, ParamValue]:
     """Return the values that the name of a job of a sweep tells: `train@lr=0.1,seed=2`."""
     parts = (part.partition("=") for part in name.partition("@")[2].split(","))
-    return {key: number(value) for key, equals, value in parts if equals}
+    return {key: parse_number(value) for key, equals, value in parts if equals}
 
 
-def scalar(value: Any) -> Scalar:
+def to_param_value(value: Any) -> ParamValue:
     """Return the value of a setting as the cell of a table: numbers as they are, lists as JSON.
 
     A text that is a number is one: a program's options are texts.
@@ -143,11 +145,11 @@ def scalar(value: Any) -> Scalar:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        return number(value)
+        return parse_number(value)
     return json.dumps(value, default=str)
 
 
-def number(text: str) -> str | int | float:
+def parse_number(text: str) -> str | int | float:
     """Return the number that a text writes out, else the text."""
     if not text or not (text[0].isdigit() or text[0] in "+-."):
         return text

@@ -22,20 +22,20 @@ def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:
         argv: its words.
         exact: what else decides what it costs, with its numbers: variables of its entry.
     """
-    return digest_of(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
+    return kind_digest(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
 
 
-def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:
+def ignored_numbers(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the numbers that a program's signature leaves out, but those of files: a path costs nothing."""
     parts = (part for word in argv for part in word.split() if not _PATH.search(part))
     return tuple(number for part in parts for number in _NUMBER.findall(part))
 
 
-def is_exact(signature: str) -> bool:
+def is_exact_signature(signature: str) -> bool:
     """Tell whether jobs that share a signature agree in all that costs; programs differ in numbers."""
     return not signature.startswith(f"{PROGRAM} ")
 
 
-def digest_of(kind: str, text: str) -> str:
+def kind_digest(kind: str, text: str) -> str:
     """Return a kind's name and the first 64 bits of the SHA-256 of a text."""
     return f"{kind} {hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]}"

@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple, assert_never
 from launcher.system.files import FileVersion, Json, read_version
 from launcher.units import format_seconds
 
-Where = Literal["gpu", "ram"]
+MemoryKind = Literal["gpu", "ram"]
 
-ABSURD = 1 << 50  # bytes; where a driver does not know, torch prints 17179869184.00 GiB
+IMPLAUSIBLE_BYTES = 1 << 50  # bytes; where a driver does not know, torch prints 17179869184.00 GiB
 
 
-class Shortage(NamedTuple):
+class OomReport(NamedTuple):
     """What a program reported when it had too little memory; bytes, None: not reported."""
 
-    where: Where  # a GPU's memory, or the machine's
+    where: MemoryKind  # a GPU's memory, or the machine's
     wanted: int | None = None  # the allocation that failed
     held: int | None = None  # by its process at that moment
     cap: int | None = None  # on what its allocator may take; None: there was none
@@ -30,16 +30,16 @@ class Shortage(NamedTuple):
         return facts
 
 
-def read_facts(record: Mapping[str, Json]) -> Shortage:
-    """Return the facts that `Shortage.record` wrote; what cannot be understood is not known."""
+def read_oom_report(record: Mapping[str, Json]) -> OomReport:
+    """Return the facts that `OomReport.record` wrote; what cannot be understood is not known."""
 
     def bytes_of(name: str) -> int | None:
         value = record.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             return None
-        return value if 0 <= value < ABSURD else None
+        return value if 0 <= value < IMPLAUSIBLE_BYTES else None
 
-    return Shortage(
+    return OomReport(
         where="ram" if record.get("where") == "ram" else "gpu",
         wanted=bytes_of("wanted"),
         held=bytes_of("held"),
@@ -61,10 +61,10 @@ class State(StrEnum):
     SKIPPED = "skipped"  # something it needs failed or was cancelled
 
 
-OPEN = frozenset({State.QUEUED, State.HELD, State.RUNNING})
-ENDED = frozenset(State) - OPEN
+OPEN_STATES = frozenset({State.QUEUED, State.HELD, State.RUNNING})
+ENDED_STATES = frozenset(State) - OPEN_STATES
 
-NEXT: Mapping[State, frozenset[State]] = {
+LEGAL_TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset(
         {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # set aside
     ),
@@ -148,13 +148,13 @@ class Reason(NamedTuple):
     data: Mapping[str, Json] = {}  # by code; see `ReasonCode`
 
 
-FAILED = "failed: "  # with it begin the reasons of failed jobs
-SKIPPED = "skipped: "  # and of skipped ones
+FAILED_PREFIX = "failed: "  # with it begin the reasons of failed jobs
+SKIPPED_PREFIX = "skipped: "  # and of skipped ones
 
 
-def without_state(text: str) -> str:
+def strip_state_prefix(text: str) -> str:
     """Return the reason of an ended job without the state that it begins with, to stand behind that state."""
-    return text.removeprefix(FAILED).removeprefix(SKIPPED)
+    return text.removeprefix(FAILED_PREFIX).removeprefix(SKIPPED_PREFIX)
 
 
 class EndCause(StrEnum):
@@ -169,7 +169,7 @@ class EndCause(StrEnum):
     PILOT = "pilot"  # its pilot was given up
 
 
-END_WORDS: Mapping[EndCause, str] = {
+END_CAUSE_TEXTS: Mapping[EndCause, str] = {
     EndCause.CANCELLED: "cancelled by its owner",
     EndCause.TIME_LIMIT: "its time limit was reached",
     EndCause.QUEUE_STOPPED: "the queue was stopped",
@@ -180,16 +180,16 @@ END_WORDS: Mapping[EndCause, str] = {
 }
 
 
-def ending_reason(cause: EndCause, since: float, grace_s: float, why: str = "") -> Reason:
+def termination_reason(cause: EndCause, since: float, grace_s: float, why: str = "") -> Reason:
     """Return the reason of a running job that is being ended.
 
     Args:
         cause: why it is ended.
         since: seconds since 1970.
         grace_s: seconds until SIGKILL; 0: it gets no SIGTERM.
-        why: the cause in words; empty: those of `END_WORDS`.
+        why: the cause in words; empty: those of `END_CAUSE_TEXTS`.
     """
-    words = why or END_WORDS[cause]
+    words = why or END_CAUSE_TEXTS[cause]
     kill = f"SIGKILL after {format_seconds(grace_s)}" if grace_s else "SIGKILL at once"
     data: dict[str, Json] = {
         "since": since,
@@ -205,7 +205,7 @@ class Done(NamedTuple):
 
     at: float
     result: Mapping[str, Json] = {}
-    made: bool | None = None  # it left something to be moved into its run; None: nobody said
+    has_results: bool | None = None  # it left something to be moved into its run; None: nobody said
     # of a program: digests of the files that `context.named_files` names
     files: Sequence[str] = ()
     # what it left of its outputs, in their order; None: there is none
@@ -228,7 +228,7 @@ class OutOfMemory(NamedTuple):
 
     at: float
     error: str
-    shortage: Shortage
+    report: OomReport
     exit_code: int | None = None
     signal: int | None = None
     exception: str = ""  # as in `Failed`
@@ -248,12 +248,14 @@ class Lost(NamedTuple):
     why: str
 
 
-class Void(NamedTuple):
+class NeverStarted(NamedTuple):
     """It never started: it could not be, or a scheduler died between the claim and the start."""
 
     at: float
     why: str = ""  # it could not be
-    whose: str = ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
+    blamed_on: str = (
+        ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
+    )
 
 
 def is_signal(by: str) -> bool:
@@ -261,24 +263,24 @@ def is_signal(by: str) -> bool:
     return by.startswith("SIG") and by.isalnum()
 
 
-Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
+Outcome = Done | Failed | OutOfMemory | Stopped | Lost | NeverStarted
 
 # stored in attempts, and read by other versions
-_ENDINGS: Mapping[type[Outcome], str] = {
+_OUTCOME_KINDS: Mapping[type[Outcome], str] = {
     Done: "done",
     Failed: "failed",
     OutOfMemory: "out-of-memory",
     Stopped: "stopped",
     Lost: "lost",
-    Void: "void",
+    NeverStarted: "void",
 }
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Json]:
     """Return the outcome as it is put on record (schema 1)."""
-    record: dict[str, Json] = {"schema": 1, "ending": ending(outcome), "at": outcome.at}
+    record: dict[str, Json] = {"schema": 1, "ending": outcome_kind(outcome), "at": outcome.at}
     match outcome:
-        case Done(result=result, made=made, files=files, outputs=outputs):
+        case Done(result=result, has_results=made, files=files, outputs=outputs):
             record["result"] = dict(result)
             record |= {} if made is None else {"made": made}
             record |= {"files": [*files]} if any(files) else {}
@@ -286,14 +288,16 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
                 {"outputs": [each and [*each.record()] for each in outputs]} if outputs else {}
             )
         case Failed():
-            record |= _failure(outcome) | ({"over_limit": True} if outcome.over_limit else {})
+            record |= _failure_record(outcome) | (
+                {"over_limit": True} if outcome.over_limit else {}
+            )
         case OutOfMemory():
-            record |= _failure(outcome) | outcome.shortage.record()
+            record |= _failure_record(outcome) | outcome.report.record()
         case Lost(why=why):
             record["why"] = why
         case Stopped(by=by):
             record |= {"by": by} if by else {}
-        case Void(why=why, whose=whose):
+        case NeverStarted(why=why, blamed_on=whose):
             record |= {"why": why, "whose": whose} if why else {}
         case _:
             assert_never(outcome)
@@ -310,46 +314,50 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
             return Done(
                 at=when,
                 result=result,
-                made=made if isinstance(made, bool) else None,
+                has_results=made if isinstance(made, bool) else None,
                 files=tuple(map(str, files)) if isinstance(files, list) else (),
-                outputs=_versions(outputs),
+                outputs=_read_versions(outputs),
             )
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
-            exception = _text(record, "exception")
+            exception = _text_field(record, "exception")
             return Failed(
-                at=when, error=error, exception=exception, over_limit=over_limit, **_status(record)
+                at=when,
+                error=error,
+                exception=exception,
+                over_limit=over_limit,
+                **_read_exit_status(record),
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
-            facts, exception = read_facts(record), _text(record, "exception")
-            return OutOfMemory(when, error, facts, exception=exception, **_status(record))
+            facts, exception = read_oom_report(record), _text_field(record, "exception")
+            return OutOfMemory(when, error, facts, exception=exception, **_read_exit_status(record))
         case {"schema": 1, "ending": "stopped"}:
-            return Stopped(at=when, by=_text(record, "by"))
+            return Stopped(at=when, by=_text_field(record, "by"))
         case {"schema": 1, "ending": "void"}:
             why, whose = record.get("why"), record.get("whose")
-            return Void(at=when, why=str(why or ""), whose=str(whose or ""))
+            return NeverStarted(at=when, why=str(why or ""), blamed_on=str(whose or ""))
         case {"schema": 1, "ending": "lost", "why": str(why)}:
             return Lost(at=when, why=why)
     return Lost(at=when, why="its outcome record is not readable")
 
 
-def ending(outcome: Outcome) -> str:
+def outcome_kind(outcome: Outcome) -> str:
     """Return the one word for how an attempt ended."""
-    return _ENDINGS[type(outcome)]
+    return _OUTCOME_KINDS[type(outcome)]
 
 
-def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:
+def _failure_record(outcome: Failed | OutOfMemory) -> dict[str, Json]:
     record: dict[str, Json] = {"error": outcome.error, "exit_code": outcome.exit_code}
     record["signal"] = outcome.signal
     return record | ({"exception": outcome.exception} if outcome.exception else {})
 
 
-def _text(record: Mapping[str, Json], name: str) -> str:
+def _text_field(record: Mapping[str, Json], name: str) -> str:
     text = record.get(name)
     return text if isinstance(text, str) else ""
 
 
-def _versions(record: Json) -> tuple[FileVersion | None, ...]:
+def _read_versions(record: Json) -> tuple[FileVersion | None, ...]:
     """Return files as a job left them; none of them where one cannot be understood."""
     listed = record if isinstance(record, list) else []
     versions = tuple(map(read_version, listed))
@@ -357,7 +365,7 @@ def _versions(record: Json) -> tuple[FileVersion | None, ...]:
     return versions if all(understood) else ()
 
 
-def _status(record: Mapping[str, Json]) -> dict[str, int | None]:
+def _read_exit_status(record: Mapping[str, Json]) -> dict[str, int | None]:
     code, signal = record.get("exit_code"), record.get("signal")
     return {
         "exit_code": code if isinstance(code, int) else None,

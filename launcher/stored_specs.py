@@ -11,16 +11,21 @@ from typing import Any
 
 from launcher.job import GPU_IDS, MOST_GPUS, RERUNS, Resources, Spec, Terms, is_device
 from launcher.system.files import Json
-from launcher.system.stored_fields import Unreadable, known_of, restored, texts
+from launcher.system.stored_fields import (
+    Unreadable,
+    read_texts,
+    restore_fields,
+    restore_known_fields,
+)
 
 _NAMES, _POSITIONS = frozenset(Spec._fields), range(len(Spec._fields))
 # fields by what they hold; all others are texts
 _SHARED = frozenset({"preload", "settings", "words", "resources", "terms", "priority"})
-_TEXTS = frozenset(
+_TEXT_LISTS = frozenset(
     {"argv", "needs", "after_any", "outputs"}
 )  # lists of texts that are a spec's own
 _DEFAULTS = tuple(map(Spec._field_defaults.get, Spec._fields))  # None: it must be given
-_PLAIN_RESOURCES, _PLAIN_TERMS = Resources(), Terms()
+_DEFAULT_RESOURCES, _DEFAULT_TERMS = Resources(), Terms()
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
@@ -53,7 +58,7 @@ class SpecWriter:
             return ""
         if name in _SHARED:
             text = self._text_of(value)
-        elif name in _TEXTS:
+        elif name in _TEXT_LISTS:
             text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
         else:
             text = encode_basestring_ascii(value)
@@ -62,13 +67,13 @@ class SpecWriter:
     def _text_of(self, value: object) -> str:
         kept = self._shared.get(id(value))
         if kept is None:
-            plain = _flat(value) if isinstance(value, Resources | Terms) else value
+            plain = _part_record(value) if isinstance(value, Resources | Terms) else value
             kept = self._shared[id(value)] = value, _encode(plain)
         return kept[1]
 
 
 @lru_cache(maxsize=256)
-def _flat(part: Resources | Terms) -> dict[str, Json]:
+def _part_record(part: Resources | Terms) -> dict[str, Json]:
     """Return a part of a spec as it is read back; terms that older versions do not know only where they are set."""
     if isinstance(part, Resources):
         return part.record()
@@ -80,12 +85,14 @@ def _flat(part: Resources | Terms) -> dict[str, Json]:
     return record
 
 
-def with_sources(text: str, sources: str | None) -> str:
+def add_sources(text: str, sources: str | None) -> str:
     """Return a spec that was written without its sources as one with them; both are JSON."""
     return text if sources is None else f'{text[:-1]}, "sources": {sources}}}'
 
 
-def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int) -> bool:
+def has_options(
+    record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int
+) -> bool:
     """Tell whether a stored spec has exactly these options; quicker than to read the whole of it.
 
     Args:
@@ -96,8 +103,8 @@ def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, prio
     """
     stored = (record.get("resources"), record.get("terms"), record.get("priority", 0))
     return stored == (
-        None if resources == _PLAIN_RESOURCES else _flat(resources),
-        None if terms == _PLAIN_TERMS else _flat(terms),
+        None if resources == _DEFAULT_RESOURCES else _part_record(resources),
+        None if terms == _DEFAULT_TERMS else _part_record(terms),
         priority,
     )
 
@@ -112,8 +119,8 @@ def read_spec(record: Mapping[str, Any]) -> Spec:
         Unreadable: it has an unknown field there, or a known one of another type or out of its range.
     """
     # what has its default is not stored
-    resources = read_resources(record["resources"]) if "resources" in record else _PLAIN_RESOURCES
-    terms = _read_terms(record["terms"]) if "terms" in record else _PLAIN_TERMS
+    resources = read_resources(record["resources"]) if "resources" in record else _DEFAULT_RESOURCES
+    terms = _read_terms(record["terms"]) if "terms" in record else _DEFAULT_TERMS
     return _spec_of(record, resources, terms)
 
 
@@ -137,7 +144,7 @@ def _resources_of(items: tuple[tuple[str, Json], ...], _: tuple[type, ...]) -> R
 
 
 def _checked_resources(record: object) -> Resources:
-    asked = restored(Resources, record, "resources")
+    asked = restore_fields(Resources, record, "resources")
     fits = {
         "cpus": asked.cpus >= 0,
         "gpus": 0 <= asked.gpus <= MOST_GPUS,
@@ -146,12 +153,12 @@ def _checked_resources(record: object) -> Resources:
         "device": is_device(asked.device),
         "gpu_ids": asked.gpu_ids in GPU_IDS,
     }
-    _refuse_odd(asked, fits, "resources")
+    _refuse_out_of_range(asked, fits, "resources")
     return asked
 
 
 def _read_terms(record: object) -> Terms:
-    terms = restored(Terms, _with_names(record), "terms")
+    terms = restore_fields(Terms, _decode_backends(record), "terms")
     spans = ("backoff_s", "warn_s", "grace_s")
     fits = {
         "rerun": terms.rerun in RERUNS,
@@ -160,11 +167,11 @@ def _read_terms(record: object) -> Terms:
         "time_limit_s": terms.time_limit_s is None or terms.time_limit_s >= 0,
         **{name: getattr(terms, name) >= 0 for name in spans},  # no NaN either
     }
-    _refuse_odd(terms, fits, "terms")
+    _refuse_out_of_range(terms, fits, "terms")
     return terms
 
 
-def _with_names(record: object) -> object:
+def _decode_backends(record: object) -> object:
     """Return terms as they were stored with the names of backends as values have them.
 
     Raises:
@@ -172,10 +179,10 @@ def _with_names(record: object) -> object:
     """
     if not isinstance(record, dict) or "on" not in record:
         return record
-    return {**record, "on": texts(record["on"], "'on' of terms")}
+    return {**record, "on": read_texts(record["on"], "'on' of terms")}
 
 
-def _refuse_odd(part: object, fits: Mapping[str, bool], what: str) -> None:
+def _refuse_out_of_range(part: object, fits: Mapping[str, bool], what: str) -> None:
     for name, fitting in fits.items():
         if not fitting:
             raise Unreadable(f"{name!r} of {what} is {str(getattr(part, name))[:40]!r}")
@@ -187,8 +194,8 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
     Raises:
         Unreadable: nothing can.
     """
-    resources = known_of(Resources, record.get("resources"), "resources")
-    terms = known_of(Terms, _with_names(record.get("terms")), "terms")
+    resources = restore_known_fields(Resources, record.get("resources"), "resources")
+    terms = restore_known_fields(Terms, _decode_backends(record.get("terms")), "terms")
     return _spec_of(record, resources, terms)
 
 
@@ -198,6 +205,6 @@ def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> S
         del values[unknown]
     for key in ("preload", "argv", "needs", "after_any", "outputs"):
         if key in values:
-            values[key] = texts(values[key], f"{key!r} of its spec")
+            values[key] = read_texts(values[key], f"{key!r} of its spec")
     values["resources"], values["terms"] = resources, terms
-    return restored(Spec, values, "its spec")
+    return restore_fields(Spec, values, "its spec")

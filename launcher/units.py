@@ -11,7 +11,7 @@ from launcher.errors import UsageError
 Bytes = NewType("Bytes", int)
 
 DAY_S = 86_400.0
-FORESEEN_S = (
+LONGEST_ESTIMATE_S = (
     60 * DAY_S
 )  # what is estimated for later is no estimate: Slurm says a year where it knows no limits
 
@@ -104,7 +104,7 @@ def format_estimate(at: float, now: float) -> str:
         at: seconds since 1970, whatever an engine says.
         now: likewise.
     """
-    if not -DAY_S < at - now <= FORESEEN_S:
+    if not -DAY_S < at - now <= LONGEST_ESTIMATE_S:
         return ""
     if at - now >= DAY_S:
         days = round((at - now) / DAY_S)

@@ -18,19 +18,26 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
 from launcher.states import Done, Outcome, Reason, ReasonCode, State
-from launcher.store.claims import Seat
+from launcher.store.claims import ClaimPlacement
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.locks import lock_holder
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import descendants, send
-from launcher.system.processes import boot_id, identity, identity_lines, recorded
-from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
+from launcher.system.process_trees import descendants, send_signal
+from launcher.system.processes import boot_id, identity, identity_from_record, identity_lines
+from launcher.workers.attempt_watch import (
+    AdoptedAttempt,
+    AttemptHandle,
+    SupervisedAttempt,
+    UnreadableAttempt,
+    inspect_attempt,
+    probe_attempt,
+)
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.order import order_text
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.order import attempt_spec_text
+from launcher.workers.started_file import read_recorded_outcome
 
 DEADLINE_S = (
     60.0  # for anything that must happen; a busy machine needs many times what a quiet one does
@@ -140,7 +147,9 @@ def as_read(decision: Decision) -> Decision:
     if isinstance(decision, Start):
         return decision
     shown = Wait(job=decision.job, reason=decision.reason)
-    return shown._replace(for_others=decision.for_others, behind_ours=decision.behind_ours)
+    return shown._replace(
+        blocked_by_others=decision.blocked_by_others, blocked_by_own=decision.blocked_by_own
+    )
 
 
 def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **changes: Any) -> Claim:
@@ -172,7 +181,7 @@ def an_attempt(
     attempt = home.attempt(job, number)
     attempt.folder.mkdir(mode=0o700, parents=True)
     spec = spec._replace(terms=Terms(**terms)) if terms else spec
-    text = order_text(
+    text = attempt_spec_text(
         job=job,
         number=number,
         device=device,
@@ -184,20 +193,20 @@ def an_attempt(
     return attempt
 
 
-def started(fork_server: ForkServer, attempt: Attempt) -> Supervised:
+def started(fork_server: ForkServer, attempt: Attempt) -> SupervisedAttempt:
     """Have a new supervisor take up an attempt; its descriptor becomes readable at the end."""
-    fork_server.ask()
-    supervisor = fork_server.spawned()
+    fork_server.request_supervisor()
+    supervisor = fork_server.receive_supervisor()
     assert supervisor is not None, "the fork server is dead"
     supervisor.run(attempt)
-    return Supervised(attempt=attempt, supervisor=supervisor, environment=PLAIN)
+    return SupervisedAttempt(attempt=attempt, supervisor=supervisor, environment=PLAIN)
 
 
-def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
+def outcome_of(one: SupervisedAttempt, deadline_s: float = DEADLINE_S) -> Outcome:
     """Wait for the attempt's end and return what its supervisor recorded."""
     assert ended(one.descriptor, deadline_s), "the attempt does not end"
     one.supervisor.channel.close()
-    outcome = recorded_outcome(one.attempt)
+    outcome = read_recorded_outcome(one.attempt)
     assert outcome is not None, "no outcome was recorded"
     return outcome
 
@@ -225,7 +234,7 @@ def supervisor_of(attempt: Attempt) -> int:
 def _on_record(attempt: Attempt, whose: str) -> int | None:
     line = 1 if whose == "program" else 0
     lines = on_record(attempt)
-    who = recorded(json.loads(lines[line])) if len(lines) > line else None
+    who = identity_from_record(json.loads(lines[line])) if len(lines) > line else None
     return who.pid if who else None
 
 
@@ -249,16 +258,18 @@ def enqueue(
     """Queue jobs in one transaction, and return their numbers; a name is that of a plain job."""
     numbers: dict[str, int] = {}
     with store.writing():
-        run_id = store.run(root, run)
+        run_id = store.ensure_run(root, run)
         for spec in (a_spec(name=job) if isinstance(job, str) else job for job in jobs):
             wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
             awaited = [numbers[need] for need in (after_any or {}).get(spec.name, ())]
-            new = NewJob(spec=spec, needs=wanted, after_any=awaited)
-            numbers[spec.name] = store.put(run_id, context or a_context(), new, time.time())
+            new = NewJob(spec=spec, dependencies=wanted, after_any=awaited)
+            numbers[spec.name] = store.insert_or_replace(
+                run_id, context or a_context(), new, time.time()
+            )
     return list(numbers.values())
 
 
-def a_seat(**changes: Any) -> Seat:
+def a_seat(**changes: Any) -> ClaimPlacement:
     """A place on the CPU, with a supervisor that is dead."""
     values: dict[str, Any] = {
         "device": "cpu",
@@ -267,12 +278,12 @@ def a_seat(**changes: Any) -> Seat:
         "pid": 0,
         "start_ticks": 0,
     }
-    return Seat(**values | changes)
+    return ClaimPlacement(**values | changes)
 
 
 def claimed(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
     """Claim a job as a scheduler does."""
-    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=now)
+    claim = store.scheduler_actions.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None, f"job {job} cannot be claimed"
     return claim
 
@@ -285,7 +296,7 @@ def reaches(store: Store, job: int, state: State) -> None:
 def finished(store: Store, job: int, outcome: Outcome | None = None) -> None:
     """Claim a job, and have its attempt end; well, if nothing else is said."""
     outcome = outcome or Done(at=2.0)
-    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=outcome.at)
+    store.scheduler_actions.finish_attempt(claimed(store, job), outcome, outputs={}, now=outcome.at)
 
 
 def job_row(store: Store, job: int) -> JobRow:
@@ -333,18 +344,20 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script, "sh", *words)
 
 
-def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | Watch:
+def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | AttemptHandle:
     """Return what a new scheduler sees of an attempt, as soon as that is clear."""
-    return clear(find_out(attempt, partial(watch, (claim or a_claim()).supervisor, attempt)))
+    return clear(
+        probe_attempt(attempt, partial(inspect_attempt, (claim or a_claim()).supervisor, attempt))
+    )
 
 
-def clear(found: Outcome | Watch) -> Outcome | Watch:
+def clear(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
     """Return what became of an attempt, as soon as that is clear: a fork server may have to tell first."""
     looked, deadline = found, time.monotonic() + DEADLINE_S
-    while isinstance(looked, Unclear):
+    while isinstance(looked, UnreadableAttempt):
         assert time.monotonic() < deadline, f"{looked.attempt} stays unclear"
         time.sleep(PAUSE_S)
-        looked = replace(looked, again_at=0.0).ending() or looked
+        looked = replace(looked, again_at=0.0).poll_outcome() or looked
     return looked
 
 
@@ -359,13 +372,13 @@ def end_everything(home: Home) -> None:
     """Kill whatever a test left running in a home, at once and with all below it."""
     if not home.folder.exists():
         return
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts anything
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts anything
     _kill([scheduler_pid(home), lock_holder(home.notify_lock)])
     if not home.attempts.exists():
         return
     for folder in home.attempts.iterdir():
         # what nobody has started yet is voided by this
-        while isinstance(found := seen(Attempt(folder)), Adopted):
+        while isinstance(found := seen(Attempt(folder)), AdoptedAttempt):
             leader = found.program or supervisor_of(found.attempt)
             _kill([*descendants(leader), leader])
             ended(found.descriptor)
@@ -375,4 +388,4 @@ def end_everything(home: Home) -> None:
 def _kill(pids: Sequence[int | None]) -> None:
     for pid in pids:
         if pid is not None:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from launcher.system.files import stamp
+from launcher.system.files import file_stamp
 from tests.e2e.conftest import Project
 
 DATA = Path(__file__).parent / "data"
@@ -100,6 +100,6 @@ def _stamp_outputs(database: sqlite3.Connection) -> None:
         if not path.is_dir():
             path.touch()
     for number, by_path in outputs.items():
-        stamps = json.dumps({path: stamp(path) for path in by_path})
+        stamps = json.dumps({path: file_stamp(path) for path in by_path})
         database.execute("UPDATE jobs SET outputs = ? WHERE id = ?", (stamps, number))
     database.commit()

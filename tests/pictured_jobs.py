@@ -115,10 +115,10 @@ def put(machine: Machine, store: Store) -> dict[str, int]:
     )
     numbers: dict[str, int] = {}
     with store.writing():
-        run = store.run(Path("/nowhere"), "blend")
+        run = store.ensure_run(Path("/nowhere"), "blend")
         for spec, needs in jobs():
-            new = NewJob(spec=spec, needs=[numbers[need] for need in needs])
-            numbers[spec.name] = store.put(run, context, new, time.time())
+            new = NewJob(spec=spec, dependencies=[numbers[need] for need in needs])
+            numbers[spec.name] = store.insert_or_replace(run, context, new, time.time())
     return numbers
 
 

@@ -5,13 +5,13 @@ from datetime import datetime
 
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess
-from launcher.screens.gpu_view import Gauge, Guest
-from launcher.screens.host import Disk, Host
-from launcher.screens.job_view import Group, JobView, UsedMemory
-from launcher.screens.snapshots import Scheduler, Screen
-from launcher.screens.text_table import Line
+from launcher.screens.gpu_view import GpuJob, GpuView
+from launcher.screens.host import DiskUsage, Host
+from launcher.screens.job_view import GpuMemoryUsage, GroupStatus, JobView
+from launcher.screens.snapshots import QueueSnapshot, SchedulerStatus
+from launcher.screens.text_table import TextLine
 from launcher.states import State
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_gpu
 
 NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: what screens show
@@ -46,32 +46,32 @@ def a_host(**changes: object) -> Host:
         "memory_used": 21 * GIB,
         "memory_ours": 12 * GIB,
         "disks": (
-            Disk(use="home", free=120 * GIB, total=250 * GIB),
-            Disk(use="runs", free=3 << 40, total=8 << 40),
+            DiskUsage(use="home", free=120 * GIB, total=250 * GIB),
+            DiskUsage(use="runs", free=3 << 40, total=8 << 40),
         ),
     }
     return Host(**values | changes)  # type: ignore[arg-type]  # as the test says
 
 
-def an_idle_screen() -> Screen:
+def an_idle_screen() -> QueueSnapshot:
     """A queue with nothing in it."""
-    return Screen(
-        at=NOW, home="~/.local/state/launcher", scheduler=Scheduler(pid=None, state="absent")
+    return QueueSnapshot(
+        at=NOW, home="~/.local/state/launcher", scheduler=SchedulerStatus(pid=None, state="absent")
     )
 
 
-def a_busy_screen() -> Screen:
+def a_busy_screen() -> QueueSnapshot:
     """Two GPUs shared with somebody, three jobs at work, more that wait, some that have ended."""
     first, second, third = (
         a_line(41, "train/gan2:pre&real:pre@seed=3", State.RUNNING, "7/10 loss=0.1841"),
         a_line(42, "train/gan2:pre%50&real:pre@seed=1", State.RUNNING, "2/10 loss=0.6712"),
         a_line(43, "command/prepare", State.RUNNING, "on the CPU with 4 cores", run="add"),
     )
-    return Screen(
+    return QueueSnapshot(
         at=NOW,
         host=a_host(),
         home="~/.local/state/launcher",
-        scheduler=Scheduler(pid=48113, state="running", since=NOW - 11520, version="0.2.0"),
+        scheduler=SchedulerStatus(pid=48113, state="running", since=NOW - 11520, version="0.2.0"),
         counts={
             State.RUNNING: 3,
             State.QUEUED: 30,
@@ -80,24 +80,26 @@ def a_busy_screen() -> Screen:
             State.FAILED: 1,
         },
         active={"blend": (44, 79)},
-        left_s=15_600.0,
+        remaining_s=15_600.0,
         warnings=("other users' launchers cannot know our promises: /dev/shm is full",),
         gpus=(_shared(), _crowded()),
         busy={"GPU-0": (0.1, 0.5, 0.97, 0.99, 0.97), "GPU-1": (0.6, 0.64)},
-        groups=(Group(name="downloads", limit=2, running=1),),
+        groups=(GroupStatus(name="downloads", limit=2, running=1),),
         running=(
             first._replace(
                 since=NOW - 4740,
                 devices="cuda:0",
-                memory=UsedMemory(now=11_700 * MIB, peak=11_900 * MIB, asked=12_000 * MIB),
-                step=Step(at=NOW, step=7, total=10, metrics={"loss": 0.1841}, rate=7 / 4740),
+                memory=GpuMemoryUsage(now=11_700 * MIB, peak=11_900 * MIB, requested=12_000 * MIB),
+                step=ProgressReport(
+                    at=NOW, step=7, total=10, metrics={"loss": 0.1841}, rate=7 / 4740
+                ),
                 ends=NOW + 3 * 4740 / 7,
             ),
             second._replace(
                 since=NOW - 1260,
                 devices="cuda:0,1",
-                memory=UsedMemory(now=18 * GIB, peak=19 * GIB, asked=18 * GIB),
-                step=Step(at=NOW, step=2, total=10, metrics={"loss": 0.6712}),
+                memory=GpuMemoryUsage(now=18 * GIB, peak=19 * GIB, requested=18 * GIB),
+                step=ProgressReport(at=NOW, step=2, total=10, metrics={"loss": 0.6712}),
             ),
             third._replace(since=NOW - 41),
         ),
@@ -149,28 +151,28 @@ def a_busy_screen() -> Screen:
     )
 
 
-def _shared() -> Gauge:
+def _shared() -> GpuView:
     processes = (
         GpuProcess(pid=4711, used=11_700 * MIB, user="ada", command="python"),
         GpuProcess(pid=9921, used=9 * GIB, user="ben", command="python"),
     )
     gpu = a_gpu(0, total=39.4, used=21, processes=processes, utilisation=0.97, temperature_c=71)
-    guest = Guest(
-        job=41, name="train/gan2:pre&real:pre@seed=3", promised=12 << 30, pids=frozenset({4711})
+    guest = GpuJob(
+        job=41, name="train/gan2:pre&real:pre@seed=3", reserved=12 << 30, pids=frozenset({4711})
     )
-    return Gauge(
+    return GpuView(
         gpu=gpu,
-        guests=(guest,),
+        jobs=(guest,),
         foreign=(ForeignReservation(user="cleo", device="GPU-0", amount=2 * GIB),),
     )
 
 
-def _crowded() -> Gauge:
-    return Gauge(
+def _crowded() -> GpuView:
+    return GpuView(
         gpu=a_gpu(1, total=39.4, used=37.2, fault="has fallen off the bus (Xid 79)"),
     )
 
 
-def texts_of(lines: Iterable[Line]) -> list[str]:
+def texts_of(lines: Iterable[TextLine]) -> list[str]:
     """Return the texts of drawn lines."""
     return [one.text for one in lines]

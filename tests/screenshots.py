@@ -20,12 +20,12 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from launcher.gpu.monitor import Lookout
+from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
-from launcher.screens.gpu_view import Gauge
+from launcher.screens.gpu_view import GpuView
 from launcher.screens.job_view import RECENT
-from launcher.screens.snapshots import Queue, Screen
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic
@@ -43,19 +43,21 @@ _NOTES = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _NUMBER = re.compile(r"terminal-\d+")
 
 
-class Renamed(Queue):
+class Renamed(QueueSnapshotReader):
     """A queue as it is now, with other names for people and folders."""
 
     others: Collection[int] = ()  # pids of other people's processes
 
-    def look(self, *, waiting: int = 0, recent: int = RECENT, sought: str = "") -> Screen:
+    def read_snapshot(
+        self, *, waiting: int = 0, recent: int = RECENT, search_text: str = ""
+    ) -> QueueSnapshot:
         """Return the screen as of now."""
-        screen = super().look(waiting=waiting, recent=recent, sought=sought)
+        screen = super().read_snapshot(waiting=waiting, recent=recent, search_text=search_text)
         gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
         return screen._replace(home=HOME, gpus=gpus, warnings=())
 
 
-def _renamed(gauge: Gauge, others: Collection[int]) -> Gauge:
+def _renamed(gauge: GpuView, others: Collection[int]) -> GpuView:
     if gauge.gpu.processes is None:
         return gauge
     processes = tuple(
@@ -77,17 +79,19 @@ def picture(app: Top, file: Path) -> None:
 
 
 @asynccontextmanager
-async def shown(queue: Queue) -> AsyncIterator[tuple[Top, Pilot[int]]]:
+async def shown(queue: QueueSnapshotReader) -> AsyncIterator[tuple[Top, Pilot[int]]]:
     """Run the application on a screen that nobody sees."""
     app = Top(queue, colour=True)
     async with app.run_test(size=SIZE) as pilot:
         yield app, pilot
 
 
-async def until(app: Top, pilot: Pilot[int], holds: Callable[[Screen], object], what: str) -> None:
+async def until(
+    app: Top, pilot: Pilot[int], holds: Callable[[QueueSnapshot], object], what: str
+) -> None:
     """Wait until the screen is as a picture wants it."""
     deadline = time.monotonic() + PATIENCE_S
-    while app.picture is None or not holds(app.picture):
+    while app.snapshot is None or not holds(app.snapshot):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited in vain until {what}")
         await pilot.pause(0.2)
@@ -100,7 +104,7 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
         gpus.set(card, util=0, power=52_000, temp=34)
     store = Store(machine.project.home)
     queue = Renamed(
-        machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded), measures=True
+        machine.project.home, gpu_poller=GpuPoller(Nvml().snapshot, _unneeded), measures=True
     )
     with contextlib.closing(store), contextlib.closing(queue), strangers(gpus) as start:
         async with shown(queue) as (app, pilot):
@@ -109,7 +113,7 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
             picture(app, folder / "top-idle.svg")
             queue.others = {start(cards[1], 24)}
             numbers = put(machine, store)
-            store.steering.hold([numbers["train/vit:pre&real:pre"]], time.time())
+            store.job_control.hold([numbers["train/vit:pre&real:pre"]], time.time())
             await _work(app, pilot, gpus)
             picture(app, folder / "top-busy.svg")
             await _open_job(app, pilot)
@@ -124,9 +128,9 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
 async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
     """Let the queue work for a while, and the GPUs tell so."""
 
-    def busy(screen: Screen) -> bool:
+    def busy(screen: QueueSnapshot) -> bool:
         for place, gauge in enumerate(screen.gpus):
-            if gauge.guests:
+            if gauge.jobs:
                 load = 97 - 7 * place - len(screen.recent)
                 gpus.set(gauge.gpu.uuid, util=load, power=(240 + load) * 1000, temp=60 + 4 * place)
         trains = [
@@ -139,15 +143,15 @@ async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
 
 async def _open_job(app: Top, pilot: Pilot[int]) -> None:
     """Open the training that has gone furthest, on the page of its metrics."""
-    assert app.picture is not None
-    works = list(app.picture.running)
+    assert app.snapshot is not None
+    works = list(app.snapshot.running)
     furthest = max(works, key=lambda work: work.step.step if work.step else 0)
     await pilot.press("/", *str(furthest.id), "enter")
     await pilot.press("enter", "3")
     await pilot.pause(6.0)
 
 
-def _has_failed(screen: Screen) -> bool:
+def _has_failed(screen: QueueSnapshot) -> bool:
     failed = [one for one in screen.recent if one.state is State.FAILED]
     return any("memory" in one.note for one in failed) and any(
         "folder" in one.note for one in failed

@@ -21,22 +21,22 @@ from typing import Any
 from unittest import mock
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.pilot_messages import _NEWS as PILOT_NEWS
-from launcher.backends.pilot_messages import _ORDERS as PILOT_ORDERS
-from launcher.backends.pilot_rules import Life
+from launcher.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
+from launcher.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
+from launcher.backends.pilot_rules import PilotState
 from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow
-from launcher.backends.protocol import Cause, Stage
-from launcher.backends.settings import _READ as BACKEND_KEYS
+from launcher.backends.protocol import AllocationEndCause, AllocationState
+from launcher.backends.settings import _KEY_READERS as BACKEND_KEYS
 from launcher.backends.settings import KINDS as ENGINES
-from launcher.cli.findings import Verdict
+from launcher.cli.findings import CheckStatus
 from launcher.cli.main import main
 from launcher.cli.output import Format
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import GPU_IDS, RERUNS, Resources
-from launcher.job_options.notifications import Event
+from launcher.job_options.notifications import NotifyEvent
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
-from launcher.kinds import installed
+from launcher.kinds import installed_kinds
 from launcher.notify.settings import _KEYS as NOTIFY_KEYS
 from launcher.notify.settings import _TARGET_KEYS as TARGET_KEYS
 from launcher.planning.comparison import Action
@@ -46,23 +46,23 @@ from launcher.states import (
     EndCause,
     Failed,
     Lost,
+    NeverStarted,
+    OomReport,
     OutOfMemory,
     ReasonCode,
-    Shortage,
     State,
     Stopped,
-    Void,
     outcome_record,
 )
 from launcher.store.queue import Store
-from launcher.store.usage import Measured
+from launcher.store.usage import MeasuredUsage
 from launcher.system.config import KEYS as CONFIG_KEYS
 from launcher.system.files import FileVersion
 from launcher.system.gpu_sharing import _KEYS as SHARING_KEYS
 from launcher.system.paths import Attempt, Home
 from launcher.taskfile.language import TOP, WORDS, Reuse, words_of
 from launcher.taskfile.legacy_names import OLD_WORDS
-from launcher.workers.termination import Resisting, Termination
+from launcher.workers.termination import ResistingProcess, Termination
 from tests.build import a_spec, claimed, end_everything, enqueue
 from tests.nvml.standin import GIB, Devices, asked_here
 from tests.source_tree import ROOT
@@ -121,7 +121,7 @@ def collect(folder: Path, library: Path) -> Words:
 
 def _kinds() -> Iterator[Kind]:
     """Yield the job types of this project; other plugin packages may be installed, too."""
-    for kind in installed().values():
+    for kind in installed_kinds().values():
         if type(kind).__module__.partition(".")[0] in PACKAGES:
             yield kind
 
@@ -156,12 +156,12 @@ def _outcomes() -> Iterator[str]:
     failed: dict[str, Any] = {"error": "no", "exit_code": 1, "signal": 9, "exception": "E"}
     version = FileVersion(size=1, changed_ns=1)
     for outcome in (
-        Done(at=1.0, result={"acc": 1}, made=True, files=("a",), outputs=(version,)),
+        Done(at=1.0, result={"acc": 1}, has_results=True, files=("a",), outputs=(version,)),
         Failed(at=1.0, over_limit=True, **failed),
-        OutOfMemory(1.0, shortage=Shortage("gpu", 1, 1, 1, 1, 1, "no"), **failed),
+        OutOfMemory(1.0, report=OomReport("gpu", 1, 1, 1, 1, 1, "no"), **failed),
         Stopped(at=1.0, by="SIGTERM"),
         Lost(at=1.0, why="?"),
-        Void(at=1.0, why="?", whose="job"),
+        NeverStarted(at=1.0, why="?", blamed_on="job"),
     ):
         record = outcome_record(outcome)
         word = str(record["ending"])
@@ -196,15 +196,15 @@ SECTIONS: Mapping[str, Callable[[], Iterable[str]]] = {
     "outcomes of attempts": _outcomes,
     "reason codes": lambda: ReasonCode,
     "causes of an end": lambda: EndCause,
-    "events of notifications": lambda: Event,
-    "states of pilots": lambda: [*Life, *Stage, *Cause],
+    "events of notifications": lambda: NotifyEvent,
+    "states of pilots": lambda: [*PilotState, *AllocationState, *AllocationEndCause],
     "messages of pilots": lambda: [*PILOT_ORDERS, *PILOT_NEWS],
     "keys of the file spec.json of pilots": lambda: PilotSpec._fields,
     "keys of the file pilots.json": lambda: [*PilotRow._fields, *BackendRow._fields],
     "keys of the file nodes.jsonl": lambda: PastPilot._fields,
-    "keys of the file termination.json": lambda: [*Termination._fields, *Resisting._fields],
+    "keys of the file termination.json": lambda: [*Termination._fields, *ResistingProcess._fields],
     "keys of the file gpus.json": lambda: [*GpuSnapshot.__annotations__, *GpuProcess._fields],
-    "verdicts of launcher doctor": lambda: Verdict,
+    "verdicts of launcher doctor": lambda: CheckStatus,
     "actions of a plan": lambda: Action,
     "sources of estimates": lambda: Basis,
     "kinds of backends": lambda: ENGINES,
@@ -345,8 +345,8 @@ def _put_gpu_jobs(store: Store, devices: Devices) -> None:
     first, second = enqueue(store, *specs, run="gpu")
     now = time.time()
     done = claimed(store, first, now - 60.0, device=uuid, reservation=GIB)
-    store.scheduling.finish(
-        done, Done(at=now), outputs={}, now=now, measured=Measured(peak=2 * GIB)
+    store.scheduler_actions.finish_attempt(
+        done, Done(at=now), outputs={}, now=now, measured=MeasuredUsage(peak=2 * GIB)
     )
     claimed(store, second, now, device=uuid, reservation=GIB, pid=1, start_ticks=7)
 

@@ -109,7 +109,7 @@ class Exceptions(NamedTuple):
     """The commands of a page that need a special treatment, from tests/data/documents/PAGE.toml.
 
     The file has the key `world` and tables with a value per command. The value is the reason in
-    `parsed` and `planned`, a list of exit codes in `codes`, and in `keys` the key that ends the
+    `parse_record` and `planned`, a list of exit codes in `codes`, and in `keys` the key that ends the
     command: `q` or `interrupt`.
     """
 

@@ -56,7 +56,7 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.ids:DataId",
     "launcher.ids:parse_model",
     "launcher.kinds:COMMAND",
-    "launcher.kinds:installed",
+    "launcher.kinds:installed_kinds",
     "launcher.workers.job:Job",
 )
 # without a list of formats Pillow starts programs, and other readers have other limits

@@ -10,8 +10,8 @@ from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.widgets import Canvas
-from launcher.screens.snapshots import Queue, Screen
-from launcher.screens.text_table import Span, Tone
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
+from launcher.screens.text_table import TextSpan, TextStyle
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 
@@ -50,7 +50,9 @@ class Person:
         """The lines that stand out: the chosen job's, or what was found in a log."""
         canvas = self.top.query_one(Canvas)
         return "\n".join(
-            row.text for row in canvas.rows if row.spans[:1] == (Span(row.text, Tone.CHOSEN),)
+            row.text
+            for row in canvas.rows
+            if row.spans[:1] == (TextSpan(row.text, TextStyle.CHOSEN),)
         )
 
     async def press(self, *keys: str) -> None:
@@ -69,7 +71,7 @@ class Person:
 
     async def look(self) -> None:
         """Let a second pass."""
-        self.top._look()
+        self.top._refresh_and_draw()
         await self._pilot.pause()
 
     async def until(self, holds: Callable[[], object]) -> None:
@@ -85,7 +87,7 @@ Story = Callable[[Person], Awaitable[None]]
 
 
 def play(
-    queue: Queue, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+    queue: QueueSnapshotReader, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
 ) -> int | None:
     """Have somebody before a screen of this size, and return the exit code."""
 
@@ -102,24 +104,26 @@ def play(
 def on_the_queue(
     home: Home, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
 ) -> int | None:
-    with closing(Queue(home)) as queue:
+    with closing(QueueSnapshotReader(home)) as queue:
         return play(queue, story, size=size, **how)
 
 
-class Still(Queue):
+class Still(QueueSnapshotReader):
     """A queue that looks as a test wants it, at every moment; its database is the home's."""
 
-    def __init__(self, home: Home, screen: Screen) -> None:
+    def __init__(self, home: Home, screen: QueueSnapshot) -> None:
         super().__init__(home)
         self._screen = screen
 
-    def look(self, *, waiting: int = 0, recent: int = 0, sought: str = "") -> Screen:
+    def read_snapshot(
+        self, *, waiting: int = 0, recent: int = 0, search_text: str = ""
+    ) -> QueueSnapshot:
         self.current()
         return self._screen
 
 
 def on_a_screen(
-    home: Home, screen: Screen, story: Story, *, size: tuple[int, int] = (80, 24)
+    home: Home, screen: QueueSnapshot, story: Story, *, size: tuple[int, int] = (80, 24)
 ) -> None:
     with closing(Still(home, screen)) as queue:
         play(queue, story, size=size)

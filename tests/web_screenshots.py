@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.gpu.gpus_file import seen_gpus
-from launcher.states import ENDED, State
+from launcher.gpu.gpus_file import read_gpu_status
+from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
-from launcher.workers.progress.attempt_progress import newest_step
+from launcher.workers.progress.attempt_progress import read_newest_step
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.launcher.web.browser import Page, served
 from tests.nvml.standin import Devices, asked_here, compile_library
@@ -48,7 +48,7 @@ def take(machine: Machine, gpus: Devices, folder: Path, browser: "Browser") -> N
     with contextlib.closing(store), strangers(gpus) as start:
         stranger = start(cards[1], 24)
         numbers = put(machine, store)
-        store.steering.hold([numbers["train/vit:pre&real:pre"]], time.time())
+        store.job_control.hold([numbers["train/vit:pre&real:pre"]], time.time())
         machine.serve()
         _until(lambda: _at_work(machine, gpus, store), "several jobs work")
         job = _longest(machine, store)
@@ -94,20 +94,20 @@ def shoot(
 
 def _at_work(machine: Machine, gpus: Devices, store: Store) -> bool:
     """Let busy GPUs tell that they are; tell whether the queue is as the pictures want it."""
-    look = seen_gpus(machine.project.home)
+    look = read_gpu_status(machine.project.home)
     for place, gpu in enumerate(look.gpus if look else ()):
         if gpu.used and gpu.used > CARD / 8:
             load = 97 - 9 * place
             gpus.set(gpu.uuid, util=load, power=(240 + load) * 1000, temp=60 + 4 * place)
     counts = store.read.counts()
-    ended = sum(counts.get(state, 0) for state in ENDED)
+    ended = sum(counts.get(state, 0) for state in ENDED_STATES)
     return counts.get(State.RUNNING, 0) >= WORKS and ended >= ENDS
 
 
 def _longest(machine: Machine, store: Store) -> int:
     """Return the running job that has the most steps."""
     steps = {
-        row.id: newest_step(machine.project.home.attempt(row.id, row.attempts))
+        row.id: read_newest_step(machine.project.home.attempt(row.id, row.attempts))
         for row in store.read.in_state(State.RUNNING)
     }
     return max(steps, key=lambda job: 0 if (step := steps[job]) is None else step.total or 0)

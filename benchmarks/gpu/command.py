@@ -22,7 +22,7 @@ from benchmarks.gpu.report import Report, Value
 from benchmarks.gpu.runner import run_all
 from benchmarks.gpu.simulated import simulated
 from benchmarks.measured import record
-from launcher.system.locks import lock
+from launcher.system.locks import lock_file
 
 MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
 SECONDS = 520.0  # in all: under nine minutes, with the end of the last part
@@ -81,7 +81,7 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
         )
         return True
     out.mkdir(parents=True, exist_ok=True)
-    if lock(out / "gpu-report.lock") is None:
+    if lock_file(out / "gpu-report.lock") is None:
         print(f"another measurement writes to {out}; wait for it: two at once measure each other")
         return True
     report = Report(machine=_machine(facts))

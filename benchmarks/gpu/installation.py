@@ -13,7 +13,7 @@ import pynvml
 
 from benchmarks.gpu.bench import GIB, ROOT
 from benchmarks.gpu.report import Value
-from launcher.gpu.nvml import why
+from launcher.gpu.nvml import describe_error
 
 GROUP = "launcher.kinds"
 FACTS = """
@@ -27,11 +27,11 @@ def absence() -> str:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return why(error)
+        return describe_error(error)
     try:
         return "" if pynvml.nvmlDeviceGetCount() else "the driver lists no GPU"
     except pynvml.NVMLError as error:
-        return why(error)
+        return describe_error(error)
     finally:
         pynvml.nvmlShutdown()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.gpu.bench import ROOT, VERDICT, Bench, rows_in
 from benchmarks.gpu.parts import Part
 from benchmarks.gpu.report import Report, Result, State
-from launcher.system.process_trees import adopt_orphans, descendants, send
+from launcher.system.process_trees import adopt_orphans, descendants, send_signal
 
 LOG = "log"
 TAIL = 15  # lines of a failed part's log that are printed
@@ -137,7 +137,7 @@ def end_descendants() -> None:
     for _ in range(200):
         pids = descendants(os.getpid())
         for pid in pids:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from launcher.backends.protocol import EngineError
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 _LINES_KEPT = 10  # of what it prints for people
@@ -21,7 +21,7 @@ _END_S = 5.0  # for a process that has closed its output to be gone
 _MOST_ANSWER = 1 << 28  # bytes
 
 
-class AskedProcess:
+class JsonLineProcess:
     """A child process that answers questions over a pipe, a JSON line each; it is started when there is one.
 
     Where it does not answer in time it is killed, and the next question starts another. Used by one thread at a time.
@@ -46,21 +46,21 @@ class AskedProcess:
         self._argv, self._environment = tuple(argv), environment
         self._name, self._patience_s = name, patience_s
         self._child: subprocess.Popen[bytes] | None = None
-        self._listener: threading.Thread | None = None
+        self._stderr_reader: threading.Thread | None = None
         self._printed: deque[str] = deque(maxlen=_LINES_KEPT)
         self._number = 0
 
-    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a question.
 
         Raises:
             EngineError: it cannot be started, ended, or did not answer in time.
         """
         self._number += 1
-        line = json.dumps({"id": self._number, "do": what, "with": arguments}).encode() + b"\n"
+        line = json.dumps({"id": self._number, "do": operation, "with": arguments}).encode() + b"\n"
         try:
-            child = self._started()
-            return self._read(child, self._told(child, line))
+            child = self._ensure_running()
+            return self._parse_answer(child, self._exchange_line(child, line))
         except EngineError:
             self.close()
             raise
@@ -77,7 +77,7 @@ class AskedProcess:
                 with contextlib.suppress(OSError):
                     end.close()
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _ensure_running(self) -> "subprocess.Popen[bytes]":
         """Return the process; started where there is none, or where it has ended since.
 
         Raises:
@@ -100,20 +100,22 @@ class AskedProcess:
         except OSError as error:
             why = error.strerror or str(error)
             raise EngineError(f"{self._name}: cannot run {self._argv[0]}: {why}") from error
-        self._listener = threading.Thread(target=self._listen, args=(child,), daemon=True)
-        self._listener.start()
+        self._stderr_reader = threading.Thread(
+            target=self._collect_stderr, args=(child,), daemon=True
+        )
+        self._stderr_reader.start()
         return child
 
-    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
+    def _collect_stderr(self, child: "subprocess.Popen[bytes]") -> None:
         """Keep the last lines that the process prints for people."""
         assert child.stderr is not None
         with child.stderr as lines, contextlib.suppress(OSError, ValueError):
             for line in lines:
-                text = harmless(line[:_LONGEST].decode(errors="replace").strip())
+                text = sanitize_terminal(line[:_LONGEST].decode(errors="replace").strip())
                 if text:
                     self._printed.append(text)
 
-    def _told(self, child: "subprocess.Popen[bytes]", line: bytes) -> bytes:
+    def _exchange_line(self, child: "subprocess.Popen[bytes]", line: bytes) -> bytes:
         """Return the line that the process answers; not whole where it has ended.
 
         Raises:
@@ -141,25 +143,25 @@ class AskedProcess:
             raise EngineError(f"{self._name} did not respond within {span}")
         return answer
 
-    def _read(self, child: "subprocess.Popen[bytes]", line: bytes) -> dict[str, Any]:
+    def _parse_answer(self, child: "subprocess.Popen[bytes]", line: bytes) -> dict[str, Any]:
         if not line.endswith(b"\n"):
-            raise self._ended(child)
+            raise self._ended_error(child)
         try:
             answer = json.loads(line)
             if isinstance(answer, dict) and answer.pop("id") == self._number:
                 return answer
         except (ValueError, KeyError, RecursionError):
             pass
-        text = harmless(line[:200].decode(errors="replace").strip())
+        text = sanitize_terminal(line[:200].decode(errors="replace").strip())
         raise EngineError(f"{self._name}: cannot parse its answer {text!r}")
 
-    def _ended(self, child: "subprocess.Popen[bytes]") -> EngineError:
+    def _ended_error(self, child: "subprocess.Popen[bytes]") -> EngineError:
         try:
             code = child.wait(_END_S)
         except subprocess.TimeoutExpired:
             code = 0
-        if self._listener is not None:
-            self._listener.join(_END_S)
+        if self._stderr_reader is not None:
+            self._stderr_reader.join(_END_S)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         printed = "; ".join(list(self._printed)[-_SHOWN:])
         more = f": {printed}" if printed else ""

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.backends.pilot_messages import LONGEST_LINE
+from launcher.backends.pilot_messages import LONGEST_LINE_BYTES
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 _BLOCK = 1 << 20
 
 
-class Writer:
+class MessageWriter:
     """The one writer of a file of messages."""
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class Writer:
         try:
             view = memoryview(data)
             while view:
-                size = os.write(descriptor, view[: 64 * LONGEST_LINE])
+                size = os.write(descriptor, view[: 64 * LONGEST_LINE_BYTES])
                 self._torn = True
                 view = view[size:]
         finally:
@@ -44,7 +44,7 @@ class Writer:
         self._torn = False
 
 
-class Reader:
+class MessageReader:
     """A reader of a file of messages, at its place."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:

@@ -1,60 +1,64 @@
 """On which backends a job may run, and whether a pilot there can ever hold it."""
 
-from launcher.backends.settings import HERE, Backends, BackendSettings, read_on
-from launcher.errors import counted
+from launcher.backends.settings import LOCAL, Backends, BackendSettings, read_backend_names
+from launcher.errors import pluralize
 from launcher.job import Resources, Terms
 from launcher.units import format_bytes, format_seconds
 
 
-def placed_terms(terms: Terms, backends: Backends) -> Terms:
+def with_default_backends(terms: Terms, backends: Backends) -> Terms:
     """Return terms that say where a job runs, unless that is here alone by default.
 
     Raises:
         UsageError: they name an unknown backend.
     """
     if terms.on:
-        read_on([*terms.on], backends)
+        read_backend_names([*terms.on], backends)
         return terms
-    return terms if backends.default == (HERE,) else terms._replace(on=backends.default)
+    return terms if backends.default == (LOCAL,) else terms._replace(on=backends.default)
 
 
 def runs_here(terms: Terms) -> bool:
     """Tell whether a job may run on this machine."""
-    return not terms.on or HERE in terms.on
+    return not terms.on or LOCAL in terms.on
 
 
 def runs_only_here(terms: Terms) -> bool:
     """Tell whether a job may run nowhere else."""
-    return not terms.on or terms.on == (HERE,)
+    return not terms.on or terms.on == (LOCAL,)
 
 
-def impossible_there(asked: Resources, terms: Terms, backends: Backends) -> str:
+def why_impossible_on_backends(resources: Resources, terms: Terms, backends: Backends) -> str:
     """Return why no pilot of a job's backends can ever hold it, '' where one can, or it may run here."""
     reasons = [
-        never_fits(asked, terms.time_limit_s, backends.by_name[name])
+        why_never_fits(resources, terms.time_limit_s, backends.by_name[name])
         for name in terms.on
         if name in backends.by_name
     ]
     return "" if runs_here(terms) or not all(reasons) else "; ".join(reasons)
 
 
-def never_fits(asked: Resources, limit: float | None, settings: BackendSettings) -> str:
+def why_never_fits(resources: Resources, limit: float | None, settings: BackendSettings) -> str:
     """Return why no pilot of a backend can ever hold a job, '' where one can; says what to change."""
     table = f"[backends.{settings.name}]"
-    if asked.cpus > settings.cpus:
+    if resources.cpus > settings.cpus:
         return (
-            f"needs {counted(asked.cpus, 'CPU core')}, but a pilot of {settings.name} has {settings.cpus} "
+            f"needs {pluralize(resources.cpus, 'CPU core')}, but a pilot of {settings.name} has {settings.cpus} "
             f"(raise `cpus` in {table})"
         )
-    gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
+    gpus = resources.gpus if resources.works_on_gpu(machine_has_gpu=settings.gpus > 0) else 0
     if gpus > settings.gpus:
         return (
-            f"needs {counted(gpus, 'GPU')}, but a pilot of {settings.name} has {settings.gpus} "
+            f"needs {pluralize(gpus, 'GPU')}, but a pilot of {settings.name} has {settings.gpus} "
             f"(raise `gpus` in {table})"
         )
-    if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
+    if (
+        resources.ram is not None
+        and settings.memory is not None
+        and resources.ram > settings.memory
+    ):
         return (
-            f"needs {format_bytes(asked.ram)} of main memory, but a pilot of {settings.name} has "
+            f"needs {format_bytes(resources.ram)} of main memory, but a pilot of {settings.name} has "
             f"{format_bytes(settings.memory)} (raise `memory` in {table})"
         )
     if limit is not None and settings.time_s is not None and limit >= settings.time_s:
@@ -65,11 +69,11 @@ def never_fits(asked: Resources, limit: float | None, settings: BackendSettings)
     return ""
 
 
-def slots(asked: Resources, settings: BackendSettings) -> int:
+def count_slots(resources: Resources, settings: BackendSettings) -> int:
     """Return how many such jobs one pilot runs at once, at least; 1 where one of its GPUs is needed."""
-    by_cpus = settings.cpus // max(1, asked.cpus)
-    if asked.ram and settings.memory:
-        by_cpus = min(by_cpus, settings.memory // asked.ram)
-    if asked.works_on_gpu(there=settings.gpus > 0) and settings.gpus:
-        by_cpus = min(by_cpus, settings.gpus // max(1, asked.gpus))
+    by_cpus = settings.cpus // max(1, resources.cpus)
+    if resources.ram and settings.memory:
+        by_cpus = min(by_cpus, settings.memory // resources.ram)
+    if resources.works_on_gpu(machine_has_gpu=settings.gpus > 0) and settings.gpus:
+        by_cpus = min(by_cpus, settings.gpus // max(1, resources.gpus))
     return max(1, by_cpus)

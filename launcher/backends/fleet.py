@@ -5,32 +5,34 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from launcher.backends.backend_pilots import BackendPilots, Surroundings
+from launcher.backends.backend_pilots import BackendContext, BackendPilots
 from launcher.backends.pilot import Pilot
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_there
-from launcher.backends.pilot_rules import NO_DEMAND, OVER, Demand, Life
+from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_visible
+from launcher.backends.pilot_rules import LOST_STATES, NO_DEMAND, Demand, PilotState
 from launcher.backends.pilots_file import BackendRow, PilotRow, PilotsFile
-from launcher.backends.protocol import Maker, backend_of
+from launcher.backends.protocol import BackendFactory, load_backend
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import GONE_FOR_GOOD, line, reason
+from launcher.backends.waiting_reasons import REMEDY_FOR_LOST_NODE, one_line, why_no_pilot_starts
 from launcher.errors import UsageError
-from launcher.system.answering import within
+from launcher.system.answering import run_with_timeout
 from launcher.system.paths import Home
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
-MOST_TIME = 0.05  # of the scheduler's: hundreds of pilots are looked at less often
-CONFIGURED_S = 1.0  # config.toml is asked for so often
+CYCLE_S = 0.05  # between two looks at all pilots, unless an engine has answered
+MOST_TIME_FRACTION = 0.05  # of the scheduler's: hundreds of pilots are looked at less often
+CONFIG_POLL_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
-NEXT_HEARD = 32  # of the pilots for one job each that wait in an engine's queue
+NEXT_POLLED = 32  # of the pilots for one job each that wait in an engine's queue
 
-Engine = tuple[str, str, str]  # a backend's name, its kind, where it is: other settings may change
+EngineKey = tuple[
+    str, str, str
+]  # a backend's name, its kind, where it is: other settings may change
 
 
-class Fleet:
+class PilotPool:
     """All pilots."""
 
     def __init__(
@@ -39,12 +41,12 @@ class Fleet:
         backends: Callable[[], Backends],
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        make: Maker = backend_of,
+        make: BackendFactory = load_backend,
         *,
         link: Callable[[PilotFolder, PilotSpec], PilotLink] = PilotLink,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Begin without pilots; `begin` finds those of an earlier scheduler.
+        """Begin without pilots; `adopt_recorded_pilots` finds those of an earlier scheduler.
 
         Args:
             home: the queue's, whose lock this process holds.
@@ -55,26 +57,26 @@ class Fleet:
             link: returns the link of a pilot.
             wall: seconds since 1970.
         """
-        self._backends, self._clock, self._wall = backends, clock, wall
+        self._backends, self._clock, self._wall_clock = backends, clock, wall
         self._records = PilotRecords(home)
-        self._around = Surroundings(home, self._records, make, link, wake, clock, wall)
+        self._context = BackendContext(home, self._records, make, link, wake, clock, wall)
         self._file = PilotsFile(home)
-        self._groups: dict[Engine, BackendPilots] = {}
-        self._look_at = self._configured_at = -math.inf
-        self._lost: dict[
+        self._groups: dict[EngineKey, BackendPilots] = {}
+        self._next_cycle_at = self._configured_at = -math.inf
+        self._unrecorded: dict[
             str, float
         ] = {}  # tokens that work is on, and that have no record → since when
         self.links: Sequence[PilotLink] = []  # of pilots that may be sent work, the oldest first
         self.all_links: Sequence[PilotLink] = []  # of all whose news are to be read
         self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
-        self.trouble = ""  # of config.toml
+        self.config_error = ""  # of config.toml
 
     def __bool__(self) -> bool:
         """Tell whether a scheduler is needed for a pilot."""
         now = self._clock()
         return any(group.needs_scheduler(now) for group in self._groups.values())
 
-    def begin(self) -> None:
+    def adopt_recorded_pilots(self) -> None:
         """Find the pilots that an earlier scheduler submitted, or was about to."""
         self._configure(self._clock())
         for record in sorted(self._records.read(), key=lambda record: record.since):
@@ -83,9 +85,9 @@ class Fleet:
             else:  # its folder is made before the engine is asked
                 self._records.delete(record.token)
         self._configure(self._clock())
-        self._list()
+        self._list_links()
 
-    def turn(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
+    def run_cycle(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
         """Take in what engines said, and ask them for what is due.
 
         To be called once a turn, after the links were read.
@@ -95,80 +97,84 @@ class Fleet:
             busy: token → attempts that the queue has there.
         """
         now = self._clock()
-        if now < self._look_at and not any(group.calls.ready for group in self._groups.values()):
+        if now < self._next_cycle_at and not any(
+            group.calls.has_result for group in self._groups.values()
+        ):
             return
         if not (self._groups or demand or busy):
             return
-        self._look_at = now + LOOK_S
-        if now >= self._configured_at + CONFIGURED_S:
+        self._next_cycle_at = now + CYCLE_S
+        if now >= self._configured_at + CONFIG_POLL_S:
             self._configure(now)
         for group in self._groups.values():
-            group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
-        self._list()
-        self._lost = {
-            token: self._lost.get(token, now)
+            group.run_cycle(now, demand.get(group.settings.name, NO_DEMAND), busy)
+        self._list_links()
+        self._unrecorded = {
+            token: self._unrecorded.get(token, now)
             for token, attempts in busy.items()
             if attempts and self._group_of(token) is None and not self._records.has(token)
         }
-        if self._file.due(now):
-            self._show(now)
+        if self._file.is_due(now):
+            self._write_pilots_file(now)
         ended = self._clock()
-        self._look_at = ended + max(LOOK_S, (ended - now) / MOST_TIME)
+        self._next_cycle_at = ended + max(CYCLE_S, (ended - now) / MOST_TIME_FRACTION)
 
-    def given_up(self) -> Mapping[str, str]:
-        """Return the pilots all of whose attempts are to end, and why; `ending_s` tells how far that is."""
-        lost = {token: f"the queue folder has no record of pilot {token}" for token in self._lost}
+    def abandoned_pilots(self) -> Mapping[str, str]:
+        """Return the pilots all of whose attempts are to end, and why; `terminating_s` tells how far that is."""
+        lost = {
+            token: f"the queue folder has no record of pilot {token}" for token in self._unrecorded
+        }
         for group in self._groups.values():
             for pilot in group.all:
                 if pilot.record.given_up and not pilot.record.buried:
                     lost[pilot.token] = pilot.record.given_up
         return lost
 
-    def ending_s(self, token: str) -> float:
+    def terminating_s(self, token: str) -> float:
         """Return how long all that lives of a pilot that was given up has been ending; infinite: nothing lives."""
         group = self._group_of(token)
         if group is not None:
-            return group.pilots[token].ending_s
-        return max(0.0, self._clock() - self._lost.get(token, math.inf))
+            return group.pilots[token].terminating_s
+        return max(0.0, self._clock() - self._unrecorded.get(token, math.inf))
 
     def is_unreadable(self, token: str) -> bool:
         """Tell whether there is a pilot's record that could not be read, so that nothing else is known of it."""
         return self._group_of(token) is None and self._records.has(token)
 
-    def buried(self, token: str) -> None:
+    def mark_reaped(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue.
 
         While the home cannot be written, it stays among those that are given up.
         """
-        self._lost.pop(token, None)
+        self._unrecorded.pop(token, None)
         group = self._group_of(token)
         if group is not None:
-            group.buried(token)
+            group.mark_reaped(token)
 
-    def reasons(self) -> Mapping[str, str]:
+    def reasons_by_backend(self) -> Mapping[str, str]:
         """Return backend → why no further pilot takes the work that waits for it."""
         if self._reasons is None:
             now = self._clock()
             self._reasons = {
-                group.settings.name: reason(group, now, self._wall())
+                group.settings.name: why_no_pilot_starts(group, now, self._wall_clock())
                 for group in self._groups.values()
                 if group.configured
             }
         return self._reasons
 
-    def leave(self, *, now: bool) -> None:
+    def drain(self, *, now: bool) -> None:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
         for group in self._groups.values():
-            group.leave(now=now, why="the queue was stopped", for_good=False)
+            group.drain(now=now, why="the queue was stopped", busy_pilots_too=False)
 
     def close(self) -> None:
         """Show the pilots as they are left to the next scheduler."""
-        self._show(self._clock())
+        self._write_pilots_file(self._clock())
 
-    def due_s(self) -> float:
+    def next_cycle_s(self) -> float:
         """Return after how long a turn has something to do, if nothing happens before."""
         now = self._clock()
-        return min((group.due_s(now) for group in self._groups.values()), default=LONG_S)
+        return min((group.next_check_s(now) for group in self._groups.values()), default=LONG_S)
 
     # ---
 
@@ -178,14 +184,14 @@ class Fleet:
         try:
             named = self._backends().by_name
         except UsageError as error:
-            if str(error) != self.trouble:
+            if str(error) != self.config_error:
                 logger.warning(
                     "config.toml trouble=%r; the previous settings stay in use", str(error)
                 )
-            self.trouble = str(error)
+            self.config_error = str(error)
             return
-        self.trouble = ""
-        here = {_engine_of(settings): settings for settings in named.values()}
+        self.config_error = ""
+        here = {_engine_key(settings): settings for settings in named.values()}
         for settings in here.values():
             self._group(settings).configure(settings)
         for engine in self._groups.keys() - here.keys():
@@ -194,45 +200,47 @@ class Fleet:
                 del self._groups[engine]
 
     def _group(self, settings: BackendSettings) -> BackendPilots:
-        engine = _engine_of(settings)
+        engine = _engine_key(settings)
         if engine not in self._groups:
-            self._groups[engine] = BackendPilots(settings=settings, around=self._around)
+            self._groups[engine] = BackendPilots(settings=settings, context=self._context)
         return self._groups[engine]
 
     def _group_of(self, token: str) -> BackendPilots | None:
         return next((group for group in self._groups.values() if token in group.pilots), None)
 
-    def _list(self) -> None:
+    def _list_links(self) -> None:
         self._reasons = None
         pilots = [pilot for group in self._groups.values() for pilot in group.all]
-        self.links = [pilot.link for pilot in pilots if pilot.takes_work]
-        heard = [pilot for pilot in pilots if pilot.heard]
-        waiting = [pilot for pilot in heard if pilot.waits_unheard]
-        unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
+        self.links = [pilot.link for pilot in pilots if pilot.accepts_jobs]
+        heard = [pilot for pilot in pilots if pilot.is_polled]
+        waiting = [pilot for pilot in heard if pilot.is_queued_unpolled]
+        unheard = {pilot.token for pilot in waiting[NEXT_POLLED:]}  # they start in this order
         self.all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
-    def _show(self, now: float) -> None:
-        wall = self._wall()
+    def _write_pilots_file(self, now: float) -> None:
+        wall = self._wall_clock()
         backends, pilots = [], []
         for group in self._groups.values():
-            if not (group.pilots or group.demand.jobs or group.pace.failures):
+            if not (group.pilots or group.demand.jobs or group.throttle.failures):
                 continue
-            settings, pace = group.settings, group.pace
+            settings, pace = group.settings, group.throttle
             backends.append(
                 BackendRow(
                     name=settings.name,
                     kind=settings.kind,
-                    reason=reason(group, now, wall, with_log=False),  # it has lines of its own
+                    reason=why_no_pilot_starts(
+                        group, now, wall, with_log=False
+                    ),  # it has lines of its own
                     pilots=settings.pilots,
                     failures=pace.failures,
                     log=pace.log or "",
                 )
             )
-            pilots += [_row(pilot, settings.name, wall) for pilot in group.all]
+            pilots += [_pilot_row(pilot, settings.name, wall) for pilot in group.all]
         self._file.write(backends, pilots, now, wall)
 
 
-def _engine_of(settings: BackendSettings) -> Engine:
+def _engine_key(settings: BackendSettings) -> EngineKey:
     """Return what an engine finds its pilots by."""
     where = str(settings.folder) if settings.kind == "local" else settings.address
     return settings.name, settings.kind, where
@@ -241,27 +249,27 @@ def _engine_of(settings: BackendSettings) -> Engine:
 def _was_submitted(record: PilotRecord) -> bool:
     root, spec = record.folder.parent, record.pilot_folder.spec
     try:
-        return within(root, lambda: spec.exists() or not is_there(root))
+        return run_with_timeout(root, lambda: spec.exists() or not is_visible(root))
     except OSError:  # it cannot be seen now: it may be there
         return True
 
 
-def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
+def _pilot_row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     """Return a pilot as screens get it."""
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
     ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
-    if pilot.attempts and pilot.life in OVER:  # what ended there cannot be read yet
-        ours = ours or pilot.link.trouble
+    if pilot.attempts and pilot.state in LOST_STATES:  # what ended there cannot be read yet
+        ours = ours or pilot.link.error
     why = ours or of_engine
-    if pilot.life is Life.STRANDED:
-        why = f"{why}. {GONE_FOR_GOOD}" if why else GONE_FOR_GOOD
-    silent_s = pilot.silent_s if pilot.spoke else math.inf
+    if pilot.state is PilotState.STRANDED:
+        why = f"{why}. {REMEDY_FOR_LOST_NODE}" if why else REMEDY_FOR_LOST_NODE
+    silent_s = pilot.silent_s if pilot.is_registered else math.inf
     return PilotRow(
         backend=backend,
         token=pilot.token,
-        stage=pilot.life,
-        reason=line(why),
+        stage=pilot.state,
+        reason=one_line(why),
         node=pilot.node,
         job=pilot.job,
         starts_at=None if observation is None else observation.starts_at,

@@ -12,26 +12,33 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from launcher.backends.node_gpus import WrongGpus, resolve
+from launcher.backends.node_gpus import WrongGpus, resolve_visible_gpus
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.pilot_messages import Bye, read_news
-from launcher.backends.pilot_processes import kill_all, pids_of, process_of
-from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
-from launcher.backends.settings import BackendSettings, after_prologue
-from launcher.errors import MachineError, counted
-from launcher.gpu.monitor import look_once
+from launcher.backends.pilot_messages import Deregistered, decode_message
+from launcher.backends.pilot_processes import find_pids, kill_all, process_of
+from launcher.backends.protocol import (
+    NO_NODES,
+    AllocationEndCause,
+    AllocationState,
+    EngineError,
+    Estimate,
+    Observation,
+)
+from launcher.backends.settings import BackendSettings, with_prologue
+from launcher.errors import MachineError, pluralize
+from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json, read_bytes, read_json, write_json
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.system.process_trees import MARK
-from launcher.system.processes import Identity, alive, boot_id, identity, recorded
-from launcher.system.remembered_variables import looks_secret
+from launcher.system.process_trees import ATTEMPT_VARIABLE
+from launcher.system.processes import Identity, boot_id, identity, identity_from_record, is_alive
+from launcher.system.remembered_variables import is_likely_secret
 
 LOG_LINES = 20
-DRIVER_PATIENCE_S = 30.0
+DRIVER_TIMEOUT_S = 30.0
 TAIL_BYTES = 4096
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -71,7 +78,7 @@ class Local:
     def observe(
         self,
         tokens: Collection[str],
-        nodes: Mapping[str, str] = NOWHERE,  # noqa: ARG002  # as all engines are asked
+        nodes: Mapping[str, str] = NO_NODES,  # noqa: ARG002  # as all engines are asked
     ) -> Mapping[str, Observation]:
         """Return which pilots live, and how the others ended as far as that is known."""
         return {token: self._observe(token) for token in tokens}
@@ -84,11 +91,11 @@ class Local:
         """
         for token in tokens:
             folder = self._folder(token)
-            record = read_json(folder.process)
+            record = read_json(folder.process_file)
             if record is not None:
                 with contextlib.suppress(OSError):
-                    write_json(folder.process, {**record, "cancelled": True}, mode=0o600)
-            kill_all(folder, recorded(record))
+                    write_json(folder.process_file, {**record, "cancelled": True}, mode=0o600)
+            kill_all(folder, identity_from_record(record))
             self._collect_child(token)
 
     def collect(self, pilot: PilotFolder) -> str:
@@ -111,7 +118,7 @@ class Local:
 
     def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
-        argv = after_prologue(self._settings, *self._settings.wrap, *argv, str(folder.folder))
+        argv = with_prologue(self._settings, *self._settings.wrap, *argv, str(folder.folder))
         with folder.log.open("ab") as log:
             child = subprocess.Popen(
                 argv,
@@ -126,27 +133,27 @@ class Local:
         who = identity(child.pid)
         if who is not None:  # else it is over already, and its status tells
             record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
-            write_json(folder.process, record, mode=0o600)
+            write_json(folder.process_file, record, mode=0o600)
 
     def _observe(self, token: str) -> Observation:
         folder = self._folder(token)
         status = self._collect_child(token)
-        record = read_json(folder.process)
-        who = recorded(record)
+        record = read_json(folder.process_file)
+        who = identity_from_record(record)
         node = os.uname().nodename
         if who is None:
             who = process_of(folder)  # we died before it was on record
-        if who is not None and alive(who):
-            return Observation(stage=Stage.RUNNING, node=node)
+        if who is not None and is_alive(who):
+            return Observation(stage=AllocationState.RUNNING, node=node)
         if who is None and status is None:
-            return Observation(stage=Stage.UNKNOWN)
-        cause, reason = _cause(folder, record or {}, who, status)
+            return Observation(stage=AllocationState.UNKNOWN)
+        cause, reason = _end_cause(folder, record or {}, who, status)
         return Observation(
-            stage=Stage.ENDED,
+            stage=AllocationState.ENDED,
             cause=cause,
             reason=reason,
             node=node,
-            emptied=not pids_of(folder, who),
+            emptied=not find_pids(folder, who),
         )
 
     def _collect_child(self, token: str) -> int | None:
@@ -166,11 +173,11 @@ class Local:
             seen = _visible_gpus()
         except (WrongGpus, MachineError) as error:
             raise EngineError(str(error)) from error
-        taken = set(_taken(self._root))
+        taken = set(_used_gpus(self._root))
         free = [gpu.uuid for gpu in seen if gpu.uuid not in taken]
         if len(free) < wanted:
             table = f"[backends.{self._settings.name}]"
-            asks = f"a pilot of {table} requests {counted(wanted, 'GPU')}"
+            asks = f"a pilot of {table} requests {pluralize(wanted, 'GPU')}"
             others = f", {len(seen) - len(free)} used by other pilots" if taken else ""
             raise EngineError(f"{asks}; this machine has {len(seen)}{others}")
         return free[:wanted]
@@ -179,48 +186,48 @@ class Local:
 def _environment(gpus: Sequence[str]) -> dict[str, str]:
     """Return the environment of a pilot: ours, without secrets and without what belongs to a job."""
     own = owners_environment(os.environ)
-    own.pop(MARK, None)
-    plain = {name: text for name, text in own.items() if not looks_secret(name, text)}
+    own.pop(ATTEMPT_VARIABLE, None)
+    plain = {name: text for name, text in own.items() if not is_likely_secret(name, text)}
     return {**plain, VISIBLE: ",".join(gpus)}
 
 
 def _visible_gpus() -> Sequence[GpuSnapshot]:
-    listed = look_once(Nvml().snapshot, patience_s=DRIVER_PATIENCE_S)
+    listed = query_gpus_once(Nvml().snapshot, timeout_s=DRIVER_TIMEOUT_S)
     visible = os.environ.get(VISIBLE)
-    return listed if visible is None else resolve(visible, listed)
+    return listed if visible is None else resolve_visible_gpus(visible, listed)
 
 
-def _taken(root: Path) -> Iterator[str]:
+def _used_gpus(root: Path) -> Iterator[str]:
     """Yield the GPUs of the pilots that live."""
-    for file in root.glob(f"*/{PilotFolder(root).process.name}"):
+    for file in root.glob(f"*/{PilotFolder(root).process_file.name}"):
         with contextlib.suppress(OSError):
             record = read_json(file)
-            who = recorded(record)
+            who = identity_from_record(record)
             gpus = (record or {}).get("gpus")
-            if who is not None and alive(who) and isinstance(gpus, list):
+            if who is not None and is_alive(who) and isinstance(gpus, list):
                 yield from map(str, gpus)
 
 
-def _cause(
+def _end_cause(
     folder: PilotFolder, record: Mapping[str, Json], who: Identity | None, status: int | None
-) -> tuple[Cause, str]:
+) -> tuple[AllocationEndCause, str]:
     """Return why a pilot ended, and what is known of it."""
     if record.get("cancelled"):
-        return Cause.CANCELLED, "cancelled"
+        return AllocationEndCause.CANCELLED, "cancelled"
     if who is not None and who.boot != boot_id():
-        return Cause.NODE_FAILED, "the machine was restarted"
+        return AllocationEndCause.NODE_FAILED, "the machine was restarted"
     if status is not None and status < 0:
-        return Cause.FAILED, f"ended by {signal.Signals(-status).name}"
+        return AllocationEndCause.FAILED, f"ended by {signal.Signals(-status).name}"
     if status:
-        return Cause.FAILED, f"ended with exit code {status}"
-    if status == 0 or _has_said_bye(folder):
-        return Cause.COMPLETED, ""
-    return Cause.FAILED, "its exit status is unknown"
+        return AllocationEndCause.FAILED, f"ended with exit code {status}"
+    if status == 0 or _has_deregistered(folder):
+        return AllocationEndCause.COMPLETED, ""
+    return AllocationEndCause.FAILED, "its exit status is unknown"
 
 
-def _has_said_bye(folder: PilotFolder) -> bool:
+def _has_deregistered(folder: PilotFolder) -> bool:
     try:
-        lines = read_bytes(folder.news)[-TAIL_BYTES:].splitlines()
+        lines = read_bytes(folder.messages_file)[-TAIL_BYTES:].splitlines()
     except OSError:
         return False
-    return bool(lines) and isinstance(read_news(lines[-1]), Bye)
+    return bool(lines) and isinstance(decode_message(lines[-1]), Deregistered)

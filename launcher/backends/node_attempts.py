@@ -12,49 +12,49 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from launcher.backends.node_home import unpacked
-from launcher.backends.pilot_folder import PilotFolder, name_of, numbers_of
-from launcher.backends.pilot_messages import Began, Ended, News
+from launcher.backends.node_home import unpack_code
+from launcher.backends.pilot_folder import PilotFolder, attempt_name, parse_attempt_name
+from launcher.backends.pilot_messages import AttemptFinished, AttemptStarted, PilotMessage
 from launcher.context import WorkerEnvironment, worker_environment_of
-from launcher.states import Outcome, Void
-from launcher.system.environment import SITE, with_site
+from launcher.states import NeverStarted, Outcome
+from launcher.system.environment import SITE_VARIABLE, with_site_changes
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
 from launcher.workers.attempt_watch import (
-    LOOK_AGAIN_S,
     NO_DESCRIPTOR,
-    UNCLEAR,
-    Adopted,
-    Supervised,
-    Watch,
+    POLL_S,
+    TRANSIENT_ERRORS,
+    AdoptedAttempt,
+    AttemptHandle,
+    SupervisedAttempt,
     end_leftovers,
-    kill,
+    kill_process,
 )
-from launcher.workers.fork_server_pool import ForkServerPool, Unusable
-from launcher.workers.order import read_order
+from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
+from launcher.workers.order import read_attempt_spec
 
-ORDER_PATIENCE_S = 60.0  # what an order names may be seen later, on a network file system
+ATTEMPT_SPEC_TIMEOUT_S = 60.0  # what an order names may be seen later, on a network file system
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two looks for it
-NOBODY = Identity(pid=0, start_ticks=0, boot="")
-RETIRE_S = 60.0  # between two looks for fork servers that nobody uses
+NO_SUPERVISOR = Identity(pid=0, start_ticks=0, boot="")
+RETIRE_EVERY_S = 60.0  # between two looks for fork servers that nobody uses
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Waiting:
+class _WaitingAttempt:
     """An attempt without a supervisor."""
 
     attempt: Attempt
     since: float  # monotonic
-    again_at: float = 0.0  # before that its order is not looked for again
+    retry_at: float = 0.0  # before that its order is not looked for again
     pause_s: float = FIRST_PAUSE_S
     environment: WorkerEnvironment | None = None  # of its worker; None: its order is not read yet
     on_gpu: bool = False
 
 
-class Attempts:
+class NodeAttempts:
     """All that a pilot was ordered to run; each attempt once."""
 
     def __init__(self, home: Home, folder: PilotFolder, cpus: int) -> None:
@@ -66,9 +66,9 @@ class Attempts:
             cpus: so many supervisors are kept while they are idle.
         """
         self._home, self._folder = home, folder
-        self._pool = ForkServerPool(home, most_idle=cpus, lacks=_lacks)
-        self._waiting: dict[str, _Waiting] = {}  # in the order of their orders
-        self._running: dict[str, Watch] = {}
+        self._pool = ForkServerPool(home, most_idle=cpus, on_start_failure=_log_start_failure)
+        self._waiting: dict[str, _WaitingAttempt] = {}  # in the order of their orders
+        self._running: dict[str, AttemptHandle] = {}
         self._on_gpu: set[str] = set()  # names of attempts
         self._known: set[str] = set()
         self._retired_at = time.monotonic()
@@ -80,58 +80,60 @@ class Attempts:
         return name in self._known
 
     @property
-    def heads(self) -> Mapping[int, str]:
+    def gpu_supervisors(self) -> Mapping[int, str]:
         """Pid of a supervisor → its attempt, of those that run on a GPU."""
         return {
             watch.supervisor.who.pid: name
             for name, watch in self._running.items()
-            if name in self._on_gpu and isinstance(watch, Supervised)
+            if name in self._on_gpu and isinstance(watch, SupervisedAttempt)
         }
 
     def run(self, name: str) -> None:
         """Take an attempt, unless it is known, or no attempt has such a name."""
         with contextlib.suppress(ValueError):
-            if name in self._known or name_of(*numbers_of(name)) != name:
+            if name in self._known or attempt_name(*parse_attempt_name(name)) != name:
                 return
             self._known.add(name)
             attempt = self._folder.attempt(name)
-            self._waiting[name] = _Waiting(attempt=attempt, since=time.monotonic())
+            self._waiting[name] = _WaitingAttempt(attempt=attempt, since=time.monotonic())
 
-    def refuse(self, name: str, why: str) -> Iterator[News]:
+    def refuse(self, name: str, why: str) -> Iterator[PilotMessage]:
         """Never start an attempt; one that is known already is not affected."""
         if name not in self._known:
             self._known.add(name)
-            yield Ended(attempt=name, outcome=Void(at=time.time(), why=why, whose="job"))
+            yield AttemptFinished(
+                attempt=name, outcome=NeverStarted(at=time.time(), why=why, blamed_on="job")
+            )
 
-    def stop(self, name: str) -> Iterator[News]:
+    def stop(self, name: str) -> Iterator[PilotMessage]:
         """End an attempt; one that has not begun never does."""
         if self._waiting.pop(name, None) is not None:
-            yield Ended(attempt=name, outcome=Void(at=time.time()))
+            yield AttemptFinished(attempt=name, outcome=NeverStarted(at=time.time()))
         if name in self._running:
             self._running[name].stop()
 
-    def kill_one(self, name: str) -> Iterator[News]:
+    def kill_one(self, name: str) -> Iterator[PilotMessage]:
         """End an attempt without a grace period."""
         if name in self._running:
             self._running[name].kill()
         yield from self.stop(name)
 
-    def stop_all(self) -> Iterator[News]:
+    def stop_all(self) -> Iterator[PilotMessage]:
         """End all of them."""
         for name in [*self._waiting, *self._running]:
             yield from self.stop(name)
 
-    def advance(self, readable: Collection[int]) -> Iterator[News]:
+    def advance(self, readable: Collection[int]) -> Iterator[PilotMessage]:
         """Take in what ended, and give what waits to supervisors.
 
         Args:
             readable: the descriptors that have news.
         """
-        yield from self._ends(readable)
+        yield from self._collect_finished(readable)
         self._pool.collect_spawned(readable)
-        yield from self._begin()
+        yield from self._start_waiting()
         now = time.monotonic()
-        if now > self._retired_at + RETIRE_S:
+        if now > self._retired_at + RETIRE_EVERY_S:
             self._retired_at = now
             self._pool.retire()
 
@@ -140,20 +142,20 @@ class Attempts:
         yield from self._pool.descriptors()
         yield from (watch.descriptor for watch in self._running.values() if watch.descriptor >= 0)
 
-    def due_s(self, now: float) -> float:
+    def next_check_s(self, now: float) -> float:
         """Return how long until something is looked at again that nothing wakes us for."""
         times = [
-            waiting.again_at if waiting.environment is None else now + LONGEST_PAUSE_S
+            waiting.retry_at if waiting.environment is None else now + LONGEST_PAUSE_S
             for waiting in self._waiting.values()
         ]
         if any(watch.descriptor == NO_DESCRIPTOR for watch in self._running.values()):
-            times.append(now + LOOK_AGAIN_S)
+            times.append(now + POLL_S)
         return max(0.0, min(times, default=inf) - now)
 
     def kill(self) -> None:
         """End all that runs, at once and without outcomes: supervisors before their programs."""
         for name, watch in self._running.items():
-            self._end_now(name, watch)
+            self._kill_attempt(name, watch)
         self._waiting.clear()
         self._running.clear()
 
@@ -161,90 +163,94 @@ class Attempts:
         """Let fork servers and idle supervisors go."""
         self._pool.close()
 
-    def _ends(self, readable: Collection[int]) -> Iterator[News]:
+    def _collect_finished(self, readable: Collection[int]) -> Iterator[PilotMessage]:
         for name, watch in [*self._running.items()]:
             if watch.descriptor >= 0 and watch.descriptor not in readable:
                 continue
-            news = watch.ending()
+            news = watch.poll_outcome()
             if news is None:
                 continue
             del self._running[name]
-            if isinstance(watch, Supervised):
+            if isinstance(watch, SupervisedAttempt):
                 self._pool.give_back(watch.environment, watch.supervisor)
-            if isinstance(news, Watch):
-                self._end_now(
+            if isinstance(news, AttemptHandle):
+                self._kill_attempt(
                     name, watch
                 )  # without its supervisor nobody else would, were we killed
                 self._running[name] = news
             else:
-                yield Ended(attempt=name, outcome=news)
+                yield AttemptFinished(attempt=name, outcome=news)
 
-    def _end_now(self, name: str, watch: Watch) -> None:
+    def _kill_attempt(self, name: str, watch: AttemptHandle) -> None:
         """Kill who watches over an attempt, so that it records nothing, and then all that is left of it."""
-        supervisor = NOBODY
+        supervisor = NO_SUPERVISOR
         match watch:
-            case Supervised(supervisor=handle):
+            case SupervisedAttempt(supervisor=handle):
                 supervisor = handle.who
-                kill(supervisor)
-            case Adopted(claimed=supervisor):
+                kill_process(supervisor)
+            case AdoptedAttempt(claimed=supervisor):
                 pass
-        with contextlib.suppress(*UNCLEAR):
+        with contextlib.suppress(*TRANSIENT_ERRORS):
             end_leftovers(supervisor, self._folder.attempt(name))
 
-    def _begin(self) -> Iterator[News]:
+    def _start_waiting(self) -> Iterator[PilotMessage]:
         none_left: set[WorkerEnvironment] = set()  # of which no supervisor is ready
         for name, waiting in [*self._waiting.items()]:
             if waiting.environment is None:
-                outcome = self._read(waiting)
+                outcome = self._read_spec(waiting)
                 if outcome is not None:
-                    yield self._never(name, outcome)
+                    yield self._record_never_started(name, outcome)
             environment = waiting.environment
             if environment is None or environment in none_left:
                 continue
             try:
-                supervisor = self._pool.take(environment)
-            except Unusable as error:
-                yield self._never(name, error.outcome(time.time()))
+                supervisor = self._pool.take_supervisor(environment)
+            except CannotStartWorker as error:
+                yield self._record_never_started(name, error.outcome(time.time()))
                 continue
             if supervisor is None:
                 none_left.add(environment)
                 continue
             del self._waiting[name]
             supervisor.run(waiting.attempt)
-            self._running[name] = Supervised(
+            self._running[name] = SupervisedAttempt(
                 attempt=waiting.attempt, supervisor=supervisor, environment=environment
             )
             if waiting.on_gpu:
                 self._on_gpu.add(name)
-            yield Began(attempt=name)
+            yield AttemptStarted(attempt=name)
 
-    def _never(self, name: str, outcome: Outcome) -> News:
+    def _record_never_started(self, name: str, outcome: Outcome) -> PilotMessage:
         del self._waiting[name]
         logger.warning("attempt=%s never started: %s", name, outcome)
-        return Ended(attempt=name, outcome=outcome)
+        return AttemptFinished(attempt=name, outcome=outcome)
 
-    def _read(self, waiting: _Waiting) -> Outcome | None:
+    def _read_spec(self, waiting: _WaitingAttempt) -> Outcome | None:
         """Read an order; return how its attempt ends where it can never be read."""
         now = time.monotonic()
-        if now < waiting.again_at:
+        if now < waiting.retry_at:
             return None
         try:
-            order = read_order(read_bytes(waiting.attempt.spec))
+            order = read_attempt_spec(read_bytes(waiting.attempt.spec))
             environment = worker_environment_of(order.spec, order.context)
             if environment.interpreter:
                 owner = order.context.environment
-                own_path = with_site(owner, os.environ.get(SITE, "")).get("PYTHONPATH", "")
-                path = unpacked(own_path, self._home)
+                own_path = with_site_changes(owner, os.environ.get(SITE_VARIABLE, "")).get(
+                    "PYTHONPATH", ""
+                )
+                path = unpack_code(own_path, self._home)
                 environment = environment._replace(python_path=path)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
-            if now < waiting.since + ORDER_PATIENCE_S:
-                waiting.again_at = now + waiting.pause_s
+            if now < waiting.since + ATTEMPT_SPEC_TIMEOUT_S:
+                waiting.retry_at = now + waiting.pause_s
                 waiting.pause_s = min(2 * waiting.pause_s, LONGEST_PAUSE_S)
                 return None
-            return Void(at=time.time(), why=f"its node cannot read its files: {error}", whose="job")
+            return NeverStarted(
+                at=time.time(), why=f"its node cannot read its files: {error}", blamed_on="job"
+            )
         waiting.environment, waiting.on_gpu = environment, bool(order.gpus)
         return None
 
 
-def _lacks(why: str) -> None:
+def _log_start_failure(why: str) -> None:
     logger.warning("the node cannot start programs: %s", why)

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from launcher.gpu.monitor import Lookout, owner_of, parent_of
+from launcher.gpu.monitor import GpuPoller, find_owner, parent_pid
 from launcher.gpu.snapshot import GpuSnapshot
 
-NOTICED = 64 << 20  # bytes in use that are more or less than before are told at once
+LEAST_REPORTED_CHANGE_BYTES = (
+    64 << 20
+)  # bytes in use that are more or less than before are told at once
 _NO_GPUS = {"", "nodevfiles", "none", "void"}
 
 
@@ -15,7 +17,9 @@ class WrongGpus(Exception):
     """The engine's word and the driver's do not agree; says how."""
 
 
-def resolve(visible: str | None, gpus: Sequence[GpuSnapshot]) -> tuple[GpuSnapshot, ...]:
+def resolve_visible_gpus(
+    visible: str | None, gpus: Sequence[GpuSnapshot]
+) -> tuple[GpuSnapshot, ...]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order.
 
     Args:
@@ -31,7 +35,7 @@ def resolve(visible: str | None, gpus: Sequence[GpuSnapshot]) -> tuple[GpuSnapsh
     for word in (word.strip() for word in visible.split(",")):
         if word.startswith("-"):
             break  # CUDA, too, reads no further
-        gpu = _named(word, gpus)
+        gpu = _find_gpu(word, gpus)
         if gpu is None:
             listed = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus) or "none"
             raise WrongGpus(
@@ -41,7 +45,7 @@ def resolve(visible: str | None, gpus: Sequence[GpuSnapshot]) -> tuple[GpuSnapsh
     return tuple(chosen.values())
 
 
-def _named(word: str, gpus: Sequence[GpuSnapshot]) -> GpuSnapshot | None:
+def _find_gpu(word: str, gpus: Sequence[GpuSnapshot]) -> GpuSnapshot | None:
     if word.isdecimal():  # of a divided card CUDA takes the first instance
         return next((gpu for gpu in gpus if gpu.index == int(word)), None)
     alike = [gpu for gpu in gpus if word and gpu.uuid.startswith(word)]
@@ -65,53 +69,53 @@ class NodeGpus:
             wake: called in another thread after a look.
         """
         self._uuids = frozenset(gpu.uuid for gpu in gpus)
-        self._lookout = Lookout(
+        self._poller = GpuPoller(
             lambda: [gpu for gpu in snapshot() if gpu.uuid in self._uuids], wake
         )
         self._peaks: dict[
             str, dict[str, int]
         ] = {}  # attempt → UUID → most bytes since the last beat
-        self._seen_at = 0.0
-        self._shown = self.gpus = tuple(gpus)  # in the last beat; at the newest look
+        self._sampled_at = 0.0
+        self._last_sent = self.gpus = tuple(gpus)  # in the last beat; at the newest look
 
     def __bool__(self) -> bool:
         return bool(self._uuids)
 
-    def look(self, heads: Mapping[int, str]) -> None:
+    def refresh(self, supervisors: Mapping[int, str]) -> None:
         """Have them looked at where the newest look is older than a second, and take in what that saw.
 
         Args:
-            heads: pid of a supervisor → its attempt, of those that run on a GPU.
+            supervisors: pid of a supervisor → its attempt, of those that run on a GPU.
         """
         if not self._uuids:
             return
-        self._lookout.ask()
-        sight = self._lookout.sight()
+        self._poller.request_sample()
+        sight = self._poller.latest_sample()
         if sight is None:
             return
         self.gpus = tuple(replace(gpu, processes=None) for gpu in sight.gpus)
-        if sight.at == self._seen_at:
+        if sight.at == self._sampled_at:
             return
-        self._seen_at = sight.at
+        self._sampled_at = sight.at
         for gpu in sight.gpus:
-            self._enter(gpu, heads)
+            self._record_peaks(gpu, supervisors)
 
     @property
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether the scheduler should learn at once what is there now."""
-        before = {gpu.uuid: gpu for gpu in self._shown}
+        before = {gpu.uuid: gpu for gpu in self._last_sent}
         return any(_differs(before.get(gpu.uuid), gpu) for gpu in self.gpus)
 
     def take_peaks(self) -> dict[str, dict[str, int]]:
         """Return the most that each attempt held since the last beat, by GPU; that beat is sent now."""
-        peaks, self._peaks, self._shown = self._peaks, {}, self.gpus
+        peaks, self._peaks, self._last_sent = self._peaks, {}, self.gpus
         return peaks
 
-    def _enter(self, gpu: GpuSnapshot, heads: Mapping[int, str]) -> None:
+    def _record_peaks(self, gpu: GpuSnapshot, supervisors: Mapping[int, str]) -> None:
         """Add up what the processes of each attempt hold, where the driver tells."""
         held: Counter[str] = Counter()
         for process in gpu.processes or ():
-            owner = owner_of(process.pid, parent_of, heads) if process.used else None
+            owner = find_owner(process.pid, parent_pid, supervisors) if process.used else None
             if owner is not None and process.used:
                 held[owner] += process.used
         for attempt, used in held.items():
@@ -124,4 +128,4 @@ def _differs(before: GpuSnapshot | None, now: GpuSnapshot) -> bool:
         return True
     if before.used is None or now.used is None:
         return before.used is not now.used
-    return abs(before.used - now.used) >= NOTICED
+    return abs(before.used - now.used) >= LEAST_REPORTED_CHANGE_BYTES

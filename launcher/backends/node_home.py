@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from launcher.backends.pilot_folder import PilotFolder
-from launcher.system.locks import inhabited, live_in
+from launcher.system.locks import is_in_use, mark_in_use
 from launcher.system.paths import Home
 
 PREFIX = "launcher-pilot-"
@@ -49,7 +49,7 @@ def make_node_home(pilot: PilotFolder, parent: Path | None = None) -> NodeHome:
     where = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_stale(where)
     home = NodeHome(Path(tempfile.mkdtemp(prefix=PREFIX, dir=where)), pilot)
-    live_in(home.folder)
+    mark_in_use(home.folder)
     return home
 
 
@@ -58,7 +58,7 @@ def remove_node_home(home: Home) -> None:
     shutil.rmtree(home.folder, ignore_errors=True)
 
 
-def unpacked(python_path: str, home: Home) -> str:
+def unpack_code(python_path: str, home: Home) -> str:
     """Return a search path for modules in which each archive is a folder on the node's disk.
 
     The laboratory's code travels as an archive; unpacked it also has its data files, and is quicker to import.
@@ -97,5 +97,5 @@ def _remove_stale(where: Path) -> None:
             with contextlib.suppress(OSError):
                 there = folder.lstat()
                 old = time.time() - there.st_mtime > STALE_S
-                if there.st_uid == os.geteuid() and old and not inhabited(folder):
+                if there.st_uid == os.geteuid() and old and not is_in_use(folder):
                     shutil.rmtree(folder, ignore_errors=True)

@@ -23,11 +23,11 @@ class NodePaths:
         # the longest first: /data/fast may lie elsewhere than the rest of /data
         pairs = ((here.rstrip("/"), there.rstrip("/")) for here, there in settings.paths.items())
         self._pairs = tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
-        self._context = lru_cache(maxsize=8)(self._new_context)
+        self._context = lru_cache(maxsize=8)(self._map_context)
 
     def spec(self, text: str) -> str:
         """Return a spec as the node gets it; both are JSON."""
-        return json.dumps(self._mapped(json.loads(text))) if self._pairs else text
+        return json.dumps(self._map_value(json.loads(text))) if self._pairs else text
 
     def context(self, text: str) -> str:
         """Return a job's context as the node gets it; both are JSON. The limits are the node's own."""
@@ -45,12 +45,12 @@ class NodePaths:
                 return f"{there}{path[len(here) :]}" or "/"
         return path
 
-    def _new_context(self, text: str) -> str:
+    def _map_context(self, text: str) -> str:
         record: dict[str, Json] = json.loads(text)
         own = [record.pop(name) for name in (LIMITS, NICENESS) if name in record]
         if not (own or self._pairs or self._python):
             return text
-        mapped = {name: self._mapped(value) for name, value in record.items()}
+        mapped = {name: self._map_value(value) for name, value in record.items()}
         environment = record.get("environment")
         if isinstance(environment, dict):
             mapped["environment"] = {
@@ -61,17 +61,17 @@ class NodePaths:
             mapped["interpreter"] = self._python
         return json.dumps(mapped)
 
-    def _mapped(self, value: Json) -> Json:
+    def _map_value(self, value: Json) -> Json:
         match value:
             case str():
-                return self._word(value)
+                return self._map_word(value)
             case list():
-                return [*map(self._mapped, value)]
+                return [*map(self._map_value, value)]
             case dict():
-                return {key: self._mapped(item) for key, item in value.items()}
+                return {key: self._map_value(item) for key, item in value.items()}
         return value
 
-    def _word(self, word: str) -> str:
+    def _map_word(self, word: str) -> str:
         """Return a word of a command line, which may hold a path behind its option: --data=/local/x."""
         option, equals, path = word.partition("=")
         if equals and option.startswith("-"):

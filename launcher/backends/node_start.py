@@ -9,22 +9,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.backends.node_facts import find_out
+from launcher.backends.node_facts import read_node_facts
 from launcher.backends.node_home import make_node_home, remove_node_home
-from launcher.backends.node_pilot import Pilot
+from launcher.backends.node_pilot import NodePilot
 from launcher.backends.outbox import Outbox
 from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
-from launcher.backends.pilot_messages import Bye, Hello
-from launcher.system.environment import SITE
-from launcher.system.prologue import BEFORE, site_changes
-from launcher.system.remembered_variables import looks_secret
+from launcher.backends.pilot_messages import Deregistered, Registered
+from launcher.system.environment import SITE_VARIABLE
+from launcher.system.prologue import BEFORE_SITE_VARIABLE, site_changes
+from launcher.system.remembered_variables import is_likely_secret
 from launcher.system.stored_fields import Unreadable
 
 logger = logging.getLogger(__name__)
 
-SPEC_PATIENCE_S = 60.0  # the folder is new, and a network file system may show it later
-LOOK_AGAIN_S = 0.1
-CANNOT_SERVE = 3
+SPEC_TIMEOUT_S = 60.0  # the folder is new, and a network file system may show it later
+SPEC_POLL_S = 0.1
+EXIT_CANNOT_SERVE = 3
 NOT_SHARED = (
     "{} does not see the pilot's folder {}. Set `folder` in its table [backends.NAME] of config.toml to a folder that "
     "the submit host and all nodes see."
@@ -42,80 +42,82 @@ def main(argv: Sequence[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s pilot %(levelname)s %(message)s"
     )
     try:
-        spec = _spec(folder)
-        _take(folder)
+        spec = _await_spec(folder)
+        _acquire_folder(folder)
     except FileNotFoundError:
         why = NOT_SHARED.format(socket.gethostname(), folder.folder)
         logger.error("cannot serve: %s", why)  # noqa: TRY400  # a message, not a traceback
-        return CANNOT_SERVE
+        return EXIT_CANNOT_SERVE
     except (OSError, Unreadable) as error:
         logger.error("cannot serve: %s", error)  # noqa: TRY400  # a message, not a traceback
-        return CANNOT_SERVE
+        return EXIT_CANNOT_SERVE
     _prepare_environment(spec)
-    facts = find_out(folder, spec, os.environ, began)
+    facts = read_node_facts(folder, spec, os.environ, began)
     try:
         home = make_node_home(folder)
     except OSError as error:
         trouble = f"{socket.gethostname()} cannot make a temporary folder: {error}"
-        return _refuse(folder, facts.hello, trouble)
+        return _refuse(folder, facts.registration, trouble)
     try:
-        if facts.hello.troubles:
-            return _refuse(folder, facts.hello)
-        pilot = Pilot(folder, spec, home, facts)
-        logger.info("started on %s, pid %d", facts.hello.host, os.getpid())
+        if facts.registration.troubles:
+            return _refuse(folder, facts.registration)
+        pilot = NodePilot(folder, spec, home, facts)
+        logger.info("started on %s, pid %d", facts.registration.host, os.getpid())
         try:
             logger.info("ends: %s", pilot.serve())
         finally:
-            pilot.close()
+            pilot.close_fork_servers()
     finally:
         remove_node_home(home)
     return 0
 
 
-def _refuse(folder: PilotFolder, hello: Hello, *troubles: str) -> int:
+def _refuse(folder: PilotFolder, registration: Registered, *troubles: str) -> int:
     """Say why we can do nothing, and return the exit code for it."""
-    hello = hello._replace(troubles=(*hello.troubles, *troubles))
-    why = "; ".join(hello.troubles)
+    registration = registration._replace(troubles=(*registration.troubles, *troubles))
+    why = "; ".join(registration.troubles)
     logger.error("cannot serve: %s", why)
-    outbox = Outbox(folder.news)
-    outbox.add([hello, Bye(why=why)])
+    outbox = Outbox(folder.messages_file)
+    outbox.add([registration, Deregistered(why=why)])
     outbox.send(time.monotonic())
-    return CANNOT_SERVE
+    return EXIT_CANNOT_SERVE
 
 
-def _spec(folder: PilotFolder) -> PilotSpec:
+def _await_spec(folder: PilotFolder) -> PilotSpec:
     """Return what we are to be.
 
     Raises:
         OSError: it cannot be read, or is not seen for a minute.
         Unreadable: it is none.
     """
-    deadline = time.monotonic() + SPEC_PATIENCE_S
+    deadline = time.monotonic() + SPEC_TIMEOUT_S
     while True:
         try:
             return read_pilot_spec(folder)
         except FileNotFoundError:
             if not folder.folder.parent.exists() or time.monotonic() > deadline:
                 raise
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(SPEC_POLL_S)
 
 
 def _prepare_environment(spec: PilotSpec) -> None:
     """Keep what jobs are to have of our environment: what the site's prologue has changed, and no secret."""
     changes = site_changes(os.environ)
     for name, value in list(os.environ.items()):
-        if looks_secret(name, value) or name == BEFORE:
+        if is_likely_secret(name, value) or name == BEFORE_SITE_VARIABLE:
             del os.environ[name]
     if changes:
-        os.environ[SITE] = json.dumps(changes)
+        os.environ[SITE_VARIABLE] = json.dumps(changes)
     os.environ[TOKEN] = spec.token
 
 
-def _take(folder: PilotFolder) -> None:
+def _acquire_folder(folder: PilotFolder) -> None:
     """Take the right to be the pilot of a folder: an engine that starts its job again has none.
 
     Raises:
         FileExistsError: a pilot has been there.
         OSError: the folder cannot be written.
     """
-    os.close(os.open(folder.taken, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(
+        os.open(folder.started_marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    )

@@ -5,8 +5,13 @@ from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 
-from launcher.backends.channel import Writer
-from launcher.backends.pilot_messages import Beat, Ended, News, news_line
+from launcher.backends.channel import MessageWriter
+from launcher.backends.pilot_messages import (
+    AttemptFinished,
+    Heartbeat,
+    PilotMessage,
+    encode_message,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -19,25 +24,27 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         """Begin with none, for a file that is there."""
-        self._writer = Writer(path)
-        self._news: list[News] = []
-        self._again_at = 0.0  # monotonic
-        self.trouble = ""  # why the newest could not be written
+        self._writer = MessageWriter(path)
+        self._messages: list[PilotMessage] = []
+        self._retry_at = 0.0  # monotonic
+        self.error = ""  # why the newest could not be written
 
     def __bool__(self) -> bool:
-        return bool(self._news)
+        return bool(self._messages)
 
     @property
-    def holds_ends(self) -> bool:
+    def has_finished_attempts(self) -> bool:
         """Whether an end is among them, which the scheduler must learn."""
-        return any(isinstance(news, Ended) for news in self._news)
+        return any(isinstance(news, AttemptFinished) for news in self._messages)
 
-    def add(self, news: Iterable[News]) -> None:
+    def add(self, messages: Iterable[PilotMessage]) -> None:
         """Put news behind those that wait."""
-        for item in news:
-            if isinstance(item, Beat):
-                self._news = [other for other in self._news if not isinstance(other, Beat)]
-            self._news.append(item)
+        for item in messages:
+            if isinstance(item, Heartbeat):
+                self._messages = [
+                    other for other in self._messages if not isinstance(other, Heartbeat)
+                ]
+            self._messages.append(item)
 
     def send(self, now: float) -> None:
         """Write what waits; line by line while there is trouble, so that what fits is written once.
@@ -45,20 +52,20 @@ class Outbox:
         Args:
             now: monotonic seconds.
         """
-        if not self._news or now < self._again_at:
+        if not self._messages or now < self._retry_at:
             return
         try:
-            while self._news:
-                count = 1 if self.trouble else len(self._news)
-                self._writer.append(*map(news_line, self._news[:count]))
-                del self._news[:count]
+            while self._messages:
+                count = 1 if self.error else len(self._messages)
+                self._writer.append(*map(encode_message, self._messages[:count]))
+                del self._messages[:count]
         except OSError as error:
-            if self.trouble != str(error):
+            if self.error != str(error):
                 logger.warning("messages cannot be written now: %s", error)
-            self.trouble, self._again_at = str(error), now + RETRY_S
+            self.error, self._retry_at = str(error), now + RETRY_S
         else:
-            self.trouble = ""
+            self.error = ""
 
-    def due_s(self, now: float) -> float:
+    def retry_wait_s(self, now: float) -> float:
         """Return how long until something is tried again; infinite: nothing waits."""
-        return max(0.0, self._again_at - now) if self._news else inf
+        return max(0.0, self._retry_at - now) if self._messages else inf

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from launcher.system.files import read_bytes, write_json
 from launcher.system.paths import Attempt
-from launcher.system.stored_fields import Unreadable, known_of, parsed, texts
-from launcher.workers.lease import BURIED
+from launcher.system.stored_fields import Unreadable, parse_record, read_texts, restore_known_fields
+from launcher.workers.lease import ABANDONED_FILE
 
 TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
 
@@ -56,12 +56,12 @@ class PilotFolder(NamedTuple):
         return self.folder / "spec.json"
 
     @property
-    def orders(self) -> Path:
+    def commands_file(self) -> Path:
         """Orders, a line each."""
         return self.folder / "to"
 
     @property
-    def news(self) -> Path:
+    def messages_file(self) -> Path:
         """News, a line each."""
         return self.folder / "from"
 
@@ -71,36 +71,36 @@ class PilotFolder(NamedTuple):
         return self.folder / "engine.log"
 
     @property
-    def taken(self) -> Path:
+    def started_marker(self) -> Path:
         """Made by the pilot, once: an engine that starts it again gets none."""
         return self.folder / "taken"
 
     @property
-    def process(self) -> Path:
+    def process_file(self) -> Path:
         """Which process the pilot is, as the engine `local` has started it."""
         return self.folder / "process.json"
 
     @property
-    def attempts(self) -> Path:
+    def attempts_folder(self) -> Path:
         """A folder per attempt."""
         return self.folder / "attempts"
 
     @property
-    def buried(self) -> Path:
+    def abandoned_file(self) -> Path:
         """Empty; written by the scheduler when it gives the pilot up: what runs there ends."""
-        return self.folder / BURIED
+        return self.folder / ABANDONED_FILE
 
-    def bury(self) -> None:
+    def mark_abandoned(self) -> None:
         """Have all that lives of the pilot end.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written: nothing of it learns that.
         """
-        self.buried.write_bytes(b"given up\n")
+        self.abandoned_file.write_bytes(b"given up\n")
 
     def attempt(self, name: str) -> Attempt:
         """Return the folder of the attempt with a name such as `63-2`."""
-        return Attempt(self.attempts / name)
+        return Attempt(self.attempts_folder / name)
 
 
 def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
@@ -110,8 +110,8 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
         OSError: the disk is full, or the folder cannot be written.
     """
     folder.folder.mkdir(mode=0o700, parents=True)
-    folder.attempts.mkdir(mode=0o700)
-    for path in (folder.orders, folder.news, folder.log, folder.buried):
+    folder.attempts_folder.mkdir(mode=0o700)
+    for path in (folder.commands_file, folder.messages_file, folder.log, folder.abandoned_file):
         path.touch(mode=0o600)
     # not synced: after a power cut, a pilot that finds no spec does not start
     write_json(folder.spec, {"schema": 1, **spec._asdict()}, mode=0o600, durable=False)
@@ -124,21 +124,21 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
         OSError: it cannot be read.
         Unreadable: it is none, or a newer launcher wrote it.
     """
-    record = parsed(read_bytes(folder.spec).decode(errors="replace"), "its spec")
+    record = parse_record(read_bytes(folder.spec).decode(errors="replace"), "its spec")
     if record.pop("schema", None) != 1:
         raise Unreadable("its spec was written by another version of launcher")
-    record["paths"] = texts(record.get("paths", ()), "'paths' of its spec")
-    return known_of(
+    record["paths"] = read_texts(record.get("paths", ()), "'paths' of its spec")
+    return restore_known_fields(
         PilotSpec, record, "its spec"
     )  # of a newer launcher it may have more: its version tells
 
 
-def name_of(job: int, number: int) -> str:
+def attempt_name(job: int, number: int) -> str:
     """Return the name of an attempt: `63-2` is the second one of job 63."""
     return f"{job}-{number}"
 
 
-def numbers_of(name: str) -> tuple[int, int]:
+def parse_attempt_name(name: str) -> tuple[int, int]:
     """Return job and number of an attempt with a name.
 
     Raises:

@@ -8,55 +8,55 @@ from typing import Any, NamedTuple
 
 from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
 from launcher.states import Outcome, outcome_record, read_outcome
-from launcher.system.stored_fields import known_of, restored, texts
+from launcher.system.stored_fields import read_texts, restore_fields, restore_known_fields
 
-LONGEST_LINE = (
+LONGEST_LINE_BYTES = (
     4096  # bytes that are written at once; a longer outcome is read from the attempt's folder
 )
 _NO_GPU = gpu_record(GpuSnapshot(uuid="\0", index=-1, name="\0", total=-1, used=-1))
-_MOST = 1 << 60
+_LARGEST_NUMBER = 1 << 60
 
 
 # --- orders: scheduler to pilot
 
 
-class Run(NamedTuple):
+class StartAttempt(NamedTuple):
     """Start an attempt, whose order lies in its folder."""
 
     attempt: str  # its folder's name below attempts/
 
 
-class Stop(NamedTuple):
+class StopAttempt(NamedTuple):
     """End an attempt: SIGTERM, and SIGKILL after the job's grace."""
 
     attempt: str
 
 
-class Kill(NamedTuple):
+class KillAttempt(NamedTuple):
     """Kill an attempt without a grace period; a pilot of an earlier version skips this line."""
 
     attempt: str
 
 
-class Lease(NamedTuple):
+class RenewLease(NamedTuple):
     """The scheduler has read the beat of this number: the pilot's lease runs from when it sent that."""
 
     beat: int
 
 
-class Leave(NamedTuple):
+class Drain(NamedTuple):
     """Take nothing more, and end when nothing runs."""
 
     now: bool = False  # end what runs, too: trainings save and go on elsewhere
 
 
-Order = Run | Stop | Kill | Lease | Leave
+PilotCommand = StartAttempt | StopAttempt | KillAttempt | RenewLease | Drain
 
 
 # --- news: pilot to scheduler
 
 
-class Hello(NamedTuple):
+class Registered(NamedTuple):
     """The pilot is up: what it has, and what it does not see."""
 
     version: str  # of launcher
@@ -77,7 +77,7 @@ class Hello(NamedTuple):
     gpus: tuple[GpuSnapshot, ...] = ()
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """The pilot lives."""
 
     number: int  # from 1
@@ -87,117 +87,123 @@ class Beat(NamedTuple):
     used: Mapping[str, Mapping[str, int]] = {}
 
 
-class Began(NamedTuple):
+class AttemptStarted(NamedTuple):
     """An attempt is in the hands of a supervisor."""
 
     attempt: str
 
 
-class Ended(NamedTuple):
+class AttemptFinished(NamedTuple):
     """An attempt has ended, and nothing of it lives."""
 
     attempt: str
     outcome: Outcome | None = None  # None: its folder tells
 
 
-class Leaving(NamedTuple):
+class Draining(NamedTuple):
     """The pilot takes no more attempts; what runs there comes to its end, or has been told to end."""
 
     why: str
     signal: str = ""  # that told it so: its engine is about to end it
 
 
-class Bye(NamedTuple):
+class Deregistered(NamedTuple):
     """The pilot leaves; what still ran has been told to end."""
 
     why: str
 
 
-News = Hello | Beat | Began | Ended | Leaving | Bye
+PilotMessage = Registered | Heartbeat | AttemptStarted | AttemptFinished | Draining | Deregistered
 
 
 # the words of messages: pilots of other versions read them
-_ORDERS: Mapping[str, type[Order]] = {
-    "run": Run,
-    "stop": Stop,
-    "kill": Kill,
-    "lease": Lease,
-    "leave": Leave,
+_COMMAND_TYPES: Mapping[str, type[PilotCommand]] = {
+    "run": StartAttempt,
+    "stop": StopAttempt,
+    "kill": KillAttempt,
+    "lease": RenewLease,
+    "leave": Drain,
 }
 
 
-_NEWS: Mapping[str, type[News]] = {
-    "hello": Hello,
-    "beat": Beat,
-    "began": Began,
-    "ended": Ended,
-    "leaving": Leaving,
-    "bye": Bye,
+_MESSAGE_TYPES: Mapping[str, type[PilotMessage]] = {
+    "hello": Registered,
+    "beat": Heartbeat,
+    "began": AttemptStarted,
+    "ended": AttemptFinished,
+    "leaving": Draining,
+    "bye": Deregistered,
 }
 
 
-_WORDS: Mapping[type[Order | News], str] = {
-    message: word for words in (_ORDERS, _NEWS) for word, message in words.items()
+_WORDS: Mapping[type[PilotCommand | PilotMessage], str] = {
+    message: word for words in (_COMMAND_TYPES, _MESSAGE_TYPES) for word, message in words.items()
 }
 
 
-def order_line(order: Order) -> bytes:
+def encode_command(command: PilotCommand) -> bytes:
     """Return an order as a line."""
-    return _line(order, order._asdict())
+    return _line(command, command._asdict())
 
 
-def news_line(news: News) -> bytes:
+def encode_message(message: PilotMessage) -> bytes:
     """Return news as a line; an outcome that is too long for one is left out: the folder has it."""
-    match news:
-        case Ended(attempt=attempt, outcome=outcome) if outcome is not None:
-            line = _line(news, {"attempt": attempt, "outcome": outcome_record(outcome)})
-            return line if len(line) <= LONGEST_LINE else news_line(Ended(attempt=attempt))
-        case Ended(attempt=attempt):
-            return _line(news, {"attempt": attempt})
-        case Hello() | Beat():
-            gpus = [_short_record(gpu) for gpu in news.gpus]
-            return _line(news, {**news._replace(gpus=())._asdict(), "gpus": gpus})
-    return _line(news, news._asdict())
+    match message:
+        case AttemptFinished(attempt=attempt, outcome=outcome) if outcome is not None:
+            line = _line(message, {"attempt": attempt, "outcome": outcome_record(outcome)})
+            return (
+                line
+                if len(line) <= LONGEST_LINE_BYTES
+                else encode_message(AttemptFinished(attempt=attempt))
+            )
+        case AttemptFinished(attempt=attempt):
+            return _line(message, {"attempt": attempt})
+        case Registered() | Heartbeat():
+            gpus = [_short_gpu_record(gpu) for gpu in message.gpus]
+            return _line(message, {**message._replace(gpus=())._asdict(), "gpus": gpus})
+    return _line(message, message._asdict())
 
 
-def read_order(line: bytes) -> Order | None:
+def decode_command(line: bytes) -> PilotCommand | None:
     """Return the order of a line; None where it is none that we know."""
-    order: Order | None = _read(line, _ORDERS)
+    order: PilotCommand | None = _decode(line, _COMMAND_TYPES)
     return order
 
 
-def read_news(line: bytes) -> News | None:
+def decode_message(line: bytes) -> PilotMessage | None:
     """Return the news of a line; None where it is none that we know."""
-    news: News | None = _read(line, _NEWS)
+    news: PilotMessage | None = _decode(line, _MESSAGE_TYPES)
     return news
 
 
-def _line(message: Order | News, record: Mapping[str, Any]) -> bytes:
+def _line(message: PilotCommand | PilotMessage, record: Mapping[str, Any]) -> bytes:
     said = {"say": _WORDS[type(message)], **record}
     return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
-def _short_record(gpu: GpuSnapshot) -> dict[str, Any]:
+def _short_gpu_record(gpu: GpuSnapshot) -> dict[str, Any]:
     """Return a GPU without what has its default, and without its processes: a line is to be short."""
     record = gpu_record(replace(gpu, processes=None))
     return {name: value for name, value in record.items() if value != _NO_GPU[name]}
 
 
-def _read(line: bytes, kinds: Mapping[str, type[Order | News]]) -> Any:
+def _decode(line: bytes, kinds: Mapping[str, type[PilotCommand | PilotMessage]]) -> Any:
     try:
         record = json.loads(line)
         kind = kinds[record.pop("say")]
-        for name in _READ.keys() & record.keys():
-            record[name] = _READ[name](record[name])
+        for name in _FIELD_READERS.keys() & record.keys():
+            record[name] = _FIELD_READERS[name](record[name])
         # an end counts, whatever a newer launcher says beside it
-        message = (known_of if kind is Ended else restored)(kind, record, "a message")
+        message = (restore_known_fields if kind is AttemptFinished else restore_fields)(
+            kind, record, "a message"
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     numbers = [value for value in message if isinstance(value, int | float)]
-    return message if all(0 <= number < _MOST for number in numbers) else None
+    return message if all(0 <= number < _LARGEST_NUMBER for number in numbers) else None
 
 
-def _gpus(listed: Any) -> tuple[GpuSnapshot, ...]:
+def _read_gpus(listed: Any) -> tuple[GpuSnapshot, ...]:
     """Return the GPUs of a message; one that cannot be understood is left out, for the pilot speaks all the same."""
     gpus = []
     for item in listed:
@@ -206,21 +212,21 @@ def _gpus(listed: Any) -> tuple[GpuSnapshot, ...]:
     return tuple(gpus)
 
 
-def _used(record: Any) -> dict[str, dict[str, int]]:
+def _read_usage(record: Any) -> dict[str, dict[str, int]]:
     return {
         str(attempt): {
             str(uuid): amount
             for uuid, amount in by_gpu.items()
-            if type(amount) is int and 0 <= amount < _MOST
+            if type(amount) is int and 0 <= amount < _LARGEST_NUMBER
         }
         for attempt, by_gpu in dict(record).items()
     }
 
 
 # how those fields are read that are more than a text, a number or a switch
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "troubles": lambda value: texts(value, "troubles"),
-    "gpus": _gpus,
-    "used": _used,
+_FIELD_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "troubles": lambda value: read_texts(value, "troubles"),
+    "gpus": _read_gpus,
+    "used": _read_usage,
     "outcome": lambda value: read_outcome(value) if isinstance(value, dict) else None,
 }

@@ -13,10 +13,10 @@ from launcher.backends.pilot_folder import TOKEN, PilotFolder
 from launcher.backends.protocol import EngineError
 from launcher.system import cgroups
 from launcher.system.files import read_bytes
-from launcher.system.process_trees import MARK, descendants, is_scheduler, send
-from launcher.system.processes import Identity, alive, identity
+from launcher.system.process_trees import ATTEMPT_VARIABLE, descendants, is_scheduler, send_signal
+from launcher.system.processes import Identity, identity, is_alive
 
-KILL_PATIENCE_S = 10.0
+KILL_TIMEOUT_S = 10.0
 PAUSE_S = 0.01
 
 
@@ -24,7 +24,7 @@ def process_of(folder: PilotFolder) -> Identity | None:
     """Return the process of a pilot by its command, None where none lives."""
     name = os.fsencode(folder.folder)
     for pid in _pids():
-        words = _words(pid, "cmdline")
+        words = _read_words(pid, "cmdline")
         if b"launcher.pilots" in words and name in words:
             return identity(pid)
     return None
@@ -36,34 +36,34 @@ def kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
     Raises:
         EngineError: something does not end.
     """
-    deadline = time.monotonic() + KILL_PATIENCE_S
+    deadline = time.monotonic() + KILL_TIMEOUT_S
     groups = set[Path]()
     while True:
-        pids = pids_of(folder, pilot)
+        pids = find_pids(folder, pilot)
         if not pids:
             break
         if time.monotonic() > deadline:
             raise EngineError(f"processes of pilot {folder.token} do not end after SIGKILL: {pids}")
         for pid in pids:
-            here = cgroups.here(pid)
+            here = cgroups.read_group_folder(pid)
             if here is not None and cgroups.base_of(here) != here:
                 groups.add(here)
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         time.sleep(PAUSE_S)
     for group in groups:
-        cgroups.end(group, spare=is_scheduler)
+        cgroups.kill_group(group, is_spared=is_scheduler)
 
 
-def pids_of(folder: PilotFolder, pilot: Identity | None) -> list[int]:
+def find_pids(folder: PilotFolder, pilot: Identity | None) -> list[int]:
     """Return the pilot, then its fork servers and supervisors, then programs: who reports ends dies first."""
     own = pilot or process_of(folder)
-    first = [own.pid] if own is not None and alive(own) else []
+    first = [own.pid] if own is not None and is_alive(own) else []
     below = descendants(first[0], skip=is_scheduler) if first else []
     token = f"{TOKEN}={folder.token}".encode()
-    mark = f"{MARK}={folder.attempts}/".encode()
+    mark = f"{ATTEMPT_VARIABLE}={folder.attempts_folder}/".encode()
     served, marked = list[int](), list[int]()
     for pid in _pids():
-        variables = _words(pid, "environ")
+        variables = _read_words(pid, "environ")
         if token in variables:
             served.append(pid)
         elif any(variable.startswith(mark) for variable in variables):
@@ -76,7 +76,7 @@ def _pids() -> Iterable[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _words(pid: int, what: str) -> list[bytes]:
+def _read_words(pid: int, what: str) -> list[bytes]:
     try:
         return read_bytes(f"/proc/{pid}/{what}").split(b"\0")
     except OSError:

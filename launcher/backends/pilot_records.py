@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from launcher import __version__
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import Backend, EngineError, Refused
+from launcher.backends.protocol import Backend, EngineError, SubmissionRefused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
@@ -29,12 +29,18 @@ from launcher.system.home_checks import (
     former_folders,
     home_id,
     is_remote,
-    machine,
-    mounts,
-    without_links,
+    machine_identity,
+    read_mountinfo,
+    resolve_links,
 )
 from launcher.system.paths import Home
-from launcher.system.stored_fields import Unreadable, known_of, parsed, restored, texts
+from launcher.system.stored_fields import (
+    Unreadable,
+    parse_record,
+    read_texts,
+    restore_fields,
+    restore_known_fields,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +140,9 @@ class PilotRecords:
         """Give all records; one that cannot be understood stays where it is, and the log tells."""
         for path in self._paths():
             try:
-                record = _record(parsed(read_bytes(path).decode(errors="replace"), "its record"))
+                record = _read_record(
+                    parse_record(read_bytes(path).decode(errors="replace"), "its record")
+                )
                 if record.token != path.stem or record.folder.name != path.stem:
                     raise Unreadable("its record belongs to another pilot")  # noqa: TRY301  # likewise
             except (OSError, Unreadable) as error:
@@ -146,14 +154,14 @@ class PilotRecords:
         return self._folder / f"{token}.json"
 
 
-def _record(stored: dict[str, Any]) -> PilotRecord:
+def _read_record(stored: dict[str, Any]) -> PilotRecord:
     if stored.pop("schema", None) != SCHEMA:
         raise Unreadable("its record was written by another version of launcher")
     spec, folder = stored.get("spec"), stored.get("folder")
     if not isinstance(spec, dict) or not isinstance(folder, str) or not folder.startswith("/"):
         raise Unreadable("its record has no spec, or no folder")
-    restored_spec = restored(
-        PilotSpec, {**spec, "paths": texts(spec.get("paths", ()), "'paths'")}, "its spec"
+    restored_spec = restore_fields(
+        PilotSpec, {**spec, "paths": read_texts(spec.get("paths", ()), "'paths'")}, "its spec"
     )
     for span in (restored_spec.beat_s, restored_spec.idle_s, restored_spec.lease_s):
         if span is not None and not (math.isfinite(span) and span > 0):
@@ -161,29 +169,29 @@ def _record(stored: dict[str, Any]) -> PilotRecord:
     parts = {
         "folder": Path(folder),
         "spec": restored_spec,
-        "settings": _settings(stored.get("settings")),
+        "settings": _read_settings(stored.get("settings")),
     }
-    return restored(PilotRecord, {**stored, **parts}, "its record")
+    return restore_fields(PilotRecord, {**stored, **parts}, "its record")
 
 
-def _settings(stored: object) -> BackendSettings:
+def _read_settings(stored: object) -> BackendSettings:
     if not isinstance(stored, dict):
         raise Unreadable("its record has no settings")
     folder = stored.get("folder")
     parts = {
-        "options": texts(stored.get("options", ()), "'options'"),
-        "wrap": texts(stored.get("wrap", ()), "'wrap'"),
+        "options": read_texts(stored.get("options", ()), "'options'"),
+        "wrap": read_texts(stored.get("wrap", ()), "'wrap'"),
         "folder": Path(folder) if isinstance(folder, str) else None,
     }
     # what a newer launcher added to it is not needed to find a pilot
-    settings = known_of(BackendSettings, {**stored, **parts}, "its settings")
+    settings = restore_known_fields(BackendSettings, {**stored, **parts}, "its settings")
     if settings.kind not in KINDS:
         raise Unreadable(f"its kind of engine is unknown: {settings.kind!r}")
     return settings
 
 
 OWNER = "owner.json"
-_TRIES = 3
+_MOST_ACQUIRE_TRIES = 3
 
 
 class FolderTaken(MachineError):
@@ -193,7 +201,7 @@ class FolderTaken(MachineError):
 def pilots_root(settings: BackendSettings, home: Home) -> Path:
     """Return the folder in which each pilot of a backend gets one, for the user whose process this is."""
     user = Path(os.path.expanduser("~"))  # noqa: PTH111  # an unknown user is no error here
-    return backend_folder(settings, home, user, mounts())
+    return backend_folder(settings, home, user, read_mountinfo())
 
 
 def backend_folder(settings: BackendSettings, home: Home, user: Path, mountinfo: str) -> Path:
@@ -211,15 +219,15 @@ def backend_folder(settings: BackendSettings, home: Home, user: Path, mountinfo:
     if settings.folder is not None:
         return settings.folder
     own = home.folder / "pilots"
-    if settings.kind == "local" or is_remote(file_system(mountinfo, without_links(home.folder))):
+    if settings.kind == "local" or is_remote(file_system(mountinfo, resolve_links(home.folder))):
         return own
-    if is_remote(file_system(mountinfo, without_links(user))):
-        mark = hashlib.sha256(f"{machine()} {home.folder}".encode()).hexdigest()[:16]
+    if is_remote(file_system(mountinfo, resolve_links(user))):
+        mark = hashlib.sha256(f"{machine_identity()} {home.folder}".encode()).hexdigest()[:16]
         return user / ".local/state/launcher/pilots" / mark
     return own
 
 
-def take_folder(folder: Path, home: Home) -> None:
+def acquire_folder(folder: Path, home: Home) -> None:
     """See that a folder of pilots is this queue's; one that is nobody's becomes so.
 
     Raises:
@@ -229,12 +237,12 @@ def take_folder(folder: Path, home: Home) -> None:
     record = folder / OWNER
     mine: dict[str, Json] = {
         "schema": 1,
-        "machine": machine(),
+        "machine": machine_identity(),
         "host": os.uname().nodename,
         "home": str(home.folder),
         "id": home_id(home.record),
     }
-    for _ in range(_TRIES):
+    for _ in range(_MOST_ACQUIRE_TRIES):
         owner = read_json(record)
         if owner is not None:
             if _is_ours(owner, home):
@@ -245,11 +253,11 @@ def take_folder(folder: Path, home: Home) -> None:
                 "queue no longer exists)"
             )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _give(record, mine)
+        _write_owner(record, mine)
     raise FolderTaken(f"cannot parse {record} (delete it if no other queue uses {folder})")
 
 
-def is_there(folder: Path) -> bool:
+def is_visible(folder: Path) -> bool:
     """Tell whether a folder of pilots is seen; it may lie on a file system that is not mounted yet.
 
     Raises:
@@ -259,7 +267,7 @@ def is_there(folder: Path) -> bool:
 
 
 def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
-    if owner.get("machine") != machine():
+    if owner.get("machine") != machine_identity():
         return False
     if owner.get("id"):
         return owner["id"] == home_id(home.record)
@@ -267,7 +275,7 @@ def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
     return owner.get("home") in {str(home.folder), *former_folders(home.record)}
 
 
-def _give(record: Path, owner: dict[str, Json]) -> None:
+def _write_owner(record: Path, owner: dict[str, Json]) -> None:
     """Write whose a folder is, unless that is written: of two that try at once, a link lets one through."""
     whole = record.with_name(f".{os.urandom(8).hex()}.tmp")
     write_json(whole, owner, mode=0o600)
@@ -278,11 +286,11 @@ def _give(record: Path, owner: dict[str, Json]) -> None:
         whole.unlink()
 
 
-def clear_folder(folder: PilotFolder) -> bool:
+def delete_pilot_folder(folder: PilotFolder) -> bool:
     """Delete the folder of a pilot that has ended; False while attempts that are kept lie in it."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            folder.attempts.rmdir()
+            folder.attempts_folder.rmdir()
         with contextlib.suppress(FileNotFoundError):
             for path in folder.folder.iterdir():
                 path.unlink(missing_ok=True)  # an engine may have put down something, too
@@ -292,21 +300,21 @@ def clear_folder(folder: PilotFolder) -> bool:
     return True
 
 
-def clear_leftovers(root: Path, home: Home, is_known: Callable[[str], bool]) -> None:
+def delete_unrecorded_folders(root: Path, home: Home, has_record: Callable[[str], bool]) -> None:
     """Delete the folders of pilots that ended while attempts lay in them, which are deleted by now.
 
     Args:
         root: where the folders lie; nothing is deleted in that of another queue, whose pilots may live.
         home: the queue's.
-        is_known: tells whether there is a record of a pilot.
+        has_record: tells whether there is a record of a pilot.
     """
     with contextlib.suppress(OSError):
         owner = read_json(root / OWNER)
         if owner is None or not _is_ours(owner, home):
             return
         for path in root.iterdir():
-            if is_token(path.name) and not is_known(path.name):
-                clear_folder(PilotFolder(path))
+            if is_token(path.name) and not has_record(path.name):
+                delete_pilot_folder(PilotFolder(path))
 
 
 class NotSubmitted(EngineError):
@@ -320,7 +328,7 @@ class Submission:
     pilots: Sequence[tuple[PilotFolder, PilotSpec]]  # whose records are written
     root: Path  # the folder in which theirs are made
     home: Home  # the queue's
-    withdrawn: bool = False  # nobody waits for it any more
+    is_withdrawn: bool = False  # nobody waits for it any more
 
     def __call__(self, backend: Backend) -> None:
         """Make the folders, and submit.
@@ -331,28 +339,28 @@ class Submission:
             EngineError: the engine did not take all of them; it may have taken some.
         """
         try:
-            take_folder(self.root, self.home)
+            acquire_folder(self.root, self.home)
             for folder, spec in self.pilots:
                 make_pilot_folder(folder, spec)
         except (OSError, MachineError) as error:
             for folder, _ in self.pilots:
-                clear_folder(folder)
+                delete_pilot_folder(folder)
             why = str(error)
             if isinstance(error, OSError):
                 reason = error.strerror or error
                 why = f"cannot make a folder for pilots in {self.root}: {reason}"
             raise NotSubmitted(why) from error
-        if self.withdrawn:  # a file system that hung for minutes
+        if self.is_withdrawn:  # a file system that hung for minutes
             raise NotSubmitted(f"the folder {self.root} could not be written for minutes")
         try:
             backend.submit(self.pilots)
-        except Refused:
+        except SubmissionRefused:
             for folder, _ in self.pilots:
-                clear_folder(folder)
+                delete_pilot_folder(folder)
             raise
 
 
-def pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) -> PilotSpec:
+def make_pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) -> PilotSpec:
     """Return what a new pilot of a backend is to be."""
     return PilotSpec(
         token=token,

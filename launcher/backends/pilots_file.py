@@ -13,18 +13,18 @@ from typing import NamedTuple, TypeVar
 
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
-from launcher.system.stored_fields import Unreadable, known_of
-from launcher.system.text import harmless
+from launcher.system.stored_fields import Unreadable, restore_known_fields
+from launcher.system.text import sanitize_terminal
 
-MOST = 20_000  # lines; what is older is not told any more
-_NAME = "nodes.jsonl"
-ELSEWHERE = "a pilot"  # of which nothing more is known
+MOST_NODE_LINES = 20_000  # lines; what is older is not told any more
+_NODES_FILE = "nodes.jsonl"
+UNKNOWN_PLACE = "a pilot"  # of which nothing more is known
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-EVERY_S = 1.0  # written at most so often
-FRESH_S = 5.0  # and so often while there are pilots, as they were heard since
-LAST = 1e11  # seconds since 1970; no calendar goes much further
+WRITE_EVERY_S = 1.0  # written at most so often
+REWRITE_EVERY_S = 5.0  # and so often while there are pilots, as they were heard since
+LATEST_TIME = 1e11  # seconds since 1970; no calendar goes much further
 
 
 class PastPilot(NamedTuple):
@@ -35,14 +35,14 @@ class PastPilot(NamedTuple):
     node: str = ""
 
 
-def past_pilots(home: Home) -> dict[str, PastPilot]:
+def read_past_pilots(home: Home) -> dict[str, PastPilot]:
     """Return by token where pilots are or were, as far back as that is known; harmless to a terminal."""
     try:
-        text = (home.folder / _NAME).read_text(encoding="utf-8", errors="replace")
+        text = (home.folder / _NODES_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
     pilots = {}
-    for line in [*filter(None, text.splitlines())][-MOST:]:
+    for line in [*filter(None, text.splitlines())][-MOST_NODE_LINES:]:
         try:
             pilot = _row(PastPilot, json.loads(line))
         except (ValueError, RecursionError, TypeError):
@@ -57,16 +57,16 @@ class NodesFile:
     def __init__(self, home: Home) -> None:
         """Begin; what is there is read when the first pilot is added."""
         self._home = home
-        self._known: set[str] | None = None
+        self._recorded_tokens: set[str] | None = None
 
     def add(self, pilots: Iterable["PilotRow"]) -> None:
         """Write down which node pilots are on, of each once; a full disk stops nothing."""
         there = [pilot for pilot in pilots if pilot.node]
         if not there:
             return
-        if self._known is None:
-            self._known = set(past_pilots(self._home))
-        fresh = [pilot for pilot in there if pilot.token not in self._known]
+        if self._recorded_tokens is None:
+            self._recorded_tokens = set(read_past_pilots(self._home))
+        fresh = [pilot for pilot in there if pilot.token not in self._recorded_tokens]
         if not fresh:
             return
         lines = [
@@ -74,13 +74,13 @@ class NodesFile:
             for pilot in fresh
         ]
         try:
-            with (self._home.folder / _NAME).open("a", encoding="utf-8") as file:
+            with (self._home.folder / _NODES_FILE).open("a", encoding="utf-8") as file:
                 # what stands there may end in the middle of a line
                 file.write("".join(f"\n{line}\n" for line in lines))
         except OSError as error:
-            logger.warning("%s trouble=%r", _NAME, str(error))
+            logger.warning("%s trouble=%r", _NODES_FILE, str(error))
             return
-        self._known.update(pilot.token for pilot in fresh)
+        self._recorded_tokens.update(pilot.token for pilot in fresh)
 
 
 Row = TypeVar("Row", "PilotRow", "BackendRow", PastPilot)
@@ -91,7 +91,7 @@ class PilotRow(NamedTuple):
 
     token: str
     backend: str
-    stage: str  # a `Life`
+    stage: str  # a `PilotState`
     node: str = ""
     job: str = ""  # the engine's number of it, as far as it has told; it may be given out again
     reason: str = ""  # why it waits, ended, or is to end
@@ -123,7 +123,7 @@ class BackendRow(NamedTuple):
     log: str = ""  # the last lines of what the last of them printed
 
 
-class Pilots(NamedTuple):
+class PilotStatus(NamedTuple):
     """All of them at one moment."""
 
     at: float = 0.0  # seconds since 1970 when the scheduler wrote this; 0: never
@@ -136,10 +136,10 @@ class Pilots(NamedTuple):
         return {pilot.token: pilot.node or pilot.backend for pilot in self.pilots}
 
 
-NO_PILOTS = Pilots()
+NO_PILOTS = PilotStatus()
 
 
-def seen_pilots(home: Home) -> Pilots:
+def read_pilot_status(home: Home) -> PilotStatus:
     """Return what the scheduler last saw; nothing where there is no such file, or none that we know."""
     try:
         record = read_json(home.folder / "pilots.json")
@@ -148,10 +148,10 @@ def seen_pilots(home: Home) -> Pilots:
     if record is None or record.get("schema") != SCHEMA:
         return NO_PILOTS
     at = record.get("at")
-    return Pilots(
+    return PilotStatus(
         at=float(at) if isinstance(at, int | float) and math.isfinite(at) else 0.0,
         backends=tuple(_rows(BackendRow, record.get("backends"))),
-        pilots=tuple(map(_timely, _rows(PilotRow, record.get("pilots")))),
+        pilots=tuple(map(_with_valid_times, _rows(PilotRow, record.get("pilots")))),
     )
 
 
@@ -171,19 +171,23 @@ def _row(kind: type[Row], entry: object) -> Row:
         Unreadable: it is none.
     """
     record = entry if isinstance(entry, dict) else {}
-    words = {name: harmless(text) for name, text in record.items() if isinstance(text, str)}
-    return known_of(kind, record | words, "a row")
+    words = {
+        name: sanitize_terminal(text) for name, text in record.items() if isinstance(text, str)
+    }
+    return restore_known_fields(kind, record | words, "a row")
 
 
-def _timely(row: PilotRow) -> PilotRow:
+def _with_valid_times(row: PilotRow) -> PilotRow:
     """Return a pilot whose times are some."""
     return row._replace(
-        since=_time(row.since) or 0.0, starts_at=_time(row.starts_at), heard_at=_time(row.heard_at)
+        since=_valid_time(row.since) or 0.0,
+        starts_at=_valid_time(row.starts_at),
+        heard_at=_valid_time(row.heard_at),
     )
 
 
-def _time(at: float | None) -> float | None:
-    return at if at is not None and 0 <= at <= LAST else None
+def _valid_time(at: float | None) -> float | None:
+    return at if at is not None and 0 <= at <= LATEST_TIME else None
 
 
 class PilotsFile:
@@ -193,12 +197,12 @@ class PilotsFile:
         """Begin without having written it."""
         self._path = home.folder / "pilots.json"
         self._written: tuple[object, ...] | None = None
-        self._at = -math.inf  # monotonic
+        self._written_at = -math.inf  # monotonic
         self._nodes = NodesFile(home)
 
-    def due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Tell whether it may be written again now, by a clock that nobody sets."""
-        return now >= self._at + EVERY_S
+        return now >= self._written_at + WRITE_EVERY_S
 
     def write(
         self,
@@ -217,9 +221,11 @@ class PilotsFile:
         """
         self._nodes.add(pilots)
         lasting = (*backends, *(row._replace(heard_at=None) for row in pilots))
-        if lasting == (self._written or ()) and (not pilots or now < self._at + FRESH_S):
+        if lasting == (self._written or ()) and (
+            not pilots or now < self._written_at + REWRITE_EVERY_S
+        ):
             return
-        self._written, self._at = lasting, now
+        self._written, self._written_at = lasting, now
         record: dict[str, Json] = {
             "schema": SCHEMA,
             "at": time.time() if wall is None else wall,

@@ -21,18 +21,18 @@ from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.system.paths import Home
 
-NOWHERE: Mapping[str, str] = MappingProxyType({})
+NO_NODES: Mapping[str, str] = MappingProxyType({})
 
 
 class EngineError(MachineError):
     """An engine did not do what it was asked, or did not answer; nothing is known then."""
 
 
-class Refused(EngineError):
+class SubmissionRefused(EngineError):
     """An engine took none of the pilots, and will take none until a configuration changes."""
 
 
-class Stage(StrEnum):
+class AllocationState(StrEnum):
     """How far the engine is with a pilot."""
 
     WAITING = "waiting"  # in the engine's queue
@@ -41,7 +41,7 @@ class Stage(StrEnum):
     UNKNOWN = "unknown"  # the engine answers, and knows no such pilot
 
 
-class Cause(StrEnum):
+class AllocationEndCause(StrEnum):
     """Why a pilot has ended, as its engine tells."""
 
     COMPLETED = "completed"  # by itself
@@ -57,9 +57,9 @@ class Cause(StrEnum):
 class Observation(NamedTuple):
     """What an engine says of one pilot."""
 
-    stage: Stage
+    stage: AllocationState
     reason: str = ""  # why it waits or has ended, in the engine's words: "Resources"
-    cause: Cause | None = None  # of its end
+    cause: AllocationEndCause | None = None  # of its end
     node: str = ""  # the engine's name for the node
     starts_at: float | None = None  # seconds since 1970, as the engine estimates; None: it does not
     ends_at: float | None = None  # seconds since 1970, when the engine will end it; None: not known
@@ -88,7 +88,7 @@ class Backend(Protocol):
         """
 
     def observe(
-        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
     ) -> Mapping[str, Observation]:
         """Return what the engine says of each of these pilots; it is asked once for all of them.
 
@@ -119,20 +119,22 @@ class Backend(Protocol):
         """
 
 
-Maker = Callable[[BackendSettings, Home], Backend]
+BackendFactory = Callable[[BackendSettings, Home], Backend]
 
 
-def backend_of(settings: BackendSettings, home: Home) -> Backend:
+def load_backend(settings: BackendSettings, home: Home) -> Backend:
     """Return the engine of a table of config.toml; the module of its kind, imported only now, has a function `make`."""
     module = import_module(f"launcher.backends.{settings.kind}")
-    make: Maker = module.make
+    make: BackendFactory = module.make
     return make(settings, home)
 
 
 Answer = TypeVar("Answer")
 
-HUNG_S = 120.0  # a call that takes longer is no longer waited for; commands have shorter limits
-MOST_HUNG = 4  # threads that are left to themselves
+CALL_TIMEOUT_S = (
+    120.0  # a call that takes longer is no longer waited for; commands have shorter limits
+)
+MOST_HUNG_THREADS = 4  # threads that are left to themselves
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class _Call:
     """A call under way; `finish` is there when it has come back."""
 
     def __init__(self, failed: Callable[[EngineError], None], since: float) -> None:
-        self.failed, self.since = failed, since
+        self.on_error, self.started_at = failed, since
         self.finish: Callable[[], None] | None = None
 
 
@@ -163,75 +165,79 @@ class EngineCalls:
         self._call: _Call | None = None
         self._thread: threading.Thread | None = None  # of the call under way
         self._hung: list[threading.Thread] = []
-        self.answered = False  # it has come back from a call, with whatever it said
+        self.has_answered = False  # it has come back from a call, with whatever it said
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether a call is under way, or its answer has not been taken in."""
         return self._call is not None
 
     @property
-    def ready(self) -> bool:
-        """Whether `take_in` has something to do."""
+    def has_result(self) -> bool:
+        """Whether `deliver_result` has something to do."""
         call = self._call
-        return call is not None and (call.finish is not None or self.late_s > HUNG_S)
+        return call is not None and (call.finish is not None or self.elapsed_s > CALL_TIMEOUT_S)
 
     @property
-    def late_s(self) -> float:
+    def elapsed_s(self) -> float:
         """How long the call under way has taken."""
-        return 0.0 if self._call is None else self._clock() - self._call.since
+        return 0.0 if self._call is None else self._clock() - self._call.started_at
 
     def begin(
         self,
-        ask: Callable[[Backend], Answer],
-        done: Callable[[Answer], None],
-        failed: Callable[[EngineError], None],
+        operation: Callable[[Backend], Answer],
+        on_result: Callable[[Answer], None],
+        on_error: Callable[[EngineError], None],
     ) -> None:
         """Begin a call while none is under way.
 
         Args:
-            ask: the call; made in a thread of its own.
-            done: takes in the answer, in the thread that calls `take_in`.
-            failed: likewise, where the engine did not do it.
+            operation: the call; made in a thread of its own.
+            on_result: takes in the answer, in the thread that calls `deliver_result`.
+            on_error: likewise, where the engine did not do it.
         """
         assert self._call is None, "an engine handles one call at a time"
-        call, engine = _Call(failed, self._clock()), self._engine
+        call, engine = _Call(on_error, self._clock()), self._engine
 
         def run() -> None:
             try:
                 if not engine:
                     engine.append(self._make())
-                call.finish = partial(done, ask(engine[0]))
+                call.finish = partial(on_result, operation(engine[0]))
             except EngineError as error:
-                call.finish = partial(failed, error)
+                call.finish = partial(on_error, error)
             except Exception as error:  # whatever it is, it ends no queue: it is reported
                 logger.warning("engine trouble=%r", str(error), exc_info=error)
-                call.finish = partial(failed, EngineError(f"{type(error).__name__}: {error}"))
+                call.finish = partial(on_error, EngineError(f"{type(error).__name__}: {error}"))
             self._wake()
 
         self._thread = threading.Thread(target=run, name="engine", daemon=True)
         self._thread.start()
         self._call = call
 
-    def take_in(self) -> bool:
+    def deliver_result(self) -> bool:
         """Take in the answer that has come; False where there is none."""
         call = self._call
         if call is None:
             return False
         if call.finish is not None:
-            self._call, self.answered = None, True
+            self._call, self.has_answered = None, True
             call.finish()
             return True
         self._hung = [thread for thread in self._hung if thread.is_alive()]
-        if self.late_s <= HUNG_S or len(self._hung) >= MOST_HUNG or self._thread is None:
+        if (
+            self.elapsed_s <= CALL_TIMEOUT_S
+            or len(self._hung) >= MOST_HUNG_THREADS
+            or self._thread is None
+        ):
             return False
         # whatever it still does, its answer is not taken in: what it did is seen by asking anew
         self._hung.append(self._thread)
-        self.renew()
+        self.reset_engine()
         self._call = None
-        call.failed(EngineError(f"no answer for {HUNG_S:.0f} s"))
+        call.on_error(EngineError(f"no answer for {CALL_TIMEOUT_S:.0f} s"))
         return True
 
-    def renew(self) -> None:
+    def reset_engine(self) -> None:
         """Have the next call make the engine anew; a call under way goes on with the one that it has."""
         self._engine = []

@@ -10,29 +10,35 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.asked_process import AskedProcess
+from launcher.backends.asked_process import JsonLineProcess
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.protocol import NOWHERE, EngineError, Estimate, Observation, Refused
-from launcher.backends.ray_states import (
-    asks,
-    could_fit,
-    observations,
-    read_nodes,
-    resources,
-    why_not,
+from launcher.backends.protocol import (
+    NO_NODES,
+    EngineError,
+    Estimate,
+    Observation,
+    SubmissionRefused,
 )
-from launcher.backends.settings import BackendSettings, after_prologue
+from launcher.backends.ray_states import (
+    actor_options,
+    could_ever_fit,
+    node_resources,
+    parse_observations,
+    read_nodes,
+    why_no_node_fits,
+)
+from launcher.backends.settings import BackendSettings, with_prologue
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.system.remembered_variables import looks_secret
-from launcher.system.text import harmless
+from launcher.system.remembered_variables import is_likely_secret
+from launcher.system.text import sanitize_terminal
 
 PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
 LOG_LINES = 20
 MOST_TEXT = 600  # characters of what Ray said that a message shows
 DESK = Path(__file__).with_name("ray_desk.py")
-_FIND = "auto"  # RAY_ADDRESS, or the cluster of this machine
+_AUTO_ADDRESS = "auto"  # RAY_ADDRESS, or the cluster of this machine
 
 
 def make(settings: BackendSettings, home: Home) -> "Ray":  # noqa: ARG001  # as all engines are made
@@ -52,8 +58,8 @@ class Ray:
         """
         self._settings = settings
         python = settings.python or sys.executable
-        self._desk = AskedProcess(
-            [python, "-P", str(DESK), settings.address or _FIND],
+        self._desk_process = JsonLineProcess(
+            [python, "-P", str(DESK), settings.address or _AUTO_ADDRESS],
             _environment,
             name="Ray",
             patience_s=patience_s,
@@ -66,13 +72,13 @@ class Ray:
             Refused: there is no Ray here, or it is of another version than the cluster.
             EngineError: Ray did not take all of them, or did not answer.
         """
-        self._ask(
+        self._call(
             "submit",
             pilots=[
                 {
                     "token": folder.token,
-                    "asks": asks(self._settings, spec),
-                    "argv": self._command(folder),
+                    "asks": actor_options(self._settings, spec),
+                    "argv": self._guard_command(folder),
                     "log": NodePaths(self._settings).path(folder.log),
                 }
                 for folder, spec in pilots
@@ -82,7 +88,7 @@ class Ray:
     def observe(
         self,
         tokens: Collection[str],
-        nodes: Mapping[str, str] = NOWHERE,  # noqa: ARG002  # as all engines are asked
+        nodes: Mapping[str, str] = NO_NODES,  # noqa: ARG002  # as all engines are asked
     ) -> Mapping[str, Observation]:
         """Ask Ray once for all pilots and nodes.
 
@@ -91,8 +97,8 @@ class Ray:
         """
         if not tokens:
             return {}
-        answer = self._ask("observe", tokens=sorted(tokens))
-        return observations(answer, tokens, resources(self._settings, self._settings))
+        answer = self._call("observe", tokens=sorted(tokens))
+        return parse_observations(answer, tokens, node_resources(self._settings, self._settings))
 
     def cancel(self, tokens: Collection[str]) -> None:
         """Kill actors; their guards kill what runs in the pilots.
@@ -100,11 +106,11 @@ class Ray:
         Raises:
             EngineError: Ray does not answer.
         """
-        self._ask("cancel", tokens=sorted(tokens))
+        self._call("cancel", tokens=sorted(tokens))
 
     def collect(self, pilot: PilotFolder) -> str:
         """Return the last lines of a pilot's log."""
-        return "\n".join(map(harmless, last_lines(pilot.log, LOG_LINES)))
+        return "\n".join(map(sanitize_terminal, last_lines(pilot.log, LOG_LINES)))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
         """Tell whether a node of the cluster has room for such a pilot.
@@ -113,36 +119,38 @@ class Ray:
             EngineError: Ray does not answer.
         """
         try:
-            nodes = read_nodes(self._ask("observe", tokens=[])).values()
-        except Refused as error:
+            nodes = read_nodes(self._call("observe", tokens=[])).values()
+        except SubmissionRefused as error:
             return Estimate(possible=False, why=str(error))
-        wanted = resources(self._settings, spec)
-        why = why_not(nodes, wanted)
+        wanted = node_resources(self._settings, spec)
+        why = why_no_node_fits(nodes, wanted)
         starts_at = None if why else time.time()
-        return Estimate(possible=could_fit(nodes, wanted), why=why, starts_at=starts_at)
+        return Estimate(possible=could_ever_fit(nodes, wanted), why=why, starts_at=starts_at)
 
     def close(self) -> None:
         """End the process that speaks with Ray; pilots live on."""
-        self._desk.close()
+        self._desk_process.close()
 
-    def _command(self, folder: PilotFolder) -> list[str]:
+    def _guard_command(self, folder: PilotFolder) -> list[str]:
         """Return what an actor runs: the guard of a pilot, in the site's container and after its prologue."""
         node = NodePaths(self._settings)
         guard = (node.interpreter(), "-P", "-m", "launcher.backends.ray_guard")
         words = (*self._settings.wrap, *guard, node.path(folder.folder))
-        return after_prologue(self._settings, *words)
+        return with_prologue(self._settings, *words)
 
-    def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        answer = self._desk.ask(what, **arguments)
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        answer = self._desk_process.call(operation, **arguments)
         error = answer.get("error")
         if error is None:
             return answer
-        text = harmless(" ".join(str(error).split()))[:MOST_TEXT]
+        text = sanitize_terminal(" ".join(str(error).split()))[:MOST_TEXT]
         if answer.get("for_good"):
-            raise Refused(f"Ray refuses pilots of [backends.{self._settings.name}]: {text}")
+            raise SubmissionRefused(
+                f"Ray refuses pilots of [backends.{self._settings.name}]: {text}"
+            )
         raise EngineError(f"Ray: {text}")
 
 
 def _environment() -> dict[str, str]:
     """Return what the process that speaks with Ray begins with: ours, without secrets."""
-    return {name: text for name, text in os.environ.items() if not looks_secret(name, text)}
+    return {name: text for name, text in os.environ.items() if not is_likely_secret(name, text)}

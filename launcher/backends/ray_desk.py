@@ -23,8 +23,8 @@ from typing import Any
 NAMESPACE = "launcher"
 WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
 IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
-CREATED_WITHIN_S = 45.0  # actors; the answer has to come before who asked loses his patience
-KNOCK_S = 10.0
+CREATE_TIMEOUT_S = 45.0  # actors; the answer has to come before who asked loses his patience
+CONNECT_TIMEOUT_S = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     cluster: Cluster | None = None
     while True:
         try:
@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
         request = json.loads(line)
         try:
             cluster = cluster or Cluster(argv[0])
-            answer = cluster.answer(request)
+            answer = cluster.handle_request(request)
         except Exception as error:  # noqa: BLE001  # whatever Ray raises is told to who asked
-            answer = {"error": _text(error), "for_good": _is_for_good(error)}
+            answer = {"error": _error_text(error), "for_good": _is_permanent(error)}
         answers.write(json.dumps({"id": request["id"], **answer}) + "\n")
         answers.flush()
 
@@ -70,7 +70,7 @@ class Cluster:
 
         if address == "auto":
             address = os.environ.get("RAY_ADDRESS", address)
-        _knock(address)
+        _check_reachable(address)
         # without an address of a cluster, Ray would start one
         ray.init(
             address=address,
@@ -80,9 +80,11 @@ class Cluster:
         )
         self._ray: Any = ray
         self._actors: dict[str, str] = {}  # token → Ray's ID of the actor
-        self._over: dict[str, dict[str, Any]] = {}  # token → what was said of it when it was dead
+        self._dead_records: dict[
+            str, dict[str, Any]
+        ] = {}  # token → what was said of it when it was dead
 
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def handle_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a request asks."""
         does: Mapping[str, Callable[..., dict[str, Any]]] = {
             "submit": self._submit,
@@ -110,20 +112,22 @@ class Cluster:
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
         )
         created = keeper.remote().create.remote(pilot_class, NAMESPACE, pilots)
-        self._actors.update(self._ray.get(created, timeout=CREATED_WITHIN_S))
+        self._actors.update(self._ray.get(created, timeout=CREATE_TIMEOUT_S))
         return {}
 
     def _observe(self, tokens: list[str]) -> dict[str, Any]:
         """Return what Ray knows of actors and nodes."""
-        seen = {token: self._seen(token) for token in tokens}
+        seen = {token: self._find_actor_record(token) for token in tokens}
         unknown = [token for token, record in seen.items() if not record]
         if unknown:  # of earlier processes like this one, or dead since: in the table of all
-            listed = sorted(self._table().values(), key=lambda record: record["State"] != "DEAD")
+            listed = sorted(
+                self._read_actor_table().values(), key=lambda record: record["State"] != "DEAD"
+            )
             names = {record["Name"]: record for record in listed}  # who lives counts
             for token in unknown:
                 seen[token] = names.get(token, {})
         return {
-            "pilots": {token: self._pilot(token, record) for token, record in seen.items()},
+            "pilots": {token: self._actor_answer(token, record) for token, record in seen.items()},
             "nodes": self._nodes(),
         }
 
@@ -137,10 +141,10 @@ class Cluster:
             self._ray.kill(handle, no_restart=True)
         return {}
 
-    def _seen(self, token: str) -> dict[str, Any]:
+    def _find_actor_record(self, token: str) -> dict[str, Any]:
         """Return Ray's record of a pilot whose actor we know or find by its name; empty otherwise."""
-        if token in self._over:
-            return self._over[token]
+        if token in self._dead_records:
+            return self._dead_records[token]
         actor = self._actors.get(token)
         if actor is None:
             try:
@@ -148,20 +152,20 @@ class Cluster:
             except ValueError:
                 return {}
             actor = self._actors[token] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
-        return self._table(actor)
+        return self._read_actor_table(actor)
 
-    def _table(self, actor: str | None = None) -> dict[str, Any]:
+    def _read_actor_table(self, actor: str | None = None) -> dict[str, Any]:
         """Return Ray's record of an actor, or of all; its state API would need a dashboard."""
         from ray._private import state
 
         records: dict[str, Any] = state.actors(actor)
         return records
 
-    def _pilot(self, token: str, record: dict[str, Any]) -> dict[str, Any]:
+    def _actor_answer(self, token: str, record: dict[str, Any]) -> dict[str, Any]:
         if not record:
             return {}
         if record["State"] == "DEAD":
-            self._over[token] = record
+            self._dead_records[token] = record
         return {
             "state": record["State"],
             "node": record.get("Address", {}).get("NodeID", ""),
@@ -189,7 +193,7 @@ def _actor_classes() -> tuple[type, type]:
     """Return the classes of the actors; they are sent to the nodes by value, with all that they use."""
     import ray
 
-    class Keeper:
+    class PilotCreator:
         """Creates pilots, and stays as long as one of them waits."""
 
         def create(
@@ -213,7 +217,7 @@ def _actor_classes() -> tuple[type, type]:
                 ray.get_runtime_context().current_actor.stay.remote()
             return self._actors
 
-        def stay(self) -> None:
+        def exit_when_created(self) -> None:
             for actor in self._actors.values():
                 while self._waits(actor):
                     time.sleep(1.0)
@@ -227,7 +231,7 @@ def _actor_classes() -> tuple[type, type]:
             except Exception:  # noqa: BLE001  # Ray is busy, and is asked again
                 return True
 
-    class Pilot:
+    class PilotActor:
         """Runs a guard; dies with it, and the guard ends when this process is gone."""
 
         def __init__(self, argv: list[str], log: str) -> None:
@@ -256,10 +260,10 @@ def _actor_classes() -> tuple[type, type]:
                 sys.exit(code if code > 0 else 128 - code)
             ray.actor.exit_actor()
 
-    return Keeper, Pilot
+    return PilotCreator, PilotActor
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Try an address such as 10.0.0.1:6379: where nobody listens, Ray itself would try for minutes.
 
     Raises:
@@ -272,19 +276,19 @@ def _knock(address: str) -> None:
     if not host or not port.isdecimal():
         raise ValueError(f"expected an address such as 10.0.0.1:6379, not '{address}'")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"no Ray cluster at {address}: {error}") from error
 
 
-def _read(requests: "queue.SimpleQueue[bytes]") -> None:
+def _read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
     """Take in requests; when nobody can ask any more, end at once, whatever Ray is doing."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)
 
 
-def _text(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, ImportError):
         # the cluster's interpreter may lack launcher, and with it `install_command`
         command = f"{shlex.quote(sys.executable)} -m pip install 'launcher-trueface[ray]'"
@@ -292,7 +296,7 @@ def _text(error: Exception) -> str:
     return str(getattr(error, "cause", None) or error) or type(error).__name__
 
 
-def _is_for_good(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Tell whether the same will be said again until something is configured or installed."""
     text = str(error)
     return isinstance(error, ImportError | ValueError) or "ersion mismatch" in text

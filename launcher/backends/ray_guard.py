@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_processes import kill_all, pids_of
-from launcher.system.processes import Identity, alive, identity
+from launcher.backends.pilot_processes import find_pids, kill_all
+from launcher.system.processes import Identity, identity, is_alive
 
 RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor
-RAYLET_S = 2.0  # a node that goes down kills its actors first, then its raylet
-LEAVE_S = 30.0  # on a node that goes down, trainings may save for so long
-LOOK_S = 0.25
+RAYLET_TIMEOUT_S = 2.0  # a node that goes down kills its actors first, then its raylet
+NODE_SHUTDOWN_GRACE_S = 30.0  # on a node that goes down, trainings may save for so long
+POLL_S = 0.25
 PR_SET_PDEATHSIG = 1
 ACTOR = 0  # standard input
-GONE = 1  # exit code where the actor is
+EXIT_ACTOR_GONE = 1  # exit code where the actor is
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s guard %(levelname)s %(message)s"
     )
-    code = _guard(PilotFolder(Path(argv[0])))
+    code = _run_guard(PilotFolder(Path(argv[0])))
     with contextlib.suppress(OSError):
         os.write(ACTOR, f"{code}".encode())
     return code
 
 
-def _guard(folder: PilotFolder) -> int:
+def _run_guard(folder: PilotFolder) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's actors block SIGINT
     raylet = _process(os.environ.pop(RAYLET, ""))
     pilot = subprocess.Popen(
@@ -55,26 +55,28 @@ def _guard(folder: PilotFolder) -> int:
         preexec_fn=_die_with_parent,  # this process has no threads
     )
     who = identity(pilot.pid)
-    if _await(folder, pilot, who):
+    if _await_pilot(folder, pilot, who):
         return pilot.returncode if pilot.returncode >= 0 else 128 - pilot.returncode
     logger.warning("its actor is gone; its jobs are ended")
     if pilot.poll() is None:
         pilot.send_signal(signal.SIGTERM)  # trainings save
-    ended = _ends_within(RAYLET_S, folder, pilot, who)
-    if not ended and (raylet is None or not alive(raylet)):
-        _ends_within(LEAVE_S, folder, pilot, who)
+    ended = _ends_within(RAYLET_TIMEOUT_S, folder, pilot, who)
+    if not ended and (raylet is None or not is_alive(raylet)):
+        _ends_within(NODE_SHUTDOWN_GRACE_S, folder, pilot, who)
     kill_all(folder, who)
-    return GONE
+    return EXIT_ACTOR_GONE
 
 
-def _await(folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None) -> bool:
+def _await_pilot(
+    folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
+) -> bool:
     """Wait until nothing of a pilot lives; False where the actor is gone before."""
     poll = select.poll()
     poll.register(ACTOR, select.POLLIN)
     while True:
-        if poll.poll(LOOK_S * 1000):
+        if poll.poll(POLL_S * 1000):
             return False
-        if pilot.poll() is not None and not pids_of(folder, who):
+        if pilot.poll() is not None and not find_pids(folder, who):
             return True
 
 
@@ -83,10 +85,10 @@ def _ends_within(
 ) -> bool:
     """Wait for the end of all of a pilot for some time."""
     deadline = time.monotonic() + time_s
-    while pilot.poll() is None or pids_of(folder, who):
+    while pilot.poll() is None or find_pids(folder, who):
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return True
 
 

@@ -5,43 +5,45 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.protocol import Cause, EngineError, Observation, Stage
+from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError, Observation
 from launcher.backends.settings import BackendSettings
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
 _WAITING = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
 _ALIVE, _DEAD = "ALIVE", "DEAD"
 # how a node ended: NodeDeathInfo in Ray's gcs.proto
-_ASKED_TO_END, _PREEMPTED, _IDLE = 1, 3, 4
+_EXPECTED_TERMINATION, _PREEMPTED, _IDLE = 1, 3, 4
 # what Ray prints of an actor's death, in the order to look; its texts are kept from one version to the next
-_CAUSES: Sequence[tuple[re.Pattern[str], Cause]] = (
-    (re.compile(r"its node has died|NODE_DIED"), Cause.NODE_FAILED),
-    (re.compile(r"killed by `?ray\.kill|RAY_KILL"), Cause.CANCELLED),
-    (re.compile(r"OUT_OF_MEMORY|memory pressure|running low on memory"), Cause.MEMORY),
-    (re.compile(r"INTENDED_USER_EXIT|exit_actor\(\) is called"), Cause.COMPLETED),
+_CAUSE_PATTERNS: Sequence[tuple[re.Pattern[str], AllocationEndCause]] = (
+    (re.compile(r"its node has died|NODE_DIED"), AllocationEndCause.NODE_FAILED),
+    (re.compile(r"killed by `?ray\.kill|RAY_KILL"), AllocationEndCause.CANCELLED),
+    (re.compile(r"OUT_OF_MEMORY|memory pressure|running low on memory"), AllocationEndCause.MEMORY),
+    (re.compile(r"INTENDED_USER_EXIT|exit_actor\(\) is called"), AllocationEndCause.COMPLETED),
 )
 # behind the end of any process that a signal has killed: what may have been, an out-of-memory killer among others
-_GUESSES = "There are some potential root causes"
-_MESSAGE = re.compile(r'(?:error_message|formatted_exception_string): "(?P<text>(?:[^"\\]|\\.)*)"')
-_CODE = re.compile(r"exit code (?P<code>[0-9]+)")
+_ROOT_CAUSES_TEXT = "There are some potential root causes"
+_MESSAGE_PATTERN = re.compile(
+    r'(?:error_message|formatted_exception_string): "(?P<text>(?:[^"\\]|\\.)*)"'
+)
+_EXIT_CODE_PATTERN = re.compile(r"exit code (?P<code>[0-9]+)")
 _ESCAPED = re.compile(r"\\(['\"\\])")
 _TRACEBACK = "Traceback"
 _MOST_TEXT = 400  # characters of what Ray says that a message shows
 
 
-class Node(NamedTuple):
+class RayNode(NamedTuple):
     """A node as Ray knows it, alive or dead."""
 
     alive: bool
     name: str
     address: str
-    end: int
-    has: Mapping[str, float]
+    death_reason: int
+    total: Mapping[str, float]
     free: Mapping[str, float]
 
 
-def asks(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, Any]:
+def actor_options(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, Any]:
     """Return what is asked of Ray for a pilot of a spec."""
     options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus}
     if spec.memory is not None:
@@ -53,7 +55,9 @@ def asks(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[s
     return options
 
 
-def resources(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, float]:
+def node_resources(
+    settings: BackendSettings, spec: PilotSpec | BackendSettings
+) -> dict[str, float]:
     """Return the same by the names under which Ray counts it on nodes."""
     wanted: dict[str, float] = {"CPU": float(spec.cpus), "GPU": float(spec.gpus)}
     if spec.memory is not None:
@@ -63,7 +67,7 @@ def resources(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> d
     return {name: amount for name, amount in {**wanted, **settings.resources}.items() if amount}
 
 
-def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, Node]:
+def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, RayNode]:
     """Return the nodes of an answer, by Ray's IDs.
 
     Raises:
@@ -71,12 +75,12 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, Node]:
     """
     try:
         return {
-            str(key): Node(
+            str(key): RayNode(
                 alive=bool(record["alive"]),
                 name=str(record["name"]),
                 address=str(record["address"]),
-                end=int(record["end"]),
-                has=_amounts(record["has"]),
+                death_reason=int(record["end"]),
+                total=_amounts(record["has"]),
                 free=_amounts(record["free"]),
             )
             for key, record in answer["nodes"].items()
@@ -85,7 +89,7 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, Node]:
         raise _not_understood(f"Ray's nodes: {error!r}") from error
 
 
-def observations(
+def parse_observations(
     answer: Mapping[str, Any], tokens: Iterable[str], wanted: Mapping[str, float]
 ) -> dict[str, Observation]:
     """Return what an answer says of pilots.
@@ -107,20 +111,20 @@ def observations(
         raise _not_understood(f"Ray's actors: {error!r}") from error
 
 
-def why_not(nodes: Iterable[Node], wanted: Mapping[str, float]) -> str:
+def why_no_node_fits(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> str:
     """Return why no node takes a pilot now; '' where one does."""
     alive = [node for node in nodes if node.alive]
     if any(_fits(node.free, wanted) for node in alive):
         return ""
-    listed = _listed(wanted)
-    if any(_fits(node.has, wanted) for node in alive):
+    listed = _format_resources(wanted)
+    if any(_fits(node.total, wanted) for node in alive):
         return f"no node has {listed} free"
     return f"no node of the cluster has {listed} (a new node may have it)"
 
 
-def could_fit(nodes: Iterable[Node], wanted: Mapping[str, float]) -> bool:
+def could_ever_fit(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> bool:
     """Tell whether a node that is there would take a pilot if nothing else ran."""
-    return any(_fits(node.has, wanted) for node in nodes if node.alive)
+    return any(_fits(node.total, wanted) for node in nodes if node.alive)
 
 
 def _not_understood(what: str) -> EngineError:
@@ -128,60 +132,66 @@ def _not_understood(what: str) -> EngineError:
 
 
 def _observation(
-    record: Mapping[str, Any], nodes: Mapping[str, Node], wanted: Mapping[str, float]
+    record: Mapping[str, Any], nodes: Mapping[str, RayNode], wanted: Mapping[str, float]
 ) -> Observation:
     if not record:
-        return Observation(stage=Stage.UNKNOWN)
+        return Observation(stage=AllocationState.UNKNOWN)
     node = nodes.get(str(record["node"]))
-    name = harmless(node.name) if node else ""
+    name = sanitize_terminal(node.name) if node else ""
     state = record["state"]
     if state in _WAITING:
-        return Observation(stage=Stage.WAITING, reason=why_not(nodes.values(), wanted))
+        return Observation(
+            stage=AllocationState.WAITING, reason=why_no_node_fits(nodes.values(), wanted)
+        )
     if state == _ALIVE:
-        return Observation(stage=Stage.RUNNING, node=name)
+        return Observation(stage=AllocationState.RUNNING, node=name)
     if state != _DEAD:
         raise _not_understood(f"the state of an actor, {state!r}")
-    cause, reason = _end(str(record["death"]))
+    cause, reason = _parse_death(str(record["death"]))
     answers = True
-    if cause is Cause.NODE_FAILED and node is not None:
-        cause = Cause.PREEMPTED if node.end == _PREEMPTED else cause
-        answers = _answers(node, nodes.values())
+    if cause is AllocationEndCause.NODE_FAILED and node is not None:
+        cause = AllocationEndCause.PREEMPTED if node.death_reason == _PREEMPTED else cause
+        answers = _is_machine_back(node, nodes.values())
     return Observation(
-        stage=Stage.ENDED,
+        stage=AllocationState.ENDED,
         cause=cause,
         reason=reason,
         node=name,
         node_answers=answers,
-        emptied=cause is Cause.COMPLETED,  # a guard has its actor exit when nothing lives
+        emptied=cause
+        is AllocationEndCause.COMPLETED,  # a guard has its actor exit when nothing lives
     )
 
 
-def _answers(node: Node, nodes: Iterable[Node]) -> bool:
+def _is_machine_back(node: RayNode, nodes: Iterable[RayNode]) -> bool:
     """Tell whether a dead node's machine is there again, or was taken down in an orderly way.
 
     Else it may be cut off only, and what ran there may run on until it hears of its own death.
     """
-    if node.end in {_ASKED_TO_END, _PREEMPTED, _IDLE}:
+    if node.death_reason in {_EXPECTED_TERMINATION, _PREEMPTED, _IDLE}:
         return True
     return any(other.alive and other.address == node.address for other in nodes)
 
 
-def _end(death: str) -> tuple[Cause, str]:
+def _parse_death(death: str) -> tuple[AllocationEndCause, str]:
     """Return why an actor died, and how Ray puts it."""
-    match = _MESSAGE.search(death)
+    match = _MESSAGE_PATTERN.search(death)
     text = match["text"] if match else death
     lines = text.replace("\\t", " ").split("\\n")
     if lines[0].startswith(_TRACEBACK):  # its last line tells what went wrong
         lines = [line for line in lines if line.strip()][-1:]
     words = " ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split())
-    text = harmless(words.partition(_GUESSES)[0].rstrip())
-    cause = next((cause for pattern, cause in _CAUSES if pattern.search(death)), Cause.FAILED)
-    if cause is Cause.COMPLETED:
+    text = sanitize_terminal(words.partition(_ROOT_CAUSES_TEXT)[0].rstrip())
+    cause = next(
+        (cause for pattern, cause in _CAUSE_PATTERNS if pattern.search(death)),
+        AllocationEndCause.FAILED,
+    )
+    if cause is AllocationEndCause.COMPLETED:
         return cause, ""
-    if cause is Cause.CANCELLED:
+    if cause is AllocationEndCause.CANCELLED:
         return cause, "cancelled"
-    code = _CODE.search(death)
-    if cause is Cause.FAILED and code and code["code"] != "0":
+    code = _EXIT_CODE_PATTERN.search(death)
+    if cause is AllocationEndCause.FAILED and code and code["code"] != "0":
         return cause, f"exit code {code['code']}"
     return cause, text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
 
@@ -190,12 +200,12 @@ def _fits(there: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
     return all(there.get(name, 0.0) >= amount for name, amount in wanted.items())
 
 
-def _listed(wanted: Mapping[str, float]) -> str:
+def _format_resources(wanted: Mapping[str, float]) -> str:
     words = [
         format_bytes(int(amount)) if name == "memory" else f"{amount:g} {name}"
         for name, amount in wanted.items()
     ]
-    return harmless(", ".join(words))
+    return sanitize_terminal(", ".join(words))
 
 
 def _amounts(record: Mapping[str, Any]) -> dict[str, float]:

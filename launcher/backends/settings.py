@@ -14,15 +14,21 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from launcher.errors import UsageError
-from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
+from launcher.system.config import (
+    Fault,
+    absolute_path,
+    read_configuration,
+    read_keys,
+    unknown_name_text,
+)
 from launcher.system.prologue import prologue_lines
 from launcher.units import parse_bytes, parse_seconds
 
 TABLE = "backends"
-HERE = "local"  # this machine, without pilots: always there
+LOCAL = "local"  # this machine, without pilots: always there
 KINDS = ("local", "ray", "slurm")
 _WORD = "a word, such as"
-_SPANS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
+_TIME_KEYS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
 _BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 
 
@@ -67,15 +73,15 @@ class Backends(NamedTuple):
     """The engines that a user's file names, and where jobs run that do not say it."""
 
     by_name: Mapping[str, BackendSettings] = {}  # in the file's order
-    default: tuple[str, ...] = (HERE,)
+    default: tuple[str, ...] = (LOCAL,)
 
     @property
     def names(self) -> tuple[str, ...]:
         """All that `--on` takes."""
-        return tuple(dict.fromkeys((HERE, *self.by_name)))
+        return tuple(dict.fromkeys((LOCAL, *self.by_name)))
 
 
-def configured_backends(environ: Mapping[str, str]) -> Backends:
+def read_configured_backends(environ: Mapping[str, str]) -> Backends:
     """Return the backends of the user's file.
 
     Raises:
@@ -86,15 +92,15 @@ def configured_backends(environ: Mapping[str, str]) -> Backends:
     table = {} if configuration.backends is None else configuration.backends
     backends = Backends(by_name=read_backends(table, faults))
     try:
-        default = read_on(configuration.on, backends)
+        default = read_backend_names(configuration.on, backends)
     except UsageError as error:
         faults.append((("on",), f"on: {error}"))
-        default = (HERE,)
+        default = (LOCAL,)
     configuration.refuse(faults)
     return backends._replace(default=default)
 
 
-def read_on(value: object, backends: Backends) -> tuple[str, ...]:
+def read_backend_names(value: object, backends: Backends) -> tuple[str, ...]:
     """Return the backends that an option names: "slurm,local", or a list of names; None: the default.
 
     Raises:
@@ -108,7 +114,7 @@ def read_on(value: object, backends: Backends) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
     for name in names:
         if name not in backends.names:
-            fault = unknown(name, "a backend of the configuration", backends.names)
+            fault = unknown_name_text(name, "a backend of the configuration", backends.names)
             table = f"Add a table [{TABLE}.{name}] to config.toml (launcher help clusters)."
             raise UsageError(fault if fault.endswith("?") else f"{fault}. {table}")
     if not names:
@@ -131,8 +137,8 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
         if not isinstance(entry, dict):
             faults.append(((TABLE, name), f"{TABLE}.{name}: expected a table, [{TABLE}.{name}]"))
             continue
-        read = read_keys((TABLE, name), entry, _READ, faults)
-        values = {f"{key}_s" if key in _SPANS else key: value for key, value in read.items()}
+        read = read_keys((TABLE, name), entry, _KEY_READERS, faults)
+        values = {f"{key}_s" if key in _TIME_KEYS else key: value for key, value in read.items()}
         kind = values.get("kind", name if name in KINDS else None)
         if kind is None:
             listed = " or ".join(f'"{known}"' for known in KINDS)
@@ -142,45 +148,45 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
     return backends
 
 
-def _need(holds: bool) -> None:
+def _require(holds: bool) -> None:
     """Refuse a value; what is expected instead stands in the table."""
     if not holds:
         raise ValueError
 
 
 def _kind(value: object) -> str:
-    _need(value in KINDS)
+    _require(value in KINDS)
     return str(value)
 
 
 def _text(value: object) -> str:
-    _need(isinstance(value, str) and "\0" not in value)
+    _require(isinstance(value, str) and "\0" not in value)
     return str(value)
 
 
 def _word(value: object) -> str:
     text = _text(value)
-    _need(text.split() == [text] and not text.startswith("-"))
+    _require(text.split() == [text] and not text.startswith("-"))
     return text
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    _need(isinstance(value, list))
+    _require(isinstance(value, list))
     return tuple(map(_text, cast("list[object]", value)))
 
 
-def _whole(value: object) -> int:
-    _need(type(value) is int and 0 <= value <= 1_000_000)
+def _whole_number(value: object) -> int:
+    _require(type(value) is int and 0 <= value <= 1_000_000)
     return cast("int", value)
 
 
-def _some(value: object) -> int:
-    _need(value != 0)
-    return _whole(value)
+def _positive_number(value: object) -> int:
+    _require(value != 0)
+    return _whole_number(value)
 
 
 def _switch(value: object) -> bool:
-    _need(isinstance(value, bool))
+    _require(isinstance(value, bool))
     return bool(value)
 
 
@@ -190,7 +196,7 @@ def _pilot(value: object) -> bool:
 
 def _span(value: object) -> float:
     span = parse_seconds(_text(value))
-    _need(span > 0)
+    _require(span > 0)
     return span
 
 
@@ -199,36 +205,36 @@ def _bytes(value: object) -> int:
 
 
 def _folder(value: object) -> Path:
-    return absolute("folder", _text(value))
+    return absolute_path("folder", _text(value))
 
 
 def _table(value: object) -> dict[str, Any]:
-    _need(isinstance(value, dict))
+    _require(isinstance(value, dict))
     return cast("dict[str, Any]", value)
 
 
 def _paths(value: object) -> Mapping[str, str]:
     pairs = {_text(here): _text(there) for here, there in _table(value).items()}
-    _need(all(path.startswith("/") for pair in pairs.items() for path in pair))
+    _require(all(path.startswith("/") for pair in pairs.items() for path in pair))
     return pairs
 
 
 def _amounts(value: object) -> Mapping[str, float]:
     table = _table(value)
-    _need(all(type(item) in {int, float} and 0 <= item < 1e9 for item in table.values()))
+    _require(all(type(item) in {int, float} and 0 <= item < 1e9 for item in table.values()))
     return {_word(name): float(amount) for name, amount in table.items()}
 
 
 # key → what is expected, how it is read
-_READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
+_KEY_READERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "kind": ('"local", "ray" or "slurm"', _kind),
-    "cpus": ("a whole number of CPU cores per pilot, at least 1", _some),
-    "gpus": ("a whole number of GPUs per pilot", _whole),
+    "cpus": ("a whole number of CPU cores per pilot, at least 1", _positive_number),
+    "gpus": ("a whole number of GPUs per pilot", _whole_number),
     "gpu_type": (f'{_WORD} "a100"', _word),
     "memory": ('the main memory of each pilot, such as "64GiB"', _bytes),
     "time": ('the wall time of each pilot, such as "12h"', _span),
-    "pilots": ("a whole number of pilots at once, at least 1", _some),
-    "per_minute": ("a whole number of submissions per minute, at least 1", _some),
+    "pilots": ("a whole number of pilots at once, at least 1", _positive_number),
+    "per_minute": ("a whole number of submissions per minute, at least 1", _positive_number),
     "pilot": ('"on", or "off" to submit each job as a job of the engine', _pilot),
     "idle": ('the time after which a pilot without work ends, such as "5m"', _span),
     "lease": ('the time without contact after which a pilot ends its jobs, such as "60s"', _span),
@@ -251,7 +257,7 @@ _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
 }
 
 
-def after_prologue(settings: BackendSettings, *words: str) -> list[str]:
+def with_prologue(settings: BackendSettings, *words: str) -> list[str]:
     """Return a command that runs after what the site needs before it."""
     lines = prologue_lines(settings.prologue)
     return [*_BASH, "\n".join((*lines, 'exec "$@"')), "bash", *words] if lines else [*words]

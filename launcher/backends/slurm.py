@@ -13,51 +13,58 @@ from pathlib import Path
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.protocol import (
-    NOWHERE,
-    Cause,
+    NO_NODES,
+    AllocationEndCause,
+    AllocationState,
     EngineError,
     Estimate,
     Observation,
-    Refused,
-    Stage,
+    SubmissionRefused,
 )
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm_batches import (
-    Batch,
-    arguments,
-    batches,
-    estimated_start,
-    for_good,
-    script,
-    submission,
+    SubmissionBatch,
+    batch_script,
+    group_into_batches,
+    is_permanent_error,
+    parse_estimated_start,
+    sbatch_arguments,
+    sbatch_options,
 )
-from launcher.backends.slurm_commands import Answer, SlurmCommands
+from launcher.backends.slurm_commands import SlurmCommandResult, SlurmCommands
 from launcher.backends.slurm_states import (
-    FORMAT,
-    NODE_FORMAT,
     RUNNING,
-    Row,
+    SINFO_FORMAT,
+    SQUEUE_FORMAT,
+    SqueueRow,
+    format_array_ranges,
     live_elements,
-    marked_after_s,
-    name_and_index,
-    observations,
-    ranges,
-    read_rows,
+    observe_rows,
+    parse_squeue,
+    silent_node_timeout_s,
     silent_nodes,
+    split_token,
     unsure_nodes,
 )
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 _PARTITION = re.compile(r"invalid partition", re.IGNORECASE)
 LOG_LINES = 20
 # longer than a kernel takes as one argument, 128 KiB; all jobs of the user are read then
 _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
-CGROUPS = "proctrack/cgroup"
+CGROUP_TRACKING = "proctrack/cgroup"
 NO_LOG = "no output (check that the node sees the pilot's folder {}, see `folder` in: launcher help clusters)"
-_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
+_KILL_POLLS_S = (
+    0.1,
+    0.2,
+    0.4,
+    0.8,
+    1.6,
+    3.2,
+)  # Slurm waits two seconds for what a killed job leaves
 
 
 def make(settings: BackendSettings, home: Home) -> "Slurm":  # noqa: ARG001  # as all engines are made
@@ -76,7 +83,7 @@ class Slurm:
     ) -> None:
         """Begin; nothing is asked yet."""
         self._settings, self._commands, self._clock = settings, commands, clock
-        self._shown = ""  # its configuration; not asked yet
+        self._config_text = ""  # its configuration; not asked yet
         self._unsure: dict[
             str, float
         ] = {}  # nodes of which it is not known whether they answer → since when
@@ -88,19 +95,19 @@ class Slurm:
             Refused: Slurm takes no such pilots; what it said.
             EngineError: Slurm did not take all of them, or did not answer.
         """
-        for number, batch in enumerate(batches(pilots)):
+        for number, batch in enumerate(group_into_batches(pilots)):
             answer = self._commands.run(
                 "sbatch",
-                *submission(self._settings, batch),
-                stdin=script(self._settings, batch),
+                *sbatch_arguments(self._settings, batch),
+                stdin=batch_script(self._settings, batch),
             )
             if answer.code and number:  # the first ones are taken
-                raise EngineError(str(self._refusal(answer)))
+                raise EngineError(str(self._error_from_result(answer)))
             if answer.code:
-                raise self._refusal(answer)
+                raise self._error_from_result(answer)
 
     def observe(
-        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
     ) -> Mapping[str, Observation]:
         """Ask squeue once for all pilots; where one has ended without a word, also for its node.
 
@@ -109,18 +116,18 @@ class Slurm:
         """
         if not tokens:
             return {}
-        seen = observations(self._rows(tokens), tokens, nodes)
+        seen = observe_rows(self._rows(tokens), tokens, nodes)
         ended = {
             token: item._replace(node=node)
             for token, item in seen.items()
-            if item.stage in {Stage.ENDED, Stage.UNKNOWN}
-            and item.cause is not Cause.COMPLETED
+            if item.stage in {AllocationState.ENDED, AllocationState.UNKNOWN}
+            and item.cause is not AllocationEndCause.COMPLETED
             and (node := item.node or nodes.get(token, ""))
         }
-        silent = self._silent({item.node for item in ended.values()})
+        silent = self._find_silent_nodes({item.node for item in ended.values()})
         for token, item in ended.items():
             seen[token] = item._replace(node_answers=item.node not in silent)
-            seen[token] = seen[token]._replace(emptied=self._is_emptied(seen[token]))
+            seen[token] = seen[token]._replace(emptied=self._is_verified_empty(seen[token]))
         return seen
 
     def cancel(self, tokens: Collection[str]) -> None:
@@ -133,7 +140,7 @@ class Slurm:
         Raises:
             EngineError: Slurm did not take it.
         """
-        elements = {token for token in tokens if name_and_index(token)[1]}
+        elements = {token for token in tokens if split_token(token)[1]}
         chosen = {name: ("--me", f"--name={name}") for name in sorted(set(tokens) - elements)}
         self._kill(chosen, chosen.values(), lambda row: row.name in chosen)
         for words in chosen.values():
@@ -143,7 +150,7 @@ class Slurm:
 
     def collect(self, pilot: PilotFolder) -> str:
         """Return the last lines of a pilot's log; what to look at where Slurm could not even open that."""
-        lines = [*map(harmless, last_lines(pilot.log, LOG_LINES))]
+        lines = [*map(sanitize_terminal, last_lines(pilot.log, LOG_LINES))]
         return "\n".join(lines) or NO_LOG.format(NodePaths(self._settings).path(pilot.folder))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
@@ -152,27 +159,29 @@ class Slurm:
         Raises:
             EngineError: Slurm does not answer.
         """
-        alone = Batch(name=spec.token, spec=spec, folder=Path("/"))
+        alone = SubmissionBatch(name=spec.token, spec=spec, folder=Path("/"))
         answer = self._commands.run(
             "sbatch",
             "--test-only",
-            *arguments(self._settings, spec),
-            stdin=script(self._settings, alone),
+            *sbatch_options(self._settings, spec),
+            stdin=batch_script(self._settings, alone),
             epoch=True,
         )
         if not answer.code:
-            return Estimate(possible=True, starts_at=estimated_start(answer.err + answer.out))
-        refusal = self._refusal(answer)
-        if not isinstance(refusal, Refused):
+            return Estimate(
+                possible=True, starts_at=parse_estimated_start(answer.stderr + answer.stdout)
+            )
+        refusal = self._error_from_result(answer)
+        if not isinstance(refusal, SubmissionRefused):
             raise refusal
         return Estimate(possible=False, why=str(refusal))
 
-    def _refusal(self, answer: Answer) -> EngineError:
+    def _error_from_result(self, answer: SlurmCommandResult) -> EngineError:
         complaint = answer.complaint
-        if not for_good(complaint):
+        if not is_permanent_error(complaint):
             return EngineError(f"sbatch failed: {complaint}")
         more = self._partitions() if _PARTITION.search(complaint) else ""
-        return Refused(
+        return SubmissionRefused(
             f"Slurm refuses pilots of [backends.{self._settings.name}]: {complaint}{more}"
         )
 
@@ -181,26 +190,37 @@ class Slurm:
             listed = self._commands.require("sinfo", "-h", "-o", "%R").split()
         except EngineError:
             return ""
-        return f"; its partitions: {harmless(', '.join(dict.fromkeys(listed)))}" if listed else ""
+        return (
+            f"; its partitions: {sanitize_terminal(', '.join(dict.fromkeys(listed)))}"
+            if listed
+            else ""
+        )
 
-    def _rows(self, tokens: Iterable[str]) -> list[Row]:
+    def _rows(self, tokens: Iterable[str]) -> list[SqueueRow]:
         """Return what squeue says of jobs with our names.
 
         Raises:
             EngineError: nothing is known.
         """
-        names = {name_and_index(token)[0] for token in tokens}
+        names = {split_token(token)[0] for token in tokens}
         listed = ",".join(sorted(names))
-        words = ["squeue", "--noheader", "--me", "--states=all", "--array", f"--format={FORMAT}"]
+        words = [
+            "squeue",
+            "--noheader",
+            "--me",
+            "--states=all",
+            "--array",
+            f"--format={SQUEUE_FORMAT}",
+        ]
         if len(listed) < _MOST_NAMES_BYTES:
             words.append(f"--name={listed}")
         printed = self._commands.require(*words, epoch=True)
         try:
-            return [row for row in read_rows(printed) if row.name in names]
+            return [row for row in parse_squeue(printed) if row.name in names]
         except ValueError as error:
             raise EngineError(f"cannot parse the output of squeue: {error}") from error
 
-    def _silent(self, nodes: Collection[str]) -> set[str]:
+    def _find_silent_nodes(self, nodes: Collection[str]) -> set[str]:
         """Return which of these nodes do not answer, or may not: what ran there may run on.
 
         Raises:
@@ -210,21 +230,24 @@ class Slurm:
             return set()
         listed = ",".join(sorted(nodes))
         printed = self._commands.require(
-            "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={NODE_FORMAT}"
+            "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={SINFO_FORMAT}"
         )
         try:
             return silent_nodes(printed) | self._still_unsure(unsure_nodes(printed))
         except ValueError as error:
             raise EngineError(f"cannot parse the output of sinfo: {error}") from error
 
-    def _is_emptied(self, observation: Observation) -> bool:
+    def _is_verified_empty(self, observation: Observation) -> bool:
         """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.
 
         Raises:
             EngineError: it does not say how it tracks processes.
         """
-        waited = observation.stage is Stage.ENDED and observation.cause is not Cause.NODE_FAILED
-        return waited and observation.node_answers and self._by_cgroups()
+        waited = (
+            observation.stage is AllocationState.ENDED
+            and observation.cause is not AllocationEndCause.NODE_FAILED
+        )
+        return waited and observation.node_answers and self._tracks_by_cgroups()
 
     def _cancel_elements(self, tokens: Collection[str]) -> None:
         """Cancel elements of arrays, by their numbers as they are just now.
@@ -240,13 +263,13 @@ class Slurm:
         for row in live:
             by_array.setdefault(row.job.partition("_")[0], []).append(int(row.element))
         for array, numbers in by_array.items():
-            self._commands.require("scancel", f"{array}_[{ranges(numbers)}]")
+            self._commands.require("scancel", f"{array}_[{format_array_ranges(numbers)}]")
 
     def _kill(
         self,
         tokens: Collection[str],
         calls: Collection[Sequence[str]],
-        is_chosen: Callable[[Row], bool],
+        is_chosen: Callable[[SqueueRow], bool],
     ) -> None:
         """Kill pilots, where that ends all that runs in them, too, and wait for a moment until they have ended.
 
@@ -255,12 +278,12 @@ class Slurm:
             calls: words that choose them for scancel, for one call after the other.
             is_chosen: tells whether a row is of one of them.
         """
-        if not calls or not self._by_cgroups():
+        if not calls or not self._tracks_by_cgroups():
             return
         for words in calls:
             # of what waits or has ended this fails, which is no reason to leave it
             self._commands.run("scancel", "--batch", "--signal=KILL", *words)
-        for pause_s in _PAUSES_S:
+        for pause_s in _KILL_POLLS_S:
             if not any(row.state in RUNNING and is_chosen(row) for row in self._rows(tokens)):
                 return
             time.sleep(pause_s)
@@ -275,14 +298,14 @@ class Slurm:
         self._unsure = {node: self._unsure.get(node, now) for node in nodes}
         if not nodes:
             return set()
-        marked_s = marked_after_s(self._configuration())
+        marked_s = silent_node_timeout_s(self._read_config())
         return {node for node, since in self._unsure.items() if now < since + marked_s}
 
-    def _by_cgroups(self) -> bool:
+    def _tracks_by_cgroups(self) -> bool:
         """Tell whether Slurm finds all processes of a job, whatever they have done to escape."""
-        return CGROUPS in self._configuration()
+        return CGROUP_TRACKING in self._read_config()
 
-    def _configuration(self) -> str:
-        if not self._shown:
-            self._shown = self._commands.require("scontrol", "show", "config")
-        return self._shown
+    def _read_config(self) -> str:
+        if not self._config_text:
+            self._config_text = self._commands.require("scontrol", "show", "config")
+        return self._config_text

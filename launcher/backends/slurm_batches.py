@@ -10,13 +10,13 @@ from typing import NamedTuple
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm_states import name_and_index, ranges
+from launcher.backends.slurm_states import format_array_ranges, split_token
 from launcher.system.prologue import prologue_lines
 
 MIB = 1 << 20
-WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
+WARN_BEFORE_END_S = 120  # so long before its end a pilot is told, in which trainings save
 # what Slurm will say again however often it is asked, until somebody changes a configuration
-_FOR_GOOD = re.compile(
+_PERMANENT_ERROR = re.compile(
     r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"
     r"|not permitted|permission denied|more processors requested",
     re.IGNORECASE,
@@ -24,7 +24,7 @@ _FOR_GOOD = re.compile(
 _START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
 
 
-class Batch(NamedTuple):
+class SubmissionBatch(NamedTuple):
     """Pilots that are submitted with one call: one alone, or the elements of an array."""
 
     name: str  # of Slurm's job
@@ -33,23 +33,23 @@ class Batch(NamedTuple):
     elements: tuple[int, ...] = ()
 
 
-def batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[Batch]:
+def group_into_batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[SubmissionBatch]:
     """Return how pilots are submitted: those with names such as `launcher-ab_17` together, by arrays."""
     arrays: dict[tuple[str, Path], list[tuple[PilotSpec, int]]] = {}
-    alone: list[Batch] = []
+    alone: list[SubmissionBatch] = []
     for folder, spec in pilots:
-        name, index = name_and_index(folder.token)
+        name, index = split_token(folder.token)
         if index:
             arrays.setdefault((name, folder.folder.parent), []).append((spec, int(index)))
         else:
-            alone.append(Batch(name=name, spec=spec, folder=folder.folder))
+            alone.append(SubmissionBatch(name=name, spec=spec, folder=folder.folder))
     return alone + [
-        Batch(name, array[0][0], parent, tuple(sorted(index for _, index in array)))
+        SubmissionBatch(name, array[0][0], parent, tuple(sorted(index for _, index in array)))
         for (name, parent), array in arrays.items()
     ]
 
 
-def arguments(settings: BackendSettings, spec: PilotSpec) -> list[str]:
+def sbatch_options(settings: BackendSettings, spec: PilotSpec) -> list[str]:
     """Return what is asked of Slurm for such a pilot; the site's own options come first, ours count."""
     named = {
         "partition": settings.partition,
@@ -73,20 +73,20 @@ def arguments(settings: BackendSettings, spec: PilotSpec) -> list[str]:
     return [*settings.options, *words, "--no-requeue", *["--exclusive"] * settings.exclusive]
 
 
-def submission(settings: BackendSettings, batch: Batch) -> list[str]:
+def sbatch_arguments(settings: BackendSettings, batch: SubmissionBatch) -> list[str]:
     """Return the arguments of sbatch for pilots whose folders are made; the script is its input."""
     folder = NodePaths(settings).path(batch.folder)
     escaped = folder.replace("%", "%%")
     if batch.elements:
         log = f"{escaped}/{batch.name}_%a/{PilotFolder(batch.folder).log.name}"
-        array = [f"--array={ranges(batch.elements)}"]
+        array = [f"--array={format_array_ranges(batch.elements)}"]
     else:
         log, array = f"{escaped}/{PilotFolder(batch.folder).log.name}", []
     words = ["--parsable", f"--job-name={batch.name}", f"--chdir={folder}", "--open-mode=append"]
-    return [*arguments(settings, batch.spec), *words, f"--output={log}", *array]
+    return [*sbatch_options(settings, batch.spec), *words, f"--output={log}", *array]
 
 
-def script(settings: BackendSettings, batch: Batch) -> str:
+def batch_script(settings: BackendSettings, batch: SubmissionBatch) -> str:
     """Return the script of a pilot, which becomes the pilot: Slurm's signals reach it, not a shell."""
     folder = shlex.quote(NodePaths(settings).path(batch.folder))
     if batch.elements:
@@ -104,12 +104,12 @@ def script(settings: BackendSettings, batch: Batch) -> str:
     return "\n".join(lines) + "\n"
 
 
-def for_good(complaint: str) -> bool:
+def is_permanent_error(complaint: str) -> bool:
     """Tell whether Slurm will refuse such a pilot again until a configuration changes."""
-    return _FOR_GOOD.search(complaint) is not None
+    return _PERMANENT_ERROR.search(complaint) is not None
 
 
-def estimated_start(printed: str) -> float | None:
+def parse_estimated_start(printed: str) -> float | None:
     """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
     match = _START.search(printed)
     return None if match is None else float(match["at"])
@@ -129,5 +129,5 @@ def _minutes(time_s: float) -> int:
 def _warning_s(spec: PilotSpec) -> int:
     """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
     if spec.time_s is None:
-        return WARNING_S
-    return min(WARNING_S, 15 * _minutes(spec.time_s))
+        return WARN_BEFORE_END_S
+    return min(WARN_BEFORE_END_S, 15 * _minutes(spec.time_s))

@@ -9,47 +9,59 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from launcher.backends.protocol import EngineError
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 # what reaches sbatch reaches the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
+_PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SLURM_CONF",
+)
 _PREFIX_WORDS = ("error", "fatal", "warning")
 _MOST_TEXT = 600  # characters of what a program printed that a message shows
-_CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
-PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
+_CHANGING_PROGRAMS = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
+COMMAND_TIMEOUT_S = (
+    60.0  # while its controller restarts, Slurm's own programs try for half a minute
+)
 
 
-class Answer(NamedTuple):
+class SlurmCommandResult(NamedTuple):
     """How one of Slurm's programs ended."""
 
     code: int
-    out: str
-    err: str
+    stdout: str
+    stderr: str
 
     @property
     def complaint(self) -> str:
         """What it complains of, on one line, without the program's name: "Invalid partition name specified"."""
-        lines = [_without_prefix(line) for line in (self.err or self.out).splitlines()]
+        lines = [_without_prefix(line) for line in (self.stderr or self.stdout).splitlines()]
         text = "; ".join(dict.fromkeys(line for line in lines if line))
-        text = harmless(text) or f"exit code {self.code}"
+        text = sanitize_terminal(text) or f"exit code {self.code}"
         return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
 
 
 class SlurmCommands:
     """Runs Slurm's programs, one at a time."""
 
-    def __init__(self, environ: Mapping[str, str], patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, environ: Mapping[str, str], patience_s: float = COMMAND_TIMEOUT_S) -> None:
         """Begin.
 
         Args:
             environ: where PATH and SLURM_CONF stand.
             patience_s: for each program.
         """
-        self._environment = {name: environ[name] for name in _PASSED if name in environ}
+        self._environment = {name: environ[name] for name in _PASSED_VARIABLES if name in environ}
         self._patience_s = patience_s
 
-    def run(self, *argv: str, stdin: str = "", epoch: bool = False) -> Answer:
+    def run(self, *argv: str, stdin: str = "", epoch: bool = False) -> SlurmCommandResult:
         """Run a program to its end.
 
         Args:
@@ -75,8 +87,8 @@ class SlurmCommands:
             raise EngineError(
                 f"cannot run {argv[0]}: {why} (install Slurm's client programs on this host, in PATH)"
             ) from error
-        if argv[0] not in _CHANGES:
-            _questions.add(child)
+        if argv[0] not in _CHANGING_PROGRAMS:
+            _running_queries.add(child)
         with child:
             try:
                 out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
@@ -84,12 +96,12 @@ class SlurmCommands:
                 wait = format_seconds(self._patience_s)
                 raise EngineError(f"{argv[0]} did not respond within {wait}") from None
             finally:
-                _end_group(child)
-                _questions.discard(child)
-        return Answer(
+                _kill_group(child)
+                _running_queries.discard(child)
+        return SlurmCommandResult(
             code=child.returncode,
-            out=out.decode(errors="replace"),
-            err=err.decode(errors="replace"),
+            stdout=out.decode(errors="replace"),
+            stderr=err.decode(errors="replace"),
         )
 
     def require(self, *argv: str, stdin: str = "", epoch: bool = False) -> str:
@@ -101,20 +113,20 @@ class SlurmCommands:
         answer = self.run(*argv, stdin=stdin, epoch=epoch)
         if answer.code:
             raise EngineError(f"{argv[0]} failed: {answer.complaint}")
-        return answer.out
+        return answer.stdout
 
 
-_questions: set[subprocess.Popen[bytes]] = set()
+_running_queries: set[subprocess.Popen[bytes]] = set()
 
 
 @atexit.register
-def _end_questions() -> None:
+def _kill_queries() -> None:
     """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
-    for child in [*_questions]:
-        _end_group(child)
+    for child in [*_running_queries]:
+        _kill_group(child)
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """End a program that hangs, with what it has started; of one that has ended nothing is left to end."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):

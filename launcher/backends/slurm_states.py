@@ -8,23 +8,23 @@ from collections.abc import Collection, Iterable, Mapping
 from math import inf
 from typing import NamedTuple
 
-from launcher.backends.protocol import NOWHERE, Cause, Observation, Stage
+from launcher.backends.protocol import NO_NODES, AllocationEndCause, AllocationState, Observation
 
 # the name comes last; ours hold no bar, and only ours are asked for
-FORMAT = "%i|%T|%K|%S|%e|%N|%r|%j"
-NODE_FORMAT = "%N|%T"
+SQUEUE_FORMAT = "%i|%T|%K|%S|%e|%N|%r|%j"
+SINFO_FORMAT = "%N|%T"
 _JOB = re.compile(r"[0-9]+(_[0-9]+|_\[[^|]*\])?(\+[0-9]+)?")
 _ELEMENT = re.compile(r"(?P<name>.+)_(?P<index>[0-9]{1,9})")
 _SILENT = "*"  # sinfo marks a node so that does not answer
 # set by an administrator, or known from before the controller began anew: whether it answers is not known
 _UNSURE = re.compile(r"(down|unknown|unk)\b")
 _TIMEOUT = re.compile(r"^SlurmdTimeout\s*=\s*([0-9]+)", re.MULTILINE)
-_TIMEOUTS = (
+_TIMEOUTS_UNTIL_MARKED = (
     3.0  # after which a node that does not answer is marked, whatever its state; measured: 1.6
 )
-_PING_S = 60.0  # a busy controller may be late by that
+_PING_DELAY_S = 60.0  # a busy controller may be late by that
 _NO_REASON = ("None", "(null)", "N/A", "")
-_LATEST = 1e11  # seconds since 1970; what is later is no time
+_LATEST_TIME = 1e11  # seconds since 1970; what is later is no time
 
 _WAITING = {
     *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"),
@@ -35,22 +35,22 @@ RUNNING = {
     *("UPDATE_DB", "EXPEDITING"),
 }
 _CAUSES = {
-    "COMPLETED": Cause.COMPLETED,
-    "PREEMPTED": Cause.PREEMPTED,
-    "NODE_FAIL": Cause.NODE_FAILED,
-    "BOOT_FAIL": Cause.NODE_FAILED,
-    "REVOKED": Cause.NODE_FAILED,
-    "TIMEOUT": Cause.TIME_LIMIT,
-    "DEADLINE": Cause.TIME_LIMIT,
-    "OUT_OF_MEMORY": Cause.MEMORY,
-    "CANCELLED": Cause.CANCELLED,
-    "FAILED": Cause.FAILED,
-    "LAUNCH_FAILED": Cause.FAILED,
+    "COMPLETED": AllocationEndCause.COMPLETED,
+    "PREEMPTED": AllocationEndCause.PREEMPTED,
+    "NODE_FAIL": AllocationEndCause.NODE_FAILED,
+    "BOOT_FAIL": AllocationEndCause.NODE_FAILED,
+    "REVOKED": AllocationEndCause.NODE_FAILED,
+    "TIMEOUT": AllocationEndCause.TIME_LIMIT,
+    "DEADLINE": AllocationEndCause.TIME_LIMIT,
+    "OUT_OF_MEMORY": AllocationEndCause.MEMORY,
+    "CANCELLED": AllocationEndCause.CANCELLED,
+    "FAILED": AllocationEndCause.FAILED,
+    "LAUNCH_FAILED": AllocationEndCause.FAILED,
 }
-_MOST_ALIVE = (Stage.RUNNING, Stage.WAITING, Stage.ENDED)
+_STATES_BY_LIFE = (AllocationState.RUNNING, AllocationState.WAITING, AllocationState.ENDED)
 
 
-class Row(NamedTuple):
+class SqueueRow(NamedTuple):
     """A line of squeue."""
 
     job: str  # Slurm's number: 12, or 12_3 of an array
@@ -63,7 +63,7 @@ class Row(NamedTuple):
     name: str
 
 
-def read_rows(text: str) -> list[Row]:
+def parse_squeue(text: str) -> list[SqueueRow]:
     """Read what squeue prints with FORMAT.
 
     Raises:
@@ -72,24 +72,24 @@ def read_rows(text: str) -> list[Row]:
     return [_row(line) for line in text.splitlines() if line.strip()]
 
 
-def _row(line: str) -> Row:
+def _row(line: str) -> SqueueRow:
     fields = line.split("|", 6)
     if len(fields) != 7 or not _JOB.fullmatch(fields[0].strip()) or "|" not in fields[6]:
         raise ValueError(f"not a line of squeue: {line[:80]!r}")
     reason, _, name = fields.pop().rpartition("|")
     job, state, element, start, end, node = map(str.strip, fields)
     node, reason = ("" if text in _NO_REASON else text for text in (node, reason))
-    return Row(job, state, element, start, end, node, reason, name)
+    return SqueueRow(job, state, element, start, end, node, reason, name)
 
 
-def name_and_index(token: str) -> tuple[str, str]:
+def split_token(token: str) -> tuple[str, str]:
     """Return the name of Slurm's job and the element of the array: `launcher-ab_17` is number 17 of `launcher-ab`."""
     match = _ELEMENT.fullmatch(token)
     return (match["name"], match["index"]) if match else (token, "")
 
 
-def observations(
-    rows: Iterable[Row], tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+def observe_rows(
+    rows: Iterable[SqueueRow], tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
 ) -> dict[str, Observation]:
     """Return what the rows say of each pilot; UNKNOWN of those that stand in none.
 
@@ -107,29 +107,35 @@ def observations(
         by_element.setdefault((row.name, index), []).append(_observation(row))
     result = {}
     for token in tokens:
-        name, index = name_and_index(token)
+        name, index = split_token(token)
         # elements that were cancelled before they began stand in the array's own row
         seen = by_element.get((name, index)) or by_element.get((name, "")) or []
         if own := nodes.get(token):
-            seen = [item for item in seen if item.stage is Stage.WAITING or item.node == own]
+            seen = [
+                item for item in seen if item.stage is AllocationState.WAITING or item.node == own
+            ]
         result[token] = min(
             seen,
-            key=lambda observation: _MOST_ALIVE.index(observation.stage),
-            default=Observation(stage=Stage.UNKNOWN, cause=Cause.UNKNOWN),
+            key=lambda observation: _STATES_BY_LIFE.index(observation.stage),
+            default=Observation(stage=AllocationState.UNKNOWN, cause=AllocationEndCause.UNKNOWN),
         )
     return result
 
 
-def _observation(row: Row) -> Observation:
+def _observation(row: SqueueRow) -> Observation:
     if row.state in _CAUSES:
         cause = _CAUSES[row.state]
-        return Observation(stage=Stage.ENDED, reason=row.reason, cause=cause, node=row.node)
+        return Observation(
+            stage=AllocationState.ENDED, reason=row.reason, cause=cause, node=row.node
+        )
     if row.state in _WAITING or (row.state not in RUNNING and not row.node):
         reason = row.reason or ("" if row.state == "PENDING" else row.state.lower())
-        return Observation(stage=Stage.WAITING, reason=reason, starts_at=_time(row.start))
+        return Observation(stage=AllocationState.WAITING, reason=reason, starts_at=_time(row.start))
     # a state of a newer Slurm that has a node is no end
     reason = "" if row.state == "RUNNING" else row.state.lower()
-    return Observation(stage=Stage.RUNNING, reason=reason, node=row.node, ends_at=_time(row.end))
+    return Observation(
+        stage=AllocationState.RUNNING, reason=reason, node=row.node, ends_at=_time(row.end)
+    )
 
 
 def _time(text: str) -> float | None:
@@ -137,7 +143,7 @@ def _time(text: str) -> float | None:
     if not text.isascii() or not text.isdigit():
         return None
     seconds = float(text)
-    return seconds if 0 < seconds < _LATEST else None
+    return seconds if 0 < seconds < _LATEST_TIME else None
 
 
 def silent_nodes(text: str) -> set[str]:
@@ -159,7 +165,7 @@ def unsure_nodes(text: str) -> set[str]:
     return {node for node, state in states if _SILENT not in state and _UNSURE.match(state.lower())}
 
 
-def marked_after_s(configuration: str) -> float:
+def silent_node_timeout_s(configuration: str) -> float:
     """Return after how long a node that does not answer is marked, also one that is down; infinite: never.
 
     Args:
@@ -167,7 +173,7 @@ def marked_after_s(configuration: str) -> float:
     """
     timeout = _TIMEOUT.search(configuration)
     timeout_s = float(timeout[1]) if timeout else 0.0
-    return _TIMEOUTS * timeout_s + _PING_S if timeout_s else inf
+    return _TIMEOUTS_UNTIL_MARKED * timeout_s + _PING_DELAY_S if timeout_s else inf
 
 
 def _node_states(text: str) -> list[tuple[str, str]]:
@@ -180,13 +186,13 @@ def _node_states(text: str) -> list[tuple[str, str]]:
     return states
 
 
-def live_elements(rows: Iterable[Row], tokens: Collection[str]) -> list[Row]:
+def live_elements(rows: Iterable[SqueueRow], tokens: Collection[str]) -> list[SqueueRow]:
     """Return the rows of elements of arrays that have not ended."""
-    elements = {name_and_index(token) for token in tokens}
+    elements = {split_token(token) for token in tokens}
     return [row for row in rows if (row.name, row.element) in elements and row.state not in _CAUSES]
 
 
-def ranges(numbers: Iterable[int]) -> str:
+def format_array_ranges(numbers: Iterable[int]) -> str:
     """Return elements of an array as Slurm takes them: 0-9,12."""
     spans: list[tuple[int, int]] = []
     for number in sorted(numbers):
@@ -197,9 +203,9 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def commands_by_hand(kind: str, tokens: Iterable[str]) -> tuple[str, ...]:
+def manual_commands(kind: str, tokens: Iterable[str]) -> tuple[str, ...]:
     """Return command lines: what lists these pilots, then what ends them; nothing where an engine has none."""
     if kind != "slurm":
         return ()
-    names = ",".join(dict.fromkeys(name_and_index(token)[0] for token in tokens))
+    names = ",".join(dict.fromkeys(split_token(token)[0] for token in tokens))
     return f"squeue --me --name={names}", f"scancel --me --name={names}"

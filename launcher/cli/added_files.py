@@ -6,22 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, file_fault, file_paths, path_from
+from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path
 from launcher.errors import UsageError
 from launcher.job import Spec
-from launcher.states import OPEN, State
+from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.file_digests import FileDigests, file_changes, found_now
-from launcher.system.files import stamp
+from launcher.system.file_digests import FileDigests, current_digests, file_changes
+from launcher.system.files import file_stamp
 
-Makers = Mapping[
+ProgramsByOutput = Mapping[
     str, Sequence[JobRow]
 ]  # path → programs that say that they make it, the newest last
 
 
-class Earlier(NamedTuple):
+class EarlierJob(NamedTuple):
     """A job that has done the same program."""
 
     row: JobRow
@@ -30,9 +30,9 @@ class Earlier(NamedTuple):
     ]  # in a few words each, which files are other since; none: it need not run again
 
 
-def done_before(
-    spec: Spec, folder: str, makers: Makers, store: Store, digests: FileDigests
-) -> Earlier | None:
+def find_finished_program(
+    spec: Spec, folder: str, makers: ProgramsByOutput, store: Store, digests: FileDigests
+) -> EarlierJob | None:
     """Return the job that has done the same program with the same files, else the newest with others; None: none has.
 
     Args:
@@ -42,32 +42,34 @@ def done_before(
         store: the queue.
         digests: of the files that programs read.
     """
-    outputs = _named(OUTPUTS, spec, folder)
+    outputs = _named_paths(OUTPUTS, spec, folder)
     inputs = spec.settings.get(INPUTS) or ()
     newest = None
     for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
-        before = row.plain_spec
+        before = row.spec_without_sources
         alike = before.argv == spec.argv and before.settings == spec.settings
-        if row.state is not State.DONE or not alike or store.read.folder_of(row.id) != folder:
+        if row.state is not State.DONE or not alike or store.read.working_folder(row.id) != folder:
             continue
         changes = [
             f"{name} {'changed' if at else 'is missing'}"
             for name, path in outputs
-            if not (at := stamp(path))
+            if not (at := file_stamp(path))
             or (made := row.outputs.get(path)) is None
-            or not digests.is_same(path, made, at)
+            or not digests.is_unchanged(path, made, at)
         ]
         known = known_record(row.sources_text or "{}")
-        now = found_now(known, inputs, partial(path_from, folder), digests.found)
+        now = current_digests(
+            known, inputs, partial(resolve_path, folder), digests.digest_or_missing
+        )
         changes += file_changes(known, now).values()
         if not changes:
-            return Earlier(row, ())
-        newest = newest or Earlier(row, changes)
+            return EarlierJob(row, ())
+        newest = newest or EarlierJob(row, changes)
     return newest
 
 
 def check_files(
-    specs: Sequence[Spec], folder: str, makers: Makers, own: Collection[int] = ()
+    specs: Sequence[Spec], folder: str, makers: ProgramsByOutput, replaced: Collection[int] = ()
 ) -> list[list[int]]:
     """Return for each program the jobs that make what it reads, and that have not ended.
 
@@ -75,7 +77,7 @@ def check_files(
         specs: of the programs.
         folder: in which they start.
         makers: of all files.
-        own: numbers of jobs that they replace.
+        replaced: numbers of jobs that they replace.
 
     Raises:
         UsageError: a file cannot be one of a program, or nothing makes what one reads.
@@ -83,7 +85,7 @@ def check_files(
     needs: list[list[int]] = []
     made: set[str] = set()
     for spec in specs:
-        for name, path in _named(OUTPUTS, spec, folder):
+        for name, path in _named_paths(OUTPUTS, spec, folder):
             _refuse("--output", name, path, folder)
             if path in made:
                 raise UsageError(
@@ -91,15 +93,15 @@ def check_files(
                     "such as {sweep}."
                 )
             made.add(path)
-            if other := next((row for row in _open(makers, path) if row.id not in own), None):
+            if other := next((row for row in _open(makers, path) if row.id not in replaced), None):
                 raise UsageError(
                     f"--output {name} is made by job {other.id} {other.name} ({other.state}). Write another "
                     f"file, or end that job first: launcher cancel {other.id}"
                 )
         before: list[int] = []
-        for name, path in _named(INPUTS, spec, folder):
+        for name, path in _named_paths(INPUTS, spec, folder):
             _refuse("--input", name, path, folder)
-            before += (rows := [row.id for row in _open(makers, path) if row.id not in own])
+            before += (rows := [row.id for row in _open(makers, path) if row.id not in replaced])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # done for thousands of programs
                 raise UsageError(
                     f"--input {name} does not exist, and no waiting or running job makes it. "
@@ -109,17 +111,17 @@ def check_files(
     return needs
 
 
-def _named(setting: str, spec: Spec, folder: str) -> list[tuple[str, str]]:
+def _named_paths(setting: str, spec: Spec, folder: str) -> list[tuple[str, str]]:
     names = spec.settings.get(setting) or ()
     return [*zip(names, file_paths(setting, spec, folder, 0), strict=True)]
 
 
-def _open(makers: Makers, path: str) -> list[JobRow]:
-    return [row for row in makers.get(path, ()) if row.state in OPEN]
+def _open(makers: ProgramsByOutput, path: str) -> list[JobRow]:
+    return [row for row in makers.get(path, ()) if row.state in OPEN_STATES]
 
 
 def _refuse(option: str, name: str, path: str, folder: str) -> None:
-    fault, hint = file_fault(Path(path), folder, is_output=option == "--output", name=name)
+    fault, hint = file_obstacle(Path(path), folder, is_output=option == "--output", name=name)
     if fault:
         raise UsageError(
             f"{option} {name} {fault}. {hint[:1].upper()}{hint[1:].removesuffix('.')}."

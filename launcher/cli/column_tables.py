@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from launcher.cli.output import NONE, shown_cell
-from launcher.cli.plain_tables import Row, _texts
+from launcher.cli.output import ABSENT, cell_text
+from launcher.cli.plain_tables import Row, text_columns
 from launcher.results.metric import Metric, read_metric
 from launcher.results.pivot import Pivot
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNT, DATA, EXPECTED, MODEL, NOTE, POOLED, RunResults
-from launcher.screens.text_table import Column, Table, of_texts
+from launcher.screens.text_table import Column, TextTable, table_of_texts
 
 # of the metrics of a detector those that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
@@ -19,7 +19,7 @@ _COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT says already
 _SHORTEST_TEXT = 20  # columns
 
 
-def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
+def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     """Return the columns that people see: of tests what they differ in, and the metrics that matter; else all.
 
     Args:
@@ -39,7 +39,7 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
 
 
-def _noted(row: Row, names: Sequence[str]) -> Row:
+def _with_count_note(row: Row, names: Sequence[str]) -> Row:
     """Return a row of means that says once of how many values they are: behind their count, otherwise behind each.
 
     Args:
@@ -60,7 +60,7 @@ def _noted(row: Row, names: Sequence[str]) -> Row:
 
 def flat_table(
     results: RunResults, names: Sequence[str], *, intervals: bool = True, brackets: bool = False
-) -> Table:
+) -> TextTable:
     """Return some columns of rows as people read them, numbers with their intervals where there is room.
 
     Args:
@@ -75,11 +75,11 @@ def flat_table(
         if metric is None or (
             metric.low is None and metric.sd is None and isinstance(metric.value, int)
         ):
-            return shown_cell(cell)
+            return cell_text(cell)
         known = metric if intervals else metric._replace(low=None, high=None)
         return known.text(brackets=brackets)
 
-    table = _texts([_noted(row, names) for row in results.rows], names, text_of)
+    table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
         """What is alike in all rows goes first, then what stands on the right."""
@@ -95,7 +95,7 @@ def flat_table(
 
 def pivot_table(
     pivot: Pivot, head: str, *, intervals: bool = True, brackets: bool = False
-) -> Table:
+) -> TextTable:
     """Return one metric by name and data: with intervals, without, or a line for each number.
 
     Args:
@@ -107,20 +107,20 @@ def pivot_table(
 
     def cell(metric: Metric | None) -> str:
         if metric is None:
-            return NONE
+            return ABSENT
         known = metric if intervals else Metric(metric.value, note=metric.note)
         return known.text(brackets=brackets)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head
-    table = of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
+    table = table_of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
     return table._replace(
         less=partial(pivot_table, pivot, head, intervals=False)
         if intervals
-        else partial(_long, pivot)
+        else partial(_long_table, pivot)
     )
 
 
-def _long(pivot: Pivot) -> Table:
+def _long_table(pivot: Pivot) -> TextTable:
     listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
-    return of_texts(("", "", pivot.metric), listed)
+    return table_of_texts(("", "", pivot.metric), listed)

@@ -9,9 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, TaskFileError, UsageError
-from launcher.screens.format import harmless
-from launcher.screens.terminal import remark
+from launcher.errors import (
+    MOST_PROBLEMS,
+    Problem,
+    Severity,
+    SourceLocation,
+    TaskFileError,
+    UsageError,
+)
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import print_stderr
 from launcher.system.executables import is_assignment, missing_program, missing_script, script_of
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
@@ -92,7 +99,7 @@ def command_file(source: str) -> CommandFile:
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == STDIN:
         if sys.stdin.isatty():
-            remark("reading commands, one per line; Ctrl-D ends the input")
+            print_stderr("reading commands, one per line; Ctrl-D ends the input")
         yield sys.stdin.buffer
         return
     if not source:
@@ -102,7 +109,7 @@ def _opened(source: str) -> Iterator[BinaryIO]:
             yield stream
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"--from: cannot read {harmless(source)}: {why}") from error
+        raise UsageError(f"--from: cannot read {sanitize_terminal(source)}: {why}") from error
 
 
 def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
@@ -124,7 +131,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
             text = _text(line, first=number == 1)
             argv, operator = split_line(text)
         except BadLine as error:
-            place = Place(
+            place = SourceLocation(
                 file=file, line=number, column=error.offset + 1, text=error.text, length=1
             )
             problems.append(Problem(error.code, str(error), place=place, hint=error.hint))
@@ -154,7 +161,7 @@ def _no_shell(file: str, number: int, text: str, at: int) -> Problem:
         code="no-shell",
         message=_NO_SHELL.format(word),
         severity=Severity.WARNING,
-        place=Place(file=file, line=number, column=at + 1, text=text, length=len(word)),
+        place=SourceLocation(file=file, line=number, column=at + 1, text=text, length=len(word)),
         hint=_A_SHELL,
     )
 
@@ -178,7 +185,7 @@ def _text(line: bytes, *, first: bool) -> str:
         raise BadLine(
             "nul-byte",
             "the line contains a NUL byte; the rest of the file was not read",
-            *_shown(content, nul),
+            *_decode_with_offset(content, nul),
             hint="no argument can contain it; is this a text file?",
             last=True,
         )
@@ -186,12 +193,12 @@ def _text(line: bytes, *, first: bool) -> str:
         text = content.decode()
     except UnicodeDecodeError as error:
         message = f"the byte 0x{content[error.start]:02x} is not valid UTF-8"
-        place = _shown(content, error.start)
+        place = _decode_with_offset(content, error.start)
         raise BadLine("not-utf8", message, *place, hint="save the file as UTF-8") from error
     return text.removeprefix(_BYTE_ORDER_MARK) if first else text
 
 
-def _shown(content: bytes, at: int) -> tuple[str, int]:
+def _decode_with_offset(content: bytes, at: int) -> tuple[str, int]:
     """Return a line for people, and the character in it that stands for a byte."""
     return content.decode(errors="replace"), len(content[:at].decode(errors="replace"))
 
@@ -260,7 +267,7 @@ def missing_programs(
         code="missing-program",
         message=missing[program],
         severity=Severity.WARNING,
-        place=Place(
+        place=SourceLocation(
             file=file.name,
             line=first[program].number,
             column=max(0, text.find(program)) + 1,  # 0: it is quoted

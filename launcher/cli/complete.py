@@ -16,17 +16,17 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from launcher.store.completion_queries import Completing, Found
+    from launcher.store.completion_queries import CompletionQueries, Completions
 
-Items = list["CompletionItem[str]"]
-Complete = Callable[[click.Context, click.Parameter, str], Items]
+CompletionItems = list["CompletionItem[str]"]
+Complete = Callable[[click.Context, click.Parameter, str], CompletionItems]
 
 VARIABLE = "_LAUNCHER_COMPLETE"
 RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 MOST_FILES = 500
 _OPEN = ("running", "queued", "held")
 # the states of jobs that a verb can do something to: they come first
-FIRST: Mapping[str, Sequence[str]] = {
+PREFERRED_STATES: Mapping[str, Sequence[str]] = {
     "add": _OPEN,
     "cancel": _OPEN,
     "clean": ("failed", "cancelled", "skipped"),
@@ -62,12 +62,12 @@ FLAGS = frozenset(
 )
 
 
-def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
+def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer numbers and names of jobs, those that the verb can use first, run:NAME and tag:NAME."""
-    states = FIRST.get(context.info_name or "", ())
+    states = PREFERRED_STATES.get(context.info_name or "", ())
 
-    def look(queue: "Completing") -> "Found":
-        words: Found = {}
+    def complete_words(queue: "CompletionQueries") -> "Completions":
+        words: Completions = {}
         if not incomplete.startswith((RUN_PREFIX, TAG_PREFIX)):
             words |= queue.numbers(incomplete, states)
             words |= queue.jobs(incomplete, states)
@@ -80,40 +80,44 @@ def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> I
                 words |= {f"{prefix}{name}": f"all jobs {which}" for name in names}
         return words
 
-    return _items(_ask(look))
+    return _completion_items(_query_queue(complete_words))
 
 
-def offer_runs(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_runs(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer names of runs, the newest first."""
     prefix = RUN_PREFIX if incomplete.startswith(RUN_PREFIX) else ""
-    names = _ask(lambda queue: dict.fromkeys(queue.runs(incomplete.removeprefix(prefix)), ""))
-    return _items({f"{prefix}{name}": "" for name in names})
+    names = _query_queue(
+        lambda queue: dict.fromkeys(queue.runs(incomplete.removeprefix(prefix)), "")
+    )
+    return _completion_items({f"{prefix}{name}": "" for name in names})
 
 
-def offer_groups(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_groups(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer the groups that have a limit."""
-    return _items(_ask(lambda queue: queue.groups(incomplete)))
+    return _completion_items(_query_queue(lambda queue: queue.groups(incomplete)))
 
 
-def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer the installed kinds."""
     from importlib.metadata import entry_points
 
     points = entry_points(group="launcher.kinds")  # that module takes too long to import
     names = sorted({point.name for point in points if point.name.startswith(incomplete)})
-    return _items(dict.fromkeys(names, ""))
+    return _completion_items(dict.fromkeys(names, ""))
 
 
-def offer_topics(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_topics(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer the pages of the documentation, and the commands."""
     from launcher.cli.documents import topics
     from launcher.cli.main import VERBS
 
     words = {**dict.fromkeys(topics(), "page"), **VERBS}
-    return _items({word: text for word, text in words.items() if word.startswith(incomplete)})
+    return _completion_items(
+        {word: text for word, text in words.items() if word.startswith(incomplete)}
+    )
 
 
-def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Offer task files, and the folders on the way to them, with a slash."""
     head, slash, beginning = incomplete.rpartition("/")
     written = f"{head}{slash}"
@@ -128,10 +132,10 @@ def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> 
                 names.append(f"{written}{name}/")
             elif name.lower().endswith((".yaml", ".yml")):
                 names.append(f"{written}{name}")
-    return _items(dict.fromkeys(sorted(names)[:MOST_FILES], ""))
+    return _completion_items(dict.fromkeys(sorted(names)[:MOST_FILES], ""))
 
 
-def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
     """Have the shell itself offer files."""
     from click.shell_completion import CompletionItem
 
@@ -140,7 +144,7 @@ def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items
 
 # What each verb's arguments are, as their declarations say too; the last takes all that follow.
 ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
-    **dict.fromkeys(FIRST, (offer_jobs,)),
+    **dict.fromkeys(PREFERRED_STATES, (offer_jobs,)),
     "add": (offer_files,),
     "group": (offer_groups,),
     "history": (offer_jobs,),
@@ -157,11 +161,13 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
 }
 
 
-def answer(whole: click.Command, verbs: Mapping[str, str], environ: Mapping[str, str]) -> int:
+def complete_line(
+    full_command: click.Command, verbs: Mapping[str, str], environ: Mapping[str, str]
+) -> int:
     """Answer a shell that asks what may stand where the cursor is; return the exit code.
 
     Args:
-        whole: the command line; it is asked where a line holds options.
+        full_command: the command line; it is asked where a line holds options.
         verbs: each verb and what it does.
         environ: holds the question, in click's variables.
     """
@@ -172,11 +178,11 @@ def answer(whole: click.Command, verbs: Mapping[str, str], environ: Mapping[str,
     *before, last = [*words, ""] if line[-1:].isspace() or not words else words
     options = {word for word in before if word.startswith("-")}
     light = options <= FLAGS and not last.startswith("-") and not {*words[:1]} & CHOOSING
-    asked = stand_in(verbs) if light else whole
+    asked = light_command(verbs) if light else full_command
     return shell_complete(asked, {}, "launcher", VARIABLE, environ.get(VARIABLE, ""))
 
 
-def stand_in(verbs: Mapping[str, str]) -> click.Group:
+def light_command(verbs: Mapping[str, str]) -> click.Group:
     """Return a command line that looks like ours to a user who types none of its options."""
     group = click.Group("launcher")
     flags = click.Option(["flags", *sorted(FLAGS)], is_flag=True)
@@ -194,22 +200,22 @@ def stand_in(verbs: Mapping[str, str]) -> click.Group:
     return group
 
 
-def _ask(look: "Callable[[Completing], Found]") -> "Found":
+def _query_queue(query: "Callable[[CompletionQueries], Completions]") -> "Completions":
     """Query the caller's queue; offer nothing, and print nothing, if that fails."""
     import sqlite3
 
     from launcher.errors import Error
-    from launcher.store.completion_queries import open_completing
+    from launcher.store.completion_queries import open_completion_queries
     from launcher.system.paths import find_home
 
     try:
-        with open_completing(find_home(os.environ).database) as queue:
-            return look(queue)
+        with open_completion_queries(find_home(os.environ).database) as queue:
+            return query(queue)
     except (sqlite3.Error, OSError, ValueError, Error):  # ValueError: what is no text
         return {}
 
 
-def _items(words: Mapping[str, str]) -> Items:
+def _completion_items(words: Mapping[str, str]) -> CompletionItems:
     """Return what is found in the form of click; what no line can hold is left out."""
     from click.shell_completion import CompletionItem
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.cli.findings import Finding, ok, trouble, unknown, warning
-from launcher.system.home_checks import file_system, is_remote, without_links
+from launcher.system.home_checks import file_system, is_remote, resolve_links
 from launcher.units import format_bytes
 
 GIB = 1 << 30
@@ -14,7 +14,7 @@ FEW_FILES = 10_000  # an experiment makes thousands
 SHARED_BYTES = 1 * GIB  # a loader passes batches through it; a container has 64 MiB
 
 
-class Disk(NamedTuple):
+class FilesystemInfo(NamedTuple):
     """Where files lie, or will lie."""
 
     path: str
@@ -25,20 +25,20 @@ class Disk(NamedTuple):
     writable: bool = True
 
 
-def see_results(mountinfo: str) -> Disk | None:
+def read_results_disk(mountinfo: str) -> FilesystemInfo | None:
     """Return the disk of the folder of this shell, None if it was deleted."""
     try:
         here = Path.cwd()
     except OSError:
         return None
-    return see_disk(here, mountinfo)
+    return read_disk(here, mountinfo)
 
 
-def see_disk(path: Path, mountinfo: str) -> Disk:
+def read_disk(path: Path, mountinfo: str) -> FilesystemInfo:
     """Return how much room there is where a folder is, or will be."""
-    real = without_links(path)
+    real = resolve_links(path)
     there = next((folder for folder in (real, *real.parents) if os.access(folder, os.F_OK)), real)
-    disk = Disk(path=str(path), kind=file_system(mountinfo, there))
+    disk = FilesystemInfo(path=str(path), kind=file_system(mountinfo, there))
     try:
         status = os.statvfs(there)
     except OSError:
@@ -51,7 +51,7 @@ def see_disk(path: Path, mountinfo: str) -> Disk:
     )
 
 
-def judge_results(disk: Disk | None) -> Finding:
+def judge_results(disk: FilesystemInfo | None) -> Finding:
     """Check the disk of the shell's folder, where results are written; None: that was deleted."""
     if disk is None:
         return warning("the current folder was deleted", "change to an existing folder: cd")
@@ -62,7 +62,7 @@ def judge_results(disk: Disk | None) -> Finding:
     return judge_room(disk, RESULTS_BYTES)
 
 
-def judge_room(disk: Disk, least: tuple[int, int]) -> Finding:
+def judge_room(disk: FilesystemInfo, least: tuple[int, int]) -> Finding:
     """Check the free space of a disk and, where the file system has a limit, its free files."""
     if disk.free is None or disk.total is None:
         return unknown(f"the free space in {disk.path} is unknown")
@@ -75,7 +75,7 @@ def judge_room(disk: Disk, least: tuple[int, int]) -> Finding:
     return ok(f"{summary} ({disk.kind}, network)" if is_remote(disk.kind) else summary)
 
 
-def judge_shared(disk: Disk | None) -> Finding:
+def judge_shared(disk: FilesystemInfo | None) -> Finding:
     """Check the memory that processes share, None where there is none."""
     if disk is None or disk.free is None or disk.total is None:
         return warning(

@@ -5,11 +5,11 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-from launcher.screens.format import harmless
+from launcher.screens.format import sanitize_terminal
 from launcher.system.files import Json
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """The severity of a finding."""
 
     OK = "ok"
@@ -21,20 +21,25 @@ class Verdict(StrEnum):
 class Finding(NamedTuple):
     """The result of one check."""
 
-    verdict: Verdict
+    status: CheckStatus
     summary: str
     advice: str = ""  # what to do; empty: nothing
     name: str = ""
 
     def columns(self) -> tuple[str, ...]:
         """Return the finding as a line for pipes."""
-        return (self.name, self.verdict, harmless(self.summary), harmless(self.advice) or "-")
+        return (
+            self.name,
+            self.status,
+            sanitize_terminal(self.summary),
+            sanitize_terminal(self.advice) or "-",
+        )
 
     def record(self) -> dict[str, Json]:
         """Return the finding for JSON."""
         return {
             "name": self.name,
-            "verdict": self.verdict,
+            "verdict": self.status,
             "told": self.summary,
             "advice": self.advice or None,
         }
@@ -44,4 +49,4 @@ Findings = Mapping[str, Finding | None]  # by name; None: there is nothing to te
 
 
 # it is in order; it may cause trouble; jobs cannot run well until it is repaired; it cannot be told, or does not matter
-ok, warning, trouble, unknown = (partial(Finding, verdict) for verdict in Verdict)
+ok, warning, trouble, unknown = (partial(Finding, verdict) for verdict in CheckStatus)

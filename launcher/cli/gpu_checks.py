@@ -13,12 +13,12 @@ from typing import NamedTuple
 import pynvml
 
 from launcher.cli.findings import Finding, ok, trouble, unknown, warning
-from launcher.errors import counted
-from launcher.gpu.nvml import Nvml, Refused
+from launcher.errors import pluralize
+from launcher.gpu.nvml import QUERY_ERRORS, Nvml
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.store.lanes import visible_devices
-from launcher.system.questions import answer, in_time
+from launcher.system.questions import read_program_output, run_questions_with_timeout
 from launcher.units import format_bytes, format_seconds
 
 # NVML's compute modes in which a card is not shared as usual
@@ -61,33 +61,35 @@ class Torch(NamedTuple):
     works: bool | None = None  # whether it did
 
 
-def ask_driver(patience_s: float = DRIVER_S) -> Driver:
+def query_driver(patience_s: float = DRIVER_S) -> Driver:
     """Return what NVIDIA's driver says; one that hangs is left alone after a time."""
     late = Driver(silent=f"no answer for {format_seconds(patience_s)}")
-    return in_time({"driver": _asked_driver}, patience_s).get("driver", late)
+    return run_questions_with_timeout({"driver": _query_driver_safely}, patience_s).get(
+        "driver", late
+    )
 
 
-def _asked_driver() -> Driver:
+def _query_driver_safely() -> Driver:
     try:
-        return _driver(Nvml())
+        return _query_nvml(Nvml())
     except Exception as error:  # noqa: BLE001  # any error is a finding
         return Driver(silent=f"{type(error).__name__}: {error}")
 
 
-def _driver(probe: Nvml) -> Driver:
+def _query_nvml(probe: Nvml) -> Driver:
     gpus = probe.snapshot()
     if probe.absent:
-        return plugged_in()._replace(absent=probe.absent)
+        return read_pci_gpus()._replace(absent=probe.absent)
     found = Driver(gpus=gpus)
-    with contextlib.suppress(*Refused):
+    with contextlib.suppress(*QUERY_ERRORS):
         found = found._replace(version=str(pynvml.nvmlSystemGetDriverVersion()))
-    with contextlib.suppress(*Refused):
+    with contextlib.suppress(*QUERY_ERRORS):
         major, rest = divmod(int(pynvml.nvmlSystemGetCudaDriverVersion()), 1000)
         found = found._replace(cuda=(major, rest % 100 // 10))
     return found
 
 
-def plugged_in(root: Path = Path("/")) -> Driver:
+def read_pci_gpus(root: Path = Path("/")) -> Driver:
     """Return what the kernel tells of NVIDIA's cards: whether it has their driver, and how many."""
     count = 0
     for device in (root / "sys/bus/pci/devices").glob("*"):
@@ -98,7 +100,7 @@ def plugged_in(root: Path = Path("/")) -> Driver:
     return Driver(loaded=(root / "proc/driver/nvidia/version").exists(), cards=count)
 
 
-def torch_here(path: list[str] | None = None) -> Torch:
+def find_torch(path: list[str] | None = None) -> Torch:
     """Return which torch a program of this Python would import; it is not imported.
 
     Args:
@@ -127,7 +129,7 @@ def torch_here(path: list[str] | None = None) -> Torch:
 
 def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
     """Let torch compute on a GPU in a process of its own."""
-    output = answer((sys.executable, "-c", _TRIAL), patience_s)
+    output = read_program_output((sys.executable, "-c", _TRIAL), patience_s)
     result = None
     with contextlib.suppress(ValueError, IndexError):
         result = json.loads(output.splitlines()[-1])
@@ -155,14 +157,14 @@ def judge_driver(driver: Driver) -> Finding:
         )
     if driver.absent and driver.cards:
         return warning(
-            f"{counted(driver.cards, 'NVIDIA GPU')} installed but not usable: {driver.absent}",
+            f"{pluralize(driver.cards, 'NVIDIA GPU')} installed but not usable: {driver.absent}",
             "install the NVIDIA driver and reboot",
         )
     if driver.absent:
         return unknown(f"no GPU found: {driver.absent}; jobs run on the CPU")
     summary = f"NVIDIA driver {driver.version}" if driver.version else "the NVIDIA driver answers"
     if driver.cuda:
-        summary += f", supports CUDA up to {dotted(driver.cuda)}"
+        summary += f", supports CUDA up to {version_text(driver.cuda)}"
     if driver.gpus:
         return ok(summary)
     return warning(
@@ -197,7 +199,7 @@ def judge_cuda(torch: Torch, driver: Driver) -> Finding:
         return unknown(f"{summary}; the driver does not report its CUDA version")
     if int(major) > driver.cuda[0]:
         return trouble(
-            f"{summary}, but the driver supports CUDA only up to {dotted(driver.cuda)}",
+            f"{summary}, but the driver supports CUDA only up to {version_text(driver.cuda)}",
             f"update the driver, or install a torch built for CUDA {driver.cuda[0]}; {_PICK}",
         )
     tried = f"; {torch.tried}" if torch.works else ""
@@ -234,7 +236,7 @@ def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
     named = Counter(gpu.name for gpu in gpus)
     summary = ", ".join(f"{number} × {name}" for name, number in named.items())
     parts = sum(gpu.mig is not None for gpu in gpus)
-    return ok(f"{summary} ({counted(parts, 'MIG instance')})" if parts else summary)
+    return ok(f"{summary} ({pluralize(parts, 'MIG instance')})" if parts else summary)
 
 
 def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str | None) -> Finding:
@@ -289,13 +291,13 @@ def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
             for who, labels in taken.items()
         ]
         idle = sum(gpu.processes == () for gpu in gpus)
-        summary = f"{'; '.join(usage)}; {counted(idle, 'GPU')} unused"
+        summary = f"{'; '.join(usage)}; {pluralize(idle, 'GPU')} unused"
         return ok(summary, "jobs avoid these GPUs; list the processes: launcher gpus")
     if blind := [gpu.label for gpu in gpus if gpu.processes is None and not gpu.fault]:
         return unknown(f"the driver does not report the processes on {', '.join(blind)}")
     return ok("no other user uses the GPUs now")
 
 
-def dotted(version: tuple[int, ...]) -> str:
+def version_text(version: tuple[int, ...]) -> str:
     """Return a version as it is written."""
     return ".".join(map(str, version))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 _EXAMPLES = "\b\nExamples:\n"  # after the backspace click keeps the lines as they are
-_OTHER = "Other options"
+_OTHER_OPTIONS = "Other options"
 _WIDEST = 30  # columns; the text of an option with a longer name begins on the next line
 
 
@@ -53,7 +53,7 @@ class HelpPage(click.Command):
             heading: [records.pop(name) for name in names]
             for heading, names in self.sections.items()
         }
-        rows[_OTHER if rows else "Options"] = [*records.values()]
+        rows[_OTHER_OPTIONS if rows else "Options"] = [*records.values()]
         lengths = [len(names) for section in rows.values() for names, _ in section]
         widest = max(length for length in lengths if length <= _WIDEST)
         for heading, section in rows.items():

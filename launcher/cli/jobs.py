@@ -11,20 +11,20 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
-from launcher.errors import UsageError, meant_or_known, nearest
+from launcher.errors import UsageError, nearest, suggestion_or_known_names
 from launcher.job import PROGRAM
-from launcher.screens.format import harmless, named
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import columns, tabbed
+from launcher.screens.format import format_job_names, sanitize_terminal
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import columns, tab_separated
 from launcher.states import State
-from launcher.store.client import no_run
+from launcher.store.client import missing_run_text
 from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
+PATTERN_HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
 NOTHING_CHANGED = "nothing was changed"
-LEFT = 130  # the exit code of whoever refuses, or leaves
+EXIT_ABORTED = 130  # the exit code of whoever refuses, or leaves
 _VERBS = {  # in front of these states; of others: is, are
     State.FAILED: ("has", "have"),
     State.CANCELLED: ("was", "were"),
@@ -32,14 +32,16 @@ _VERBS = {  # in front of these states; of others: is, are
 }
 dry_run_option = flag("-n", "--dry-run", help="Print the changes without making them.")
 yes_option = flag("--yes", help="Do not ask for confirmation.")
-many = click.argument(
+required_patterns = click.argument(
     "patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=offer_jobs
 )
-some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=offer_jobs)
+optional_patterns = click.argument(
+    "patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=offer_jobs
+)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Disable garbage collection: among thousands of new jobs there is no garbage to find."""
     gc.disable()
     try:
@@ -48,9 +50,9 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
+def pattern_command(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
     """Return what makes a verb of a function, whose help ends with what a PATTERN is."""
-    return launcher_command(epilog=f"PATTERN: {HELP}", **settings)
+    return launcher_command(epilog=f"PATTERN: {PATTERN_HELP}", **settings)
 
 
 def select(
@@ -60,7 +62,7 @@ def select(
 
     Args:
         store: the queue.
-        patterns: as in `HELP`.
+        patterns: as in `PATTERN_HELP`.
         newest: a whole name means the newest job of that name, not those of all runs. Includes `current`.
         current: return the newest job of its name for each superseded job, unless a pattern is its number or its
             whole name.
@@ -70,11 +72,11 @@ def select(
     """
     chosen: dict[int, JobRow] = {}
     for pattern in patterns:
-        matching = store.read.named(pattern)
+        matching = store.read.select_by_pattern(pattern)
         if not matching:
-            raise UsageError(_nothing(store, pattern))
+            raise UsageError(_no_match_text(store, pattern))
         if not all(names_job(pattern, job) for job in matching):
-            matching = store.read.newest(matching) if newest or current else matching
+            matching = store.read.replace_superseded(matching) if newest or current else matching
         elif newest:
             matching = matching[-1:]
         chosen.update({job.id: job for job in matching})
@@ -102,21 +104,21 @@ def only_job(store: Store, pattern: str) -> JobRow:
     return jobs[-1]
 
 
-def _nothing(store: Store, pattern: str) -> str:
+def _no_match_text(store: Store, pattern: str) -> str:
     if pattern.startswith(RUN_PREFIX):
-        return no_run(store, pattern.removeprefix(RUN_PREFIX), RUN_PREFIX)
+        return missing_run_text(store, pattern.removeprefix(RUN_PREFIX), RUN_PREFIX)
     if pattern.startswith(TAG_PREFIX):
         tag = pattern.removeprefix(TAG_PREFIX)
-        hint = meant_or_known(tag, sorted(store.steering.all_tags()), TAG_PREFIX)
+        hint = suggestion_or_known_names(tag, sorted(store.job_control.all_tags()), TAG_PREFIX)
         return f"no job has the tag {tag!r}{hint}"
-    close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
+    close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
     if is_job_number(pattern):
         return f"job {pattern} does not exist. {hint}"
     return f"no job matches {pattern!r}. {hint}"
 
 
-def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
+def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
     """Return the jobs that are in one of `states`; name the others on stderr.
 
     Args:
@@ -135,52 +137,52 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
     if not kept:
         *others, last = [str(state) for state in State if state in states]
         could = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"nothing to {what}. {_states_of(excluded)}. Jobs must be {could}.")
+        raise UsageError(f"nothing to {what}. {_states_text(excluded)}. Jobs must be {could}.")
     for state, there in excluded.items():
-        remark(f"unchanged, {state}: {named(there)}")
+        print_stderr(f"unchanged, {state}: {format_job_names(there)}")
     return kept
 
 
-def _states_of(jobs: Mapping[State, Sequence[JobRow]]) -> str:
+def _states_text(jobs: Mapping[State, Sequence[JobRow]]) -> str:
     """Return a sentence without its full stop that names jobs with their states."""
     if len(jobs) != 1:
-        states = [f"{state}: {named(there)}" for state, there in jobs.items()]
+        states = [f"{state}: {format_job_names(there)}" for state, there in jobs.items()]
         return (
             f"The jobs have other states ({'; '.join(states)})" if states else "No job is selected"
         )
     ((state, there),) = jobs.items()
     singular, plural = _VERBS.get(state, ("is", "are"))
     if len(there) == 1:
-        return f"Job {there[0].id} {harmless(there[0].name)} {singular} {state}"
+        return f"Job {there[0].id} {sanitize_terminal(there[0].name)} {singular} {state}"
     which = "Both matching jobs" if len(there) == 2 else f"All {len(there):,} matching jobs"
-    return f"{which} {plural} {state}: {named(there)}"
+    return f"{which} {plural} {state}: {format_job_names(there)}"
 
 
-def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
+def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
     """Print a line for each job: number, name, and what happens to it."""
     rows = [(str(job.id), job.name, what(job)) for job in jobs]
     drawn = sys.stdout.isatty()
-    text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tabbed(rows)
+    text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tab_separated(rows)
     click.echo(text, err=err, nl=False)
 
 
-def rehearse(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
+def print_planned_changes(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
     """Print for each job what would happen to it, and that nothing did.
 
     Args:
         jobs: what would be changed.
         what: what each would do or suffer, as it follows "would": "be cancelled".
     """
-    say(jobs, lambda job: f"would {what(job)}")
-    say_unchanged()
+    print_jobs(jobs, lambda job: f"would {what(job)}")
+    print_unchanged()
 
 
-def say_unchanged() -> None:
+def print_unchanged() -> None:
     """Print that a rehearsal changed nothing."""
-    remark(f"{NOTHING_CHANGED} (dry run)")
+    print_stderr(f"{NOTHING_CHANGED} (dry run)")
 
 
-def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
+def confirm_changes(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     """Show which jobs are about to be changed, each with its state, and ask whether they should.
 
     Args:
@@ -198,12 +200,12 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
                 f"{question} Without a terminal, add --yes to confirm or --dry-run to see the changes."
             )
         return
-    say(jobs, lambda job: str(job.state), err=True)
+    print_jobs(jobs, lambda job: str(job.state), err=True)
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        remark("")
+        print_stderr("")
         agreed = False
     if not agreed:
-        remark(NOTHING_CHANGED)
-        raise click.exceptions.Exit(LEFT)
+        print_stderr(NOTHING_CHANGED)
+        raise click.exceptions.Exit(EXIT_ABORTED)

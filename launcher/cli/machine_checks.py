@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from launcher.cli.findings import Finding, Findings, ok, trouble, warning
-from launcher.screens.format import moment
+from launcher.screens.format import short_local_time
 from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.preloads import THREADS
@@ -40,7 +40,7 @@ def judge_clock(now: float, newest: float | None) -> Finding:
         now: seconds since 1970.
         newest: when something last happened in the queue.
     """
-    summary = moment(now)
+    summary = short_local_time(now)
     if not _OLDEST_YEAR <= datetime.fromtimestamp(now, UTC).year <= _LAST_YEAR:
         return trouble(f"the clock is wrong: {summary}", "set the clock: timedatectl set-ntp true")
     ahead_s = (newest or 0.0) - now
@@ -89,7 +89,7 @@ class ProcessLimits(NamedTuple):
     niceness: int
 
 
-def see_limits(pid: int) -> ProcessLimits | None:
+def read_limits(pid: int) -> ProcessLimits | None:
     """Return the limits of a process, 0 for this one; None if they are unknown."""
     niceness = niceness_of(pid)
     if niceness is None:
@@ -98,9 +98,9 @@ def see_limits(pid: int) -> ProcessLimits | None:
     return ProcessLimits(known, niceness)
 
 
-def see_scheduler_limits(pid: int | None) -> ProcessLimits | None:
+def read_scheduler_limits(pid: int | None) -> ProcessLimits | None:
     """Return the limits of a scheduler; None if none is running, or they are unknown."""
-    return see_limits(pid) if pid else None
+    return read_limits(pid) if pid else None
 
 
 def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | None) -> Findings:
@@ -115,7 +115,7 @@ def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | Non
     findings: dict[str, Finding | None] = {}
     for name, judge in (("NOFILE", judge_open_files), ("NPROC", judge_processes)):
         limit = shell.limits[name]
-        if name in _lowered(shell, scheduler) and scheduler is not None:
+        if name in _limits_lowered_by_scheduler(shell, scheduler) and scheduler is not None:
             hard = scheduler.limits[name].hard
             findings[_TITLES[name]] = judge(min_limit(limit.soft, hard), hard, advice=_RESTART)
         else:
@@ -124,7 +124,9 @@ def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | Non
     return findings
 
 
-def _lowered(shell: ProcessLimits, scheduler: ProcessLimits | None) -> list[str]:
+def _limits_lowered_by_scheduler(
+    shell: ProcessLimits, scheduler: ProcessLimits | None
+) -> list[str]:
     """Return the limits that the scheduler cannot raise as far as this shell can."""
     if scheduler is None:
         return []
@@ -148,7 +150,7 @@ def _judge_scheduler_limits(
         if name in _ALWAYS_SHOWN or limit.hard is not None
     ]
     summary = ", ".join([*shown, f"niceness {scheduler.niceness}"])
-    if lowered := _lowered(shell, scheduler):
+    if lowered := _limits_lowered_by_scheduler(shell, scheduler):
         titles = ", ".join(_TITLES[name] for name in lowered)
         return warning(f"{summary}; lower than in this shell ({titles})", _RESTART)
     if scheduler.niceness > shell.niceness:

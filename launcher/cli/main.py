@@ -15,12 +15,19 @@ from typing import Any, TextIO
 import click
 
 from launcher import __version__
-from launcher.cli.complete import VARIABLE, answer
+from launcher.cli.complete import VARIABLE, complete_line
 from launcher.errors import Error, MachineError, TaskFileError, UsageError
-from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour, remark
+from launcher.screens.terminal import (
+    ALWAYS,
+    AUTO,
+    NEVER,
+    choose_characters,
+    choose_colour,
+    print_stderr,
+)
 from launcher.screens.usage_errors import usage_message
-from launcher.system.config import Fault, Options, read_configuration, unknown
-from launcher.system.text import harmless
+from launcher.system.config import Fault, Options, read_configuration, unknown_name_text
+from launcher.system.text import sanitize_terminal
 
 GROUPS = {
     "Queue jobs": {
@@ -145,7 +152,7 @@ def defaults(
             values[word] = defaults(below[word], place, value, faults)
         elif word not in options_by_name:
             what = f"an option of launcher {' '.join(keys)}"
-            faults.append((place, unknown(key, what, [*options_by_name, *below])))
+            faults.append((place, unknown_name_text(key, what, [*options_by_name, *below])))
         else:
             option = options_by_name[word]
             try:
@@ -274,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if os.environ.get(VARIABLE, "").endswith(
         "_complete"
     ):  # a shell asks for completions; answer fast
-        sys.exit(answer(cli, VERBS, os.environ))
+        sys.exit(complete_line(cli, VERBS, os.environ))
     _open_streams()
     choose_characters(ascii_only=False)
     try:
@@ -289,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         if code != MachineError.exit_code:  # otherwise the first failed write has printed it
             with contextlib.suppress(OSError):  # the terminal was closed
-                remark(f"error: {error}")
+                print_stderr(f"error: {error}")
         code = MachineError.exit_code
         _drop(sys.stdout)
     try:
@@ -329,10 +336,10 @@ def _run(argv: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        remark(f"error: {harmless(usage_message(error, argv, VERBS))}")
+        print_stderr(f"error: {sanitize_terminal(usage_message(error, argv, VERBS))}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        remark("")
+        print_stderr("")
         return INTERRUPTED
     except Error as error:
         _explain(error, debug="--debug" in argv)
@@ -358,7 +365,9 @@ def _explain(error: Error | OSError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     elif isinstance(error, TaskFileError):
-        remark(str(error))
+        print_stderr(str(error))
     else:
-        lines = map(harmless, f"error: {error}".split("\n"))  # a job's name may hold anything
-        remark("\n".join(lines))
+        lines = map(
+            sanitize_terminal, f"error: {error}".split("\n")
+        )  # a job's name may hold anything
+        print_stderr("\n".join(lines))

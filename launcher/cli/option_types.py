@@ -9,14 +9,14 @@ import click
 
 from launcher.errors import UsageError
 from launcher.job_options import value_types
-from launcher.job_options.value_types import FARTHEST_S, ValueType
-from launcher.states import OPEN, State
+from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
+from launcher.states import OPEN_STATES, State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 RUN = "add"  # the run of jobs that come from no task file
 
 
-class Value(click.ParamType[Any]):
+class ValueParamType(click.ParamType[Any]):
     """A value that a person writes with its unit; a wrong one is named with its option."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
@@ -51,34 +51,34 @@ flag = partial(click.option, is_flag=True)
 json_option = flag("--json", "as_json", help="Print one JSON object (schema 1).")
 
 
-def typed(takes: ValueType) -> Value:
+def value_param(takes: ValueType) -> ValueParamType:
     """Return the type of an option that reads its values as task files do."""
-    return Value(takes.metavar, lambda text: takes.read(text, time.time()))
+    return ValueParamType(takes.metavar, lambda text: takes.read(text, time.time()))
 
 
-def span(*, most_s: float = FARTHEST_S, bare: bool = False) -> Value:
+def span(*, most_s: float = LONGEST_SPAN_S, bare: bool = False) -> ValueParamType:
     """Return the type of a time span such as `8h`, in seconds.
 
     Args:
         most_s: a longer one is refused.
         bare: a number without a unit means seconds.
     """
-    return typed(value_types.span(most_s=most_s, bare=bare))
+    return value_param(value_types.span(most_s=most_s, bare=bare))
 
 
-def whole(least: int, most: int | None = None) -> Value:
+def whole(least: int, most: int | None = None) -> ValueParamType:
     """Return the type of a whole number within limits.
 
     Args:
         least: the smallest.
         most: the largest; None: there is none.
     """
-    return typed(value_types.whole(least, most))
+    return value_param(value_types.whole(least, most))
 
 
-def real(least: float, most: float) -> Value:
+def real(least: float, most: float) -> ValueParamType:
     """Return the type of a number within limits."""
-    return typed(value_types.real(least, most))
+    return value_param(value_types.real(least, most))
 
 
 class States(click.ParamType[frozenset[State]]):
@@ -97,27 +97,27 @@ class States(click.ParamType[frozenset[State]]):
         names = [str(state) for state in State if state in self._among]
         words = [word.strip() for word in value.split(",")]
         for word in words:
-            if word in OPEN - self._among:
+            if word in OPEN_STATES - self._among:
                 self.fail(f"{word} jobs have not ended. Cancel them first.", param, ctx)
             if word not in names:
                 self.fail(f"expected some of {', '.join(names)}, got {word!r}", param, ctx)
         return frozenset(map(State, words))
 
 
-SIZE = typed(value_types.size())  # memory such as `8GiB`, in bytes
-PRIORITY = typed(value_types.PRIORITY)
-SHARE = typed(value_types.SHARE)
+SIZE = value_param(value_types.size())  # memory such as `8GiB`, in bytes
+PRIORITY = value_param(value_types.PRIORITY)
+SHARE = value_param(value_types.SHARE)
 
 
 def policy_option() -> Callable[[Command], Command]:
     """Return the option that chooses the policy of the queue, `policy`."""
     # what decides what starts, of which few verbs need a name
-    from launcher.scheduler.chosen_policy import discipline_named
-    from launcher.scheduler.policy.disciplines import DISCIPLINES
+    from launcher.scheduler.chosen_policy import find_policy
+    from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
 
     return click.option(
         "--policy",
-        type=Value("name", discipline_named),
+        type=ValueParamType("name", find_policy),
         metavar="NAME",
-        help=f"Set the scheduling policy of the queue: {', '.join(DISCIPLINES)}.",
+        help=f"Set the scheduling policy of the queue: {', '.join(POLICIES_BY_NAME)}.",
     )

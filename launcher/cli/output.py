@@ -14,15 +14,15 @@ import click
 
 from launcher.cli.option_types import Command, json_option
 from launcher.errors import MachineError, UsageError
-from launcher.results.metric import Metric, read_metric, short
-from launcher.results.table import distinct_names, in_unicode
-from launcher.screens.answers import Answer, tell
-from launcher.screens.format import harmless
-from launcher.screens.text_table import Cell, Table, in_a_line, of_texts, text_of
+from launcher.results.metric import Metric, format_value, read_metric
+from launcher.results.table import distinct_names, replace_surrogates
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.text_table import Cell, TextTable, one_line_text, table_of_texts, text_of
 from launcher.system.installation import install_command
 
-Value = str | int | float | None
-NONE = "–"
+CellValue = str | int | float | None
+ABSENT = "–"
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
 
@@ -49,7 +49,7 @@ def form_options(command: Command) -> Command:
     )(json_option(command))
 
 
-def chosen_form(form: str | None, *, as_json: bool) -> Format:
+def choose_format(form: str | None, *, as_json: bool) -> Format:
     """Return the form that the options choose.
 
     Raises:
@@ -68,26 +68,26 @@ def chosen_form(form: str | None, *, as_json: bool) -> Format:
     return Format.TABLE if sys.stdout.isatty() else Format.TABS
 
 
-def write(answer: Answer, form: Format) -> None:
+def write(output: CommandOutput, form: Format) -> None:
     """Write an answer to the standard output; a pipe gets nothing where there is no row."""
     match form:
         case Format.CSV:
-            text = csv_text(answer.cells())
+            text = csv_text(output.cells())
             if sys.stdout.isatty():  # which no name may steer
-                text = "".join(f"{harmless(line)}\n" for line in text.split("\r\n")[:-1])
+                text = "".join(f"{sanitize_terminal(line)}\n" for line in text.split("\r\n")[:-1])
             click.echo(text, nl=False)
         case Format.PARQUET:
-            head, *rows = answer.cells()
+            head, *rows = output.cells()
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
         case Format.MARKDOWN:
-            click.echo("\n\n".join(map(markdown_text, answer.tables())))
+            click.echo("\n\n".join(map(markdown_text, output.tables())))
         case Format.LATEX:
-            click.echo("\n\n".join(map(latex_text, (answer.latex or answer.tables)())))
+            click.echo("\n\n".join(map(latex_text, (output.latex or output.tables)())))
         case _:
-            tell(answer, as_json=form is Format.JSON, drawn=form is Format.TABLE)
+            print_output(output, as_json=form is Format.JSON, for_terminal=form is Format.TABLE)
 
 
-def texts_of(cells: Sequence[Sequence[Any]]) -> Table:
+def table_from_cells(cells: Sequence[Sequence[Any]]) -> TextTable:
     """Return a table as people read it; the first row is its head."""
     head, *rows = cells
     numbers = frozenset(
@@ -96,31 +96,33 @@ def texts_of(cells: Sequence[Sequence[Any]]) -> Table:
         if any(isinstance(row[index], int | float) for row in rows)
         and all(row[index] is None or isinstance(row[index], int | float) for row in rows)
     )
-    return of_texts([*map(harmless, head)], [tuple(map(shown_cell, row)) for row in rows], numbers)
+    return table_of_texts(
+        [*map(sanitize_terminal, head)], [tuple(map(cell_text, row)) for row in rows], numbers
+    )
 
 
-def shown_cell(cell: Any) -> str:
+def cell_text(cell: Any) -> str:
     """Return a cell as people read it; a dash where there is nothing."""
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
-        return NONE
-    return short(cell) if isinstance(cell, float) else in_a_line(cell)
+        return ABSENT
+    return format_value(cell) if isinstance(cell, float) else one_line_text(cell)
 
 
-def csv_text(rows: Iterable[Sequence[Value]]) -> str:
+def csv_text(rows: Iterable[Sequence[CellValue]]) -> str:
     """Return rows as CSV (RFC 4180): numbers in full, nothing where there is none.
 
     A text that a spreadsheet would take for a formula gets a `'` before it, as OWASP advises.
     """
     text = io.StringIO()
-    csv.writer(text).writerows([_guarded(cell) for cell in row] for row in rows)
+    csv.writer(text).writerows([_escape_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
-def _guarded(cell: Value) -> Value:
+def _escape_formula(cell: CellValue) -> CellValue:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def markdown_text(table: Table) -> str:
+def markdown_text(table: TextTable) -> str:
     """Return a table of Markdown."""
     rule = ["--:" if column.right else "---" for column in table.columns]
     lines = [map(_plain, table.titles), rule, *(map(_plain, row) for row in table.cells)]
@@ -131,21 +133,21 @@ def _plain(cell: Cell) -> str:
     return _SPECIAL.sub(r"\\\1", text_of(cell))
 
 
-def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Value]]:
+def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[CellValue]]:
     """Return records as rows below the names of their columns, nothing left out.
 
     A number with an interval gives three columns: accuracy, accuracy_low, accuracy_high. A mean also gives accuracy_sd
     and accuracy_n. If values are missing from a mean, it also gives accuracy_expected and accuracy_note.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    further = {key: _further([row.get(key) for row in rows]) for key in keys}
+    further = {key: _extra_parts([row.get(key) for row in rows]) for key in keys}
     head = [title for key in keys for title in (key, *(f"{key}_{part}" for part in further[key]))]
-    return [list[Value](head)] + [
+    return [list[CellValue](head)] + [
         [cell for key in keys for cell in _cells(row.get(key), further[key])] for row in rows
     ]
 
 
-def _further(values: Sequence[object]) -> tuple[str, ...]:
+def _extra_parts(values: Sequence[object]) -> tuple[str, ...]:
     """Return what is known of a column's numbers besides their values."""
     found = [read_metric(value) for value in values if isinstance(value, Mapping)]
     metrics: list[Metric] = [metric for metric in found if metric is not None]
@@ -155,12 +157,12 @@ def _further(values: Sequence[object]) -> tuple[str, ...]:
     return parts + (("expected", "note") if incomplete else ())
 
 
-def _cells(value: Any, further: tuple[str, ...]) -> tuple[Value, ...]:
+def _cells(value: Any, extra_parts: tuple[str, ...]) -> tuple[CellValue, ...]:
     metric = read_metric(value)
     if metric is not None:
-        return (metric.value, *(getattr(metric, part) for part in further))
-    if further:
-        return (None,) * (1 + len(further))
+        return (metric.value, *(getattr(metric, part) for part in extra_parts))
+    if extra_parts:
+        return (None,) * (1 + len(extra_parts))
     return (value if value is None or isinstance(value, str) else json.dumps(value),)
 
 
@@ -182,7 +184,10 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
             f"--format parquet needs the package pyarrow. Install it: {install_command('data')}"
         ) from error
     table = pyarrow.table(
-        [pyarrow.array(_alike([row[index] for row in rows])) for index in range(len(columns))],
+        [
+            pyarrow.array(_to_one_type([row[index] for row in rows]))
+            for index in range(len(columns))
+        ],
         names=list(distinct_names(columns)),
     )
     file = io.BytesIO()
@@ -190,7 +195,7 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
     return file.getvalue()
 
 
-def _alike(values: list[Any]) -> list[Any]:
+def _to_one_type(values: list[Any]) -> list[Any]:
     """Return values of one type: numbers as they are, of mixed ones their texts."""
     kinds = {type(value) for value in values if value is not None}
     large = kinds == {int} and any(not -(1 << 63) <= value < 1 << 63 for value in values if value)
@@ -203,7 +208,7 @@ def _alike(values: list[Any]) -> list[Any]:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
-    return in_unicode(str(value))
+    return replace_surrogates(str(value))
 
 
 _ESCAPES = str.maketrans({
@@ -214,7 +219,7 @@ _ESCAPES = str.maketrans({
 })  # fmt: skip
 
 
-def latex_text(table: Table) -> str:
+def latex_text(table: TextTable) -> str:
     """Return a `tabular`; the document needs the package booktabs.
 
     What LaTeX takes for more than a character is escaped.
@@ -234,12 +239,12 @@ def latex_text(table: Table) -> str:
 
 
 def _line(cells: Sequence[Cell]) -> str:
-    text = " & ".join(escaped(text_of(cell)) for cell in cells)
+    text = " & ".join(escape_latex(text_of(cell)) for cell in cells)
     # the end of the line before would take these for its own star and option
     return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Return a text as LaTeX prints it; a minus before a number is one."""
     if text[:1] == "-" and text[1:2].isdigit():
         return f"$-${text[1:].translate(_ESCAPES)}"

@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from launcher.cli.output import NONE
-from launcher.results.metric import read_metric, short
+from launcher.cli.output import ABSENT
+from launcher.results.metric import format_value, read_metric
 from launcher.results.table import POOLED
-from launcher.screens.format import first_few, harmless
-from launcher.screens.text_table import Column, Table, width_of
+from launcher.screens.format import first_few, sanitize_terminal
+from launcher.screens.text_table import Column, TextTable, width_of
 
 Row = Mapping[str, Any]
-NOTHING = "no results yet"
+NO_RESULTS = "no results yet"
 _NAMED_HIDDEN = 12  # columns without room that are named
 _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the right of the means
 
 
-def _left_out(titles: Sequence[str]) -> str:
+def _hidden_columns_note(titles: Sequence[str]) -> str:
     """Name the columns that had no room."""
     return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
 
@@ -26,17 +26,17 @@ def is_plain(row: Row) -> bool:
     return POOLED not in row
 
 
-def plain_tables(rows: Sequence[Row]) -> Iterator[Table]:
+def plain_tables(rows: Sequence[Row]) -> Iterator[TextTable]:
     """Give the tables of some rows: a new one begins where a row has hardly a column of those before."""
     together: list[Row] = []
     for row in rows:
         keys = {key for other in together for key in other}
         if together and 2 * len(keys & set(row)) < min(len(keys), len(row)):
-            yield _plain(together)
+            yield _plain_table(together)
             together = []
         together.append(row)
     if together:
-        yield _plain(together)
+        yield _plain_table(together)
 
 
 def draw_plain(rows: Sequence[Row], width: int) -> str:
@@ -52,21 +52,23 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
             continue
         # the first stays whole in any case
         first = max(width_of(row[0]) for row in (table.titles, *table.rows))
-        parts.append("\n".join(line.text for line in table.drawn(max(width, first))))
+        parts.append("\n".join(line.text for line in table.to_lines(max(width, first))))
     return "\n\n".join(parts)
 
 
-def _plain(rows: Sequence[Row]) -> Table:
+def _plain_table(rows: Sequence[Row]) -> TextTable:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
     shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
-    table = _texts(rows, shown, _cell)
+    table = text_columns(rows, shown, _cell)
     # those on the right go first
     columns = [column._replace(drop=index) for index, column in enumerate(table.columns)]
     return table._replace(columns=columns)
 
 
-def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]) -> Table:
+def text_columns(
+    rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]
+) -> TextTable:
     """Return some columns of rows, each cell as a text; those that hold a number end together."""
     numbers = frozenset(
         index
@@ -74,8 +76,10 @@ def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], s
         if any(read_metric(row.get(name)) is not None for row in rows)
     )
     cells = [tuple(text_of(row.get(name)) for name in names) for row in rows]
-    columns = [Column(harmless(name), right=at in numbers) for at, name in enumerate(names)]
-    return Table(columns, cells, left_out=_left_out)
+    columns = [
+        Column(sanitize_terminal(name), right=at in numbers) for at, name in enumerate(names)
+    ]
+    return TextTable(columns, cells, left_out=_hidden_columns_note)
 
 
 def _is_scalar(value: object) -> bool:
@@ -87,5 +91,5 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     metric = read_metric(value)
     if metric is not None:
-        return short(metric.value) if isfinite(metric.value) else NONE
-    return harmless(value) if isinstance(value, str) and value else NONE
+        return format_value(metric.value) if isfinite(metric.value) else ABSENT
+    return sanitize_terminal(value) if isinstance(value, str) and value else ABSENT

@@ -16,51 +16,51 @@ from typing import NamedTuple, TypeVar
 
 from launcher import __version__
 from launcher.backends.pilot_records import backend_folder
-from launcher.backends.pilots_file import seen_pilots
+from launcher.backends.pilots_file import read_pilot_status
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.cli.disk_checks import GIB, Disk
-from launcher.cli.findings import Finding, Findings, Verdict, ok, trouble, unknown, warning
-from launcher.cli.gpu_checks import dotted
-from launcher.errors import Error, UsageError, counted
+from launcher.cli.disk_checks import GIB, FilesystemInfo
+from launcher.cli.findings import CheckStatus, Finding, Findings, ok, trouble, unknown, warning
+from launcher.cli.gpu_checks import version_text
+from launcher.errors import Error, UsageError, pluralize
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.notify.notices import read_notices
-from launcher.notify.sending import send_now
-from launcher.notify.settings import NotifySettings, Target
-from launcher.store.inspection import Look, look_at
-from launcher.store.recovery import grown_log
+from launcher.notify.notices import read_notification_state
+from launcher.notify.sending import deliver
+from launcher.notify.settings import NotifySettings, NotifyTarget
+from launcher.store.inspection import DatabaseProbe, probe_database
+from launcher.store.recovery import describe_long_log
 from launcher.store.schema import KNOWN_SCHEMA, OLDEST_SQLITE
 from launcher.system.config import Configuration, configuration_file
-from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
+from launcher.system.daemon_control import RESTART_WINDOW_S, scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import (
     file_system,
     is_remote,
-    machine,
+    machine_identity,
     network_warning,
+    other_writers,
     relocation,
-    without_links,
-    writers,
+    resolve_links,
 )
 from launcher.system.installation import install_command
 from launcher.system.paths import Home, find_home
-from launcher.system.questions import answer
+from launcher.system.questions import read_program_output
 
-COMMAND_S = 2.0  # for a system's program to answer
+COMMAND_TIMEOUT_S = 2.0  # for a system's program to answer
 SYSTEMD = "run/systemd/system"  # sd_booted(3)
-Asked = TypeVar("Asked", BackendSettings, Target)
+Asked = TypeVar("Asked", BackendSettings, NotifyTarget)
 # free bytes: below the first number nothing works, below the second it soon will not
 HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
 _NAMED = 8  # partitions that a line names
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
-ENGINE_S = 5.0  # for an engine's program to answer
-LOOK_S = 15.0  # to import apprise on a busy machine
+ENGINE_TIMEOUT_S = 5.0  # for an engine's program to answer
+TARGET_TIMEOUT_S = 15.0  # to import apprise on a busy machine
 _OTHERS = 0o077
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
 _NO_HOME = "the queue folder cannot be used (see home)"
 
 
-class Queue(NamedTuple):
+class QueueHealth(NamedTuple):
     """The queue, as far as it can be seen without changing it."""
 
     home: str = ""
@@ -69,7 +69,7 @@ class Queue(NamedTuple):
     network: str = ""  # the warning about a home on a network file system
     writers: str = ""  # who else may put another folder in the home's place
     damaged: bool = False  # it is on record
-    look: Look | None = None  # at the database; None: it was not read
+    probe: DatabaseProbe | None = None  # at the database; None: it was not read
     stopped: bool = False
     scheduler: int | None = None  # its pid
     version: str | None = None  # of the scheduler
@@ -90,19 +90,21 @@ class Logout(NamedTuple):
 # --- the home
 
 
-def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[Home | None, Queue]:
+def read_queue_health(
+    environ: Mapping[str, str], mountinfo: str, now: float
+) -> tuple[Home | None, QueueHealth]:
     """Return the home, if it can be determined, and its queue."""
     try:
         home = find_home(environ)
     except Error as error:
-        return None, Queue(problem=str(error))
-    problem = _unfit(home)
-    seen = Queue(
+        return None, QueueHealth(problem=str(error))
+    problem = _unusable_reason(home)
+    seen = QueueHealth(
         home=str(home.folder),
         problem=problem,
         exists=not problem and home.exists(),
         network=network_warning(home.folder, mountinfo) or "",
-        writers=writers(home.folder.parent),
+        writers=other_writers(home.folder.parent),
     )
     if not seen.exists:
         return home, seen
@@ -112,13 +114,13 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
     where = relocation(home.record)
     return home, seen._replace(
         damaged=damaged,
-        look=None if damaged else look_at(home.database),
-        stopped=home.stop.exists(),
+        probe=None if damaged else probe_database(home.database),
+        stopped=home.stop_record.exists(),
         scheduler=pid,
         version=version if isinstance(version, str) else None,
         restarts=_restarts(home, now),
-        grown_log=grown_log(home),
-        copied=where.before if where is not None and where.is_copy else "",
+        grown_log=describe_long_log(home),
+        copied=where.former_folder if where is not None and where.is_copy else "",
     )
 
 
@@ -126,12 +128,12 @@ def _restarts(home: Home, now: float) -> int:
     """Return how often the scheduler was started again lately, because it had died."""
     times = (read_json(home.restarts) or {}).get("times")
     return sum(
-        isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
+        isinstance(at, int | float) and 0 <= now - at < RESTART_WINDOW_S
         for at in (times if isinstance(times, list) else ())
     )
 
 
-def _unfit(home: Home) -> str:
+def _unusable_reason(home: Home) -> str:
     """Return why a home is not to be used by us on this machine, as far as a look tells."""
     try:
         there = home.folder.stat()
@@ -147,7 +149,7 @@ def _unfit(home: Home) -> str:
         owner = (read_json(home.record) or {}).get("machine")
     except OSError as error:
         return f"{home.record} cannot be read: {error.strerror}"
-    if owner is not None and owner != machine():
+    if owner is not None and owner != machine_identity():
         return f"{home.folder} belongs to another machine"
     return ""
 
@@ -159,7 +161,7 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
         return trouble("; ".join(dict.fromkeys(faults)), advice)
     if configuration is None or not configuration.exists:
         return ok("no config.toml; all defaults apply")
-    if others := writers(configuration.file):
+    if others := other_writers(configuration.file):
         return warning(
             f"{others}: whoever changes {configuration.file} can run programs as you",
             "remove the right (chmod go-w), or name another file with LAUNCHER_CONFIG",
@@ -167,7 +169,7 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
     return ok(str(configuration.file))
 
 
-def judge_home(queue: Queue, disk: Disk | None) -> Finding:
+def judge_home(queue: QueueHealth, disk: FilesystemInfo | None) -> Finding:
     """Check whether the queue's home can be used, on whichever disk it is or will be."""
     if queue.problem:
         return trouble(queue.problem, "fix this, or set LAUNCHER_HOME to another folder")
@@ -200,7 +202,7 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
 # --- backends, and targets of messages
 
 
-def _each(
+def _check_each(
     prefix: str, judge: Callable[[Asked], Finding], named: Mapping[str, Asked]
 ) -> dict[str, Finding]:
     """Judge several at once, for each may have to wait for an answer."""
@@ -214,7 +216,7 @@ def judge_backends(
 ) -> Findings:
     """Check of each backend whether its engine can be asked, and whether nodes see what they need."""
     judge = partial(_backend, environ=environ, home=home, mountinfo=mountinfo)
-    return _each("backend", judge, {} if backends is None else backends.by_name)
+    return _check_each("backend", judge, {} if backends is None else backends.by_name)
 
 
 def _backend(
@@ -225,9 +227,9 @@ def _backend(
         engine = _slurm(settings, environ)
     elif settings.kind == "ray":
         engine = _ray(settings)
-    if engine.verdict is not Verdict.OK or home is None:
+    if engine.status is not CheckStatus.OK or home is None:
         return engine
-    for row in seen_pilots(home).backends:
+    for row in read_pilot_status(home).backends:
         if row.name == settings.name and row.failures:
             return warning(
                 row.reason,
@@ -237,7 +239,7 @@ def _backend(
     if settings.kind == "local":
         return engine
     folder = backend_folder(settings, home, Path(environ.get("HOME") or "/"), mountinfo)
-    kind = file_system(mountinfo, without_links(folder))
+    kind = file_system(mountinfo, resolve_links(folder))
     if is_remote(kind):
         return ok(f"{engine.summary}; files of pilots in {folder} ({kind})")
     return warning(
@@ -254,7 +256,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
             "install the Slurm client programs (Debian: slurm-client), or run launcher on a login node of "
             "the cluster",
         )
-    printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
+    printed = read_program_output(("sinfo", "--noheader", "--format=%R"), ENGINE_TIMEOUT_S)
     there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
     if not there or any(" " in word for word in there):  # a complaint, in words
         return trouble(
@@ -266,7 +268,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
             f"Slurm has no partition {partition!r}; its partitions: {', '.join(there[:_NAMED])}",
             f"correct `partition` in [backends.{settings.name}] of config.toml",
         )
-    where = f"partition {partition}" if partition else counted(len(there), "partition")
+    where = f"partition {partition}" if partition else pluralize(len(there), "partition")
     return ok(f"Slurm answers, {where}")
 
 
@@ -277,7 +279,7 @@ def _ray(settings: BackendSettings) -> Finding:
             f"the interpreter {python} does not exist on this host, which joins the cluster with it",
             f"set `python` in {table} to an interpreter with ray",
         )
-    printed = answer((python, "-c", _RAY), ENGINE_S).strip()
+    printed = read_program_output((python, "-c", _RAY), ENGINE_TIMEOUT_S).strip()
     name, _, version = printed.rpartition(" ")
     if name == "ray":
         return ok(f"ray {version} in {python}")
@@ -295,18 +297,18 @@ def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -
         exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
     targets = () if messages is None else messages.targets
     judge = partial(_target, environ=environ, exposed=exposed)
-    return _each("notify", judge, {target.name: target for target in targets})
+    return _check_each("notify", judge, {target.name: target for target in targets})
 
 
-def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Finding:
+def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) -> Finding:
     table = f"[notify.{target.name}]"
     if target.command:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
         found = shutil.which(program, path=environ.get("PATH"))
         problem = "" if found else f"{target.command[0]} is not in PATH or not executable"
     else:
-        sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
-        problem = "" if sent.sent else sent.text
+        sent = deliver(target._replace(timeout_s=TARGET_TIMEOUT_S), None, environ)
+        problem = "" if sent.delivered else sent.text
     if problem:
         return trouble(problem, f"correct {table} of config.toml")
     if exposed and target.url:
@@ -317,10 +319,10 @@ def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Fin
     return ok("usable; to send a test message: launcher notify --test")
 
 
-def see_unsent(home: Home | None) -> tuple[str, ...]:
+def read_unsent(home: Home | None) -> tuple[str, ...]:
     """Return the messages that were given up, and why."""
     with contextlib.suppress(OSError):
-        given_up = () if home is None else read_notices(home).given_up
+        given_up = () if home is None else read_notification_state(home).given_up
         return tuple(f"{each.title!r} to {each.target} ({each.why})" for each in given_up)
     return ()
 
@@ -330,12 +332,12 @@ def judge_unsent(unsent: Sequence[str]) -> Finding | None:
     if not unsent:
         return None
     return warning(
-        f"{counted(len(unsent), 'message')} not sent; the last: {unsent[-1]}",
+        f"{pluralize(len(unsent), 'message')} not sent; the last: {unsent[-1]}",
         "list them with `launcher notify`, and test all targets with `launcher notify --test`",
     )
 
 
-def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
+def find_reservations_folder(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
     """Return where schedulers tell each other what they promised, and what hinders that."""
     try:
         folder = reservations_folder(environ)
@@ -348,11 +350,11 @@ def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]
     if home is None:
         return str(folder), ""
     board = ReservationBoard(folder, home.folder)
-    board.others()
-    return str(folder), board.trouble
+    board.foreign_reservations()
+    return str(folder), board.error
 
 
-def judge_promises(claims: str, problem: str) -> Finding:
+def judge_reservations(claims: str, problem: str) -> Finding:
     """Check whether schedulers can tell each other what they promised.
 
     Args:
@@ -370,23 +372,21 @@ def judge_promises(claims: str, problem: str) -> Finding:
 # --- the scheduler and its database
 
 
-def judge_scheduler(queue: Queue) -> Finding:
+def judge_scheduler(queue: QueueHealth) -> Finding:
     """Check whether a scheduler lives where one is needed, of which version, and how well."""
     if queue.problem:
         return unknown(f"not checked: {_NO_HOME}")
     if queue.restarts:
         return warning(
-            f"crashed and restarted {counted(queue.restarts, 'time')} in the last minutes",
+            f"crashed and restarted {pluralize(queue.restarts, 'time')} in the last minutes",
             f"see its log: {queue.home}/scheduler.log",
         )
     if queue.scheduler is None:
         if queue.copied:
             return ok("not running, and not needed before you release jobs of the copy")
-        if queue.look and queue.look.waiting and not queue.stopped:
-            waiting = queue.look.waiting
-            summary = (
-                f"not running, but {counted(waiting, 'job')} {'waits' if waiting == 1 else 'wait'}"
-            )
+        if queue.probe and queue.probe.waiting and not queue.stopped:
+            waiting = queue.probe.waiting
+            summary = f"not running, but {pluralize(waiting, 'job')} {'waits' if waiting == 1 else 'wait'}"
             return warning(summary, "start it: launcher start")
         return ok("not running, and not needed")
     if queue.version is not None and queue.version != __version__:
@@ -397,15 +397,15 @@ def judge_scheduler(queue: Queue) -> Finding:
     return ok(f"running, pid {queue.scheduler}, version {queue.version or __version__}")
 
 
-def judge_queue(queue: Queue) -> Finding:
+def judge_queue(queue: QueueHealth) -> Finding:
     """Check whether the queue's database can be read, and whether what waits in it is explained."""
     if queue.problem:
         return unknown(f"not checked: {_NO_HOME}")
     if queue.damaged:
         summary = f"the database was damaged and moved aside in {queue.home}"
         return trouble(summary, "for the next steps: launcher status")
-    look = queue.look or Look()
-    if look.damaged:
+    look = queue.probe or DatabaseProbe()
+    if look.is_damaged:
         return trouble(
             f"the database in {queue.home} looks damaged",
             "for a second check and the next steps: launcher status",
@@ -415,7 +415,7 @@ def judge_queue(queue: Queue) -> Finding:
             f"a newer launcher wrote the database (schema {look.schema}, this version knows {KNOWN_SCHEMA})",
             "update launcher, or set LAUNCHER_HOME to another folder",
         )
-    if queue.exists and queue.look is None:
+    if queue.exists and queue.probe is None:
         return unknown(
             "the database cannot be read now", "another process may be writing; try again"
         )
@@ -428,29 +428,27 @@ def judge_queue(queue: Queue) -> Finding:
         return ok("no queue yet; `launcher add` or `launcher run` creates it")
     if look.unexplained and queue.scheduler is not None:
         more = len(look.unexplained) - 1
-        others = f" (and {counted(more, 'other job')})" if more else ""
+        others = f" (and {pluralize(more, 'other job')})" if more else ""
         return warning(
             f"{look.unexplained[0]}{others}",
             f"see the job with `launcher show`, and the log {queue.home}/scheduler.log",
         )
     verbs = "waits or runs" if look.waiting == 1 else "wait or run"
-    return ok(f"{counted(look.waiting, 'job')} {verbs}")
+    return ok(f"{pluralize(look.waiting, 'job')} {verbs}")
 
 
 def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
     """Check whether Python has the SQLite that the queue needs."""
     if have < OLDEST_SQLITE:
-        summary = (
-            f"this Python has SQLite {dotted(have)}; {dotted(OLDEST_SQLITE)} or newer is needed"
-        )
+        summary = f"this Python has SQLite {version_text(have)}; {version_text(OLDEST_SQLITE)} or newer is needed"
         return trouble(summary, "use a newer build of Python")
-    return ok(f"{dotted(have)}, with Python {python}")
+    return ok(f"{version_text(have)}, with Python {python}")
 
 
 # --- what outlives a logout or a job
 
 
-def see_logout(user: str, environ: Mapping[str, str], root: Path = Path("/")) -> Logout:
+def read_logout_settings(user: str, environ: Mapping[str, str], root: Path = Path("/")) -> Logout:
     """Return what systemd does to a user's processes at logout.
 
     Args:
@@ -474,7 +472,7 @@ def _kills(root: Path) -> bool | None:
     if root == Path("/") and shutil.which("busctl"):
         place, name = "/org/freedesktop/login1", "org.freedesktop.login1"
         words = ("busctl", "get-property", name, place, f"{name}.Manager", "KillUserProcesses")
-        match answer(words, COMMAND_S).split():
+        match read_program_output(words, COMMAND_TIMEOUT_S).split():
             case ["b", "true" | "false" as kills]:
                 return kills == "true"
     kill: bool | None = None

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
-from launcher.cli.output import NONE
-from launcher.cli.plain_tables import NOTHING, Row, draw_plain, is_plain
+from launcher.cli.output import ABSENT
+from launcher.cli.plain_tables import NO_RESULTS, Row, draw_plain, is_plain
 from launcher.draft import condition_of_test, data_of_test
 from launcher.results.metric import Metric
 from launcher.results.table import DATA, MODEL, MODIFIER, POOLED
-from launcher.screens.format import harmless
+from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Column, Table, columns
+from launcher.screens.text_table import Column, TextTable, columns
 
 GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"
@@ -23,7 +23,7 @@ _SHORTEST = 24  # columns of a model's name; what tells two apart may be its mid
 
 def table_of_tests(
     rows: Sequence[Row], *, data: str = DATA, few: bool = False, brackets: bool = False
-) -> Table:
+) -> TextTable:
     """Return tests as people read them.
 
     Args:
@@ -34,11 +34,11 @@ def table_of_tests(
     """
 
     def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
-        return Column(title, key=key, right=True, drop=drop, of=of)
+        return Column(title, key=key, right=True, drop=drop, cell_of=of)
 
-    def measured(title: str, key: str, drop: int = 0, **form: bool) -> Column:
+    def metric_column(title: str, key: str, drop: int = 0, **form: bool) -> Column:
         return number(
-            title, key, lambda row: measure(row.get(key), brackets=brackets, **form), drop
+            title, key, lambda row: format_metric(row.get(key), brackets=brackets, **form), drop
         )
 
     balanced, threshold, scaled, seconds = (
@@ -47,21 +47,21 @@ def table_of_tests(
         else ("balanced acc %", "at threshold %", "scaled ECE", "time s")
     )
     columns = (
-        Column("model", least=_SHORTEST, middle=True, of=lambda row: row[MODEL]),
-        Column("data", least=_SHORTEST, middle=True, of=lambda row: row[data]),
+        Column("model", least=_SHORTEST, middle=True, cell_of=lambda row: row[MODEL]),
+        Column("data", least=_SHORTEST, middle=True, cell_of=lambda row: row[data]),
         number("n", "n", lambda row: str(row["n"]), 3),
-        measured("acc %" if few else "accuracy %", "accuracy", percent=True, interval=not few),
-        measured(balanced, "balanced_accuracy", percent=True),
-        measured(threshold, "balanced_accuracy_at_threshold", 1, percent=True, interval=False),
-        measured("AUC", "auc", 2),
-        measured("ECE", "ece", 4, interval=not few),
-        measured(scaled, "ece_scaled", 5, interval=False),
-        measured("loss", "loss", 6, interval=False),
-        Column("verdict", of=lambda row: row.get("verdict") or ""),
+        metric_column("acc %" if few else "accuracy %", "accuracy", percent=True, interval=not few),
+        metric_column(balanced, "balanced_accuracy", percent=True),
+        metric_column(threshold, "balanced_accuracy_at_threshold", 1, percent=True, interval=False),
+        metric_column("AUC", "auc", 2),
+        metric_column("ECE", "ece", 4, interval=not few),
+        metric_column(scaled, "ece_scaled", 5, interval=False),
+        metric_column("loss", "loss", 6, interval=False),
+        Column("verdict", cell_of=lambda row: row.get("verdict") or ""),
         number(seconds, "seconds", lambda row: _seconds(row.get("seconds"), " s" * brackets), 7),
-        Column("sources", of=lambda row: row.get("few_sources") or ""),
+        Column("sources", cell_of=lambda row: row.get("few_sources") or ""),
     )
-    return Table(columns, rows)
+    return TextTable(columns, rows)
 
 
 def _seconds(seconds: float | None, unit: str) -> str:
@@ -88,7 +88,7 @@ def draw(
     tested = [row for row in rows if not is_plain(row)]
     drawn = [_draw_tests(tested, everything, width, parts)] if tested else []
     drawn += [draw_plain(plain, width)] if plain else []
-    return "\n\n".join(drawn) or NOTHING
+    return "\n\n".join(drawn) or NO_RESULTS
 
 
 def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
@@ -108,17 +108,17 @@ def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequen
 def _part(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else harmless(str(value))
+    return f"{value:g}" if isinstance(value, float) else sanitize_terminal(str(value))
 
 
-def _tests(table: Table, width: int, parts: Sequence[str]) -> list[str]:
+def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
     """Return tests in so many columns; what a model's making took goes first where they are few."""
     few = width < FULL_WIDTH
     absent = {"sources", *(["n"] if few else [])}  # which are told below
     absent |= {key for key in _CALIBRATED if few or all(row.get(key) is None for row in table.rows)}
 
     def part(name: str) -> Column:
-        return Column(name, right=True, drop=_PART, of=lambda row: _part(row.get(name)))
+        return Column(name, right=True, drop=_PART, cell_of=lambda row: _part(row.get(name)))
 
     columns = [
         *table.columns[:_NAMED],
@@ -126,7 +126,7 @@ def _tests(table: Table, width: int, parts: Sequence[str]) -> list[str]:
         *(column for column in table.columns[_NAMED:] if column.name not in absent),
     ]
     columns[-2] = columns[-2]._replace(title="")  # a verdict speaks for itself
-    return [line.text for line in table._replace(columns=columns).drawn(width)]
+    return [line.text for line in table._replace(columns=columns).to_lines(width)]
 
 
 def _by_data(rows: Sequence[Row]) -> list[str]:
@@ -152,7 +152,9 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
     data: dict[str, list[str]] = {}
     for row in rows:
         if text := row.get("few_sources"):
-            data.setdefault(harmless(text), []).append(harmless(data_of_test(row[DATA])))
+            data.setdefault(sanitize_terminal(text), []).append(
+                sanitize_terminal(data_of_test(row[DATA]))
+            )
     if not data:
         return []
     same = len(data) == 1 and all(row.get("few_sources") for row in rows)
@@ -167,11 +169,11 @@ def _by_video(rows: Sequence[Row]) -> list[str]:
     """Return a table of the AUC of videos; nothing where no image is a frame."""
     title = "by video: mean probability of the frames, with 95 % intervals over videos"
     listed = [
-        (*_place(row), str(row["videos"]), measure(row.get("video_auc")))
+        (*_model_and_data(row), str(row["videos"]), format_metric(row.get("video_auc")))
         for row in rows
         if row.get("videos")
     ]
-    return _below(title, ("model", "data", "videos", "AUC"), listed)
+    return _section_lines(title, ("model", "data", "videos", "AUC"), listed)
 
 
 def _by_group(rows: Sequence[Row]) -> list[str]:
@@ -179,17 +181,17 @@ def _by_group(rows: Sequence[Row]) -> list[str]:
     title = "gaps between groups in %. In brackets: 95th percentile of shuffled groups. More: trueface fairness"
     listed = [
         (
-            *_place(row),
+            *_model_and_data(row),
             row["groups_by"],
             *(_over_floor(row, name) for name in ("fpr_gap", "f_fpr")),
         )
         for row in rows
         if row.get("groups_by")
     ]
-    return _below(title, ("model", "data", "by", "FPR gap %", "F_FPR %"), listed)
+    return _section_lines(title, ("model", "data", "by", "FPR gap %", "F_FPR %"), listed)
 
 
-def _below(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _section_lines(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return a further table, whose last two columns hold numbers."""
     numbers = frozenset({len(head) - 2, len(head) - 1})
     return ["", title, "", *columns([head, *rows], right=numbers)] if rows else []
@@ -198,24 +200,24 @@ def _below(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -
 def _over_floor(row: Row, name: str) -> str:
     value, floor = row.get(name), row.get(f"{name}_floor")
     if value is None:
-        return NONE
+        return ABSENT
     return f"{value['value']:.1f}" + ("" if floor is None else f" [{floor:.1f}]")
 
 
-def _place(row: Row) -> tuple[str, str]:
+def _model_and_data(row: Row) -> tuple[str, str]:
     return row[MODEL], row[DATA]
 
 
 def _percent(value: Row | None) -> str:
-    return measure(value, percent=True, interval=False)
+    return format_metric(value, percent=True, interval=False)
 
 
-def measure(
+def format_metric(
     value: Row | None, *, percent: bool = False, interval: bool = True, brackets: bool = False
 ) -> str:
     """Return a measure with three digits, or in per cent with one, and its interval; a dash where there is none."""
     if value is None:
-        return NONE
+        return ABSENT
     bounds = (value["low"], value["high"]) if interval else ()
     form = (100, 1) if percent else (1, 3)
     return Metric(value["value"], *bounds).text(*form, brackets=brackets)

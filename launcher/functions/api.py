@@ -7,9 +7,9 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from launcher.backends.eligibility import placed_terms, runs_only_here
+from launcher.backends.eligibility import runs_only_here, with_default_backends
 from launcher.backends.pilot_records import pilots_root
-from launcher.backends.settings import HERE, Backends, configured_backends
+from launcher.backends.settings import LOCAL, Backends, read_configured_backends
 from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
 from launcher.functions.calls import (
@@ -24,17 +24,22 @@ from launcher.functions.calls import (
 )
 from launcher.functions.future import Future, follow
 from launcher.functions.main_module import refuse_spawned_import
-from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, request_of
+from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
 from launcher.job import Spec, Terms
 from launcher.job_options.registry import JobRequest
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
 from launcher.states import State
-from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
+from launcher.store.client import (
+    context_to_store,
+    ensure_scheduler_with_note,
+    note_if_stopped,
+    open_queue,
+)
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.steering import HELD
+from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home, make_home
 from launcher.system.text import is_utf8
@@ -45,7 +50,7 @@ if TYPE_CHECKING:  # planning is imported where a task file comes
 Value = TypeVar("Value")
 Job = Future[Any] | Run | int
 After = Job | Iterable[Job]
-_OF_TASK_FILES = [*signature(submit_plan).parameters][1:]  # the options of a task file
+_TASK_FILE_OPTIONS = [*signature(submit_plan).parameters][1:]  # the options of a task file
 
 
 class CallOptions(JobOptions, total=False):
@@ -117,9 +122,9 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
     if arguments:
         raise UsageError("a task file does not take arguments. Use settings=['key=value'].")
     for option in options:
-        if option not in _OF_TASK_FILES:
+        if option not in _TASK_FILE_OPTIONS:
             advice = "Write resources in the task file, or as settings=['resources.cpus=4']."
-            raise UnknownName("option", option, _OF_TASK_FILES, advice=advice)
+            raise UnknownName("option", option, _TASK_FILE_OPTIONS, advice=advice)
     return submit_plan(function, **options)
 
 
@@ -173,8 +178,8 @@ def _submit_calls(
         numbers_of(jobs, f"{option}: expected futures, runs or job numbers")
         for option, jobs in (("after", after), ("after_any", after_any))
     )
-    request, backends = request_of(options), configured_backends(os.environ)
-    request = request._replace(terms=placed_terms(request.terms, backends))
+    request, backends = read_request(options), read_configured_backends(os.environ)
+    request = request._replace(terms=with_default_backends(request.terms, backends))
     context = context_to_store(pass_env)
     home = find_home(os.environ)
     make_home(home)
@@ -186,11 +191,11 @@ def _submit_calls(
         with open_queue(make=True) as (_, store):
             check_request(home, store, request, backends)
             root = home.folder if runs_only_here(request.terms) else Path(context.folder)
-            state, reason = (State.HELD, HELD) if hold else (State.QUEUED, NEW)
+            state, reason = (State.HELD, HELD_REASON) if hold else (State.QUEUED, NEW)
             spec = _spec(name or name_of(function), root, request)
             job = NewJob(spec, needs, ends, state, reason)
             calls_in_home = [relative_to_home(call, home) for call in written]
-            numbers = _put(store, job, calls_in_home, context)
+            numbers = _queue_calls(store, job, calls_in_home, context)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception
@@ -199,10 +204,10 @@ def _submit_calls(
             Path(written[0].file).unlink(missing_ok=True)
         raise
     wake(home)
-    if not say_if_stopped(home):
-        see_served(home)
+    if not note_if_stopped(home):
+        ensure_scheduler_with_note(home)
     if warning := absent_gpu_warning(home, [(request.resources, request.terms)] * len(rows)):
-        remark(warning)
+        print_stderr(warning)
     futures: list[Future[Value]] = [Future(home, row) for row in rows]
     follow(home, futures)
     return futures
@@ -236,11 +241,11 @@ def _spec(name: str, root: Path, request: JobRequest) -> Spec:
     )
 
 
-def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> list[int]:
+def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> list[int]:
     """Commit a job for each call, and return their numbers; each one's name ends with its number."""
     spec = job.spec
     with store.writing():
-        needed = [*job.needs, *job.after_any]
+        needed = [*job.dependencies, *job.after_any]
         known = {row.id for row in store.read.jobs_by_id(needed)}
         if missing := next((number for number in needed if number not in known), None):
             raise UsageError(f"after: job {missing} does not exist")
@@ -251,11 +256,11 @@ def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> 
                 settings=call.settings(),
                 signature=program_signature((call.call,)),
             )
-            for number, call in enumerate(calls, store.next_number())
+            for number, call in enumerate(calls, store.next_job_number())
         )
-        run = store.run(Path(spec.root), RUN)
+        run = store.ensure_run(Path(spec.root), RUN)
         jobs = [job._replace(spec=spec) for spec in specs]
-        return store.put_new(run, context, jobs, time.time())
+        return store.insert_new(run, context, jobs, time.time())
 
 
 def _folder(home: Home, terms: Terms, backends: Backends) -> Path:
@@ -264,7 +269,7 @@ def _folder(home: Home, terms: Terms, backends: Backends) -> Path:
     Raises:
         UsageError: there is no such folder.
     """
-    elsewhere = [name for name in terms.on if name != HERE]
+    elsewhere = [name for name in terms.on if name != LOCAL]
     if not elsewhere:
         return home.folder / FOLDER
     folders = {pilots_root(backends.by_name[name], home) for name in elsewhere}

@@ -195,7 +195,7 @@ def _short(value: object) -> str:
     return f"<{type(value).__name__}>"
 
 
-def shown(value: object) -> dict[str, Json]:
+def plain_result(value: object) -> dict[str, Json]:
     """Return what of a returned value can be seen, of a dict by its names; nothing of one that is too large."""
     if isinstance(value, Mapping):
         named = plain_items(value)
@@ -254,7 +254,7 @@ def unused_calls(home: Home, store: "Store", going: "Iterable[JobRow]") -> list[
     folder = home.folder / FOLDER
     if not listed and not folder.exists():
         return []  # a queue may have a million other jobs
-    stored = store.read.settings_of(KIND, FILE, but=[job.id for job in listed])
+    stored = store.read.setting_values(KIND, FILE, exclude=[job.id for job in listed])
     used = {Path(file).name for file in stored}  # names are random: the folder may have been moved
     files: set[Path] = set()
     for file in {str(job.spec.settings.get(FILE, "")) for job in listed}:

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import FrameType
 
 from launcher.functions.call_results import write_exception, write_value
-from launcher.functions.calls import call_of, find_file, read_call, read_script, shown
+from launcher.functions.calls import call_of, find_file, plain_result, read_call, read_script
 from launcher.functions.main_module import installed_script
 from launcher.functions.pickling import CannotLoad, name_of
-from launcher.system.files import Json, when_there_is_room
+from launcher.system.files import Json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.workers.job import Job
-from launcher.workers.job_forks import NotInherited, forks_end_here
-from launcher.workers.worker import print_traceback, say, write_failure
+from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
+from launcher.workers.worker import print_traceback, write_failure, write_log_line
 
 
 def call(job: Job) -> Mapping[str, Json]:
@@ -28,14 +28,14 @@ def call(job: Job) -> Mapping[str, Json]:
     try:
         made = find_file(call_of(job.settings), attempt)
         with installed_script(read_script(made), Path(made.file)):
-            with forks_end_here(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
+            with exit_in_forks(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
                 function, arguments, keywords = read_call(made)
                 value = function(*arguments, **keywords)
-            when_there_is_room(  # it may have taken days to compute
+            write_when_possible(  # it may have taken days to compute
                 partial(write_value, attempt.folder, name_of(function), value),
                 is_away=attempt.is_away,
-                over=job.stop.is_set,
-                warn=lambda why: say(
+                is_over=job.stop.is_set,
+                warn=lambda why: write_log_line(
                     f"launcher: the function has returned and waits to write its value: {why}"
                 ),
             )
@@ -46,7 +46,7 @@ def call(job: Job) -> Mapping[str, Json]:
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 write_failure(partial(write_exception, attempt.folder, error), attempt, job.stop)
         raise
-    return shown(value)
+    return plain_result(value)
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
         job.stop.set()
         raise KeyboardInterrupt(f"the job was asked to end ({signal.Signals(number).name})")
 
-    handler = NotInherited(interrupt)
+    handler = ProcessLocalHandler(interrupt)
     before = {number: signal.signal(number, handler) for number in signals}
     try:
         if job.stop.is_set():  # it came before

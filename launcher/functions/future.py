@@ -18,14 +18,20 @@ from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
-from launcher.states import ENDED, State, without_state
-from launcher.store.client import keep_going, look_at_queue, open_home, open_queue, stopped
-from launcher.store.feed import FollowedJobs
+from launcher.states import ENDED_STATES, State, strip_state_prefix
+from launcher.store.client import (
+    ensure_scheduler_alive,
+    open_home,
+    open_queue,
+    open_queue_readonly,
+    queue_stopped_error,
+)
+from launcher.store.feed import JobTracker
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import NOT_REPORTED, done_of, word_of
+from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
 
 Value = TypeVar("Value")
 
@@ -89,7 +95,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         its `grace`; the future is cancelled when it has ended.
         """
         with open_queue() as (home, store):
-            touched = store.steering.cancel([self.job], time.time())
+            touched = store.job_control.cancel([self.job], time.time())
             (row,) = store.read.jobs_by_id([self.job]) or [self._row]
             wake(home)
         self.take(row)
@@ -112,13 +118,13 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         with self._taking:
             if self._ended:
                 return
-            self._row, self._ended = row, row.state in ENDED
+            self._row, self._ended = row, row.state in ENDED_STATES
         if row.state is State.CANCELLED:
             super().cancel()
             self.set_running_or_notify_cancel()
         elif row.state is State.DONE:
             self.set_result(None)  # type: ignore[arg-type]  # loaded when it is asked for
-        elif row.state in ENDED:
+        elif row.state in ENDED_STATES:
             self.set_exception(JobError(self._why()))  # likewise
 
     def give_up(self, error: BaseException) -> None:
@@ -131,7 +137,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def _now(self) -> JobRow:
         """Return how the job is; as it was last, where it was deleted from the queue."""
-        with look_at_queue(self._home) as (_, store):
+        with open_queue_readonly(self._home) as (_, store):
             (row,) = store.read.jobs_by_id([self.job]) or [self._row]
         return row
 
@@ -158,15 +164,15 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                     f"{self.name} has not ended after {timeout:g} s. {self._prospect()}"
                 )
             if self._is_stopped():
-                raise stopped()
+                raise queue_stopped_error()
 
     def _is_stopped(self) -> bool:
         """Whether the queue is: the watcher looks every few seconds, and it may have been started since."""
         watcher = _watchers.get(self._home)
         if watcher is None or not watcher.queue_stopped:
             return False
-        with look_at_queue(self._home) as (home, store):
-            return not keep_going(home, store)
+        with open_queue_readonly(self._home) as (home, store):
+            return not ensure_scheduler_alive(home, store)
 
     def _prospect(self) -> str:
         """Say whether the job goes on by itself, and if not, what lets it."""
@@ -182,7 +188,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _why(self) -> str:
         row = self._row
         way = f"; `launcher logs {row.id}` shows what it printed" if row.attempts else ""
-        return f"{row.name} {row.state}: {without_state(row.reason)}{way}"
+        return f"{row.name} {row.state}: {strip_state_prefix(row.reason)}{way}"
 
     def _load(self) -> tuple[Any, BaseException | None]:
         """Return the value or the exception of the attempt that ended the job; each is read once."""
@@ -198,7 +204,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         row = self._row
         folder = row.attempt_in(self._home).folder
         if row.state is State.DONE and row.kind != KIND:  # its result
-            with look_at_queue(self._home) as (_, store):
+            with open_queue_readonly(self._home) as (_, store):
                 return store.read.result_of(row.id), None
         if row.state is State.DONE:
             try:
@@ -224,7 +230,7 @@ def _no_value(name: str, folder: Path) -> str:
     if not folder.exists():
         why = f"its folder {folder} was deleted, for example by `launcher clean`"
     elif (
-        done_of(word_of(Attempt(folder)), 0.0) is None
+        done_from_result(read_worker_result(Attempt(folder)), 0.0) is None
     ):  # an older version judged it by its exit code
         why = NOT_REPORTED
     else:
@@ -276,7 +282,7 @@ class Watcher(threading.Thread):
             with ExitStack() as opened:
                 with _asking:
                     store = opened.enter_context(open_home(self._home))
-                    followed = FollowedJobs(self._home, store)
+                    followed = JobTracker(self._home, store)
                 self._follow(followed)
         except BaseException as error:  # noqa: BLE001  # whoever waits must not wait for ever
             with self._lock:
@@ -285,15 +291,15 @@ class Watcher(threading.Thread):
             for future in left:
                 future.give_up(error)
 
-    def _follow(self, followed: FollowedJobs) -> None:
+    def _follow(self, followed: JobTracker) -> None:
         while True:
             new = self._take_new()
             if self._over:
                 return
             with _asking:
                 rows = followed.add({future.job for future in new}) if new else []
-                followed.keep_going()
-                rows += [followed.rows[job] for job in {c.job for c in followed.changes()}]
+                followed.ensure_scheduler_alive()
+                rows += [followed.rows[job] for job in {c.job for c in followed.read_events()}]
             for future in new:
                 if future.job not in followed.rows:
                     future.give_up(UsageError(f"{future.name} was deleted from the queue"))
@@ -301,11 +307,11 @@ class Watcher(threading.Thread):
             for row in rows:
                 for future in self._futures.get(row.id, ()):
                     future.take(row)
-                if row.state in ENDED:
+                if row.state in ENDED_STATES:
                     self._futures.pop(row.id, None)
                     followed.drop(row.id)
-            self.queue_stopped = followed.stopped
-            self._came.wait(followed.pause_s)
+            self.queue_stopped = followed.is_queue_stopped
+            self._came.wait(followed.poll_interval_s)
             self._came.clear()
 
     def _take_new(self) -> list[Future[Any]]:

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from launcher.backends.eligibility import impossible_there, runs_only_here
+from launcher.backends.eligibility import runs_only_here, why_impossible_on_backends
 from launcher.backends.settings import Backends
-from launcher.errors import MachineError, UnknownName, UsageError, counted, meant
-from launcher.gpu.gpus_file import seen_gpus
+from launcher.errors import MachineError, UnknownName, UsageError, meant, pluralize
+from launcher.gpu.gpus_file import read_gpu_status
 from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import (
@@ -23,18 +23,18 @@ from launcher.job_options.value_types import (
     terms_fault,
 )
 from launcher.scheduler.policy.gpu_slot import is_visible
-from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.inventory import impossible_reason
 from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.store.client import cores_for
+from launcher.store.client import cores_for_jobs
 from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import owners_environment
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 
 class JobOptions(TypedDict, total=False):
@@ -61,7 +61,7 @@ class JobOptions(TypedDict, total=False):
     gpu_ids: str  # uuids, or numbers
 
 
-def request_of(options: Mapping[str, Any]) -> JobRequest:
+def read_request(options: Mapping[str, Any]) -> JobRequest:
     """Return what a call asks for.
 
     Raises:
@@ -74,33 +74,33 @@ def request_of(options: Mapping[str, Any]) -> JobRequest:
             raise UnknownName("option", name, known, advice=advice)
         if value is not None and value is not False:
             given[name] = _read(name, known[name].takes, value)
-    return assembled(given, in_python)
+    return make_request(given, spell_as_python)
 
 
-def assembled(given: Mapping[str, Any], spell: Spelling) -> JobRequest:
+def make_request(values: Mapping[str, Any], spelling: Spelling) -> JobRequest:
     """Return the request that options make, those that are given; it works on GPUs where one asks for a GPU.
 
     Args:
-        given: their values by name, each of its type.
-        spell: how the user writes them.
+        values: their values by name, each of its type.
+        spelling: how the user writes them.
 
     Raises:
         UsageError: they contradict each other.
     """
-    if fault := device_fault(given, spell):
+    if fault := device_fault(values, spelling):
         raise UsageError(fault)
     request = JobRequest()
     for name, option in job_options().items():
-        if name in given:
-            request = option.apply(request, given[name])
-    if fault := terms_fault(request.terms, spell):
+        if name in values:
+            request = option.apply(request, values[name])
+    if fault := terms_fault(request.terms, spelling):
         raise UsageError(fault)
     if request.resources.device != "auto":
         return request
-    return request.on_device("cuda" if request.wants_gpu or "vram" in given else CPU)
+    return request.on_device("cuda" if request.wants_gpu or "vram" in values else CPU)
 
 
-def in_python(name: str, value: str) -> str:
+def spell_as_python(name: str, value: str) -> str:
     """Return an option as Python has it: `time_limit='8h'`."""
     return f"{name}={value!r}" if value else name
 
@@ -145,7 +145,7 @@ def _seconds(takes: ValueType, span_s: float, value: object) -> str:
 
 # --- what is refused before it is queued, since it could never start
 
-DRIVER_S = 5.0  # for a driver to tell its GPUs
+DRIVER_TIMEOUT_S = 5.0  # for a driver to tell its GPUs
 
 
 def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:
@@ -166,8 +166,8 @@ def check_places(home: Home, resources: Resources, terms: Terms, backends: Backe
     """
     if runs_only_here(terms):
         check_possible(home, resources)
-    elif why := impossible_there(resources, terms, backends):
-        raise UsageError(f"no backend can ever run it: {harmless(why)}")
+    elif why := why_impossible_on_backends(resources, terms, backends):
+        raise UsageError(f"no backend can ever run it: {sanitize_terminal(why)}")
 
 
 def check_groups(store: Store | None, names: Iterable[str]) -> None:
@@ -187,7 +187,7 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
         store: the queue; None: there is none, and no group.
         names: the groups that jobs name; an empty one is none.
     """
-    groups = [group.name for group in store.read.groups()] if store else []
+    groups = [group.name for group in store.read.group_limits()] if store else []
     reasons = []
     for name in names:
         if name and name not in groups:
@@ -203,12 +203,12 @@ def check_possible(home: Home, resources: Resources) -> None:
         UsageError: it is more than there is, or config.toml leaves it out.
     """
     watched = resources.may_need_gpu and scheduler_pid(home) is not None
-    look = seen_gpus(home) if watched else None
+    look = read_gpu_status(home) if watched else None
     machine = Machine(
-        cpus=cores_for(home),
-        ram=memory.total() or resources.ram or 0,
+        cpus=cores_for_jobs(home),
+        ram=memory.usable_bytes() or resources.ram or 0,
         gpus=look.gpus if look else (),
-        rules=read_configuration(os.environ).rules or Rules(),
+        rules=read_configuration(os.environ).rules or SharingRules(),
     )
     job = Waiting(
         job=0,
@@ -216,36 +216,38 @@ def check_possible(home: Home, resources: Resources) -> None:
         vram_request=resources.min_vram,
         visible=visible_devices(owners_environment(os.environ)),
     )
-    if why := impossible(job, machine):
-        raise UsageError(f"this machine can never run it: {harmless(why)}")
+    if why := impossible_reason(job, machine):
+        raise UsageError(f"this machine can never run it: {sanitize_terminal(why)}")
 
 
 def absent_gpu_warning(home: Home, requests: Iterable[tuple[Resources, Terms]]) -> str:
     """Return a warning about jobs that need a GPU of this machine while none is visible; '' if there are none."""
     waiting = sum(
-        runs_only_here(terms) and resources.works_on_gpu(there=False)
+        runs_only_here(terms) and resources.works_on_gpu(machine_has_gpu=False)
         for resources, terms in requests
     )
-    if not waiting or not (why := _absent_gpus(home)):
+    if not waiting or not (why := _why_no_gpu_visible(home)):
         return ""
-    jobs = f"{counted(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} for a GPU"
+    jobs = f"{pluralize(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} for a GPU"
     remedy = (
         "Remove gpus, vram, exclusive and device to use the CPU, or choose a cluster with --on."
     )
-    return f"warning: {harmless(why)}. {jobs}. {remedy}"
+    return f"warning: {sanitize_terminal(why)}. {jobs}. {remedy}"
 
 
-def _absent_gpus(home: Home) -> str:
+def _why_no_gpu_visible(home: Home) -> str:
     """Return why no GPU of this machine is visible; '' if one is."""
-    from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
+    from launcher.gpu.monitor import (
+        query_gpus_once,  # the driver's library, which few commands need
+    )
     from launcher.gpu.nvml import Nvml, has_library
 
     runs, probe = scheduler_pid(home) is not None, Nvml()
-    look = seen_gpus(home) if runs else None
+    look = read_gpu_status(home) if runs else None
     if runs and look is None and has_library():
         return ""  # the scheduler looks at once, and says it: the driver is not asked by two
     try:
-        gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
+        gpus = look.gpus if look else query_gpus_once(probe.snapshot, timeout_s=DRIVER_TIMEOUT_S)
     except MachineError as error:
         return f"no GPU is visible on this machine: {error}"
     shown = visible_devices(owners_environment(os.environ))

@@ -7,20 +7,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.backends.eligibility import placed_terms, runs_only_here
-from launcher.backends.pilot_records import new_token, pilot_spec
-from launcher.backends.protocol import EngineError, backend_of
-from launcher.backends.settings import Backends, BackendSettings, configured_backends
-from launcher.errors import MachineError, UsageError, counted
+from launcher.backends.eligibility import runs_only_here, with_default_backends
+from launcher.backends.pilot_records import make_pilot_spec, new_token
+from launcher.backends.protocol import EngineError, load_backend
+from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
+from launcher.errors import MachineError, UsageError, pluralize
 from launcher.functions.options import absent_groups, check_groups, check_places
-from launcher.planning.adoption import adoption_from, done_elsewhere, with_adoption, with_printed
-from launcher.planning.backend_preview import Answer
+from launcher.planning.adoption import (
+    find_adoptable_roots,
+    find_adoption,
+    with_adoption,
+    with_printed_numbers,
+)
+from launcher.planning.backend_preview import EstimateResult
 from launcher.planning.comparison import ADOPT, Action, Adoption, ComparedJob, Comparison, open_jobs
 from launcher.planning.first_wave import (
     MachineState,
-    hopeless_elsewhere,
-    hopeless_jobs,
     read_machine_state,
+    unsatisfiable_jobs,
+    unsatisfiable_on_pilots,
 )
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
@@ -28,17 +33,17 @@ from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
-from launcher.states import OPEN
-from launcher.store.client import cores_for
+from launcher.states import OPEN_STATES
+from launcher.store.client import cores_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system import memory
-from launcher.system.file_digests import FileDigests, Watch
-from launcher.system.files import stamp
+from launcher.system.file_digests import FileDigests, HashProgress
+from launcher.system.files import file_stamp
 from launcher.system.paths import Home, find_home
-from launcher.system.questions import in_time
-from launcher.system.remembered_variables import unset
-from launcher.system.text import harmless
+from launcher.system.questions import run_questions_with_timeout
+from launcher.system.remembered_variables import find_unset_variables
+from launcher.system.text import sanitize_terminal
 
 if TYPE_CHECKING:  # only who changes jobs has these
     from launcher.planning.revision import Revision
@@ -52,7 +57,7 @@ def compare(
     force: bool,
     accept_code: bool,
     adopt: Path | None = None,
-    watch: Watch | None = None,
+    watch: HashProgress | None = None,
 ) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it.
 
@@ -73,16 +78,20 @@ def compare(
     rows = own if adoption is None else {**own, **adoption.rows}
     digests = FileDigests(find_home(os.environ).digests, watch)
     comparison = compare_with_queue(
-        made, rows, stamp, digests=digests, force=force, accept_code=accept_code
+        made, rows, file_stamp, digests=digests, force=force, accept_code=accept_code
     )
     digests.save()
     if made.index is not None:
         made.index.save()
     if adoption is not None:
-        comparison = with_printed(with_adoption(comparison, adoption, own), find_home(os.environ))
+        comparison = with_printed_numbers(
+            with_adoption(comparison, adoption, own), find_home(os.environ)
+        )
     elif store is not None and any(job.name not in own for job in made.jobs):
         there = store.read.done_in_other_roots(root, made.name)
-        comparison = comparison._replace(elsewhere=done_elsewhere(made, comparison.jobs, there))
+        comparison = comparison._replace(
+            elsewhere=find_adoptable_roots(made, comparison.jobs, there)
+        )
     return with_shared_jobs(comparison, own)
 
 
@@ -102,7 +111,7 @@ def _adoption(
         hint = f"Name one of: {', '.join(others)}" if others else "Leave the option out"
         raise UsageError(f"{ADOPT} {folder}: no job of run {made.name!r} was queued there. {hint}")
     rows_there = store.read.jobs_of(Path(there), made.name)
-    return adoption_from(made, rows_there, rows_here, there)
+    return find_adoption(made, rows_there, rows_here, there)
 
 
 def check_plans(
@@ -124,12 +133,12 @@ def check_plans(
     jobs = [job for each in comparisons for job in open_jobs(each.jobs)]
     state = _state(home, store, jobs, root)
     refused = [
-        f"{counted(number, 'job')} can never start here: {harmless(why)}"
-        for why, number in hopeless_jobs(jobs, state).items()
+        f"{pluralize(number, 'job')} can never start here: {sanitize_terminal(why)}"
+        for why, number in unsatisfiable_jobs(jobs, state).items()
     ]
     refused += [
-        f"{counted(number, 'job')} can never start: {harmless(why)}"
-        for why, number in hopeless_elsewhere(jobs, backends).items()
+        f"{pluralize(number, 'job')} can never start: {sanitize_terminal(why)}"
+        for why, number in unsatisfiable_on_pilots(jobs, backends).items()
     ]
     if refused:
         raise UsageError("; ".join(refused).rstrip(".") + ". Nothing was queued.")
@@ -152,10 +161,10 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
     if not programs:
         return
     made = {
-        path: (str(row.plain_spec.run_folder), row.name)
-        for path, rows in store.read.makers().items()
+        path: (str(row.spec_without_sources.run_folder), row.name)
+        for path, rows in store.read.programs_by_output().items()
         for row in rows
-        if row.state in OPEN
+        if row.state in OPEN_STATES
     }
     for run_folder, job in programs:
         for path in map(str, job.outputs):
@@ -170,7 +179,7 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
 def reasons_against(
     store: Store | None,
     comparison: Comparison,
-    hopeless: Mapping[str, int],
+    unsatisfiable: Mapping[str, int],
     pass_env: Sequence[str],
 ) -> list[str]:
     """Return why `run` would refuse a plan; empty: it would not.
@@ -178,14 +187,14 @@ def reasons_against(
     Args:
         store: the queue, None where there is none.
         comparison: of the plan with it.
-        hopeless: why jobs of the plan can never start here, and how many those are.
+        unsatisfiable: why jobs of the plan can never start here, and how many those are.
         pass_env: variables to pass to the jobs, beside those of the plan.
     """
     plan, compared_jobs = comparison.plan, comparison.jobs
-    unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
+    unset_variables = find_unset_variables(os.environ, (*plan.pass_env, *pass_env))
     uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
     return [
-        *refusals(plan, hopeless, unset_variables, uninstalled),
+        *refusals(plan, unsatisfiable, unset_variables, uninstalled),
         *absent_groups(store, groups_to_run([comparison])),
     ]
 
@@ -202,7 +211,9 @@ def _state(home: Home, store: Store, jobs: Sequence[ComparedJob], root: Path) ->
     here = [compared for compared in jobs if runs_only_here(compared.job.terms)]
     if any(compared.job.resources.may_need_gpu for compared in here):
         return read_machine_state(home, store, root / "runs", time.time())
-    return MachineState(now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total()))
+    return MachineState(
+        now=time.time(), machine=Machine(cpus=cores_for_jobs(home), ram=memory.usable_bytes())
+    )
 
 
 def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -> None:
@@ -211,7 +222,7 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
     Raises:
         UsageError: a group or backend is not there, or more is asked for than there is.
     """
-    backends = configured_backends(os.environ)
+    backends = read_configured_backends(os.environ)
     for revision in revisions:
         before, after = revision.row.spec, revision.spec
         moved = after.terms.on != before.terms.on
@@ -219,7 +230,7 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
             if after.terms.group != before.terms.group:
                 check_groups(store, [after.terms.group])
             if moved:
-                placed_terms(after.terms, backends)
+                with_default_backends(after.terms, backends)
             if moved or after.resources != before.resources:
                 check_places(home, after.resources, after.terms, backends)
         except UsageError as error:
@@ -230,41 +241,45 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
 
 # --- what engines say of pilots: all are asked at once and not for long, and nothing is submitted
 
-PATIENCE_S = 10.0
-Ask = Callable[[Sequence[BackendSettings]], Mapping[str, Answer]]
+ENGINE_TIMEOUT_S = 10.0
+EngineQuery = Callable[[Sequence[BackendSettings]], Mapping[str, EstimateResult]]
 
 
-def asked_once(home: Home) -> Ask:
+def make_engine_query(home: Home) -> EngineQuery:
     """Return what asks engines of pilots, each of them once, also for several plans."""
-    answers: dict[str, Answer] = {}
+    answers: dict[str, EstimateResult] = {}
 
-    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
-        new = [settings for settings in asked if settings.name not in answers]
-        answers.update(ask_engines(new, home))
+    def query_new_engines(backends: Sequence[BackendSettings]) -> Mapping[str, EstimateResult]:
+        new = [settings for settings in backends if settings.name not in answers]
+        answers.update(query_engines(new, home))
         return answers
 
-    return ask
+    return query_new_engines
 
 
-def ask_engines(
-    asked: Sequence[BackendSettings], home: Home, patience_s: float = PATIENCE_S
-) -> Mapping[str, Answer]:
+def query_engines(
+    backends: Sequence[BackendSettings], home: Home, patience_s: float = ENGINE_TIMEOUT_S
+) -> Mapping[str, EstimateResult]:
     """Return by name what each engine says; of one that does not answer in time, that."""
-    late = Answer(trouble=f"no answer in {patience_s:g} s")
-    found = in_time({each.name: partial(_answer, each, home) for each in asked}, patience_s)
-    return {settings.name: found.get(settings.name, late) for settings in asked}
+    late = EstimateResult(error=f"no answer in {patience_s:g} s")
+    found = run_questions_with_timeout(
+        {each.name: partial(_query_engine, each, home) for each in backends}, patience_s
+    )
+    return {settings.name: found.get(settings.name, late) for settings in backends}
 
 
-def engine_refusals(asked: Sequence[BackendSettings], home: Home, patience_s: float) -> list[str]:
+def engine_refusals(
+    backends: Sequence[BackendSettings], home: Home, patience_s: float
+) -> list[str]:
     """Return what engines say that take no such pilots, as of a partition that does not exist."""
-    answers = ask_engines(asked, home, patience_s).values()
+    answers = query_engines(backends, home, patience_s).values()
     estimates = [answer.estimate for answer in answers if answer.estimate is not None]
     return [estimate.why for estimate in estimates if not estimate.possible]
 
 
-def _answer(settings: BackendSettings, home: Home) -> Answer:
+def _query_engine(settings: BackendSettings, home: Home) -> EstimateResult:
     try:
-        backend = backend_of(settings, home)
-        return Answer(estimate=backend.estimate(pilot_spec(settings, new_token(), ())))
+        backend = load_backend(settings, home)
+        return EstimateResult(estimate=backend.estimate(make_pilot_spec(settings, new_token(), ())))
     except EngineError as error:
-        return Answer(trouble=" ".join(str(error).split()))
+        return EstimateResult(error=" ".join(str(error).split()))

@@ -18,25 +18,25 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.backends.eligibility import placed_terms
-from launcher.backends.settings import configured_backends
+from launcher.backends.eligibility import with_default_backends
+from launcher.backends.settings import read_configured_backends
 from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
-from launcher.results.metric import read_metric, with_interval
-from launcher.results.pivot import leaves
+from launcher.results.metric import interval_columns, read_metric
+from launcher.results.pivot import flatten_record
 from launcher.screens.format import tally
-from launcher.screens.terminal import remark
-from launcher.states import ENDED, State
+from launcher.screens.terminal import print_stderr
+from launcher.states import ENDED_STATES, State
 from launcher.store.client import (
+    clear_stop,
     context_to_store,
-    lift_stop,
-    look_at_queue,
+    find_run_jobs,
     open_queue,
-    run_named,
-    set_off,
+    open_queue_readonly,
+    wake_or_start_scheduler,
     without_own_job,
 )
-from launcher.store.feed import FollowedJobs
+from launcher.store.feed import JobTracker
 from launcher.system.paths import find_home
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def submit_plan(
     from launcher.planning.submit import submit
 
     made = _plan(file, settings, on)
-    backends = configured_backends(os.environ)
-    made = made.with_terms(lambda terms: placed_terms(terms, backends))
+    backends = read_configured_backends(os.environ)
+    made = made.with_terms(lambda terms: with_default_backends(terms, backends))
     if made.missing:
         raise TaskFileError(made.missing)
     root = made.run_folder.parent.parent
@@ -104,11 +104,11 @@ def submit_plan(
         check_plans(home, store, [comparison], backends, root)
         jobs = [compared.job for compared in open_jobs(comparison.jobs)]
         if warning := absent_gpu_warning(home, [(job.resources, job.terms) for job in jobs]):
-            remark(warning)
+            print_stderr(warning)
         submitted = submit(store, root, comparison, context, time.time())
         if submitted.queued or submitted.joined:
-            lift_stop(home)
-            set_off(home)
+            clear_stop(home)
+            wake_or_start_scheduler(home)
     return Run(name=made.name, folder=made.run_folder, **submitted._asdict())
 
 
@@ -152,7 +152,9 @@ def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False
     from launcher.results.rows import kinds_of, rows_of
 
     with open_queue() as (home, store):
-        jobs = run_named(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
+        jobs = (
+            find_run_jobs(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
+        )
         chosen = [each.job for each in result_jobs(home, store, jobs, all_jobs=all_jobs)]
         rows = [flat(row) for row in rows_of(home, store, chosen, kinds_of(chosen)).rows]
     if frame is None:
@@ -174,8 +176,8 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
     home, place = find_home(os.environ), run_folder.resolve()
     if not home.exists() or place.parent.name != "runs":
         return {}
-    with suppress(Error), look_at_queue(home) as (_, store):
-        rows = store.read.of_run(place.name)
+    with suppress(Error), open_queue_readonly(home) as (_, store):
+        rows = store.read.jobs_of_runs_named(place.name)
         jobs = [row for row in rows if Path(row.root).resolve() == place.parent.parent]
         return unfinished_states(result_jobs(home, store, jobs))
     return {}
@@ -184,9 +186,9 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row in which a number with an interval has three columns, and what is nested `outer.inner`."""
     cells: dict[str, Any] = {}
-    for name, value in leaves(row):
+    for name, value in flatten_record(row):
         metric = read_metric(value) if isinstance(value, Mapping) else None
-        cells |= {name: value} if metric is None else with_interval(name, metric)
+        cells |= {name: value} if metric is None else interval_columns(name, metric)
     return cells
 
 
@@ -235,7 +237,7 @@ def _in_terminal() -> Iterator[Show]:
 
 def _summed(states: States) -> tuple[int, int, str]:
     """Return how many have ended, of how many, and how many are in each state."""
-    ended = sum(state in ENDED for state in states.values())
+    ended = sum(state in ENDED_STATES for state in states.values())
     return ended, len(states), tally(Counter(states.values()))
 
 
@@ -263,17 +265,19 @@ def wait(
         numbers = numbers_of(
             jobs,
             "wait: expected futures, runs, names of runs or job numbers",
-            lambda run: [row.id for row in store.read.newest(run_named(store, run))],
+            lambda run: [
+                row.id for row in store.read.replace_superseded(find_run_jobs(store, run))
+            ],
         )
         numbers = without_own_job(home, numbers)
-        followed = FollowedJobs(home, store)
+        followed = JobTracker(home, store)
         known = {row.id for row in followed.add(numbers)}
         for number in numbers:
             if number not in known:
                 raise UsageError(f"job {number} does not exist")
         with bar(show=progress) as show:
             show(_states(followed))
-            for changes in followed.until_ended():
+            for changes in followed.events_until_ended():
                 if changes:
                     show(_states(followed))
                 if time.monotonic() >= deadline:
@@ -281,7 +285,7 @@ def wait(
         return {number: str(followed.rows[number].state) for number in numbers}
 
 
-def _states(followed: FollowedJobs) -> dict[int, State]:
+def _states(followed: JobTracker) -> dict[int, State]:
     return {job: row.state for job, row in followed.rows.items()}
 
 

@@ -5,16 +5,16 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from launcher.accounts import OWN_HOME, Colleague, Use
+from launcher.accounts import OWN_QUEUE_PREFIX, PeerScheduler, ResourceUsage
 from launcher.gpu.publication import Publication
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
-from launcher.system.memory import Quotas
-from launcher.system.processes import alive
+from launcher.system.memory import ProcessGroups
+from launcher.system.processes import is_alive
 
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
 
 
-def counts(name: str, publication: Publication, now: float) -> bool:
+def is_publication_current(name: str, publication: Publication, now: float) -> bool:
     """Tell whether a file counts: its scheduler was heard of lately, or a job of it lives.
 
     Args:
@@ -24,43 +24,43 @@ def counts(name: str, publication: Publication, now: float) -> bool:
     """
     if abs(now - publication.at) <= STALE_S:
         return True
-    return publication.at < now and _is_at_work(name, publication)
+    return publication.at < now and _has_living_process(name, publication)
 
 
-def _is_at_work(name: str, publication: Publication) -> bool:
+def _has_living_process(name: str, publication: Publication) -> bool:
     """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
     uid = int(name.split(".")[1])
-    for who in publication.heads:
+    for who in publication.supervisors:
         with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{who.pid}").st_uid == uid and alive(who):  # noqa: PTH116  # no Path for each
+            if os.stat(f"/proc/{who.pid}").st_uid == uid and is_alive(who):  # noqa: PTH116  # no Path for each
                 return True
     return False
 
 
 def sums_by_queue(
     publications: Mapping[str, Publication],
-    looked_at: float | None,
-    later: Collection[str],
+    sampled_at: float | None,
+    ignore_fresh_of: Collection[str],
     *,
     me: str,
-    quotas: Quotas,
+    quotas: ProcessGroups,
 ) -> tuple[ForeignReservation, ...]:
     """Return each queue's sum for each resource; queues that do not name their folder are summed by user.
 
     Args:
         publications: of others, by file.
-        looked_at: when the GPUs were last looked at; None: unknown.
-        later: the files of which what is fresh does not count.
+        sampled_at: when the GPUs were last looked at; None: unknown.
+        ignore_fresh_of: the files of which what is fresh does not count.
         me: our user.
         quotas: what limits our cores and memory.
     """
     sums = Counter[tuple[str, str, bool, str]]()
     for name, publication in publications.items():
-        user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
-        new = {} if name in later else publication.fresh
+        user = f"{OWN_QUEUE_PREFIX}{me}" if publication.user == me else publication.user
+        new = {} if name in ignore_fresh_of else publication.fresh
         for device in {*publication.settled, *new}:
-            amount = publication.held(device, looked_at) + new.get(device, 0)
-            inside = _is_inside(publication, device, quotas)
+            amount = publication.unused_amount(device, sampled_at) + new.get(device, 0)
+            inside = _shares_quota(publication, device, quotas)
             sums[user, device, inside, publication.folder] += amount
     return tuple(
         ForeignReservation(user, device, amount, inside, folder)
@@ -69,24 +69,30 @@ def sums_by_queue(
     )
 
 
-def _is_inside(publication: Publication, device: str, quotas: Quotas) -> bool:
+def _shares_quota(publication: Publication, device: str, quotas: ProcessGroups) -> bool:
     """Tell whether a publisher's cores or memory come out of the same quota as ours.
 
     Of one that does not tell, as earlier versions, what the machine has is all that is known.
     """
-    limit = quotas.memory if device == MEMORY else quotas.cores
-    return bool(limit) and (device == MEMORY or is_cores(device)) and limit in publication.within
+    limit = quotas.memory_limit_group if device == MEMORY else quotas.cpu_limit_group
+    return (
+        bool(limit)
+        and (device == MEMORY or is_cores(device))
+        and limit in publication.control_groups
+    )
 
 
-def use_of(user: str, publications: Iterable[Publication], now: float) -> Use:
+def usage_of_user(user: str, publications: Iterable[Publication], now: float) -> ResourceUsage:
     """Return what a user has used in all homes that have a file, those without a scheduler too."""
-    uses = (_decayed(publication, now) for publication in publications if publication.user == user)
-    return sum(uses, Use())
+    uses = (
+        _decayed_usage(publication, now) for publication in publications if publication.user == user
+    )
+    return sum(uses, ResourceUsage())
 
 
-def colleagues_in(
+def peers_in(
     publications: Iterable[Publication], me: str, now: float, stale_s: float
-) -> tuple[Colleague, ...]:
+) -> tuple[PeerScheduler, ...]:
     """Return who waits.
 
     Args:
@@ -96,23 +102,23 @@ def colleagues_in(
         stale_s: who was silent for longer waits no more.
     """
     there = [*publications]
-    ours = use_of(me, there, now)
+    ours = usage_of_user(me, there, now)
     waiting = []
     for publication in there:
-        wish = publication.wish
+        wish = publication.demand
         if wish is None or abs(now - publication.at) > stale_s:
             continue
         own_home = publication.user == me
         if own_home:  # it is compared with our user's whole use, which is ours and this home's
-            use = _decayed(publication, now) + ours
+            use = _decayed_usage(publication, now) + ours
         else:
-            use = use_of(publication.user, there, now)
-        name = f"{OWN_HOME}{me}" if own_home else publication.user
+            use = usage_of_user(publication.user, there, now)
+        name = f"{OWN_QUEUE_PREFIX}{me}" if own_home else publication.user
         waited_s = max(0.0, now - wish.since)
-        waiting.append(Colleague(user=name, waited_s=waited_s, wish=wish, use=use))
+        waiting.append(PeerScheduler(user=name, waited_s=waited_s, demand=wish, usage=use))
     return tuple(waiting)
 
 
-def _decayed(publication: Publication, now: float) -> Use:
+def _decayed_usage(publication: Publication, now: float) -> ResourceUsage:
     """Return what the home of a file has used until now, as far as it tells."""
-    return (publication.use or Use()).after(now - publication.at)
+    return (publication.usage or ResourceUsage()).decay(now - publication.at)

@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
 
 
-class SeenGpus(NamedTuple):
+class GpuStatus(NamedTuple):
     """Every GPU of a machine at one moment."""
 
     at: float  # seconds since 1970
     gpus: tuple[GpuSnapshot, ...]
-    trouble: str = ""  # why other users' schedulers and ours cannot know each other's reservations
+    error: str = ""  # why other users' schedulers and ours cannot know each other's reservations
 
 
 class GpusFile:
@@ -31,53 +31,53 @@ class GpusFile:
         """Begin without having written it."""
         self._home = home
         self._at = 0.0  # when it was written, monotonic
-        self.trouble = ""  # that it states
+        self.error = ""  # that it states
 
-    def write_soon(self) -> None:
+    def force_write(self) -> None:
         """Write it at the next chance, however new it is: a GPU has failed, or works again."""
         self._at = 0.0
 
     def write(
-        self, gpus: Sequence[GpuSnapshot], trouble: str, attempts: Sequence[Json] = ()
+        self, gpus: Sequence[GpuSnapshot], sharing_error: str, attempts: Sequence[Json] = ()
     ) -> None:
         """Write what was seen where that is due; a full disk stops nothing.
 
         Args:
             gpus: at the newest look; none: there was none yet.
-            trouble: why others cannot know what we reserve; empty: they can.
+            sharing_error: why others cannot know what we reserve; empty: they can.
             attempts: what is known of those that run, for a scheduler that takes over.
         """
-        if not gpus and not trouble and not self.trouble:
+        if not gpus and not sharing_error and not self.error:
             return
         late = time.monotonic() >= self._at + SHOW_EVERY_S
-        if not late and trouble == self.trouble:
+        if not late and sharing_error == self.error:
             return
-        self._at, self.trouble = time.monotonic(), trouble
+        self._at, self.error = time.monotonic(), sharing_error
         try:
-            look = SeenGpus(at=time.time(), gpus=tuple(gpus), trouble=trouble)
-            write_look(self._home, look, attempts)
+            look = GpuStatus(at=time.time(), gpus=tuple(gpus), error=sharing_error)
+            write_gpu_status(self._home, look, attempts)
         except OSError as error:
             logger.warning("gpus.json trouble=%r", str(error))
 
 
-def write_look(home: Home, look: SeenGpus, attempts: Sequence[Json] = ()) -> None:
+def write_gpu_status(home: Home, status: GpuStatus, attempts: Sequence[Json] = ()) -> None:
     """Write the file.
 
     Raises:
         OSError: the disk is full.
     """
-    gpus: list[Json] = [gpu_record(gpu) for gpu in look.gpus]
+    gpus: list[Json] = [gpu_record(gpu) for gpu in status.gpus]
     record: dict[str, Json] = {
         "schema": 1,
-        "at": look.at,
+        "at": status.at,
         "gpus": gpus,
-        "trouble": look.trouble,
+        "trouble": status.error,
         "attempts": [*attempts],
     }
     write_json(home.gpus, record, mode=0o600, durable=False)
 
 
-def seen_gpus(home: Home) -> SeenGpus | None:
+def read_gpu_status(home: Home) -> GpuStatus | None:
     """Return the GPUs as the scheduler last saw them; None: it never did, or a newer launcher wrote it down."""
     try:
         record = read_json(home.gpus)
@@ -90,13 +90,13 @@ def seen_gpus(home: Home) -> SeenGpus | None:
                 seen = tuple(map(read_gpu, gpus))
             except ValueError:
                 return None
-            return SeenGpus(
-                at=float(at), gpus=seen, trouble=trouble if isinstance(trouble, str) else ""
+            return GpuStatus(
+                at=float(at), gpus=seen, error=trouble if isinstance(trouble, str) else ""
             )
     return None
 
 
-def attempts_seen(home: Home) -> list[Json]:
+def read_known_attempts(home: Home) -> list[Json]:
     """Return what the scheduler last knew of the attempts that ran; none if it told nothing."""
     try:
         record = read_json(home.gpus)
@@ -106,7 +106,7 @@ def attempts_seen(home: Home) -> list[Json]:
     return attempts if isinstance(attempts, list) else []
 
 
-def labels_of(home: Home) -> dict[str, str]:
+def gpu_labels(home: Home) -> dict[str, str]:
     """Return what people call each GPU, by its UUID."""
-    look = seen_gpus(home)
+    look = read_gpu_status(home)
     return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}

@@ -16,82 +16,84 @@ from launcher.system.processes import Identity, identity_lines, read_identity
 
 POLL_S = 1.0  # between two looks; the driver is asked no more often
 MEASURING_S = 0.25  # likewise while an attempt that has just started is measured
-NEWS_S = 0.05  # likewise where another user's scheduler has just told of a change
-PATIENCE_S = 5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
-GAP_S = 60.0  # who did not look for so long does not know who was there
-QUIET = 0.05  # of its time: a screen that is drawn on takes a few percent
+AFTER_CHANGE_S = 0.05  # likewise where another user's scheduler has just told of a change
+DRIVER_TIMEOUT_S = (
+    5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
+)
+LONGEST_GAP_S = 60.0  # who did not look for so long does not know who was there
+QUIET_UTILISATION = 0.05  # of its time: a screen that is drawn on takes a few percent
 DRIVER_BYTES = 1 << 30  # what the driver itself keeps of an idle card is some hundred MiB
 
 logger = logging.getLogger(__name__)
 
 
-class Sight(NamedTuple):
+class GpuSample(NamedTuple):
     """What the newest look saw."""
 
     gpus: tuple[GpuSnapshot, ...]
     at: float  # when the look began, by the lookout's clock
-    took_s: float = 0.0
+    query_s: float = 0.0
     idle: Mapping[str, float] = {}  # UUID → s since a stranger used it
 
 
-NO_SIGHT = Sight(gpus=(), at=-inf)  # before the first look
+NO_SAMPLE = GpuSample(gpus=(), at=-inf)  # before the first look
 
 
-class Lookout:
+class GpuPoller:
     """Runs a probe when it is asked to, and keeps its last result."""
 
     def __init__(
         self,
-        look: Callable[[], Sequence[GpuSnapshot]],
+        query: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
         *,
-        ours: Callable[[], Container[int]] = frozenset,
+        own_pids: Callable[[], Container[int]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch through `look`; no thread runs before the first `ask`.
+        """Watch through `query`; no thread runs before the first `request_sample`.
 
         Args:
-            look: returns every GPU as it is now; it may take for ever.
+            query: returns every GPU as it is now; it may take for ever.
             wake: called in the lookout's thread after each look.
-            ours: returns the pids of our own processes; called in the lookout's thread.
+            own_pids: returns the pids of our own processes; called in the lookout's thread.
             clock: tells the time in seconds.
         """
-        self._look, self._wake, self._ours, self._clock = look, wake, ours, clock
+        self._query, self._wake, self._own_pids, self._clock = query, wake, own_pids, clock
         self._lock = threading.Lock()
-        self._since: float | None = None  # when the look that is under way began
-        self._done: float | None = None  # when the last one ended, well or not
-        self._newest: Sight | None = None
-        self.trouble = ""  # why the newest look came to nothing
-        self._quiet: dict[str, float] = {}  # UUID → since when no stranger was seen there
+        self._started_at: float | None = None  # when the look that is under way began
+        self._finished_at: float | None = None  # when the last one ended, well or not
+        self._latest: GpuSample | None = None
+        self.error = ""  # why the newest look came to nothing
+        self._quiet_since: dict[str, float] = {}  # UUID → since when no stranger was seen there
 
-    def ask(self, *, news: bool = False, measuring: bool = False) -> bool:
+    def request_sample(self, *, after_change: bool = False, measuring: bool = False) -> bool:
         """Have a look taken, unless one is under way or the newest is fresh; return whether one begins.
 
         Args:
-            news: something has changed that only a new look can show.
+            after_change: something has changed that only a new look can show.
             measuring: somebody waits until an attempt that has just started is measured.
         """
         with self._lock:
-            pause_s = NEWS_S if news else MEASURING_S if measuring else POLL_S
-            fresh = self._done is not None and self._clock() - self._done < pause_s
-            if self._since is not None or fresh:
+            pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if measuring else POLL_S
+            fresh = self._finished_at is not None and self._clock() - self._finished_at < pause_s
+            if self._started_at is not None or fresh:
                 return False
-            self._since = self._clock()
+            self._started_at = self._clock()
         # a thread for each look: one that breaks off, or never returns, leaves nothing behind
-        threading.Thread(target=self._take, name="lookout", daemon=True).start()
+        threading.Thread(target=self._run_query, name="lookout", daemon=True).start()
         return True
 
-    def sight(self) -> Sight | None:
+    def latest_sample(self) -> GpuSample | None:
         """Return what the newest look saw, None before the first one has come back.
 
         While a look is overdue nothing is known of the memory in use; a GPU is not broken for that.
         """
         with self._lock:
-            since, newest = self._since, self._newest
+            since, newest = self._started_at, self._latest
         if newest is None or since is None:
             return newest
         overdue_s = self._clock() - since
-        if overdue_s <= PATIENCE_S:
+        if overdue_s <= DRIVER_TIMEOUT_S:
             return newest
         silence = f"the driver has not answered for {overdue_s:.0f} s"
         gpus = tuple(
@@ -99,104 +101,108 @@ class Lookout:
         )
         return newest._replace(gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
 
-    def overdue(self) -> bool:
+    def is_overdue(self) -> bool:
         """Tell whether a look takes so long that nothing is known until it comes back."""
         with self._lock:
-            return self._since is not None and self._clock() - self._since > PATIENCE_S
+            return (
+                self._started_at is not None and self._clock() - self._started_at > DRIVER_TIMEOUT_S
+            )
 
-    def _take(self) -> None:
+    def _run_query(self) -> None:
         try:
             began = self._clock()
-            gpus = tuple(self._look())
-            ours = self._ours()
+            gpus = tuple(self._query())
+            ours = self._own_pids()
             with self._lock:
-                self._newest = self._judged(gpus, ours, began)
-                self.trouble = ""
+                self._latest = self._build_sample(gpus, ours, began)
+                self.error = ""
         except Exception as error:  # noqa: BLE001  # whatever it is, it ends no queue: it is reported
-            self.trouble = f"{type(error).__name__}: {error}"
-            logger.warning("look trouble=%r", self.trouble)
+            self.error = f"{type(error).__name__}: {error}"
+            logger.warning("look trouble=%r", self.error)
         finally:
             with self._lock:
-                self._since, self._done = None, self._clock()
+                self._started_at, self._finished_at = None, self._clock()
         self._wake()
 
-    def _judged(self, gpus: tuple[GpuSnapshot, ...], ours: Container[int], now: float) -> Sight:
-        blind = self._newest is None or now - self._newest.at > GAP_S
-        quiet = {} if blind else self._quiet
-        self._quiet = {
-            gpu.uuid: quiet.get(gpu.uuid, now) for gpu in gpus if unused_by_others(gpu, ours)
+    def _build_sample(
+        self, gpus: tuple[GpuSnapshot, ...], own_pids: Container[int], now: float
+    ) -> GpuSample:
+        blind = self._latest is None or now - self._latest.at > LONGEST_GAP_S
+        quiet = {} if blind else self._quiet_since
+        self._quiet_since = {
+            gpu.uuid: quiet.get(gpu.uuid, now) for gpu in gpus if is_unused_by_others(gpu, own_pids)
         }
-        idle = {gpu.uuid: now - self._quiet.get(gpu.uuid, now) for gpu in gpus}
-        return Sight(gpus=gpus, at=now, took_s=self._clock() - now, idle=idle)
+        idle = {gpu.uuid: now - self._quiet_since.get(gpu.uuid, now) for gpu in gpus}
+        return GpuSample(gpus=gpus, at=now, query_s=self._clock() - now, idle=idle)
 
 
-def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
+def is_unused_by_others(gpu: GpuSnapshot, own_pids: Container[int] = ()) -> bool:
     """Tell whether no other user's process seems to use a GPU now; where that is unknown, one does.
 
     Args:
         gpu: as it is now.
-        ours: pids of our own processes.
+        own_pids: pids of our own processes.
     """
     if gpu.fault or gpu.used is None:
         return False
     if gpu.processes is None:  # an old driver
-        quiet = gpu.utilisation is not None and gpu.utilisation < QUIET
+        quiet = gpu.utilisation is not None and gpu.utilisation < QUIET_UTILISATION
         return quiet and gpu.used <= DRIVER_BYTES
-    if any(process.pid not in ours for process in gpu.processes):
+    if any(process.pid not in own_pids for process in gpu.processes):
         return False
-    if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET:
+    if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET_UTILISATION:
         return False  # inside a container the processes of others are not listed, their usage is
     used = [process.used for process in gpu.processes]
     return None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
 
 
-def look_once(
-    look: Callable[[], Sequence[GpuSnapshot]], *, patience_s: float = PATIENCE_S
+def query_gpus_once(
+    query: Callable[[], Sequence[GpuSnapshot]], *, timeout_s: float = DRIVER_TIMEOUT_S
 ) -> tuple[GpuSnapshot, ...]:
     """Look at the GPUs.
 
     Args:
-        look: asks the driver.
-        patience_s: how long the driver may take.
+        query: asks the driver.
+        timeout_s: how long the driver may take.
 
     Raises:
         MachineError: the driver does not answer.
     """
     seen = threading.Event()
-    lookout = Lookout(look, seen.set)  # a driver that hangs cannot be interrupted
-    lookout.ask()
-    answered = seen.wait(patience_s)
-    if lookout.trouble:
-        raise MachineError(f"cannot read the state of the GPUs: {lookout.trouble}")
-    if not answered or (sight := lookout.sight()) is None:
+    lookout = GpuPoller(query, seen.set)  # a driver that hangs cannot be interrupted
+    lookout.request_sample()
+    answered = seen.wait(timeout_s)
+    if lookout.error:
+        raise MachineError(f"cannot read the state of the GPUs: {lookout.error}")
+    if not answered or (sight := lookout.latest_sample()) is None:
         raise MachineError(
-            f"the GPU driver has not responded for {patience_s:.3g} s. "
+            f"the GPU driver has not responded for {timeout_s:.3g} s. "
             "Run nvidia-smi, or read the kernel log: dmesg"
         )
     return sight.gpus
 
 
-class Ours:
+class OwnProcesses:
     """The pids of our own processes, found by whose they descend from; it may be asked in any thread."""
 
     def __init__(self) -> None:
         """Begin with none."""
         # pid of a supervisor or an unsupervised program → job; replaced as a whole, never changed
-        self.heads: Mapping[int, int] = {}
+        self.jobs_by_root_pid: Mapping[int, int] = {}
 
     def __contains__(self, pid: object) -> bool:
-        return isinstance(pid, int) and self.owner(pid) is not None
+        return isinstance(pid, int) and self.job_of_pid(pid) is not None
 
-    def owner(self, pid: int) -> int | None:
+    def job_of_pid(self, pid: int) -> int | None:
         """Return the job that a process belongs to, None when it is none of ours."""
-        return owner_of(pid, parent_of, self.heads)
+        return find_owner(pid, parent_pid, self.jobs_by_root_pid)
 
 
 Owner = TypeVar("Owner")  # a job, or an attempt, by whatever it is known
 _PARENT = 1  # of /proc/<pid>/stat, counted from its third field
 
 
-def owner_of(
+def find_owner(
     pid: int, parents: Callable[[int], int | None], supervisors: Mapping[int, Owner]
 ) -> Owner | None:
     """Return the job to which a process belongs, None when it is none of ours.
@@ -216,7 +222,7 @@ def owner_of(
     return None
 
 
-def parent_of(pid: int) -> int | None:
+def parent_pid(pid: int) -> int | None:
     """Return the pid of a living process's parent, None where there is no such process."""
     try:
         stat = read_bytes(f"/proc/{pid}/stat")
@@ -226,7 +232,7 @@ def parent_of(pid: int) -> int | None:
     return int(fields[_PARENT])
 
 
-def on_record(attempt: Attempt) -> Identity | None:
+def recorded_program(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt as far as it is on record now, whatever still lives."""
     try:
         lines = identity_lines(read_bytes(attempt.started))

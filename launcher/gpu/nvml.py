@@ -16,10 +16,10 @@ from typing import Any
 
 import pynvml
 
-from launcher.errors import counted
-from launcher.gpu.nvml_faults import FALLEN, fault_of, warning_of
+from launcher.errors import pluralize
+from launcher.gpu.nvml_faults import XID_FALLEN_OFF_BUS, fault_of, warning_of
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.system.processes import login
+from launcher.system.processes import login_name
 
 _LIBRARY = "libnvidia-ml.so.1"
 _UNSUPPORTED = {
@@ -35,26 +35,26 @@ _HOTTEST_C = 200
 _MOST_MODE = 3
 _RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
-_PLAINLY = {
+_ERROR_TEXTS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"{_LIBRARY} is missing",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "NVIDIA's driver is not loaded",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "NVIDIA's driver was updated. Reboot to load it",
 }
 
-Refused = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
+QUERY_ERRORS = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
 logger = logging.getLogger(__name__)
 RETRY_S = 30.0  # between two tries to reach a driver that is not there
-RENEW_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
-UNLISTED = "the driver does not list it any more"
+REOPEN_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
+UNLISTED_TEXT = "the driver does not list it any more"
 MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
-_UNNAMED = "#"  # begins what stands for the UUID of a card that never reported it
+_NO_UUID_PREFIX = "#"  # begins what stands for the UUID of a card that never reported it
 
 
-class Card:
-    """A GPU or an instance of one; `silent` says why it does not answer any more, if so."""
+class NvmlDevice:
+    """A GPU or an instance of one; `failure` says why it does not answer any more, if so."""
 
     def __init__(
-        self, index: int, handle: Any, *, mig: int | None = None, silent: str = ""
+        self, index: int, handle: Any, *, mig: int | None = None, failure: str = ""
     ) -> None:
         """Ask who it is.
 
@@ -62,40 +62,40 @@ class Card:
             index: of the card in PCI order.
             handle: the driver's.
             mig: which instance of the card.
-            silent: why it is not to be asked anything.
+            failure: why it is not to be asked anything.
         """
         self.index, self.handle, self.mig = index, handle, mig
-        self.silent = silent
+        self.failure = failure
         self.unsupported: set[Callable[..., Any]] = set()  # questions that it never answers
-        self.uuid: str = self.ask(pynvml.nvmlDeviceGetUUID) or ""
+        self.uuid: str = self.query(pynvml.nvmlDeviceGetUUID) or ""
 
-    def ask(self, *questions: Callable[..., Any], about: tuple[object, ...] = ()) -> Any:
+    def query(self, *questions: Callable[..., Any], arguments: tuple[object, ...] = ()) -> Any:
         """Return what the first question that is answered gives, None where all are refused.
 
         Args:
             questions: functions of pynvml for the same thing, the preferred one first.
-            about: what they take beside the handle.
+            arguments: what they take beside the handle.
         """
         for question in questions:
-            if self.silent:
+            if self.failure:
                 return None  # each question to a dead card may take long
             try:
-                return question(self.handle, *about)
-            except Refused as error:
+                return question(self.handle, *arguments)
+            except QUERY_ERRORS as error:
                 value = error.value if isinstance(error, pynvml.NVMLError) else None
                 if value in _DEAD:
-                    self.silent = why(error)
+                    self.failure = describe_error(error)
                 elif value in _UNSUPPORTED:
                     self.unsupported.add(question)
         return None
 
-    def instances(self) -> "Iterator[Card]":
+    def instances(self) -> "Iterator[NvmlDevice]":
         """Yield the MIG instances into which the card is divided."""
-        for mig in range(self.ask(pynvml.nvmlDeviceGetMaxMigDeviceCount) or 0):
-            handle = self.ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, about=(mig,))
+        for mig in range(self.query(pynvml.nvmlDeviceGetMaxMigDeviceCount) or 0):
+            handle = self.query(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, arguments=(mig,))
             if handle is not None:  # most places are empty
-                instance = Card(self.index, handle, mig=mig)
-                self.silent = self.silent or instance.silent
+                instance = NvmlDevice(self.index, handle, mig=mig)
+                self.failure = self.failure or instance.failure
                 if instance.uuid:
                     yield instance
 
@@ -109,18 +109,18 @@ def has_library() -> bool:
     return True
 
 
-def why(error: pynvml.NVMLError) -> str:
+def describe_error(error: pynvml.NVMLError) -> str:
     """Return what an error of the driver means."""
-    return _PLAINLY.get(error.value) or str(error)
+    return _ERROR_TEXTS.get(error.value) or str(error)
 
 
-def divided(card: Card) -> bool:
+def is_in_mig_mode(card: NvmlDevice) -> bool:
     """Tell whether a card is in MIG mode: then only its instances can be used."""
-    mode = card.ask(pynvml.nvmlDeviceGetMigMode)
+    mode = card.query(pynvml.nvmlDeviceGetMigMode)
     return mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
 
 
-def measured(part: Card, card: Card) -> GpuSnapshot:
+def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
     """Return a GPU or an instance as it is now, without its faults.
 
     Args:
@@ -128,10 +128,10 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
         card: the GPU, which also answers for its instances; otherwise the same.
     """
     # version 1 counts what the driver keeps for itself as used, and so is used + free = total
-    memory = part.ask(pynvml.nvmlDeviceGetMemoryInfo)
-    total = _possible(memory and memory.total, _MOST_TOTAL)
-    rates = part.ask(pynvml.nvmlDeviceGetUtilizationRates)
-    busy = _possible(rates and rates.gpu, 100)
+    memory = part.query(pynvml.nvmlDeviceGetMemoryInfo)
+    total = _plausible_number(memory and memory.total, _MOST_TOTAL)
+    rates = part.query(pynvml.nvmlDeviceGetUtilizationRates)
+    busy = _plausible_number(rates and rates.gpu, 100)
     processes = _processes(part, total)
     asked = pynvml.nvmlDeviceGetProcessUtilization not in part.unsupported
     whole = part.mig is None  # what a card draws is not to be counted once for each instance
@@ -139,45 +139,45 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
         uuid=part.uuid,
         index=card.index,
         mig=part.mig,
-        name=part.ask(pynvml.nvmlDeviceGetName) or "unknown",
+        name=part.query(pynvml.nvmlDeviceGetName) or "unknown",
         total=total or 0,
-        used=_possible(memory.used, total) if total else None,
+        used=_plausible_number(memory.used, total) if total else None,
         processes=processes,
         utilisation=None if busy is None else busy / 100,
         reports_load=whole and processes is not None and asked,
-        compute_mode=_possible(card.ask(pynvml.nvmlDeviceGetComputeMode), _MOST_MODE),
-        power_w=_watts(card.ask(pynvml.nvmlDeviceGetPowerUsage)) if whole else None,
-        power_limit_w=_watts(card.ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)) if whole else None,
-        temperature_c=_possible(
-            card.ask(
+        compute_mode=_plausible_number(card.query(pynvml.nvmlDeviceGetComputeMode), _MOST_MODE),
+        power_w=_watts(card.query(pynvml.nvmlDeviceGetPowerUsage)) if whole else None,
+        power_limit_w=_watts(card.query(pynvml.nvmlDeviceGetEnforcedPowerLimit)) if whole else None,
+        temperature_c=_plausible_number(
+            card.query(
                 pynvml.nvmlDeviceGetTemperatureV,  # since 2025
                 pynvml.nvmlDeviceGetTemperature,
-                about=(pynvml.NVML_TEMPERATURE_GPU,),
+                arguments=(pynvml.NVML_TEMPERATURE_GPU,),
             ),
             _HOTTEST_C,
         ),
-        ecc_uncorrected=_possible(
-            card.ask(
+        ecc_uncorrected=_plausible_number(
+            card.query(
                 pynvml.nvmlDeviceGetTotalEccErrors,
-                about=(pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC),
+                arguments=(pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC),
             ),
             _MOST_ERRORS,
         ),
     )
 
 
-def worn(card: Card) -> tuple[str, str]:
+def read_memory_wear(card: NvmlDevice) -> tuple[str, str]:
     """Return what is wrong with a card's memory for good, and what a reset would mend."""
-    rows = card.ask(pynvml.nvmlDeviceGetRemappedRows)  # since Ampere
+    rows = card.query(pynvml.nvmlDeviceGetRemappedRows)  # since Ampere
     if rows is not None:
         _, _, pending, failed = rows
         fault = "a bad row of memory could not be replaced" if failed else ""
         return fault, "a bad row of memory is to be replaced at the next reset" if pending else ""
-    pending = card.ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus)  # before
+    pending = card.query(pynvml.nvmlDeviceGetRetiredPagesPendingStatus)  # before
     return "", "a page of memory is to be retired at the next reset" if pending == 1 else ""
 
 
-def _possible(answer: Any, most: int | None) -> int | None:
+def _plausible_number(answer: Any, most: int | None) -> int | None:
     """Return a reported number, None where it cannot be true."""
     if answer is None or most is None or not 0 <= answer <= most:
         return None
@@ -185,19 +185,19 @@ def _possible(answer: Any, most: int | None) -> int | None:
 
 
 def _watts(milliwatts: Any) -> float | None:
-    value = _possible(milliwatts, _MOST_MW)
+    value = _plausible_number(milliwatts, _MOST_MW)
     return None if value is None else value / 1000
 
 
-def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
+def _processes(part: NvmlDevice, total: int | None) -> tuple[GpuProcess, ...] | None:
     """Return who holds memory, the largest first; None where the driver does not tell."""
-    computing = part.ask(
+    computing = part.query(
         pynvml.nvmlDeviceGetComputeRunningProcesses_v3,
         pynvml.nvmlDeviceGetComputeRunningProcesses_v2,  # before 2022
     )
     if computing is None:
         return None
-    drawing = part.ask(
+    drawing = part.query(
         pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3,
         pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2,
     )
@@ -205,9 +205,9 @@ def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
     for process in (*computing, *(drawing or ())):
         if not 0 < process.pid <= _PIDS:
             return None
-        amounts = [used.get(process.pid), _possible(process.usedGpuMemory, total)]
+        amounts = [used.get(process.pid), _plausible_number(process.usedGpuMemory, total)]
         used[process.pid] = max((amount for amount in amounts if amount is not None), default=None)
-    busy = _busy(part)
+    busy = _sm_utilisation(part)
     processes = [
         GpuProcess(pid=pid, used=amount, user=_user(pid), command=_command(pid), sm=busy.get(pid))
         for pid, amount in used.items()
@@ -215,7 +215,7 @@ def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
     return tuple(sorted(processes, key=lambda process: (-(process.used or 0), process.pid)))
 
 
-def _busy(part: Card) -> dict[int, float]:
+def _sm_utilisation(part: NvmlDevice) -> dict[int, float]:
     """Return by pid for which share of the last second processes kept a card busy, as far as it is told.
 
     The driver tells nothing of a process that did nothing, nor of instances, nor, on some cards, of any.
@@ -223,10 +223,10 @@ def _busy(part: Card) -> dict[int, float]:
     if part.mig is not None:
         return {}
     since = max(0, time.time_ns() // 1000 - _RECENT_US)  # by the clock of the driver's samples
-    samples = part.ask(pynvml.nvmlDeviceGetProcessUtilization, about=(since,))
+    samples = part.query(pynvml.nvmlDeviceGetProcessUtilization, arguments=(since,))
     newest: dict[int, tuple[int, float]] = {}
     for sample in samples or ():
-        share = _possible(sample.smUtil, 100)
+        share = _plausible_number(sample.smUtil, 100)
         if share is None or sample.timeStamp <= since:  # some drivers repeat old ones
             continue
         newest[sample.pid] = max(newest.get(sample.pid, (0, 0.0)), (sample.timeStamp, share / 100))
@@ -236,7 +236,7 @@ def _busy(part: Card) -> dict[int, float]:
 def _user(pid: int) -> str | None:
     """Return who runs a process; None when there is none, as for one of another container."""
     try:
-        return login(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
+        return login_name(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
     except OSError:
         return None
 
@@ -249,19 +249,21 @@ def _command(pid: int) -> str | None:
     return name.decode(errors="replace").rstrip("\n")
 
 
-LOST = why(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
+GPU_LOST_TEXT = describe_error(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
 
 
 @dataclass(slots=True, kw_only=True)
-class _CardHistory:
+class _DeviceHistory:
     """What we remember of a card from look to look."""
 
-    shown: tuple[GpuSnapshot, ...]  # as it last answered: itself, or its instances
+    snapshots: tuple[GpuSnapshot, ...]  # as it last answered: itself, or its instances
     xids: set[int] = field(default_factory=set)
     errors: int | None = None  # of its memory, when we looked last
-    added: int = 0  # errors since we look
-    gone: bool = False
-    away: bool = False  # it was lost, not only silent for a look: what answers then has been reset
+    new_errors: int = 0  # errors since we look
+    is_gone: bool = False
+    is_lost: bool = (
+        False  # it was lost, not only silent for a look: what answers then has been reset
+    )
 
 
 class Nvml:
@@ -280,11 +282,13 @@ class Nvml:
         self._clock = clock
         self._open = False
         self._driver = ""  # its version
-        self._tried: float | None = None
-        self._histories: dict[str, _CardHistory] = {}  # by UUID of the card
-        self._places: dict[int, str] = {}  # index → UUID of the card that was last seen there
+        self._tried_at: float | None = None
+        self._histories: dict[str, _DeviceHistory] = {}  # by UUID of the card
+        self._uuid_by_index: dict[
+            int, str
+        ] = {}  # index → UUID of the card that was last seen there
         self._events: Any = None
-        self._heard: dict[int, str] = {}  # address of a handle whose events we get → UUID
+        self._registered: dict[int, str] = {}  # address of a handle whose events we get → UUID
 
     def snapshot(self) -> tuple[GpuSnapshot, ...]:
         """Return every GPU as it is now, or the MIG instances of a divided one, in PCI order.
@@ -292,12 +296,12 @@ class Nvml:
         One that was seen before and does not answer now is listed with a fault; where the driver as a whole
         does not answer, no card is to blame: nothing is known of them, and what runs there may run on.
         """
-        self._reach()
-        cards = self._cards()
-        self._hear()
-        parts_of = {card.uuid: self._look_at(card) for card in cards}
+        self._ensure_open()
+        cards = self._devices()
+        self._collect_events()
+        parts_of = {card.uuid: self._snapshot_device(card) for card in cards}
         parts_of |= {
-            uuid: self._unseen(card)
+            uuid: self._snapshot_unlisted(card)
             for uuid, card in self._histories.items()
             if uuid not in parts_of
         }
@@ -306,30 +310,30 @@ class Nvml:
 
     # --- the library
 
-    def _reach(self) -> None:
+    def _ensure_open(self) -> None:
         """Open the library where it is not, and anew from time to time while a card is gone."""
-        if self._open and not any(history.gone for history in self._histories.values()):
+        if self._open and not any(history.is_gone for history in self._histories.values()):
             return
         now = self._clock()
-        pause_s = RENEW_S if self._open else RETRY_S
-        if self._tried is not None and now - self._tried < pause_s:
+        pause_s = REOPEN_S if self._open else RETRY_S
+        if self._tried_at is not None and now - self._tried_at < pause_s:
             return
-        self._tried = now
+        self._tried_at = now
         self._close()  # a card that was reset is shown only to who opens the library after that
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            self._refused(error)
+            self._note_unavailable(error)
             return
         self._open, self.absent = True, ""
         self._driver = _driver_version()
         with contextlib.suppress(pynvml.NVMLError):
             self._events = pynvml.nvmlEventSetCreate()
 
-    def _refused(self, error: pynvml.NVMLError) -> None:
-        if self.absent != why(error):  # logged once, not every half minute
-            logger.info("no GPU is used: %s", why(error))
-        self.absent = why(error)
+    def _note_unavailable(self, error: pynvml.NVMLError) -> None:
+        if self.absent != describe_error(error):  # logged once, not every half minute
+            logger.info("no GPU is used: %s", describe_error(error))
+        self.absent = describe_error(error)
 
     def _close(self) -> None:
         if not self._open:
@@ -339,34 +343,36 @@ class Nvml:
                 pynvml.nvmlEventSetFree(self._events)
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
-        self._open, self._events, self._heard = False, None, {}
+        self._open, self._events, self._registered = False, None, {}
 
-    def _cards(self) -> list[Card]:
+    def _devices(self) -> list[NvmlDevice]:
         """Return the cards that the driver lists, also those that do not answer."""
         if not self._open:
             return []
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:  # it is being replaced
-            self._refused(error)
+            self._note_unavailable(error)
             self._close()
             return []
-        cards: dict[str, Card] = {}
+        cards: dict[str, NvmlDevice] = {}
         for index in range(count):
-            card = _card_at(index)
+            card = _device_at(index)
             if not card.uuid:
-                card.silent = card.silent or "it does not report its UUID"
-                seen = self._places.get(index)
-                card.uuid = seen if seen and seen not in cards else f"{_UNNAMED}{index}"
-            self._places[index] = card.uuid
+                card.failure = card.failure or "it does not report its UUID"
+                seen = self._uuid_by_index.get(index)
+                card.uuid = seen if seen and seen not in cards else f"{_NO_UUID_PREFIX}{index}"
+            self._uuid_by_index[index] = card.uuid
             cards[card.uuid] = card
         for uuid in [
-            uuid for uuid in self._histories if uuid.startswith(_UNNAMED) and uuid not in cards
+            uuid
+            for uuid in self._histories
+            if uuid.startswith(_NO_UUID_PREFIX) and uuid not in cards
         ]:
             del self._histories[uuid]  # it has reported its UUID now
         return list(cards.values())
 
-    def _hear(self) -> None:
+    def _collect_events(self) -> None:
         """Take in what the driver has reported of the cards since the last look."""
         if self._events is None:
             return
@@ -375,17 +381,17 @@ class Nvml:
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
             except pynvml.NVMLError:  # there is none, or the set is as dead as a card
                 return
-            heard = self._heard.get(_address(event.device))
-            history = self._histories.get(heard or Card(0, event.device).uuid)
+            heard = self._registered.get(_address(event.device))
+            history = self._histories.get(heard or NvmlDevice(0, event.device).uuid)
             if history is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
-                logger.info("gpu=%s xid=%d", history.shown[0].uuid, event.eventData)
+                logger.info("gpu=%s xid=%d", history.snapshots[0].uuid, event.eventData)
                 history.xids.add(int(event.eventData))
 
-    def _listen(self, card: Card) -> None:
+    def _register_events(self, card: NvmlDevice) -> None:
         address = _address(card.handle)
-        if self._events is None or self._heard.get(address) == card.uuid:
+        if self._events is None or self._registered.get(address) == card.uuid:
             return
-        self._heard[address] = card.uuid  # also where it is refused: asking once is enough
+        self._registered[address] = card.uuid  # also where it is refused: asking once is enough
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlDeviceRegisterEvents(
                 card.handle, pynvml.nvmlEventTypeXidCriticalError, self._events
@@ -393,103 +399,117 @@ class Nvml:
 
     # --- one card
 
-    def _look_at(self, card: Card) -> tuple[GpuSnapshot, ...]:
-        parts = () if card.silent else _parts(card)
-        broken, pending = worn(card)
+    def _snapshot_device(self, card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
+        parts = () if card.failure else _snapshot_parts(card)
+        broken, pending = read_memory_wear(card)
         history = self._histories.get(card.uuid)
         if history is None:
             unknown = GpuSnapshot(
                 uuid=card.uuid, index=card.index, name="unknown", total=0, used=None
             )
-            history = self._histories[card.uuid] = _CardHistory(shown=parts or (unknown,))
-        if card.silent:  # it may have died at the last question
-            return self._lost(history, card.silent)
-        history.shown = parts
-        if history.gone:
+            history = self._histories[card.uuid] = _DeviceHistory(snapshots=parts or (unknown,))
+        if card.failure:  # it may have died at the last question
+            return self._snapshot_lost(history, card.failure)
+        history.snapshots = parts
+        if history.is_gone:
             logger.info("gpu=%s answers again", card.uuid)
-            history.gone = False
-            if history.away:  # it was reset, or put back: what it had is over
-                history.away = False
+            history.is_gone = False
+            if history.is_lost:  # it was reset, or put back: what it had is over
+                history.is_lost = False
                 history.xids.clear()
-                history.added, history.errors = 0, None
-        self._listen(card)
+                history.new_errors, history.errors = 0, None
+        self._register_events(card)
         fault, warnings = _health(history, broken, pending)
         return tuple(
             replace(gpu, fault="; ".join(filter(None, (gpu.fault, fault))), warnings=warnings)
             for gpu in parts
         )
 
-    def _unseen(self, history: _CardHistory) -> tuple[GpuSnapshot, ...]:
+    def _snapshot_unlisted(self, history: _DeviceHistory) -> tuple[GpuSnapshot, ...]:
         if not self.absent:
-            return self._lost(history, UNLISTED)
-        fault = fault_of(FALLEN) if history.gone else ""
+            return self._snapshot_lost(history, UNLISTED_TEXT)
+        fault = fault_of(XID_FALLEN_OFF_BUS) if history.is_gone else ""
         warnings = (f"the driver does not respond: {self.absent}",)
-        return tuple(replace(_silenced(gpu, fault), warnings=warnings) for gpu in history.shown)
+        return tuple(
+            replace(_without_readings(gpu, fault), warnings=warnings) for gpu in history.snapshots
+        )
 
-    def _lost(self, history: _CardHistory, silence: str) -> tuple[GpuSnapshot, ...]:
-        fault = fault_of(FALLEN) if FALLEN in history.xids else f"does not respond: {silence}"
-        history.away = history.away or FALLEN in history.xids or silence in {UNLISTED, LOST}
-        if not history.gone:
-            logger.info("gpu=%s fault=%r", history.shown[0].uuid, fault)
-            history.gone = True
-            self._tried = self._clock()
-            self._heard = {
+    def _snapshot_lost(self, history: _DeviceHistory, silence: str) -> tuple[GpuSnapshot, ...]:
+        fault = (
+            fault_of(XID_FALLEN_OFF_BUS)
+            if XID_FALLEN_OFF_BUS in history.xids
+            else f"does not respond: {silence}"
+        )
+        history.is_lost = (
+            history.is_lost
+            or XID_FALLEN_OFF_BUS in history.xids
+            or silence in {UNLISTED_TEXT, GPU_LOST_TEXT}
+        )
+        if not history.is_gone:
+            logger.info("gpu=%s fault=%r", history.snapshots[0].uuid, fault)
+            history.is_gone = True
+            self._tried_at = self._clock()
+            self._registered = {
                 address: uuid
-                for address, uuid in self._heard.items()
+                for address, uuid in self._registered.items()
                 if self._histories.get(uuid) is not history
             }
-        return tuple(_silenced(gpu, fault) for gpu in history.shown)
+        return tuple(_without_readings(gpu, fault) for gpu in history.snapshots)
 
 
 def _driver_version() -> str:
     """Return the version of the driver; '' where it does not tell."""
     try:
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except Refused:
+    except QUERY_ERRORS:
         return ""
 
 
-def _card_at(index: int) -> Card:
+def _device_at(index: int) -> NvmlDevice:
     try:
-        return Card(index, pynvml.nvmlDeviceGetHandleByIndex(index))
+        return NvmlDevice(index, pynvml.nvmlDeviceGetHandleByIndex(index))
     except pynvml.NVMLError as error:
-        return Card(index, None, silent=why(error))
+        return NvmlDevice(index, None, failure=describe_error(error))
 
 
 def _address(handle: Any) -> int:
     return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
-def _parts(card: Card) -> tuple[GpuSnapshot, ...]:
+def _snapshot_parts(card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
     """Return a card as it is now, or its instances where it is divided."""
-    if not divided(card):
-        return (measured(card, card),)
+    if not is_in_mig_mode(card):
+        return (take_snapshot(card, card),)
     instances = list(card.instances())
-    shown = tuple(measured(instance, card) for instance in instances)
-    card.silent = next((instance.silent for instance in instances if instance.silent), card.silent)
+    shown = tuple(take_snapshot(instance, card) for instance in instances)
+    card.failure = next(
+        (instance.failure for instance in instances if instance.failure), card.failure
+    )
     if shown:
         return shown
     fault = "is in MIG mode, but has no instances"
-    return (replace(measured(card, card), used=None, fault=fault),)
+    return (replace(take_snapshot(card, card), used=None, fault=fault),)
 
 
-def _health(history: _CardHistory, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
+def _health(history: _DeviceHistory, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
     """Return why nothing may run on a card that answers, and what its owner should know."""
-    errors = history.shown[0].ecc_uncorrected
+    errors = history.snapshots[0].ecc_uncorrected
     if errors is not None:
         before, history.errors = history.errors, errors
         if before is not None and errors > before:
-            history.added += errors - before
-    added = f"{counted(history.added, 'uncorrected memory error')} since the scheduler started"
-    faults = [*map(fault_of, sorted(history.xids)), broken, added if history.added else ""]
+            history.new_errors += errors - before
+    added = (
+        f"{pluralize(history.new_errors, 'uncorrected memory error')} since the scheduler started"
+    )
+    faults = [*map(fault_of, sorted(history.xids)), broken, added if history.new_errors else ""]
     warnings = [*map(warning_of, sorted(history.xids)), pending]
-    if errors and not history.added:
-        new_errors = counted(errors, "uncorrected memory error")
+    if errors and not history.new_errors:
+        new_errors = pluralize(errors, "uncorrected memory error")
         warnings.append(f"{new_errors} since the driver was loaded")
     return "; ".join(filter(None, faults)), tuple(filter(None, warnings))
 
 
-def _silenced(gpu: GpuSnapshot, fault: str) -> GpuSnapshot:
+def _without_readings(gpu: GpuSnapshot, fault: str) -> GpuSnapshot:
     return GpuSnapshot(
         uuid=gpu.uuid,
         index=gpu.index,

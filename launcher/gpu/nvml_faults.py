@@ -7,14 +7,14 @@ it, too, and k8s-device-plugin (internal/rm/health.go) counts it as an applicati
 that were shut down on purpose.
 """
 
-FALLEN = 79  # a GPU that answers again after this one was reset
-FAULTS = {
+XID_FALLEN_OFF_BUS = 79  # a GPU that answers again after this one was reset
+XID_FAULTS = {
     46: "stopped processing and did not recover",
     48: "uncorrectable memory error",
     62: "its controller halted",
     64: "a bad row of memory could not be replaced",
     74: "NVLink error",
-    FALLEN: "has fallen off the bus",
+    XID_FALLEN_OFF_BUS: "has fallen off the bus",
     95: "uncontained memory error",
     110: "security fault",
     119: "its system processor does not respond",
@@ -24,7 +24,7 @@ FAULTS = {
     143: "could not be initialised",
     158: "fatal timeout",
 }
-WARNINGS = {
+XID_WARNINGS = {
     63: "a bad row of memory is to be replaced at the next reset",
     92: "many single-bit memory errors",
     94: "a contained memory error ended one program",
@@ -33,7 +33,7 @@ WARNINGS = {
     156: "a part of it is to be retired at the next reset",
     157: "a bad part of it could not be retired",
 }
-APPLICATION = frozenset(
+APPLICATION_XIDS = frozenset(
     {8, 11, 13, 31, 32, 37, 38, 39, 40, 41, 43, 44, 45, 60, 66, 67, 68, 69, 70, 71, 72, 75, 76, 77}
     | {80, 82, 83, 84, 85, 86, 88, 89, 106, 107, 137, 139, 141}
     | set(range(96, 106))  # video decoders and image engines
@@ -44,12 +44,12 @@ APPLICATION = frozenset(
 
 def fault_of(xid: int) -> str:
     """Return why no job may run on a GPU after this Xid; empty where one may."""
-    return f"{FAULTS[xid]} (Xid {xid})" if xid in FAULTS else ""
+    return f"{XID_FAULTS[xid]} (Xid {xid})" if xid in XID_FAULTS else ""
 
 
 def warning_of(xid: int) -> str:
     """Return what a GPU's owner should know of this Xid; empty where a program is to blame."""
-    if xid in FAULTS or xid in APPLICATION:
+    if xid in XID_FAULTS or xid in APPLICATION_XIDS:
         return ""
     # a driver that is newer than the catalogue: it may be harmless, and is no secret
-    return f"{WARNINGS.get(xid, 'the driver reports an error')} (Xid {xid})"
+    return f"{XID_WARNINGS.get(xid, 'the driver reports an error')} (Xid {xid})"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from launcher.gpu.resources import ForeignReservation
 
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
-NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
+NOTABLE_BYTES = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 
 
 class Reservation(NamedTuple):
@@ -19,55 +19,59 @@ class Reservation(NamedTuple):
     job: int
 
 
-class Published(NamedTuple):
+class PublishedReservation(NamedTuple):
     """What we last published of a reservation, and what was measured lately."""
 
     amount: int
-    uses: tuple[
+    measurements: tuple[
         tuple[float, int], ...
     ]  # time, bytes; what was measured again and was equal is left out
 
-    def least(self, since: float) -> int:
+    def min_used_since(self, since: float) -> int:
         """Return the least that was in use from a time on, as far as it was measured."""
-        first = max((i for i, (at, _) in enumerate(self.uses) if at <= since), default=0)
-        return min(used for _, used in self.uses[first:])
+        first = max((i for i, (at, _) in enumerate(self.measurements) if at <= since), default=0)
+        return min(used for _, used in self.measurements[first:])
 
 
-class Counted(NamedTuple):
+class ReservationTotals(NamedTuple):
     """What a file tells of reservations."""
 
-    entries: Mapping[tuple[int, str], Published]  # by job and resource
+    entries: Mapping[tuple[int, str], PublishedReservation]  # by job and resource
     settled: Mapping[str, int]
     fresh: Mapping[str, int]
     measured: Mapping[str, tuple[tuple[float, int], ...]]  # see `Publication`
 
 
-def counted(
+def compute_totals(
     reservations: Sequence[Reservation],
-    before: Mapping[tuple[int, str], Published],
+    published: Mapping[tuple[int, str], PublishedReservation],
     fresh: Collection[int],
     now: float,
-) -> Counted:
+) -> ReservationTotals:
     """Return what others must count now.
 
     Args:
         reservations: all that we reserve.
-        before: what was published of them before.
+        published: what was published of them before.
         fresh: jobs that are about to start; what was published of them before is not fresh.
         now: the time.
     """
-    entries: dict[tuple[int, str], Published] = {}
+    entries: dict[tuple[int, str], PublishedReservation] = {}
     settled, new = Counter[str](), Counter[str]()
-    sure: dict[str, list[tuple[int, Published]]] = {}  # by resource: what counts, and its use
+    sure: dict[
+        str, list[tuple[int, PublishedReservation]]
+    ] = {}  # by resource: what counts, and its use
     for reservation in reservations:
         key, device = (reservation.job, reservation.device), reservation.device
-        earlier = before.get(key)
-        entry = Published(amount=reservation.amount, uses=_uses(reservation, earlier, now))
+        earlier = published.get(key)
+        entry = PublishedReservation(
+            amount=reservation.amount, measurements=_recent_measurements(reservation, earlier, now)
+        )
         announced = earlier.amount if earlier else 0
         amount = min(
             announced if reservation.job in fresh else reservation.amount, reservation.amount
         )
-        least = entry.least(now - LAG_S)
+        least = entry.min_used_since(now - LAG_S)
         held = max(0, amount - least)
         settled[device] += held
         new[device] += max(0, reservation.amount - least) - held
@@ -75,16 +79,18 @@ def counted(
         if reservation.used is not None:
             sure.setdefault(device, []).append((amount, entry))
         else:
-            sure.setdefault(device, []).append((held, Published(amount=held, uses=((now, 0),))))
+            sure.setdefault(device, []).append(
+                (held, PublishedReservation(amount=held, measurements=((now, 0),)))
+            )
     measured = {
         device: steps
         for device, jobs in sure.items()
-        if (steps := _steps(jobs, now - LAG_S)) and steps[-1][1] < settled[device]
+        if (steps := _unused_steps(jobs, now - LAG_S)) and steps[-1][1] < settled[device]
     }
-    return Counted(entries=entries, settled=settled, fresh=new, measured=measured)
+    return ReservationTotals(entries=entries, settled=settled, fresh=new, measured=measured)
 
 
-def whole(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[str]:
+def sum_by_resource(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[str]:
     """Return the sum of each resource, whatever of it is in use."""
     sums = Counter[str]()
     for reservation in reservations:
@@ -94,11 +100,11 @@ def whole(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[s
 
 def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reservation]) -> bool:
     """Tell whether notably more or less of a GPU is in use of reservations than of those before."""
-    now, then = _pending(reservations), _pending(before)
-    return any(abs(now[key] - then[key]) >= NOTABLE for key in now.keys() & then.keys())
+    now, then = _unused_by_gpu(reservations), _unused_by_gpu(before)
+    return any(abs(now[key] - then[key]) >= NOTABLE_BYTES for key in now.keys() & then.keys())
 
 
-def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
+def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
     """Return what of each GPU's memory is reserved and not in use, where that is measured."""
     pending = Counter[str]()
     for reservation in reservations:
@@ -107,22 +113,24 @@ def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
     return pending
 
 
-def _steps(jobs: Sequence[tuple[int, Published]], after: float) -> tuple[tuple[float, int], ...]:
+def _unused_steps(
+    jobs: Sequence[tuple[int, PublishedReservation]], after: float
+) -> tuple[tuple[float, int], ...]:
     """Return when something was measured, and what counts for who has looked since."""
-    times = sorted({at for _, entry in jobs for at, _ in entry.uses if at > after})
+    times = sorted({at for _, entry in jobs for at, _ in entry.measurements if at > after})
     steps: list[tuple[float, int]] = []
     for at in times:
-        held = sum(max(0, amount - entry.least(at)) for amount, entry in jobs)
+        held = sum(max(0, amount - entry.min_used_since(at)) for amount, entry in jobs)
         if not steps or steps[-1][1] != held:
             steps.append((at, held))
     return tuple(steps)
 
 
-def _uses(
-    reservation: Reservation, before: Published | None, now: float
+def _recent_measurements(
+    reservation: Reservation, before: PublishedReservation | None, now: float
 ) -> tuple[tuple[float, int], ...]:
     """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
-    uses = before.uses if before else ((now, 0),)
+    uses = before.measurements if before else ((now, 0),)
     used = max(0, reservation.used or 0)
     if used != uses[-1][1]:
         uses = (*uses, (now, used))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.accounts import Use, Wish, read_use, read_wish
+from launcher.accounts import ResourceDemand, ResourceUsage, read_demand, read_resource_usage
 from launcher.system.files import Json
 from launcher.system.processes import Identity, boot_id
 
@@ -31,33 +31,33 @@ class Publication(NamedTuple):
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # who owns the file
-    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
+    control_groups: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
     # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
     measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
-    wish: Wish | None = None  # what its publisher waits for; None: nothing
-    use: Use | None = (
+    demand: ResourceDemand | None = None  # what its publisher waits for; None: nothing
+    usage: ResourceUsage | None = (
         None  # by its publisher's home until `at`; None: an earlier version's, or unknown
     )
-    heads: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
+    supervisors: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
     folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
-    odd: str = ""  # what of the file cannot be, and does not count
+    invalid_fields: str = ""  # what of the file cannot be, and does not count
 
-    def held(self, device: str, looked_at: float | None = None) -> int:
+    def unused_amount(self, device: str, sampled_at: float | None = None) -> int:
         """Return what is promised of a resource and not new; of a GPU's memory, what is not in use.
 
         Args:
             device: the resource.
-            looked_at: when the reader last looked at the GPUs; None: unknown.
+            sampled_at: when the reader last looked at the GPUs; None: unknown.
         """
         amount = self.settled.get(device, 0)
-        if looked_at is None:
+        if sampled_at is None:
             return amount
-        since = [held for at, held in self.measured.get(device, ()) if at <= looked_at]
+        since = [held for at, held in self.measured.get(device, ()) if at <= sampled_at]
         return min(amount, since[-1]) if since else amount
 
 
-def parse(name: str, data: bytes, user: str = "") -> Publication | None:
+def parse_publication(name: str, data: bytes, user: str = "") -> Publication | None:
     """Read what a file tells; None: it was written before the machine was last started.
 
     Raises:
@@ -92,7 +92,7 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
             case _:
                 raise ValueError("it contains an impossible reservation")
     home, within = more.get("home"), more.get("within")
-    wish, use = read_wish(more.get("wish")), read_use(more.get("use"))
+    wish, use = read_demand(more.get("wish")), read_resource_usage(more.get("use"))
     measured = _read_measured(more.get("measured"))
     odd = [
         name
@@ -106,16 +106,16 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         settled=settled,
         fresh=fresh,
         user=user,
-        within=frozenset(
+        control_groups=frozenset(
             name for name in (within if isinstance(within, list) else ()) if isinstance(name, str)
         ),
         home=home if isinstance(home, str) else "",
         measured=measured or {},
-        wish=wish,
-        use=use,
-        heads=_read_heads(more.get("heads"), boot),
+        demand=wish,
+        usage=use,
+        supervisors=_read_heads(more.get("heads"), boot),
         folder=_read_folder(more.get("folder")),
-        odd=f"its {', '.join(odd)} is impossible and is ignored" if odd else "",
+        invalid_fields=f"its {', '.join(odd)} is impossible and is ignored" if odd else "",
     )
 
 
@@ -172,7 +172,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
         "serial": publication.serial,
         "home": publication.home,
         "folder": publication.folder,
-        "within": [*sorted(publication.within)],
+        "within": [*sorted(publication.control_groups)],
         # a publisher that is not named takes us for a rival, which does no harm
         "seen": {
             other: publication.seen[other] for other in sorted(publication.seen)[:MOST_RESERVATIONS]
@@ -189,17 +189,17 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
             device: [[at, held] for at, held in entries[-MOST_MEASUREMENTS:]]
             for device, entries in publication.measured.items()
         }
-    if publication.heads:
+    if publication.supervisors:
         record["heads"] = [
             [who.pid, who.start_ticks, who.namespace or 0]
-            for who in publication.heads[:MOST_RESERVATIONS]
+            for who in publication.supervisors[:MOST_RESERVATIONS]
         ]
-    if publication.wish is not None:
-        record["wish"] = publication.wish.record()
-    if publication.use is not None:
-        record["use"] = publication.use._asdict()
+    if publication.demand is not None:
+        record["wish"] = publication.demand.record()
+    if publication.usage is not None:
+        record["use"] = publication.usage._asdict()
     data = json.dumps(record).encode()
-    parse(name, data)
+    parse_publication(name, data)
     temporary = f"{folder}/.{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from launcher.accounts import Use
-from launcher.gpu.publication import MOST_BYTES, Publication, parse
-from launcher.system.config import absolute
-from launcher.system.processes import alive, login
+from launcher.accounts import ResourceUsage
+from launcher.gpu.publication import MOST_BYTES, Publication, parse_publication
+from launcher.system.config import absolute_path
+from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
 CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
-ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
+RECHECKED_FILES = 256  # files that did not count and are looked at again, at every look
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
 Complain = Callable[[str, str], None]  # called with a file that does not count, and why
@@ -45,12 +45,12 @@ def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHA
     """
     named = environ.get("LAUNCHER_CLAIMS", "")
     if named:
-        return absolute("LAUNCHER_CLAIMS", named)
+        return absolute_path("LAUNCHER_CLAIMS", named)
     folders = tuple(shared)
-    return next(filter(_keeps_files, folders), folders[-1])
+    return next(filter(_is_protected, folders), folders[-1])
 
 
-def _keeps_files(folder: Path) -> bool:
+def _is_protected(folder: Path) -> bool:
     """Tell whether no user can delete in this folder what another one made."""
     try:
         there = folder.stat()
@@ -64,7 +64,7 @@ def is_claims_file(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def new_name(uid: int) -> str:
+def new_file_name(uid: int) -> str:
     """Return a name for a file in which a user's queue publishes, that cannot be guessed before."""
     return f"launcher-claims.{uid}.{os.urandom(4).hex()}.json"
 
@@ -78,7 +78,7 @@ def home_hash(home: Path) -> str:
     return hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def file_name(uid: int, home: Path) -> str:
+def legacy_file_name(uid: int, home: Path) -> str:
     """Return the name of the file in which version 0.2 published for a user's queue."""
     return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
 
@@ -112,15 +112,15 @@ def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float
     What its user has used counts for longer, and the file stays until next to nothing of that is left.
     """
     try:
-        publication = parse(name, _content(f"{folder}/{name}", uid))
+        publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid))
     except (OSError, ValueError, RecursionError):  # it is gone, or no scheduler has written it
         return False
     if publication is None:
         return True
-    if any(map(alive, publication.heads)):  # its jobs run on
+    if any(map(is_alive, publication.supervisors)):  # its jobs run on
         return False
     age_s = now - publication.at
-    return age_s > silent_s and not (publication.use or Use()).after(age_s).is_notable
+    return age_s > silent_s and not (publication.usage or ResourceUsage()).decay(age_s).is_notable
 
 
 class ReservationReader:
@@ -133,25 +133,27 @@ class ReservationReader:
             folder: where all publish.
             complain: called with what does not count.
         """
-        self.asked = 0  # how often it was asked whose a file is
+        self.stat_calls = 0  # how often it was asked whose a file is
         self._folder, self._complain = folder, complain
-        self._passed: dict[str, int] = {}  # files that do not count → inode, since when first
-        self._theirs: dict[int, set[str]] = {}  # owner → files that may count
-        self._seen = 0  # when the folder had changed last, of all that was there then
+        self._ignored: dict[str, int] = {}  # files that do not count → inode, since when first
+        self._files_by_owner: dict[int, set[str]] = {}  # owner → files that may count
+        self._folder_mtime_ns = 0  # when the folder had changed last, of all that was there then
 
-    def read(self, own: str) -> dict[str, Publication]:
+    def read(self, own_name: str) -> dict[str, Publication]:
         """Return what is published, by file; without what an earlier boot left.
 
         Args:
-            own: our own file, which is never left out.
+            own_name: our own file, which is never left out.
 
         Raises:
             OSError: the folder cannot be read.
         """
         publications = {}
-        for name, uid in self._files(own):
+        for name, uid in self._select_files(own_name):
             try:
-                publication = parse(name, _content(f"{self._folder}/{name}", uid), login(uid))
+                publication = parse_publication(
+                    name, _read_owned_file(f"{self._folder}/{name}", uid), login_name(uid)
+                )
             except FileNotFoundError:
                 continue  # its publisher has just removed it
             except (OSError, ValueError, RecursionError) as error:
@@ -161,33 +163,41 @@ class ReservationReader:
                 publications[name] = publication
         return publications
 
-    def _files(self, own: str) -> list[tuple[str, int]]:
+    def _select_files(self, own_name: str) -> list[tuple[str, int]]:
         """Return the files that may count, each with its owner: of each user ours and the newest."""
-        new = self._new()
-        for name in list(islice(self._passed, ASKED_AGAIN)):
-            del self._passed[name]
+        new = self._find_new_files()
+        for name in list(islice(self._ignored, RECHECKED_FILES)):
+            del self._ignored[name]
             new.add(name)
         for name in new:
-            self._sort_in(name)
+            self._classify(name)
         files = []
-        for uid, names in self._theirs.items():
-            ages = {name: there.st_mtime_ns for name in names if (there := self._ask(name, uid))}
-            newest = sorted(ages, key=lambda name: (name == own, ages[name], name), reverse=True)
+        for uid, names in self._files_by_owner.items():
+            ages = {
+                name: there.st_mtime_ns
+                for name in names
+                if (there := self._stat_owned_file(name, uid))
+            }
+            newest = sorted(
+                ages, key=lambda name: (name == own_name, ages[name], name), reverse=True
+            )
             if len(names) > MOST_FILES:
-                self._complain(f"files of {login(uid)}", f"there are more than {MOST_FILES}")
+                self._complain(f"files of {login_name(uid)}", f"there are more than {MOST_FILES}")
             for name in newest[MOST_FILES:]:
-                self._passed[name] = self._inode(name)
-            self._theirs[uid] = set(newest[:MOST_FILES])
+                self._ignored[name] = self._inode(name)
+            self._files_by_owner[uid] = set(newest[:MOST_FILES])
             files += [(name, uid) for name in newest[:MOST_FILES]]
         return files
 
-    def _new(self) -> set[str]:
+    def _find_new_files(self) -> set[str]:
         """Return the files of fitting names that have not been checked yet."""
         new: set[str] = set()
-        passed, there = self._passed, None
+        passed, there = self._ignored, None
         for _ in range(2):  # one that is replaced while a long folder is read may be left out
             changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # at every look
-            if changed == self._seen:  # strangers may have left tens of thousands of files
+            if (
+                changed == self._folder_mtime_ns
+            ):  # strangers may have left tens of thousands of files
                 break
             there, began = 0, time.time_ns()
             with os.scandir(self._folder) as entries:
@@ -199,30 +209,30 @@ class ReservationReader:
                             new.add(name)
                     elif inode != entry.inode():
                         new.add(name)
-            self._seen = changed if began - changed > CLOCK_STEP_NS else 0
-        if there is not None and len(passed) > 2 * there + ASKED_AGAIN:  # most of them are gone
+            self._folder_mtime_ns = changed if began - changed > CLOCK_STEP_NS else 0
+        if there is not None and len(passed) > 2 * there + RECHECKED_FILES:  # most of them are gone
             passed.clear()
         return new
 
-    def _sort_in(self, name: str) -> None:
+    def _classify(self, name: str) -> None:
         """Put a file with those of its owner, or with those that do not count."""
         uid = int(name.split(".")[1])
-        if self._ask(name, uid) is not None:
-            self._passed.pop(name, None)
-            self._theirs.setdefault(uid, set()).add(name)
+        if self._stat_owned_file(name, uid) is not None:
+            self._ignored.pop(name, None)
+            self._files_by_owner.setdefault(uid, set()).add(name)
 
-    def _ask(self, name: str, uid: int) -> os.stat_result | None:
+    def _stat_owned_file(self, name: str, uid: int) -> os.stat_result | None:
         """Return how a file is, None where it is no plain file of a user, or is gone."""
-        self.asked += 1
+        self.stat_calls += 1
         try:
             there = os.lstat(f"{self._folder}/{name}")
         except OSError:
-            self._passed.pop(name, None)
+            self._ignored.pop(name, None)
             return None
         if stat.S_ISREG(there.st_mode) and there.st_uid == uid:
             return there
         self._complain(name, "it is not a regular file of the user in its name")
-        self._passed[name] = there.st_ino
+        self._ignored[name] = there.st_ino
         return None
 
     def _inode(self, name: str) -> int:
@@ -232,7 +242,7 @@ class ReservationReader:
             return 0
 
 
-def _content(path: str, uid: int) -> bytes:
+def _read_owned_file(path: str, uid: int) -> bytes:
     """Read another user's file if it is one: nothing that blocks, leads elsewhere or is endless.
 
     Raises:

@@ -16,7 +16,7 @@ from launcher.gpu.reservation_files import is_claims_file
 _MOVED_TO, _DELETE, _OVERFLOW, _IGNORED = 0x80, 0x200, 0x4000, 0x8000  # <sys/inotify.h>
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
 _BYTES = 1 << 16
-NONE = -1
+NOT_WATCHED = -1
 
 
 class ReservationWatch:
@@ -24,18 +24,18 @@ class ReservationWatch:
 
     def __init__(self, folder: Path | None) -> None:
         """Begin to watch; where that cannot be, or no folder is given, `descriptor` is NONE."""
-        self.descriptor = NONE
+        self.descriptor = NOT_WATCHED
         if folder is not None:
             with contextlib.suppress(OSError, AttributeError):
-                self.descriptor = _watch(folder)
+                self.descriptor = _open_watch(folder)
 
-    def changed(self, own: Collection[str]) -> bool:
+    def poll_peer_changes(self, own_names: Collection[str]) -> bool:
         """Take in what happened; tell whether a file of another scheduler has changed.
 
         Args:
-            own: the names of our own file, now and before.
+            own_names: the names of our own file, now and before.
         """
-        if self.descriptor == NONE:
+        if self.descriptor == NOT_WATCHED:
             return False
         changed = False
         while True:
@@ -46,19 +46,19 @@ class ReservationWatch:
             except OSError:  # it cannot be watched any more
                 self.close()
                 return True
-            changed = _tells_of_others(events, own) or changed
-            if _mask(events) & _IGNORED:  # the folder was deleted
+            changed = _has_peer_event(events, own_names) or changed
+            if _combined_mask(events) & _IGNORED:  # the folder was deleted
                 self.close()
                 return True
 
     def close(self) -> None:
         """Watch no more."""
-        if self.descriptor != NONE:
+        if self.descriptor != NOT_WATCHED:
             os.close(self.descriptor)
-            self.descriptor = NONE
+            self.descriptor = NOT_WATCHED
 
 
-def _watch(folder: Path) -> int:
+def _open_watch(folder: Path) -> int:
     library = ctypes.CDLL(None, use_errno=True)
     descriptor = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     if descriptor < 0:
@@ -71,18 +71,18 @@ def _watch(folder: Path) -> int:
     return descriptor
 
 
-def _tells_of_others(events: bytes, own: Collection[str]) -> bool:
+def _has_peer_event(events: bytes, own_names: Collection[str]) -> bool:
     at = 0
     while at + _EVENT.size <= len(events):
         _, mask, _, length = _EVENT.unpack_from(events, at)
         name = os.fsdecode(events[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
         at += _EVENT.size + length
-        if mask & _OVERFLOW or (is_claims_file(name) and name not in own):
+        if mask & _OVERFLOW or (is_claims_file(name) and name not in own_names):
             return True
     return False
 
 
-def _mask(events: bytes) -> int:
+def _combined_mask(events: bytes) -> int:
     """Return the bits of all events together."""
     at, mask = 0, 0
     while at + _EVENT.size <= len(events):

@@ -38,25 +38,39 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from launcher.accounts import Colleague, Use, Wish
-from launcher.gpu.foreign_reservations import STALE_S, colleagues_in, counts, sums_by_queue, use_of
-from launcher.gpu.own_reservations import Published, Reservation, counted, differ_notably, whole
+from launcher.accounts import PeerScheduler, ResourceDemand, ResourceUsage
+from launcher.gpu.foreign_reservations import (
+    STALE_S,
+    is_publication_current,
+    peers_in,
+    sums_by_queue,
+    usage_of_user,
+)
+from launcher.gpu.own_reservations import (
+    PublishedReservation,
+    Reservation,
+    compute_totals,
+    differ_notably,
+    sum_by_resource,
+)
 from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import (
     ReservationReader,
-    file_name,
     home_hash,
-    new_name,
+    legacy_file_name,
+    new_file_name,
     remove_abandoned,
     reservations_folder,
 )
 from launcher.gpu.resources import ForeignReservation
-from launcher.system.memory import Quotas
-from launcher.system.processes import Identity, login
+from launcher.system.memory import ProcessGroups
+from launcher.system.processes import Identity, login_name
 
 MOST_NAMES = 64  # of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
-OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
+USAGE_DELAY_S = (
+    0.2  # what was used meanwhile is told so soon to others, where it decides who yields
+)
 ABANDONED_S = 3600.0  # after so long its file is removed
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 logger = logging.getLogger(__name__)
@@ -79,10 +93,10 @@ class OwnFile:
             uid: the user.
         """
         self._folder, self._uid = folder, uid
-        self.home, self._old_name = home_hash(home), file_name(uid, home)
-        self.name = new_name(uid)
+        self.home, self._old_name = home_hash(home), legacy_file_name(uid, home)
+        self.name = new_file_name(uid)
         self._names = deque([self.name], maxlen=MOST_NAMES)
-        self._left: set[str] = set()  # files of our home that a predecessor left
+        self._leftover: set[str] = set()  # files of our home that a predecessor left
 
     @property
     def names(self) -> Collection[str]:
@@ -91,18 +105,18 @@ class OwnFile:
 
     def rename(self) -> None:
         """Choose another name for what is written next."""
-        self.name = new_name(self._uid)
+        self.name = new_file_name(self._uid)
         self._names.append(self.name)
 
-    def find(self, publications: Mapping[str, Publication]) -> set[str]:
+    def find_own(self, publications: Mapping[str, Publication]) -> set[str]:
         """Return which files are of our home; those that are not our own have been left behind."""
         own = {
-            name for name, publication in publications.items() if self._is_ours(name, publication)
+            name for name, publication in publications.items() if self._is_own(name, publication)
         }
-        self._left = own - {self.name}
+        self._leftover = own - {self.name}
         return own
 
-    def _is_ours(self, name: str, publication: Publication) -> bool:
+    def _is_own(self, name: str, publication: Publication) -> bool:
         """Tell whether a file is of our home: only one scheduler at a time works for it."""
         if name == self.name:
             return True
@@ -118,18 +132,18 @@ class OwnFile:
         """
         (self._folder / self.name).unlink(missing_ok=True)
 
-    def remove_left(self) -> None:
+    def remove_leftover(self) -> None:
         """Remove what a predecessor left; what is reserved now stands in our file."""
-        for name in self._left:
+        for name in self._leftover:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
-        self._left = set()
+        self._leftover = set()
 
 
 class ReservationBoard:
     """Our file in the folder of reservations, and those of the others.
 
-    Nothing is raised. Where the folder cannot be used, `publish` returns False and `trouble` says
+    Nothing is raised. Where the folder cannot be used, `publish` returns False and `error` says
     why and what follows, until it works again: jobs start all the same, as a full folder must not
     stop a queue for ever, and that text is shown, as a reservation must not be taken for published when it is not.
 
@@ -144,7 +158,7 @@ class ReservationBoard:
         *,
         uid: int | None = None,
         clock: Callable[[], float] = time.monotonic,
-        quotas: Quotas | None = None,
+        quotas: ProcessGroups | None = None,
         logs: bool = True,
     ) -> None:
         """Take a place in the folder; nothing is written yet.
@@ -157,41 +171,48 @@ class ReservationBoard:
             quotas: what limits our cores and memory; None: nothing.
             logs: log each fault of the folder and of others' files once.
         """
-        self.trouble = ""
+        self.error = ""
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
         self._file, self._home = OwnFile(folder, home, self._uid), home
-        self._quotas = quotas or Quotas()
+        self._quotas = quotas or ProcessGroups()
         self._reader = ReservationReader(folder, self._complain)
         self._clock, self._logs = clock, logs
         self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
-        self._stands = False  # it was there when we last looked
+        self._is_in_place = False  # it was there when we last looked
         self._reservations: tuple[Reservation, ...] = ()
-        self._published: Mapping[tuple[int, str], Published] = {}
+        self._published: Mapping[tuple[int, str], PublishedReservation] = {}
         self._complaints: set[tuple[str, str]] = set()
-        self._all: Mapping[str, Publication] = {}  # of others, as last read; also of the silent
-        self.heads: tuple[Identity, ...] = ()  # supervisors of what we reserve for, to be told
-        self.wish: Wish | None = None  # what we wait for, as it is to be told
-        self._use, self._use_at = Use(), self._clock()  # of this home, as it is to be told
-        self._told_wish: Wish | None = None
-        self._told_use = Use()
+        self._peer_publications: Mapping[
+            str, Publication
+        ] = {}  # of others, as last read; also of the silent
+        self.supervisors: tuple[
+            Identity, ...
+        ] = ()  # supervisors of what we reserve for, to be told
+        self.demand: ResourceDemand | None = None  # what we wait for, as it is to be told
+        self._usage, self._usage_at = (
+            ResourceUsage(),
+            self._clock(),
+        )  # of this home, as it is to be told
+        self._published_demand: ResourceDemand | None = None
+        self._published_usage = ResourceUsage()
 
     def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
         """Publish all that we reserve now; return whether others can read it.
 
         Args:
             reservations: of jobs that run, and of those that are about to start.
-            fresh: the jobs about to start, which start only if `earlier` leaves room for them.
+            fresh: the jobs about to start, which start only if `prior_reservations` leaves room for them.
                 What was published before is not fresh, whatever this says.
         """
         self._reservations = tuple(reservations)
-        if not reservations and self.wish is None and not self._use.is_notable:
+        if not reservations and self.demand is None and not self._usage.is_notable:
             return self.clear()
-        self.trouble = ""
-        seen = self._look()
-        return not self.trouble and self._tell(seen, fresh)
+        self.error = ""
+        seen = self._read_peers()
+        return not self.error and self._write_file(seen, fresh)
 
     def remove_abandoned(self) -> None:
         """Remove what killed schedulers of our user left behind in homes that have none any more."""
@@ -210,14 +231,14 @@ class ReservationBoard:
 
         Not for a scheduler that leaves running jobs to its successor: their reservations stay.
         """
-        self._reservations, self._serial, self._stands, self.trouble = (), "", False, ""
+        self._reservations, self._serial, self._is_in_place, self.error = (), "", False, ""
         self._published, self._settled = {}, {}
-        self._told_wish, self._told_use = None, Use()
+        self._published_demand, self._published_usage = None, ResourceUsage()
         try:
             self._file.remove()
         except OSError as error:
             return self._fail("remove", error)
-        self._file.remove_left()
+        self._file.remove_leftover()
         self._file.rename()  # the one that was there is known, and could be taken
         return True
 
@@ -226,26 +247,31 @@ class ReservationBoard:
 
         So a job that takes the place of one that has ended costs no look at the folder.
         """
-        if not self._serial or self.trouble or self._clock() - self._at > STALE_S / 2:
+        if not self._serial or self.error or self._clock() - self._at > STALE_S / 2:
             return False
         return all(
-            amount <= self._settled.get(key, 0) for key, amount in whole(reservations).items()
+            amount <= self._settled.get(key, 0)
+            for key, amount in sum_by_resource(reservations).items()
         )
 
-    def tells(self, reservations: Sequence[Reservation]) -> bool:
+    def states_exactly(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether our file states exactly the sum of these reservations, none of them being in use."""
-        return dict(whole(reservations)) == self._settled
+        return dict(sum_by_resource(reservations)) == self._settled
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Tell whether to publish again: it is time, it failed, or our file was removed."""
-        if self.wish != self._told_wish:
+        if self.demand != self._published_demand:
             return True
-        if self._all and self.owes_use() and self._clock() - self._at >= OWED_S:
+        if (
+            self._peer_publications
+            and self.is_usage_outdated()
+            and self._clock() - self._at >= USAGE_DELAY_S
+        ):
             return True
-        if not self._reservations and self.wish is None:
+        if not self._reservations and self.demand is None:
             return False
         late = self._clock() - self._at >= REFRESH_S
-        return late or bool(self.trouble) or not self._stands
+        return late or bool(self.error) or not self._is_in_place
 
     @property
     def names(self) -> Collection[str]:
@@ -257,68 +283,74 @@ class ReservationBoard:
         """The name of our file."""
         return self._file.name
 
-    def others(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
+    def foreign_reservations(
+        self, sampled_at: float | None = None
+    ) -> tuple[ForeignReservation, ...]:
         """Return what others have reserved and do not use yet: each queue's sum for each resource.
 
         Args:
-            looked_at: when the GPUs were last looked at; None: unknown.
+            sampled_at: when the GPUs were last looked at; None: unknown.
         """
-        return self._sums(self._look(), looked_at)
+        return self._sums(self._read_peers(), sampled_at)
 
     def _sums(
         self,
         publications: Mapping[str, Publication],
-        looked_at: float | None,
-        later: Collection[str] = (),
+        sampled_at: float | None,
+        ignore_fresh_of: Collection[str] = (),
     ) -> tuple[ForeignReservation, ...]:
-        """Return each queue's sum for each resource, without what is fresh in the files of `later`."""
-        me = login(self._uid)
-        return sums_by_queue(publications, looked_at, later, me=me, quotas=self._quotas)
+        """Return each queue's sum for each resource, without what is fresh in the files of `ignore_fresh_of`."""
+        me = login_name(self._uid)
+        return sums_by_queue(publications, sampled_at, ignore_fresh_of, me=me, quotas=self._quotas)
 
-    def earlier(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
+    def prior_reservations(self, sampled_at: float | None = None) -> tuple[ForeignReservation, ...]:
         """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.
 
         That is all that others reserved, but for what they reserved after they had counted ours.
         """
-        publications = self._look()
+        publications = self._read_peers()
         # where others may take us for gone, we cannot rely on their having counted us
-        if not self._stands or self._clock() - self._at > STALE_S / 2:
-            return self._sums(publications, looked_at)
+        if not self._is_in_place or self._clock() - self._at > STALE_S / 2:
+            return self._sums(publications, sampled_at)
         later = {
             name
             for name, publication in publications.items()
             if publication.seen.get(self._file.name) == self._serial
         }
-        return self._sums(publications, looked_at, later)
+        return self._sums(publications, sampled_at, later)
 
-    def use_is(self, use: Use) -> None:
+    def set_usage(self, usage: ResourceUsage) -> None:
         """Know what this home has used until now; others are told when our file is written next."""
-        self._use, self._use_at = use, self._clock()
+        self._usage, self._usage_at = usage, self._clock()
 
-    def measured_change(self, reservations: Sequence[Reservation]) -> bool:
+    def has_notable_change(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether notably more or less is in use of these reservations than others know."""
         return differ_notably(reservations, self._reservations)
 
-    def owes_use(self) -> bool:
+    def is_usage_outdated(self) -> bool:
         """Tell whether others believe that we have used notably less than we did."""
-        ours, announced = self._use, self._told_use
+        ours, announced = self._usage, self._published_usage
         return ours.cards > 1 + 1.01 * announced.cards or ours.cores > 10 + 1.01 * announced.cores
 
-    def whole_use(self) -> Use:
+    def total_usage(self) -> ResourceUsage:
         """Return what our user has used, in all homes whose files are there, as last read."""
-        own = self._use.after(self._clock() - self._use_at)
-        return own + use_of(login(self._uid), self._all.values(), self._clock())
+        own = self._usage.decay(self._clock() - self._usage_at)
+        return own + usage_of_user(
+            login_name(self._uid), self._peer_publications.values(), self._clock()
+        )
 
-    def colleagues(self) -> tuple[Colleague, ...]:
+    def peers(self) -> tuple[PeerScheduler, ...]:
         """Return who else waits, as last read."""
-        return colleagues_in(self._all.values(), login(self._uid), self._clock(), STALE_S)
+        return peers_in(
+            self._peer_publications.values(), login_name(self._uid), self._clock(), STALE_S
+        )
 
-    def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
+    def _write_file(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
-        if not self._stands:
+        if not self._is_in_place:
             self._file.rename()
-        all_told = counted(self._reservations, self._published, fresh, now)
+        all_told = compute_totals(self._reservations, self._published, fresh, now)
         serial = os.urandom(8).hex()
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
@@ -328,53 +360,58 @@ class ReservationBoard:
             settled=all_told.settled,
             fresh=all_told.fresh,
             measured=all_told.measured,
-            within=self._quotas.within,
+            control_groups=self._quotas.groups,
             home=self._file.home,
-            wish=self.wish,
-            use=self._use,
-            heads=self.heads,
+            demand=self.demand,
+            usage=self._usage,
+            supervisors=self.supervisors,
             folder=str(self._home),
         )
         try:
             write_publication(self._folder, self._file.name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
-        self._published, self._serial, self._at, self._stands = all_told.entries, serial, now, True
+        self._published, self._serial, self._at, self._is_in_place = (
+            all_told.entries,
+            serial,
+            now,
+            True,
+        )
         self._settled = {key: amount for key, amount in all_told.settled.items() if amount}
-        self._told_wish, self._told_use = self.wish, self._use
-        self._file.remove_left()
+        self._published_demand, self._published_usage = self.demand, self._usage
+        self._file.remove_leftover()
         return True
 
-    def _look(self) -> dict[str, Publication]:
+    def _read_peers(self) -> dict[str, Publication]:
         """Return what the others tell that counts, by file; and see whether our own file stands."""
-        self._stands = False
+        self._is_in_place = False
         try:
             publications = self._reader.read(self._file.name)
         except OSError as error:
             self._fail("read", error)
             return {}
         newest = publications.get(self._file.name)
-        self._stands = newest is not None and newest.serial == self._serial
-        for name in self._file.find(publications):
+        self._is_in_place = newest is not None and newest.serial == self._serial
+        for name in self._file.find_own(publications):
             del publications[name]
         now = self._clock()
         for name, publication in publications.items():
             if publication.at - now > STALE_S:
                 self._complain(name, "its time is in the future")
-            if publication.odd:
-                self._complain(f"{name} of {publication.user}", publication.odd)
-        self._all = publications
+            if publication.invalid_fields:
+                self._complain(f"{name} of {publication.user}", publication.invalid_fields)
+        self._peer_publications = publications
         return {
             name: publication
             for name, publication in publications.items()
-            if counts(name, publication, now)
+            if is_publication_current(name, publication, now)
         }
 
     def _fail(self, verb: str, error: OSError | ValueError) -> bool:
         """Record what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
         self._complain(str(self._folder), f"cannot {verb} reservations in {self._folder}: {why}")
-        self.trouble = (  # screens cut it: what follows comes first
+        self.error = (  # screens cut it: what follows comes first
             "other queues may reserve the same cores and GPU memory, as launcher "
             f"cannot {verb} reservations in {self._folder}: {why}"
         )

@@ -2,24 +2,24 @@
 
 from typing import NamedTuple
 
-from launcher.accounts import OWN_HOME
+from launcher.accounts import OWN_QUEUE_PREFIX
 
 LONGEST_NAME = 96  # characters of a resource's name, as files are read
 # resources of the machine that schedulers reserve, beside memory of a GPU, which goes by its UUID alone
 MEMORY = "memory"  # bytes of main memory
 CORES = "cores"  # how many; with the mask of those that its home may use, in hexadecimal digits
 JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
-ALONE = "alone"  # how many of them are exclusive, likewise
+EXCLUSIVE = "alone"  # how many of them are exclusive, likewise
 
 
-def resource(kind: str, of: str) -> str:
+def resource_name(kind: str, identifier: str) -> str:
     """Return the name of a resource of which there are several, such as jobs on one GPU."""
-    return f"{kind}:{of}"
+    return f"{kind}:{identifier}"
 
 
-def core_resource(mask: int) -> str:
+def core_resource_name(mask: int) -> str:
     """Return the name of the cores in a mask; the same for all where a machine has too many for a name."""
-    name = resource(CORES, f"{mask:x}")
+    name = resource_name(CORES, f"{mask:x}")
     return name if len(name) <= LONGEST_NAME else CORES
 
 
@@ -51,7 +51,7 @@ class ForeignReservation(NamedTuple):
     @property
     def queue(self) -> str:
         """The queue that reserved it, for messages."""
-        user = self.user.removeprefix(OWN_HOME)
+        user = self.user.removeprefix(OWN_QUEUE_PREFIX)
         if not self.folder:
             return f"another queue of user {user}"
         return f"the queue {self.folder} of user {user}"

@@ -80,19 +80,19 @@ def read_gpu(record: object) -> GpuSnapshot:
     Raises:
         ValueError: it is none; which field holds what cannot be is said.
     """
-    values = _checked(record, GpuSnapshot)
+    values = _checked_values(record, GpuSnapshot)
     values["warnings"] = tuple(_texts(values.get("warnings", [])))
     processes = values.get("processes")
     try:
         if processes is not None:
-            held = (GpuProcess(**_checked(process, GpuProcess)) for process in processes)
+            held = (GpuProcess(**_checked_values(process, GpuProcess)) for process in processes)
             values["processes"] = tuple(held)
         return GpuSnapshot(**values)
     except TypeError as error:  # one that must be there is not
         raise ValueError(str(error)) from None
 
 
-def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, Any]:
+def _checked_values(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, Any]:
     """Return a record's values where each is of its field's kind; unknown ones are left out."""
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, got {record!r}")  # noqa: TRY004  # of a file

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, meant_or_known
+from launcher.errors import UsageError, suggestion_or_known_names
 from launcher.system.files import Json
 
 
-class Event(StrEnum):
+class NotifyEvent(StrEnum):
     """What is worth a message."""
 
     RUN_ENDED = "run-ended"
@@ -16,8 +16,8 @@ class Event(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"  # a job that is not tried again; likewise the first
 
 
-EXPECTED = (
-    f"true, false, events ({', '.join(Event)}), or a mapping such as "
+EXPECTED_NOTIFY = (
+    f"true, false, events ({', '.join(NotifyEvent)}), or a mapping such as "
     "{events: [run-ended], to: [mail]}"
 )
 
@@ -25,7 +25,7 @@ EXPECTED = (
 class RunNotify(NamedTuple):
     """What a run says of its messages; None: as `[notify]` of config.toml has it."""
 
-    events: tuple[Event, ...] | None = None
+    events: tuple[NotifyEvent, ...] | None = None
     to: tuple[str, ...] | None = None  # names of targets
 
     def record(self) -> dict[str, Json]:
@@ -50,7 +50,7 @@ def read_run_notify(value: object) -> RunNotify:
     """
     match value:
         case bool():
-            return RunNotify(events=tuple(Event) if value else ())
+            return RunNotify(events=tuple(NotifyEvent) if value else ())
         case str() | list():
             return RunNotify(events=read_events(value))
         case dict() if value and value.keys() <= {"events", "to"}:
@@ -59,24 +59,24 @@ def read_run_notify(value: object) -> RunNotify:
                 events=None if events is None else read_events(events),
                 to=_names(value.get("to")),
             )
-    raise UsageError(f"expected {EXPECTED}")
+    raise UsageError(f"expected {EXPECTED_NOTIFY}")
 
 
-def recorded_run_notify(record: Any) -> RunNotify:  # of JSON
+def run_notify_from_record(record: Any) -> RunNotify:  # of JSON
     """Return what `RunNotify.record` made; what a newer version wrote is left to the configuration."""
     if not isinstance(record, dict):
         return AS_CONFIGURED
     events, to = record.get("events"), record.get("to")
-    words = set(map(str, Event))
+    words = set(map(str, NotifyEvent))
     return RunNotify(
-        events=tuple(Event(word) for word in events if word in words)
+        events=tuple(NotifyEvent(word) for word in events if word in words)
         if isinstance(events, list)
         else None,
         to=tuple(map(str, to)) if isinstance(to, list) else None,
     )
 
 
-def read_events(value: object) -> tuple[Event, ...]:
+def read_events(value: object) -> tuple[NotifyEvent, ...]:
     """Return the events that a word or a list of words names, each once.
 
     Args:
@@ -87,12 +87,12 @@ def read_events(value: object) -> tuple[Event, ...]:
     """
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UsageError(f"expected events such as {Event.RUN_ENDED}")
-    names = [*map(str, Event)]
+        raise UsageError(f"expected events such as {NotifyEvent.RUN_ENDED}")
+    names = [*map(str, NotifyEvent)]
     for word in words:
         if word not in names:
-            raise UsageError(f"{word!r} is not an event{meant_or_known(word, names)}")
-    return tuple(dict.fromkeys(map(Event, words)))
+            raise UsageError(f"{word!r} is not an event{suggestion_or_known_names(word, names)}")
+    return tuple(dict.fromkeys(map(NotifyEvent, words)))
 
 
 def _names(value: object) -> tuple[str, ...] | None:

@@ -46,7 +46,7 @@ _OPTIONS: dict[str, "JobOption"] = {}
 _PARTS: Mapping[str, type[Resources | Terms]] = {"resources": Resources, "terms": Terms}
 
 
-class Asking(Protocol):
+class HasRequest(Protocol):
     """A job that asks for something: one of a plan, or of the queue."""
 
     @property
@@ -122,7 +122,7 @@ def job_options() -> Mapping[str, JobOption]:
     return _OPTIONS
 
 
-def changed_options(before: Asking, after: Asking) -> list[str]:
+def changed_options(before: HasRequest, after: HasRequest) -> list[str]:
     """Return the names of the options in which a job asks for something else than before.
 
     A point in time is left out: a task file may name it by the hour, which is another day tomorrow.
@@ -139,6 +139,6 @@ def changed_options(before: Asking, after: Asking) -> list[str]:
 
 
 @cache
-def renamed_options() -> Mapping[str, str]:
+def old_option_names() -> Mapping[str, str]:
     """Return the earlier names of options, each with that of today."""
     return {old: row.name for row in job_options().values() for old in row.old_names}

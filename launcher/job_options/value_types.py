@@ -15,8 +15,8 @@ from launcher.job import CPU, Terms, is_device
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
-FARTHEST_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a slip
-UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
+LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a slip
+UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
 
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
@@ -95,7 +95,9 @@ def size(*, auto: bool = False) -> ValueType:
     return ValueType("SIZE", expected, value_of, form, _size_text, unit="B")
 
 
-def span(*, most_s: float = FARTHEST_S, positive: bool = False, bare: bool = False) -> ValueType:
+def span(
+    *, most_s: float = LONGEST_SPAN_S, positive: bool = False, bare: bool = False
+) -> ValueType:
     """Return the type of a stretch of time in seconds.
 
     Args:
@@ -103,7 +105,7 @@ def span(*, most_s: float = FARTHEST_S, positive: bool = False, bare: bool = Fal
         positive: 0s is refused.
         bare: a number without a unit means seconds.
     """
-    limit = f", at most {format_seconds(most_s)}" if most_s < FARTHEST_S else ""
+    limit = f", at most {format_seconds(most_s)}" if most_s < LONGEST_SPAN_S else ""
 
     def value_of(text: str, _: float) -> float:
         number = text.replace(".", "", 1).isdecimal()
@@ -131,7 +133,7 @@ def choice(*words: str) -> ValueType:
     )
 
 
-class TimeOver(UsageError):
+class TimeInPast(UsageError):
     """The time that is given lies in the past."""
 
 
@@ -141,7 +143,7 @@ def _truth(text: str, _: float) -> bool | None:
 
 def _signal(text: str, _: float) -> str | None:
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    heard = {number.name for number in signal.Signals if number not in UNHEARD}
+    heard = {number.name for number in signal.Signals if number not in UNCATCHABLE_SIGNALS}
     return name if name in heard else None
 
 
@@ -166,8 +168,8 @@ def _moment(text: str, now: float) -> float | None:
     except (ValueError, OverflowError, OSError):
         return None
     if at < now:
-        raise TimeOver(f"{text!r} is in the past. Write a later time.")
-    if at > now + FARTHEST_S:
+        raise TimeInPast(f"{text!r} is in the past. Write a later time.")
+    if at > now + LONGEST_SPAN_S:
         raise UsageError(f"{text!r} is more than ten years away. Write an earlier time.")
     return at
 

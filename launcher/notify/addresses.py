@@ -8,23 +8,23 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from launcher.errors import UsageError
-from launcher.notify.settings import Target
+from launcher.notify.settings import NotifyTarget
 
 HIDDEN = "•••"
 MOST_BYTES = 1 << 16
-_OTHERS = 0o077
+_OTHER_USERS_MODE = 0o077
 _SHORTEST = 4  # characters of a part of an address that is worth hiding
 _DELIMITERS = re.compile(r"[/?&=:,;#\s]+")
 
 
-def address_of(target: Target, environ: Mapping[str, str]) -> str:
+def read_address(target: NotifyTarget, environ: Mapping[str, str]) -> str:
     """Return the address of a target that is no command.
 
     Raises:
         UsageError: it is not there, or others may read it; says what to do.
     """
     if target.url_file is not None:
-        return _in_file(target.url_file)
+        return _read_address_file(target.url_file)
     if target.url_env:
         text = environ.get(target.url_env, "").strip()
         if not text:
@@ -32,11 +32,11 @@ def address_of(target: Target, environ: Mapping[str, str]) -> str:
                 f"the variable {target.url_env} is not set in the scheduler's environment. "
                 "Set it where the scheduler is started, or use url_file."
             )
-        return _checked(text, f"the variable {target.url_env}")
+        return _check_address(text, f"the variable {target.url_env}")
     return target.url
 
 
-def _in_file(path: Path) -> str:
+def _read_address_file(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -45,7 +45,7 @@ def _in_file(path: Path) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path} is not a file")
-        if status.st_mode & _OTHERS:
+        if status.st_mode & _OTHER_USERS_MODE:
             raise UsageError(f"other users may read {path}. Protect its secret: chmod 600 {path}")
         data = os.read(descriptor, MOST_BYTES)
     finally:
@@ -54,17 +54,17 @@ def _in_file(path: Path) -> str:
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) != 1:
         raise UsageError(f"{path} has {len(lines)} lines. Write only one address into it.")
-    return _checked(lines[0], str(path))
+    return _check_address(lines[0], str(path))
 
 
-def _checked(text: str, where: str) -> str:
+def _check_address(text: str, where: str) -> str:
     """Return an address; what is wrong with it is said without showing it."""
     if "://" not in text or not text.isprintable():
         raise UsageError(f"{where} does not contain an address such as ntfy://my-topic")
     return text
 
 
-def without_secrets(text: str, address: str) -> str:
+def redact_secrets(text: str, address: str) -> str:
     """Return a text without an address and its parts: user, password, tokens.
 
     Args:
@@ -86,7 +86,7 @@ def without_secrets(text: str, address: str) -> str:
     return text
 
 
-def shown(target: Target) -> str:
+def describe_target(target: NotifyTarget) -> str:
     """Return what may be shown of where a target's messages go."""
     if target.command:
         return f"command {' '.join(target.command)}"

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from launcher.errors import counted
-from launcher.job_options.notifications import Event
-from launcher.states import ENDED, ReasonCode, State, without_state
-from launcher.store.run_news import Failure, RunNews
-from launcher.system.text import harmless
+from launcher.errors import pluralize
+from launcher.job_options.notifications import NotifyEvent
+from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.store.run_news import RunEvents, RunFailure
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 WITHOUT_FOLDER = frozenset({"add", "functions"})  # runs of programs and functions, of no task file
@@ -25,13 +25,13 @@ class Message(NamedTuple):
     id: str  # the same when it is sent again
     title: str
     text: str
-    facts: Mapping[str, str]  # variables of a command
+    variables: Mapping[str, str]  # variables of a command
 
 
-def of_run(
-    run: RunNews,
-    events: Sequence[Event],
-    failures: Sequence[Failure],
+def make_run_message(
+    run: RunEvents,
+    events: Sequence[NotifyEvent],
+    failures: Sequence[RunFailure],
     counts: Mapping[State, int],
     *,
     host: str,
@@ -47,17 +47,19 @@ def of_run(
         host: this machine's name.
         now: seconds since 1970.
     """
-    first = failures[:1] if Event.FIRST_FAILURE in events else ()
+    first = failures[:1] if NotifyEvent.FIRST_FAILURE in events else ()
     short = [each for each in failures if each.reason.code is ReasonCode.OUT_OF_MEMORY]
-    short = short if Event.OUT_OF_MEMORY in events else []
+    short = short if NotifyEvent.OUT_OF_MEMORY in events else []
     noted = [each for each in failures if each in first or each in short]
-    left = short[0].alike - len(short) if short else 0
+    left = short[0].similar_failures - len(short) if short else 0
     took_s = max(0.0, (now if run.open else run.last_at) - run.since)
     if run.open:
         title = f"{run.name}: {_headline(first, short)}"
-        lines = [f"{run.name} continues: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
+        lines = [
+            f"{run.name} continues: {format_counts(run.totals)}, {pluralize(run.open, 'job')} left."
+        ]
     else:
-        title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
+        title = f"{run.name} ended: {format_counts(counts)} in {format_seconds(took_s)}"
         lines = _end_lines(run, counts, took_s)
     told = (("first failure", first), ("out of memory", short))
     for job in noted:
@@ -65,7 +67,7 @@ def of_run(
         lines += ["", f"{what}: {job.name} (job {job.job})"]
         lines += [f"  {_reason(job)}", f"  launcher logs {job.job}"]
     if left:
-        lines += ["", f"and {counted(left, 'more job')} out of memory"]
+        lines += ["", f"and {pluralize(left, 'more job')} out of memory"]
     folder = "" if run.name in WITHOUT_FOLDER else f"{run.root}/runs/{run.name}"
     shown = run.totals if run.open else counts
     facts = {
@@ -82,7 +84,7 @@ def of_run(
     return _message(which, events, title, [*lines, *place], facts, host)
 
 
-def of_test(target: str, host: str) -> Message:
+def make_trial_message(target: str, host: str) -> Message:
     """Return a message that tells of nothing."""
     lines = [
         f"`launcher notify --test` sent this message to {target}.",
@@ -92,7 +94,7 @@ def of_test(target: str, host: str) -> Message:
     return _message("test", ("test",), f"launcher on {host}: test message", lines, {}, host)
 
 
-def in_counts(counts: Mapping[State, int]) -> str:
+def format_counts(counts: Mapping[State, int]) -> str:
     """Return how many jobs came to which end: `108 done, 2 failed`."""
     parts = [f"{counts[state]:,} {state}" for state in _ENDS if counts.get(state)]
     return ", ".join(parts) or "none ended"
@@ -107,42 +109,42 @@ def _message(
     host: str,
 ) -> Message:
     named = {"EVENT": next(iter(events), ""), "EVENTS": ",".join(events), "HOST": host, **facts}
-    text = "\n".join(harmless(each) for line in lines for each in line.split("\n"))
+    text = "\n".join(sanitize_terminal(each) for line in lines for each in line.split("\n"))
     return Message(
         id=hashlib.sha256(f"{host} {what} {named['EVENTS']}".encode()).hexdigest()[:16],
-        title=_cut(harmless(title), MOST_TITLE),
-        text=_cut(text, MOST_TEXT),
-        facts={f"LAUNCHER_{name}": harmless(value) for name, value in named.items()},
+        title=_truncate(sanitize_terminal(title), MOST_TITLE),
+        text=_truncate(text, MOST_TEXT),
+        variables={f"LAUNCHER_{name}": sanitize_terminal(value) for name, value in named.items()},
     )
 
 
-def _headline(first: Sequence[Failure], short: Sequence[Failure]) -> str:
+def _headline(first: Sequence[RunFailure], short: Sequence[RunFailure]) -> str:
     """Return what happened to a run that goes on, in a few words."""
     if short:
-        more = short[0].alike - 1
+        more = short[0].similar_failures - 1
         return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
     # whoever removed the job meanwhile knows more of it
     return f"{first[0].name if first else 'a job'} failed, the first failure of this run"
 
 
-def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list[str]:
-    began, ended = _clock(run.since, run.last_at), _clock(run.last_at, run.last_at)
-    lines = [f"{in_counts(counts)}; started {began}, ended {ended} ({format_seconds(took_s)})."]
-    every = {state: run.totals.get(state, 0) for state in ENDED}
+def _end_lines(run: RunEvents, counts: Mapping[State, int], took_s: float) -> list[str]:
+    began, ended = _format_time(run.since, run.last_at), _format_time(run.last_at, run.last_at)
+    lines = [f"{format_counts(counts)}; started {began}, ended {ended} ({format_seconds(took_s)})."]
+    every = {state: run.totals.get(state, 0) for state in ENDED_STATES}
     if sum(every.values()) > sum(counts.values()):
-        lines.append(f"The whole run: {in_counts(every)}.")
+        lines.append(f"The whole run: {format_counts(every)}.")
     return lines
 
 
-def _reason(failure: Failure) -> str:
+def _reason(failure: RunFailure) -> str:
     short = failure.reason.data.get("short")
-    return short if isinstance(short, str) else without_state(failure.reason.text)
+    return short if isinstance(short, str) else strip_state_prefix(failure.reason.text)
 
 
-def _clock(at: float, now: float) -> str:
+def _format_time(at: float, now: float) -> str:
     local = datetime.fromtimestamp(at).astimezone()
     return local.strftime("%H:%M" if abs(now - at) < _DAY_S else "%d %b %H:%M")
 
 
-def _cut(text: str, most: int) -> str:
+def _truncate(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -19,39 +19,39 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.notify.addresses import address_of, without_secrets
+from launcher.notify.addresses import read_address, redact_secrets
 from launcher.notify.messages import Message
-from launcher.notify.settings import Target
+from launcher.notify.settings import NotifyTarget
 from launcher.system.installation import install_command
-from launcher.system.process_trees import MARK
-from launcher.system.text import harmless
+from launcher.system.process_trees import ATTEMPT_VARIABLE
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
-DELIVER = (sys.executable, "-P", "-m", "launcher.notify.sending")
+DELIVER_COMMAND = (sys.executable, "-P", "-m", "launcher.notify.sending")
 MOST_OUTPUT = 1 << 14  # bytes that are read of what it printed
 MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill the disk of the jobs
 MOST_ANSWER = 300  # characters
 MOST_SERVICE_ANSWER = 500  # likewise
-LOOK_S = 0.05
+POLL_S = 0.05
 MISSING = "apprise is not installed for {python}. To install it: {command}"
 UNKNOWN = "apprise does not support this address (see https://appriseit.com/services/)"
-_IDLE_TALK = "Notifying "  # so many services
+_NOTIFYING_PREFIX = "Notifying "  # so many services
 _END = "\x1e"  # of what apprise logs, which may have several lines
 
 
-class Sent(NamedTuple):
+class DeliveryResult(NamedTuple):
     """How a sending ended."""
 
-    sent: bool
+    delivered: bool
     text: str = ""  # for people; holds no secret
 
 
-def send_now(
-    target: Target,
+def deliver(
+    target: NotifyTarget,
     message: Message | None,
     environ: Mapping[str, str],
     leaving: threading.Event | None = None,
-) -> Sent:
+) -> DeliveryResult:
     """Send a message, and wait for the answer.
 
     Args:
@@ -63,37 +63,39 @@ def send_now(
     with contextlib.ExitStack() as stack:
         try:
             output = stack.enter_context(tempfile.TemporaryFile())
-            process = _started(target, message, environ, output)
+            process = _start_process(target, message, environ, output)
         except UsageError as error:
-            return Sent(sent=False, text=str(error))
+            return DeliveryResult(delivered=False, text=str(error))
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
-            return Sent(sent=False, text=f"cannot be started: {what}{error.strerror or error}")
+            return DeliveryResult(
+                delivered=False, text=f"cannot be started: {what}{error.strerror or error}"
+            )
         try:
-            trouble = _watched(process, target, output, leaving or threading.Event())
+            trouble = _await_process(process, target, output, leaving or threading.Event())
         finally:  # it, and all that it has started
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         if trouble:
-            return Sent(sent=False, text=trouble)
+            return DeliveryResult(delivered=False, text=trouble)
         end = output.seek(0, os.SEEK_END)
         output.seek(max(0, end - MOST_OUTPUT))
         text = output.read(MOST_OUTPUT).decode(errors="replace")
-    return _of_command(code, text) if target.command else _of_service(code, text)
+    return _result_of_command(code, text) if target.command else _result_of_service(code, text)
 
 
-def _started(
-    target: Target, message: Message | None, environ: Mapping[str, str], output: IO[bytes]
+def _start_process(
+    target: NotifyTarget, message: Message | None, environ: Mapping[str, str], output: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    environment = {name: text for name, text in environ.items() if name != MARK}
-    words: tuple[str, ...] = DELIVER
+    environment = {name: text for name, text in environ.items() if name != ATTEMPT_VARIABLE}
+    words: tuple[str, ...] = DELIVER_COMMAND
     order = b""
     if target.command:
         words = (os.path.expanduser(target.command[0]), *target.command[1:])  # noqa: PTH111
-        environment |= {} if message is None else variables(message)
+        environment |= {} if message is None else message_variables(message)
     else:
-        record = {"url": address_of(target, environ), "timeout_s": target.timeout_s}
+        record = {"url": read_address(target, environ), "timeout_s": target.timeout_s}
         if message is not None:
             record |= {"title": message.title, "text": message.text}
         environment.pop(target.url_env, None)
@@ -112,13 +114,16 @@ def _started(
         )
 
 
-def _watched(
-    process: subprocess.Popen[bytes], target: Target, output: IO[bytes], leaving: threading.Event
+def _await_process(
+    process: subprocess.Popen[bytes],
+    target: NotifyTarget,
+    output: IO[bytes],
+    leaving: threading.Event,
 ) -> str:
     """Wait for the end of a process; return why it may not go on, '' where it has ended."""
     deadline = time.monotonic() + target.timeout_s
     while process.poll() is None:
-        if leaving.wait(LOOK_S):
+        if leaving.wait(POLL_S):
             return "the sender was stopped"
         if time.monotonic() >= deadline:
             return f"no answer in {format_seconds(target.timeout_s)}"
@@ -127,10 +132,10 @@ def _watched(
     return ""
 
 
-def variables(message: Message) -> dict[str, str]:
+def message_variables(message: Message) -> dict[str, str]:
     """Return a message as the variables of a command."""
     named = {
-        **message.facts,
+        **message.variables,
         "LAUNCHER_MESSAGE": message.id,
         "LAUNCHER_TITLE": message.title,
         "LAUNCHER_TEXT": message.text,
@@ -138,21 +143,25 @@ def variables(message: Message) -> dict[str, str]:
     return {name: text.replace("\0", "") for name, text in named.items()}
 
 
-def _of_command(code: int, text: str) -> Sent:
+def _result_of_command(code: int, text: str) -> DeliveryResult:
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
-    shown = harmless(last.strip())[:MOST_ANSWER]
+    shown = sanitize_terminal(last.strip())[:MOST_ANSWER]
     if code == 0:
-        return Sent(sent=True, text=shown)
+        return DeliveryResult(delivered=True, text=shown)
     how = f"exit code {code}" if code > 0 else f"ended by {_signal(-code)}"
-    return Sent(sent=False, text=f"{how}: {shown}" if shown else how)
+    return DeliveryResult(delivered=False, text=f"{how}: {shown}" if shown else how)
 
 
-def _of_service(code: int, text: str) -> Sent:
+def _result_of_service(code: int, text: str) -> DeliveryResult:
     try:
         record = json.loads(text)
-        return Sent(sent=record["delivered"] is True, text=harmless(record["answer"]))
+        return DeliveryResult(
+            delivered=record["delivered"] is True, text=sanitize_terminal(record["answer"])
+        )
     except (ValueError, KeyError, TypeError):
-        return Sent(sent=False, text=f"the sending process ended with exit code {code}")
+        return DeliveryResult(
+            delivered=False, text=f"the sending process ended with exit code {code}"
+        )
 
 
 def _signal(number: int) -> str:
@@ -162,11 +171,11 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
+def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:
     """Send a message, or only see whether its address can be used; return whether, and what was answered.
 
     Args:
-        order: `url`, `title` and `text`; without a title nothing is sent.
+        request: `url`, `title` and `text`; without a title nothing is sent.
     """
     try:
         import apprise  # an extra; only this process needs it
@@ -175,17 +184,17 @@ def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
     service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))
     delivered = False
     with apprise.LogCapture(level=logging.INFO, fmt=f"%(message)s{_END}") as log:
-        is_known = service.add(order["url"])
-        if is_known and "title" in order:
-            text, title = order["text"], order["title"]
+        is_known = service.add(request["url"])
+        if is_known and "title" in request:
+            text, title = request["text"], request["title"]
             form = apprise.NotifyFormat.TEXT
             delivered = bool(service.notify(body=text, title=title, body_format=form))
         said = [line for line in log.getvalue().split(f"{_END}\n") if line]
     # one with an address shows parts of secrets
-    lines = [line for line in said if not line.startswith(_IDLE_TALK) and "://" not in line]
+    lines = [line for line in said if not line.startswith(_NOTIFYING_PREFIX) and "://" not in line]
     if not is_known:
         return False, "; ".join([UNKNOWN, *lines])
-    if "title" not in order:
+    if "title" not in request:
         return True, ""
     return delivered, "; ".join(lines) or ("sent" if delivered else "not sent")
 
@@ -194,8 +203,8 @@ def main() -> int:
     """Read an order, carry it out, and print the answer as JSON."""
     order = json.load(sys.stdin)
     signal.alarm(int(order["timeout_s"]) + 1)  # where nobody is left to kill us
-    delivered, answer = _delivered(order)
-    answer = without_secrets(" ".join(answer.split()), order["url"])[:MOST_SERVICE_ANSWER]
+    delivered, answer = _notify_service(order)
+    answer = redact_secrets(" ".join(answer.split()), order["url"])[:MOST_SERVICE_ANSWER]
     sys.stdout.write(json.dumps({"delivered": delivered, "answer": answer}))
     return 0
 

@@ -20,24 +20,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.job_options.notifications import Event, RunNotify, read_events
-from launcher.system.config import Fault, absolute, read_configuration, read_keys
+from launcher.job_options.notifications import NotifyEvent, RunNotify, read_events
+from launcher.system.config import Fault, absolute_path, read_configuration, read_keys
 from launcher.units import parse_seconds
 
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0
 
 # what the table may still say → what holds
-_GONE = {
+_REMOVED_KEYS = {
     "quiet": "messages are sent at once",
     "bundle": "messages are sent at once",
     "gpu_idle": "messages about GPUs no longer exist",
 }
-_GONE_EVENTS = ("gpu-failed", "gpu-idle")
+_REMOVED_EVENTS = ("gpu-failed", "gpu-idle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class Target(NamedTuple):
+class NotifyTarget(NamedTuple):
     """Where messages go: a service that apprise knows, or a command. One of the four is set."""
 
     name: str
@@ -45,23 +45,23 @@ class Target(NamedTuple):
     url_file: Path | None = None  # whose only line is such a URL
     url_env: str = ""  # a variable that holds it
     command: tuple[str, ...] = ()
-    events: tuple[Event, ...] | None = None  # None: those of [notify]
+    events: tuple[NotifyEvent, ...] | None = None  # None: those of [notify]
     timeout_s: float = 30.0
 
 
 class NotifySettings(NamedTuple):
     """All that the table says."""
 
-    events: tuple[Event, ...] = tuple(Event)
+    events: tuple[NotifyEvent, ...] = tuple(NotifyEvent)
     retry_s: float = 86_400.0  # so long a message is tried again
-    targets: tuple[Target, ...] = ()
+    targets: tuple[NotifyTarget, ...] = ()
     notes: tuple[str, ...] = ()  # of what nothing comes any more
 
-    def events_of(self, target: Target) -> tuple[Event, ...]:
+    def target_events(self, target: NotifyTarget) -> tuple[NotifyEvent, ...]:
         """Return what a target is told of."""
         return self.events if target.events is None else target.events
 
-    def wanted(self, target: Target, notify: RunNotify) -> tuple[Event, ...]:
+    def events_for_run(self, target: NotifyTarget, notify: RunNotify) -> tuple[NotifyEvent, ...]:
         """Return what a target is told of a run.
 
         Args:
@@ -70,10 +70,10 @@ class NotifySettings(NamedTuple):
         """
         if notify.to is not None and target.name not in notify.to:
             return ()
-        return self.events_of(target) if notify.events is None else notify.events
+        return self.target_events(target) if notify.events is None else notify.events
 
 
-def configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
+def read_configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
     """Return what the user's file says of messages; None: nothing.
 
     Raises:
@@ -84,13 +84,13 @@ def configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
         return None
     faults: list[Fault] = []
     notes: list[Fault] = []
-    settings = read_notify(configuration.notify, faults, notes)
+    settings = read_notify_table(configuration.notify, faults, notes)
     configuration.refuse(faults)
     placed = tuple(f"note: {configuration.place(*keys)}: {text}" for keys, text in notes)
     return settings._replace(notes=placed)
 
 
-def read_notify(table: object, faults: list[Fault], notes: list[Fault]) -> NotifySettings:
+def read_notify_table(table: object, faults: list[Fault], notes: list[Fault]) -> NotifySettings:
     """Return what the table says.
 
     Args:
@@ -112,18 +112,18 @@ def read_notify(table: object, faults: list[Fault], notes: list[Fault]) -> Notif
 
 def _target(
     name: str, entry: Mapping[str, Any], faults: list[Fault], notes: list[Fault]
-) -> Target | None:
+) -> NotifyTarget | None:
     before = len(faults)
     if not _NAME.fullmatch(name):
         message = f"{name!r} is not a valid name of a target. Use letters, digits, - and _."
         faults.append(((TABLE, name), message))
     values = _values((TABLE, name), entry, _TARGET_KEYS, faults, notes)
-    ways = [key for key in _WAYS if key in {each.replace("-", "_") for each in entry}]
+    ways = [key for key in _ADDRESS_KEYS if key in {each.replace("-", "_") for each in entry}]
     if len(ways) != 1:
-        listed = ", ".join(_WAYS)
+        listed = ", ".join(_ADDRESS_KEYS)
         which = f"has {' and '.join(ways)}" if ways else "has neither an address nor a command"
         faults.append(((TABLE, name), f"{TABLE}.{name} {which}: expected one of {listed}"))
-    return Target(name=name, **values) if len(faults) == before else None
+    return NotifyTarget(name=name, **values) if len(faults) == before else None
 
 
 def _values(
@@ -138,16 +138,16 @@ def _values(
     for key, value in entry.items():
         where, name = (*place, key), ".".join((*place, key))
         given = value
-        if keys is _KEYS and key.replace("-", "_") in _GONE:
-            holds = _GONE[key.replace("-", "_")]
+        if keys is _KEYS and key.replace("-", "_") in _REMOVED_KEYS:
+            holds = _REMOVED_KEYS[key.replace("-", "_")]
             notes.append((where, f"{name} no longer has an effect: {holds}"))
             continue
         if key == "events" and isinstance(value, list):
-            given = [word for word in value if word not in _GONE_EVENTS]
+            given = [word for word in value if word not in _REMOVED_EVENTS]
             notes += [
-                (where, f"{name}: {word} no longer has an effect ({_GONE['gpu_idle']})")
+                (where, f"{name}: {word} no longer has an effect ({_REMOVED_KEYS['gpu_idle']})")
                 for word in value
-                if word in _GONE_EVENTS
+                if word in _REMOVED_EVENTS
             ]
         kept[key] = given
     hint = f" (a target is a table, [{TABLE}.{{}}])" if keys is _KEYS else ""
@@ -161,7 +161,7 @@ def _text(value: object, otherwise: str = "") -> str:
     return value.strip()
 
 
-def _like(pattern: str) -> Callable[[object], str]:
+def _matching(pattern: str) -> Callable[[object], str]:
     """Return a reader of texts in which a pattern is found."""
 
     def read(value: object) -> str:
@@ -175,7 +175,7 @@ def _like(pattern: str) -> Callable[[object], str]:
 
 def _file(value: object) -> Path:
     expected = "expected the absolute path of a file that contains such an address"
-    return absolute("url_file", _text(value, expected))
+    return absolute_path("url_file", _text(value, expected))
 
 
 def _command(value: object) -> tuple[str, ...]:
@@ -199,14 +199,14 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "retry": ('a time, such as "24h"', _span),
 }
 _TARGET_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "url": ('an address of apprise, such as "ntfy://my-topic"', _like("://")),
+    "url": ('an address of apprise, such as "ntfy://my-topic"', _matching("://")),
     "url_file": ("", _file),
     "url_env": (
         "the name of an environment variable that contains such an address",
-        _like(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
+        _matching(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
     ),
     "command": ('a list of words, such as ["notify-send", "launcher"]', _command),
     "events": ("", read_events),
     "timeout": ('a time, such as "30s"', _span),
 }
-_WAYS = ("url", "url_file", "url_env", "command")
+_ADDRESS_KEYS = ("url", "url_file", "url_env", "command")

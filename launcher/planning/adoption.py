@@ -12,15 +12,22 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
-from launcher.planning.comparison import ADOPT, Action, Adoption, ComparedJob, Comparison, Elsewhere
-from launcher.planning.plan import Identity, Plan
-from launcher.states import OPEN, State
+from launcher.planning.comparison import (
+    ADOPT,
+    Action,
+    AdoptableRoot,
+    Adoption,
+    ComparedJob,
+    Comparison,
+)
+from launcher.planning.plan import JobIdentity, Plan
+from launcher.states import OPEN_STATES, State
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import last_metrics
+from launcher.workers.progress.attempt_progress import read_last_metrics
 
 
-class _Move:
+class _FolderReplacer:
     """Replaces a folder by another one in texts that hold absolute paths."""
 
     def __init__(self, before: str, after: str) -> None:
@@ -28,76 +35,76 @@ class _Move:
         self._pattern = re.compile(rf"(?<![\w.~/-]){re.escape(before)}(?![^/\"',:;\s\\])")
         self._after = after
 
-    def text(self, text: str) -> str:
+    def replace_in(self, text: str) -> str:
         """Return a text with the other folder."""
         return self._pattern.sub(lambda _: self._after, text)
 
 
-def _move_in_json(before: str, after: str) -> _Move:
-    return _Move(json.dumps(before)[1:-1], json.dumps(after)[1:-1])
+def _json_replacer(before: str, after: str) -> _FolderReplacer:
+    return _FolderReplacer(json.dumps(before)[1:-1], json.dumps(after)[1:-1])
 
 
-class _IdentitiesElsewhere:
+class _RelocatedIdentities:
     """The identities that the jobs of a plan would have in another folder."""
 
     def __init__(self, here: str, there: str) -> None:
-        self._in_json = _move_in_json(here, there)
-        self._known: dict[str, Identity] = {}  # by the hash here
+        self._in_json = _json_replacer(here, there)
+        self._relocated: dict[str, JobIdentity] = {}  # by the hash here
 
-    def of(self, identity: Identity) -> Identity:
+    def relocate(self, identity: JobIdentity) -> JobIdentity:
         """Return the identity of a job; the same one if no path of this folder enters it."""
-        if identity.hash not in self._known:
+        if identity.hash not in self._relocated:
             words = identity.words
             if words:
-                words = read_words(json.loads(self._in_json.text(json.dumps(words.record()))))
-            self._known[identity.hash] = replace(
+                words = read_words(json.loads(self._in_json.replace_in(json.dumps(words.record()))))
+            self._relocated[identity.hash] = replace(
                 identity,
-                settings=self._in_json.text(identity.settings),
-                needs=tuple(map(self.of, identity.needs)),
+                settings=self._in_json.replace_in(identity.settings),
+                needs=tuple(map(self.relocate, identity.dependencies)),
                 words=words,
             )
-        return self._known[identity.hash]
+        return self._relocated[identity.hash]
 
 
-def rows_elsewhere(plan: Plan, rows: Mapping[str, JobRow], there: str) -> dict[str, JobRow]:
+def rows_from_root(plan: Plan, rows: Mapping[str, JobRow], other_root: str) -> dict[str, JobRow]:
     """Return what the queue knows of jobs of a plan that were done in another folder, as if that were this one.
 
     Args:
         plan: the jobs as they would be queued here.
         rows: the jobs of the run in the other folder, by name.
-        there: the other folder.
+        other_root: the other folder.
 
     Raises:
         UsageError: one of them runs there.
     """
     here = str(plan.run_folder.parents[1])
-    identities = _IdentitiesElsewhere(here, there)
-    in_json, plain = _move_in_json(there, here), _Move(there, here)
+    identities = _RelocatedIdentities(here, other_root)
+    in_json, plain = _json_replacer(other_root, here), _FolderReplacer(other_root, here)
     found: dict[str, JobRow] = {}
     for job in plan.jobs:
         row = rows.get(job.name)
         if row is not None and row.state is State.RUNNING:
             raise UsageError(
-                f"{ADOPT} {there}: {job.name} (job {row.id}) is running there. Wait for it with "
+                f"{ADOPT} {other_root}: {job.name} (job {row.id}) is running there. Wait for it with "
                 f"`launcher wait {row.id}` or cancel it with `launcher cancel {row.id}`, then run this again."
             )
         if row is None or row.state is not State.DONE:
             continue
-        is_same = row.hash == identities.of(job.identity).hash
+        is_same = row.hash == identities.relocate(job.identity).hash
         sources = row.sources_text
         found[job.name] = replace(
             row,
             root=here,
             hash=job.hash if is_same else row.hash,
-            spec_text=in_json.text(row.spec_text),
-            sources_text=None if sources is None else in_json.text(sources),
-            outputs={plain.text(path): value for path, value in row.outputs.items()},
+            spec_text=in_json.replace_in(row.spec_text),
+            sources_text=None if sources is None else in_json.replace_in(sources),
+            outputs={plain.replace_in(path): value for path, value in row.outputs.items()},
         )
     return found
 
 
-def adoption_from(
-    plan: Plan, rows_there: Mapping[str, JobRow], rows_here: Mapping[str, JobRow], there: str
+def find_adoption(
+    plan: Plan, rows_there: Mapping[str, JobRow], rows_here: Mapping[str, JobRow], other_root: str
 ) -> Adoption:
     """Return what of another folder can be adopted, before its files are compared.
 
@@ -107,11 +114,13 @@ def adoption_from(
         UsageError: a job of the plan runs there.
     """
     names = {job.name for job in plan.jobs}
-    kept = {name for name, row in rows_here.items() if row.state in {State.DONE, *OPEN}}
-    found = rows_elsewhere(plan, rows_there, there)
-    waiting = (row.id for name, row in rows_there.items() if name in names and row.state in OPEN)
+    kept = {name for name, row in rows_here.items() if row.state in {State.DONE, *OPEN_STATES}}
+    found = rows_from_root(plan, rows_there, other_root)
+    waiting = (
+        row.id for name, row in rows_there.items() if name in names and row.state in OPEN_STATES
+    )
     return Adoption(
-        root=there,
+        root=other_root,
         rows={name: row for name, row in found.items() if name not in kept},
         waiting=tuple(waiting),
     )
@@ -143,22 +152,24 @@ def with_adoption(
     return comparison._replace(jobs=tuple(jobs), adoption=adoption._replace(rows=adopted))
 
 
-def with_printed(comparison: Comparison, home: Home) -> Comparison:
+def with_printed_numbers(comparison: Comparison, home: Home) -> Comparison:
     """Return a comparison with the numbers of the programs of which copies are made, which have no attempt."""
     adoption = comparison.adoption
-    if adoption is None or not adoption.keeps:
+    if adoption is None or not adoption.keeps_original:
         return comparison
     printed = {
         name: numbers
         for name, row in adoption.rows.items()
-        if not row.spec.entry and row.attempts and (numbers := last_metrics(row.attempt_in(home)))
+        if not row.spec.entry
+        and row.attempts
+        and (numbers := read_last_metrics(row.attempt_in(home)))
     }
     return comparison._replace(adoption=adoption._replace(printed=printed))
 
 
-def done_elsewhere(
+def find_adoptable_roots(
     plan: Plan, jobs: Iterable[ComparedJob], hashes: Mapping[str, Mapping[str, str]]
-) -> tuple[Elsewhere, ...]:
+) -> tuple[AdoptableRoot, ...]:
     """Return the folders in which jobs are done that are new here, those with most of them first.
 
     A folder counts if it does not exist any more, or is this one under another name.
@@ -174,11 +185,13 @@ def done_elsewhere(
     for root, known in hashes.items():
         if not _is_gone_or_same(Path(root), here):
             continue
-        identities = _IdentitiesElsewhere(str(here), root)
+        identities = _RelocatedIdentities(str(here), root)
         number = sum(
-            known[job.name] == identities.of(job.identity).hash for job in new if job.name in known
+            known[job.name] == identities.relocate(job.identity).hash
+            for job in new
+            if job.name in known
         )
-        found += [Elsewhere(root, number)] if number else []
+        found += [AdoptableRoot(root, number)] if number else []
     return tuple(sorted(found, key=lambda each: -each.jobs))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.planning.plan import Plan, PlannedJob, Savings
+from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 
@@ -30,7 +30,7 @@ class ComparedJob(NamedTuple):
     state: str  # for the listing: new, cached, changed, queued, running, failed …
     reason: str
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
-    other_code: bool = False  # it was done with other code, and nothing else is different
+    is_other_code: bool = False  # it was done with other code, and nothing else is different
     options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
     # definitions whose code is another than when it was queued last: `module.function`, or the module alone
     # where that is all that is known; of a program files
@@ -50,7 +50,7 @@ def open_jobs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
     return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
 
 
-class Elsewhere(NamedTuple):
+class AdoptableRoot(NamedTuple):
     """A folder in which jobs of a plan are done."""
 
     root: str
@@ -64,10 +64,10 @@ class Adoption(NamedTuple):
     rows: Mapping[str, JobRow]  # by name, as if they had been done here
     waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
     # the numbers that programs printed, by name; files of the attempts there hold them
-    printed: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
+    printed_numbers: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
 
     @property
-    def keeps(self) -> bool:
+    def keeps_original(self) -> bool:
         """Whether the other folder still exists, so that its jobs keep their results."""
         return Path(self.root).exists()
 
@@ -78,7 +78,7 @@ class Comparison(NamedTuple):
     plan: Plan
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
-    savings: tuple[Savings, ...] = ()  # by jobs that do shared work
+    savings: tuple[SharedWorkSavings, ...] = ()  # by jobs that do shared work
     files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
     adoption: Adoption | None = None  # of results of another folder; None: of none
-    elsewhere: tuple[Elsewhere, ...] = ()  # where jobs are done that are new here
+    adoptable_roots: tuple[AdoptableRoot, ...] = ()  # where jobs are done that are new here

@@ -26,47 +26,49 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import FOLDERS, INPUTS, OUTPUTS, file_fault
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS, file_obstacle
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import (
     MOST_PROBLEMS,
     Error,
     IdError,
-    Place,
     Problems,
-    known_words,
+    SourceLocation,
+    did_you_mean,
+    list_known_names,
     nearest,
-    question,
 )
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
-from launcher.planning.expansion import MAKING, Step
+from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
 from launcher.planning.model_graph import has_values, without_variants
-from launcher.taskfile.entries import FREE, Follows
-from launcher.taskfile.nodes import Scalar, listed
+from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
+from launcher.taskfile.nodes import ScalarNode, as_list
 
-MISSING = "missing-input"
-UNKNOWN_JOB = "unknown-job"
-EXPECTED = "expected-input"
+MISSING_CODE = "missing-input"
+UNKNOWN_JOB_CODE = "unknown-job"
+EXPECTED_CODE = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
 FOLDER_SETTING = "cwd"  # of a program
-LISTED = "launcher run FILE --dry-run --all"
+MOST_LISTED_NAMES = "launcher run FILE --dry-run --all"
 MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
 _GLOB = re.compile(r"[*?\[]")
 
 
-class Before(NamedTuple):
+class Predecessors(NamedTuple):
     """The steps behind which a step runs, each with the word that names it."""
 
-    done: Mapping[str, Place]  # they must be done
-    ended: Mapping[str, Place]  # they must have ended, done or not
+    done: Mapping[str, SourceLocation]  # they must be done
+    ended: Mapping[str, SourceLocation]  # they must have ended, done or not
 
 
-NOTHING = Before({}, {})
+NO_PREDECESSORS = Predecessors({}, {})
 
 
-def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> dict[str, Before]:
+def find_predecessors(
+    steps: Sequence[PlannedStep], *, whole: bool, problems: Problems
+) -> dict[str, Predecessors]:
     """Return behind which steps others run, by their names; nothing of a step that names none.
 
     Args:
@@ -74,19 +76,19 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
         whole: every entry could be read, so that a name which means nothing is wrong.
         problems: where such a name is blamed.
     """
-    following = [step for step in steps if step.follows.texts != FREE.texts]
+    following = [step for step in steps if step.follows.texts != NO_DEPENDENCIES.texts]
     if not following:
         return {}
-    names = _Names(steps)
-    before: dict[str, Before] = {}
+    names = _StepNames(steps)
+    before: dict[str, Predecessors] = {}
     unknown = pairs = 0
     for step in following:
-        places: list[dict[str, Place]] = []
-        for word, named in zip(Follows._fields, step.follows, strict=True):
+        places: list[dict[str, SourceLocation]] = []
+        for word, named in zip(NamedDependencies._fields, step.follows, strict=True):
             places.append({})
             for at in named:
-                known = names.meant(at.value)
-                tied = names.tied(at.value, step)
+                known = names.resolve_names(at.value)
+                tied = names.matching_names(at.value, step)
                 meant = [name for name in tied if name != step.name]
                 pairs += len(meant)
                 if pairs > MOST_PAIRS:
@@ -94,111 +96,117 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
                     hint = (
                         "let one program wait for all of them, and the jobs wait for that program"
                     )
-                    problems.blame(at.node, "too-many-jobs", message, hint)
+                    problems.add_error(at.node, "too-many-jobs", message, hint)
                     return {}
                 for name in meant:
                     places[-1].setdefault(name, at.node.place)
                 if known and not meant:
-                    problems.blame(at.node, *_no_partner(word, at.value, step, alone=bool(tied)))
+                    problems.add_error(
+                        at.node, *_no_partner_text(word, at.value, step, alone=bool(tied))
+                    )
                 elif not known and whole:  # else a broken entry may be the one that is meant
                     unknown += 1
                     # the nearest name is looked for, which takes long, only where it is shown
-                    why = names.unknown(word, at.value, helped=unknown <= MOST_PROBLEMS)
-                    problems.blame(at.node, UNKNOWN_JOB, *why)
+                    why = names.unknown_name_texts(word, at.value, helped=unknown <= MOST_PROBLEMS)
+                    problems.add_error(at.node, UNKNOWN_JOB_CODE, *why)
                     places[-1].setdefault(at.value, at.node.place)
         done, ended = places
         ended = {name: place for name, place in ended.items() if name not in done}
         if done or ended:
-            before[step.name] = Before(done, ended)
+            before[step.name] = Predecessors(done, ended)
     return before
 
 
-def _no_partner(word: str, text: str, step: Step, *, alone: bool) -> tuple[str, str, str]:
+def _no_partner_text(
+    word: str, text: str, step: PlannedStep, *, alone: bool
+) -> tuple[str, str, str]:
     """Return what to say of a text behind `word` that means no job for this step; `alone`: but itself."""
     if alone:
         message = f"{word}: {text!r} matches only {step.name} itself"
-        return UNKNOWN_JOB, message, "name another job, or remove it"
+        return UNKNOWN_JOB_CODE, message, "name another job, or remove it"
     values = ", ".join(f"{key}={value}" for key, value in step.swept)
     message = f"{word}: no job of {text!r} has the values of {step.name.partition('@')[0]}@{values}"
     hint = "sweep the same values in both, or remove the sweep from one of them"
     return "no-partner", message, hint
 
 
-class _Names:
+class _StepNames:
     """The names under which the steps of a plan are known."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[PlannedStep]) -> None:
         self._steps = steps
-        self._named = {step.name: step for step in steps}
+        self._step_by_name = {step.name: step for step in steps}
         # (text, what a step that follows it sweeps, is that a program) → keys that both sweep → values → names
-        self._tied: dict[
+        self._tied_by_values: dict[
             tuple[str, frozenset[str], bool],
             dict[tuple[str, ...], dict[tuple[str, ...], list[str]]],
         ] = {}
-        self._matching: dict[str, tuple[str, ...]] = {}  # by glob, or name and values
-        self._by_word: dict[str, dict[str, None]] = {step.name: {step.name: None} for step in steps}
+        self._resolved: dict[str, tuple[str, ...]] = {}  # by glob, or name and values
+        self._names_by_word: dict[str, dict[str, None]] = {
+            step.name: {step.name: None} for step in steps
+        }
         for step in steps:
             for word in _words(step):
                 for known in (word, f"{step.kind.name}/{word}"):
-                    self._by_word.setdefault(known, {})[step.name] = None
+                    self._names_by_word.setdefault(known, {})[step.name] = None
 
-    def meant(self, text: str) -> Iterable[str]:
+    def resolve_names(self, text: str) -> Iterable[str]:
         """Return the names of the steps for which a text stands."""
-        if text in self._by_word:
-            return self._by_word[text]
-        if text in self._matching:
-            return self._matching[text]
+        if text in self._names_by_word:
+            return self._names_by_word[text]
+        if text in self._resolved:
+            return self._resolved[text]
         if _GLOB.search(text):
             pattern = re.compile(translate(text))
             matching = (step.name for step in self._steps if pattern.match(step.name))
-            return self._matching.setdefault(text, tuple(matching))
+            return self._resolved.setdefault(text, tuple(matching))
         kind, slash, rest = text.partition("/")
-        if selected := self._selected(text):
-            return self._matching.setdefault(text, selected)
+        if selected := self._names_with_values(text):
+            return self._resolved.setdefault(text, selected)
         try:
-            model = _key(parse_model(rest if slash else text))
+            model = _model_key(parse_model(rest if slash else text))
         except IdError:
             return ()
-        return self._by_word.get(f"{kind}/{model}" if slash else model, ())
+        return self._names_by_word.get(f"{kind}/{model}" if slash else model, ())
 
-    def _selected(self, text: str) -> tuple[str, ...]:
+    def _names_with_values(self, text: str) -> tuple[str, ...]:
         """Return the names of the swept programs and folders that have the values behind `@`."""
         wanted = _pairs(text)
-        of_name = self._by_word.get(text.partition("@")[0], ()) if wanted else ()
-        steps = (self._named[each] for each in of_name)
+        of_name = self._names_by_word.get(text.partition("@")[0], ()) if wanted else ()
+        steps = (self._step_by_name[each] for each in of_name)
         return tuple(
             step.name for step in steps if step.model is None and has_values(step.swept, wanted)
         )
 
-    def tied(self, text: str, step: Step) -> Iterable[str]:
+    def matching_names(self, text: str, step: PlannedStep) -> Iterable[str]:
         """Return the names of the steps that a text means to one that follows them.
 
         If one of two is a swept program, only those meet that have equal values of what both sweep.
         """
-        meant = self.meant(text)
-        if not step.swept or text in self._named or _GLOB.search(text):
+        meant = self.resolve_names(text)
+        if not step.swept or text in self._step_by_name or _GLOB.search(text):
             return meant
         is_program = not step.kind.entry
         chosen = {key for key, _ in _pairs(text)}  # whatever the step has there
-        own = {key: _plain(value) for key, value in step.swept if key not in chosen}
+        own = {key: _comparable_value(value) for key, value in step.swept if key not in chosen}
         asked = (text, frozenset(own), is_program)
-        if asked not in self._tied:
+        if asked not in self._tied_by_values:
             by_values: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
-            for other in (self._named[name] for name in meant):
+            for other in (self._step_by_name[name] for name in meant):
                 ties = is_program or not other.kind.entry
                 pairs = [(key, value) for key, value in other.swept if ties and key in own]
                 of_keys = by_values.setdefault(tuple(key for key, _ in pairs), {})
-                of_keys.setdefault(tuple(_plain(value) for _, value in pairs), []).append(
-                    other.name
-                )
-            self._tied[asked] = by_values
+                of_keys.setdefault(
+                    tuple(_comparable_value(value) for _, value in pairs), []
+                ).append(other.name)
+            self._tied_by_values[asked] = by_values
         return [
             name
-            for keys, names in self._tied[asked].items()
+            for keys, names in self._tied_by_values[asked].items()
             for name in names.get(tuple(own[key] for key in keys), ())
         ]
 
-    def unknown(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
+    def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
         """Return what to say of a text behind `word` that means no step; `helped`: with the nearest one."""
         verb = "matches" if _GLOB.search(text) else "is named"
         message = f"{word}: no job of this file {verb} {text!r}"
@@ -206,24 +214,24 @@ class _Names:
             return (message,)
         return (
             message,
-            question(nearest(text, self._by_word)),
-            known_words(text, [step.name for step in self._steps], LISTED),
+            did_you_mean(nearest(text, self._names_by_word)),
+            list_known_names(text, [step.name for step in self._steps], MOST_LISTED_NAMES),
             "to follow a job of another run: launcher add --after JOB -- PROGRAM",
         )
 
 
-def _words(step: Step) -> Iterator[str]:
+def _words(step: PlannedStep) -> Iterator[str]:
     """Give the words that mean a step, besides its name."""
     if step.model is None:
         rest = step.name.partition("/")[2]
         yield rest
         if step.swept:
             yield rest.partition("@")[0]
-    elif step.kind.role in MAKING:
+    elif step.kind.role in MODEL_MAKING_ROLES:
         model = parse_model(step.model)
         yield step.model
-        yield _key(model)
-        yield _key(without_variants(model))
+        yield _model_key(model)
+        yield _model_key(without_variants(model))
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -232,7 +240,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(key, value) for key, equals, value in pairs if equals]
 
 
-def _plain(value: str) -> str:
+def _comparable_value(value: str) -> str:
     """Return a text that is equal for equal values of a sweep, as `same_value` has it."""
     try:
         return str(float(value))
@@ -240,21 +248,21 @@ def _plain(value: str) -> str:
         return value
 
 
-def _key(model: ModelId) -> str:
+def _model_key(model: ModelId) -> str:
     """Return a text that is equal for all ways to write a model's ID."""
     return str(ModelId(tuple(replace(stage, data=canonical(stage.data)) for stage in model.stages)))
 
 
-class Disk(NamedTuple):
+class PlanDisk(NamedTuple):
     """What a plan asks about the disk."""
 
     root: Path  # relative paths start here
     exists: Callable[[Path], bool]
     is_folder: Callable[[Path], bool]
-    content: Callable[[Path], str]  # a digest of a file
+    content_digest: Callable[[Path], str]  # a digest of a file
     is_link: Callable[[Path], bool] = Path.is_symlink
 
-    def has(self, path: str) -> bool:
+    def path_exists(self, path: str) -> bool:
         """Tell whether a path of the settings is there."""
         try:
             return self.exists(absolute_path(self.root, path))
@@ -262,7 +270,7 @@ class Disk(NamedTuple):
             return False
 
 
-def asked_once(ask: Callable[[Path], bool]) -> Callable[[Path], bool]:
+def memoize_path_check(check: Callable[[Path], bool]) -> Callable[[Path], bool]:
     """Return a question about paths that asks once for each; no is the answer for what cannot be a path."""
     answers: dict[str, bool] = {}
 
@@ -271,7 +279,7 @@ def asked_once(ask: Callable[[Path], bool]) -> Callable[[Path], bool]:
         known = answers.get(text)
         if known is None:
             try:
-                known = ask(path)
+                known = check(path)
             except (OSError, ValueError):  # a name too long, or with a character no name may have
                 known = False
             answers[text] = known
@@ -283,7 +291,7 @@ def asked_once(ask: Callable[[Path], bool]) -> Callable[[Path], bool]:
 class PreparedStep(NamedTuple):
     """A step, and what its kind says of it."""
 
-    step: Step
+    step: PlannedStep
     draft: Draft
     makers: tuple[Draft, ...]  # the steps from which its model comes, first to last
     inputs: tuple[Input, ...]
@@ -291,32 +299,32 @@ class PreparedStep(NamedTuple):
     argv: tuple[str, ...]
 
 
-class Links(NamedTuple):
+class JobLinks(NamedTuple):
     """What a job has before it."""
 
-    needs: tuple[str, ...]  # earlier jobs that make what it reads, or that it names
-    given: tuple[Path, ...]  # what it reads that is there, and that no job makes
+    dependencies: tuple[str, ...]  # earlier jobs that make what it reads, or that it names
+    external_inputs: tuple[Path, ...]  # what it reads that is there, and that no job makes
     programs: frozenset[str]  # the nearest ones before it, of which nobody knows what they make
-    ended: tuple[str, ...] = ()  # earlier jobs that it names, and that must have ended
+    awaited: tuple[str, ...] = ()  # earlier jobs that it names, and that must have ended
 
 
 @dataclass(slots=True)
-class _Lack:
+class _MissingInput:
     """A path that a job reads and no job makes."""
 
     path: str
     what: str
-    place: Place
+    place: SourceLocation
     jobs: list[str] = field(default_factory=list)
     remedy: str = ""
-    by: str = ""  # the program before these jobs that may make it
+    program: str = ""  # the program before these jobs that may make it
 
 
-class Dependencies:
+class DependencyGraph:
     """Which job makes which path, and so which needs which."""
 
     def __init__(
-        self, steps: Sequence[PreparedStep], before: Mapping[str, Before], disk: Disk
+        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], disk: PlanDisk
     ) -> None:
         """Connect steps.
 
@@ -330,32 +338,32 @@ class Dependencies:
         self._makers: dict[str, str] = {}  # path → job
         self._fillers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
         self._folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
-        self._lacks: dict[str, _Lack] = {}
-        self._expected: dict[str, _Lack] = {}  # of jobs behind a program: it may make them
+        self._missing: dict[str, _MissingInput] = {}
+        self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program: it may make them
         self._order: dict[str, int] = {}  # job → its place in the plan
         self.programs: set[str] = set()
-        self._silent: set[str] = set()  # programs of which no output is named
+        self._programs_without_outputs: set[str] = set()  # programs of which no output is named
         self._absent: set[str] = (
             set()
         )  # what entries name, and no job is called: it may make anything
         self._unknown: dict[str, frozenset[str]] = {}  # job → those of these two that are before it
         self._places: dict[
-            str, dict[str, Place]
+            str, dict[str, SourceLocation]
         ] = {}  # program → path that its entry names → where
-        self.links: dict[str, Links] = {}
+        self.links: dict[str, JobLinks] = {}
         for prepared in steps:
-            self._enter(prepared)
+            self._add_outputs(prepared)
         is_sorted = not before and not any(
             each.step.kind.role is Role.FOLDER or (each.outputs and not each.step.kind.entry)
             for each in steps
         )
-        self.steps = steps if is_sorted else self._sorted(steps, before)
+        self.steps = steps if is_sorted else self._sort_by_dependencies(steps, before)
         for prepared in self.steps:
-            self._connect(prepared, before.get(prepared.step.name, NOTHING))
+            self._link_step(prepared, before.get(prepared.step.name, NO_PREDECESSORS))
 
-    def _enter(self, prepared: PreparedStep) -> None:
+    def _add_outputs(self, prepared: PreparedStep) -> None:
         """Enter what a job writes; blame it where another one writes the same."""
-        step, paths = prepared.step, [_normal(path) for path in prepared.outputs]
+        step, paths = prepared.step, [_normalize(path) for path in prepared.outputs]
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
             self._folders.setdefault(within, {})[name] = None
@@ -364,7 +372,7 @@ class Dependencies:
             if prepared.inputs or paths:
                 self._check_files(prepared)
             if not paths:
-                self._silent.add(step.name)
+                self._programs_without_outputs.add(step.name)
         for path in paths:
             if len(path) > MOST_FILE_NAME:
                 longest = max(path.split("/"), key=lambda name: len(name.encode()))
@@ -372,7 +380,7 @@ class Dependencies:
                     message = (
                         f"{step.name} would write a file whose name has {len(longest)} characters"
                     )
-                    self.problems.blame(step, "long-name", message)
+                    self.problems.add_error(step, "long-name", message)
             if step.kind.role is Role.DATA:
                 for above in _with_parents(path):
                     self._fillers.setdefault(above, []).append(step.name)
@@ -382,39 +390,39 @@ class Dependencies:
                 hint = "give one of them another name or folder"
                 path = next(path for path in paths if self._makers[path] == other)
                 at = self._places.get(step.name, {}).get(path, step.place)
-                self.problems.blame(at, "same-output", message, hint)
+                self.problems.add_error(at, "same-output", message, hint)
 
     def _check_files(self, prepared: PreparedStep) -> None:
         """Blame what no program can read or make as a file; know where its entry names which path."""
-        step, inputs = prepared.step, {_normal(file.path) for file in prepared.inputs}
+        step, inputs = prepared.step, {_normalize(file.path) for file in prepared.inputs}
         places = self._places.setdefault(step.name, {})
         files = ((INPUTS, [file.path for file in prepared.inputs]), (OUTPUTS, prepared.outputs))
         for setting, paths in files:
             given = step.settings.given.get(setting)
-            nodes = () if given is None else listed(given.node)
+            nodes = () if given is None else as_list(given.node)
             for place, path in enumerate(paths):
                 node = nodes[place] if place < len(nodes) else None
                 at = step.place if node is None else node.place
-                places.setdefault(_normal(path), at)
-                fault, hint = file_fault(
+                places.setdefault(_normalize(path), at)
+                fault, hint = file_obstacle(
                     path,
                     str(self._disk.root),
                     is_output=setting == OUTPUTS,
-                    name=node.text if isinstance(node, Scalar) else "",
+                    name=node.text if isinstance(node, ScalarNode) else "",
                     is_link=self._disk.is_link,
                     is_folder=self._disk.is_folder,
                 )
-                if setting == OUTPUTS and _normal(path) in inputs:
+                if setting == OUTPUTS and _normalize(path) in inputs:
                     fault, hint = (
                         "is an input and an output of one program",
                         "let it write another file",
                     )
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
-                    self.problems.blame(at, setting, message, hint)
+                    self.problems.add_error(at, setting, message, hint)
 
-    def _sorted(
-        self, steps: Sequence[PreparedStep], before: Mapping[str, Before]
+    def _sort_by_dependencies(
+        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
     ) -> list[PreparedStep]:
         """Return the steps, each behind those that it needs; else they keep their order."""
         needs = self._needs(steps, before)
@@ -429,9 +437,9 @@ class Dependencies:
         order: list[PreparedStep] = []
         while len(order) < len(steps):
             if not ready:  # each of the others waits for one of them
-                circle = _circle(needs, placed)
+                circle = _find_cycle(needs, placed)
                 ready.append(min(circle))
-                self._blame_circle([steps[at].step for at in circle], steps[ready[0]].step, before)
+                self._report_cycle([steps[at].step for at in circle], steps[ready[0]].step, before)
             at = heapq.heappop(ready)
             if placed[at]:
                 continue
@@ -443,14 +451,16 @@ class Dependencies:
                     heapq.heappush(ready, follower)
         return order
 
-    def _needs(self, steps: Sequence[PreparedStep], before: Mapping[str, Before]) -> list[set[int]]:
+    def _needs(
+        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
+    ) -> list[set[int]]:
         """Return for each step those that it names, and those that make what it reads or a folder around it."""
         places = {prepared.step.name: at for at, prepared in enumerate(steps)}
         needs: list[set[int]] = []
         for at, (step, *_, inputs, _, _) in enumerate(steps):
-            named = before.get(step.name, NOTHING)
+            named = before.get(step.name, NO_PREDECESSORS)
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
-            for path in (_normal(file.path) for file in inputs):
+            for path in (_normalize(file.path) for file in inputs):
                 makers |= {places[maker] for maker in self._makers_around(path)}
                 # of those that fill one folder together, each waits for those before it
                 fillers = (places[name] for name in self._fillers.get(path, ()))
@@ -458,16 +468,18 @@ class Dependencies:
             needs.append(makers - {at})
         return needs
 
-    def _blame_circle(self, steps: Sequence[Step], at: Step, before: Mapping[str, Before]) -> None:
+    def _report_cycle(
+        self, steps: Sequence[PlannedStep], at: PlannedStep, before: Mapping[str, Predecessors]
+    ) -> None:
         """Blame a circle, each step of which waits for the next; what the file says, not its kinds."""
         chain = [step.name for step in (*steps, steps[0])]
         names = " → ".join(chain)
         for job, other in itertools.pairwise(chain):
-            named = before.get(job, NOTHING)
+            named = before.get(job, NO_PREDECESSORS)
             if word := named.done.get(other) or named.ended.get(other):
                 message = f"these jobs wait for each other, so none can start: {names}"
                 hint = "remove one of them from after or after_any"
-                self.problems.blame(word, "cycle", message, hint)
+                self.problems.add_error(word, "cycle", message, hint)
                 return
         read = (
             place
@@ -479,9 +491,9 @@ class Dependencies:
         if place is not None or any(step.kind.role is Role.FOLDER for step in steps):
             message = f"these jobs read each other's output, so none can start: {names}"
             hint = "let one of them read a file that exists, or the output of another job"
-            self.problems.blame(place or at, "cycle", message, hint)
+            self.problems.add_error(place or at, "cycle", message, hint)
 
-    def _connect(self, prepared: PreparedStep, before: Before) -> None:
+    def _link_step(self, prepared: PreparedStep, before: Predecessors) -> None:
         """Link a job with the earlier ones that make what it reads, and with those that it names.
 
         What a program makes is not known. A job behind one may read what is not there yet, and what is there
@@ -498,8 +510,8 @@ class Dependencies:
             if not makers:
                 others.append(file)
         programs = self._programs_before(needs)
-        own = frozenset(need for need in needs if need in self._silent) | absent
-        unknown = _joined(own, *(self._unknown[need] for need in needs))
+        own = frozenset(need for need in needs if need in self._programs_without_outputs) | absent
+        unknown = _union_of_sets(own, *(self._unknown[need] for need in needs))
         self._unknown[step.name] = unknown
         # its entry tells all that a program reads, so that what nothing makes is a slip
         may_make = programs if step.kind.entry else unknown
@@ -508,19 +520,19 @@ class Dependencies:
         given: list[Path] = []
         for file in others:
             if not self._disk.exists(file.path):
-                self._lack(step, file, min(may_make, default=""))
+                self._add_missing_input(step, file, min(may_make, default=""))
             elif not programs:
                 given.append(file.path)
         ended = [name for name in before.ended if name in self._order and name not in needs]
-        self.links[step.name] = Links(
-            self._in_order(needs), tuple(given), programs, self._in_order(ended)
+        self.links[step.name] = JobLinks(
+            self._sort_by_plan(needs), tuple(given), programs, self._sort_by_plan(ended)
         )
         self._order[step.name] = len(self._order)
         named = "" if step.kind.entry else str(step.settings.values.get(FOLDER_SETTING, ""))
-        if named and not named.startswith(FOLDERS):
-            self._check_folder(step, named, follows=bool(needs or step.follows != FREE))
+        if named and not named.startswith(FOLDER_PLACEHOLDERS):
+            self._check_folder(step, named, follows=bool(needs or step.follows != NO_DEPENDENCIES))
 
-    def _check_folder(self, step: Step, named: str, *, follows: bool) -> None:
+    def _check_folder(self, step: PlannedStep, named: str, *, follows: bool) -> None:
         """Blame a program that cannot start in its folder; a job before it, if any follows, may make that."""
         given, disk = step.settings.given.get(FOLDER_SETTING), self._disk
         try:
@@ -535,14 +547,14 @@ class Dependencies:
         except Error as error:
             fault, hint = str(error), "write an absolute path, or one relative to the project"
         at = step if given is None else given.node
-        self.problems.blame(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
+        self.problems.add_error(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
 
-    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+    def _sort_by_plan(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._order.__getitem__))
 
     def _makers_of(self, file: Input) -> list[str]:
         """Return the jobs until now that make a path, or a folder in which it lies."""
-        path = _normal(file.path)
+        path = _normalize(file.path)
         makers = (*self._fillers.get(path, ()), *self._makers_around(path))
         return [name for name in makers if name in self._order]
 
@@ -556,9 +568,9 @@ class Dependencies:
     def _programs_before(self, needs: Collection[str]) -> frozenset[str]:
         """Return the nearest programs before a job; jobs behind the same ones share the set."""
         sets = {self.links[need].programs for need in needs if need not in self.programs}
-        return _joined(frozenset(need for need in needs if need in self.programs), *sets)
+        return _union_of_sets(frozenset(need for need in needs if need in self.programs), *sets)
 
-    def behind(self, inputs: Iterable[Input], user: str) -> Links:
+    def link_inputs(self, inputs: Iterable[Input], user: str) -> JobLinks:
         """Return what a job has before it that arises beside the plan's.
 
         Args:
@@ -573,66 +585,72 @@ class Dependencies:
             if not makers and not programs and self._disk.exists(file.path):
                 given.append(file.path)
             needs.update(makers)
-        return Links(self._in_order(needs), tuple(given), programs)
+        return JobLinks(self._sort_by_plan(needs), tuple(given), programs)
 
-    def _lack(self, step: Step, file: Input, program: str) -> None:
+    def _add_missing_input(self, step: PlannedStep, file: Input, program: str) -> None:
         """Enter a path that is not there; a program before the job, if there is one, may make it."""
-        path = _normal(file.path)
-        lacks = self._expected if program else self._lacks
+        path = _normalize(file.path)
+        lacks = self._expected if program else self._missing
         if path not in lacks:
             remedy = "" if program else file.remedy
             place = self._place(step, path)
-            lacks[path] = _Lack(path, file.what, place, remedy=remedy, by=program)
+            lacks[path] = _MissingInput(path, file.what, place, remedy=remedy, program=program)
         lacks[path].jobs.append(step.name)
 
-    def lacks_of(self, step: Step, left_out: str, outputs: Iterable[Path]) -> None:
+    def add_left_out_outputs(
+        self, step: PlannedStep, left_out: str, outputs: Iterable[Path]
+    ) -> None:
         """Enter what a step needs of a job that `phases` leaves out, and that is not there yet."""
         absent = next((path for path in outputs if not self._disk.exists(path)), None)
         if absent is not None:
-            path, what = _normal(absent), f"the output of {left_out} (left out by phases)"
-            self._lacks.setdefault(path, _Lack(path, what, step.place)).jobs.append(step.name)
+            path, what = _normalize(absent), f"the output of {left_out} (left out by phases)"
+            self._missing.setdefault(path, _MissingInput(path, what, step.place)).jobs.append(
+                step.name
+            )
 
     def missing_inputs(self) -> Problems:
         """Return a warning for each place that asks for paths which are not there."""
         warnings = Problems()
-        by_place: dict[tuple[Place, str], list[_Lack]] = {}
-        for lack in (*self._lacks.values(), *self._expected.values()):
-            by_place.setdefault((lack.place, lack.by), []).append(lack)
+        by_place: dict[tuple[SourceLocation, str], list[_MissingInput]] = {}
+        for lack in (*self._missing.values(), *self._expected.values()):
+            by_place.setdefault((lack.place, lack.program), []).append(lack)
         for lacks in by_place.values():
             self._note_missing(lacks, warnings)
         return warnings
 
-    def _note_missing(self, lacks: Sequence[_Lack], warnings: Problems) -> None:
+    def _note_missing(self, lacks: Sequence[_MissingInput], warnings: Problems) -> None:
         """Note what nothing makes, or what a program has to make as far as is known."""
         first, several = lacks[0], len(lacks) > 1
-        notes = [f"read by {_first(first.jobs)}"]
+        notes = [f"read by {_first_names(first.jobs)}"]
         if several:
             notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
-        if program := first.by:
+        if program := first.program:
             them = "them" if several else "it"
             what = f"{len(lacks)} inputs are" if several else f"{first.what} is"
             message = f"{what} not there yet"
             message += "" if several else f": {self._short(first.path)}"
             message += f"; {program} runs first and must make {them}"
             hint = f"if {program} is done, run it again: launcher retry --force {program}"
-            warnings.note(first.place, EXPECTED, message, hint, *notes)
+            warnings.add_warning(first.place, EXPECTED_CODE, message, hint, *notes)
             return
         message = f"{first.what} is missing, and no job makes it: {self._short(first.path)}"
         if several:
             message = f"{len(lacks)} inputs are missing, and no job makes them"
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
-        remedies |= dict.fromkeys(note for lack in lacks if (note := self._beside(lack.path)))
-        warnings.note(first.place, MISSING, message, "", *notes, *remedies)
+        remedies |= dict.fromkeys(
+            note for lack in lacks if (note := self._sibling_folders_note(lack.path))
+        )
+        warnings.add_warning(first.place, MISSING_CODE, message, "", *notes, *remedies)
 
-    def _place(self, step: Step, path: str) -> Place:
+    def _place(self, step: PlannedStep, path: str) -> SourceLocation:
         """Return where the file says this path: at the setting from which it comes."""
         if path in (named := self._places.get(step.name, {})):
             return named[path]
         best, length = step.place, 0
         for node in (said.node for said in step.settings.given.values()):
-            if not isinstance(node, Scalar) or not node.text:
+            if not isinstance(node, ScalarNode) or not node.text:
                 continue
             with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
                 given = os.path.normpath(self._disk.root / Path(node.text).expanduser())
@@ -640,7 +658,7 @@ class Dependencies:
                     best, length = node.place, len(given)
         return best
 
-    def _beside(self, path: str) -> str:
+    def _sibling_folders_note(self, path: str) -> str:
         """Return which folders the plan makes where it makes not the one of a path; '' elsewhere."""
         for above in _with_parents(path):
             within, _, name = above.rpartition("/")
@@ -654,13 +672,13 @@ class Dependencies:
         return path.removeprefix(f"{self._disk.root}/")
 
 
-def _joined(*sets: frozenset[str]) -> frozenset[str]:
+def _union_of_sets(*sets: frozenset[str]) -> frozenset[str]:
     """Return all that is in some sets: the very same set where it is one that holds all of it."""
     some = {each for each in sets if each}
     return next(iter(some)) if len(some) == 1 else frozenset().union(*some)
 
 
-def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:
+def _find_cycle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:
     """Return steps that wait for one another, each for the next and the last for the first."""
     seen: dict[int, None] = {}
     at = placed.index(False)
@@ -671,12 +689,12 @@ def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]
     return path[path.index(at) :]
 
 
-def _normal(path: Path) -> str:
+def _normalize(path: Path) -> str:
     text = str(path)
     return os.path.normpath(text) if ".." in text else text  # a Path has tidied up all the rest
 
 
-def _first(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 

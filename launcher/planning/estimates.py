@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 
 from launcher.job import CPU
 from launcher.kind_interface import Kind
-from launcher.kinds import costs
+from launcher.kinds import cost_settings
 from launcher.planning.plan import PlannedJob
-from launcher.scheduler.policy.vram_request import lesson_of
-from launcher.signatures import is_exact, numbers_of
+from launcher.scheduler.policy.vram_request import estimate_vram
+from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.usage import UsageOf, no_usage
+from launcher.store.usage import UsageLookup, no_usage
 from launcher.store.usage_records import program_by
 from launcher.system.files import Json
 from launcher.units import median
 
-FEWEST = 2  # runs that a spread needs at least
-REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
+MIN_RUNS_FOR_SPREAD = 2  # runs that a spread needs at least
+MOST_PAST_JOBS = 2000  # jobs that ended last; more would take longer to read than they are worth
 
 
 class Basis(StrEnum):
@@ -31,13 +31,13 @@ class Basis(StrEnum):
     NONE = "none"
 
 
-class Past(NamedTuple):
+class PastJob(NamedTuple):
     """A job that was done."""
 
     kind: str
     settings: Mapping[str, Any]
     images: str | None
-    fresh: bool  # it began from no model
+    from_scratch: bool  # it began from no model
     on_gpu: bool
     seconds: float  # from its claim to its end
     disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
@@ -80,7 +80,7 @@ class JobEstimate(NamedTuple):
 
 
 @dataclass
-class _Alike:
+class _SimilarJobs:
     """The jobs of one signature, and what they have in common once it was asked for."""
 
     seconds: list[float] = field(default_factory=list)
@@ -91,26 +91,26 @@ class _Alike:
         """Their time, its spread, and their disk."""
         middle = median(self.seconds)
         spread = None
-        if len(self.seconds) >= FEWEST and middle > 0:
+        if len(self.seconds) >= MIN_RUNS_FOR_SPREAD and middle > 0:
             spread = median(abs(span_s - middle) for span_s in self.seconds) / middle
         return middle, spread, round(median(self.disks)) if self.disks else None
 
 
-class History:
+class RuntimeHistory:
     """Jobs that were done on this machine, to be found by what decides how long they take.
 
     Two jobs are alike when they agree in kind, images, in the settings that their kind names in
-    `costs` (in all that are not neutral where it names none), in whether they begin from a model,
+    `cost_settings` (in all that are not neutral where it names none), in whether they begin from a model,
     and in whether they work on a GPU.
     """
 
     def __init__(
         self,
-        past: Iterable[Past],
+        past: Iterable[PastJob],
         kinds: Mapping[str, Kind],
         *,
         gpus: bool,
-        usage: UsageOf = no_usage,
+        usage: UsageLookup = no_usage,
     ) -> None:
         """Sort what was done.
 
@@ -121,23 +121,23 @@ class History:
             usage: returns what was learned of jobs with a signature.
         """
         self.gpus, self.usage = gpus, usage
-        self._settings = {name: costs(kind) for name, kind in kinds.items()}
-        self._alike: dict[tuple[str, str | None, bool, bool, str], _Alike] = {}
+        self._settings = {name: cost_settings(kind) for name, kind in kinds.items()}
+        self._alike: dict[tuple[str, str | None, bool, bool, str], _SimilarJobs] = {}
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
-        self._by_program: dict[str, _Alike] = {}  # by signature, of programs on the CPU
+        self._by_program: dict[str, _SimilarJobs] = {}  # by signature, of programs on the CPU
         for job in past:
             if job.kind in self._settings:
                 text = self._text(job.kind, job.settings)
-                key = (job.kind, job.images, job.fresh, job.on_gpu, text)
-                alike = self._alike.setdefault(key, _Alike())
+                key = (job.kind, job.images, job.from_scratch, job.on_gpu, text)
+                alike = self._alike.setdefault(key, _SimilarJobs())
                 alike.seconds.append(job.seconds)
-                if job.signature and not is_exact(job.signature) and not job.on_gpu:
-                    program = self._by_program.setdefault(job.signature, _Alike())
+                if job.signature and not is_exact_signature(job.signature) and not job.on_gpu:
+                    program = self._by_program.setdefault(job.signature, _SimilarJobs())
                     program.seconds.append(job.seconds)
                 self._by_kind.setdefault((job.kind, job.on_gpu), []).append(job.seconds)
                 alike.disks += [] if job.disk is None else [job.disk]
 
-    def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
+    def find_similar(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _SimilarJobs | None:
         """Return what was done that is like a job, None where there is nothing.
 
         Args:
@@ -145,14 +145,14 @@ class History:
             on_gpu: where it was done; None: where this job will be.
         """
         text = self._text(job.kind, job.settings)
-        on_gpu = job.resources.works_on_gpu(there=self.gpus) if on_gpu is None else on_gpu
+        on_gpu = job.resources.works_on_gpu(machine_has_gpu=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
-    def with_other_numbers(self, job: PlannedJob) -> _Alike | None:
+    def with_other_numbers(self, job: PlannedJob) -> _SimilarJobs | None:
         """Return what a program took on the CPU with other numbers, None if it never ran."""
         return self._by_program.get(job.signature)
 
-    def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
+    def median_of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
         """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
         seconds = self._by_kind.get((kind, on_gpu))
         return (median(seconds), len(seconds)) if seconds else None
@@ -161,15 +161,15 @@ class History:
         return repr([settings.get(name) for name in self._settings.get(kind, ())])
 
 
-def forecast(job: PlannedJob, history: History) -> JobEstimate:
+def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
-    vram, peaks = _memory(job, history)
-    alike = history.like(job)
-    if alike is None and job.resources.works_on_gpu(there=history.gpus):
+    vram, peaks = _estimate_memory(job, history)
+    alike = history.find_similar(job)
+    if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):
         usage = history.usage(
             job.signature, program_by(job.signature, job.argv)
         )  # of a program, with any numbers
-        alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
+        alike = _SimilarJobs(seconds=[*usage.seconds]) if usage.is_own and usage.seconds else None
     elif alike is None:
         alike = history.with_other_numbers(job)
     if alike is None:
@@ -179,28 +179,28 @@ def forecast(job: PlannedJob, history: History) -> JobEstimate:
     return JobEstimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
 
 
-def seconds_on_cpu(job: PlannedJob, history: History) -> tuple[float, int] | None:
+def seconds_on_cpu(job: PlannedJob, history: RuntimeHistory) -> tuple[float, int] | None:
     """Return how long jobs like one took on the CPU, wherever it will work, and how many; None: none was there."""
-    alike = history.like(job, on_gpu=False)
+    alike = history.find_similar(job, on_gpu=False)
     return None if alike is None else (median(alike.seconds), len(alike.seconds))
 
 
-def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
+def _estimate_memory(job: PlannedJob, history: RuntimeHistory) -> tuple[int | None, int]:
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
-    if not job.resources.works_on_gpu(there=history.gpus):
+    if not job.resources.works_on_gpu(machine_has_gpu=history.gpus):
         return None, 0
-    asked, exact = job.resources.min_vram, is_exact(job.signature)
-    lesson = lesson_of(
+    asked, exact = job.resources.min_vram, is_exact_signature(job.signature)
+    lesson = estimate_vram(
         history.usage(job.signature, program_by(job.signature, job.argv)),
         exact=exact,
-        numbers=None if exact else numbers_of(job.argv),
+        numbers=None if exact else ignored_numbers(job.argv),
     )
     if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
         return asked, 0
     return lesson.peak, lesson.runs
 
 
-def past_job(row: JobRow, seconds: float, device: str) -> Past:
+def build_past_job(row: JobRow, seconds: float, device: str) -> PastJob:
     """Return a done job as history keeps it.
 
     Args:
@@ -211,11 +211,11 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
     spec = row.spec
     sizes = list(row.outputs.values())
     measurable = sizes and (0, 0) not in [each.stamp for each in sizes]  # that of a folder
-    return Past(
+    return PastJob(
         kind=row.kind,
         settings=spec.settings,
         images=spec.images,
-        fresh=spec.base is None,
+        from_scratch=spec.base is None,
         on_gpu=device != CPU,
         seconds=seconds,
         disk=sum(each.size for each in sizes) if measurable else None,
@@ -223,9 +223,9 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
     )
 
 
-def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
+def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> RuntimeHistory:
     """Return what was done before by jobs of these kinds."""
-    past = store.read.done_lately(REMEMBERED) if store else []
-    usage = store.scheduling.usage if store else no_usage
-    jobs = (past_job(*done) for done in past if done[0].kind in kinds)
-    return History(jobs, kinds, gpus=gpus, usage=usage)
+    past = store.read.recently_done(MOST_PAST_JOBS) if store else []
+    usage = store.scheduler_actions.usage if store else no_usage
+    jobs = (build_past_job(*done) for done in past if done[0].kind in kinds)
+    return RuntimeHistory(jobs, kinds, gpus=gpus, usage=usage)

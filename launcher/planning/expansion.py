@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Place, Problems, nearest, question
+from launcher.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.ids import ModelId, canonical, model_folder_name, parse_data
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
@@ -32,51 +32,51 @@ from launcher.planning.model_graph import (
     PlannedModel,
     PlannedModels,
     has_values,
-    made_here,
+    made_models_note,
     same_value,
 )
 from launcher.system.files import Json
 from launcher.taskfile.entries import (
-    FREE,
-    At,
+    NO_DEPENDENCIES,
     Entry,
     FolderEntry,
     FolderVariant,
-    Follows,
-    Name,
+    Located,
+    NamedDependencies,
     PlainEntry,
     PlainVariant,
     ScoringEntry,
     TaskFile,
     TrainEntry,
     Variant,
+    VariantName,
     variant_name,
 )
 from launcher.taskfile.nodes import plain_value
-from launcher.taskfile.settings import Settled, differences, with_values
+from launcher.taskfile.settings import ResolvedSettings, differences, replace_values
 
-SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
-MAKING = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
+SCORING_ROLES = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
+MODEL_MAKING_ROLES = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
-OWN = "its matrix"  # what errors call the entry's own sweeps
+OWN_SWEEPS = "its matrix"  # what errors call the entry's own sweeps
 
 
-class Step(NamedTuple):
+class PlannedStep(NamedTuple):
     """One job before its files are known."""
 
     kind: Kind
     name: str
-    place: Place
-    settings: Settled
+    place: SourceLocation
+    settings: ResolvedSettings
     request: JobRequest
     model: str | None = None
     base: str | None = None
     data: str | None = None
     images: str | None = None
-    follows: Follows = FREE
+    follows: NamedDependencies = NO_DEPENDENCIES
     condition: str = ""  # of a test, see `launcher.kind_interface`
-    swept: Name = ()  # the values that tell it from others of its entry
+    swept: VariantName = ()  # the values that tell it from others of its entry
 
 
 def expand(
@@ -84,7 +84,7 @@ def expand(
     on_disk: Callable[[str], bool],
     exists: Callable[[str], bool],
     problems: Problems,
-) -> tuple[Step, ...]:
+) -> tuple[PlannedStep, ...]:
     """Return the steps that a task file asks for.
 
     Args:
@@ -94,42 +94,42 @@ def expand(
         problems: where errors and warnings are added.
     """
     models = PlannedModels(task, on_disk, problems)
-    tests = _Tests(task, models)
+    tests = _ModelTests(task, models)
     plain = [isinstance(entry, PlainEntry) for entry in task.entries]
     first = plain.index(False) if False in plain else 0
     steps = [
         *_plain_steps(task.entries, Role.DATA),
         *_plain_steps(task.entries[:first], Role.PLAIN),
     ]
-    waiting: list[Step] = []  # tests that need a further model, which may come later
-    for made in models.made:
+    waiting: list[PlannedStep] = []  # tests that need a further model, which may come later
+    for made in models.models_in_order:
         name = str(made.model)
-        steps += _making_steps(made, name)
-        for step in tests.of(made, name):
+        steps += _model_steps(made, name)
+        for step in tests.tests_of_model(made, name):
             further = any(step.settings.values[name] for name in step.kind.settings.models)
             (waiting if further else steps).append(step)
     steps += waiting
-    steps += tests.earlier
+    steps += tests.tests_of_earlier_models
     steps += _benchmarks(task, models, problems)
     steps += _folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return tuple(_without_doubles(steps, problems))
 
 
-def _without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step]:
+def _without_doubles(steps: Iterable[PlannedStep], problems: Problems) -> Iterator[PlannedStep]:
     """Leave out jobs that are asked for twice; two that differ under one name are an error."""
-    by_name: dict[str, Step] = {}
-    by_test: dict[tuple[str, str | None, str, str], Step] = {}
+    by_name: dict[str, PlannedStep] = {}
+    by_test: dict[tuple[str, str | None, str, str], PlannedStep] = {}
     images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images, in whatever words
     for step in steps:
         code, complain, asked_twice = (
             "duplicate-job",
-            problems.blame,
+            problems.add_error,
             f"{step.name} is listed twice",
         )
         same = by_name.setdefault(step.name, step)
         if same is step:
-            if step.kind.role in SCORING and step.images is not None:
+            if step.kind.role in SCORING_ROLES and step.images is not None:
                 named = (step.kind.name, step.images)
                 if named not in images:
                     meant = step.kind.elementary(parse_data(step.images))
@@ -139,25 +139,29 @@ def _without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step
             if same is step:
                 yield step
                 continue
-            code, complain = "same-data", problems.note
+            code, complain = "same-data", problems.add_warning
             message = f"{step.name} is the same test as {same.name}; it runs once, under that name"
         elif same.follows.texts != step.follows.texts:
             message = f"{asked_twice}, with different values of after or after_any"
         elif dict(same.settings.values) != dict(step.settings.values):
             message = f"{asked_twice}, with different settings"
         elif same.place != step.place:
-            code, complain, message = "listed-twice", problems.note, f"{asked_twice}; it runs once"
+            code, complain, message = (
+                "listed-twice",
+                problems.add_warning,
+                f"{asked_twice}; it runs once",
+            )
         else:  # one entry, in combinations that do not concern it
             continue
         changed = differences(same.settings.values, step.settings.values)
         complain(step, code, message, "", f"first in line {same.place.line}", *changed)
 
 
-def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
+def _model_steps(planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
     """Give the job that makes a model, behind the one that poisons its labels."""
     request, entry = planned.request, planned.request.entry
     data = planned.model.last.data
-    step = Step(
+    step = PlannedStep(
         kind=entry.kind,
         name=f"{entry.kind.name}/{model}",
         place=entry.place,
@@ -178,13 +182,13 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
     yield step
 
 
-def _scored(entry: ScoringEntry, settled: Iterable[Settled]) -> list[Step]:
+def _scoring_steps(entry: ScoringEntry, settled: Iterable[ResolvedSettings]) -> list[PlannedStep]:
     """Return what an entry scores of any model, each step named by its data and its condition."""
     kind = entry.kind
     data = [(at.node.place, str(at.value), str(kind.images(at.value))) for at in entry.data]
     conditions = [(each, kind.settings.condition(each.values)) for each in settled]
     return [
-        Step(
+        PlannedStep(
             kind=kind,
             name=tested(name, condition),
             place=place,
@@ -200,93 +204,101 @@ def _scored(entry: ScoringEntry, settled: Iterable[Settled]) -> list[Step]:
     ]
 
 
-def _of_model(steps: Iterable[Step], model: str) -> Iterator[Step]:
+def _steps_for_model(steps: Iterable[PlannedStep], model: str) -> Iterator[PlannedStep]:
     """Give the steps that score a model, of those that score any."""
     for step in steps:
         yield step._replace(name=f"{step.kind.name}/{model}/{step.name}", model=model)
 
 
-class _Tests:
+class _ModelTests:
     """Which tests stand behind which model, those that an entry gives for any model worked out once."""
 
     def __init__(self, task: TaskFile, models: PlannedModels) -> None:
-        made = {str(each.model) for each in models.made}
+        made = {str(each.model) for each in models.models_in_order}
         # model, or (combination, kind) of models → (place in the file, tests of any model)
-        self._behind: dict[str | tuple[int, str], list[tuple[int, list[Step]]]] = {}
-        self.earlier: list[Step] = []  # those of models that an earlier run made
+        self._steps_by_model: dict[str | tuple[int, str], list[tuple[int, list[PlannedStep]]]] = {}
+        self.tests_of_earlier_models: list[
+            PlannedStep
+        ] = []  # those of models that an earlier run made
         for at, entry in enumerate(task.entries):
             if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.TEST:
                 continue
-            steps = _scored(entry, entry.settings)
+            steps = _scoring_steps(entry, entry.settings)
             if entry.maker:
                 key = (entry.combination, entry.maker)
-                self._behind.setdefault(key, []).append((at, steps))
-            for model in (str(model) for word in entry.models for model in models.meant(word)):
+                self._steps_by_model.setdefault(key, []).append((at, steps))
+            for model in (
+                str(model) for word in entry.models for model in models.models_of_word(word)
+            ):
                 if model in made:
-                    self._behind.setdefault(model, []).append((at, steps))
+                    self._steps_by_model.setdefault(model, []).append((at, steps))
                 else:
-                    self.earlier += _of_model(steps, model)
+                    self.tests_of_earlier_models += _steps_for_model(steps, model)
 
-    def of(self, planned: PlannedModel, model: str) -> Iterator[Step]:
+    def tests_of_model(self, planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
         """Give the tests of a model that this file makes, in the order of the file."""
         maker = planned.request.entry
         own = [
-            *self._behind.get((maker.combination, maker.kind.name), ()),
-            *self._behind.get(model, ()),
+            *self._steps_by_model.get((maker.combination, maker.kind.name), ()),
+            *self._steps_by_model.get(model, ()),
         ]
         for _, steps in sorted(own, key=itemgetter(0)):
-            yield from _of_model(steps, model)
+            yield from _steps_for_model(steps, model)
 
 
-def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> Iterator[Step]:
+def _benchmarks(
+    task: TaskFile, planned: PlannedModels, problems: Problems
+) -> Iterator[PlannedStep]:
     """Give the benchmarks, each model on each data ID; all models that they name are made before."""
     for entry in task.entries:
         if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.BENCHMARK:
             continue
-        named = dict.fromkeys(model for word in entry.models for model in planned.meant(word))
+        named = dict.fromkeys(
+            model for word in entry.models for model in planned.models_of_word(word)
+        )
         own = [
             made.model
-            for made in planned.made
+            for made in planned.models_in_order
             if made.request.entry.combination == entry.combination
         ]
-        if not entry.models and not planned.made and task.whole:
+        if not entry.models and not planned.models_in_order and task.whole:
             message = f"{entry.kind.name} scores the models of this file, but the file makes none"
             hint = "name models of an earlier run with the same name: {model: [...]}"
-            problems.blame(entry, "no-models", message, hint)
-        steps = _scored(entry, _with_models(entry, planned, problems))
+            problems.add_error(entry, "no-models", message, hint)
+        steps = _scoring_steps(entry, _with_models(entry, planned, problems))
         for model in named if entry.models else own:
-            yield from _of_model(steps, str(model))
+            yield from _steps_for_model(steps, str(model))
 
 
 def _with_models(
     entry: ScoringEntry, planned: PlannedModels, problems: Problems
-) -> Sequence[Settled]:
+) -> Sequence[ResolvedSettings]:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
     values: dict[str, Json] = {}
     for name, named in entry.others.items():
-        models = planned.meant(named)
+        models = planned.models_of_word(named)
         if len(models) > 1:
             message = f"{name}: {named.value} matches {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
-            problems.blame(named.node, "ambiguous", message, hint)
+            problems.add_error(named.node, "ambiguous", message, hint)
         if len(models) != 1:
             return ()
         values[name] = str(models[0])
-    return [with_values(entry.kind, each, values) for each in entry.settings]
+    return [replace_values(entry.kind, each, values) for each in entry.settings]
 
 
-def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
+def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[PlannedStep]:
     taken: dict[str, int] = {}
     for entry in entries:
         if not isinstance(entry, PlainEntry) or entry.kind.role is not role:
             continue
         slug = ""
         if entry.variants[0].name is None:
-            slug = _slug(entry.variants[0])
+            slug = _derived_name(entry.variants[0])
             count = taken[slug] = taken.get(slug, 0) + 1
             slug = slug if count == 1 else f"{slug}-{count}"
         for variant in entry.variants:
-            yield Step(
+            yield PlannedStep(
                 kind=entry.kind,
                 name=f"{entry.kind.name}/{variant.name or variant_name(slug, variant.swept)}",
                 place=entry.place,
@@ -297,7 +309,7 @@ def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
             )
 
 
-def _slug(variant: PlainVariant) -> str:
+def _derived_name(variant: PlainVariant) -> str:
     """Return a name for a job that was given none, from the first of its settings, without what is swept."""
     for said in variant.settings.given.values():
         value = plain_value(said.node)
@@ -315,20 +327,20 @@ class _Choice(NamedTuple):
     """One folder or model that a setting may mean."""
 
     value: str  # that the job's setting then has: a path, or a model's ID
-    name: Name = ()  # what tells it from its sisters
+    name: VariantName = ()  # what tells it from its sisters
 
 
-class _Side(NamedTuple):
+class _SettingChoices(NamedTuple):
     """What one setting of an entry may mean."""
 
     setting: str
-    what: str  # for messages
+    description: str  # for messages
     choices: Sequence[_Choice]
 
 
 def _folder_steps(
     task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: Problems
-) -> Iterator[Step]:
+) -> Iterator[PlannedStep]:
     """Give the steps that make folders, in the order of the file.
 
     Args:
@@ -340,13 +352,13 @@ def _folder_steps(
     every = (entry for entry in task.entries if isinstance(entry, FolderEntry))
     for _, group in groupby(every, key=lambda entry: entry.combination):
         entries = list(group)
-        folders = _Folders(task, models, exists, problems, {})
+        folders = _FolderEntries(task, models, exists, problems, {})
         for entry in entries:
             folders.entries.setdefault(entry.name, []).append(entry)
-        folders.blame_shared_names()
+        folders.report_shared_names()
         steps = {
             id(entry): list(folders.steps(entry))
-            for name in folders.in_order()
+            for name in folders.names_in_order()
             for entry in folders.entries[name]
         }
         for entry in entries:
@@ -354,7 +366,7 @@ def _folder_steps(
 
 
 @dataclass(slots=True)
-class _Folders:
+class _FolderEntries:
     """The folders that the entries of one combination of the matrix make."""
 
     task: TaskFile
@@ -362,9 +374,11 @@ class _Folders:
     exists: Callable[[str], bool]
     problems: Problems
     entries: dict[str, list[FolderEntry]]  # by name
-    made: dict[str, list[_Choice]] = field(default_factory=dict)  # by the name of their entries
+    folders_by_entry: dict[str, list[_Choice]] = field(
+        default_factory=dict
+    )  # by the name of their entries
 
-    def in_order(self) -> tuple[str, ...]:
+    def names_in_order(self) -> tuple[str, ...]:
         """Return the names of entries, each behind those from which it starts; none in a circle."""
         needs = {
             name: dict.fromkeys(
@@ -383,10 +397,10 @@ class _Folders:
             jobs = [f"{self.entries[name][0].kind.name}/{name}" for name in reversed(circle)]
             message = f"these jobs need each other, so none can start: {' → '.join(jobs)}"
             hint = "let one of them start from another folder"
-            self.problems.blame(self.entries[circle[0]][0], "cycle", message, hint)
+            self.problems.add_error(self.entries[circle[0]][0], "cycle", message, hint)
             return ()
 
-    def blame_shared_names(self) -> None:
+    def report_shared_names(self) -> None:
         """Blame entries of several kinds that have one name: it would not tell which is meant."""
         for name, same in self.entries.items():
             first = same[0]
@@ -397,85 +411,91 @@ class _Folders:
                     f"in line {first.place.line}"
                 )
                 hint = "give one of them another name"
-                self.problems.blame(other, "duplicate-job", message, hint)
+                self.problems.add_error(other, "duplicate-job", message, hint)
 
-    def steps(self, entry: FolderEntry) -> Iterator[Step]:
+    def steps(self, entry: FolderEntry) -> Iterator[PlannedStep]:
         """Give a step for each folder of an entry, and enter these folders among those made here."""
-        made = self.made.setdefault(entry.name, [])
-        whole: list[tuple[Variant, list[_Side]]] = []
+        made = self.folders_by_entry.setdefault(entry.name, [])
+        whole: list[tuple[Variant, list[_SettingChoices]]] = []
         idle: list[Variant] = []
         for each in entry.variants:
-            sides = self._sides(each)
+            sides = self._setting_choices(each)
             if not all(side.choices for side in sides):  # which is reported
                 continue
             variant = each.variant
             whole.append((variant, sides))
-            meetings = list(_meetings(sides, variant.name))
+            meetings = list(_join_variants(sides, variant.name))
             idle += [] if meetings else [variant]
             for name, values in meetings:
                 full = variant_name(entry.name, name)
                 folder = f"runs/{self.task.name}/{MADE}/{model_folder_name(full)}"
                 made.append(_Choice(folder, name))
-                yield Step(
+                yield PlannedStep(
                     kind=entry.kind,
                     name=f"{entry.kind.name}/{full}",
                     place=entry.place,
-                    settings=with_values(entry.kind, variant.settings, values),
+                    settings=replace_values(entry.kind, variant.settings, values),
                     request=entry.request,
                     follows=entry.follows,
                     swept=name,
                 )
         if idle:
-            _blame_untied(entry, whole, idle, self.problems)
+            _report_unmatched(entry, whole, idle, self.problems)
 
-    def _sides(self, variant: FolderVariant) -> list[_Side]:
+    def _setting_choices(self, variant: FolderVariant) -> list[_SettingChoices]:
         """Return what each setting may mean that names folders or models, folders first."""
         sides = [
-            _Side(setting, f"{setting} {at.value}", self._find(setting, at))
+            _SettingChoices(setting, f"{setting} {at.value}", self._find_choices(setting, at))
             for setting, at in variant.folders.items()
         ]
         for setting, named in variant.models.items():
-            choices = [_model_choice(model) for model in self.models.meant(named)]
-            sides.append(_Side(setting, f"{setting} {named.value}", choices))
+            choices = [_model_choice(model) for model in self.models.models_of_word(named)]
+            sides.append(_SettingChoices(setting, f"{setting} {named.value}", choices))
         return sides
 
-    def _find(self, setting: str, at: At[str]) -> Sequence[_Choice]:
+    def _find_choices(self, setting: str, at: Located[str]) -> Sequence[_Choice]:
         """Return the folders that a text stands for; blame its place if there are none."""
         name, selection = _parts(at.value)
         wanted = _pairs(selection)
         if name not in self.entries:
-            return self._path(setting, at, name, selection)
+            return self._path_choice(setting, at, name, selection)
         if selection and wanted is None:
             message = f"{setting}: expected {name}@key=value, or several pairs separated by commas"
-            self.problems.blame(at.node, "id", message)
+            self.problems.add_error(at.node, "id", message)
             return ()
-        made = self.made.get(name, [])
+        made = self.folders_by_entry.get(name, [])
         meant = [choice for choice in made if has_values(choice.name, wanted or ())]
         if made and not meant:
             names = [variant_name(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
-            hint = question(nearest(at.value, names))
-            self.problems.blame(at.node, "unknown-folder", message, hint, *made_here(names))
+            hint = did_you_mean(nearest(at.value, names))
+            self.problems.add_error(
+                at.node, "unknown-folder", message, hint, *made_models_note(names)
+            )
         return meant
 
-    def _path(self, setting: str, at: At[str], name: str, selection: str) -> Sequence[_Choice]:
+    def _path_choice(
+        self, setting: str, at: Located[str], name: str, selection: str
+    ) -> Sequence[_Choice]:
         """Return a path as the folder that it is; blame one that seems to be the name of an entry."""
         path = (_Choice(at.value),)
         if "/" in at.value or self.exists(at.value):
             return path
         of_kind = (own for own, same in self.entries.items() if same[0].kind.name == name)
         close = nearest(name, self.entries) or next(of_kind, None)
-        hint = question(close and "@".join(filter(None, (close, selection))))
+        hint = did_you_mean(close and "@".join(filter(None, (close, selection))))
         if _pairs(selection):  # no path is written like this
             if not self.task.errors:  # else the broken entry may be the one that is meant
                 message = f"{setting}: no entry of this file makes a folder {name!r}"
-                self.problems.blame(
-                    at.node, "unknown-folder", message, hint, *made_here(self.entries)
+                self.problems.add_error(
+                    at.node, "unknown-folder", message, hint, *made_models_note(self.entries)
                 )
             return ()
         if close:
             message = f"{setting}: {at.value!r} is read as a path, because no entry has this name"
-            self.problems.note(at.node, "unknown-folder", message, hint, *made_here(self.entries))
+            self.problems.add_warning(
+                at.node, "unknown-folder", message, hint, *made_models_note(self.entries)
+            )
         return path
 
 
@@ -495,7 +515,7 @@ def _parts(text: str) -> tuple[str, str]:
     return name, selection
 
 
-def _pairs(selection: str) -> Name | None:
+def _pairs(selection: str) -> VariantName | None:
     """Return the values that a reference asks for; None where it is not written as one does."""
     pairs = [piece.partition("=") for piece in selection.split(",")]
     if not selection or not all(key and value for key, _, value in pairs):
@@ -503,38 +523,40 @@ def _pairs(selection: str) -> Name | None:
     return tuple((key, value) for key, _, value in pairs)
 
 
-def _meetings(sides: Iterable[_Side], own: Name) -> Iterator[tuple[Name, dict[str, str]]]:
+def _join_variants(
+    sides: Iterable[_SettingChoices], own_name: VariantName
+) -> Iterator[tuple[VariantName, dict[str, str]]]:
     """Give what can be done together: its name, and the values of its settings."""
-    chosen = dict(own)
+    chosen = dict(own_name)
     meetings: list[tuple[dict[str, str], dict[str, str]]] = [({}, {})]
     for side in sides:
-        fitting = [choice for choice in side.choices if _agree(choice.name, chosen)]
+        fitting = [choice for choice in side.choices if _have_equal_values(choice.name, chosen)]
         meetings = [
             ({**name, **dict(choice.name)}, {**values, side.setting: choice.value})
             for name, values in meetings
             for choice in fitting
-            if _agree(choice.name, name)
+            if _have_equal_values(choice.name, name)
         ]
     for name, values in meetings:
         yield tuple({**name, **chosen}.items()), values
 
 
-def _agree(name: Name, other: Mapping[str, str]) -> bool:
+def _have_equal_values(name: VariantName, other: Mapping[str, str]) -> bool:
     """Tell whether two variants have equal values of what both have."""
     return all(key not in other or same_value(other[key], value) for key, value in name)
 
 
-def _blame_untied(
+def _report_unmatched(
     entry: FolderEntry,
-    whole: Sequence[tuple[Variant, Sequence[_Side]]],
-    idle: Sequence[Variant],
+    variants: Sequence[tuple[Variant, Sequence[_SettingChoices]]],
+    unmatched: Sequence[Variant],
     problems: Problems,
 ) -> None:
     """Note variants of an entry that meet nothing, or blame it where all of them do."""
     values: dict[str, dict[str, dict[str, None]]] = {}  # key → side → values of it
-    for variant, sides in whole:
-        named = [(OWN, variant.name)]
-        named += [(side.what, choice.name) for side in sides for choice in side.choices]
+    for variant, sides in variants:
+        named = [(OWN_SWEEPS, variant.name)]
+        named += [(side.description, choice.name) for side in sides for choice in side.choices]
         for what, name in named:
             for key, value in name:
                 values.setdefault(key, {}).setdefault(what, {})[value] = None
@@ -550,13 +572,13 @@ def _blame_untied(
     }
     job = f"{entry.kind.name}/{entry.name}"
     notes = [f"{key}: {text}" for key, text in lists.items()]
-    if len(idle) < len(whole):
-        names = [variant_name(entry.name, variant.name) for variant in idle]
+    if len(unmatched) < len(variants):
+        names = [variant_name(entry.name, variant.name) for variant in unmatched]
         message = f"{job}: no input has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        problems.note(entry, "no-partner", f"{message}{more}; not made", "", *notes)
+        problems.add_warning(entry, "no-partner", f"{message}{more}; not made", "", *notes)
         return
     keys = " and ".join(lists)
     message = f"{job} makes nothing, because its inputs have no common values of {keys}"
     hint = "sweep the same values in both, or remove the sweep from one of them"
-    problems.blame(entry, "no-partner", message, hint, *notes)
+    problems.add_error(entry, "no-partner", message, hint, *notes)

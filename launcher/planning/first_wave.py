@@ -12,43 +12,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.accounts import NO_ACCOUNT, Account
-from launcher.backends.eligibility import impossible_there, runs_here, runs_only_here
-from launcher.backends.settings import HERE, Backends
+from launcher.accounts import NO_ACCOUNT, FairShareAccount
+from launcher.backends.eligibility import runs_here, runs_only_here, why_impossible_on_backends
+from launcher.backends.settings import LOCAL, Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
-from launcher.gpu.gpus_file import attempts_seen
-from launcher.gpu.monitor import Ours, Sight, look_once
+from launcher.gpu.gpus_file import read_known_attempts
+from launcher.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import CPU
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.plan import PlannedJob
-from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.gpus.gpu_ledger import Ledger
+from launcher.scheduler.chosen_policy import read_policy
+from launcher.scheduler.gpus.gpu_ledger import GpuAccounting
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import OURS, Discipline, arranged
-from launcher.scheduler.policy.inventory import Inventory, impossible
-from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
-from launcher.scheduler.policy.queue_lengths import QueueLengths, queue_length
-from launcher.scheduler.waiting_line import Newcomers, in_turn
-from launcher.signatures import is_exact, numbers_of
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy, order_by_policy
+from launcher.scheduler.policy.inventory import Inventory, impossible_reason
+from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, make_waiting
+from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
+from launcher.scheduler.waiting_line import VtimeInitializer, order_by_fair_share
+from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.states import ReasonCode
-from launcher.store.client import cores_for
+from launcher.store.client import cores_for_jobs
 from launcher.store.lanes import Lane, rank_of, visible_devices
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, UsageOf, no_usage
+from launcher.store.usage import Usage, UsageLookup, no_usage
 from launcher.store.usage_records import program_by
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
 
-_LAST = 1 << 62  # behind every job that is queued already
+_AFTER_QUEUED = 1 << 62  # behind every job that is queued already
 
 
 class MachineState(NamedTuple):
@@ -59,14 +59,14 @@ class MachineState(NamedTuple):
     running: tuple[Running, ...] = ()  # of running attempts
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    usage: UsageOf = no_usage  # what was learned of a signature
+    usage: UsageLookup = no_usage  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
-    account: Account = NO_ACCOUNT  # of the plan's run
-    discipline: Discipline = OURS  # the policy that decides
+    account: FairShareAccount = NO_ACCOUNT  # of the plan's run
+    discipline: SchedulingPolicy = DEFAULT_POLICY  # the policy that decides
     queue_s: float = 0.0  # how long the queue is, as `queue_length` has it
 
     @property
-    def free(self) -> tuple[int, int]:
+    def free_cpus_and_ram(self) -> tuple[int, int]:
         """Cores, and bytes of main memory, that neither this queue nor another one has reserved."""
         left = Inventory(self.machine, self.running, explain=False)
         return max(0, left.cpus), max(0, min(left.ram, self.machine.ram_free))
@@ -76,8 +76,8 @@ class FirstWave(NamedTuple):
     """What would start at once, were the plan queued now."""
 
     starts: Mapping[tuple[str, str], int] = {}  # (kind, device) → jobs
-    hindrance: str = ""  # why the first job that does not start has to wait
-    hopeless: Mapping[str, int] = {}  # why jobs can never start → how many
+    wait_reason: str = ""  # why the first job that does not start has to wait
+    unsatisfiable: Mapping[str, int] = {}  # why jobs can never start → how many
 
     def record(self) -> dict[str, Json]:
         """Return the wave as JSON."""
@@ -86,8 +86,8 @@ class FirstWave(NamedTuple):
                 {"kind": kind, "device": device, "jobs": number}
                 for (kind, device), number in self.starts.items()
             ],
-            "hindrance": self.hindrance,
-            "never": [{"why": why, "jobs": number} for why, number in self.hopeless.items()],
+            "hindrance": self.wait_reason,
+            "never": [{"why": why, "jobs": number} for why, number in self.unsatisfiable.items()],
         }
 
 
@@ -96,10 +96,10 @@ def first_wave(
 ) -> FirstWave:
     """Ask the scheduler's own policy what it would start here, beside and behind what waits already."""
     machine = machine_state.machine
-    jobs, line = _line(compared_jobs, machine_state)
+    jobs, line = _waiting_line(compared_jobs, machine_state)
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
     requests = [
-        waiting(
+        make_waiting(
             ready, machine_state.usage(ready.lane.signature, ready.program)
         )._replace(  # a job that is not queued yet has no number that a person could know
             name=jobs[ready.id].name if ready.id < 0 else "",
@@ -107,7 +107,7 @@ def first_wave(
         for ready in line
         if ready not in blocked
     ]
-    requests = _in_turn(requests, machine_state)
+    requests = _order_like_scheduler(requests, machine_state)
     labels = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance = ""
@@ -126,26 +126,28 @@ def first_wave(
     blocked_job = next((jobs[ready.id] for ready in blocked if ready.id in jobs), None)
     if blocked_job is not None and not hindrance:
         hindrance = f"{blocked_job.name} is waiting for a GPU: none found ({machine.absent})"
-    hopeless = hopeless_jobs(compared_jobs, machine_state)
-    hopeless |= hopeless_elsewhere(compared_jobs, backends)
+    hopeless = unsatisfiable_jobs(compared_jobs, machine_state)
+    hopeless |= unsatisfiable_on_pilots(compared_jobs, backends)
     return FirstWave(starts, hindrance, hopeless)
 
 
-def _in_turn(requests: Sequence[Waiting], machine_state: MachineState) -> list[Waiting]:
+def _order_like_scheduler(
+    requests: Sequence[Waiting], machine_state: MachineState
+) -> list[Waiting]:
     """Return jobs in the order in which a scheduler that starts now would look at them."""
     running, now, discipline = machine_state.running, machine_state.now, machine_state.discipline
-    lengths = QueueLengths()
-    lengths.note(now, machine_state.queue_s)
+    lengths = QueueDelayEstimator()
+    lengths.record(now, machine_state.queue_s)
     waiting_runs = {str(ready.account.run): ready.account for ready in machine_state.ready}
-    newcomers = Newcomers()
-    newcomers.entered(waiting_runs, running, now)
+    newcomers = VtimeInitializer()
+    newcomers.initialize(waiting_runs, running, now)
     own = {str(machine_state.account.run): machine_state.account}
-    accounts = newcomers.entered(waiting_runs | own, running, now)
-    line = arranged(lengths.patient(requests), now, discipline)
-    return in_turn(line, running, accounts, now, discipline)
+    accounts = newcomers.initialize(waiting_runs | own, running, now)
+    line = order_by_policy(lengths.set_patience(requests), now, discipline)
+    return order_by_fair_share(line, running, accounts, now, discipline)
 
 
-def _line(
+def _waiting_line(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState
 ) -> tuple[dict[int, PlannedJob], list[ReadyJob]]:
     """Return the plan's jobs by number, and all that could start, the first first.
@@ -157,17 +159,19 @@ def _line(
         compared.number: compared.job for compared in compared_jobs if compared.number is not None
     }
     line = [
-        ready for ready in machine_state.ready if ready.id not in again and HERE in ready.lane.on
+        ready for ready in machine_state.ready if ready.id not in again and LOCAL in ready.lane.on
     ]
-    for index, job in enumerate(_heads(compared_jobs, machine_state), start=1):
+    for index, job in enumerate(_queue_heads(compared_jobs, machine_state), start=1):
         jobs[-index] = job
         rank = rank_of(machine_state.now, job.priority)
-        line.append(_ready(job, machine_state, -index, rank))
-    line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
+        line.append(_build_ready_job(job, machine_state, -index, rank))
+    line.sort(
+        key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _AFTER_QUEUED - ready.id)
+    )
     return jobs, line
 
 
-def hopeless_jobs(
+def unsatisfiable_jobs(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState
 ) -> dict[str, int]:
     """Return why jobs of the plan can never start on this machine, and how many those are."""
@@ -176,36 +180,40 @@ def hopeless_jobs(
     for compared in open_jobs(compared_jobs):
         if not runs_only_here(compared.job.terms):
             continue
-        ready = _ready(compared.job, machine_state, 0, 0.0)
+        ready = _build_ready_job(compared.job, machine_state, 0, 0.0)
         if (lane := ready.lane) not in reasons:
-            seen = waiting(ready, machine_state.usage(lane.signature, ready.program))
-            reasons[lane] = impossible(seen, machine_state.machine)
+            seen = make_waiting(ready, machine_state.usage(lane.signature, ready.program))
+            reasons[lane] = impossible_reason(seen, machine_state.machine)
         counts.update([reasons[lane]] if reasons[lane] else [])
     return dict(counts)
 
 
-def hopeless_elsewhere(compared_jobs: Iterable[ComparedJob], backends: Backends) -> dict[str, int]:
+def unsatisfiable_on_pilots(
+    compared_jobs: Iterable[ComparedJob], backends: Backends
+) -> dict[str, int]:
     """Return why jobs of the plan can never start on the pilots that they ask for, and how many those are."""
     jobs = (compared.job for compared in open_jobs(compared_jobs))
-    counts = Counter(impossible_there(job.resources, job.terms, backends) for job in jobs)
+    counts = Counter(why_impossible_on_backends(job.resources, job.terms, backends) for job in jobs)
     return {why: number for why, number in counts.items() if why}
 
 
-def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: float) -> ReadyJob:
+def _build_ready_job(
+    job: PlannedJob, machine_state: MachineState, number: int, rank: float
+) -> ReadyJob:
     """Return a job of the plan as the queue would have it."""
     return ReadyJob(
         id=number,
         rank=rank,
         lane_id=0,
-        lane=_lane(job, machine_state),
-        numbers=None if is_exact(job.signature) else numbers_of(job.argv),
+        lane=_build_lane(job, machine_state),
+        numbers=None if is_exact_signature(job.signature) else ignored_numbers(job.argv),
         program=program_by(job.signature, job.argv),
         priority=job.priority,
         account=machine_state.account,
     )
 
 
-def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
+def _build_lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
     on_gpu = job.resources.may_need_gpu
     return Lane(
@@ -226,7 +234,7 @@ def ready_jobs(compared_jobs: Sequence[ComparedJob]) -> Iterator[PlannedJob]:
             yield compared.job
 
 
-def _heads(
+def _queue_heads(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState
 ) -> Iterator[PlannedJob]:
     """Give the jobs of the plan at which the scheduler would look: of those that ask for the same, the first."""
@@ -235,7 +243,7 @@ def _heads(
         terms = job.terms
         due = terms.not_before is None or terms.not_before <= machine_state.now
         if due and runs_here(terms):
-            lanes[lane := _lane(job, machine_state)] += 1
+            lanes[lane := _build_lane(job, machine_state)] += 1
             if lanes[lane] <= machine_state.machine.cpus:
                 yield job
 
@@ -245,7 +253,7 @@ def read_machine_state(
     store: Store | None,
     results: Path,
     now: float,
-    discipline: Discipline | None = None,
+    discipline: SchedulingPolicy | None = None,
 ) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
@@ -256,58 +264,60 @@ def read_machine_state(
         now: the time.
         discipline: the policy; None: the one that decides in the queue.
     """
-    cpus = cores_for(home)
-    claims = store.scheduling.claims() if store else []
+    cpus = cores_for_jobs(home)
+    claims = store.scheduler_actions.open_claims() if store else []
     claims = [claim for claim in claims if not claim.pilot]
-    recorded = store.scheduling.usage if store else no_usage
-    ledger = Ledger(home, Ours())
+    recorded = store.scheduler_actions.usage if store else no_usage
+    ledger = GpuAccounting(home, OwnProcesses())
     absent = ""
     try:
-        seen = look_once(Nvml().snapshot)  # a driver that hangs can be interrupted
+        seen = query_gpus_once(Nvml().snapshot)  # a driver that hangs can be interrupted
     except MachineError as error:
         seen, absent = (), str(error)
     if store:
-        store.scheduling.know_machines(gpu.fingerprint for gpu in seen if gpu.total)
-    ledger.adopt(attempts_seen(home), time.monotonic())
-    ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)
-    rules = read_configuration(os.environ).rules or Rules()
+        store.scheduler_actions.set_local_machines(gpu.fingerprint for gpu in seen if gpu.total)
+    ledger.adopt(read_known_attempts(home), time.monotonic())
+    ledger.record_sample(GpuSample(gpus=seen, at=time.monotonic()), claims)
+    rules = read_configuration(os.environ).rules or SharingRules()
 
     def usage(signature: str, program: str = "", machine: str = "") -> Usage:
         known = recorded(signature, program, machine)
-        return ledger.taken.with_live(known, signature, program)
+        return ledger.usage_tracker.add_running_usage(known, signature, program)
 
     machine = Machine(
         cpus=cpus,
-        ram=memory.total(),
-        ram_free=memory.available(),
+        ram=memory.usable_bytes(),
+        ram_free=memory.available_bytes(),
         gpus=tuple(replace(gpu, reports_load=gpu.uuid not in ledger.unmeasured) for gpu in seen),
         absent=absent,
-        limits=store.scheduling.limits() if store else {},
+        limits=store.scheduler_actions.group_limits() if store else {},
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign_load=ledger.foreign_load,
-        foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
+        foreign=ReservationBoard(
+            reservations_folder(os.environ), home.folder
+        ).foreign_reservations(),
     )
-    running = tuple(ledger.taken.running(claims, usage))
-    ready = tuple(store.scheduling.ready(cpus)) if store else ()
+    running = tuple(ledger.usage_tracker.running_jobs(claims, usage))
+    ready = tuple(store.scheduler_actions.read_ready(cpus)) if store else ()
     heads = {
-        each.lane_id: waiting(each, usage(each.lane.signature, each.program)) for each in ready
+        each.lane_id: make_waiting(each, usage(each.lane.signature, each.program)) for each in ready
     }
-    counts = store.scheduling.waiting_by_lane() if store else {}
+    counts = store.scheduler_actions.waiting_by_lane() if store else {}
     lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
     return MachineState(
         now=now,
         machine=machine,
         running=running,
         ready=ready,
-        disk_free=_free_at(results),
+        disk_free=_free_bytes_at(results),
         usage=usage,
         visible=visible_devices(owners_environment(os.environ)),
-        discipline=chosen_discipline(home) if discipline is None else discipline,
+        discipline=read_policy(home) if discipline is None else discipline,
         queue_s=queue_length(lanes, running, machine, now),
     )
 
 
-def _free_at(folder: Path) -> int | None:
+def _free_bytes_at(folder: Path) -> int | None:
     """Return the free bytes of the file system on which a folder is, or will be."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     try:

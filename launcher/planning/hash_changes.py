@@ -6,20 +6,20 @@ from collections.abc import Collection, Mapping, Sequence
 from launcher.ids import read_words
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
-from launcher.system.code_digests import WHOLE, CodeIndex
+from launcher.system.code_digests import WHOLE_CODE, CodeIndex
 from launcher.system.files import Json
-from launcher.taskfile.settings import shortened
+from launcher.taskfile.settings import shorten_pair
 
 MOST_CHANGES = 3  # listed in a reason, which is one line
 LONGEST_VALUE = 40  # characters of a setting that was changed
 BY_FILES = "code that an earlier version recorded file by file"
 
 
-def _listed(changes: Sequence[str]) -> str:
+def join_changes(changes: Sequence[str]) -> str:
     return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
 
 
-def _changes(
+def hash_changes(
     job: PlannedJob,
     row: JobRow,
     again: Sequence[str],
@@ -37,7 +37,7 @@ def _changes(
         and (key in before.settings or key in decisive)
     ]
     changes = [
-        f"{key} {' → '.join(_shown_pair(before.settings, job.settings, key))}"
+        f"{key} {' → '.join(_format_setting_pair(before.settings, job.settings, key))}"
         for key in settings
         if key not in but
     ]
@@ -56,32 +56,32 @@ def _changes(
 def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> list[str]:
     """Return in a few words each what of the code differs: `definitions`, or what none of them shows."""
     before, now = row.spec.sources, job.sources
-    if before.get(WHOLE) == now.get(WHOLE):
+    if before.get(WHOLE_CODE) == now.get(WHOLE_CODE):
         return []
     if len(definitions) > MOST_CHANGES:
         more = len(definitions) - MOST_CHANGES
         return [f"code of {', '.join(definitions[:MOST_CHANGES])} and {more} more"]
     if not definitions:
-        return [BY_FILES if _is_by_files(before) else "other code"]
+        return [BY_FILES if was_identified_by_files(before) else "other code"]
     return [
-        f"{name} {_digest(before.get(name))} → {_digest(now.get(name))}"
+        f"{name} {_short_digest(before.get(name))} → {_short_digest(now.get(name))}"
         if name in before or name in now
         else f"{name} changed"
         for name in definitions
     ]
 
 
-def _other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
+def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
     """Return the definitions whose code differs from what the queue has, those of removed modules last.
 
     A module stands for its definitions where these are not known any more. What was only moved is no change;
     and what an earlier version said of modules cannot be compared.
     """
     before, now = row.spec.sources, job.sources
-    if before.get(WHOLE) == now.get(WHOLE) or _is_by_files(before):
+    if before.get(WHOLE_CODE) == now.get(WHOLE_CODE) or was_identified_by_files(before):
         return ()
     known, present = set(before.values()), set(now.values())
-    changed = [name for name in now if name != WHOLE and now[name] not in known]
+    changed = [name for name in now if name != WHOLE_CODE and now[name] not in known]
     removed = [name for name in before if name not in now and before[name] not in present]
     names: list[str] = []
     for module in changed:
@@ -92,22 +92,24 @@ def _other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) ->
     return (*names, *removed)
 
 
-def _is_by_files(sources: Mapping[str, str]) -> bool:
+def was_identified_by_files(sources: Mapping[str, str]) -> bool:
     """Tell whether an earlier version identified a job's code: by the files in which it lay."""
-    return bool(sources) and WHOLE not in sources
+    return bool(sources) and WHOLE_CODE not in sources
 
 
-def _shown_pair(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> tuple[str, str]:
+def _format_setting_pair(
+    before: Mapping[str, Json], after: Mapping[str, Json], key: str
+) -> tuple[str, str]:
     """Return two values of a setting as a task file says them, shortened if they are long."""
-    return shortened(_shown(before, key), _shown(after, key), LONGEST_VALUE)
+    return shorten_pair(_format_setting(before, key), _format_setting(after, key), LONGEST_VALUE)
 
 
-def _shown(settings: Mapping[str, Json], key: str) -> str:
+def _format_setting(settings: Mapping[str, Json], key: str) -> str:
     if key not in settings:
         return "unset"
     value = settings[key]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _digest(digest: str | None) -> str:
+def _short_digest(digest: str | None) -> str:
     return "absent" if digest is None else f"{digest[:4]}…"

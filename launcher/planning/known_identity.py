@@ -14,18 +14,18 @@ from pydantic.fields import FieldInfo
 
 from launcher.kind_interface import Kind
 from launcher.kinds import roots_of
-from launcher.planning.plan import Code, Identity, Plan, PlannedJob
+from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
 from launcher.store.rows import JobRow
-from launcher.system.code_digests import WHOLE
+from launcher.system.code_digests import WHOLE_CODE
 from launcher.system.files import Json
 
 
-class _Known(NamedTuple):
+class _QueuedIdentity(NamedTuple):
     """The code and the settings of a job as a row of the queue has them."""
 
-    code: Code
-    later: frozenset[str]  # settings that came after it was queued, at their default
-    gone: frozenset[str]  # settings whose value was None and that no longer exist
+    code: JobCode
+    later_settings: frozenset[str]  # settings that came after it was queued, at their default
+    removed_settings: frozenset[str]  # settings whose value was None and that no longer exist
 
 
 class KnownIdentities:
@@ -40,18 +40,20 @@ class KnownIdentities:
         """
         self._plan, self._rows = plan, rows
         self._planned = {job.name for job in (*plan.jobs, *plan.left_out)}
-        self._decided: dict[tuple[str, str], Identity] = {}  # (job, hash as planned) → identity
-        self._kept: dict[str, tuple[_Known, bool]] = {}  # jobs with the hash that they had
+        self._decided: dict[tuple[str, str], JobIdentity] = {}  # (job, hash as planned) → identity
+        self._unchanged: dict[
+            str, tuple[_QueuedIdentity, bool]
+        ] = {}  # jobs with the hash that they had
         if plan.index is not None:  # thousands of jobs have the same code
             self._code, self._words = cache(plan.index.code), cache(plan.index.words)
 
-    def known(self, job: PlannedJob) -> PlannedJob:
+    def as_queued(self, job: PlannedJob) -> PlannedJob:
         """Return a job as the queue knows it; with the hash of its row, if only unused plug-ins are new."""
-        whole = self.whole(job)
-        identity = self._matched(whole.identity, job.settings)
+        whole = self.as_new(job)
+        identity = self._match_row(whole.identity, job.settings)
         return whole if identity is whole.identity else whole._replace(identity=identity)
 
-    def whole(self, job: PlannedJob) -> PlannedJob:
+    def as_new(self, job: PlannedJob) -> PlannedJob:
         """Return a job as it is queued when it has to run: with all that it would be done with now."""
         identity = self._with_needs(job.identity)
         return job if identity is job.identity else job._replace(identity=identity)
@@ -59,49 +61,49 @@ class KnownIdentities:
     def decide(self, planned: PlannedJob, job: PlannedJob) -> None:
         """Record the identity that the queue will have for a planned job."""
         self._decided[planned.name, planned.hash] = job.identity
-        if job.hash == self.whole(planned).hash:
-            self._kept.pop(planned.name, None)
+        if job.hash == self.as_new(planned).hash:
+            self._unchanged.pop(planned.name, None)
 
-    def _with_needs(self, identity: Identity) -> Identity:
-        needs = tuple([self._of_need(need) for need in identity.needs])
-        alike = all(now is before for now, before in zip(needs, identity.needs, strict=True))
+    def _with_needs(self, identity: JobIdentity) -> JobIdentity:
+        needs = tuple([self._identity_of_need(need) for need in identity.dependencies])
+        alike = all(now is before for now, before in zip(needs, identity.dependencies, strict=True))
         return identity if alike else replace(identity, needs=needs)
 
-    def _of_need(self, need: Identity) -> Identity:
+    def _identity_of_need(self, need: JobIdentity) -> JobIdentity:
         """Return the identity of a job that others need, or of the choice that it makes for one model alone."""
         key = (need.job, need.hash)
         if key not in self._decided:
             identity = self._with_needs(need)
-            if need.job in self._kept:
-                known, with_gone = self._kept[need.job]
-                identity = _as_known(identity, known, with_gone=with_gone)
+            if need.job in self._unchanged:
+                known, with_gone = self._unchanged[need.job]
+                identity = _with_queued_identity(identity, known, with_gone=with_gone)
             elif need.job not in self._planned:  # a phase that is left out needs it
-                settings = _complete(self._plan.kinds[need.kind], json.loads(need.settings))
-                identity = self._matched(identity, settings)
+                settings = _with_defaults(self._plan.kinds[need.kind], json.loads(need.settings))
+                identity = self._match_row(identity, settings)
             self._decided[key] = identity
         return self._decided[key]
 
-    def _matched(self, identity: Identity, settings: Mapping[str, Json]) -> Identity:
+    def _match_row(self, identity: JobIdentity, settings: Mapping[str, Json]) -> JobIdentity:
         """Return the identity with the hash of its row, if only unused plug-ins are new. Otherwise it is unchanged."""
         row = self._rows.get(identity.job)
         if row is None or row.hash == identity.hash or not identity.code.entry:
             return identity
-        known = self._of_row(identity, settings, row)
+        known = self._read_row(identity, settings, row)
         if known is None:
             return identity
         for with_gone in (False, True):
-            matched = _as_known(identity, known, with_gone=with_gone)
+            matched = _with_queued_identity(identity, known, with_gone=with_gone)
             if matched.hash == row.hash:
-                self._kept[identity.job] = known, with_gone
+                self._unchanged[identity.job] = known, with_gone
                 return matched
         return identity
 
-    def _of_row(
-        self, identity: Identity, settings: Mapping[str, Json], row: JobRow
-    ) -> _Known | None:
+    def _read_row(
+        self, identity: JobIdentity, settings: Mapping[str, Json], row: JobRow
+    ) -> _QueuedIdentity | None:
         """Return what a row knows of a job; None if its code is another, or a new setting may matter to it."""
         sources = row.spec.sources
-        if self._plan.index is None or WHOLE not in sources:
+        if self._plan.index is None or WHOLE_CODE not in sources:
             return None
         kind = self._plan.kinds[identity.kind]
         later = later_settings(kind, json.loads(identity.settings), row)
@@ -110,14 +112,14 @@ class KnownIdentities:
             for name, value in row.spec.settings.items()
             if value is None and name not in kind.settings.model_fields
         )
-        modules = frozenset(sources) - {WHOLE}
+        modules = frozenset(sources) - {WHOLE_CODE}
         roots = roots_of(kind, {key: settings[key] for key in settings if key not in later})
-        if self._code(identity.code.entry, roots, modules)[WHOLE] != sources[WHOLE]:
+        if self._code(identity.code.entry, roots, modules)[WHOLE_CODE] != sources[WHOLE_CODE]:
             return None
         # code that names a setting may have another default for one that is not there
         if (later or gone) and not self._words(roots, modules).isdisjoint(later | gone):
             return None
-        return _Known(Code(row.spec.entry, sources), later, gone)
+        return _QueuedIdentity(JobCode(row.spec.entry, sources), later, gone)
 
 
 def later_settings(kind: Kind, values: Mapping[str, Json], row: JobRow) -> frozenset[str]:
@@ -141,15 +143,17 @@ def without_settings(settings: str, names: frozenset[str]) -> str:
     return json.dumps({key: values[key] for key in values if key not in names}, sort_keys=True)
 
 
-def _as_known(identity: Identity, known: _Known, *, with_gone: bool) -> Identity:
-    settings = without_settings(identity.settings, known.later)
-    if with_gone and known.gone:
-        values = json.loads(settings) | dict.fromkeys(known.gone)
+def _with_queued_identity(
+    identity: JobIdentity, known: _QueuedIdentity, *, with_gone: bool
+) -> JobIdentity:
+    settings = without_settings(identity.settings, known.later_settings)
+    if with_gone and known.removed_settings:
+        values = json.loads(settings) | dict.fromkeys(known.removed_settings)
         settings = json.dumps(values, sort_keys=True)
     return replace(identity, code=known.code, settings=settings)
 
 
-def _complete(kind: Kind, values: Mapping[str, Json]) -> dict[str, Json]:
+def _with_defaults(kind: Kind, values: Mapping[str, Json]) -> dict[str, Json]:
     """Return the settings of a job, those that have their default among them."""
     defaults = {
         name: _default(field)

@@ -10,22 +10,22 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from launcher.errors import (
-    Place,
     Problem,
     Severity,
+    SourceLocation,
     TaskFileError,
     UsageError,
-    counted,
     nearest,
+    pluralize,
 )
 from launcher.ids import Words
 from launcher.kind_interface import Kind, RepeatsWork, Role
 from launcher.kinds import COMMAND, GROUP, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.system.code_digests import CodeIndex, user_cache
+from launcher.system.code_digests import CodeIndex, user_cache_file
 from launcher.system.config import read_configuration
-from launcher.system.file_digests import FileDigests, Watch
+from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
@@ -57,7 +57,7 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
     """
     own = read_configuration(os.environ)
     words = Words(subsets=own.subsets, modifiers=own.modifiers)
-    text = _text(Path(path))
+    text = _read_task_file_text(Path(path))
 
     def read(kinds: Sequence[str] | None) -> TaskFile:
         installed = find_kinds(kinds)
@@ -77,14 +77,14 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
         with contextlib.suppress(TaskFileError):
             if not (programs := read([COMMAND.name])).problems:
                 return programs
-    if not words and (named := _named(text, settings)):
+    if not words and (named := _mentioned_kinds(text, settings)):
         with contextlib.suppress(TaskFileError):
-            if not (task := read(named)).problems and _shares(task.kinds.values()):
+            if not (task := read(named)).problems and _has_shared_work(task.kinds.values()):
                 return task
     return read(None)
 
 
-def _named(text: str, settings: Sequence[str]) -> list[str]:
+def _mentioned_kinds(text: str, settings: Sequence[str]) -> list[str]:
     """Return the kinds that a task file may speak of, and all that lie in a package with one of them.
 
     Kinds of a package work with each other, unnamed: one tests what another one made.
@@ -104,7 +104,7 @@ def _package(point: EntryPoint) -> str:
     return point.module.rpartition(".")[0]
 
 
-def _shares(kinds: Iterable[Kind]) -> bool:
+def _has_shared_work(kinds: Iterable[Kind]) -> bool:
     """Tell whether work that kinds repeat has a kind among them that does it once."""
     listed = list(kinds)
     return any(kind.role is Role.SHARED for kind in listed) or not any(
@@ -112,7 +112,9 @@ def _shares(kinds: Iterable[Kind]) -> bool:
     )
 
 
-def plan(task: TaskFile, *, root: str | Path | None = None, watch: Watch | None = None) -> Plan:
+def plan(
+    task: TaskFile, *, root: str | Path | None = None, watch: HashProgress | None = None
+) -> Plan:
     """Return all jobs of a task file, with their files, dependencies and hashes.
 
     Nothing is written but caches of what the code of the kinds says, and large files.
@@ -125,38 +127,44 @@ def plan(task: TaskFile, *, root: str | Path | None = None, watch: Watch | None 
     Raises:
         TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
     """
-    code, files = CodeIndex(user_cache()), FileDigests(find_home(os.environ).digests, watch)
+    code, files = CodeIndex(user_cache_file()), FileDigests(find_home(os.environ).digests, watch)
     made = build_plan(
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
         code=code.code,
-        content=files.of,
+        content=files.digest_file,
     )
     code.save()
     files.save()
     made = replace(made, index=code)
-    return replace(made, warnings=(*made.warnings, *_unread(code))) if code.unread else made
+    return (
+        replace(made, warnings=(*made.warnings, *_opaque_module_warnings(code)))
+        if code.opaque_modules
+        else made
+    )
 
 
-def _unread(code: CodeIndex) -> Iterator[Problem]:
+def _opaque_module_warnings(code: CodeIndex) -> Iterator[Problem]:
     """Give a warning that names the modules of which only the bytes are known."""
     yield Problem(
         code="unread-code",
-        message=f"cannot parse {counted(len(code.unread), 'module')} as Python; jobs that use one run again "
+        message=f"cannot parse {pluralize(len(code.opaque_modules), 'module')} as Python; jobs that use one run again "
         "after any change or move of its file",
         severity=Severity.WARNING,
-        notes=tuple(f"{module}: {file}" for module, file in sorted(code.unread.items())),
+        notes=tuple(f"{module}: {file}" for module, file in sorted(code.opaque_modules.items())),
     )
 
 
 def read_taskfile(text: str, file: str, context: ParseContext) -> TaskFile:
     """Read the text of a task file and the files that it includes, as `load` does."""
-    return parse(text, file=file, context=context, include=lambda name: _text(Path(name)))
+    return parse(
+        text, file=file, context=context, include=lambda name: _read_task_file_text(Path(name))
+    )
 
 
 def plan_files(
-    paths: Sequence[str], *, settings: Sequence[str] = (), watch: Watch | None = None
+    paths: Sequence[str], *, settings: Sequence[str] = (), watch: HashProgress | None = None
 ) -> list[Plan]:
     """Load and work out several task files; `watch` is called while a large file is read.
 
@@ -175,13 +183,13 @@ def plan_files(
             if len(paths) == 1:
                 raise
             problems.append(Problem(code="no-file", message=str(error)))
-    problems += _twice(plans)
+    problems += _duplicate_job_problems(plans)
     if problems:
         raise TaskFileError(problems)
     return plans
 
 
-def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
+def _duplicate_job_problems(plans: Sequence[Plan]) -> Iterator[Problem]:
     """Give a problem for each two files that ask for a job of one name in different ways."""
     first_jobs: dict[tuple[Path, str], tuple[Plan, PlannedJob]] = {}
     reported: set[tuple[str, str]] = set()
@@ -199,7 +207,7 @@ def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
             )
 
 
-def _text(path: Path) -> str:
+def _read_task_file_text(path: Path) -> str:
     """Return the text of a task file.
 
     Raises:
@@ -228,7 +236,7 @@ def _text(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         message = f"cannot read task file {str(path)!r} ({why}). Give a file that you can read."
         raise UsageError(message) from error
-    if words := _as_program(path, data):
+    if words := _program_command_line(path, data):
         raise UsageError(
             f"{str(path)!r} is a program, not a task file. Queue it: launcher add -- {words}"
         )
@@ -240,7 +248,7 @@ def _text(path: Path) -> str:
     return _decoded(data, str(path))
 
 
-def _as_program(path: Path, data: bytes) -> str:
+def _program_command_line(path: Path, data: bytes) -> str:
     """Return the command line that starts a file which is a program; '' if it may be a task file."""
     if path.suffix in _TASK_FILES:
         return ""
@@ -268,7 +276,7 @@ def _decoded(data: bytes, file: str) -> str:
         if data[: error.start].endswith(b"\n"):
             before.append("")
         rest = data[error.start :].split(b"\n", 1)[0].decode(errors="replace")
-        place = Place(
+        place = SourceLocation(
             file=file,
             line=len(before),
             column=len(before[-1]) + 1,

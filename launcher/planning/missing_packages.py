@@ -26,19 +26,19 @@ def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
     """
     absent: dict[tuple[str, ...], list[str]] = {}
     for kind in kinds:
-        if modules := _absent(kind.preload):
+        if modules := _absent_modules(kind.preload):
             absent.setdefault(modules, []).append(kind.name)
     if not absent:
         return ()
     offers = {point.name: point.dist for point in entry_points(group=GROUP)}
     return tuple(
-        f"{_listed(names)} {'needs' if len(names) == 1 else 'need'} {_listed(modules)}, which "
-        f"{'is' if len(modules) == 1 else 'are'} not installed; {_remedy(offers.get(names[0]), modules)}"
+        f"{_join_with_and(names)} {'needs' if len(names) == 1 else 'need'} {_join_with_and(modules)}, which "
+        f"{'is' if len(modules) == 1 else 'are'} not installed; {_install_remedy(offers.get(names[0]), modules)}"
         for modules, names in absent.items()
     )
 
 
-def _absent(modules: Iterable[str]) -> tuple[str, ...]:
+def _absent_modules(modules: Iterable[str]) -> tuple[str, ...]:
     tops = dict.fromkeys(module.partition(".")[0] for module in modules)
     return tuple(top for top in tops if not _is_there(top))
 
@@ -50,7 +50,7 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _remedy(package: Distribution | None, modules: Collection[str]) -> str:
+def _install_remedy(package: Distribution | None, modules: Collection[str]) -> str:
     """Return what to type so that the modules are there."""
     them = "it" if len(modules) == 1 else "them"
     if package is None:
@@ -78,6 +78,6 @@ def _folder(direct_url: str | None) -> str:
     return unquote(parts.path) if parts.scheme == "file" and "dir_info" in record else ""
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_with_and(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

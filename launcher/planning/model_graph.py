@@ -13,21 +13,28 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, Place, Problems, UnknownName, nearest, question
+from launcher.errors import (
+    MOST_PROBLEMS,
+    Problems,
+    SourceLocation,
+    UnknownName,
+    did_you_mean,
+    nearest,
+)
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
-    At,
     FolderEntry,
+    Located,
     MethodEntry,
-    Name,
     ScoringEntry,
     TaskFile,
     TrainEntry,
     Variant,
-    companion,
+    VariantName,
+    kind_of_role,
 )
-from launcher.taskfile.nodes import Scalar
+from launcher.taskfile.nodes import ScalarNode
 from launcher.taskfile.settings import differences
 from launcher.taskfile.values import unknown_word
 
@@ -40,14 +47,14 @@ class ModelRequest:
 
     entry: TrainEntry | MethodEntry
     reader: Kind  # knows which images the model's data IDs mean
-    node: Scalar  # the word that sets it apart: its data, its poison or its method
+    node: ScalarNode  # the word that sets it apart: its data, its poison or its method
     plain: ModelId  # with its base as it is written, without variants
-    base: At[ModelId] | None
+    base: Located[ModelId] | None
     variant: Variant
     labels_kind: Kind | None = None  # decides which of its labels are wrong
 
     @property
-    def name(self) -> Name:
+    def name(self) -> VariantName:
         """The swept settings of this request, those of its labels only where some are wrong."""
         if self.labels_kind is not None:
             return self.variant.name
@@ -70,7 +77,7 @@ def without_variants(model: ModelId) -> ModelId:
     return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
 
 
-def made_here(names: Iterable[str]) -> tuple[str, ...]:
+def made_models_note(names: Iterable[str]) -> tuple[str, ...]:
     """Return the note of a message that lists what a file makes; none where that is nothing."""
     once = list(dict.fromkeys(names))
     more = f" and {len(once) - MOST_LISTED} more" if len(once) > MOST_LISTED else ""
@@ -102,7 +109,7 @@ class _FilePoison(NamedTuple):
     poison: Poison | None
     clean: frozenset[str]  # names without it of what is made with it, and not without
 
-    def added_to(self, named: At[ModelId]) -> At[ModelId]:
+    def add_to_model(self, named: Located[ModelId]) -> Located[ModelId]:
         """Return the model with the poison in every stage that has it without saying so."""
         if self.poison is None or not self.clean:
             return named
@@ -113,12 +120,12 @@ class _FilePoison(NamedTuple):
             silent = stage.poison is None and name + trained in self.clean
             stages.append(replace(stage, poison=self.poison) if silent else stage)
             name += f"{_clean_name(stage, self.poison)}#"
-        return At(ModelId(tuple(stages)), named.node)
+        return Located(ModelId(tuple(stages)), named.node)
 
 
 def _file_poison(trainings: Sequence[TrainEntry]) -> _FilePoison:
     """Return the poison that all trainings of a file have that say nothing themselves."""
-    wide = [entry for entry in trainings if entry.wide]
+    wide = [entry for entry in trainings if entry.is_file_poison]
     poison = wide[0].label_changes[0].value if wide else None
 
     def name(entry: TrainEntry) -> str:
@@ -128,7 +135,7 @@ def _file_poison(trainings: Sequence[TrainEntry]) -> _FilePoison:
     own = {
         name(entry)
         for entry in trainings
-        if not entry.wide
+        if not entry.is_file_poison
         and (not entry.label_changes or any(p.value is None for p in entry.label_changes))
     }
     return _FilePoison(poison=poison, clean=frozenset({name(entry) for entry in wide} - own))
@@ -140,9 +147,9 @@ def _clean_name(stage: Stage, poison: Poison | None) -> str:
     return str(Stage(canonical(stage.data), shown, stage.methods))
 
 
-def _trainings(entry: TrainEntry, base: At[ModelId] | None) -> Iterator[ModelRequest]:
+def _trainings(entry: TrainEntry, base: Located[ModelId] | None) -> Iterator[ModelRequest]:
     """Give a request for each poison and variant of a training."""
-    clean: At[Poison | None] = At(None, entry.data.node)
+    clean: Located[Poison | None] = Located(None, entry.data.node)
     start = () if base is None else without_variants(base.value).stages
     for poison in entry.label_changes or (clean,):
         plain = ModelId((*start, Stage(entry.data.value, poison.value)))
@@ -159,10 +166,10 @@ def _trainings(entry: TrainEntry, base: At[ModelId] | None) -> Iterator[ModelReq
 
 
 def _unlearnings(
-    entry: MethodEntry, kinds: Mapping[str, Kind], bases: Iterable[At[ModelId]]
+    entry: MethodEntry, kinds: Mapping[str, Kind], bases: Iterable[Located[ModelId]]
 ) -> Iterator[ModelRequest]:
     """Give a request for each method and variant of an unlearning of each of some models."""
-    reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
+    reader = kind_of_role(kinds, entry.kind, Role.TRAIN) or entry.kind
     for base in bases:
         for method, variants in entry.methods:
             plain = without_variants(base.value).unlearned(method.value)
@@ -205,63 +212,71 @@ class PlannedModels:
         self._requests = list(self._requested(makers))
         self._readers = {request.reader.name: request.reader for request in self._requests}
         self._by_plain: dict[str, list[ModelRequest]] = {}
-        self._by_variant: dict[tuple[str, Name | int], list[ModelRequest]] = {}
+        self._by_variant: dict[tuple[str, VariantName | int], list[ModelRequest]] = {}
         for request in self._requests:
             plain = str(request.plain)
             self._by_plain.setdefault(plain, []).append(request)
             for key in (tuple(sorted(request.name)), request.entry.combination):
                 self._by_variant.setdefault((plain, key), []).append(request)
         self._by_meaning: dict[str, list[ModelRequest]] | None = None  # made when first needed
-        self._placed: dict[ModelRequest, tuple[_NamedModel, ...]] = {}
-        self._reported: set[tuple[Place, Place]] = set()  # pairs of entries that make the same
+        self._placed_models: dict[ModelRequest, tuple[_NamedModel, ...]] = {}
+        self._reported: set[tuple[SourceLocation, SourceLocation]] = (
+            set()
+        )  # pairs of entries that make the same
         self._by_identity: dict[str, PlannedModel] = {}
         self._by_model: dict[str, PlannedModel] = {}
         self._images_of: dict[tuple[str, DataId], str] = {}  # (kind, data) → what it means
         for request in self._requests:
-            self._place(request)
-        self.made = tuple(self._by_model.values())
-        self._named: dict[int, tuple[ModelId, ...]] = {}  # by the id() of the word in an entry
+            self._place_models(request)
+        self.models_in_order = tuple(self._by_model.values())
+        self._models_by_word: dict[
+            int, tuple[ModelId, ...]
+        ] = {}  # by the id() of the word in an entry
         for entry in task.entries:
             if isinstance(entry, ScoringEntry):
                 for word in (*entry.models, *entry.others.values()):
-                    self._named[id(word)] = self._find(
-                        self._poison.added_to(word), entry.combination
+                    self._models_by_word[id(word)] = self._find(
+                        self._poison.add_to_model(word), entry.combination
                     )
             elif isinstance(entry, FolderEntry):
                 for word in (word for way in entry.variants for word in way.models.values()):
-                    self._named[id(word)] = self._having(word, entry.combination)
+                    self._models_by_word[id(word)] = self._find_by_partial_variant(
+                        word, entry.combination
+                    )
 
-    def meant(self, word: At[ModelId]) -> tuple[ModelId, ...]:
+    def models_of_word(self, word: Located[ModelId]) -> tuple[ModelId, ...]:
         """Return the models that a word of an entry stands for, made here or earlier."""
-        return self._named[id(word)]
+        return self._models_by_word[id(word)]
 
     def _requested(self, makers: Iterable[TrainEntry | MethodEntry]) -> Iterator[ModelRequest]:
         """Give what entries ask for, the trainings of each combination before its unlearnings."""
         for _, group in groupby(makers, key=lambda entry: entry.combination):
             entries = list(group)
-            poisoned: dict[str, At[ModelId]] = {}
+            poisoned: dict[str, Located[ModelId]] = {}
             for training in (each for each in entries if isinstance(each, TrainEntry)):
-                base = training.base and self._poison.added_to(training.base)
+                base = training.base and self._poison.add_to_model(training.base)
                 for request in _trainings(training, base):
                     if request.plain.last.poison:
-                        poisoned[str(request.plain)] = At(request.plain, request.node)
+                        poisoned[str(request.plain)] = Located(request.plain, request.node)
                     yield request
             for entry in (each for each in entries if isinstance(each, MethodEntry)):
-                named = entry.base and self._poison.added_to(entry.base)
+                named = entry.base and self._poison.add_to_model(entry.base)
                 if not named and not poisoned:
                     message = "nothing to unlearn: no training of this file is poisoned"
                     hint = "write poison: 20 in a training's entry, or below defaults"
-                    self._problems.blame(entry, "nothing-poisoned", message, hint)
+                    self._problems.add_error(entry, "nothing-poisoned", message, hint)
                 bases = [named] if named else poisoned.values()
                 yield from _unlearnings(entry, self._task.kinds, bases)
 
-    def _having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+    def _find_by_partial_variant(
+        self, named: Located[ModelId], combination: int
+    ) -> tuple[ModelId, ...]:
         """Return the models that are meant by an ID whose variant may be given in part.
 
         `a:b~uce@scale=2` are all that have this value, whatever else of them is swept, here or in the
         whole file; one whose variant it gives in full is meant alone. Else as `_find`.
         """
-        named = self._poison.added_to(named)
+        named = self._poison.add_to_model(named)
         value = named.value
         plain = without_variants(value)
         requests = [] if plain == value else self._by_plain.get(str(plain), [])
@@ -269,14 +284,14 @@ class PlannedModels:
             made
             for request in requests
             if request.entry.combination == combination
-            for made in self._placed[request]
+            for made in self._placed_models[request]
             if _has_values(made.name, value)
         ]
-        whole = [made for made in fitting if _fits(value, made.name)]
+        whole = [made for made in fitting if _has_named_variants(value, made.name)]
         models = dict.fromkeys(made.model for made in whole or fitting)
         return tuple(models) or self._find(named, combination)
 
-    def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+    def _find(self, named: Located[ModelId], combination: int) -> tuple[ModelId, ...]:
         """Return the models that are meant, made here or earlier; blame its place if there are none.
 
         All that may make one of them are placed.
@@ -286,8 +301,8 @@ class PlannedModels:
             combination: of the file's matrix; the models of another are meant only if none is.
         """
         requests = self._candidates(named.value, combination)
-        placed = [made for request in requests for made in self._placed[request]]
-        fitting = [made for made in placed if _fits(named.value, made.name)]
+        placed = [made for request in requests for made in self._placed_models[request]]
+        fitting = [made for made in placed if _has_named_variants(named.value, made.name)]
         exact = [made for made in fitting if made.name == named.value]
         models = tuple(dict.fromkeys(made.model for made in exact or fitting))
         plain = {str(without_variants(model)) for model in models}
@@ -295,7 +310,7 @@ class PlannedModels:
             message = f"{named.value} matches several models of this file"
             hint = "write the ID of one of them as in its entry"
             note = f"matching models: {', '.join(sorted(plain))}"
-            self._problems.blame(named.node, "ambiguous-model", message, hint, note)
+            self._problems.add_error(named.node, "ambiguous-model", message, hint, note)
             return ()
         if models:
             return models
@@ -304,7 +319,7 @@ class PlannedModels:
         if self._on_disk(str(named.value)):
             return (named.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it
-            self._blame_unknown(named)
+            self._report_unknown_model(named)
         return ()
 
     def _candidates(self, model: ModelId, combination: int) -> list[ModelRequest]:
@@ -312,7 +327,9 @@ class PlannedModels:
         plain = without_variants(model)
         text = str(plain)
         # those of other combinations may come later, in their turn
-        exact: Name | int = combination if plain == model else tuple(sorted(model.last.variant))
+        exact: VariantName | int = (
+            combination if plain == model else tuple(sorted(model.last.variant))
+        )
         candidates = self._by_variant.get((text, exact)) or self._by_plain.get(text)
         if candidates is None and not self._on_disk(str(model)):
             candidates = self._with_same_meaning(plain)
@@ -322,27 +339,27 @@ class PlannedModels:
                 ] or candidates
         return candidates or []
 
-    def _place(self, request: ModelRequest) -> None:
+    def _place_models(self, request: ModelRequest) -> None:
         """Put the models of a request behind what they start from, and that behind its own start."""
         waiting = [request]
         while waiting:  # no recursion: chains may be of any length
             current = waiting[-1]
             base, combination = current.base, current.entry.combination
             starts = [] if base is None else self._candidates(base.value, combination)
-            if before := [start for start in starts if start not in self._placed]:
+            if before := [start for start in starts if start not in self._placed_models]:
                 waiting += reversed(before)
                 continue
             waiting.pop()
-            if current not in self._placed:
+            if current not in self._placed_models:
                 bases = (None,) if base is None else self._find(base, combination)
-                self._placed[current] = tuple(
-                    made for start in bases for made in self._enter(current, start)
+                self._placed_models[current] = tuple(
+                    made for start in bases for made in self._add_model(current, start)
                 )
 
-    def _enter(self, request: ModelRequest, base: ModelId | None) -> tuple[_NamedModel, ...]:
+    def _add_model(self, request: ModelRequest, base: ModelId | None) -> tuple[_NamedModel, ...]:
         planned = PlannedModel(request=request, model=_model(request, base), base=base)
         try:
-            kept = self._by_identity.setdefault(self._identity(planned), planned)
+            kept = self._by_identity.setdefault(self._model_identity(planned), planned)
         except UnknownName as error:  # a model of an earlier run, with words of another laboratory
             node = request.node if request.base is None else request.base.node
             self._problems.append(unknown_word(error, node))
@@ -356,7 +373,7 @@ class PlannedModels:
         else:
             kept = self._by_model.setdefault(str(planned.model), planned)
             if kept is not planned:
-                self._blame_made_twice(kept, planned)
+                self._report_duplicate_model(kept, planned)
         return (_NamedModel(planned.model, kept.model),)
 
     def _note_made_once(self, kept: PlannedModel, again: PlannedModel) -> None:
@@ -366,17 +383,17 @@ class PlannedModels:
         if first == second:
             message = f"{second} is listed twice; it is made once"
         at = again.request.node
-        self._problems.note(at, "same-model", message, "", _first_in(kept, again))
+        self._problems.add_warning(at, "same-model", message, "", _first_entry_note(kept, again))
 
-    def _blame_made_twice(self, kept: PlannedModel, again: PlannedModel) -> None:
+    def _report_duplicate_model(self, kept: PlannedModel, again: PlannedModel) -> None:
         """Blame two entries that make one model with different settings."""
         before, after = kept.request.variant.settings.values, again.request.variant.settings.values
         message = f"{again.model} is listed twice, with different settings"
         hint = "sweep these settings in a matrix, or move one entry to its own task file"
-        notes = (_first_in(kept, again), *differences(before, after)[:MOST_LISTED])
-        self._problems.blame(again.request.node, "duplicate-job", message, hint, *notes)
+        notes = (_first_entry_note(kept, again), *differences(before, after)[:MOST_LISTED])
+        self._problems.add_error(again.request.node, "duplicate-job", message, hint, *notes)
 
-    def _identity(self, planned: PlannedModel) -> str:
+    def _model_identity(self, planned: PlannedModel) -> str:
         """Return a text that is equal for two models made from the same images in the same way."""
         request, last = planned.request, planned.model.last
         labels = None if request.labels_kind is None else request.variant.labels_settings
@@ -416,12 +433,12 @@ class PlannedModels:
             if name.startswith((f"{but}#", f"{but}~")):
                 continue
             for request in requests:
-                if request in self._placed:
-                    yield from (str(made.model) for made in self._placed[request])
+                if request in self._placed_models:
+                    yield from (str(made.model) for made in self._placed_models[request])
                 elif request.base is None:
                     yield name
 
-    def _blame_unknown(self, named: At[ModelId]) -> None:
+    def _report_unknown_model(self, named: Located[ModelId]) -> None:
         for stage in named.value.stages:
             errors: list[UnknownName] = []
             for reader in self._readers.values():
@@ -437,11 +454,13 @@ class PlannedModels:
         # a file with hundreds of these is not helped by hundreds of slow suggestions
         close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
         message = f"model {text!r} is neither made by this file nor in the run folder"
-        hint = question(close)
-        self._problems.blame(named.node, "unknown-model", message, hint, *made_here(names))
+        hint = did_you_mean(close)
+        self._problems.add_error(
+            named.node, "unknown-model", message, hint, *made_models_note(names)
+        )
 
 
-def _fits(named: ModelId, model: ModelId) -> bool:
+def _has_named_variants(named: ModelId, model: ModelId) -> bool:
     """Tell whether each variant that is named is the one that the model has."""
     stages = zip(named.stages, model.stages, strict=True)
     return all(
@@ -466,7 +485,7 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
     for key, value in request.name:
         if key not in variant:
             variant[key] = value
-        elif key not in request.variant.paired or variant[key] != value:
+        elif key not in request.variant.file_swept_names or variant[key] != value:
             variant[f"{method}.{key}"] = value  # the training's value of it is another matter
     planned = base.unlearned(method)
     return ModelId((*planned.stages[:-1], replace(planned.last, variant=tuple(variant.items()))))
@@ -476,7 +495,7 @@ def _images(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
 
 
-def _first_in(first: PlannedModel, second: PlannedModel) -> str:
+def _first_entry_note(first: PlannedModel, second: PlannedModel) -> str:
     place = first.request.node.place
     file = "" if place.file == second.request.node.place.file else f"{place.file}, "
     return f"first in {file}line {place.line}"

@@ -18,18 +18,18 @@ from launcher.ids import NO_WORDS, Words
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
 from launcher.kind_interface import Kind, Role
-from launcher.planning.dependencies import MISSING
-from launcher.system.code_digests import WHOLE, CodeIndex
+from launcher.planning.dependencies import MISSING_CODE
+from launcher.system.code_digests import WHOLE_CODE, CodeIndex
 from launcher.system.files import Json
 from launcher.taskfile.language import Reuse
-from launcher.taskfile.legacy_names import Wanted
+from launcher.taskfile.legacy_names import LegacyAction
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # of kilobytes that many jobs share
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class JobCode:
     """The code that does a job's work."""
 
     entry: str  # "module:function"; '' of a program
@@ -38,14 +38,14 @@ class Code:
     name: str = field(init=False, compare=False)  # likewise of the entry
 
     def __post_init__(self) -> None:
-        whole = self.sources.get(WHOLE)  # of what earlier versions queued there is none
+        whole = self.sources.get(WHOLE_CODE)  # of what earlier versions queued there is none
         text = json.dumps(dict(self.sources), sort_keys=True) if whole is None else whole
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "name", self.entry if whole is None else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class JobIdentity:
     """Everything that determines the result of a job."""
 
     job: str = field(compare=False)  # its name, which determines nothing
@@ -54,17 +54,17 @@ class Identity:
     base: str | None
     images: str | None
     settings: str  # those that can change a result, as JSON
-    needs: tuple["Identity", ...]  # of the jobs whose results it reads
-    code: Code
-    given: tuple[str, ...]  # digests of the files that it reads and that no job makes
+    dependencies: tuple["JobIdentity", ...]  # of the jobs whose results it reads
+    code: JobCode
+    input_digests: tuple[str, ...]  # digests of the files that it reads and that no job makes
     words: Words = NO_WORDS  # the user's own among those of its data
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
-        needs = (need.hash for need in self.needs)
+        needs = (need.hash for need in self.dependencies)
         object.__setattr__(self, "hash", self.digest(self.code, self.settings, needs))
 
-    def digest(self, code: Code, settings: str, needs: Iterable[str]) -> str:
+    def digest(self, code: JobCode, settings: str, needs: Iterable[str]) -> str:
         """Return the hash that the job has with other code and settings.
 
         Args:
@@ -75,7 +75,7 @@ class Identity:
         # the JSON of these fields in the order of their names, put together here: a plan of ten
         # thousand jobs has the same few settings and sources in each
         text = (
-            f'{{"base":{_json(self.base)},"entry":{_json(code.name)},"given":{_list(self.given)},'
+            f'{{"base":{_json(self.base)},"entry":{_json(code.name)},"given":{_list(self.input_digests)},'
             f'"images":{_json(self.images)},"kind":{_json(self.kind)},"model":{_json(self.model)},'
             f'"needs":{_list(sorted(needs))},"settings":{_encode_once(settings)},'
             f'"sources":{_encode_once(code.text)}'
@@ -113,7 +113,7 @@ class PlannedJob(NamedTuple):
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
     preload: tuple[str, ...]
-    identity: Identity  # everything that determines the result
+    identity: JobIdentity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.kinds.signature_of`
     condition: str  # under which a model is tested: "corrupt=jpeg50"
     after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
@@ -134,7 +134,7 @@ class PlannedJob(NamedTuple):
         return self.identity.hash
 
 
-class Savings(NamedTuple):
+class SharedWorkSavings(NamedTuple):
     """What jobs that do shared work save others."""
 
     kind: str  # of these jobs
@@ -158,12 +158,12 @@ class Savings(NamedTuple):
         }
 
 
-class PlannedShare(NamedTuple):
+class SharedJobPlan(NamedTuple):
     """A job that does once what others repeat, which start after its end."""
 
     job: PlannedJob
     users: frozenset[str]  # names of the others
-    savings: Savings
+    savings: SharedWorkSavings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +180,11 @@ class Plan:
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
     notify: RunNotify  # what its owner is told of it
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
-    wanted: Wanted  # of a file of the original: to be listed only, or its results
+    wanted: LegacyAction  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat
-    shares: Callable[[Collection[str]], tuple[PlannedShare, ...]]
+    shares: Callable[[Collection[str]], tuple[SharedJobPlan, ...]]
     # with which the code of the jobs was identified; None: plug-ins that came later count like any code
     index: CodeIndex | None = field(default=None, compare=False)
 
@@ -203,7 +203,7 @@ class Plan:
             terms = changed[job.terms]
             return job if terms == job.terms else job._replace(terms=terms)
 
-        def shares(names: Collection[str]) -> tuple[PlannedShare, ...]:
+        def shares(names: Collection[str]) -> tuple[SharedJobPlan, ...]:
             return tuple(share._replace(job=job_with(share.job)) for share in self.shares(names))
 
         return replace(self, jobs=tuple(map(job_with, self.jobs)), shares=shares)
@@ -212,5 +212,7 @@ class Plan:
 def as_errors(warnings: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return those of inputs that no job makes, as errors."""
     return tuple(
-        warning._replace(severity=Severity.ERROR) for warning in warnings if warning.code == MISSING
+        warning._replace(severity=Severity.ERROR)
+        for warning in warnings
+        if warning.code == MISSING_CODE
     )

@@ -1,7 +1,7 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Entries become steps (`expand`), steps are asked what they read and write (`_prepared`), those that make the same
-choice are made one (`_drawn`), all are put in order and linked (`Dependencies`), and hashed (`_Jobs`). Pure but for
+Entries become steps (`expand`), steps are asked what they read and write (`_prepare_steps`), those that make the same
+choice are made one (`_merge_label_jobs`), all are put in order and linked (`DependencyGraph`), and hashed (`_JobBuilder`). Pure but for
 four callables among the arguments, which tell whether a path exists and is a folder, which code does a kind's work,
 and what is in a file that no job makes.
 
@@ -30,26 +30,28 @@ from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role, SharedJob, WarnsOfJobs
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.dependencies import (
-    NOTHING,
-    UNKNOWN_JOB,
-    Before,
-    Dependencies,
-    Disk,
-    Links,
+    NO_PREDECESSORS,
+    UNKNOWN_JOB_CODE,
+    DependencyGraph,
+    JobLinks,
+    PlanDisk,
+    Predecessors,
     PreparedStep,
-    asked_once,
-    steps_before,
+    find_predecessors,
+    memoize_path_check,
 )
-from launcher.planning.expansion import MAKING, SCORING, Step, expand
-from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare, as_errors
-from launcher.planning.shared_work import request_of, shares
-from launcher.taskfile.entries import TaskFile, in_order
+from launcher.planning.expansion import MODEL_MAKING_ROLES, SCORING_ROLES, PlannedStep, expand
+from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
+from launcher.planning.shared_work import shared_job_request, shares
+from launcher.taskfile.entries import TaskFile, order_problems
 from launcher.taskfile.scope import RESOURCES
-from launcher.taskfile.settings import Settled, completed
+from launcher.taskfile.settings import ResolvedSettings, complete_settings
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
-_WHOLE = frozenset({RESOURCES, UNKNOWN_JOB})  # codes of errors beside which every job is planned
-_LEARNING = MAKING | SCORING | {Role.FOLDER, Role.SHARED}
+_WHOLE = frozenset(
+    {RESOURCES, UNKNOWN_JOB_CODE}
+)  # codes of errors beside which every job is planned
+_LEARNING = MODEL_MAKING_ROLES | SCORING_ROLES | {Role.FOLDER, Role.SHARED}
 
 
 def build_plan(
@@ -74,29 +76,34 @@ def build_plan(
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    is_link = asked_once(Path.is_symlink)
-    disk = Disk(root, asked_once(exists), asked_once(is_folder), cache(content), is_link)
+    is_link = memoize_path_check(Path.is_symlink)
+    disk = PlanDisk(
+        root, memoize_path_check(exists), memoize_path_check(is_folder), cache(content), is_link
+    )
     run_folder = root / "runs" / task.name
     made = Problems()
     steps = expand(
-        task, lambda model: disk.exists(run_folder / model_folder_name(model)), disk.has, made
+        task,
+        lambda model: disk.exists(run_folder / model_folder_name(model)),
+        disk.path_exists,
+        made,
     )
     problems = Problems([*task.problems, *made])
     whole = all(error.code in _WHOLE for error in task.errors)
-    before = steps_before(steps, whole=whole, problems=problems)
+    before = find_predecessors(steps, whole=whole, problems=problems)
     drafter = _Drafter(task, run_folder, root)
-    drawn = _drawn(list(_prepared(steps, drafter, problems)), before, drafter)
-    dependencies = Dependencies(drawn.steps, drawn.before, disk)
+    drawn = _merge_label_jobs(list(_prepare_steps(steps, drafter, problems)), before, drafter)
+    dependencies = DependencyGraph(drawn.steps, drawn.before, disk)
     problems += dependencies.problems
     if problems.has_errors():
         errors = (problem for problem in problems if problem.severity is Severity.ERROR)
         if not task.phases and all(error.code in _WHOLE for error in errors):
             problems += as_errors(dependencies.missing_inputs())
-        raise TaskFileError(in_order(problems, task.files))
-    jobs = _Jobs(drafter, disk, code, dependencies, drawn.further)
-    wanted = _of_phases(task.phases, jobs.by_name, dependencies)
+        raise TaskFileError(order_problems(problems, task.files))
+    jobs = _JobBuilder(drafter, disk, code, dependencies, drawn.merged)
+    wanted = _select_phases(task.phases, jobs.by_name, dependencies)
     if not wanted:
-        raise TaskFileError([*in_order(problems, task.files), _no_job(task)])
+        raise TaskFileError([*order_problems(problems, task.files), _no_job(task)])
     kept = {job.name for job in wanted}
     missing = {need for name in kept for need in jobs.by_name[name].needs} - kept
     return Plan(
@@ -112,7 +119,7 @@ def build_plan(
         pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,
-        warnings=in_order([*problems, *dependencies.missing_inputs()], task.files),
+        warnings=order_problems([*problems, *dependencies.missing_inputs()], task.files),
         shares=partial(jobs.shares, kept),
     )
 
@@ -124,15 +131,15 @@ class _Drafter:
         self.task, self.run_folder, self.root = task, run_folder, root
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
-    def prepared(
-        self, step: Step, makers: tuple[Draft, ...], further: tuple[str, ...] = ()
+    def prepare_step(
+        self, step: PlannedStep, makers: tuple[Draft, ...], other_models: tuple[str, ...] = ()
     ) -> PreparedStep:
         """Return a step with its files and its command line.
 
         Args:
             step: which.
             makers: the drafts of the steps from which its model comes.
-            further: models for which it chooses, besides its own.
+            other_models: models for which it chooses, besides its own.
 
         Raises:
             Error: the laboratory refuses it.
@@ -147,7 +154,7 @@ class _Drafter:
             data=step.data,
             images=step.images,
             name=step.name.partition("/")[2] if step.model is None else None,
-            further_models=further,
+            further_models=other_models,
             settings=step.settings.values,
             words=self._words(step),
             device=step.request.resources.device,
@@ -157,7 +164,7 @@ class _Drafter:
         inputs, outputs = tuple(step.kind.inputs(draft)), tuple(step.kind.outputs(draft))
         return PreparedStep(step, draft, makers, inputs, outputs, tuple(step.kind.argv(draft)))
 
-    def _words(self, step: Step) -> Words:
+    def _words(self, step: PlannedStep) -> Words:
         """Return those of the user's words that stand in a job's data, unions written out or not."""
         if not self.task.words or step.images is None:
             return NO_WORDS
@@ -165,43 +172,43 @@ class _Drafter:
         return self.task.words.used_by(DataId((*images, *step.kind.elementary(images))))
 
 
-def _prepared(
-    steps: Iterable[Step], drafter: _Drafter, problems: Problems
+def _prepare_steps(
+    steps: Iterable[PlannedStep], drafter: _Drafter, problems: Problems
 ) -> Iterator[PreparedStep]:
     """Give steps with what their kinds say of them; blame those that cannot be, or must not."""
     made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps from which it comes
     warned: set[str] = set()
     phases = drafter.task.phases
     for step in steps:
-        starts = [step.model if step.kind.role in SCORING else step.base]
+        starts = [step.model if step.kind.role in SCORING_ROLES else step.base]
         if step.kind.role is Role.FOLDER:
             starts = [str(step.settings.values.get(name)) for name in step.kind.settings.models]
         makers = tuple(maker for model in starts for maker in made_by.get(model or "", ()))
         try:
-            prepared = drafter.prepared(step, makers)
+            prepared = drafter.prepare_step(step, makers)
         except Error as error:  # a laboratory's own check
-            problems.blame(step, "setting", str(error))
+            problems.add_error(step, "setting", str(error))
             continue
-        if step.model is not None and step.kind.role in MAKING:
+        if step.model is not None and step.kind.role in MODEL_MAKING_ROLES:
             made_by[step.model] = (*makers, prepared.draft)
         if not phases or step.kind.name in phases:
             for reason in step.kind.refusals(prepared.draft, makers):
-                notes = _poisoned_beside(step, made_by)
-                problems.blame(step, "refused", *split_advice(reason), *notes)
+                notes = _poisoned_models_note(step, made_by)
+                problems.add_error(step, "refused", *split_advice(reason), *notes)
             _warn(step, prepared.draft, warned, problems)
         yield prepared
 
 
-def _warn(step: Step, draft: Draft, warned: set[str], problems: Problems) -> None:
+def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems) -> None:
     """Add the warnings of a step's kind that are not among those of earlier steps."""
     if isinstance(step.kind, WarnsOfJobs):
         for text in step.kind.warnings(draft):
             if text not in warned:
-                problems.note(step, "kind-warning", text)
+                problems.add_warning(step, "kind-warning", text)
                 warned.add(text)
 
 
-def _poisoned_beside(step: Step, made: Iterable[str]) -> Iterator[str]:
+def _poisoned_models_note(step: PlannedStep, made: Iterable[str]) -> Iterator[str]:
     """Give a note of the poisoned models of a plan, where a method was to work on a clean one."""
     if step.kind.role is not Role.METHOD or not step.base:
         return
@@ -212,84 +219,89 @@ def _poisoned_beside(step: Step, made: Iterable[str]) -> Iterator[str]:
         yield f"poisoned models of this file: {', '.join(poisoned[:MOST_LISTED])}"
 
 
-class _Drawn(NamedTuple):
+class _MergedSteps(NamedTuple):
     """Steps of which each makes a choice of its own."""
 
     steps: Sequence[PreparedStep]
-    before: Mapping[str, Before]
-    further: Mapping[str, Sequence[Step]]  # a step → those whose choice it makes, too
+    before: Mapping[str, Predecessors]
+    merged: Mapping[str, Sequence[PlannedStep]]  # a step → those whose choice it makes, too
 
 
-def _drawn(
-    steps: Sequence[PreparedStep], before: Mapping[str, Before], drafter: _Drafter
-) -> _Drawn:
+def _merge_label_jobs(
+    steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], drafter: _Drafter
+) -> _MergedSteps:
     """Let the first of the steps that make the same choice make it for all of them."""
     first: dict[Hashable, str] = {}
-    further: dict[str, list[Step]] = {}
+    further: dict[str, list[PlannedStep]] = {}
     for step, *_, inputs, _, _ in steps:
         if step.kind.settings.for_many and step.model is not None:
-            labels, named = str(parse_model(step.model).last.poison), before.get(step.name, NOTHING)
+            labels, named = (
+                str(parse_model(step.model).last.poison),
+                before.get(step.name, NO_PREDECESSORS),
+            )
             choice = (step.kind.name, step.images, labels, step.settings.text, inputs)
             name = first.setdefault((*choice, tuple(named.done), tuple(named.ended)), step.name)
             if name != step.name:
                 further.setdefault(name, []).append(step)
     if not further:
-        return _Drawn(steps, before, further)
+        return _MergedSteps(steps, before, further)
     merged = {step.name: name for name, others in further.items() for step in others}
     kept: list[PreparedStep] = []
     for prepared in steps:
         name = prepared.step.name
         if name in further:
             models = tuple(str(step.model) for step in further[name])
-            whole = drafter.prepared(prepared.step, prepared.makers, models)
+            whole = drafter.prepare_step(prepared.step, prepared.makers, models)
             kept.append(whole._replace(inputs=prepared.inputs))
         elif name not in merged:
             kept.append(prepared)
     named_jobs = {
-        name: Before(*({merged.get(other, other): at for other, at in of.items()} for of in named))
+        name: Predecessors(
+            *({merged.get(other, other): at for other, at in of.items()} for of in named)
+        )
         for name, named in before.items()
     }
-    return _Drawn(kept, named_jobs, further)
+    return _MergedSteps(kept, named_jobs, further)
 
 
-class _Work(NamedTuple):
+class _StepWork(NamedTuple):
     """What the jobs of one entry have in common, where they have the same settings."""
 
-    settings: Settled
+    settings: ResolvedSettings
     request: JobRequest
-    code: Code
+    code: JobCode
     resources: Resources
     signature: str  # '' of a program: its own words tell what it costs
 
 
-class _Jobs:
+class _JobBuilder:
     """The jobs of linked steps, and those that do once what several of them repeat."""
 
     def __init__(
         self,
         drafter: _Drafter,
-        disk: Disk,
+        disk: PlanDisk,
         code: Callable[[str, tuple[str, ...]], Mapping[str, str]],
-        dependencies: Dependencies,
-        further: Mapping[str, Sequence[Step]],
+        dependencies: DependencyGraph,
+        merged: Mapping[str, Sequence[PlannedStep]],
     ) -> None:
         self._drafter, self._disk, self._dependencies = drafter, disk, dependencies
-        self._code = cache(lambda entry, roots: Code(entry, code(entry, roots)))
-        self._works: dict[tuple[str, int, int], _Work] = {}
+        self._code = cache(lambda entry, roots: JobCode(entry, code(entry, roots)))
+        self._works: dict[tuple[str, int, int], _StepWork] = {}
         # (job that chooses, further model) → what would determine the choice of a job for this one alone
-        self._alone: dict[tuple[str, str], Identity] = {}
+        self._identity_for_model: dict[tuple[str, str], JobIdentity] = {}
         self.by_name: dict[str, PlannedJob] = {}
         for prepared in dependencies.steps:
             name = prepared.step.name
-            self.by_name[name] = self._job(prepared, dependencies.links[name])
-            for step in further.get(name, ()):
+            self.by_name[name] = self._build_job(prepared, dependencies.links[name])
+            for step in merged.get(name, ()):
                 other = prepared._replace(step=step)
-                identity = self._identity(other, dependencies.links[name], name)
-                self._alone[name, str(step.model)] = identity
+                identity = self._build_identity(other, dependencies.links[name], name)
+                self._identity_for_model[name, str(step.model)] = identity
 
-    def _job(self, prepared: PreparedStep, links: Links) -> PlannedJob:
+    def _build_job(self, prepared: PreparedStep, links: JobLinks) -> PlannedJob:
         step, work = prepared.step, self._work(prepared.step)
-        identity = self._identity(prepared, links, step.name)
+        identity = self._build_identity(prepared, links, step.name)
         return PlannedJob(
             name=step.name,
             kind=step.kind.name,
@@ -301,8 +313,8 @@ class _Jobs:
             condition=step.condition,
             settings=step.settings.values,
             words=identity.words,
-            needs=links.needs,
-            after_any=links.ended,
+            needs=links.dependencies,
+            after_any=links.awaited,
             resources=work.resources,
             terms=step.request.terms,
             priority=step.request.priority,
@@ -315,42 +327,48 @@ class _Jobs:
             signature=work.signature or program_cost(step.settings.values, prepared.argv),
         )
 
-    def _identity(self, prepared: PreparedStep, links: Links, job: str) -> Identity:
+    def _build_identity(self, prepared: PreparedStep, links: JobLinks, job: str) -> JobIdentity:
         """Return everything that determines the result of a step; `job` does it."""
         step = prepared.step
-        return Identity(
+        return JobIdentity(
             job=job,
             kind=step.kind.name,
             model=step.model,
             base=step.base,
             images=step.images,
             settings=step.settings.text,
-            needs=tuple([self._needed(name, step) for name in links.needs]),
+            dependencies=tuple([self._identity_of_need(name, step) for name in links.dependencies]),
             code=self._work(step).code,
             # what a program reads is looked at when it starts: it may wait for days until then
-            given=tuple([self._disk.content(path) for path in links.given if step.kind.entry]),
+            input_digests=tuple(
+                [
+                    self._disk.content_digest(path)
+                    for path in links.external_inputs
+                    if step.kind.entry
+                ]
+            ),
             words=prepared.draft.words,
         )
 
-    def _needed(self, name: str, step: Step) -> Identity:
+    def _identity_of_need(self, name: str, step: PlannedStep) -> JobIdentity:
         """Return what stands for a job in the hash of a step that needs it.
 
         Of a job that chooses for several models it is the identity of one that chooses for the step's model
         alone, so that which models share a choice, and which of them is the first, changes the hash of none.
         """
-        for model in (step.model, step.base) if self._alone else ():
-            if model is not None and (name, model) in self._alone:
-                return self._alone[name, model]
+        for model in (step.model, step.base) if self._identity_for_model else ():
+            if model is not None and (name, model) in self._identity_for_model:
+                return self._identity_for_model[name, model]
         return self.by_name[name].identity
 
-    def _work(self, step: Step) -> _Work:
+    def _work(self, step: PlannedStep) -> _StepWork:
         """Return what a step has in common with others, worked out once for all of them."""
         # it holds settings and request, so that their id() stays theirs
         key = (step.kind.name, id(step.settings), id(step.request))
         work = self._works.get(key)
         if work is None:
             kind, values, request = step.kind, step.settings.values, step.request
-            work = self._works[key] = _Work(
+            work = self._works[key] = _StepWork(
                 settings=step.settings,
                 request=request,
                 code=self._code(kind.entry, roots_of(kind, values)),
@@ -359,7 +377,7 @@ class _Jobs:
             )
         return work
 
-    def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[PlannedShare, ...]:
+    def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[SharedJobPlan, ...]:
         """Return the jobs that do once what two or more jobs repeat.
 
         Args:
@@ -372,22 +390,23 @@ class _Jobs:
         return shares(users, to_do, task.kinds, task.words, partial(self._shared_job, kept))
 
     def _shared_job(
-        self, kept: Collection[str], kind: Kind, name: str, first: Step, shared: SharedJob
+        self, kept: Collection[str], kind: Kind, name: str, first: PlannedStep, shared: SharedJob
     ) -> PlannedJob:
         """Return the job that does some work for others; `first` is one of these."""
         values = kind.settings.model_validate(dict(shared.settings)).model_dump(mode="json")
-        step = Step(
+        step = PlannedStep(
             kind=kind,
             name=name,
             place=first.place,
-            settings=completed(kind, values, {}),
-            request=self._drafter.task.shared_requests.get(kind.name) or request_of(first.request),
+            settings=complete_settings(kind, values, {}),
+            request=self._drafter.task.shared_requests.get(kind.name)
+            or shared_job_request(first.request),
             base=shared.base,
             data=shared.data,
             images=shared.images,
         )
-        prepared = self._drafter.prepared(step, ())
-        job = self._job(prepared, self._dependencies.behind(prepared.inputs, first.name))
+        prepared = self._drafter.prepare_step(step, ())
+        job = self._build_job(prepared, self._dependencies.link_inputs(prepared.inputs, first.name))
         return job._replace(needs=tuple(need for need in job.needs if need in kept))
 
 
@@ -403,8 +422,8 @@ def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resourc
     return resources._replace(accelerated=role in _LEARNING or request.gpus is not None)
 
 
-def _of_phases(
-    phases: Collection[str], jobs: Mapping[str, PlannedJob], dependencies: Dependencies
+def _select_phases(
+    phases: Collection[str], jobs: Mapping[str, PlannedJob], dependencies: DependencyGraph
 ) -> tuple[PlannedJob, ...]:
     """Return the jobs of the kinds that are wanted, with the data, poison and programs that they need.
 
@@ -431,7 +450,7 @@ def _of_phases(
         job = jobs[step.name]
         for need in job.needs:
             if need not in kept:
-                dependencies.lacks_of(step, need, jobs[need].outputs)
+                dependencies.add_left_out_outputs(step, need, jobs[need].outputs)
         needs, after_any = (
             tuple(name for name in of if name in kept) for of in (job.needs, job.after_any)
         )

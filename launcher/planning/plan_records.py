@@ -7,16 +7,16 @@ from launcher.kind_interface import Role
 from launcher.kinds import program_words
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
-from launcher.planning.plan import Plan, PlannedJob, Savings
+from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
 from launcher.system.text import shell_line
 
-_TOLD_FIRST = ("name", "kind", "role", "model", "base", "data", "images")
+_FIRST_FIELDS = ("name", "kind", "role", "model", "base", "data", "images")
 # as they were called in a job's record from the beginning
-_OF_RESOURCES = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
-_OF_TERMS = (
+_RESOURCE_FIELDS = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
+_TERM_FIELDS = (
     "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s",
 )  # fmt: skip
 
@@ -28,7 +28,7 @@ def plan_json(
     tree: WorkTree | None = None,
     *,
     refused: Sequence[str] = (),
-    savings: Sequence[Savings] = (),
+    savings: Sequence[SharedWorkSavings] = (),
 ) -> dict[str, Json]:
     """Return the whole plan as JSON (schema 1).
 
@@ -81,7 +81,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
     job, resources, terms = compared.job, compared.job.resources, compared.job.terms
     settings: Mapping[str, Json] = job.settings
     return {
-        **{name: getattr(job, name) for name in _TOLD_FIRST},
+        **{name: getattr(job, name) for name in _FIRST_FIELDS},
         "words": job.words.record(),
         "settings": dict(settings),
         "needs": list(job.needs),
@@ -89,18 +89,18 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "state": compared.state,
         "reason": compared.reason,
         "changes": list(compared.changes),
-        "other_code": compared.other_code,
+        "other_code": compared.is_other_code,
         "other_options": list(compared.options),
         "estimate": estimate.record(),
         "argv": list(job.argv),
         "inputs": [str(path) for path in job.inputs],
         "outputs": [str(path) for path in job.outputs],
         "resources": {
-            **{name: getattr(resources, name) for name in _OF_RESOURCES},
+            **{name: getattr(resources, name) for name in _RESOURCE_FIELDS},
             "vram": resources.min_vram,  # called min_vram in earlier versions
             "gpus": job.gpus,
             "priority": job.priority,
-            **{name: getattr(terms, name) for name in _OF_TERMS},
+            **{name: getattr(terms, name) for name in _TERM_FIELDS},
             "signal": terms.warn_signal,
             "on": list(terms.on),
             "tensorboard": terms.tensorboard or None,

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.backends.settings import Backends
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.planning.backend_preview import BackendPreview
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
-from launcher.planning.estimates import History, JobEstimate, forecast
+from launcher.planning.estimates import JobEstimate, RuntimeHistory, estimate_job
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.plan import Plan
 from launcher.system.files import Json
@@ -18,7 +18,7 @@ from launcher.units import median
 NO_BACKENDS = Backends()
 
 
-class KindSum(NamedTuple):
+class KindEstimate(NamedTuple):
     """What the jobs of a kind that have to run are expected to take together."""
 
     jobs: int
@@ -36,8 +36,10 @@ class Preview(NamedTuple):
     machine_state: MachineState
     estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
-    kinds: Mapping[str, KindSum]  # of what has to run
-    chain: float | None  # seconds when all that can runs side by side; None: not all is known
+    kinds: Mapping[str, KindEstimate]  # of what has to run
+    longest_chain_s: (
+        float | None
+    )  # seconds when all that can runs side by side; None: not all is known
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
     backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing where all run here
@@ -65,7 +67,7 @@ class Preview(NamedTuple):
                     }
                     for kind, kind_sum in self.kinds.items()
                 },
-                "chain_seconds": self.chain,
+                "chain_seconds": self.longest_chain_s,
             },
             "disk": {
                 "bytes": self.disk,
@@ -89,7 +91,7 @@ def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
 
 def preview_plan(
     compared_jobs: Sequence[ComparedJob],
-    history: History,
+    history: RuntimeHistory,
     machine_state: MachineState,
     backends: Backends = NO_BACKENDS,
     elsewhere: tuple[BackendPreview, ...] = (),
@@ -103,7 +105,7 @@ def preview_plan(
         backends: the configured ones.
         elsewhere: what the plan asks of them.
     """
-    estimates = tuple(forecast(compared.job, history) for compared in compared_jobs)
+    estimates = tuple(estimate_job(compared.job, history) for compared in compared_jobs)
     open_ones = [
         (compared, estimate)
         for compared, estimate in zip(compared_jobs, estimates, strict=True)
@@ -116,25 +118,25 @@ def preview_plan(
         wave=first_wave(compared_jobs, machine_state, backends),
         backends=elsewhere,
         kinds=_kind_sums(open_ones),
-        chain=_longest_chain(open_ones),
+        longest_chain_s=_longest_chain(open_ones),
         disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,
         disk_unknown=disks.count(None),
     )
 
 
-def _kind_sums(jobs: Sequence[tuple[ComparedJob, JobEstimate]]) -> dict[str, KindSum]:
+def _kind_sums(jobs: Sequence[tuple[ComparedJob, JobEstimate]]) -> dict[str, KindEstimate]:
     by_kind: dict[str, list[JobEstimate]] = {}
     for compared, estimate in jobs:
         by_kind.setdefault(compared.job.kind, []).append(estimate)
     return {kind: _kind_sum(estimates) for kind, estimates in by_kind.items()}
 
 
-def _kind_sum(estimates: Sequence[JobEstimate]) -> KindSum:
+def _kind_sum(estimates: Sequence[JobEstimate]) -> KindEstimate:
     estimated = [estimate for estimate in estimates if estimate.seconds is not None]
     times = [estimate.seconds or 0.0 for estimate in estimated]
     spreads = [estimate.spread for estimate in estimated if estimate.spread is not None]
     # jobs with the same estimate rest on the same runs
-    return KindSum(
+    return KindEstimate(
         jobs=len(estimates),
         known=len(estimated),
         seconds=sum(times),
@@ -170,7 +172,7 @@ def kinds_to_run(plan: Plan, compared_jobs: Iterable[ComparedJob]) -> list[Kind]
 
 def refusals(
     plan: Plan,
-    hopeless: Mapping[str, int],
+    unsatisfiable: Mapping[str, int],
     unset: Iterable[str],
     uninstalled: Iterable[str] = (),
 ) -> list[str]:
@@ -178,12 +180,12 @@ def refusals(
 
     Args:
         plan: the plan.
-        hopeless: why jobs of it can never start here, and how many those are.
+        unsatisfiable: why jobs of it can never start here, and how many those are.
         unset: variables that its jobs ask for, and that the shell does not hold.
         uninstalled: in a sentence each, packages that its jobs import and that are not there.
     """
     reasons = ["inputs are missing"] if plan.missing else []
-    if hopeless:
-        reasons.append(f"{counted(sum(hopeless.values()), 'job')} can never start here")
+    if unsatisfiable:
+        reasons.append(f"{pluralize(sum(unsatisfiable.values()), 'job')} can never start here")
     reasons += (f"{name} of pass_env is not set in this shell" for name in unset)
     return [*reasons, *uninstalled]

@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, path_from
+from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, resolve_path
 from launcher.errors import UsageError
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import Kind, Role
@@ -20,19 +20,19 @@ from launcher.planning.comparison import ACCEPT_CODE, Action, ComparedJob, Compa
 from launcher.planning.dependencies import FOLDER_SETTING
 from launcher.planning.hash_changes import (
     MOST_CHANGES,
-    _changes,
-    _is_by_files,
-    _listed,
-    _other_definitions,
+    hash_changes,
+    join_changes,
+    other_definitions,
+    was_identified_by_files,
 )
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
-from launcher.planning.plan import Code, Identity, Plan, PlannedJob
-from launcher.states import OPEN, State, without_state
+from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
+from launcher.states import OPEN_STATES, State, strip_state_prefix
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
-from launcher.stored_specs import asks_for
-from launcher.system.file_digests import FileDigests, file_changes, found_now
-from launcher.system.files import Json, Stamp
+from launcher.stored_specs import has_options
+from launcher.system.file_digests import FileDigests, current_digests, file_changes
+from launcher.system.files import FileStamp, Json
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
 
@@ -42,19 +42,21 @@ class _ProgramFiles:
 
     def __init__(self, plan: Plan, digests: FileDigests) -> None:
         self._root, self._runs = str(plan.run_folder.parents[1]), str(plan.run_folder)
-        self._found, self._known = cache(digests.found), cache(known_record)
+        self._found, self._known = cache(digests.digest_or_missing), cache(known_record)
         self._changes: dict[str, Mapping[str, str]] = {}
 
     def now(self, job: PlannedJob, row: JobRow) -> dict[str, str]:
         """Return what is in them now, by the names of the files."""
         before = {} if job.entry or not row.sources_text else self._known(row.sources_text)
         cwd = str(job.settings.get(FOLDER_SETTING) or "")
-        return found_now(before, _listed_in(job, INPUTS), partial(self._path, cwd), self._found)
+        return current_digests(
+            before, _listed_in(job, INPUTS), partial(self._path, cwd), self._found
+        )
 
     def _path(self, *names: str) -> str:
         path = self._root
         for name in names:
-            path = path_from(path, name.replace(RUN_FOLDER, self._runs))
+            path = resolve_path(path, name.replace(RUN_FOLDER, self._runs))
         return path
 
     def changes(self, job: PlannedJob, row: JobRow) -> Mapping[str, str]:
@@ -65,7 +67,7 @@ class _ProgramFiles:
             self._changes[job.name] = file_changes(known, now)
         return self._changes[job.name]
 
-    def is_code(self, job: PlannedJob, row: JobRow) -> bool:
+    def has_only_code_changes(self, job: PlannedJob, row: JobRow) -> bool:
         """Tell whether something is another, and no input is."""
         changes = self.changes(job, row)
         return bool(changes) and not any(name in changes for name in _listed_in(job, INPUTS))
@@ -82,9 +84,9 @@ class _EarlierHashes:
     def __init__(self, kinds: Mapping[str, Kind], rows: Mapping[str, JobRow]) -> None:
         self._kinds, self._rows = kinds, rows
         self._hashes: dict[tuple[str, str], str] = {}  # (name, hash now) → hash then
-        self._codes: dict[tuple[object, ...], Code] = {}  # entry and sources → the same, once
+        self._codes: dict[tuple[object, ...], JobCode] = {}  # entry and sources → the same, once
 
-    def of(self, identity: Identity) -> str:
+    def hash_with_queued_code(self, identity: JobIdentity) -> str:
         """Return the hash of a job; as it is now where the queue does not know the job."""
         key = (identity.job, identity.hash)
         if key not in self._hashes:
@@ -94,23 +96,23 @@ class _EarlierHashes:
                 values = json.loads(settings)
                 later = later_settings(self._kinds[identity.kind], values, row)
                 settings = without_settings(settings, later)
-            needs = [self.of(need) for need in identity.needs]
+            needs = [self.hash_with_queued_code(need) for need in identity.dependencies]
             self._hashes[key] = identity.digest(code, settings, needs)
         return self._hashes[key]
 
-    def _code(self, row: JobRow) -> Code:
+    def _code(self, row: JobRow) -> JobCode:
         """Return the code of a row; the jobs of a kind share it, and its text is made once."""
         key = (row.spec.entry, *row.spec.sources.items())
         if key not in self._codes:
             # what a program has read is recorded when it is done, and enters no hash
-            self._codes[key] = Code(row.spec.entry, row.spec.sources if row.spec.entry else {})
+            self._codes[key] = JobCode(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
 
 
 def compare_with_queue(
     plan: Plan,
     rows: Mapping[str, JobRow],
-    stamp: Callable[[str], Stamp | None],
+    stamp: Callable[[str], FileStamp | None],
     *,
     digests: FileDigests | None = None,
     force: bool = False,
@@ -142,9 +144,9 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, but {forced} runs all jobs again. Remove one of them."
         )
-    comparer = _Comparer(plan, rows, _Disk(stamp, digests or FileDigests()), forced=forced)
-    left_out = [comparer.left_out(job, accept_code=accept_code) for job in plan.left_out]
-    jobs = tuple(comparer.compared(job, accept_code=accept_code) for job in plan.jobs)
+    comparer = _Comparer(plan, rows, _DiskState(stamp, digests or FileDigests()), forced=forced)
+    left_out = [comparer.compare_left_out(job, accept_code=accept_code) for job in plan.left_out]
+    jobs = tuple(comparer.compare_job(job, accept_code=accept_code) for job in plan.jobs)
     plan = replace(plan, jobs=tuple(each.job for each in jobs), left_out=tuple(left_out))
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
     kept |= {job.name for job in left_out}
@@ -165,7 +167,7 @@ class _Comparer:
     """Compares jobs with the rows of their names; those that a job needs come before it."""
 
     def __init__(
-        self, plan: Plan, rows: Mapping[str, JobRow], disk: "_Disk", *, forced: str
+        self, plan: Plan, rows: Mapping[str, JobRow], disk: "_DiskState", *, forced: str
     ) -> None:
         self._plan, self._rows, self._disk, self._forced = plan, rows, disk, forced
         self._identities = KnownIdentities(plan, rows)
@@ -174,13 +176,13 @@ class _Comparer:
         self.files = _ProgramFiles(plan, disk.digests)
         self.accepted: set[str] = set()  # jobs whose result of other code is kept
 
-    def left_out(self, planned: PlannedJob, *, accept_code: bool) -> PlannedJob:
+    def compare_left_out(self, planned: PlannedJob, *, accept_code: bool) -> PlannedJob:
         """Return a job that `phases` leaves out.
 
         Raises:
             UsageError: it was made with other settings, or is not made yet.
         """
-        job, row = self._identities.known(planned), self._rows.get(planned.name)
+        job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
         is_other_code = row is not None and self._is_other_code(planned, job, row)
         if row is not None and is_other_code and accept_code:
             self.accepted.add(job.name)
@@ -189,26 +191,26 @@ class _Comparer:
         self._identities.decide(planned, job)
         return job
 
-    def compared(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
+    def compare_job(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
         """Return a job compared with the queue.
 
         Raises:
             UsageError: it runs right now and was changed.
         """
-        compared = self._compared(planned, accept_code=accept_code)
+        compared = self._compare_job(planned, accept_code=accept_code)
         if compared.action is Action.RUN:
-            compared = compared._replace(job=self._identities.whole(planned))
+            compared = compared._replace(job=self._identities.as_new(planned))
         self._identities.decide(planned, compared.job)
         self._jobs[planned.name] = compared
         return compared
 
-    def _compared(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
-        job, row = self._identities.known(planned), self._rows.get(planned.name)
+    def _compare_job(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
+        job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
         if row is None:
             return ComparedJob(job, Action.RUN, "new", "new")
-        again = [need for need in job.needs if _may_differ(self._jobs[need], self._plan)]
+        again = [need for need in job.needs if _may_change_dependents(self._jobs[need], self._plan)]
         is_other, is_other_code = row.hash != job.hash, self._is_other_code(planned, job, row)
-        definitions = _other_definitions(job, row, self._plan.index) if is_other else ()
+        definitions = other_definitions(job, row, self._plan.index) if is_other else ()
         known = row
         if is_other_code and accept_code:
             self.accepted.add(job.name)
@@ -220,13 +222,13 @@ class _Comparer:
             if job.name not in self.accepted:
                 words = tuple(changes.values())
                 compared = compared._replace(
-                    action=Action.RUN, state="changed", reason=_listed(words), changes=words
+                    action=Action.RUN, state="changed", reason=join_changes(words), changes=words
                 )
             definitions = tuple(changes)
         return compared._replace(
             other_code=is_other_code,
             other_definitions=definitions,
-            is_by_files=is_other and bool(job.entry) and _is_by_files(row.spec.sources),
+            is_by_files=is_other and bool(job.entry) and was_identified_by_files(row.spec.sources),
         )
 
     def _is_other_code(self, planned: PlannedJob, job: PlannedJob, row: JobRow) -> bool:
@@ -243,11 +245,11 @@ class _Comparer:
         if self._forced or row.state is not State.DONE:
             return False
         if row.hash == job.hash:
-            return self.files.is_code(job, row)
-        return row.hash == self._earlier.of(planned.identity)
+            return self.files.has_only_code_changes(job, row)
+        return row.hash == self._earlier.hash_with_queued_code(planned.identity)
 
 
-def _may_differ(need: ComparedJob, plan: Plan) -> bool:
+def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
     """Tell whether a job leaves anything new to those that need it.
 
     A draw that serves many models runs again where one more wants it, and gives to all others what
@@ -257,17 +259,17 @@ def _may_differ(need: ComparedJob, plan: Plan) -> bool:
     return need.action is Action.RUN and not drawn
 
 
-class _Disk(NamedTuple):
+class _DiskState(NamedTuple):
     """How files are looked at."""
 
-    stamp: Callable[[str], Stamp | None]  # size and time; None where there is none
+    stamp: Callable[[str], FileStamp | None]  # size and time; None where there is none
     digests: FileDigests
 
 
 def _compare_known(
     job: PlannedJob,
     row: JobRow,
-    disk: "_Disk",
+    disk: "_DiskState",
     *,
     again: Sequence[str],
     forced: str,
@@ -279,26 +281,26 @@ def _compare_known(
         UsageError: it runs right now and was changed.
     """
     run = partial(ComparedJob, job, Action.RUN, number=row.id)
-    if row.hash == job.hash and (model := _further_model(job, row, disk.stamp)):
+    if row.hash == job.hash and (model := _unchosen_model(job, row, disk.stamp)):
         reason = f"the flipped labels of {model} are not chosen yet"
         if row.state is State.RUNNING:
             wait = f"Wait for it with `launcher wait {row.id}`, then run the file again."
             raise UsageError(f"{job.name} is running, but {reason}. {wait}")
         return run("changed", reason, (reason,))
-    if row.state in OPEN and row.hash == job.hash:
+    if row.state in OPEN_STATES and row.hash == job.hash:
         options = () if row.state is State.RUNNING else _other_options(job, row)
-        return joined(job, row)._replace(options=options)
+        return reuse_pending(job, row)._replace(options=options)
     if row.hash != job.hash:
-        changes = _changes(job, row, again, definitions)
+        changes = hash_changes(job, row, again, definitions)
         if row.state is State.RUNNING:
             raise UsageError(
-                f"{job.name} is running, but the task file has changed ({_listed(changes)}). Wait for "
+                f"{job.name} is running, but the task file has changed ({join_changes(changes)}). Wait for "
                 f"it, cancel it with `launcher cancel {row.id}`, or give the task file another name."
             )
-        return run("changed", _listed(changes), changes)
+        return run("changed", join_changes(changes), changes)
     if row.state is not State.DONE:
         return run(
-            row.state, f"{row.state} before: {without_state(row.reason.partition(chr(10))[0])}"
+            row.state, f"{row.state} before: {strip_state_prefix(row.reason.partition(chr(10))[0])}"
         )
     if forced:
         return run("forced", forced)
@@ -309,14 +311,14 @@ def _compare_known(
     names = dict(zip(map(str, job.outputs), _listed_in(job, OUTPUTS), strict=False))
     for path, before in row.outputs.items():
         now = disk.stamp(path)
-        if not disk.digests.is_same(path, before, now):
+        if not disk.digests.is_unchanged(path, before, now):
             reason = f"{names.get(path, path)} {'is gone' if now is None else 'was changed'}"
             return run("changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return ComparedJob(job, Action.CACHED, "cached", reason, number=row.id)
 
 
-def joined(job: PlannedJob, row: JobRow) -> ComparedJob:
+def reuse_pending(job: PlannedJob, row: JobRow) -> ComparedJob:
     """Return a job that waits or runs already."""
     return ComparedJob(job, Action.JOIN, row.state, f"already {row.state}", number=row.id)
 
@@ -326,12 +328,12 @@ def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
     record = known_record(row.spec_text)
     more = {*job.after_any}.difference(record.get("after_any", ()))
     names = ("after_any",) if more else ()
-    if asks_for(record, job.resources, job.terms, job.priority):
+    if has_options(record, job.resources, job.terms, job.priority):
         return names
     return (*names, *changed_options(row.spec, job))
 
 
-def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:
+def _unchosen_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], FileStamp | None]) -> str:
     """Return the folder of a model for which a draw was not asked before, and has to be; '' if none."""
     if job.role is not Role.LABELS:
         return ""
@@ -352,11 +354,11 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -
     changes = (
         ()
         if row.hash == job.hash
-        else _changes(job, row, (), _other_definitions(job, row, None), but={WARM_START})
+        else hash_changes(job, row, (), other_definitions(job, row, None), but={WARM_START})
     )
     if not changes and row.state is State.DONE:
         return
-    if row.state in OPEN:
+    if row.state in OPEN_STATES:
         remedy = f"Wait for it with `launcher wait {row.id}`"
     if changes:
         what = f"it was made differently ({', '.join(changes[:MOST_CHANGES])})"

@@ -16,29 +16,37 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_paths
-from launcher.errors import Place, Problem, Problems, Severity, TaskFileError, UsageError
+from launcher.errors import Problem, Problems, Severity, SourceLocation, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION, Resources, Spec
-from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
+from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
-from launcher.params import options_of, swept_values, with_option
+from launcher.params import parse_options, swept_values, with_option
 from launcher.planning.plan_builder import resources_of
-from launcher.states import OPEN, Reason, ReasonCode, State
+from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import ChangedJob
 from launcher.system.files import Json
-from launcher.taskfile.nodes import TRUTHS, Fields, Node, Said, Scalar, Source, is_null
+from launcher.taskfile.nodes import (
+    TRUTHS,
+    GivenSetting,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SourceFile,
+    is_null,
+)
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, read_request
 from launcher.taskfile.sections import check_variables
-from launcher.taskfile.settings import known, settle, spelt_pair, unknown_key
+from launcher.taskfile.settings import format_pair, known_settings, resolve_settings, unknown_key
 from launcher.taskfile.yaml_tree import read_document
 
 _BUILT_ON = frozenset({State.DONE, State.RUNNING})
 SETTINGS, RESOURCES = "settings", "resources"
-WIDTH = 96  # columns of a comment
+COMMENT_WIDTH = 96  # columns of a comment
 _ABOUT = (
     "To change the job, change values, save the file and close the editor. An empty or unchanged file changes "
     "nothing. A deleted line means the default."
@@ -46,7 +54,7 @@ _ABOUT = (
 _ELSEWHERE = "To change what an experiment computes, edit its task file and run it."
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+@=-]*")
 _EXAMPLES = ("cpus", "vram", "time_limit")  # options that a message names
-_NOWHERE = Source(file="", lines=())
+_NO_PLACE = SourceFile(file="", lines=())
 
 
 class JobValues(NamedTuple):
@@ -66,7 +74,7 @@ def was_added(row: JobRow) -> bool:
     return is_program(row) and not row.hash
 
 
-def form_of(row: JobRow, title: str) -> str:
+def job_text(row: JobRow, title: str) -> str:
     """Return the text in which a person changes a job.
 
     Args:
@@ -78,7 +86,7 @@ def form_of(row: JobRow, title: str) -> str:
     """
     _refuse(row)
     about = (title, _ABOUT) if is_program(row) else (title, _ABOUT, _ELSEWHERE)
-    lines = [f"# {line}" for text in about for line in textwrap.wrap(text, WIDTH)]
+    lines = [f"# {line}" for text in about for line in textwrap.wrap(text, COMMENT_WIDTH)]
     settings = [*_settings(row), ""] if is_program(row) else []
     return "\n".join([*lines, *settings, *_options(_request_of(row)), ""])
 
@@ -156,7 +164,7 @@ def own_values(row: JobRow, now: float) -> JobValues:
         UsageError: the text does not say what the job has: a program's words may be no text.
     """
     try:
-        return read_form(row, form_of(row, ""), now)
+        return read_form(row, job_text(row, ""), now)
     except TaskFileError as error:
         why = error.problems[0].message
         raise UsageError(
@@ -169,7 +177,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
 
     Args:
         row: the job.
-        text: as `form_of` wrote it and a person changed it.
+        text: as `job_text` wrote it and a person changed it.
         now: seconds since 1970.
         sets: `key=value` each, stronger than the text.
 
@@ -193,7 +201,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     request = _request(parts.get(RESOURCES), row.kind, overrides, scope)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
-        problems.blame(root, RESOURCES, fault)
+        problems.add_error(root, RESOURCES, fault)
     # a form has every setting, and of many of them it is no mistake that they have no effect
     errors = [
         problem._replace(severity=Severity.ERROR)
@@ -210,9 +218,9 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
 def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
     """Return the parts of a form by name."""
     known = (SETTINGS, RESOURCES) if is_program(row) else (RESOURCES,)
-    if not isinstance(root, Fields):
+    if not isinstance(root, MappingNode):
         message = f"expected {' and '.join(f'{name}:' for name in known)} with their values below"
-        problems.blame(root, "wrong-type", message)
+        problems.add_error(root, "wrong-type", message)
         return {}
     for key, _ in root.pairs:
         if key.text not in known:
@@ -221,20 +229,26 @@ def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
 
 
 def _program(
-    node: Node | None, overrides: Overrides, where: Place, scope: Scope
+    node: Node | None, overrides: Overrides, where: SourceLocation, scope: Scope
 ) -> dict[str, Json] | None:
     """Return the words of a program, its folder and its variables; None: they are faulty."""
-    given: dict[str, Said] = {}
-    settings, problems = known([COMMAND]), scope.problems
+    given: dict[str, GivenSetting] = {}
+    settings, problems = known_settings([COMMAND]), scope.problems
     what = "a setting of a program"
-    if isinstance(node, Fields):
-        given = settings.among(node.pairs, problems, lambda key: settings.unknown(key, what))
+    if isinstance(node, MappingNode):
+        given = settings.read_given(
+            node.pairs, problems, lambda key: settings.unknown_key_problem(key, what)
+        )
     elif node is not None:
         first = next(iter(COMMAND.settings.model_fields))
         message = f"expected settings of a program, such as {first}: …"
-        problems.blame(node, "wrong-type", message)
+        problems.add_error(node, "wrong-type", message)
     given |= overrides.settings.get(EVERY, {}) | overrides.settings.get(COMMAND.name, {})
-    settled = settle(COMMAND, given, where, problems) if check_variables(given, problems) else None
+    settled = (
+        resolve_settings(COMMAND, given, where, problems)
+        if check_variables(given, problems)
+        else None
+    )
     return None if settled is None else dict(settled.values)
 
 
@@ -243,15 +257,15 @@ def _request(node: Node | None, kind: str, overrides: Overrides, scope: Scope) -
     if node is not None:
         request = read_request(node, request, scope)
     if overrides.resources:  # together, as they may contradict each other
-        pairs = [pair for fields in overrides.resources for pair in _own(fields, kind)]
+        pairs = [pair for fields in overrides.resources for pair in _options_for_kind(fields, kind)]
         request = read_request(replace(overrides.resources[0], pairs=tuple(pairs)), request, scope)
     return request
 
 
-def _own(fields: Fields, kind: str) -> Iterator[tuple[Scalar, Node]]:
+def _options_for_kind(fields: MappingNode, kind: str) -> Iterator[tuple[ScalarNode, Node]]:
     """Give the options that are set for a kind, by its name or without."""
     for key, value in fields.pairs:
-        if key.text == kind and isinstance(value, Fields):
+        if key.text == kind and isinstance(value, MappingNode):
             yield from value.pairs
         else:
             yield key, value
@@ -264,18 +278,18 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
         key = fields.pairs[0][0]
         what = "settings and resources" if is_program(row) else "resources"
         message = f"{key.text!r} is a key of task files; a job has only {what}"
-        scope.problems.blame(key, "set", message)
+        scope.problems.add_error(key, "set", message)
     if not is_program(row):
         for said in (said for layer in overrides.settings.values() for said in layer.values()):
             message = f"{said.key.text!r} is a setting of {row.kind} and changes the results"
             hint = "change the task file and run it; only the affected jobs run again"
-            scope.problems.blame(said.key, "set", message, hint)
-    scope.problems.extend(_free_name(row, *free) for free in overrides.free.items())
-    for name in overrides.free:  # one job is not swept
+            scope.problems.add_error(said.key, "set", message, hint)
+    scope.problems.extend(_free_name(row, *free) for free in overrides.unmatched.items())
+    for name in overrides.unmatched:  # one job is not swept
         for layer in overrides.settings.values():
             layer.pop(name, None)
     if overrides.labels is not None:
-        scope.problems.blame(overrides.labels, "set", "the poison is part of the job's name")
+        scope.problems.add_error(overrides.labels, "set", "the poison is part of the job's name")
     return overrides
 
 
@@ -284,8 +298,8 @@ def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
     if not is_program(row):
         return problem
     swept = name in swept_values(row.spec.settings)
-    in_command = swept or name in options_of(tuple(row.spec.argv))
-    is_option = name in job_options() or name in renamed_options()
+    in_command = swept or name in parse_options(tuple(row.spec.argv))
+    is_option = name in job_options() or name in old_option_names()
     if problem.place is None or not in_command or (problem.hint and is_option):
         options = ", ".join(
             (*COMMAND.settings.model_fields, *map("resources.{}".format, _EXAMPLES))
@@ -334,7 +348,7 @@ def _is_plain(text: str) -> bool:
     """Tell whether a text means itself without quotes, to readers of YAML 1.1, too."""
     if text.lower() in TRUTHS:
         return False
-    node = Scalar(_NOWHERE, 0, 0, len(text), text, plain=True)
+    node = ScalarNode(_NO_PLACE, 0, 0, len(text), text, plain=True)
     return _PLAIN.fullmatch(text) is not None and node.value == text
 
 
@@ -361,9 +375,9 @@ class Revision(NamedTuple):
         """What is another, in words."""
         return ", ".join(self.changes)
 
-    def stored(self) -> ChangedJob:
+    def to_changed_job(self) -> ChangedJob:
         """Return the change as the queue takes it; its reason goes into the job's events."""
-        if self.row.state in OPEN:
+        if self.row.state in OPEN_STATES:
             code, text = ReasonCode.EDITED, f"changed by the user: {self.summary}"
         else:
             code, text = (
@@ -371,7 +385,7 @@ class Revision(NamedTuple):
                 f"queued again by the user, with changes: {self.summary}",
             )
         reason = Reason(code=code, text=text, data={"changes": list(self.changes)})
-        return ChangedJob(row=self.row, spec=self.spec, reason=reason, hashes=self.hashes)
+        return ChangedJob(row=self.row, spec=self.spec, reason=reason, dependent_hashes=self.hashes)
 
 
 def revise_all(
@@ -392,13 +406,13 @@ def revise_all(
     revisions = {}
     for row in rows:
         before = own_values(row, now)
-        after = read_form(row, form_of(row, ""), now, sets)
+        after = read_form(row, job_text(row, ""), now, sets)
         if (revision := revise(store, row, before, after)) is not None:
             revisions[row.id] = revision
-    return _hashed_together(revisions)
+    return _with_consistent_hashes(revisions)
 
 
-def _hashed_together(revisions: dict[int, Revision]) -> dict[int, Revision]:
+def _with_consistent_hashes(revisions: dict[int, Revision]) -> dict[int, Revision]:
     """Return revisions of which one's new hashes do not contradict another's: a job may follow several."""
     hashes: dict[int, str] = {}
     rows: dict[int, JobRow] = {}
@@ -437,7 +451,7 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
     if not (changed or options):
         return None
     changes = [
-        f"{name} {' → '.join(spelt_pair(before.settings.get(name), after.settings[name]))}"
+        f"{name} {' → '.join(format_pair(before.settings.get(name), after.settings[name]))}"
         for name in changed
     ]
     # `launcher priority` writes the row's own, and not that of its spec
@@ -446,7 +460,7 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
         spec = spec._replace(resources=_resources(row, after.request), terms=after.request.terms)
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
-        spec, hashes = _with_words(store, row, spec, after)
+        spec, hashes = _replace_command_line(store, row, spec, after)
     if spec.resources.gpus != row.spec.resources.gpus:
         spec = spec._replace(signature=_signature(row, spec.resources.gpus))
     return Revision(row, spec, (*changes, *options), hashes)
@@ -485,7 +499,7 @@ def _signature(row: JobRow, gpus: int) -> str:
     return signature_of(installed.kinds[row.kind], row.spec.settings, gpus)
 
 
-def _with_words(
+def _replace_command_line(
     store: Store, row: JobRow, spec: Spec, after: JobValues
 ) -> tuple[Spec, tuple[tuple[JobRow, str], ...]]:
     """Return the spec of a program with other words, and the new hashes of the jobs after it.
@@ -495,25 +509,25 @@ def _with_words(
     Raises:
         UsageError: others have worked with what it made.
     """
-    argv = _words(after)
+    argv = _command_words(after)
     spec = spec._replace(argv=argv, signature=program_cost(after.settings, argv))
     settings = after.settings
     if was_added(row) and not (settings["cwd"] or settings["env"]):
         settings = {name: settings[name] for name in (INPUTS, OUTPUTS) if settings[name]}
     spec = spec._replace(settings=settings)
     if settings.get(OUTPUTS) or spec.outputs:
-        outputs = file_paths(OUTPUTS, spec, store.read.folder_of(row.id), row.id)
+        outputs = file_paths(OUTPUTS, spec, store.read.working_folder(row.id), row.id)
         spec = spec._replace(outputs=outputs)
     if not row.hash:
         return spec, ()
-    dependants = store.steering.dependants(row.id)
-    _refuse_built_on(row, dependants)
+    dependants = store.job_control.transitive_dependents(row.id)
+    _refuse_used_results(row, dependants)
     change = json.dumps(after.settings, sort_keys=True)
     hashes = tuple((each, _digest(each.hash, change)) for each in dependants)
     return spec._replace(hash=_digest(row.hash, change)), hashes
 
 
-def _words(values: JobValues) -> tuple[str, ...]:
+def _command_words(values: JobValues) -> tuple[str, ...]:
     argv = values.settings["argv"]
     return tuple(map(str, argv)) if isinstance(argv, list | tuple) else ()
 
@@ -522,7 +536,7 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _refuse_built_on(row: JobRow, dependants: Sequence[JobRow]) -> None:
+def _refuse_used_results(row: JobRow, dependants: Sequence[JobRow]) -> None:
     """Refuse to change what others have worked with.
 
     Raises:

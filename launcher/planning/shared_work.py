@@ -7,21 +7,21 @@ two jobs that have to run repeat the same. What kinds say is in `launcher.kind_i
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
 from launcher.planning.comparison import Action, ComparedJob, Comparison, open_jobs
 from launcher.planning.dependencies import PreparedStep
-from launcher.planning.expansion import Step
-from launcher.planning.plan import PlannedJob, PlannedShare, Savings
-from launcher.planning.queue_comparison import joined
-from launcher.states import OPEN, State
+from launcher.planning.expansion import PlannedStep
+from launcher.planning.plan import PlannedJob, SharedJobPlan, SharedWorkSavings
+from launcher.planning.queue_comparison import reuse_pending
+from launcher.states import OPEN_STATES, State
 from launcher.store.rows import JobRow
 
 
-class _User(NamedTuple):
+class _WorkUser(NamedTuple):
     """A job that does a part of which others repeat some passes."""
 
     prepared: PreparedStep
@@ -32,7 +32,7 @@ class _User(NamedTuple):
         return self.prepared.step.name
 
 
-Complete = Callable[[Kind, str, Step, SharedJob], PlannedJob]
+Complete = Callable[[Kind, str, PlannedStep, SharedJob], PlannedJob]
 """Makes a planned job, given its kind, its name, the step of its first user, and the shared work."""
 
 
@@ -42,7 +42,7 @@ def shares(
     kinds: Mapping[str, Kind],
     words: Words,
     complete: Complete,
-) -> tuple[PlannedShare, ...]:
+) -> tuple[SharedJobPlan, ...]:
     """Return the jobs that do once what two or more jobs repeat.
 
     Args:
@@ -53,14 +53,14 @@ def shares(
         complete: makes the planned job.
     """
     # by kind and key, then by part
-    works: dict[tuple[str, Hashable], dict[Hashable, list[_User]]] = {}
+    works: dict[tuple[str, Hashable], dict[Hashable, list[_WorkUser]]] = {}
     repeating = {name: kind for name, kind in kinds.items() if isinstance(kind, RepeatsWork)}
     for prepared, common in jobs:
         if says := repeating.get(prepared.step.kind.name):
             for work in says.shared_work(prepared.draft, prepared.makers):
                 parts = works.setdefault((work.kind, (work.key, common)), {})
-                parts.setdefault(work.part, []).append(_User(prepared, work.passes))
-    made: dict[str, PlannedShare] = {}
+                parts.setdefault(work.part, []).append(_WorkUser(prepared, work.passes))
+    made: dict[str, SharedJobPlan] = {}
     for (name, _), parts in works.items():
         if not isinstance(kinds.get(name), SharesWork):  # not installed, or of another version
             continue
@@ -70,17 +70,17 @@ def shares(
             if len(using := [user for user in users if user.name in to_do]) > 1
         }
         if repeated:
-            share = _share(kinds[name].with_words(words), repeated, made, complete)
+            share = _build_shared_job(kinds[name].with_words(words), repeated, made, complete)
             made[share.job.name] = share
     return tuple(made.values())
 
 
-def _share(
+def _build_shared_job(
     kind: Kind,
-    repeated: Mapping[Hashable, Sequence[_User]],
+    repeated: Mapping[Hashable, Sequence[_WorkUser]],
     taken: Collection[str],
     complete: Complete,
-) -> PlannedShare:
+) -> SharedJobPlan:
     """Return the job that does some parts once.
 
     Args:
@@ -93,21 +93,21 @@ def _share(
     parts = [_part(part, users) for part, users in repeated.items()]
     shared = sharing.shared_job(parts)
     first = next(iter(repeated.values()))[0].prepared.step
-    name = _free(f"{kind.name}/{shared.name}", taken)
-    return PlannedShare(
+    name = _free_name(f"{kind.name}/{shared.name}", taken)
+    return SharedJobPlan(
         job=complete(kind, name, first, shared),
         users=frozenset(user.name for users in repeated.values() for user in users),
         savings=_savings(kind, shared, [*zip(parts, repeated.values(), strict=True)]),
     )
 
 
-def _part(part: Hashable, users: Sequence[_User]) -> SharedPart:
+def _part(part: Hashable, users: Sequence[_WorkUser]) -> SharedPart:
     passes = sorted(user.passes for user in users)[-2]  # the most that two of them make
     first = users[0].prepared
     return SharedPart(part=part, passes=passes, draft=first.draft, makers=first.makers)
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _free_name(name: str, taken: Collection[str]) -> str:
     number = 1
     free = name
     while free in taken:
@@ -117,12 +117,12 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _savings(
-    kind: Kind, shared: SharedJob, parts: Sequence[tuple[SharedPart, Sequence[_User]]]
-) -> Savings:
+    kind: Kind, shared: SharedJob, parts: Sequence[tuple[SharedPart, Sequence[_WorkUser]]]
+) -> SharedWorkSavings:
     sharing = cast(SharesWork, kind)
     alike = sum(min(user.passes, part.passes) for part, users in parts for user in users)
     once = sum(part.passes for part, _ in parts)
-    return Savings(
+    return SharedWorkSavings(
         kind=kind.name,
         unit=sharing.unit,
         items=_sum(volume.items for volume in shared.volumes),
@@ -136,9 +136,9 @@ def _savings(
     )
 
 
-def added(savings: Iterable[Savings]) -> tuple[Savings, ...]:
+def sum_savings(savings: Iterable[SharedWorkSavings]) -> tuple[SharedWorkSavings, ...]:
     """Return what the jobs of each kind save together."""
-    by_kind: dict[str, list[Savings]] = {}
+    by_kind: dict[str, list[SharedWorkSavings]] = {}
     for each in savings:
         by_kind.setdefault(each.kind, []).append(each)
     return tuple(
@@ -162,7 +162,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
     return total
 
 
-def request_of(request: JobRequest) -> JobRequest:
+def shared_job_request(request: JobRequest) -> JobRequest:
     """Return what a shared job asks for, given what its first user does: as much, on one GPU.
 
     Retries and limits of time are the user's own: where the shared job fails, its users do the work
@@ -192,30 +192,30 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
         return comparison
     shares = []
     for share in comparison.plan.shares(to_do):
-        compared = _compared(share, rows.get(share.job.name))
+        compared = _compare_shared_job(share, rows.get(share.job.name))
         if compared is not None and not share.users.isdisjoint(to_run):
             shares.append((share, compared))
     if not shares:
         return comparison
     return comparison._replace(
-        jobs=tuple(_in_place(comparison.jobs, shares)),
-        savings=added(share.savings for share, _ in shares),
+        jobs=tuple(_insert_shared_jobs(comparison.jobs, shares)),
+        savings=sum_savings(share.savings for share, _ in shares),
     )
 
 
-def _compared(share: PlannedShare, row: JobRow | None) -> ComparedJob | None:
+def _compare_shared_job(share: SharedJobPlan, row: JobRow | None) -> ComparedJob | None:
     """Compare a shared job with the row of its name; None: there is no use for it now."""
-    reason = f"does work that {counted(len(share.users), 'job')} share"
-    if row is not None and row.state in OPEN and row.hash == share.job.hash:
-        return joined(share.job, row)
+    reason = f"does work that {pluralize(len(share.users), 'job')} share"
+    if row is not None and row.state in OPEN_STATES and row.hash == share.job.hash:
+        return reuse_pending(share.job, row)
     if row is not None and row.state is State.RUNNING:
         return None  # it does other parts; what it lacks, its users do themselves
     number = None if row is None else row.id
     return ComparedJob(share.job, Action.RUN, "new", reason, number=number)
 
 
-def _in_place(
-    jobs: Sequence[ComparedJob], shares: Sequence[tuple[PlannedShare, ComparedJob]]
+def _insert_shared_jobs(
+    jobs: Sequence[ComparedJob], shares: Sequence[tuple[SharedJobPlan, ComparedJob]]
 ) -> Iterator[ComparedJob]:
     """Give each shared job before its first user, and the users with its name among what they await."""
     shared = {share.job.name: compared for share, compared in shares}

@@ -12,10 +12,10 @@ from launcher.params import PARAMS
 from launcher.planning.comparison import ACCEPT_CODE, Action, Adoption, ComparedJob, Comparison
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import Reason, ReasonCode
-from launcher.store.adoption import DoneElsewhere, adopt
+from launcher.store.adoption import AdoptedJob, adopt_done_jobs
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
-from launcher.store.tags import REMOVED
+from launcher.store.tags import REMOVED_TAG
 
 ACCEPTED = Reason(
     code=ReasonCode.ACCEPTED, text=f"accepted by {ACCEPT_CODE}: result made with other code"
@@ -23,7 +23,7 @@ ACCEPTED = Reason(
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
 
-class Submitted(NamedTuple):
+class SubmittedRun(NamedTuple):
     """A run in the queue."""
 
     jobs: tuple[int, ...]  # every job of the plan, in its order
@@ -32,7 +32,7 @@ class Submitted(NamedTuple):
     cached: int
 
 
-class _Folders:
+class _RunPaths:
     """Where a run lies, as text: thousands of jobs say it."""
 
     def __init__(self, root: Path, run: str) -> None:
@@ -42,7 +42,7 @@ class _Folders:
 
 def submit(
     store: Store, root: Path, comparison: Comparison, context: Context, now: float
-) -> Submitted:
+) -> SubmittedRun:
     """Put what has to run into the queue, all of it or nothing.
 
     Args:
@@ -63,28 +63,31 @@ def submit(
         [compared.action for compared in comparison.jobs],
     )
     with store.writing():
-        run = store.run(root, plan.name, share=plan.share)
+        run = store.ensure_run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
-        folders = _Folders(root, plan.name)
+        folders = _RunPaths(root, plan.name)
         if adoption is not None:
-            _adopt(store, run, folders, plan, context, adoption, now)
+            _adopt_results(store, run, folders, plan, context, adoption, now)
         rows = store.read.jobs_of(root, plan.name)
-        _accept(store, folders, comparison, rows, now)
+        _accept_results(store, folders, comparison, rows, now)
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
         for compared in again:  # their needs may be new jobs, so they are set below
-            store.put(run, context, _new(compared, folders, [], []), now)
-        first = store.next_number()  # not before: a job that is put again may use a number up
+            store.insert_or_replace(run, context, _build_new_job(compared, folders, [], []), now)
+        first = store.next_job_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
-        new_jobs = [_new(compared, folders, *_before(compared, numbers)) for compared in fresh]
-        store.put_new(run, context, new_jobs, now)
+        new_jobs = [
+            _build_new_job(compared, folders, *_predecessor_numbers(compared, numbers))
+            for compared in fresh
+        ]
+        store.insert_new(run, context, new_jobs, now)
         for compared in again:
-            needs, awaited = _before(compared, numbers)
-            store.set_needs(numbers[compared.job.name], needs, now, after_any=awaited)
-        _mark_removed(store, plan, rows)
-    return Submitted(
+            needs, awaited = _predecessor_numbers(compared, numbers)
+            store.set_dependencies(numbers[compared.job.name], needs, now, after_any=awaited)
+        _tag_removed_programs(store, plan, rows)
+    return SubmittedRun(
         jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
         queued=actions.count(Action.RUN),
         joined=actions.count(Action.JOIN),
@@ -92,10 +95,10 @@ def submit(
     )
 
 
-def _adopt(
+def _adopt_results(
     store: Store,
     run: int,
-    folders: _Folders,
+    folders: _RunPaths,
     plan: Plan,
     context: Context,
     adoption: Adoption,
@@ -104,12 +107,12 @@ def _adopt(
     """Take over the results of another folder: moved, or copied if that folder still exists."""
     there = store.read.jobs_of(Path(adoption.root), plan.name)
     found = [
-        DoneElsewhere(
+        AdoptedJob(
             number=row.id,
             hash=there[job.name].hash if job.name in there else "",
             spec=_spec_of(job, folders)._replace(hash=row.hash),
             outputs={path: version.record() for path, version in row.outputs.items()},
-            printed=adoption.printed.get(job.name, {}),
+            printed_numbers=adoption.printed_numbers.get(job.name, {}),
         )
         for job in plan.jobs
         if (row := adoption.rows.get(job.name)) is not None
@@ -117,27 +120,27 @@ def _adopt(
     reason = Reason(
         code=ReasonCode.ADOPTED, text=f"done in {adoption.root}", data={"root": adoption.root}
     )
-    adopt(store, run, context, found, reason, now=now, keep=adoption.keeps)
+    adopt_done_jobs(store, run, context, found, reason, now=now, copy_jobs=adoption.keeps_original)
 
 
-def _mark_removed(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:
+def _tag_removed_programs(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:
     """Tag the programs of sweeps that its file has no more; those that it has again lose the tag."""
     planned = {job.name for job in plan.jobs}
     known = {name: row for name, row in rows.items() if row.kind == PROGRAM}
     removed = {
         row.id
         for name, row in known.items()
-        if name not in planned and PARAMS in row.plain_spec.settings
+        if name not in planned and PARAMS in row.spec_without_sources.settings
     }
-    tags = store.steering.tags_of(row.id for row in known.values())
-    tagged = {number for number, those in tags.items() if REMOVED in those}
-    store.steering.change_tags(removed - tagged, [REMOVED], [])
-    store.steering.change_tags(tagged - removed, [], [REMOVED])
+    tags = store.job_control.tags_of(row.id for row in known.values())
+    tagged = {number for number, those in tags.items() if REMOVED_TAG in those}
+    store.job_control.change_tags(removed - tagged, [REMOVED_TAG], [])
+    store.job_control.change_tags(tagged - removed, [], [REMOVED_TAG])
 
 
-def _accept(
+def _accept_results(
     store: Store,
-    folders: _Folders,
+    folders: _RunPaths,
     comparison: Comparison,
     rows: Mapping[str, JobRow],
     now: float,
@@ -150,24 +153,28 @@ def _accept(
             if row.hash == comparison.accepted[job.name]:
                 spec = _spec_of(job, folders)
                 files = comparison.files.get(job.name, spec.sources)
-                store.accept(row.id, spec._replace(sources=files), ACCEPTED, now)
+                store.accept_result(row.id, spec._replace(sources=files), ACCEPTED, now)
 
 
-def _before(compared: ComparedJob, numbers: Mapping[str, int]) -> tuple[list[int], list[int]]:
+def _predecessor_numbers(
+    compared: ComparedJob, numbers: Mapping[str, int]
+) -> tuple[list[int], list[int]]:
     """Return the jobs that must be done before one, and those that must have ended, by their numbers."""
     return [numbers[need] for need in compared.job.needs], [
         numbers[name] for name in compared.after_any
     ]
 
 
-def _new(compared: ComparedJob, folders: _Folders, needs: list[int], awaited: list[int]) -> NewJob:
+def _build_new_job(
+    compared: ComparedJob, folders: _RunPaths, needs: list[int], awaited: list[int]
+) -> NewJob:
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
     spec = _spec_of(compared.job, folders, shared=compared.shared)
-    return NewJob(spec=spec, needs=needs, after_any=awaited, reason=reason)
+    return NewJob(spec=spec, dependencies=needs, after_any=awaited, reason=reason)
 
 
-def _spec_of(job: PlannedJob, folders: _Folders, *, shared: tuple[str, ...] = ()) -> Spec:
+def _spec_of(job: PlannedJob, folders: _RunPaths, *, shared: tuple[str, ...] = ()) -> Spec:
     """Return a planned job as the queue keeps it; `shared` names jobs that do work of it."""
     return Spec(
         name=job.name,

@@ -17,12 +17,12 @@ CACHE_KIB = 64 << 10  # of pages in memory: else a large run is written to the d
 BUSY_S = 20.0  # how long a writer waits for another one, and for readers
 
 
-class Unusable(MachineError):
+class ResultsUnavailable(MachineError):
     """The file cannot be used now: the disk is full, another program has it, or it is damaged."""
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
+def open_for_writing(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file, made where there is none, for one transaction: readers see all of it or nothing.
 
     Raises:
@@ -33,20 +33,20 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.suppress(FileExistsError):
             # empty, and for its owner alone: logs and command lines may hold secrets
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(connected(path, "rw")) as connection:
+        with contextlib.closing(connect(path, "rw")) as connection:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # which commits, or rolls back
-                check(connection, path)
+                check_schema(connection, path)
                 yield connection
     except sqlite3.Error as error:
-        raise trouble(path, error) from error
+        raise database_error(path, error) from error
     except OSError as error:
-        raise Unusable(f"cannot write {path}: {error.strerror or error}") from error
+        raise ResultsUnavailable(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def check(connection: sqlite3.Connection, path: Path) -> None:
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a database that is not one of results, or of a newer version; an empty one becomes one.
 
     Raises:
@@ -69,7 +69,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
+def database_error(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     """Return the error that says what is wrong with a file."""
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
@@ -81,13 +81,13 @@ def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     if code == sqlite3.SQLITE_NOTADB:
         return UsageError(f"{path} is not a SQLite database. Name another file.")
     if code == sqlite3.SQLITE_BUSY:
-        return Unusable(
+        return ResultsUnavailable(
             f"{path} was in use by another program for more than {BUSY_S:g} s. Try again later."
         )
-    return Unusable(f"cannot use {path}: {error}")
+    return ResultsUnavailable(f"cannot use {path}: {error}")
 
 
-def connected(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
+def connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
     """Open the file with transactions of one's own; a mode that reads makes none."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)

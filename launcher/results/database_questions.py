@@ -9,17 +9,17 @@ from pathlib import Path
 
 from launcher.errors import (
     UsageError,
-    counted,
-    known_words,
+    list_known_names,
     meant,
-    meant_or_known,
+    pluralize,
+    suggestion_or_known_names,
 )
-from launcher.results.database import connected, trouble
-from launcher.results.database_tables import Cell, quoted
+from launcher.results.database import connect, database_error
+from launcher.results.database_tables import Cell, quote_name
 from launcher.results.table import (
     distinct_names,
 )
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 _READING = frozenset(
@@ -41,13 +41,13 @@ _BUSY_S = 10.0
 MOST_ROWS = 1_000_000  # of an answer: it is held in memory
 _NO_TABLE = re.compile(r"no such table: (.*)")
 _NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
-_REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database")
+_REFUSAL_WORDS = ("prohibited", "authoriz", "may not be modified", "readonly database")
 _READ_ONLY = "launcher query is read-only"
 _STATEMENT = "Write one SELECT, WITH, VALUES or EXPLAIN statement."
 
 
 @contextlib.contextmanager
-def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
+def open_for_reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
     """Open a database so that nothing but reading is possible, and for so long.
 
     Args:
@@ -65,7 +65,7 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
             )
         raise UsageError(f"{path} does not exist. Create it: launcher results RUN --db {path}")
     try:
-        with contextlib.closing(connected(path, "ro", _BUSY_S)) as connection:
+        with contextlib.closing(connect(path, "ro", _BUSY_S)) as connection:
             for pragma in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -76,7 +76,7 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
             yield connection
     except sqlite3.DatabaseError as error:
-        raise trouble(path, error) from error
+        raise database_error(path, error) from error
 
 
 def _authorize(
@@ -96,7 +96,9 @@ def _authorize(
     return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
 
 
-def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+def run_query(
+    path: Path, sql: str, *, limit_s: float
+) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
     """Return the answer to a question: the names of its columns, and its rows.
 
     Args:
@@ -108,7 +110,7 @@ def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[
         UsageError: the statement writes, is wrong, takes too long or answers too much.
         MachineError: the file cannot be read.
     """
-    with reading(path, limit_s=limit_s) as connection:
+    with open_for_reading(path, limit_s=limit_s) as connection:
         try:
             cursor = connection.execute(sql)
             if cursor.description is None:
@@ -118,21 +120,21 @@ def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[
             columns = distinct_names(str(column[0]) for column in cursor.description)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
-            raise _explained(connection, sql, error, limit_s) from error
+            raise _explain_query_error(connection, sql, error, limit_s) from error
         if len(rows) > MOST_ROWS:
             raise UsageError(
-                f"the query returns more than {counted(MOST_ROWS, 'row')}. Add a LIMIT."
+                f"the query returns more than {pluralize(MOST_ROWS, 'row')}. Add a LIMIT."
             )
         return columns, rows
 
 
-def _explained(
+def _explain_query_error(
     connection: sqlite3.Connection, sql: str, error: Exception, limit_s: float
 ) -> UsageError:
     """Return what is wrong with a question, and what to do about it."""
-    text = harmless(str(error))
+    text = sanitize_terminal(str(error))
     code = getattr(error, "sqlite_errorcode", None)
-    if any(words in text for words in _REFUSED):
+    if any(words in text for words in _REFUSAL_WORDS):
         return UsageError(f"{_READ_ONLY} ({text}). {_STATEMENT}")
     if code == sqlite3.SQLITE_INTERRUPT:
         return UsageError(
@@ -144,7 +146,7 @@ def _explained(
         return UsageError("more than one statement. Run one statement at a time.")
     if match := _NO_TABLE.match(text):
         names = [name for name, _ in _tables(connection)]
-        text += meant_or_known(match[1], names)
+        text += suggestion_or_known_names(match[1], names)
     elif match := _NO_COLUMN.match(text):
         text += _known_columns(connection, match[1], sql)
     return UsageError(text)
@@ -158,12 +160,12 @@ def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str
     if hint := meant(column, names):
         return hint
     if not asked:
-        return f" ({known_words(column, names)})"
+        return f" ({list_known_names(column, names)})"
     told = []
     for table, columns in asked.items():
-        row = connection.execute(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchone()
+        row = connection.execute(f"SELECT 1 FROM {quote_name(table)} LIMIT 1").fetchone()
         empty = "" if row else " (no rows yet)"
-        told.append(f". Columns of {table}{empty}: {', '.join(map(harmless, columns))}")
+        told.append(f". Columns of {table}{empty}: {', '.join(map(sanitize_terminal, columns))}")
     return "".join(told)
 
 

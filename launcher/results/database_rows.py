@@ -7,23 +7,23 @@ from typing import Any
 
 from launcher.job import CPU, FUNCTION, PROGRAM
 from launcher.kind_interface import HasEpochs, Kind
-from launcher.params import scalar
-from launcher.results.database_tables import PARTS, PLAIN, plain
-from launcher.results.metric import read_metric, with_interval
-from launcher.results.model_columns import SEED, Models, settings_of, swept
-from launcher.results.returned_rows import JOB, Returned, returned_rows
-from launcher.results.rows import JobsOfRows, laboratory_function
+from launcher.params import to_param_value
+from launcher.results.database_tables import PARTS, PLAIN, to_cell
+from launcher.results.metric import interval_columns, read_metric
+from launcher.results.model_columns import SEED, ModelIndex, settings_of, swept_settings
+from launcher.results.returned_rows import JOB, ReturnedValues, returned_rows
+from launcher.results.rows import RowJobIndex, laboratory_function
 from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults
-from launcher.screens.format import first_line, iso, iso_if_known
+from launcher.screens.format import first_line, iso_time, iso_time_or_none
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.system.terminal_codes import without_colours
+from launcher.system.terminal_codes import strip_colours
 
 _INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
 SUPERSEDED = "superseded"
 # columns that no laboratory gives
-OURS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
+OWN_COLUMNS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
 LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with what led to it
 
 
@@ -31,7 +31,7 @@ def job_cells(
     job: JobRow,
     run: int,
     number: int,
-    models: Models,
+    models: ModelIndex,
     attempt: AttemptRow | None,
     *,
     superseded: bool,
@@ -46,18 +46,18 @@ def job_cells(
         attempt: its newest one.
         superseded: a newer job of the run has its name.
     """
-    spec = job.plain_spec
+    spec = job.spec_without_sources
     parts = models.columns(spec.model) if spec.model else {}
     seed = parts.get(SEED)
-    own = {**parts, SEED: scalar(settings_of(spec).get(SEED)) if seed is None else seed}
+    own = {**parts, SEED: to_param_value(settings_of(spec).get(SEED)) if seed is None else seed}
     resources = spec.resources
     began, ended = (attempt.claimed, attempt.ended) if attempt else (None, None)
     return (
         number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
-        str(job.why.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
+        str(job.state_reason.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
         shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
-        job.attempts, job.failures, iso(job.submitted), iso_if_known(began), iso_if_known(job.ended),
+        job.attempts, job.failures, iso_time(job.submitted), iso_time_or_none(began), iso_time_or_none(job.ended),
         None if began is None or ended is None else ended - began, job.hash, int(superseded),
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
     began, ended = attempt.claimed, attempt.ended
     on_gpu = attempt.device != CPU
     return (
-        job, attempt.number, attempt.device, attempt.cpus, iso(began), iso_if_known(ended),
+        job, attempt.number, attempt.device, attempt.cpus, iso_time(began), iso_time_or_none(ended),
         None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
         0 if done else outcome.get("exit_code"), outcome.get("signal"),
         attempt.claim if on_gpu else None, attempt.peak, attempt.pilot,
@@ -83,16 +83,16 @@ def setting_rows(
     """Yield the settings of jobs: job, name, value, and whether jobs of its kind differ in it."""
     sweeping = {
         kind: frozenset(names)
-        for kind, names in swept((job.plain_spec for job in jobs), kinds).items()
+        for kind, names in swept_settings((job.spec_without_sources for job in jobs), kinds).items()
     }
     for job in jobs:
         number, names = rows[job.id], sweeping[job.kind]
-        for name, value in settings_of(job.plain_spec).items():
-            yield number, name, scalar(value), name in names
+        for name, value in settings_of(job.spec_without_sources).items():
+            yield number, name, to_param_value(value), name in names
 
 
 def score_rows(
-    results: RunResults, jobs: JobsOfRows, rows: Mapping[int, int]
+    results: RunResults, jobs: RowJobIndex, rows: Mapping[int, int]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of results, flat: a number with an interval makes three columns.
 
@@ -110,13 +110,13 @@ def score_rows(
             "row": label if times == 1 else f"{label} ({times})",
             "test": None if test is None else rows[test],
             "maker": None if maker is None else rows[maker],
-            **flat(row),
+            **flatten_row(row),
             SUPERSEDED: 0,
         }
 
 
 def program_rows(
-    returned: Iterable[Returned],
+    returned: Iterable[ReturnedValues],
     kinds: Mapping[str, Kind],
     rows: Mapping[int, int],
     counted: Collection[int],
@@ -134,7 +134,7 @@ def program_rows(
     for row in returned_rows(programs, kinds).rows:
         job, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
         own = {"row": row[JOB], "test": rows[job], "maker": rows[job], POOLED: 0}
-        yield {**own, **flat(cells), SUPERSEDED: int(job not in counted)}
+        yield {**own, **flatten_row(cells), SUPERSEDED: int(job not in counted)}
 
 
 def _label(row: Row) -> str:
@@ -145,20 +145,20 @@ def _label(row: Row) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def flat(row: Row) -> dict[str, Any]:
+def flatten_row(row: Row) -> dict[str, Any]:
     """Return a row with a column for each number: value, low end and high end of an interval."""
     cells: dict[str, Any] = {}
     for key, value in row.items():
-        name = f"{key}_" if key in OURS else key
+        name = f"{key}_" if key in OWN_COLUMNS else key
         if value is None or value.__class__ in PLAIN:  # these two are most by far
             cells[name] = value
         elif value.__class__ is dict and value.keys() == _INTERVAL:
             cells[name] = value["value"]
             cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
         elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
-            cells |= with_interval(name, metric)
+            cells |= interval_columns(name, metric)
         else:
-            cells[name] = plain(value)
+            cells[name] = to_cell(value)
     return cells
 
 
@@ -169,12 +169,18 @@ def epoch_rows(
     for name, kind in kinds.items():
         if not isinstance(kind, HasEpochs) or not kind.epochs:
             continue
-        specs = [job.plain_spec for job in jobs if job.kind == name and job.plain_spec.model]
+        specs = [
+            job.spec_without_sources
+            for job in jobs
+            if job.kind == name and job.spec_without_sources.model
+        ]
         models = list(dict.fromkeys(str(spec.model) for spec in specs))
         if models:
             folder: Path = specs[0].run_folder
             for record in laboratory_function(kind.epochs)(folder, models):
-                cells = {f"{key}_" if key in OURS else key: value for key, value in record.items()}
+                cells = {
+                    f"{key}_" if key in OWN_COLUMNS else key: value for key, value in record.items()
+                }
                 yield {"job": makers.get(str(record[MODEL])), **cells}
 
 
@@ -199,4 +205,4 @@ def error_rows(
         log = home.attempt(attempt.job, attempt.number).log
         lines = last_lines(log, LINES, MOST_BYTES)
         error = outcome.get("error") or outcome.get("why") or outcome.get("ending")
-        yield row, attempt.number, str(error), "\n".join(map(without_colours, lines))
+        yield row, attempt.number, str(error), "\n".join(map(strip_colours, lines))

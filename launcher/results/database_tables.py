@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from launcher.results.table import (
-    in_unicode,
+    replace_surrogates,
 )
 
 SCHEMA = 1  # of the file, as PRAGMA user_version has it
@@ -28,32 +28,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class TableSchema:
     """A table."""
 
     columns: Mapping[str, str]  # name → type
     key: tuple[str, ...]  # by which a row is found again
-    refers: Mapping[str, str] = field(default_factory=dict)  # column → table whose `id` it holds
-    grows: bool = False  # laboratories add columns, of any type
+    foreign_keys: Mapping[str, str] = field(
+        default_factory=dict
+    )  # column → table whose `id` it holds
+    can_add_columns: bool = False  # laboratories add columns, of any type
     indexes: tuple[tuple[str, ...], ...] = ()
-    searched: tuple[str, ...] = ()  # columns of its full-text search
+    full_text_columns: tuple[str, ...] = ()  # columns of its full-text search
 
 
-TABLES: Mapping[str, Table] = {
-    "homes": Table(
+TABLES: Mapping[str, TableSchema] = {
+    "homes": TableSchema(
         columns={ID: INTEGER, "machine": TEXT, "folder": TEXT, "host": TEXT},
         key=("machine", "folder"),
     ),
-    "runs": Table(
+    "runs": TableSchema(
         columns={
             ID: INTEGER, "home": INTEGER, "name": TEXT, "root": TEXT, "jobs": INTEGER, "open": INTEGER,
             "done": INTEGER, "failed": INTEGER, "cancelled": INTEGER, "skipped": INTEGER,
             "submitted": TEXT, "ended": TEXT, "mark": TEXT,
         },
         key=("home", "root", "name"),
-        refers={"home": "homes"},
+        foreign_keys={"home": "homes"},
     ),
-    "jobs": Table(
+    "jobs": TableSchema(
         columns={
             ID: INTEGER, "run": INTEGER, "number": INTEGER, "name": TEXT, "kind": TEXT, "role": TEXT,
             "state": TEXT, "reason": TEXT, "reason_code": TEXT, "model": TEXT, "base": TEXT, "data": TEXT,
@@ -63,55 +65,55 @@ TABLES: Mapping[str, Table] = {
             "seconds": REAL, "hash": TEXT, "superseded": INTEGER,
         },
         key=("run", "number"),
-        refers={"run": "runs"},
+        foreign_keys={"run": "runs"},
         indexes=(("kind",), ("model",)),
     ),
-    "attempts": Table(
+    "attempts": TableSchema(
         columns={
             "job": INTEGER, "number": INTEGER, "device": TEXT, "cpus": INTEGER, "started": TEXT,
             "ended": TEXT, "seconds": REAL, "ending": TEXT, "reason_code": TEXT, "exit_code": INTEGER,
             "signal": INTEGER, "vram_promised": INTEGER, "vram_peak": INTEGER, "pilot": TEXT,
         },
         key=("job", "number"),
-        refers={"job": "jobs"},
+        foreign_keys={"job": "jobs"},
     ),
-    "settings": Table(
+    "settings": TableSchema(
         columns={"job": INTEGER, "name": TEXT, "value": ANY, "swept": INTEGER},
         key=("job", "name"),
-        refers={"job": "jobs"},
+        foreign_keys={"job": "jobs"},
     ),
-    "metrics": Table(
+    "metrics": TableSchema(
         columns={"job": INTEGER, "name": TEXT, "value": REAL, "low": REAL, "high": REAL},
         key=("job", "name"),
-        refers={"job": "jobs"},
+        foreign_keys={"job": "jobs"},
     ),
-    "scores": Table(
+    "scores": TableSchema(
         columns={
             ID: INTEGER, "run": INTEGER, "row": TEXT, "test": INTEGER, "maker": INTEGER, "model": TEXT,
             **PARTS, "data": TEXT, "modifier": TEXT, "condition": TEXT,
             "pooled": INTEGER, "superseded": INTEGER,
         },
         key=("run", "row"),
-        refers={"run": "runs", "test": "jobs", "maker": "jobs"},
-        grows=True,
+        foreign_keys={"run": "runs", "test": "jobs", "maker": "jobs"},
+        can_add_columns=True,
     ),
-    "epochs": Table(
+    "epochs": TableSchema(
         columns={"run": INTEGER, "model": TEXT, "epoch": INTEGER, "job": INTEGER},
         key=("run", "model", "epoch"),
-        refers={"run": "runs", "job": "jobs"},
-        grows=True,
+        foreign_keys={"run": "runs", "job": "jobs"},
+        can_add_columns=True,
         indexes=(("job",),),
     ),
-    "errors": Table(
+    "errors": TableSchema(
         columns={ID: INTEGER, "job": INTEGER, "attempt": INTEGER, "error": TEXT, "log": TEXT},
         key=("job", "attempt"),
-        refers={"job": "jobs"},
-        searched=("error", "log"),
+        foreign_keys={"job": "jobs"},
+        full_text_columns=("error", "log"),
     ),
 }  # fmt: skip
 
 
-def make_tables(database: "Database") -> None:
+def create_tables(database: "Database") -> None:
     """Make the tables that are not there, with their keys, indexes and full-text search; add columns that older files lack."""
     there = set(database.table_names())
     for name, shape in TABLES.items():
@@ -125,16 +127,16 @@ def make_tables(database: "Database") -> None:
             name,
             dict(shape.columns),
             pk=ID if has_id else shape.key,
-            foreign_keys=[(column, other, ID) for column, other in shape.refers.items()],
+            foreign_keys=[(column, other, ID) for column, other in shape.foreign_keys.items()],
             not_null={ID} if has_id else set(shape.key),
-            strict=not shape.grows,
+            strict=not shape.can_add_columns,
         )
         if has_id:
             table.create_index(shape.key, unique=True)
         for columns in shape.indexes:
             table.create_index(columns)
-        if shape.searched:
-            table.enable_fts(shape.searched, create_triggers=True)
+        if shape.full_text_columns:
+            table.enable_fts(shape.full_text_columns, create_triggers=True)
 
 
 Cell = str | int | float | bytes | None
@@ -163,31 +165,31 @@ def upsert(
         return connection.executemany(statement, listed).rowcount
     except (UnicodeEncodeError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
         # hardly ever: to look at every cell first takes as long as to write it
-        repaired = [[_storable(plain(cell)) for cell in row] for row in listed]
+        repaired = [[_storable(to_cell(cell)) for cell in row] for row in listed]
         return connection.executemany(statement, repaired).rowcount
 
 
 def _statement(name: str, columns: Sequence[str]) -> str:
     key = TABLES[name].key
     # the number by which others refer to a row stays
-    others = [quoted(column) for column in columns if column not in {*key, ID}]
+    others = [quote_name(column) for column in columns if column not in {*key, ID}]
     marks = ",".join("?" * len(columns))
     new = ",".join(f"excluded.{column}" for column in others)
-    table = quoted(name)
+    table = quote_name(name)
     now = ",".join(f"{table}.{column}" for column in others)
     change = f"UPDATE SET ({','.join(others)}) = ({new}) WHERE ({now}) IS NOT ({new})"
     return (
-        f"INSERT INTO {table} ({','.join(map(quoted, columns))}) VALUES ({marks})"
-        f" ON CONFLICT ({','.join(map(quoted, key))}) DO {change if others else 'NOTHING'}"
+        f"INSERT INTO {table} ({','.join(map(quote_name, columns))}) VALUES ({marks})"
+        f" ON CONFLICT ({','.join(map(quote_name, key))}) DO {change if others else 'NOTHING'}"
     )
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """Return a name as SQL has it, whatever stands in it."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def plain(value: Any) -> Cell:
+def to_cell(value: Any) -> Cell:
     """Return a value as a cell; what SQLite has no type for becomes JSON."""
     if value is None or isinstance(value, str | int | float):
         return value
@@ -197,7 +199,7 @@ def plain(value: Any) -> Cell:
 def _storable(cell: Cell) -> Cell:
     """Return a cell that SQLite takes: text in Unicode, integers of 64 bits."""
     if isinstance(cell, str):
-        return in_unicode(cell)
+        return replace_surrogates(cell)
     if isinstance(cell, int) and not -_LARGEST <= cell < _LARGEST:
         return str(cell)
     return cell

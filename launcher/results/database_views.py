@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
-from launcher.results.database_tables import PARTS, TABLES, quoted
+from launcher.results.database_tables import PARTS, TABLES, quote_name
 from launcher.results.metric_direction import lower_is_better
 from launcher.results.table import (
     CONDITION,
@@ -30,7 +30,7 @@ _FAILURES = (
 )
 
 
-def make_views(database: "Database", kinds: Collection[Kind]) -> None:
+def create_views(database: "Database", kinds: Collection[Kind]) -> None:
     """Make the views anew where a column came or went.
 
     Args:
@@ -65,17 +65,17 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
     """
     swept = [name for name in swept if name not in TABLES["scores"].columns]
     settings = [
-        f"coalesce({f'scores.{quoted(name)}' if name in measured else 'NULL'},"
+        f"coalesce({f'scores.{quote_name(name)}' if name in measured else 'NULL'},"
         " (SELECT value FROM settings WHERE settings.job = scores.maker"
-        f" AND settings.name = {_text(name)})) AS {quoted(name)}"
+        f" AND settings.name = {_quote_text(name)})) AS {quote_name(name)}"
         for name in swept
     ]
     columns = [
         "runs.name AS run",
-        *(f"scores.{quoted(name)}" for name in (MODEL, *PARTS)),
+        *(f"scores.{quote_name(name)}" for name in (MODEL, *PARTS)),
         *settings,
-        *(f"scores.{quoted(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
-        *(f"scores.{quoted(name)}" for name in measured if name not in swept),
+        *(f"scores.{quote_name(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
+        *(f"scores.{quote_name(name)}" for name in measured if name not in swept),
         "scores.test",
         "scores.maker",
         "scores.row AS name",
@@ -95,14 +95,14 @@ def _best(metrics: Sequence[str], low: Collection[str]) -> str:
             "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
         )
     return " UNION ALL ".join(
-        f"SELECT runs.name AS run, data, {_text(name)} AS metric, coalesce(model, row) AS model,"
-        f" {'min' if name in low else 'max'}({quoted(name)}) AS value"
+        f"SELECT runs.name AS run, data, {_quote_text(name)} AS metric, coalesce(model, row) AS model,"
+        f" {'min' if name in low else 'max'}({quote_name(name)}) AS value"
         " FROM scores JOIN runs ON runs.id = scores.run"
-        f" WHERE pooled = 0 AND {_COUNTS} AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"
+        f" WHERE pooled = 0 AND {_COUNTS} AND {quote_name(name)} IS NOT NULL GROUP BY scores.run, data"
         for name in metrics
     )
 
 
-def _text(value: str) -> str:
+def _quote_text(value: str) -> str:
     """Return a text as SQL has it."""
     return "'" + value.replace("'", "''") + "'"

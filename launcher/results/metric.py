@@ -39,16 +39,16 @@ class Metric(NamedTuple):
         if digits is None and factor == 1 and self.sd is not None:
             digits = _common_digits(self)
 
-        def shown(value: float) -> str:
-            return short(value) if digits is None else f"{factor * value:.{digits}f}"
+        def format_number(value: float) -> str:
+            return format_value(value) if digits is None else f"{factor * value:.{digits}f}"
 
-        spread = "" if self.sd is None else f" ± {shown(self.sd)}"
+        spread = "" if self.sd is None else f" ± {format_number(self.sd)}"
         note = "" if self.note is None else f" ({self.note})"
         if self.low is None or self.high is None:
-            return f"{shown(self.value)}{spread}{note}"
-        low, high = shown(self.low), shown(self.high)
+            return f"{format_number(self.value)}{spread}{note}"
+        low, high = format_number(self.low), format_number(self.high)
         interval = f"[{low}, {high}]" if brackets else f"({low} to {high})"
-        return f"{shown(self.value)}{spread} {interval}{note}"
+        return f"{format_number(self.value)}{spread} {interval}{note}"
 
     def record(self) -> Json:
         """Return it as `read_metric` reads it: a number, or one with what is known besides."""
@@ -61,7 +61,7 @@ class Metric(NamedTuple):
         return {**bounds, "sd": self.sd, "n": self.n, **missing}
 
 
-def short(value: float) -> str:
+def format_value(value: float) -> str:
     """Return a number for people: whole ones as they are, others with four digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
@@ -74,7 +74,7 @@ def _common_digits(mean: Metric) -> int | None:
     """
     numbers = (mean.value, mean.sd, mean.low, mean.high)
     known = [float(number) for number in numbers if number is not None]
-    texts = [short(number) for number in known]
+    texts = [format_value(number) for number in known]
     if any("e" in text or "n" in text for text in texts):  # an exponent, nan or inf
         return None
     most = max(len(text.partition(".")[2]) for text in texts)
@@ -105,6 +105,6 @@ def _is_number(record: object) -> TypeGuard[float]:
     return isinstance(record, int | float) and not isinstance(record, bool)
 
 
-def with_interval(name: str, metric: Metric) -> dict[str, float | None]:
+def interval_columns(name: str, metric: Metric) -> dict[str, float | None]:
     """Return a number as three columns: its value, and the ends of its interval."""
     return {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}

@@ -11,7 +11,7 @@ from launcher.errors import IdError
 from launcher.ids import ModelId, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels
-from launcher.params import scalar, varying
+from launcher.params import to_param_value, varying_names
 from launcher.results.result_jobs import MAKERS
 from launcher.system.files import Json
 
@@ -26,7 +26,7 @@ def settings_of(spec: Spec) -> Mapping[str, Any]:
     return spec.params if spec.kind in {PROGRAM, FUNCTION} else spec.settings
 
 
-def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
+def swept_settings(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
     """Return kind → names of the settings in which its jobs differ, in the order of the settings.
 
     Settings that cannot change a result, such as a number of threads, are none of them.
@@ -39,7 +39,7 @@ def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[s
     for spec in specs:
         by_kind.setdefault(spec.kind, []).append(settings_of(spec))
     return {
-        name: tuple(key for key in varying(those) if key not in _neutral(kinds.get(name)))
+        name: tuple(key for key in varying_names(those) if key not in _neutral(kinds.get(name)))
         for name, those in by_kind.items()
     }
 
@@ -48,7 +48,7 @@ def _neutral(kind: Kind | None) -> frozenset[str]:
     return frozenset() if kind is None else kind.settings.neutral
 
 
-class Models:
+class ModelIndex:
     """The models of a run; asked by their IDs."""
 
     def __init__(
@@ -72,8 +72,8 @@ class Models:
         makers = [spec for spec in specs if spec.role in MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
         others = [spec for spec in among if spec.role in MAKERS and spec.model]
-        self._by_kind = swept([*makers, *others], kinds)
-        named = {name for spec in makers for name in self._named(spec).values()} | {SEED}
+        self._by_kind = swept_settings([*makers, *others], kinds)
+        named = {name for spec in makers for name in self._column_settings(spec).values()} | {SEED}
         named |= {column for column, part in self._of_id.items() if part == OF_METHODS}
         names = dict.fromkeys(name for those in self._by_kind.values() for name in those)
         self.swept = tuple(name for name in names if name not in named)
@@ -103,7 +103,7 @@ class Models:
                 return
             model = spec.base
 
-    def _named(self, spec: Spec) -> Mapping[str, str]:
+    def _column_settings(self, spec: Spec) -> Mapping[str, str]:
         kind = self._kinds.get(spec.kind)
         return {} if kind is None else kind.settings.columns
 
@@ -112,8 +112,8 @@ class Models:
         columns: dict[str, Json] = {}
         for spec in chain:
             columns |= {
-                column: scalar(settings_of(spec).get(name))
-                for column, name in self._named(spec).items()
+                column: to_param_value(settings_of(spec).get(name))
+                for column, name in self._column_settings(spec).items()
             }
         return columns
 
@@ -121,7 +121,7 @@ class Models:
         """Return a swept setting: of the newest job of a kind that sweeps it, else of the newest that has it."""
         sweeping = [spec for spec in chain if name in self._by_kind.get(spec.kind, ())]
         having = [spec for spec in (*sweeping, *chain) if name in settings_of(spec)]
-        return scalar(settings_of(having[0])[name]) if having else None
+        return to_param_value(settings_of(having[0])[name]) if having else None
 
 
 def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
@@ -161,6 +161,6 @@ def test_name(kind: Kind | None, spec: Spec) -> str:
     return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
 
 
-def _free(name: str, taken: set[str]) -> str:
+def unused_name(name: str, taken: set[str]) -> str:
     """Return the name of a setting's column; it must not hide what a laboratory tells."""
     return f"setting_{name}" if name in taken else name

@@ -28,8 +28,8 @@ from launcher.results.table import (
     MODEL,
     MODIFIER,
     NOTE,
-    PLACE,
     POOLED,
+    ROW_KEY_COLUMNS,
     AbsentRow,
     Row,
     RunResults,
@@ -41,7 +41,7 @@ _SEED = "seed"
 _NO_VALUE = "without a value"
 
 
-class Missing(NamedTuple):
+class MissingValues(NamedTuple):
     """The values that are missing from a mean, and the word for its values."""
 
     noun: str  # "seeds", "values"
@@ -57,7 +57,9 @@ class Missing(NamedTuple):
         return f"{known} of {expected} {self.noun}, {states_text(self.why)}"
 
 
-def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str]) -> RunResults:
+def average_over(
+    results: RunResults, names: Sequence[str], settings: Mapping[str, str]
+) -> RunResults:
     """Return the rows that differ in some columns only as one row, with mean, deviation and interval.
 
     If jobs are missing from a mean, the rows say how many are expected, and why they are missing.
@@ -81,24 +83,24 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
     for row in results.rows:
         if DATA in names and row.get(POOLED):
             continue  # it holds the other rows' images already
-        named = {**row, **_without(row, names, settings)}
+        named = {**row, **_remove_settings(row, names, settings)}
         groups.setdefault(_key(named, results.columns, names), []).append(named)
     columns = tuple(name for name in results.columns if name not in {*names, JOB})
     absent = [
-        each._replace(row={**each.row, **_without(each.row, names, settings)})
+        each._replace(row={**each.row, **_remove_settings(each.row, names, settings)})
         for each in results.absent
     ]
-    by_model = _grouped(absent, lambda row: row.get(MODEL))
-    by_key = _grouped(absent, lambda row: _key(row, results.columns, names))
+    by_model = _group_by_key(absent, lambda row: row.get(MODEL))
+    by_key = _group_by_key(absent, lambda row: _key(row, results.columns, names))
     noun = "seeds" if [*names] == [_SEED] else "values"
     rows = []
     for key, group in groups.items():
         if POOLED in group[0]:
-            fitting = _of_same_data(by_model.get(group[0].get(MODEL), ()), group[0], names)
+            fitting = _absent_of_same_data(by_model.get(group[0].get(MODEL), ()), group[0], names)
         else:
             fitting = by_key.get(key, ())
-        missing = Missing(noun, _reasons(group, fitting, names))
-        rows.append(_joined(group, columns, {*names, JOB}, missing))
+        missing = MissingValues(noun, _reasons(group, fitting, names))
+        rows.append(_merge_rows(group, columns, {*names, JOB}, missing))
     if not any(row[NOTE] for row in rows):
         rows = [{name: row[name] for name in row if name not in {EXPECTED, NOTE}} for row in rows]
         return RunResults(rows=rows, columns=(*columns, COUNT))
@@ -120,7 +122,9 @@ def _reasons(
     return dict(Counter(why for value, why in values.items() if value not in known))
 
 
-def _grouped(absent: Iterable[AbsentRow], key: Callable[[Row], Any]) -> dict[Any, list[AbsentRow]]:
+def _group_by_key(
+    absent: Iterable[AbsentRow], key: Callable[[Row], Any]
+) -> dict[Any, list[AbsentRow]]:
     """Return the jobs without a result by a key of their rows, in their order."""
     grouped: dict[Any, list[AbsentRow]] = {}
     for each in absent:
@@ -128,7 +132,7 @@ def _grouped(absent: Iterable[AbsentRow], key: Callable[[Row], Any]) -> dict[Any
     return grouped
 
 
-def _of_same_data(
+def _absent_of_same_data(
     absent: Sequence[AbsentRow], first: Row, names: Sequence[str]
 ) -> Sequence[AbsentRow]:
     """Return the tests without a result that would belong to a mean of tests.
@@ -143,7 +147,7 @@ def _of_same_data(
     return [each for each in absent if each.row.get(DATA) == first.get(DATA)]
 
 
-def in_step(results: RunResults, names: Sequence[str]) -> list[str]:
+def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
     """Return the columns that have another value wherever one of some columns has: they go in step."""
     rows = results.rows
     distinct = {tuple(row.get(name) for name in names) for row in rows}
@@ -159,7 +163,7 @@ def in_step(results: RunResults, names: Sequence[str]) -> list[str]:
     ]
 
 
-def statistic(values: Sequence[float]) -> Metric:
+def mean_with_interval(values: Sequence[float]) -> Metric:
     """Return mean, deviation and interval of at least one value; of one only the value."""
     count, mean = len(values), statistics.fmean(values)
     if count < 2:
@@ -169,24 +173,24 @@ def statistic(values: Sequence[float]) -> Metric:
     return Metric(value=mean, low=mean - half, high=mean + half, sd=deviation, n=count)
 
 
-def _without(row: Row, names: Sequence[str], settings: Mapping[str, str]) -> dict[str, Any]:
+def _remove_settings(row: Row, names: Sequence[str], settings: Mapping[str, str]) -> dict[str, Any]:
     """Return the names of a row's model and test without what some columns say of them."""
     keys = {settings.get(name, name).removeprefix("setting_") for name in names}
     named: dict[str, Any] = {}
     model = row.get(MODEL)
     parsed = read_model(model) if isinstance(model, str) else None
     if parsed is not None:
-        named[MODEL] = "#".join(_stage(stage, keys) for stage in parsed.stages)
+        named[MODEL] = "#".join(_stage_without(stage, keys) for stage in parsed.stages)
     for name in (DATA, MODIFIER):
         if isinstance(text := row.get(name), str):
-            condition = _rest(condition_of_test(text), keys)
+            condition = _drop_settings(condition_of_test(text), keys)
             named[name] = tested(data_of_test(text), condition)
     if isinstance(text := row.get(CONDITION), str):
-        named[CONDITION] = _rest(text, keys)
+        named[CONDITION] = _drop_settings(text, keys)
     return named
 
 
-def _stage(stage: Stage, keys: set[str]) -> str:
+def _stage_without(stage: Stage, keys: set[str]) -> str:
     variant = tuple(pair for pair in stage.variant if pair[0] not in keys)
     text = str(
         replace(
@@ -199,7 +203,7 @@ def _stage(stage: Stage, keys: set[str]) -> str:
     return ANY + text.removeprefix(str(stage.data)) if OF_DATA in keys else text
 
 
-def _rest(condition: str, keys: set[str]) -> str:
+def _drop_settings(condition: str, keys: set[str]) -> str:
     """Return a condition without some of its settings."""
     pairs = condition.split(",") if condition else []
     return ",".join(pair for pair in pairs if pair.partition("=")[0] not in keys)
@@ -211,12 +215,12 @@ def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, .
     Of a model that is its ID: settings that go in step with these would tell all rows apart.
     """
     parsed = isinstance(row.get(MODEL), str) and POOLED in row
-    place = PLACE if parsed else [name for name in columns if name != JOB]
+    place = ROW_KEY_COLUMNS if parsed else [name for name in columns if name != JOB]
     return tuple(row.get(name) for name in place if name not in names)
 
 
-def _joined(
-    group: Sequence[Row], columns: Sequence[str], without: set[str], missing: Missing
+def _merge_rows(
+    group: Sequence[Row], columns: Sequence[str], without: set[str], missing: MissingValues
 ) -> Row:
     """Return rows as one: what they agree in, and statistics of the numbers that came out."""
     first, count = group[0], len(group)
@@ -239,7 +243,7 @@ def _joined(
     return joined
 
 
-def _mean(numbers: Sequence[float], count: int, missing: Missing) -> Metric:
+def _mean(numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:
     """Return the mean of the rows that have a value, with a note about missing values.
 
     Args:
@@ -248,7 +252,7 @@ def _mean(numbers: Sequence[float], count: int, missing: Missing) -> Metric:
         missing: values of which there is no row.
     """
     why = {**missing.why, **({_NO_VALUE: count - len(numbers)} if len(numbers) < count else {})}
-    mean = statistic(numbers)
+    mean = mean_with_interval(numbers)
     if not why:
         return mean
     note = missing._replace(why=why).note(len(numbers))

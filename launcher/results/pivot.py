@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, known_words, meant
+from launcher.errors import UsageError, list_known_names, meant
 from launcher.results.metric import Metric, read_metric
-from launcher.results.table import _LIST, EXPECTED, NOTE, PLACE
+from launcher.results.table import EXPECTED, LIST_COMMAND, NOTE, ROW_KEY_COLUMNS
 from launcher.system.files import Json
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 
-class Measured(NamedTuple):
+class ResultMetrics(NamedTuple):
     """The numbers of one model on one set of data, or of one job that has neither."""
 
     name: str  # of the model, else of the job
@@ -55,7 +55,9 @@ def _counts(metric: Metric) -> dict[str, Json]:
     return {"sd": metric.sd, "n": metric.n, "expected": expected, "note": metric.note}
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE) -> list[Measured]:
+def metrics_of_rows(
+    rows: Iterable[Mapping[str, Any]], columns: Collection[str] = ROW_KEY_COLUMNS
+) -> list[ResultMetrics]:
     """Return the numbers of a laboratory's rows.
 
     Args:
@@ -63,7 +65,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE)
         columns: that say what a row is of, and hold no numbers that came out.
     """
     return [
-        Measured(
+        ResultMetrics(
             name=_name(row, columns),
             data=row["data"] if "pooled" in row else "",
             pooled=bool(row.get("pooled")),
@@ -84,32 +86,36 @@ def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
     return " ".join(f"{name}={row[name]}" for name in shown if row.get(name) is not None)
 
 
-def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:
+def metrics_of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> ResultMetrics:
     """Return the numbers that a job returned; those inside of others are named `outer.inner`."""
-    return Measured(name=model or job, data=data, job=job, metrics=_numbers(result))
+    return ResultMetrics(name=model or job, data=data, job=job, metrics=_numbers(result))
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, Metric]:
-    metrics = ((name, read_metric(value)) for name, value in leaves(record))
+    metrics = ((name, read_metric(value)) for name, value in flatten_record(record))
     return {name: metric for name, metric in metrics if metric is not None}
 
 
-def leaves(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_record(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Give all that a record holds, what is inside of others as `outer.inner`; a number with its interval is one."""
     for key, value in record.items():
         if isinstance(value, Mapping) and read_metric(value) is None:
-            yield from leaves(value, f"{above}{key}.")
+            yield from flatten_record(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 
 
-def metric_names(measured: Iterable[Measured]) -> list[str]:
+def metric_names(measured: Iterable[ResultMetrics]) -> list[str]:
     """Return the names of all metrics, in order of their first appearance."""
     return list(dict.fromkeys(name for row in measured for name in row.metrics))
 
 
 def pivot(
-    metric: str, rows: Sequence[Measured], results: Sequence[Measured], *, everything: bool = False
+    metric: str,
+    rows: Sequence[ResultMetrics],
+    results: Sequence[ResultMetrics],
+    *,
+    everything: bool = False,
 ) -> Pivot:
     """Return one metric by model and data.
 
@@ -128,7 +134,7 @@ def pivot(
         having = [row for row in having if not row.pooled] or having
     having = having or [row for row in results if metric in row.metrics]
     if not having:
-        raise UsageError(_unknown(metric, metric_names([*rows, *results])))
+        raise UsageError(_unknown_metric_text(metric, metric_names([*rows, *results])))
     places = [(row.name, row.data) for row in having]
     if len(set(places)) < len(places):  # several jobs of a model: each stands for itself
         places = [(row.job or row.name, row.data) for row in having]
@@ -144,12 +150,12 @@ def pivot(
     )
 
 
-def _unknown(metric: str, names: Sequence[str]) -> str:
+def _unknown_metric_text(metric: str, names: Sequence[str]) -> str:
     if not names:
         return (
             f"there is no metric {metric!r} yet, because no job of the run has reported a number. "
             "To see their progress: launcher status"
         )
-    shown = [*map(harmless, names)]
-    known = f"{meant(metric, names)} ({known_words(metric, shown, _LIST)})"
+    shown = [*map(sanitize_terminal, names)]
+    known = f"{meant(metric, names)} ({list_known_names(metric, shown, LIST_COMMAND)})"
     return f"no job of the run reported the metric {metric!r}{known}"

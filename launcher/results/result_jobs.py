@@ -10,20 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.ids import model_folder_name
 from launcher.job import Spec
 from launcher.kind_interface import Role
-from launcher.states import OPEN, State
+from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.tags import REMOVED
+from launcher.store.tags import REMOVED_TAG
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.order import read_ordered_spec
+from launcher.workers.order import read_job_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
-TELLING = frozenset({Role.TEST, Role.FOLDER})  # jobs that are rows of a laboratory's table
+RESULT_ROLES = frozenset({Role.TEST, Role.FOLDER})  # jobs that are rows of a laboratory's table
 WAITING = "waiting"
 _AGAIN = (WAITING, str(State.RUNNING))
 _ENDED = {
@@ -70,12 +70,16 @@ def result_jobs(
         names.setdefault(superseded.get(job.id, job.id), []).append(job)
     again = [job.id for job in jobs if job.state is not State.DONE and job.attempts]
     done = {each.job: each for each in store.read.attempts(again) if each.is_done}
-    chosen = _without_stale([_chosen(home, names[number], done) for number in sorted(names)])
-    tags = store.steering.tags_of(each.job.id for each in chosen if not each.has_result)
-    return [each for each in chosen if REMOVED not in tags.get(each.job.id, ())]
+    chosen = _drop_stale_results(
+        [_newest_with_result(home, names[number], done) for number in sorted(names)]
+    )
+    tags = store.job_control.tags_of(each.job.id for each in chosen if not each.has_result)
+    return [each for each in chosen if REMOVED_TAG not in tags.get(each.job.id, ())]
 
 
-def _chosen(home: Home, jobs: Sequence[JobRow], done: Mapping[int, AttemptRow]) -> ResultJob:
+def _newest_with_result(
+    home: Home, jobs: Sequence[JobRow], done: Mapping[int, AttemptRow]
+) -> ResultJob:
     """Return the newest of the jobs of one name, and which of them has a result.
 
     Args:
@@ -89,18 +93,18 @@ def _chosen(home: Home, jobs: Sequence[JobRow], done: Mapping[int, AttemptRow]) 
         if job.state is State.DONE:
             return ResultJob(job, newest)
         attempt = done.get(job.id)
-        if attempt is not None and (before := _as_done(home, job, attempt)) is not None:
+        if attempt is not None and (before := _as_last_done(home, job, attempt)) is not None:
             return ResultJob(before, newest)
     return ResultJob(newest, newest)
 
 
-def _as_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None:
+def _as_last_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None:
     """Return a job as it was when an earlier attempt was done: it may have other settings now.
 
     None if the settings of that attempt are not known.
     """
     try:
-        record = read_ordered_spec(home.attempt(job.id, attempt.number).spec.read_bytes())
+        record = read_job_spec(home.attempt(job.id, attempt.number).spec.read_bytes())
     except (OSError, ValueError):
         return None
     text = json.dumps({**record, "name": job.name})
@@ -109,18 +113,18 @@ def _as_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None:
     )
 
 
-def _without_stale(chosen: list[ResultJob]) -> list[ResultJob]:
+def _drop_stale_results(chosen: list[ResultJob]) -> list[ResultJob]:
     """Return the same without older results of tests whose model was made again since."""
     if not any(each.is_older for each in chosen):
         return chosen
     made = {
-        each.job.plain_spec.model: each.job.ended or 0.0
+        each.job.spec_without_sources.model: each.job.ended or 0.0
         for each in chosen
-        if each.has_result and each.job.plain_spec.role in MAKERS
+        if each.has_result and each.job.spec_without_sources.role in MAKERS
     }
 
     def is_stale(each: ResultJob) -> bool:
-        spec = each.job.plain_spec
+        spec = each.job.spec_without_sources
         later = made.get(spec.model, 0.0) > (each.job.ended or 0.0)
         return each.is_older and spec.role == Role.TEST and later
 
@@ -131,7 +135,7 @@ def unfinished_states(chosen: Iterable[ResultJob]) -> dict[str, str]:
     """Return ID of a model, or name of a made folder → the worst state of its jobs that have no result."""
     states: dict[str, str] = {}
     for each in chosen:
-        spec = each.newest.plain_spec
+        spec = each.newest.spec_without_sources
         of = made_folder_name(spec) if spec.role == Role.FOLDER else spec.model or ""
         if of and not each.has_result:
             words = {state_word(each.newest.state), states.get(of, WAITING)}
@@ -146,7 +150,7 @@ def made_folder_name(spec: Spec) -> str:
 
 def state_word(state: State) -> str:
     """Return the state of a job without a result in a word of a table; a held job waits, too."""
-    return WAITING if state in OPEN - {State.RUNNING} else str(state)
+    return WAITING if state in OPEN_STATES - {State.RUNNING} else str(state)
 
 
 def states_text(states: Mapping[str, int]) -> str:
@@ -185,7 +189,9 @@ def count_results(chosen: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
         chosen: the jobs of a run.
         tests: the table is that of a laboratory, of tests and folders; otherwise of all jobs.
     """
-    of_table = [each for each in chosen if not tests or each.job.plain_spec.role in TELLING]
+    of_table = [
+        each for each in chosen if not tests or each.job.spec_without_sources.role in RESULT_ROLES
+    ]
 
     def states(jobs: Iterable[ResultJob]) -> Mapping[str, int]:
         return dict(Counter(state_word(each.newest.state) for each in jobs))
@@ -211,11 +217,11 @@ def _older_note(number: int, jobs: int, text: str) -> str:
     words = {"are": "are", "was": "were"} if number > 1 else {"are": "is", "was": "was"}
     what = text.format("they" if number > 1 else "it", **words)
     results = "their older results are shown" if number > 1 else "its older result is shown"
-    return f"{number:,} of {counted(jobs, 'job')} {what}; {results}"
+    return f"{number:,} of {pluralize(jobs, 'job')} {what}; {results}"
 
 
 def _missing_notes(missing: Mapping[str, int], jobs: int) -> Iterable[str]:
     if number := sum(missing.values()):
         verb = "have" if number > 1 else "has"
-        text = f"{number:,} of {counted(jobs, 'job')} {verb} no result"
+        text = f"{number:,} of {pluralize(jobs, 'job')} {verb} no result"
         yield f"{text}: {states_text(missing)}"

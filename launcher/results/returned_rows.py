@@ -6,38 +6,45 @@ from typing import Any, NamedTuple
 
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind
-from launcher.params import scalar, swept_values, words_before_options
-from launcher.results.model_columns import SEED, Models, _free, settings_of, swept, test_name
-from launcher.results.pivot import Measured, leaves, of_result
+from launcher.params import swept_values, to_param_value, words_before_options
+from launcher.results.model_columns import (
+    SEED,
+    ModelIndex,
+    settings_of,
+    swept_settings,
+    test_name,
+    unused_name,
+)
+from launcher.results.pivot import ResultMetrics, flatten_record, metrics_of_result
 from launcher.results.result_jobs import state_word
 from launcher.results.table import DATA, MODEL, POOLED, AbsentRow, Row, RunResults, names_of
 from launcher.signatures import program_signature
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.tags import REMOVED
+from launcher.store.tags import REMOVED_TAG
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import last_metrics
+from launcher.workers.progress.attempt_progress import read_last_metrics
 
 JOB = "job"
 # what a row is of, whatever a program calls a number
-_PLACE = frozenset({JOB, MODEL, DATA, POOLED, REMOVED})
+_RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG})
 
 
-class Returned(NamedTuple):
+class ReturnedValues(NamedTuple):
     """What a job that is done returned."""
 
     job: JobRow
-    numbers: Measured
+    numbers: ResultMetrics
     texts: Mapping[str, Json]  # of a function also true and false
     is_removed: bool  # it ran under values that the task file has no more
 
 
-def returned_by(
+def read_returned_values(
     home: Home, store: Store, jobs: Iterable[JobRow], kinds: Mapping[str, Kind]
-) -> list[Returned]:
+) -> list[ReturnedValues]:
     """Return what jobs returned; of a program the numbers that it reported last.
 
     Jobs that are not done, or of which nothing is known, are left out.
@@ -50,27 +57,29 @@ def returned_by(
     """
     done = [job for job in jobs if job.state is State.DONE]
     results = store.read.results(job.id for job in done)
-    tags = store.steering.tags_of(job.id for job in done)
+    tags = store.job_control.tags_of(job.id for job in done)
     returned = []
     for job in done:
-        spec = job.plain_spec
+        spec = job.spec_without_sources
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry:
-            result = last_metrics(job.attempt_in(home))
+            result = read_last_metrics(job.attempt_in(home))
         if result:
             data = _data_of(job, kinds)
-            numbers = of_result(spec.name, spec.model or "", data, result)
-            told = leaves(result) if spec.kind == FUNCTION else ()
+            numbers = metrics_of_result(spec.name, spec.model or "", data, result)
+            told = flatten_record(result) if spec.kind == FUNCTION else ()
             texts = {name: value for name, value in told if isinstance(value, str | bool)}
-            returned.append(Returned(job, numbers, texts, REMOVED in tags.get(job.id, ())))
+            returned.append(
+                ReturnedValues(job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()))
+            )
     return returned
 
 
 def returned_rows(
-    returned: Iterable[Returned],
+    returned: Iterable[ReturnedValues],
     kinds: Mapping[str, Kind],
     among: Sequence[Spec] = (),
-    now: Iterable[JobRow] = (),
+    newest_jobs: Iterable[JobRow] = (),
 ) -> RunResults:
     """Return a row for each job with what it returned, and the settings in which they differ.
 
@@ -78,22 +87,24 @@ def returned_rows(
         returned: by jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
-        now: jobs of the run as they are. Those without a result that are like one with a result become absent rows.
+        newest_jobs: jobs of the run as they are. Those without a result that are like one with a result become absent rows.
     """
     telling = [each for each in returned if each.numbers.metrics or each.texts]
-    absent = _alike_without_result(telling, now)
-    specs = [each.job.plain_spec for each in telling]
-    every = [*specs, *(job.plain_spec for job in absent)]
-    models = Models(every, kinds)
+    absent = _similar_without_result(telling, newest_jobs)
+    specs = [each.job.spec_without_sources for each in telling]
+    every = [*specs, *(job.spec_without_sources for job in absent)]
+    models = ModelIndex(every, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
-    taken = {JOB, DATA, REMOVED, *parts, *told}
-    columns = {name: _free(name, taken) for name in _telling(every, among, kinds, parts)}
+    taken = {JOB, DATA, REMOVED_TAG, *parts, *told}
+    columns = {
+        name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
+    }
     rows = [
-        {**_row(spec, each, models, columns), REMOVED: "yes" if each.is_removed else None}
+        {**_row(spec, each, models, columns), REMOVED_TAG: "yes" if each.is_removed else None}
         for spec, each in zip(specs, telling, strict=True)
     ]
-    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED)))
+    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED_TAG)))
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     names = [name for name in names_of(rows, order) if name in there or name not in order]
     listed = [{name: row.get(name) for name in names} for row in rows]
@@ -101,23 +112,30 @@ def returned_rows(
         rows=listed,
         columns=tuple(name for name in order if name in there),
         absent=[
-            AbsentRow(_place(job.plain_spec, _data_of(job, kinds), models, columns), _why(job))
+            AbsentRow(
+                _identifying_columns(
+                    job.spec_without_sources, _data_of(job, kinds), models, columns
+                ),
+                _absence_reason(job),
+            )
             for job in absent
         ],
     )
 
 
-def _alike_without_result(telling: Sequence[Returned], jobs: Iterable[JobRow]) -> list[JobRow]:
+def _similar_without_result(
+    returned: Sequence[ReturnedValues], jobs: Iterable[JobRow]
+) -> list[JobRow]:
     """Return the jobs without a result that are like a job with one: repetitions, other values of a sweep."""
-    known = {each.job.id for each in telling}
-    alike = {_likeness(each.job) for each in telling}
+    known = {each.job.id for each in returned}
+    alike = {_similarity_key(each.job) for each in returned}
     without = (job for job in jobs if job.state is not State.DONE or job.id not in known)
-    return [job for job in without if _likeness(job) in alike]
+    return [job for job in without if _similarity_key(job) in alike]
 
 
-def _likeness(job: JobRow) -> tuple[Any, ...]:
+def _similarity_key(job: JobRow) -> tuple[Any, ...]:
     """Return what jobs have in common that differ in values only."""
-    spec = job.plain_spec
+    spec = job.spec_without_sources
     if spec.kind == PROGRAM:
         return spec.kind, program_signature(_program_words(spec)), frozenset(spec.params)
     if spec.kind == FUNCTION:
@@ -143,33 +161,39 @@ def _program_words(spec: Spec) -> list[str]:
     return words
 
 
-def _why(job: JobRow) -> str:
+def _absence_reason(job: JobRow) -> str:
     return "without a result" if job.state is State.DONE else state_word(job.state)
 
 
 def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:
     """Return the data of a job as a table has it."""
-    return test_name(kinds.get(job.kind), job.plain_spec)
+    return test_name(kinds.get(job.kind), job.spec_without_sources)
 
 
-def _telling(
+def _varying_settings(
     specs: Sequence[Spec], among: Sequence[Spec], kinds: Mapping[str, Kind], parts: Sequence[str]
 ) -> list[str]:
     """Return the settings that are columns: those in which jobs differ, those of a sweep, and the seed."""
-    telling = {name for those in swept([*specs, *among], kinds).values() for name in those}
+    telling = {name for those in swept_settings([*specs, *among], kinds).values() for name in those}
     telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
     names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
     return [name for name in names if name not in parts]
 
 
-def _row(spec: Spec, told: Returned, models: Models, columns: Mapping[str, str]) -> Row:
-    row = _place(spec, told.numbers.data, models, columns)
-    metrics = {name: metric.record() for name, metric in told.numbers.metrics.items()}
-    cells = {**metrics, **told.texts}
-    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in cells.items()}
+def _row(
+    spec: Spec, returned: ReturnedValues, models: ModelIndex, columns: Mapping[str, str]
+) -> Row:
+    row = _identifying_columns(spec, returned.numbers.data, models, columns)
+    metrics = {name: metric.record() for name, metric in returned.numbers.metrics.items()}
+    cells = {**metrics, **returned.texts}
+    return row | {
+        f"{name}_" if name in _RESERVED_NAMES else name: cell for name, cell in cells.items()
+    }
 
 
-def _place(spec: Spec, data: str, models: Models, columns: Mapping[str, str]) -> dict[str, Any]:
+def _identifying_columns(
+    spec: Spec, data: str, models: ModelIndex, columns: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the columns that say what the row of a job is of."""
     settings = settings_of(spec)
     row: dict[str, Any] = {JOB: spec.name, DATA: data or None}
@@ -177,5 +201,5 @@ def _place(spec: Spec, data: str, models: Models, columns: Mapping[str, str]) ->
         parts = models.columns(spec.model)
         row |= {MODEL: spec.model, **{name: parts.get(name) for name in models.parts}}
     if SEED in settings and SEED not in columns:
-        row[SEED] = scalar(settings[SEED])
-    return row | {column: scalar(settings.get(name)) for name, column in columns.items()}
+        row[SEED] = to_param_value(settings[SEED])
+    return row | {column: to_param_value(settings.get(name)) for name, column in columns.items()}

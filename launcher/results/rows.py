@@ -12,18 +12,18 @@ from launcher.draft import condition_of_test
 from launcher.errors import MachineError
 from launcher.job import Spec
 from launcher.kind_interface import Kind, Role
-from launcher.kinds import find_kinds, installed
-from launcher.params import number
+from launcher.kinds import find_kinds, installed_kinds
+from launcher.params import parse_number
 from launcher.planning.missing_packages import missing_packages
-from launcher.results.model_columns import Models, _free, test_name
-from launcher.results.result_jobs import TELLING, made_folder_name, state_word
-from launcher.results.returned_rows import returned_by, returned_rows
+from launcher.results.model_columns import ModelIndex, test_name, unused_name
+from launcher.results.result_jobs import RESULT_ROLES, made_folder_name, state_word
+from launcher.results.returned_rows import read_returned_values, returned_rows
 from launcher.results.table import (
     CONDITION,
     DATA,
     MODEL,
-    PLACE,
     POOLED,
+    ROW_KEY_COLUMNS,
     AbsentRow,
     Row,
     RunResults,
@@ -41,7 +41,9 @@ def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:
 
 
 def results_of(
-    jobs: Sequence[JobRow], models: Models | None = None, now: Sequence[JobRow] | None = None
+    jobs: Sequence[JobRow],
+    models: ModelIndex | None = None,
+    newest_jobs: Sequence[JobRow] | None = None,
 ) -> RunResults:
     """Return the results of a run's tests and folders, each laboratory telling its own.
 
@@ -51,30 +53,30 @@ def results_of(
     Args:
         jobs: of the run.
         models: of the run, where they were looked through already.
-        now: the newest jobs of the same names as they are. None if these are `jobs`.
+        newest_jobs: the newest jobs of the same names as they are. None if these are `jobs`.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    rows = _told(jobs)
+    rows = _read_laboratory_rows(jobs)
     if not any(MODEL in row for row in rows):
-        return RunResults(rows=rows, columns=PLACE)
+        return RunResults(rows=rows, columns=ROW_KEY_COLUMNS)
     if models is None:
-        models = Models([job.plain_spec for job in jobs], kinds_of(jobs))
+        models = ModelIndex([job.spec_without_sources for job in jobs], kinds_of(jobs))
     taken = {name for row in rows for name in row}
     used = {*taken, *models.parts}
-    swept = {name: _free(name, used) for name in models.swept}
+    swept = {name: unused_name(name, used) for name in models.swept}
     conditions = dict.fromkeys(name for row in rows for name in _conditions(row))
-    under = {name: _free(name, used | set(swept)) for name in conditions}
-    described = [_described(row, models, swept, under) for row in rows]
+    under = {name: unused_name(name, used | set(swept)) for name in conditions}
+    described = [_with_model_columns(row, models, swept, under) for row in rows]
     # of a kind that names columns of its own, these come with the parts
     more = (name for row in described for name in row if name not in taken)
-    columns = tuple(dict.fromkeys((MODEL, *models.parts, *more, *PLACE[1:])))
+    columns = tuple(dict.fromkeys((MODEL, *models.parts, *more, *ROW_KEY_COLUMNS[1:])))
     names = names_of(described, columns)
     ordered = [{name: row[name] for name in names if name in row} for row in described]
     absent = [
-        AbsentRow(_described(row, models, swept, under), why)
-        for row, why in _absent_tests(jobs if now is None else now)
+        AbsentRow(_with_model_columns(row, models, swept, under), why)
+        for row, why in _absent_tests(jobs if newest_jobs is None else newest_jobs)
     ]
     return RunResults(rows=ordered, columns=columns, absent=absent)
 
@@ -84,26 +86,36 @@ def _absent_tests(jobs: Sequence[JobRow]) -> Iterator[tuple[Row, str]]:
     absent = [
         job
         for job in jobs
-        if job.state is not State.DONE and job.plain_spec.role == Role.TEST and job.plain_spec.model
+        if job.state is not State.DONE
+        and job.spec_without_sources.role == Role.TEST
+        and job.spec_without_sources.model
     ]
     kinds = kinds_of(absent) if absent else {}
     for job in absent:
-        spec = job.plain_spec
+        spec = job.spec_without_sources
         row = {MODEL: spec.model, DATA: test_name(kinds.get(job.kind), spec), POOLED: False}
         yield row, state_word(job.state)
 
 
-def _told(jobs: Sequence[JobRow]) -> list[Row]:
+def _read_laboratory_rows(jobs: Sequence[JobRow]) -> list[Row]:
     """Return the rows as the laboratories tell them."""
-    done = [job for job in jobs if job.state is State.DONE and job.plain_spec.role in TELLING]
+    done = [
+        job
+        for job in jobs
+        if job.state is State.DONE and job.spec_without_sources.role in RESULT_ROLES
+    ]
     rows: list[Row] = []
     for name in sorted({job.kind for job in done}):
-        kind = installed([name]).get(name)
+        kind = installed_kinds([name]).get(name)
         if kind is None or not kind.results:
             continue
         if uninstalled := missing_packages([kind]):
             raise MachineError("; ".join(uninstalled))
-        specs = [job.plain_spec for job in done if job.kind == name and _is_there(job.plain_spec)]
+        specs = [
+            job.spec_without_sources
+            for job in done
+            if job.kind == name and _is_there(job.spec_without_sources)
+        ]
         if specs:
             table = laboratory_function(kind.results)
             rows += table(specs[0].run_folder, [_subject(kind, spec) for spec in specs])
@@ -119,11 +131,11 @@ def laboratory_function(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-class JobsOfRows:
+class RowJobIndex:
     """Which jobs the rows of a run's results are of."""
 
     def __init__(
-        self, jobs: Sequence[JobRow], kinds: Mapping[str, Kind], models: Models | None = None
+        self, jobs: Sequence[JobRow], kinds: Mapping[str, Kind], models: ModelIndex | None = None
     ) -> None:
         """Look through the jobs of a run.
 
@@ -134,11 +146,14 @@ class JobsOfRows:
         """
         self.named = {job.name: job.id for job in jobs}
         self._tests = {
-            (job.plain_spec.model, test_name(kinds.get(job.kind), job.plain_spec)): job.id
+            (
+                job.spec_without_sources.model,
+                test_name(kinds.get(job.kind), job.spec_without_sources),
+            ): job.id
             for job in jobs
-            if job.plain_spec.model and job.plain_spec.data
+            if job.spec_without_sources.model and job.spec_without_sources.data
         }
-        models = models or Models([job.plain_spec for job in jobs], kinds)
+        models = models or ModelIndex([job.spec_without_sources for job in jobs], kinds)
         self.makers = {
             model: self.named[spec.name]
             for model, spec in models.makers.items()
@@ -167,8 +182,8 @@ def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
     return spec.model or "", test_name(kind, spec)
 
 
-def _described(
-    row: Row, models: Models, swept: Mapping[str, str], under: Mapping[str, str]
+def _with_model_columns(
+    row: Row, models: ModelIndex, swept: Mapping[str, str], under: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return a row with the columns of its model and of its test's conditions.
 
@@ -195,7 +210,7 @@ def _conditions(row: Row) -> dict[str, str | int | float]:
     data = row.get(DATA)
     text = row.get(CONDITION) or (condition_of_test(data) if isinstance(data, str) else "")
     pairs = (pair.partition("=") for pair in str(text).split(",") if "=" in pair)
-    return {name: number(value) for name, _, value in pairs}
+    return {name: parse_number(value) for name, _, value in pairs}
 
 
 def rows_of(
@@ -217,7 +232,7 @@ def rows_of(
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    results = results_of(jobs, Models([job.plain_spec for job in jobs], kinds, among))
+    results = results_of(jobs, ModelIndex([job.spec_without_sources for job in jobs], kinds, among))
     if results.rows:
         return results
-    return returned_rows(returned_by(home, store, jobs, kinds), kinds, among)
+    return returned_rows(read_returned_values(home, store, jobs, kinds), kinds, among)

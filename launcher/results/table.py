@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, known_words, meant
+from launcher.errors import UsageError, list_known_names, meant
 from launcher.results.metric import read_metric
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
-_LIST = "launcher results RUN --json"  # prints all columns and metrics
+LIST_COMMAND = "launcher results RUN --json"  # prints all columns and metrics
 
 
 Row = Mapping[str, Any]
@@ -21,7 +21,7 @@ COUNT = "count"  # of the rows that a mean was taken over
 EXPECTED = "count_expected"  # of the rows, if no job had failed, waited or been skipped
 NOTE = "count_note"  # "5 of 6 seeds, 1 failed"; None: no row is missing
 COUNTS = (COUNT, EXPECTED, NOTE)
-PLACE = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
+ROW_KEY_COLUMNS = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
 _NUMBER = re.compile(r"(\d+)")
 DESCENDING = "-"
 
@@ -70,7 +70,7 @@ class RunResults(NamedTuple):
         Raises:
             UsageError: there is none.
         """
-        return _known("column", name, self.names)
+        return _check_name("column", name, self.names)
 
     def metric(self, name: str) -> str:
         """Return the name of a column of numbers if there is such a one.
@@ -78,7 +78,7 @@ class RunResults(NamedTuple):
         Raises:
             UsageError: there is none.
         """
-        return _known("metric", name, self.metrics)
+        return _check_name("metric", name, self.metrics)
 
 
 def names_of(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:
@@ -95,7 +95,7 @@ def distinct_names(names: Iterable[str], alike: Callable[[str], str] = str) -> t
         alike: two names are the same where this is.
     """
     distinct: dict[str, str] = {}
-    for name in map(in_unicode, names):
+    for name in map(replace_surrogates, names):
         free, number = name, 1
         while alike(free) in distinct:
             number += 1
@@ -104,7 +104,7 @@ def distinct_names(names: Iterable[str], alike: Callable[[str], str] = str) -> t
     return tuple(distinct.values())
 
 
-def in_unicode(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return a text of which no part is none, as bytes of a path may be."""
     return text.encode(errors="backslashreplace").decode()
 
@@ -115,16 +115,16 @@ def value_of(cell: object) -> Any:
     return cell if metric is None else metric.value
 
 
-def _known(what: str, name: str, names: Sequence[str]) -> str:
+def _check_name(what: str, name: str, names: Sequence[str]) -> str:
     if name in names:
         return name
-    shown = [*map(harmless, names)]
+    shown = [*map(sanitize_terminal, names)]
     raise UsageError(
-        f"the results have no {what} {name!r}{meant(name, shown)} ({known_words(name, shown, _LIST)})"
+        f"the results have no {what} {name!r}{meant(name, shown)} ({list_known_names(name, shown, LIST_COMMAND)})"
     )
 
 
-def best(results: RunResults, metric: str, *, low: bool) -> RunResults:
+def best_rows(results: RunResults, metric: str, *, low: bool) -> RunResults:
     """Return of each set of data the row with the best value; several where they are equal.
 
     Rows that pool sets are sets of their own. Rows without the metric are left out.
@@ -155,7 +155,7 @@ def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, 
     return groups.values()
 
 
-def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:
+def sort_rows(results: RunResults, columns: Sequence[str]) -> RunResults:
     """Return the rows ordered by columns, the first of them first; rows without a value come last.
 
     Args:
@@ -168,15 +168,15 @@ def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:
     rows = [*results.rows]
     for column in reversed(columns):
         name = results.column(column.removeprefix(DESCENDING))
-        having = [row for row in rows if _defined(row.get(name))]
+        having = [row for row in rows if _is_defined(row.get(name))]
         having.sort(
             key=lambda row: _rank(value_of(row[name])), reverse=column.startswith(DESCENDING)
         )
-        rows = [*having, *(row for row in rows if not _defined(row.get(name)))]
+        rows = [*having, *(row for row in rows if not _is_defined(row.get(name)))]
     return results._replace(rows=rows)
 
 
-def _defined(cell: Any) -> bool:
+def _is_defined(cell: Any) -> bool:
     value = value_of(cell)
     return value is not None and value == value  # NaN is not itself
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.errors import Error, MachineError
 from launcher.kind_interface import Kind
-from launcher.results.database import Unusable, connected, writing
+from launcher.results.database import ResultsUnavailable, connect, open_for_writing
 from launcher.results.database_rows import (
     attempt_cells,
     epoch_rows,
@@ -25,15 +25,15 @@ from launcher.results.database_rows import (
     score_rows,
     setting_rows,
 )
-from launcher.results.database_tables import SCHEMA, TABLES, make_tables, quoted, upsert
-from launcher.results.database_views import make_views
-from launcher.results.model_columns import Models
+from launcher.results.database_tables import SCHEMA, TABLES, create_tables, quote_name, upsert
+from launcher.results.database_views import create_views
+from launcher.results.model_columns import ModelIndex
 from launcher.results.result_jobs import result_jobs
-from launcher.results.returned_rows import Returned, returned_by
-from launcher.results.rows import JobsOfRows, kinds_of, results_of
-from launcher.results.table import in_unicode
-from launcher.screens.format import iso
-from launcher.states import OPEN, State
+from launcher.results.returned_rows import ReturnedValues, read_returned_values
+from launcher.results.rows import RowJobIndex, kinds_of, results_of
+from launcher.results.table import replace_surrogates
+from launcher.screens.format import iso_time
+from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import read_json
@@ -71,25 +71,25 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
     every = counted = [each.job for each in result_jobs(home, store, jobs, all_jobs=True)]
     if superseded:  # otherwise each name has one job
         counted = [each.job for each in result_jobs(home, store, jobs)]
-    models = Models([job.plain_spec for job in counted], kinds)
+    models = ModelIndex([job.spec_without_sources for job in counted], kinds)
     # before the file is locked: it may take minutes
-    results, returned = results_of(counted, models), returned_by(home, store, every, kinds)
-    with writing(path) as connection:
+    results, returned = results_of(counted, models), read_returned_values(home, store, every, kinds)
+    with open_for_writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
-        make_tables(database)
+        create_tables(database)
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
         writer = _RunWriter(connection, home, store, run, numbers)
         changed = writer.write(jobs, every, kinds, models, returned, superseded=superseded)
-        of_rows = JobsOfRows(counted, kinds, models)
+        of_rows = RowJobIndex(counted, kinds, models)
         of_models = score_rows(results, of_rows, numbers)
         those = {job.id for job in counted}
         scores = (*of_models, *program_rows(returned, kinds, numbers, those))
-        changed += _mirror(database, "scores", run, scores)
+        changed += _replace_rows(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
-        changed += _mirror(database, "epochs", run, epochs)
-        make_views(database, list(kinds.values()))
+        changed += _replace_rows(database, "epochs", run, epochs)
+        create_views(database, list(kinds.values()))
     return changed
 
 
@@ -122,8 +122,8 @@ class _RunWriter(NamedTuple):
         jobs: Sequence[JobRow],
         with_results: Iterable[JobRow],
         kinds: Mapping[str, Kind],
-        models: Models,
-        returned: Iterable[Returned],
+        models: ModelIndex,
+        returned: Iterable[ReturnedValues],
         *,
         superseded: Collection[int],
     ) -> int:
@@ -138,7 +138,7 @@ class _RunWriter(NamedTuple):
             superseded: the jobs that a newer job of the same name replaced.
         """
         numbers, store = self.numbers, self.store
-        _forget_changed(self.connection, self.run, jobs, numbers)
+        _delete_changed(self.connection, self.run, jobs, numbers)
         attempts = store.read.attempts(numbers)
         newest = {attempt.job: attempt for attempt in attempts}
         known = set(self.connection.execute("SELECT job, attempt FROM errors"))
@@ -167,7 +167,7 @@ class _RunWriter(NamedTuple):
         return sum(upsert(self.connection, name, those) for name, those in rows.items())
 
 
-def _forget_changed(
+def _delete_changed(
     connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
 ) -> None:
     """Delete settings and numbers of jobs that were changed, ran again, or are to: they may have others now."""
@@ -177,7 +177,7 @@ def _forget_changed(
     before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
     versions = {
         numbers[job.id]: (
-            job.hash, job.attempts, shlex.join(job.plain_spec.argv), job.state is State.DONE
+            job.hash, job.attempts, shlex.join(job.spec_without_sources.argv), job.state is State.DONE
         )
         for job in jobs
     }  # fmt: skip
@@ -200,11 +200,11 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     cells = (
         *named,
         len(jobs),
-        sum(state in OPEN for state in states),
+        sum(state in OPEN_STATES for state in states),
         *(states.count(State(name)) for name in _STATES),
-        iso(min(job.submitted for job in jobs)),
-        iso(max(ended)) if ended else None,
-        mark_of(jobs),
+        iso_time(min(job.submitted for job in jobs)),
+        iso_time(max(ended)) if ended else None,
+        run_fingerprint(jobs),
     )
     upsert(connection, "runs", [cells])
     (run,) = connection.execute(
@@ -213,7 +213,7 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     return int(run)
 
 
-def mark_of(jobs: Sequence[JobRow]) -> str:
+def run_fingerprint(jobs: Sequence[JobRow]) -> str:
     """Return what changes when the queue knows something new of ended jobs of a run."""
     newest = max(job.ended or job.submitted for job in jobs)
     tried = sum(job.attempts for job in jobs)
@@ -234,7 +234,9 @@ def _job_numbers(
     return {job.id: numbers[job.id] for job in jobs}
 
 
-def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]) -> int:
+def _replace_rows(
+    database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]
+) -> int:
     """Make a run's rows of a table those given; return how many changed."""
     table = database.table(name)
     given = [{"run": run, **record} for record in records]
@@ -245,12 +247,12 @@ def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping
     connection, key = database.conn, TABLES[name].key
     there = set(
         connection.execute(
-            f"SELECT {','.join(map(quoted, key))} FROM {quoted(name)} WHERE run = ?", (run,)
+            f"SELECT {','.join(map(quote_name, key))} FROM {quote_name(name)} WHERE run = ?", (run,)
         )
     )
     gone = there - {tuple(row.get(column) for column in key) for row in rows}
-    condition = " AND ".join(f"{quoted(column)} = ?" for column in key)
-    connection.executemany(f"DELETE FROM {quoted(name)} WHERE {condition}", gone)
+    condition = " AND ".join(f"{quote_name(column)} = ?" for column in key)
+    connection.executemany(f"DELETE FROM {quote_name(name)} WHERE {condition}", gone)
     cells = ([row.get(column) for column in columns] for row in rows)
     return len(gone) + upsert(connection, name, cells, columns)
 
@@ -265,15 +267,15 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     known = {column.casefold(): column for column in there}
     columns: dict[str, str] = {}
     for name in names:
-        free, number = in_unicode(name), 1
+        free, number = replace_surrogates(name), 1
         while known.setdefault(free.casefold(), free) != free:
             number += 1
-            free = f"{in_unicode(name)}_{number}"
+            free = f"{replace_surrogates(name)}_{number}"
         columns[name] = free
     return columns
 
 
-def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
+def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
     """Bring the database of all runs of a home up to date, and return where it lies.
 
     A run that cannot be written, as its laboratory is not installed, say, is left as it was. So are
@@ -282,18 +284,18 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
     Args:
         home: whose runs.
         store: its queue.
-        say: tells a person what was left out.
+        print_line: tells a person what was left out.
 
     Raises:
         MachineError: the home cannot be written, or a package is not installed.
     """
     path = home.folder / NAME
-    known = _marks(path)
+    known = _stored_fingerprints(path)
     for name in sorted(store.read.runs()):
-        of_name = store.read.of_run(name)
+        of_name = store.read.jobs_of_runs_named(name)
         for root in dict.fromkeys(job.root for job in of_name):  # there lie other results
             jobs = [job for job in of_name if job.root == root]
-            if known.get((root, name)) == mark_of(jobs):
+            if known.get((root, name)) == run_fingerprint(jobs):
                 continue
             try:
                 write_run(path, home, store, jobs)
@@ -301,16 +303,16 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
                 empty = not path.exists() or path.stat().st_size == 0
                 if empty or (not known and isinstance(error.__cause__, ImportError)):
                     raise
-                if isinstance(error, Unusable):
-                    say(f"the results may be outdated: {error}")
+                if isinstance(error, ResultsUnavailable):
+                    print_line(f"the results may be outdated: {error}")
                     return path
-                say(f"the results of run {name} were not updated: {error}")
+                print_line(f"the results of run {name} were not updated: {error}")
     return path
 
 
-def _marks(path: Path) -> dict[tuple[str, str], str]:
+def _stored_fingerprints(path: Path) -> dict[tuple[str, str], str]:
     """Return root and name of a run → what the queue held of it when it was written last."""
-    with suppress(sqlite3.Error), closing(connected(path, "ro", 5.0)) as database:
+    with suppress(sqlite3.Error), closing(connect(path, "ro", 5.0)) as database:
         rows = database.execute("SELECT root, name, mark FROM runs WHERE open = 0").fetchall()
         return {(root, name): mark for root, name, mark in rows}
     return {}

@@ -15,27 +15,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher import __version__
-from launcher.backends.settings import configured_backends
+from launcher.backends.settings import read_configured_backends
 from launcher.errors import Error, MachineError, UsageError
 from launcher.gpu.nvml import Nvml
 from launcher.scheduler.loop import Scheduler
-from launcher.store.opening import worth_checking
+from launcher.store.opening import should_check
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.config import Followed, read_configuration
+from launcher.system.config import WatchedConfig, read_configuration
 from launcher.system.daemon_control import start_scheduler
 from launcher.system.environment import owners_environment
-from launcher.system.error_log import Troubles, set_long_log_aside
+from launcher.system.error_log import ErrorThrottle, rotate_long_log
 from launcher.system.files import Json, read_json, write_json
-from launcher.system.gpu_sharing import Rules, configured_rules
-from launcher.system.locks import live_in, lock_holder
-from launcher.system.paths import Home, check_home, check_lone_home
-from launcher.system.process_start import start_apart
-from launcher.system.processes import boot_id, cores, identity
-from launcher.system.scheduler_right import Right
+from launcher.system.gpu_sharing import SharingRules, configured_rules
+from launcher.system.locks import lock_holder, mark_in_use
+from launcher.system.paths import Home, check_home, check_home_namespace
+from launcher.system.process_start import spawn_daemon
+from launcher.system.processes import boot_id, identity, usable_cores
+from launcher.system.scheduler_right import SchedulerLock
 from launcher.system.scheduler_start import this_version
 
-LOOK_S = 20.0  # between two looks whether it lives
+CHECK_S = 20.0  # between two looks whether it lives
 
 
 class Notifier:
@@ -49,27 +49,29 @@ class Notifier:
             environ: tells where the user's file is.
         """
         self._home = home
-        self._wanted = Followed(environ, self._is_wanted, lambda _: None, first=False)
-        self._look_at = 0.0  # monotonic
+        self._is_configured = WatchedConfig(
+            environ, self._has_notify_settings, lambda _: None, initial=False
+        )
+        self._next_check_at = 0.0  # monotonic
         self._child: int | None = None
 
-    def keep(self) -> None:
+    def ensure_running(self) -> None:
         """See that the process lives where it is wanted.
 
         Raises:
             OSError: it cannot be started.
         """
-        if not self._wanted() or time.monotonic() < self._look_at:
+        if not self._is_configured() or time.monotonic() < self._next_check_at:
             return
-        self._look_at = time.monotonic() + LOOK_S
+        self._next_check_at = time.monotonic() + CHECK_S
         self._reap()
         if self._child is None and lock_holder(self._home.notify_lock) is None:
             argv = [sys.executable, "-P", "-m", "launcher.notify", str(self._home.folder)]
-            self._child = start_apart(argv, self._home.notify_log)
+            self._child = spawn_daemon(argv, self._home.notify_log)
 
-    def _is_wanted(self, environ: Mapping[str, str]) -> bool:
+    def _has_notify_settings(self, environ: Mapping[str, str]) -> bool:
         """Tell whether the user's file speaks of messages; a broken one is reported by who reads it for more."""
-        self._look_at = 0.0  # it was changed
+        self._next_check_at = 0.0  # it was changed
         try:
             return read_configuration(environ).notify is not None
         except UsageError:
@@ -87,7 +89,7 @@ class Notifier:
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
-LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next turn
+LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next turn
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,33 +97,35 @@ def main(argv: Sequence[str]) -> int:
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)
-    _forget_place()
-    cgroups.step_aside()  # whatever attempt has started us does not end us
+    _clear_attempt_variables()
+    cgroups.leave_attempt_group()  # whatever attempt has started us does not end us
     logging.raiseExceptions = False  # a full disk is no reason to end
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     check_home(home)
-    right = Right(home)
-    if not right.take():
+    right = SchedulerLock(home)
+    if not right.acquire():
         return 0
-    check_lone_home(home)
-    lives = live_in(home.folder)
-    cgroups.sweep()
-    store = Store(home, check=_is_to_be_checked(home))
-    cpus = cores()
-    record, troubles = _record(cpus), Troubles()
+    check_home_namespace(home)
+    lives = mark_in_use(home.folder)
+    cgroups.remove_dead_groups()
+    store = Store(home, check=_needs_check(home))
+    cpus = usable_cores()
+    record, troubles = _scheduler_record(cpus), ErrorThrottle()
     notifier = Notifier(home, os.environ)
 
     def housekeeping() -> None:
-        with troubles.survived(OSError):  # who cannot lock a new file serves on by its record
-            if not right.keep():
+        with troubles.suppress_and_log(
+            OSError
+        ):  # who cannot lock a new file serves on by its record
+            if not right.revalidate():
                 logger.warning("trouble='another scheduler serves this queue folder'")
                 scheduler.leave()
                 return
-        set_long_log_aside(home.scheduler_log, LOG_BYTES)
-        with troubles.survived(OSError):
-            notifier.keep()
+        rotate_long_log(home.scheduler_log, LOG_BYTES)
+        with troubles.suppress_and_log(OSError):
+            notifier.ensure_running()
         if not home.scheduler_record.exists():  # the disk was full, or it was deleted
             with contextlib.suppress(OSError):
                 write_json(home.scheduler_record, record, mode=0o600)
@@ -133,26 +137,26 @@ def main(argv: Sequence[str]) -> int:
         snapshot=probe.snapshot,
         cpus=cpus,
         housekeeping=housekeeping,
-        rules=Followed(os.environ, configured_rules, _warn, Rules()),
+        rules=WatchedConfig(os.environ, configured_rules, _warn, SharingRules()),
         absent=lambda: probe.absent,
-        backends=Followed(os.environ, configured_backends, _warn),
+        backends=WatchedConfig(os.environ, read_configured_backends, _warn),
     )
-    scheduler.leave_at(*LEAVE)
+    scheduler.leave_on_signals(*LEAVE_SIGNALS)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
     # who asks for what is under way already does not kill it while the interpreter ends
-    signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
     with contextlib.suppress(OSError, MachineError):  # the disk is full, or the home is gone
-        if home.exists() and right.keep():  # who comes next need not wait for our end
+        if home.exists() and right.revalidate():  # who comes next need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
-    right.leave()
+    right.release()
     if lives is not None:
         os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
-    stays = not scheduler.leaving and not home.stop.exists()
+    stays = not scheduler.leaving and not home.stop_record.exists()
     is_queue = home.database.exists() and not home.damage_record.exists()
     if stays and is_queue and (not store.is_current() or _has_work(store)):
         start_scheduler(home)  # also for a database that took the place of ours
@@ -160,7 +164,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _forget_place() -> None:
+def _clear_attempt_variables() -> None:
     """Take out of our environment what an attempt that has started us was given for itself."""
     own = owners_environment(os.environ)
     for name in os.environ.keys() - own.keys():
@@ -168,13 +172,13 @@ def _forget_place() -> None:
     os.environ.update(own)
 
 
-def _record(cpus: int) -> dict[str, Json]:
+def _scheduler_record(cpus: int) -> dict[str, Json]:
     """Return who we are and how many cores we have, as others find it in the home."""
     me = identity(os.getpid())
     return {
         **(me.record() if me else {}),
         "version": __version__,
-        "code": this_version().changed,
+        "code": this_version().changed_ns,
         "since": time.time(),
         "cpus": cpus,
     }
@@ -182,21 +186,25 @@ def _record(cpus: int) -> dict[str, Json]:
 
 def _has_work(store: Store) -> bool:
     now = time.time()
-    queue = store.scheduling
-    return bool(queue.ready(1)) or queue.mend(now) or queue.let_go(now) is not None
+    queue = store.scheduler_actions
+    return (
+        bool(queue.read_ready(1))
+        or queue.repair_unready(now)
+        or queue.release_due_timers(now) is not None
+    )
 
 
 def _warn(trouble: str) -> None:
     logger.warning("config.toml trouble=%r; the previous settings stay in use", trouble)
 
 
-def _is_to_be_checked(home: Home) -> bool:
+def _needs_check(home: Home) -> bool:
     last = read_json(home.scheduler_record)
     size = home.database.stat().st_size if home.database.exists() else 0
-    return worth_checking(size, rebooted=last is not None and last.get("boot") != boot_id())
+    return should_check(size, rebooted=last is not None and last.get("boot") != boot_id())
 
 
-def _explained(argv: Sequence[str]) -> int:
+def _run_main(argv: Sequence[str]) -> int:
     try:
         return main(argv)
     except Error as error:
@@ -205,4 +213,4 @@ def _explained(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_explained(sys.argv[1:]))
+    sys.exit(_run_main(sys.argv[1:]))

@@ -8,49 +8,49 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from launcher.gpu.monitor import MEASURING_S, NEWS_S
+from launcher.gpu.monitor import AFTER_CHANGE_S, MEASURING_S
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.dispatch import Dispatch
-from launcher.scheduler.endings import Endings
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.running_place import paused
-from launcher.scheduler.placement import elsewhere
-from launcher.scheduler.policy.backfill import Insistence
+from launcher.scheduler.dispatch import PilotDispatch
+from launcher.scheduler.endings import FinishedAttempts
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.gpus.running_place import without_expected_end
+from launcher.scheduler.placement import as_remote
+from launcher.scheduler.policy.backfill import ReservationAging
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
+from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.submitters import lacks_cores, submitters, with_submitters
-from launcher.scheduler.succession import Flow, sole_flow
-from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
-from launcher.scheduler.waiting_line import Line, WaitingLine
+from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
+from launcher.scheduler.succession import JobClassKey, find_only_job_class
+from launcher.scheduler.turn import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
+from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.usage import Usage
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.start_pauses import Outage
+from launcher.workers.start_pauses import StartBackoff
 
 
 class Pauses:
     """Ends pauses when their time has come, over the turns of one scheduler."""
 
-    def __init__(self, queue: Scheduling) -> None:
+    def __init__(self, queue: SchedulerActions) -> None:
         """Begin with pauses that were not read yet."""
         self._queue = queue
         self._next_end: float | None = 0.0  # when the next pause ends
         self._ended_at = 0.0  # when pauses were ended most recently
 
-    def read(self) -> None:
+    def mark_stale(self) -> None:
         """Read at the next decision which pauses have ended: one may have begun or been lifted."""
         self._next_end = 0.0
 
-    def end(self, now: float, result: TurnResult) -> None:
+    def end_due(self, now: float, result: CycleResult) -> None:
         """End the pauses whose time has come.
 
         Args:
@@ -58,13 +58,13 @@ class Pauses:
             result: learns when the next one ends.
         """
         if now < self._ended_at:
-            self.read()  # the clock was set back: a pause of seconds would last for as long as that
+            self.mark_stale()  # the clock was set back: a pause of seconds would last for as long as that
         self._ended_at = now
         if self._next_end is not None and now >= self._next_end:
-            self._next_end = self._queue.let_go(now)
+            self._next_end = self._queue.release_due_timers(now)
         if self._next_end is not None:
-            result.waiting = True
-            result.soon(self._next_end - now)
+            result.has_waiting = True
+            result.wake_within(self._next_end - now)
 
 
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
@@ -97,13 +97,13 @@ class Admission:
         cpus: int,
         cores: int,
         clock: Callable[[], float],
-        gpus: Accelerators,
+        gpus: SchedulerGpus,
         attempts: RunningAttempts,
-        endings: Endings,
-        launches: Launches,
+        finished_attempts: FinishedAttempts,
+        launches: LaunchBatch,
         fork_servers: ForkServerPool,
-        outage: Outage,
-        dispatch: Dispatch,
+        start_backoff: StartBackoff,
+        dispatch: PilotDispatch,
     ) -> None:
         """Begin without decisions.
 
@@ -115,172 +115,177 @@ class Admission:
             clock: seconds since 1970.
             gpus: what is known of them.
             attempts: those that run.
-            endings: those that have ended and are not stored yet.
+            finished_attempts: those that have ended and are not stored yet.
             launches: starts the jobs that are admitted.
             fork_servers: where their workers come from.
-            outage: whether this machine can start programs.
+            start_backoff: whether this machine can start programs.
             dispatch: starts jobs on pilots.
         """
         self._home, self._store, self._clock = home, store, clock
-        self._queue = store.scheduling
+        self._queue = store.scheduler_actions
         self._cpus, self._cores = cpus, cores
-        self._ram = memory.total()
+        self._ram = memory.usable_bytes()
         self._gpus = gpus
-        self._attempts, self._endings = attempts, endings
-        self._launches, self._outage = launches, outage
+        self._attempts, self._finished_attempts = attempts, finished_attempts
+        self._launches, self._start_backoff = launches, start_backoff
         self._dispatch = dispatch
-        self._patience, self._courtesy = Insistence(), Courtesy()
-        self._watchdog, self.line = Watchdog(), WaitingLine(store.scheduling, self._usage)
+        self._aging, self._yield_policy = ReservationAging(), YieldPolicy()
+        self._watchdog, self.pending_queue = (
+            Watchdog(),
+            PendingQueue(store.scheduler_actions, self._usage),
+        )
         self.startable = StartableJobs(gpus, fork_servers)
-        self._explained = time.monotonic()
-        self.pauses = Pauses(store.scheduling)
+        self._explained_at = time.monotonic()
+        self.pauses = Pauses(store.scheduler_actions)
         self._gpus_wanted = False  # something waits for a GPU
-        self._some_wait = False  # since the last decision
-        self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
+        self._has_waiting = False  # since the last decision
+        self.only_job_class: JobClassKey | None = (
+            None  # the only one that waits, if its jobs are all alike
+        )
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on the machine; those on pilots have none."""
-        claims = (*self._attempts.claims(), *self._launches.promised())
+        claims = (*self._attempts.claims(), *self._launches.pending_claims())
         return [claim for claim in claims if not claim.pilot]
 
-    def without_ended(self, claim: Claim) -> Machine:
+    def machine_for(self, claim: Claim) -> Machine:
         """Return the machine of an attempt as it is without those that have ended."""
         if claim.pilot:
-            return self._dispatch.places.machine_of(claim)
-        return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
+            return self._dispatch.pilot_nodes.machine_of(claim)
+        return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine_fields(self.claims()))
 
-    def look_at_gpus(self, result: TurnResult) -> None:
+    def poll_gpus(self, result: CycleResult) -> None:
         """Have the GPUs looked at while a job runs there, or waits for one, or has ended there."""
         claims = self.claims()
-        in_use = any(claim.gpus for claim in claims) or self._endings.on_gpus
+        in_use = any(claim.gpus for claim in claims) or self._finished_attempts.on_gpus
         unsupervised = self._attempts.unsupervised()
-        measuring = self._gpus_wanted and self._gpus.ledger.taken.measuring(claims)
+        measuring = self._gpus_wanted and self._gpus.accounting.usage_tracker.is_measuring(claims)
         wanted = in_use or self._gpus_wanted
-        self._gpus.look(claims, unsupervised, wanted=wanted, measuring=measuring)
+        self._gpus.poll(claims, unsupervised, wanted=wanted, measuring=measuring)
         if in_use:  # estimates follow what is used, also if nothing waits
-            self._gpus.ledger.taken.running(claims, self._usage)
-        if self._some_wait:
-            self._gpus.ledger.taken.ask_ends(claims)
-            self._dispatch.places.ask_ends()
+            self._gpus.accounting.usage_tracker.running_jobs(claims, self._usage)
+        if self._has_waiting:
+            self._gpus.accounting.usage_tracker.read_reported_ends(claims)
+            self._dispatch.pilot_nodes.read_reported_ends()
         if in_use:
-            result.soon(MEASURING_S if measuring else POLL_S)
-        if self._gpus.news:
-            result.soon(NEWS_S)  # the newest look is too fresh for another one
+            result.wake_within(MEASURING_S if measuring else POLL_S)
+        if self._gpus.has_peer_change:
+            result.wake_within(AFTER_CHANGE_S)  # the newest look is too fresh for another one
 
-    def decide(self, requests: Requests, result: TurnResult) -> Reasons:
+    def decide(self, control: ControlState, result: CycleResult) -> Reasons:
         """Claim what fits, to be launched once that is committed.
 
         Args:
-            requests: what people ask for.
+            control: what people ask for.
             result: learns when to look again.
 
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        now, self.flow_in_turn = self._clock(), None
-        self.pauses.end(now, result)
-        ready = self._ready(requests, now)
-        if not self._dispatch.concerns(job.lane for job in ready):
-            return self._decide_here(ready, requests, result, now)
+        now, self.only_job_class = self._clock(), None
+        self.pauses.end_due(now, result)
+        ready = self._ready(control, now)
+        if not self._dispatch.has_pilot_jobs(job.lane for job in ready):
+            return self._decide_local(ready, control, result, now)
         machine = Machine(cpus=self._cpus, ram=self._ram)
-        line = self._in_line(ready, machine, requests, now)
+        line = self._order_jobs(ready, machine, control, now)
 
-        def here(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
-            reasons = self._decide_here(own, requests, result, now, line)
-            return reasons, {claim.job for claim in self._launches.claimed()}
+        def decide_local(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
+            reasons = self._decide_local(own, control, result, now, line)
+            return reasons, {claim.job for claim in self._launches.open_claims()}
 
-        reasons = self._dispatch.decide(ready, line, requests, here)
-        self._some_wait = any(reasons.values())
-        result.waiting = result.waiting or self._some_wait
-        if self._launches.again_s is not None:
-            result.soon(self._launches.again_s)
+        reasons = self._dispatch.decide(ready, line, control, decide_local)
+        self._has_waiting = any(reasons.values())
+        result.has_waiting = result.has_waiting or self._has_waiting
+        if self._launches.retry_s is not None:
+            result.wake_within(self._launches.retry_s)
         return reasons
 
-    def _decide_here(
+    def _decide_local(
         self,
         ready: Sequence[ReadyJob],
-        requests: Requests,
-        result: TurnResult,
+        control: ControlState,
+        result: CycleResult,
         now: float,
-        line: Line | None = None,
+        ordered: OrderedQueue | None = None,
     ) -> Reasons:
-        """Claim what fits on this machine; `line` is given where jobs of other machines stand in it, too."""
+        """Claim what fits on this machine; `ordered` is given where jobs of other machines stand in it, too."""
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
-            self._gpus.waits_for(None)
+            self._gpus.announce_demand(None)
             return {}
-        if not self._outage.admits(time.monotonic()):
-            self._gpus.waits_for(None)
-            result.waiting = True
-            result.soon(self._outage.wait_s(time.monotonic()))
-            return {job.lane_id: self._outage.reason for job in ready}
-        ready, reasons_of_excluded = self.startable.without_excluded(ready, result)
+        if not self._start_backoff.allows_start(time.monotonic()):
+            self._gpus.announce_demand(None)
+            result.has_waiting = True
+            result.wake_within(self._start_backoff.wait_s(time.monotonic()))
+            return {job.lane_id: self._start_backoff.reason for job in ready}
+        ready, reasons_of_excluded = self.startable.without_backoff(ready, result)
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
-        if self._gpus_wanted and not self._gpus.seen:
-            self.look_at_gpus(result)
-        ready, reasons_of_unseen = self.startable.without_unseen(ready)
+        if self._gpus_wanted and not self._gpus.has_recent_sample:
+            self.poll_gpus(result)
+        ready, reasons_of_unseen = self.startable.without_unsampled(ready)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
-            if self._gpus.anybody_waits:
-                self.flow_in_turn = None
-        ready, decisions = self._decisions(ready, requests, now, line, watch_ram=watch_ram)
+            self.only_job_class = find_only_job_class(ready, self._gpus.foreign)
+            if self._gpus.has_waiting_peers:
+                self.only_job_class = None
+        ready, decisions = self._decisions(ready, control, now, ordered, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
         reasons = reasons_of_excluded | reasons | reasons_of_unseen
-        result.waiting = result.waiting or any(reasons.values())
+        result.has_waiting = result.has_waiting or any(reasons.values())
         codes = {reason.code for reason in reasons.values() if reason is not None}
         if ReasonCode.WORKER_STARTING in codes:
-            result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
-        if self._launches.again_s is not None:
-            result.soon(self._launches.again_s)
-        others = self._gpus.foreign or self._gpus.anybody_waits
-        if self._watchdog.watches or (
-            result.waiting and (self._gpus_wanted or watch_ram or others)
+            result.wake_within(RETRY_S)  # a new supervisor wakes us, one that is put off does not
+        if self._launches.retry_s is not None:
+            result.wake_within(self._launches.retry_s)
+        others = self._gpus.foreign or self._gpus.has_waiting_peers
+        if self._watchdog.is_watching or (
+            result.has_waiting and (self._gpus_wanted or watch_ram or others)
         ):
-            result.soon(POLL_S)  # room may come without a wake: memory that others give back
+            result.wake_within(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
-    def explain(self, reasons: Reasons, result: TurnResult) -> None:
+    def explain(self, reasons: Reasons, result: CycleResult) -> None:
         """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
-        wait_s = self._explained + EXPLAIN_S - time.monotonic()
+        wait_s = self._explained_at + EXPLAIN_S - time.monotonic()
         if wait_s > 0:
             if any(reasons.values()):
-                result.soon(wait_s)
+                result.wake_within(wait_s)
             return
-        self._explained = time.monotonic()
-        self._queue.explain(reasons)
+        self._explained_at = time.monotonic()
+        self._queue.record_lane_reasons(reasons)
 
-    def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
-        self._launches.again_s = None
+    def _ready(self, control: ControlState, now: float) -> list[ReadyJob]:
+        self._launches.retry_s = None
         most = self._cpus + self._dispatch.slots
-        ready = [] if requests.stop else self._queue.ready(most)
-        if self._queue.mend(now):
+        ready = [] if control.stop else self._queue.read_ready(most)
+        if self._queue.repair_unready(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
-            ready = self._queue.ready(most)
+            ready = self._queue.read_ready(most)
         return ready
 
     def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return what is known of jobs, with what similar ones use that run now."""
         usage = self._queue.usage(signature, program, machine)
-        return self._gpus.ledger.taken.with_live(usage, signature, program)
+        return self._gpus.accounting.usage_tracker.add_running_usage(usage, signature, program)
 
-    def _in_line(
-        self, ready: Sequence[ReadyJob], machine: Machine, requests: Requests, now: float
-    ) -> Line:
+    def _order_jobs(
+        self, ready: Sequence[ReadyJob], machine: Machine, control: ControlState, now: float
+    ) -> OrderedQueue:
         here = [
-            paused(run) if run.job in requests.paused else run
-            for run in self._gpus.ledger.taken.running(self.claims(), self._usage)
+            without_expected_end(run) if run.job in control.paused_jobs else run
+            for run in self._gpus.accounting.usage_tracker.running_jobs(self.claims(), self._usage)
         ]
-        return self.line.arranged(
-            ready, here, self._dispatch.places.running(), machine, now, requests.discipline
+        return self.pending_queue.order_jobs(
+            ready, here, self._dispatch.pilot_nodes.running(), machine, now, control.policy
         )
 
     def _decisions(
         self,
         ready: Sequence[ReadyJob],
-        requests: Requests,
+        control: ControlState,
         now: float,
-        line: Line | None,
+        ordered_queue: OrderedQueue | None,
         *,
         watch_ram: bool,
     ) -> tuple[list[ReadyJob], list[Decision]]:
@@ -289,42 +294,46 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
+        gpus = (
+            self._gpus.machine_fields(claims)
+            if self._gpus_wanted
+            else self._gpus.peer_fields(claims)
+        )
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
             ram=self._ram,
-            ram_there=memory.there(),
-            ram_free=memory.available() if watch_ram else 0,
-            limits=requests.limits,
+            installed_ram=memory.installed_bytes(),
+            ram_free=memory.available_bytes() if watch_ram else 0,
+            limits=control.group_limits,
             **gpus,
         )
-        self._queue.know_machines(self._gpus.machines())
-        machine = self._courtesy.heeded(machine, time.monotonic())
-        line = line or self._in_line(ready, machine, requests, now)
+        self._queue.set_local_machines(self._gpus.gpu_fingerprints())
+        machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
+        ordered_queue = ordered_queue or self._order_jobs(ready, machine, control, now)
         jobs = {job.id: job for job in ready}
-        ordered = [job for job in line.jobs if job.job in jobs]
-        own = line.here
-        running = [*map(elsewhere, line.elsewhere), *own]
-        starves = starves_of(self._gpus.wish, own, machine, time.monotonic())
-        machine = machine._replace(starves=starves)
-        candidates = self._patience.entered(ordered, time.monotonic())
-        decisions = decide(candidates, running, machine, now, requests.discipline)
-        self._patience.note(decisions, time.monotonic())
+        ordered = [job for job in ordered_queue.jobs if job.job in jobs]
+        own = ordered_queue.running_local
+        running = [*map(as_remote, ordered_queue.running_on_pilots), *own]
+        starves = starving_resource(self._gpus.demand, own, machine, time.monotonic())
+        machine = machine._replace(starving_resource=starves)
+        candidates = self._aging.mark_holding(ordered, time.monotonic())
+        decisions = decide(candidates, running, machine, now, control.policy)
+        self._aging.note_decisions(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, own, machine, time.monotonic())
-        for sentence in verdict.news:
+        for sentence in verdict.messages:
             logger.warning("unexplained wait: %s", sentence)
         decisions = verdict.decisions
-        self._courtesy.note(decisions, time.monotonic())
-        for complaint in self._courtesy.complaints:
+        self._yield_policy.note_decisions(decisions, time.monotonic())
+        for complaint in self._yield_policy.complaints:
             logger.warning("colleague reason=%r", complaint)
-        self._courtesy.complaints.clear()
-        self._gpus.waits_for(*wish_of(candidates, decisions, machine), jobs)
-        announced = self._gpus.announce(
-            decisions, claims, (candidates, running, machine, now), requests.discipline
+        self._yield_policy.complaints.clear()
+        self._gpus.announce_demand(*demand_of(candidates, decisions, machine), jobs)
+        announced = self._gpus.publish_starts(
+            decisions, claims, (candidates, running, machine, now), control.policy
         )
         if lacks_cores(announced):
-            announced = with_submitters(announced, submitters(self._home, claims))
+            announced = name_submitters(announced, find_submitters(self._home, claims))
         return [jobs[job.job] for job in ordered], announced
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
@@ -334,6 +343,6 @@ class Admission:
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)
             else:
-                why = decision.why
+                why = decision.full_reason
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons

@@ -4,20 +4,20 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from launcher.scheduler.started_attempts import Launched, Place
-from launcher.scheduler.turn import TurnResult
+from launcher.scheduler.started_attempts import Assignment, LaunchedAttempt
+from launcher.scheduler.turn import CycleResult
 from launcher.states import Outcome
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt
 from launcher.workers.attempt_watch import (
-    LOOK_AGAIN_S,
     NO_DESCRIPTOR,
-    Adopted,
-    Watch,
+    POLL_S,
+    AdoptedAttempt,
+    AttemptHandle,
 )
 
 
-class Stops(NamedTuple):
+class StopRequests(NamedTuple):
     """The jobs whose attempts are to end."""
 
     jobs: Collection[int]
@@ -33,24 +33,24 @@ class RunningAttempts:
 
     def __init__(self) -> None:
         """Begin without attempts."""
-        self._watches: dict[int, tuple[Claim, Watch]] = {}
-        self._insist_at: dict[int, float] = {}  # job that was asked to stop → monotonic
+        self._watches: dict[int, tuple[Claim, AttemptHandle]] = {}
+        self._kill_at: dict[int, float] = {}  # job that was asked to stop → monotonic
         self._paused: set[int] = set()  # jobs whose programs stand still
         self._killed: set[int] = set()  # jobs whose programs were ordered to be killed
 
     def __bool__(self) -> bool:
         return bool(self._watches)
 
-    def add(self, claim: Claim, watch: Watch) -> None:
+    def add(self, claim: Claim, watch: AttemptHandle) -> None:
         """Watch an attempt."""
         self._watches[claim.job] = claim, watch
-        if isinstance(watch, Adopted) and watch.attempt.paused.exists():
+        if isinstance(watch, AdoptedAttempt) and watch.attempt.paused.exists():
             self._paused.add(claim.job)
 
     def remove(self, job: int) -> None:
         """Forget an attempt whose end is known from elsewhere."""
         del self._watches[job]
-        self._insist_at.pop(job, None)
+        self._kill_at.pop(job, None)
         self._paused.discard(job)
         self._killed.discard(job)
 
@@ -58,15 +58,18 @@ class RunningAttempts:
         """Return the claims of all attempts."""
         return [claim for claim, _ in self._watches.values()]
 
-    def newest_place(self) -> Place | None:
+    def newest_assignment(self) -> Assignment | None:
         """Return the place of the attempt that was started last, None where none has one."""
         _, watch = next(reversed(self._watches.values()), (None, None))
-        return watch.place if isinstance(watch, Launched) else None
+        return watch.assignment if isinstance(watch, LaunchedAttempt) else None
 
-    def read_ahead(self, place: Place, attempt: Attempt) -> None:
+    def prefetch_spec(self, assignment: Assignment, attempt: Attempt) -> None:
         """Let the supervisor read an order that will get it if the eldest job of its lane ends first."""
         for _, watch in self._watches.values():
-            if isinstance(watch, Launched) and watch.place.job.lane_id == place.job.lane_id:
+            if (
+                isinstance(watch, LaunchedAttempt)
+                and watch.assignment.job.lane_id == assignment.job.lane_id
+            ):
                 watch.supervisor.read_ahead(attempt)
                 return
 
@@ -81,12 +84,12 @@ class RunningAttempts:
         return {
             watch.program: job
             for job, (_, watch) in self._watches.items()
-            if isinstance(watch, Adopted) and watch.program
+            if isinstance(watch, AdoptedAttempt) and watch.program
         }
 
-    def take_news(
+    def poll_events(
         self, readable: Collection[int] | None
-    ) -> Iterator[tuple[Claim, Watch, Outcome | Watch]]:
+    ) -> Iterator[tuple[Claim, AttemptHandle, Outcome | AttemptHandle]]:
         """Remove the attempts that have news; return each with its outcome or with what lives of it.
 
         Args:
@@ -96,13 +99,13 @@ class RunningAttempts:
             silent = readable is not None and watch.descriptor not in readable
             if silent and watch.descriptor >= 0:
                 continue
-            news = watch.ending()
+            news = watch.poll_outcome()
             if news is None:
                 continue
             self.remove(job)
             yield claim, watch, news
 
-    def stop(self, stops: Stops, result: TurnResult) -> list[Claim]:
+    def stop(self, stops: StopRequests, result: CycleResult) -> list[Claim]:
         """Ask attempts to stop, and kill after their grace period those that no supervisor kills.
 
         Args:
@@ -117,37 +120,37 @@ class RunningAttempts:
                 if watch.kill():
                     self._killed.add(job)
                 else:
-                    result.soon(REMIND_S)
-                if job not in self._insist_at:
+                    result.wake_within(REMIND_S)
+                if job not in self._kill_at:
                     asked.append(claim)
                     watch.stop()
-                self._insist_at[job] = time.monotonic()
-            elif job in self._insist_at:
-                if time.monotonic() >= self._insist_at[job]:
-                    watch.insist()
+                self._kill_at[job] = time.monotonic()
+            elif job in self._kill_at:
+                if time.monotonic() >= self._kill_at[job]:
+                    watch.kill_unsupervised()
             elif stops.all_jobs or job in stops.jobs:
-                self._insist_at[job] = time.monotonic() + claim.spec.terms.grace_s
+                self._kill_at[job] = time.monotonic() + claim.spec.terms.grace_s
                 asked.append(claim)
                 watch.stop()
-        if any(isinstance(self._watches[job][1], Adopted) for job in self._insist_at):
-            result.soon(REMIND_S)
+        if any(isinstance(self._watches[job][1], AdoptedAttempt) for job in self._kill_at):
+            result.wake_within(REMIND_S)
         if any(watch.descriptor == NO_DESCRIPTOR for _, watch in self._watches.values()):
-            result.soon(LOOK_AGAIN_S)
+            result.wake_within(POLL_S)
         return asked
 
-    def pause(self, jobs: Collection[int], result: TurnResult) -> None:
+    def pause(self, jobs: Collection[int], result: CycleResult) -> None:
         """Have the programs of some jobs stand still, and those of all others go on.
 
         Args:
             jobs: whose programs are paused.
             result: learns when to ask again those that could not be told.
         """
-        wanted = self._watches.keys() & jobs - self._insist_at.keys()
+        wanted = self._watches.keys() & jobs - self._kill_at.keys()
         for job in wanted ^ self._paused:
-            if job in self._insist_at:  # it goes on to its end
+            if job in self._kill_at:  # it goes on to its end
                 continue
             if not self._watches[job][1].pause(paused=job in wanted):
-                result.soon(REMIND_S)
+                result.wake_within(REMIND_S)
             elif job in wanted:
                 self._paused.add(job)
             else:

@@ -3,55 +3,57 @@
 import contextlib
 
 from launcher.errors import MachineError, UsageError
-from launcher.scheduler.policy.disciplines import DISCIPLINES, OURS, Discipline
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, POLICIES_BY_NAME, SchedulingPolicy
 from launcher.system.files import read_json, write_json
 from launcher.system.paths import Home
 
 
-def discipline_named(name: str) -> Discipline:
+def find_policy(name: str) -> SchedulingPolicy:
     """Return the policy of a name.
 
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in DISCIPLINES:
-        raise UsageError(f"no policy {name!r}; expected one of {', '.join(DISCIPLINES)}")
-    return DISCIPLINES[name]
+    if name not in POLICIES_BY_NAME:
+        raise UsageError(f"no policy {name!r}; expected one of {', '.join(POLICIES_BY_NAME)}")
+    return POLICIES_BY_NAME[name]
 
 
-def chosen_discipline(home: Home) -> Discipline:
+def read_policy(home: Home) -> SchedulingPolicy:
     """Return the policy of a queue; ours where none is chosen, or the choice cannot be understood."""
     with contextlib.suppress(OSError):
         name = (read_json(home.policy) or {}).get("policy")
-        return DISCIPLINES.get(name, OURS) if isinstance(name, str) else OURS
-    return OURS
+        return (
+            POLICIES_BY_NAME.get(name, DEFAULT_POLICY) if isinstance(name, str) else DEFAULT_POLICY
+        )
+    return DEFAULT_POLICY
 
 
-def choose_discipline(home: Home, discipline: Discipline) -> None:
+def set_policy(home: Home, policy: SchedulingPolicy) -> None:
     """Let a policy decide in a queue from now on.
 
     Raises:
         MachineError: the choice cannot be written.
     """
     try:
-        if discipline is OURS:
+        if policy is DEFAULT_POLICY:
             home.policy.unlink(missing_ok=True)
         else:
-            write_json(home.policy, {"schema": 1, "policy": discipline.name}, mode=0o600)
+            write_json(home.policy, {"schema": 1, "policy": policy.name}, mode=0o600)
     except OSError as error:
         raise MachineError(
             f"cannot write {home.policy}: {error.strerror}. Free space on its disk and try again."
         ) from error
 
 
-def note_of(home: Home) -> str:
+def policy_note(home: Home) -> str:
     """Return in words that another policy than ours decides; '' where ours does."""
-    chosen = chosen_discipline(home)
-    if chosen is OURS:
+    chosen = read_policy(home)
+    if chosen is DEFAULT_POLICY:
         return ""
-    return f"policy {chosen.name}: {chosen.about}. To restore the default: launcher start --policy {OURS.name}"
+    return f"policy {chosen.name}: {chosen.description}. To restore the default: launcher start --policy {DEFAULT_POLICY.name}"
 
 
-def told_of(home: Home) -> str:
+def policy_message(home: Home) -> str:
     """Return in words which policy decides, to who has just chosen it."""
-    return note_of(home) or f"policy {OURS.name} decides"
+    return policy_note(home) or f"policy {DEFAULT_POLICY.name} decides"

@@ -5,176 +5,199 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from launcher.backends.eligibility import never_fits
-from launcher.backends.fleet import Fleet
+from launcher.backends.eligibility import why_never_fits
+from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import HERE as LOCAL
+from launcher.backends.settings import LOCAL as LOCAL
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import line as one_line
-from launcher.context import has_folder, placed_context, read_context
+from launcher.backends.waiting_reasons import one_line as one_line
+from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.gpus.running_place import place_of
-from launcher.scheduler.pilot_demand import WaitingLane, demands
-from launcher.scheduler.pilot_news import Hearing
+from launcher.scheduler.gpus.running_place import running_of_claim
+from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
+from launcher.scheduler.pilot_news import PilotEvents
 from launcher.scheduler.placement import (
+    BackfillHolds,
     Candidate,
-    KeptPlaces,
-    PilotPlace,
-    PilotPlaces,
-    elsewhere,
+    PilotNode,
+    PilotNodes,
+    as_remote,
 )
-from launcher.scheduler.policy.inventory import WAITING
+from launcher.scheduler.policy.inventory import WAITING_FOR
 from launcher.scheduler.policy.model import Decision, Running, Start
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import Reasons, Requests, TurnResult
-from launcher.scheduler.waiting_line import Line
+from launcher.scheduler.start_jobs import LaunchBatch
+from launcher.scheduler.turn import ControlState, CycleResult, Reasons
+from launcher.scheduler.waiting_line import OrderedQueue
 from launcher.states import Reason, ReasonCode
-from launcher.store.claims import Seat
-from launcher.store.lanes import HERE, Lane
+from launcher.store.claims import ClaimPlacement
+from launcher.store.lanes import LOCAL_ONLY, Lane
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
-from launcher.system.sleeper import Sleeper
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.sleeper import WakeupPipe
+from launcher.system.stored_fields import Unreadable, parse_record
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check
 UNKNOWN = "config.toml does not contain [backends.{}]. Add this table or cancel the job"
 NOT_UNDERSTOOD = "config.toml has an error: {}"
 
-BEHIND = Reason(code=ReasonCode.NO_ROOM, text=f"{WAITING}earlier jobs, which take the free room")
+BEHIND_EARLIER_JOBS = Reason(
+    code=ReasonCode.NO_ROOM, text=f"{WAITING_FOR}earlier jobs, which take the free room"
+)
 
-Here = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
+DecideLocal = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
 
 
-class Dispatch:
+class PilotDispatch:
     """What the scheduler of a home does with pilots; without backends and pilots it does nothing."""
 
     def __init__(
         self,
         home: Home,
         store: Store,
-        fleet: Fleet,
+        pilot_pool: PilotPool,
         backends: Callable[[], Backends],
         clock: Callable[[], float],
         attempts: RunningAttempts,
-        launches: Launches,
+        launches: LaunchBatch,
     ) -> None:
         """Begin without having heard anything.
 
         Args:
             home: the queue's.
             store: likewise.
-            fleet: the pilots there are.
+            pilot_pool: the pilots there are.
             backends: returns the configured ones; may raise UsageError: nothing is known of any.
             clock: seconds since 1970.
             attempts: all that run.
             launches: what starts, here and on pilots.
         """
-        self._store, self._queue, self._fleet, self._clock = store, store.scheduling, fleet, clock
+        self._store, self._queue, self._pilot_pool, self._clock = (
+            store,
+            store.scheduler_actions,
+            pilot_pool,
+            clock,
+        )
         self._backends, self._attempts = backends, attempts
         self._launches = launches
-        self.hearing = Hearing(home, fleet, clock, attempts, launches.promised)
-        self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
-        self._kept = KeptPlaces()
-        self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
+        self.pilot_events = PilotEvents(home, pilot_pool, clock, attempts, launches.pending_claims)
+        self.pilot_nodes = PilotNodes(home, pilot_pool, self.claims, self._queue.usage)
+        self._backfill_holds = BackfillHolds()
+        self._waiting_heads: dict[
+            int, ReadyJob
+        ] = {}  # lane → the first job that waits elsewhere, too
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
         self._limits: Mapping[str, int] = {}
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on a pilot."""
-        claims = (*self._attempts.claims(), *self._launches.promised())
+        claims = (*self._attempts.claims(), *self._launches.pending_claims())
         return [claim for claim in claims if claim.pilot]
 
-    def concerns(self, lanes: Iterable[Lane]) -> bool:
+    def has_pilot_jobs(self, lanes: Iterable[Lane]) -> bool:
         """Tell whether jobs of one of these lanes may run elsewhere than here."""
-        concerned = any(lane.on != HERE for lane in lanes)
+        concerned = any(lane.on != LOCAL_ONLY for lane in lanes)
         if not concerned:
-            self._heads = {}
+            self._waiting_heads = {}
         return concerned
 
-    def sleep(self, sleeper: Sleeper, descriptors: Collection[int], timeout_s: float) -> bool:
-        """Sleep, and hear pilots meanwhile; see `Sleeper.sleep`."""
-        until = time.monotonic() + min(timeout_s, self._fleet.due_s())
+    def sleep_and_poll(
+        self, sleeper: WakeupPipe, descriptors: Collection[int], timeout_s: float
+    ) -> bool:
+        """Sleep, and hear pilots meanwhile; see `WakeupPipe.poll_until`."""
+        until = time.monotonic() + min(timeout_s, self._pilot_pool.next_cycle_s())
         while True:
             left_s = max(0.0, until - time.monotonic())
-            poll_s = self.hearing.poll_s
-            woken = sleeper.sleep(descriptors, min(left_s, poll_s))
-            if sleeper.news or left_s <= poll_s or self.hearing.hear():
-                return woken and (bool(sleeper.news) or left_s <= poll_s)
+            poll_s = self.pilot_events.poll_s
+            woken = sleeper.poll_until(descriptors, min(left_s, poll_s))
+            if sleeper.ready_descriptors or left_s <= poll_s or self.pilot_events.poll_messages():
+                return woken and (bool(sleeper.ready_descriptors) or left_s <= poll_s)
 
     @property
     def slots(self) -> int:
         """How many jobs run on pilots at once, at most."""
-        return sum(link.hello.cpus for link in self._fleet.links if link.hello and link.serves)
+        return sum(
+            link.registration.cpus
+            for link in self._pilot_pool.links
+            if link.registration and link.is_serving
+        )
 
     def decide(
-        self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
+        self,
+        ready: Sequence[ReadyJob],
+        ordered: OrderedQueue,
+        control: ControlState,
+        decide_local: DecideLocal,
     ) -> Reasons:
         """Claim what fits on pilots, and on this machine at its place among them.
 
         Args:
             ready: all that could start.
-            line: the same in order.
-            requests: what people ask for.
-            here: decides about this machine; returns why lanes wait, and which jobs start.
+            ordered: the same in order.
+            control: what people ask for.
+            decide_local: decides about this machine; returns why lanes wait, and which jobs start.
 
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        self._limits = requests.limits
-        self._kept.begin()
+        self._limits = control.group_limits
+        self._backfill_holds.begin_cycle()
         left = {job.id: job for job in ready}
         waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
-        for name in self._order(ready, left[line.jobs[0].job]):
+        for name in self._backend_order(ready, left[ordered.jobs[0].job]):
             some = [
                 Candidate(left[seen.job], seen)
-                for seen in line.jobs
+                for seen in ordered.jobs
                 if seen.job in left and name in left[seen.job].lane.on
             ]
             if name == LOCAL:
-                whys = _why_here(some, here)
+                whys = _decide_here(some, decide_local)
             else:
-                whys = self._place(name, some, line, requests) if some else {}
+                whys = self._place_on_pilots(name, some, ordered, control) if some else {}
             for number, why in whys.items():
                 if why is None:
                     del left[number]
                 else:
                     waits[number].append((name, why))
-        still = [job for job in reversed(ready) if job.id in left and job.lane.on != HERE]
-        self._heads = {job.lane_id: job for job in still}
+        still = [job for job in reversed(ready) if job.id in left and job.lane.on != LOCAL_ONLY]
+        self._waiting_heads = {job.lane_id: job for job in still}
         reasons: Reasons = {}
         for job in ready:
-            why = _joined(job.lane, waits[job.id]) if job.id in left else None
+            why = _combine_reasons(job.lane, waits[job.id]) if job.id in left else None
             reasons[job.lane_id] = reasons.get(job.lane_id) or why
         return reasons
 
-    def _named(self) -> tuple[Mapping[str, BackendSettings], str]:
+    def _configured_backends(self) -> tuple[Mapping[str, BackendSettings], str]:
         """Return the configured backends, and why none is known, where that is so."""
         try:
             return self._backends().by_name, ""
         except UsageError as error:
             return {}, NOT_UNDERSTOOD.format(one_line(str(error)))
 
-    def _order(self, ready: Iterable[ReadyJob], first: ReadyJob) -> list[str]:
+    def _backend_order(self, ready: Iterable[ReadyJob], first: ReadyJob) -> list[str]:
         """Return the backends, and this machine, in the order in which they are asked."""
         others = dict.fromkeys(name for job in ready for name in job.lane.on)
-        return [*dict.fromkeys((*first.lane.on, *self._named()[0], LOCAL, *others))]
+        return [*dict.fromkeys((*first.lane.on, *self._configured_backends()[0], LOCAL, *others))]
 
-    def _place(
-        self, name: str, candidates: Sequence[Candidate], line: Line, requests: Requests
+    def _place_on_pilots(
+        self,
+        name: str,
+        candidates: Sequence[Candidate],
+        ordered: OrderedQueue,
+        control: ControlState,
     ) -> dict[int, Reason | None]:
         """Start on the pilots of a backend what fits; return by job why it does not, None: it does."""
-        named, trouble = self._named()
+        named, trouble = self._configured_backends()
         settings = named.get(name)
         if settings is None:
             reason = Reason(code=ReasonCode.NO_PILOT, text=trouble or UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
-        every, left = self.places.all(), list[Candidate]()
-        serving = {link.token for link in self._fleet.links if link.serves}
+        every, left = self.pilot_nodes.list_nodes(), list[Candidate]()
+        serving = {link.token for link in self._pilot_pool.links if link.is_serving}
         places = [
             place
             for place in every
@@ -183,129 +206,137 @@ class Dispatch:
         reasons: dict[int, Reason | None] = {}
         for candidate in candidates:
             lane = candidate.ready.lane
-            if never := never_fits(lane.resources, lane.limit, settings):
+            if never := why_never_fits(lane.resources, lane.limit, settings):
                 reasons[candidate.ready.id] = Reason(code=ReasonCode.NEVER_FITS, text=never)
             else:
                 left.append(candidate)
         with self._store.writing():  # all claims become durable together
             for place in [place for place in places if not place.is_full]:
-                asked = _heads(left) if place.link.spec.single else left
-                decisions = self._decided(place, asked, every, line, requests) if asked else []
+                asked = _first_per_lane(left) if place.link.spec.single else left
+                decisions = (
+                    self._decide_pilot(place, asked, every, ordered, control) if asked else []
+                )
                 for (ready, _), decision in zip(asked, decisions, strict=True):
-                    reasons[ready.id] = self._settled(ready, decision, place, settings)
+                    reasons[ready.id] = self._apply_decision(ready, decision, place, settings)
                 left = [each for each in left if reasons.get(each.ready.id, _ONE_JOB) is not None]
-        unserved = self._fleet.reasons().get(name, "")
+        unserved = self._pilot_pool.reasons_by_backend().get(name, "")
         for candidate in left:
-            reasons[candidate.ready.id] = _why(reasons.get(candidate.ready.id), places, unserved)
+            reasons[candidate.ready.id] = _pilot_reason(
+                reasons.get(candidate.ready.id), places, unserved
+            )
         if not settings.pilot and None in reasons.values():  # what is placed asks for no other one
             self._counted_at = 0.0
         return reasons
 
-    def _decided(
+    def _decide_pilot(
         self,
-        place: PilotPlace,
+        node: PilotNode,
         candidates: Sequence[Candidate],
-        every: Sequence[PilotPlace],
-        line: Line,
-        requests: Requests,
+        all_nodes: Sequence[PilotNode],
+        ordered: OrderedQueue,
+        control: ControlState,
     ) -> list[Decision | Reason]:
         """Decide what starts on one pilot."""
         others: list[Running] = []
-        if requests.limits:
-            there = [run for each in every if each is not place for run in each.running()]
+        if control.group_limits:
+            there = [run for each in all_nodes if each is not node for run in each.running()]
             started = [  # by this decision, here
-                place_of(claim, NO_USAGE) for claim in self._launches.claimed() if not claim.pilot
+                running_of_claim(claim, NO_USAGE)
+                for claim in self._launches.open_claims()
+                if not claim.pilot
             ]
-            others = [elsewhere(run) for run in (*line.here, *started, *there)]
-        decisions = place.decide(
-            self._kept.for_pilot(place.link.token, candidates),
+            others = [as_remote(run) for run in (*ordered.running_local, *started, *there)]
+        decisions = node.decide(
+            self._backfill_holds.for_pilot(node.link.token, candidates),
             others,
-            limits=requests.limits,
+            limits=control.group_limits,
             now=self._clock(),
-            discipline=requests.discipline,
+            policy=control.policy,
         )
-        self._kept.note(place.link.token, decisions)
+        self._backfill_holds.note_decisions(node.link.token, decisions)
         return decisions
 
-    def _settled(
+    def _apply_decision(
         self,
         ready: ReadyJob,
         decision: Decision | Reason,
-        place: PilotPlace,
+        node: PilotNode,
         settings: BackendSettings,
     ) -> Reason | None:
         """Do what was decided of a job and a pilot; return why it does not start there, None: it does."""
         if isinstance(decision, Reason):
             return decision
         if not isinstance(decision, Start):
-            return decision.why
-        if place.link.spec.single and place.claims:
+            return decision.full_reason
+        if node.link.spec.single and node.claims:
             return _ONE_JOB
-        why = self._launches.send(ready, decision, place.link, settings)
-        place.claims = [each for each in self.claims() if each.pilot == place.link.token]
+        why = self._launches.claim_on_pilot(ready, decision, node.link, settings)
+        node.claims = [each for each in self.claims() if each.pilot == node.link.token]
         return why
 
     # --- how many pilots there should be
 
-    def order_pilots(self, requests: Requests, result: TurnResult) -> None:
+    def request_pilots(self, control: ControlState, result: CycleResult) -> None:
         """Have as many pilots as the work needs that waits for some; none where the queue is stopped.
 
         Args:
-            requests: what people ask for.
+            control: what people ask for.
             result: learns when to look again.
         """
-        if requests.stop:
-            self._fleet.leave(now=requests.stop_now)
-            self._heads = {}
+        if control.stop:
+            self._pilot_pool.drain(now=control.stop_now)
+            self._waiting_heads = {}
         wait_s = self._counted_at + COUNT_S - time.monotonic()
-        if wait_s <= 0 or self._heads.keys() != self._counted:
-            self._counted_at, self._counted = time.monotonic(), {*self._heads}
-            self._demands = self._count() if self._heads else {}
-        elif self._heads:
-            result.soon(wait_s)
-        self._fleet.turn(self._demands, Counter(claim.pilot for claim in self.claims()))
+        if wait_s <= 0 or self._waiting_heads.keys() != self._counted:
+            self._counted_at, self._counted = time.monotonic(), {*self._waiting_heads}
+            self._demands = self._count_demand() if self._waiting_heads else {}
+        elif self._waiting_heads:
+            result.wake_within(wait_s)
+        self._pilot_pool.run_cycle(self._demands, Counter(claim.pilot for claim in self.claims()))
 
-    def _count(self) -> Mapping[str, Demand]:
-        counts, (backends, _) = self._queue.waiting_by_lane(), self._named()
-        heads = [(head, counts.get(lane, 0)) for lane, head in self._heads.items()]
+    def _count_demand(self) -> Mapping[str, Demand]:
+        counts, (backends, _) = self._queue.waiting_by_lane(), self._configured_backends()
+        heads = [(head, counts.get(lane, 0)) for lane, head in self._waiting_heads.items()]
         waiting = [
-            self._waiting(head, jobs, look=number < MOST_PATHS)
+            self._waiting_lane(head, jobs, with_paths=number < MOST_PATHS)
             for number, (head, jobs) in enumerate(heads)
             if jobs
         ]
-        return demands(waiting, backends, self._left_in_groups())
+        return pilot_demands(waiting, backends, self._remaining_in_groups())
 
-    def _left_in_groups(self) -> dict[str, int]:
+    def _remaining_in_groups(self) -> dict[str, int]:
         if not self._limits:
             return {}
         running = Counter(claim.spec.terms.group for claim in self._attempts.claims())
         return {group: most - running[group] for group, most in self._limits.items()}
 
-    def _waiting(self, head: ReadyJob, jobs: int, *, look: bool) -> WaitingLane:
+    def _waiting_lane(self, head: ReadyJob, jobs: int, *, with_paths: bool) -> WaitingLane:
         """Return a lane's jobs, with what they need to see on a node where that is looked for."""
         plain = WaitingLane(lane=head.lane, jobs=jobs)
-        nowhere = Seat(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
-        claim = self._queue.next_claim(head, nowhere, self._clock()) if look else None
+        nowhere = ClaimPlacement(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
+        claim = self._queue.next_claim(head, nowhere, self._clock()) if with_paths else None
         if claim is None:
             return plain
         try:
-            context = read_context(parsed(claim.context_text, "its surroundings"))
-            context = placed_context(claim.spec, context)
+            context = read_context(parse_record(claim.context_text, "its surroundings"))
+            context = entry_context(claim.spec, context)
         except Unreadable:
             return plain
         if not claim.spec.entry:
-            paths = (context.folder, *([claim.spec.root] if has_folder(claim.spec) else ()))
+            paths = (context.folder, *([claim.spec.root] if uses_job_folder(claim.spec) else ()))
             return plain._replace(paths=tuple(filter(os.path.isabs, paths)))
         return plain._replace(paths=(claim.spec.root,), interpreter=context.interpreter)
 
 
-def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason | None]:
+def _decide_here(
+    candidates: Sequence[Candidate], decide_local: DecideLocal
+) -> dict[int, Reason | None]:
     """Start on this machine what fits; return by job why it does not, None: it does."""
-    reasons, started = here([candidate.ready for candidate in candidates])
+    reasons, started = decide_local([candidate.ready for candidate in candidates])
     return {
         candidate.ready.id: None
         if candidate.ready.id in started
-        else reasons.get(candidate.ready.lane_id) or BEHIND
+        else reasons.get(candidate.ready.lane_id) or BEHIND_EARLIER_JOBS
         for candidate in candidates
     }
 
@@ -313,7 +344,7 @@ def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason |
 _ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
 
 
-def _heads(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _first_per_lane(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the first job of each lane: of one that takes a single job, nothing else can come of it."""
     heads: dict[int, Candidate] = {}
     for candidate in candidates:
@@ -321,7 +352,7 @@ def _heads(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [*heads.values()]
 
 
-def _joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
+def _combine_reasons(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
     """Return why a job waits that may run in several places; each is named.
 
     Args:
@@ -331,24 +362,24 @@ def _joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
     if not waits:
         return None
     _, first = waits[0]
-    if len(lane.on) == 1 and lane.on == HERE:
+    if len(lane.on) == 1 and lane.on == LOCAL_ONLY:
         return first
-    places = (f"{name}: {_shortened(reason.text)}" for name, reason in waits)
-    return first._replace(text=f"{WAITING}{'; '.join(places)}")
+    places = (f"{name}: {_shorten_reason(reason.text)}" for name, reason in waits)
+    return first._replace(text=f"{WAITING_FOR}{'; '.join(places)}")
 
 
-def _shortened(text: str) -> str:
+def _shorten_reason(text: str) -> str:
     """Return why a job waits at a place, to stand behind the place's name."""
-    if not text.startswith(WAITING):
+    if not text.startswith(WAITING_FOR):
         return text
-    request, _, cause = text.removeprefix(WAITING).partition(": ")
+    request, _, cause = text.removeprefix(WAITING_FOR).partition(": ")
     return f"{request} ({cause})" if cause else request
 
 
-def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> Reason:
+def _pilot_reason(reason: Reason | None, places: Sequence[PilotNode], unserved: str) -> Reason:
     """Return why a job waits for the pilots of a backend."""
     if reason is None and places:
-        cores = sum(place.hello.cpus for place in places)
+        cores = sum(place.registration.cpus for place in places)
         pilots = "its pilot" if len(places) == 1 else f"its {len(places)} pilots"
         busy = (
             f"all {cores} cores of {pilots} are busy"

@@ -16,46 +16,51 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from launcher.backends.fleet import Fleet
+from launcher.backends.fleet import PilotPool
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
-from launcher.gpu.reservation_watch import NONE
+from launcher.gpu.reservation_watch import NOT_WATCHED
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.dispatch import Dispatch
-from launcher.scheduler.ending_notes import EndingNotes
-from launcher.scheduler.endings import Ended, Endings
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.use_meter import UseMeter
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.started_attempts import Launched
-from launcher.scheduler.succession import Succession
-from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
-from launcher.states import Done, Outcome, State, Void, ending
+from launcher.scheduler.chosen_policy import read_policy
+from launcher.scheduler.dispatch import PilotDispatch
+from launcher.scheduler.ending_notes import TerminationRecorder
+from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.gpus.use_meter import UsageAccumulator
+from launcher.scheduler.start_jobs import LaunchBatch
+from launcher.scheduler.started_attempts import LaunchedAttempt
+from launcher.scheduler.succession import SlotReuse
+from launcher.scheduler.turn import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
+from launcher.states import Done, NeverStarted, Outcome, State, outcome_kind
 from launcher.store.queue import Store
-from launcher.store.recovery import trouble
-from launcher.store.retention import delete
+from launcher.store.recovery import queue_database_error
+from launcher.store.retention import delete_attempt_folder
 from launcher.store.rows import Claim
-from launcher.system.error_log import Troubles
+from launcher.system.error_log import ErrorThrottle
 from launcher.system.files import read_json
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
-from launcher.system.sleeper import Sleeper
-from launcher.workers.attempt_watch import Adopted, Watch, find_out, watch
-from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
-from launcher.workers.start_pauses import Outage
+from launcher.system.sleeper import WakeupPipe
+from launcher.workers.attempt_watch import (
+    AdoptedAttempt,
+    AttemptHandle,
+    inspect_attempt,
+    probe_attempt,
+)
+from launcher.workers.fork_server_pool import SPARE_SUPERVISORS, CannotStartWorker, ForkServerPool
+from launcher.workers.start_pauses import StartBackoff
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.2  # a request that came without a wake waits at most so long
-QUIET_S = 0.003  # without news for so long, we prepare what comes next
-MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
-GONE = " why='its database was deleted, replaced or damaged'"
+PREPARE_AFTER_S = 0.003  # without news for so long, we prepare what comes next
+MOST_BATCHED = 4  # ends that are taken in together, while other jobs run in their places
+HOME_GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -72,7 +77,7 @@ class Scheduler:
         clock: Callable[[], float] = time.time,
         housekeeping: Callable[[], None] = lambda: None,
         board: ReservationBoard | None = None,
-        rules: Callable[[], Rules] = Rules,
+        rules: Callable[[], SharingRules] = SharingRules,
         absent: Callable[[], str] = str,
         backends: Callable[[], Backends] = Backends,
     ) -> None:
@@ -91,39 +96,43 @@ class Scheduler:
             backends: returns the engines that start pilots.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
-        queue = self._queue = store.scheduling
-        self._outage = Outage()
+        queue = self._queue = store.scheduler_actions
+        self._start_backoff = StartBackoff()
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(
             home,
-            most_idle=cpus + AHEAD,
-            lacks=lambda why: self._outage.failed(why, time.monotonic()),
+            most_idle=cpus + SPARE_SUPERVISORS,
+            on_start_failure=lambda why: self._start_backoff.record_failure(why, time.monotonic()),
         )
         self._busy_at = time.monotonic()
-        self._requests = Requests()
-        self._look_at = 0.0  # when to read them at the latest, monotonic
+        self._control = ControlState()
+        self._next_read_at = 0.0  # when to read them at the latest, monotonic
         self.leaving = False
-        self._sleeper = Sleeper(home)
-        self._troubles = Troubles()
+        self._sleeper = WakeupPipe(home)
+        self._error_throttle = ErrorThrottle()
         mask = core_mask()
-        self._gpus = Accelerators(
+        self._gpus = SchedulerGpus(
             home,
             snapshot,
-            self._sleeper.ring,
+            self._sleeper.wake_up,
             board=board,
             rules=rules,
             absent=absent,
             cores=mask,
-            meter=UseMeter(self._queue.past_use, clock, time.monotonic).read,
+            read_usage=UsageAccumulator(self._queue.past_usage, clock, time.monotonic).read,
         )
-        self._launches = Launches(home, queue, self._fork_servers, clock, self._outage, self._gpus)
-        self._succession = Succession(queue, self._launches)
-        self._fleet = Fleet(home, backends, self._sleeper.ring)
-        self._dispatch = Dispatch(
-            home, store, self._fleet, backends, clock, self._attempts, self._launches
+        self._launches = LaunchBatch(
+            home, queue, self._fork_servers, clock, self._start_backoff, self._gpus
         )
-        self._ending_notes = EndingNotes(home, queue, self._attempts, clock)
-        self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.of)
+        self._slot_reuse = SlotReuse(queue, self._launches)
+        self._pilot_pool = PilotPool(home, backends, self._sleeper.wake_up)
+        self._dispatch = PilotDispatch(
+            home, store, self._pilot_pool, backends, clock, self._attempts, self._launches
+        )
+        self._terminations = TerminationRecorder(home, queue, self._attempts, clock)
+        self._finished_attempts = FinishedAttempts(
+            home, self._queue, self._gpus, self._dispatch.pilot_nodes.node_of
+        )
         self._admission = Admission(
             home,
             store,
@@ -132,177 +141,179 @@ class Scheduler:
             clock=clock,
             gpus=self._gpus,
             attempts=self._attempts,
-            endings=self._endings,
+            finished_attempts=self._finished_attempts,
             launches=self._launches,
             fork_servers=self._fork_servers,
-            outage=self._outage,
+            start_backoff=self._start_backoff,
             dispatch=self._dispatch,
         )
 
-    def leave_at(self, *signals: signal.Signals) -> None:
+    def leave_on_signals(self, *signals: signal.Signals) -> None:
         """Leave at the next turn after one of these signals, also where it is asleep by then."""
         for number in signals:
             signal.signal(number, self.leave)
-        self._sleeper.ring_at_signals()
+        self._sleeper.wake_on_signals()
 
     def leave(self, *_: object) -> None:
         """Leave at the next turn; jobs run on, and another scheduler adopts them."""
         self.leaving = True
-        self._sleeper.ring()
+        self._sleeper.wake_up()
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
         self._gpus.begin()
-        self._fleet.begin()
-        self._queue.release_forgotten()
-        for claim in self._queue.claims():
+        self._pilot_pool.adopt_recorded_pilots()
+        self._queue.release_stale_waits()
+        for claim in self._queue.open_claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
             try:
-                if self._read_requests():
-                    self._succession.forbid()
-                if self._requests.gone:
+                if self._read_control():
+                    self._slot_reuse.forbid()
+                if self._control.home_is_gone:
                     break
-                result = self._turn()
-                if not self._requests.stop:
+                result = self._cycle()
+                if not self._control.stop:
                     self._prepare_next(result)
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
-                self._troubles.tell(error)
+                self._error_throttle.log_error(error)
                 if isinstance(error, sqlite3.Error):  # damaged: the next look finds it gone
-                    with self._troubles.survived(StoreError):
-                        trouble(self._home.database, error)
+                    with self._error_throttle.suppress_and_log(StoreError):
+                        queue_database_error(self._home.database, error)
                 self._busy_at = time.monotonic()
-                self._rest()
+                self._sleep_after_error()
                 continue
-            if self._finished(result):
+            if self._may_leave(result):
                 break
             self._sleep_until_news(result)
-        why = "" if self._is_home() else GONE
+        why = "" if self._is_home() else HOME_GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
-        self._fleet.close()
+        self._pilot_pool.close()
         self._fork_servers.close()
 
-    def _read_requests(self) -> bool:
+    def _read_control(self) -> bool:
         """Read what people ask for where that is due; return whether it was."""
-        if time.monotonic() < self._look_at:
+        if time.monotonic() < self._next_read_at:
             return False
         if not self._is_home():  # first: what is no queue any more may not answer the rest
-            self._requests = Requests(gone=True)
+            self._control = ControlState(home_is_gone=True)
             return True
-        stop = read_json(self._home.stop)
-        self._requests = Requests(
-            stop=stop is not None or self._home.stop.exists(),
+        stop = read_json(self._home.stop_record)
+        self._control = ControlState(
+            stop=stop is not None or self._home.stop_record.exists(),
             stop_now=bool(stop and stop.get("now")),
-            wishes=self._queue.wishes(),
-            killed=self._queue.killed(),
-            paused=self._queue.paused(),
-            limits=self._queue.limits(),
-            discipline=chosen_discipline(self._home),
+            pending_actions=self._queue.pending_actions(),
+            jobs_to_kill=self._queue.jobs_to_kill(),
+            paused_jobs=self._queue.paused_jobs(),
+            group_limits=self._queue.group_limits(),
+            policy=read_policy(self._home),
         )
-        self._look_at = time.monotonic() + LOOK_S
+        self._next_read_at = time.monotonic() + LOOK_S
         self._fork_servers.retire()
-        for mend in (self._sleeper.mend, self._housekeeping):
-            with self._troubles.survived(OSError):  # the next look tries it again
+        for mend in (self._sleeper.reopen_pipe, self._housekeeping):
+            with self._error_throttle.suppress_and_log(OSError):  # the next look tries it again
                 mend()
-        self._admission.pauses.read()
+        self._admission.pauses.mark_stale()
         return True
 
     def _is_home(self) -> bool:
         """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
         return self._store.is_current() and not self._home.damage_record.exists()
 
-    def _turn(self) -> TurnResult:
-        if self._fork_servers.collect_spawned(self._sleeper.news):
-            self._succession.forbid()
-        self._dispatch.hearing.hear()
-        self._take_news(self._sleeper.news)
-        result = TurnResult()
-        if self._succeed(result):
-            if len(self._endings) < MOST_OPEN and self._sleeper.has_news():
-                result.soon(0)  # what has ended is taken in together with what ends now
+    def _cycle(self) -> CycleResult:
+        if self._fork_servers.collect_spawned(self._sleeper.ready_descriptors):
+            self._slot_reuse.forbid()
+        self._dispatch.pilot_events.poll_messages()
+        self._poll_events(self._sleeper.ready_descriptors)
+        result = CycleResult()
+        if self._reuse_slots(result):
+            if len(self._finished_attempts) < MOST_BATCHED and self._sleeper.is_ready():
+                result.wake_within(0)  # what has ended is taken in together with what ends now
             else:
-                self._take_in(result)
+                self._apply_finished(result)
             return result
-        self._admission.look_at_gpus(result)
-        self._gpus.moved |= self._dispatch.places.look_at_gpus()
-        reasons = self._take_in(result, decide=True)
+        self._admission.poll_gpus(result)
+        self._gpus.evictions |= self._dispatch.pilot_nodes.poll_gpus()
+        reasons = self._apply_finished(result, decide=True)
         self._launch(result)
-        self._dispatch.places.send_limits()
-        self._dispatch.order_pilots(self._requests, result)
-        if self._endings.pressing:
-            result.soon(0)
-        self._ending_notes.stop(self._requests, self._gpus.moved, result)
-        self._attempts.pause(self._requests.paused, result)
+        self._dispatch.pilot_nodes.send_vram_limits()
+        self._dispatch.request_pilots(self._control, result)
+        if self._finished_attempts.has_due:
+            result.wake_within(0)
+        self._terminations.stop_jobs(self._control, self._gpus.evictions, result)
+        self._attempts.pause(self._control.paused_jobs, result)
         if claims := self._admission.claims():
-            result.soon(REFRESH_S)  # their reservations are published again
+            result.wake_within(REFRESH_S)  # their reservations are published again
         if any(claim.gpus for claim in claims):
-            result.soon(POLL_S)  # what they take is to be seen
+            result.wake_within(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
         return result
 
-    def _succeed(self, result: TurnResult) -> bool:
+    def _reuse_slots(self, result: CycleResult) -> bool:
         """Start the next jobs in the places that were left; False where a decision is needed."""
         now = time.monotonic()
-        if not self._succession.due(now):
+        if not self._slot_reuse.has_slots(now):
             return False
-        with self._claiming(), self._store.unsynced(), self._store.writing():
-            filled = self._succession.fill()
+        with self._rollback_on_error(), self._store.unsynced(), self._store.writing():
+            filled = self._slot_reuse.start_next_jobs()
         self._launches.commit()
         self._launch(result)
-        result.soon(self._succession.wait_s(now))
+        result.wake_within(self._slot_reuse.wait_s(now))
         return filled
 
-    def _take_in(self, result: TurnResult, *, decide: bool = False) -> Reasons:
+    def _apply_finished(self, result: CycleResult, *, decide: bool = False) -> Reasons:
         """Take in what has ended, and decide what starts; return why what waits does not start."""
         reasons: Reasons = {}
-        ended = self._endings.due(self._admission.without_ended)
-        with self._claiming(), transaction(self._store, bool(ended)):
-            states = [self._endings.finish(attempt, self._clock()) for attempt in ended]
+        ended = self._finished_attempts.prepare_due(self._admission.machine_for)
+        with self._rollback_on_error(), transaction(self._store, bool(ended)):
+            states = [self._finished_attempts.finish(attempt, self._clock()) for attempt in ended]
             if decide:
-                reasons = self._admission.decide(self._requests, result)
-        self._endings.settle(ended)
-        result.soon(self._endings.wait_s)
+                reasons = self._admission.decide(self._control, result)
+        self._finished_attempts.clear_committed(ended)
+        result.wake_within(self._finished_attempts.wait_s)
         if decide:
-            self._succession.allow(self._admission.flow_in_turn, time.monotonic())
+            self._slot_reuse.allow(self._admission.only_job_class, time.monotonic())
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
-            self._put_away(attempt, state)
-        self._gpus.tell(self._admission.claims())
+            self._cleanup_attempt(attempt, state)
+        self._gpus.publish_and_send_limits(self._admission.claims())
         return reasons
 
     @contextlib.contextmanager
-    def _claiming(self) -> Iterator[None]:
+    def _rollback_on_error(self) -> Iterator[None]:
         """Take back what was claimed where its transaction comes to nothing."""
         try:
             yield
         except BaseException:
-            self._launches.undo()
-            self._queue.forget()
-            self._admission.line.forget()
+            self._launches.rollback()
+            self._queue.invalidate_caches()
+            self._admission.pending_queue.reset()
             raise
 
-    def _launch(self, result: TurnResult) -> None:
+    def _launch(self, result: CycleResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
         try:
-            for attempt in self._launches.go():
+            for attempt in self._launches.launch_committed():
                 self._attempts.add(attempt.claim, attempt)
                 if attempt.claim.pilot:
-                    self._dispatch.hearing.expect()
+                    self._dispatch.pilot_events.expect_messages()
         except OSError as error:  # what must never run twice waits until its claim is on the disk
-            self._troubles.tell(error)
-            result.soon(RETRY_S)
-        for claim, why in self._launches.hopeless():
-            self._cannot_start(claim, why)
+            self._error_throttle.log_error(error)
+            result.wake_within(RETRY_S)
+        for claim, why in self._launches.pop_failed_claims():
+            self._end_unstartable(claim, why)
 
-    def _finished(self, result: TurnResult) -> bool:
+    def _may_leave(self, result: CycleResult) -> bool:
         now = time.monotonic()
-        at_work = bool(self._attempts or self._endings or any(self._launches.promised()))
-        if self._requests.stop:
-            return not at_work and not self._fleet
-        if result.waiting or at_work or self._fleet:
+        at_work = bool(
+            self._attempts or self._finished_attempts or any(self._launches.pending_claims())
+        )
+        if self._control.stop:
+            return not at_work and not self._pilot_pool
+        if result.has_waiting or at_work or self._pilot_pool:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
@@ -311,97 +322,97 @@ class Scheduler:
     def _adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
         attempt = self._home.attempt(*claim.key)
-        look = partial(watch, claim.supervisor, attempt)
+        look = partial(inspect_attempt, claim.supervisor, attempt)
         if claim.pilot:
-            look = partial(self._dispatch.hearing.adopt, claim)
-        self._follow(claim, find_out(attempt, look))
+            look = partial(self._dispatch.pilot_events.adopt, claim)
+        self._track(claim, probe_attempt(attempt, look))
 
-    def _take_news(self, readable: Collection[int] | None) -> None:
+    def _poll_events(self, readable: Collection[int] | None) -> None:
         """Take in what attempts and pilots have told, and that pilots are lost.
 
         Args:
             readable: the descriptors that are readable; None: not known.
         """
-        for claim, outcome in self._dispatch.hearing.bury():
-            self._admission.pauses.read()
-            self._succession.forbid()
-            self._follow(claim, outcome)
-        for claim, attempt, news in self._attempts.take_news(readable):
-            self._admission.pauses.read()  # a failure may have begun a pause
-            if isinstance(attempt, Launched):
+        for claim, outcome in self._dispatch.pilot_events.reap_abandoned():
+            self._admission.pauses.mark_stale()
+            self._slot_reuse.forbid()
+            self._track(claim, outcome)
+        for claim, attempt, news in self._attempts.poll_events(readable):
+            self._admission.pauses.mark_stale()  # a failure may have begun a pause
+            if isinstance(attempt, LaunchedAttempt):
                 self._fork_servers.give_back(attempt.environment, attempt.supervisor)
-            if isinstance(attempt, Launched) and isinstance(news, Done):
-                self._succession.leave(attempt.place)
+            if isinstance(attempt, LaunchedAttempt) and isinstance(news, Done):
+                self._slot_reuse.add_freed(attempt.assignment)
             else:
-                self._succession.forbid()
-            self._follow(claim, news)
+                self._slot_reuse.forbid()
+            self._track(claim, news)
 
-    def _cannot_start(self, claim: Claim, why: Unusable) -> None:
+    def _end_unstartable(self, claim: Claim, why: CannotStartWorker) -> None:
         """End an attempt for which there is no supervisor."""
-        self._admission.pauses.read()  # its end may begin a pause
+        self._admission.pauses.mark_stale()  # its end may begin a pause
         attempt = self._home.attempt(*claim.key)
-        self._follow(claim, find_out(attempt, partial(self._unstarted, claim, why)))
+        self._track(claim, probe_attempt(attempt, partial(self._revoke_unstarted, claim, why)))
 
-    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
+    def _revoke_unstarted(self, claim: Claim, why: CannotStartWorker) -> Outcome | AttemptHandle:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
         if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
-            news = watch(claim.supervisor, self._home.attempt(*claim.key))
-            if not isinstance(news, Void):
+            news = inspect_attempt(claim.supervisor, self._home.attempt(*claim.key))
+            if not isinstance(news, NeverStarted):
                 return news
         return why.outcome(self._clock())
 
-    def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
-        if isinstance(news, Void) and news.whose == "machine":
-            self._outage.failed(news.why, time.monotonic())
-            self._admission.startable.exclude(claim.job)
+    def _track(self, claim: Claim, news: Outcome | AttemptHandle) -> None:
+        if isinstance(news, NeverStarted) and news.blamed_on == "machine":
+            self._start_backoff.record_failure(news.why, time.monotonic())
+            self._admission.startable.postpone(claim.job)
         if isinstance(news, Outcome):
-            self._endings.add(claim, news)
+            self._finished_attempts.add(claim, news)
             return
         self._attempts.add(claim, news)
-        if isinstance(news, Adopted):
+        if isinstance(news, AdoptedAttempt):
             logger.info("job=%d attempt=%d adopted", *claim.key)
 
-    def _put_away(self, ended: Ended, state: State | None) -> None:
+    def _cleanup_attempt(self, ended: FinishedAttempt, state: State | None) -> None:
         """Delete the folder of an attempt that this machine could not start; log how it ended."""
         job, number = ended.claim.job, ended.claim.number
-        if isinstance(ended.outcome, Void) and ended.outcome.whose == "machine":
-            delete(self._home.attempt(job, number))
+        if isinstance(ended.outcome, NeverStarted) and ended.outcome.blamed_on == "machine":
+            delete_attempt_folder(self._home.attempt(job, number))
         logger.info(
-            "job=%d attempt=%d state=%s ending=%s", job, number, state, ending(ended.outcome)
+            "job=%d attempt=%d state=%s ending=%s", job, number, state, outcome_kind(ended.outcome)
         )
 
     # --- between turns
 
-    def _prepare_next(self, result: TurnResult) -> None:
+    def _prepare_next(self, result: CycleResult) -> None:
         """Prepare the start of the job that will follow the newest one, while nothing else is to do.
 
         Not between jobs that end at once: it would take the time that they need.
         """
-        place = self._attempts.newest_place()
-        if place is None or result.look_again_s < QUIET_S:
+        place = self._attempts.newest_assignment()
+        if place is None or result.max_sleep_s < PREPARE_AFTER_S:
             return
-        if self._sleeper.has_news(QUIET_S):
+        if self._sleeper.is_ready(PREPARE_AFTER_S):
             return
         with contextlib.suppress(OSError):  # a full disk is met when the job starts
-            attempt = self._launches.prepare(place)
+            attempt = self._launches.prepare_next_spec(place)
             if attempt is not None:
-                self._attempts.read_ahead(place, attempt)
+                self._attempts.prefetch_spec(place, attempt)
 
-    def _sleep_until_news(self, result: TurnResult) -> None:
+    def _sleep_until_news(self, result: CycleResult) -> None:
         """Sleep until something has news, or it is time to look again."""
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        others = self._gpus.watched if result.waiting else NONE
-        if others != NONE:
+        others = self._gpus.watch_descriptor if result.has_waiting else NOT_WATCHED
+        if others != NOT_WATCHED:
             watched.add(others)
-        elif result.waiting and self._gpus.deaf_s > 0:
-            result.soon(self._gpus.deaf_s)
-        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
-            self._look_at = 0.0
-        if self._sleeper.news and others in self._sleeper.news:
-            self._gpus.take_news()
+        elif result.has_waiting and self._gpus.ignore_wakeups_s > 0:
+            result.wake_within(self._gpus.ignore_wakeups_s)
+        if self._dispatch.sleep_and_poll(self._sleeper, watched, result.max_sleep_s):
+            self._next_read_at = 0.0
+        if self._sleeper.ready_descriptors and others in self._sleeper.ready_descriptors:
+            self._gpus.poll_events()
 
-    def _rest(self) -> None:
+    def _sleep_after_error(self) -> None:
         """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
-        self._sleeper.sleep((), RETRY_S)
-        self._sleeper.news = None
-        self._look_at = 0.0
+        self._sleeper.poll_until((), RETRY_S)
+        self._sleeper.ready_descriptors = None
+        self._next_read_at = 0.0

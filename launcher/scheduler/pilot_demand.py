@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import NamedTuple
 
-from launcher.backends.eligibility import never_fits, slots
+from launcher.backends.eligibility import count_slots, why_never_fits
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import BackendSettings
@@ -21,10 +21,10 @@ class WaitingLane(NamedTuple):
     interpreter: str = ""  # likewise
 
 
-def demands(
+def pilot_demands(
     lanes: Iterable[WaitingLane],
     backends: Mapping[str, BackendSettings],
-    left_in_group: Mapping[str, int],
+    remaining_in_group: Mapping[str, int],
 ) -> dict[str, Demand]:
     """Return what each backend's pilots could do.
 
@@ -34,12 +34,12 @@ def demands(
     Args:
         lanes: what waits.
         backends: the configured ones.
-        left_in_group: how many further jobs of a group may start, where it has a limit.
+        remaining_in_group: how many further jobs of a group may start, where it has a limit.
     """
     needed = dict.fromkeys(backends, 0.0)
     jobs: Counter[str] = Counter()
     paths: dict[str, list[str]] = {name: [] for name in backends}
-    left = dict(left_in_group)
+    left = dict(remaining_in_group)
     for waiting in lanes:
         lane = waiting.lane
         number = waiting.jobs
@@ -47,15 +47,15 @@ def demands(
             number = max(0, min(number, left[lane.group]))
             left[lane.group] -= number
         for name in lane.on:
-            if name not in backends or never_fits(lane.resources, lane.limit, backends[name]):
+            if name not in backends or why_never_fits(lane.resources, lane.limit, backends[name]):
                 continue
-            each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
+            each = count_slots(lane.resources, backends[name]) if backends[name].pilot else 1
             room = max(0.0, backends[name].pilots - needed[name]) * each
             taken = min(number, ceil(room))
             if taken:
                 needed[name] += taken / each
                 jobs[name] += taken
-                paths[name] += _on_node(waiting, backends[name])
+                paths[name] += _node_paths(waiting, backends[name])
             number -= taken
     return {
         name: Demand(
@@ -67,7 +67,7 @@ def demands(
     }
 
 
-def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
+def _node_paths(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
     """Return the paths that jobs need, as the nodes of a backend have them."""
     node = NodePaths(settings)
     python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""

@@ -8,133 +8,146 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 
-from launcher.backends.fleet import Fleet
+from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import Began, Ended, News
+from launcher.backends.pilot_messages import AttemptFinished, AttemptStarted, PilotMessage
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.started_attempts import OnPilot, as_here, await_outcome, name_of_claim
-from launcher.states import Lost, Outcome, Stopped, Void
+from launcher.scheduler.started_attempts import (
+    PilotAttempt,
+    await_outcome,
+    name_of_claim,
+    to_local_outcome,
+)
+from launcher.states import Lost, NeverStarted, Outcome, Stopped
 from launcher.store.rows import Claim
-from launcher.system.answering import NoAnswer, within
+from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.paths import Attempt, Home
 from launcher.workers.attempt_watch import (
-    UNCLEAR,
-    Watch,
+    TRANSIENT_ERRORS,
+    AttemptHandle,
 )
-from launcher.workers.exit_outcome import done_of, word_of
-from launcher.workers.lease import ended_after_s
-from launcher.workers.started_file import recorded_outcome, void_attempt
+from launcher.workers.exit_outcome import done_from_result, read_worker_result
+from launcher.workers.lease import longest_shutdown_s
+from launcher.workers.started_file import read_recorded_outcome, revoke_attempt
 
 logger = logging.getLogger(__name__)
 # no job of a pilot can have brought that about
-_FROM_OUTSIDE = re.compile(r"(was preempted|reached its time limit|was cancelled)$")
+_EXTERNAL_END = re.compile(r"(was preempted|reached its time limit|was cancelled)$")
 BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
 IDLE_POLL_S = 0.5
-ORPHANS_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
-PATIENCE = 0.02  # of the time since the last news is waited for the next ones
+ORPHAN_POLL_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
+QUIET_FRACTION = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the queue folder has no record of its pilot"
 UNREADABLE = "cannot read the record {}/pilots/{}.json. If its pilot has ended, delete it"
 
 
-class Hearing:
+class PilotEvents:
     """Hears all pilots of a home; without any it does nothing."""
 
     def __init__(
         self,
         home: Home,
-        fleet: Fleet,
+        pilot_pool: PilotPool,
         clock: Callable[[], float],
         attempts: RunningAttempts,
-        unsent: Callable[[], Iterable[Claim]],
+        unsent_claims: Callable[[], Iterable[Claim]],
     ) -> None:
         """Begin without having heard anything.
 
         Args:
             home: where attempts lie.
-            fleet: the pilots there are.
+            pilot_pool: the pilots there are.
             clock: seconds since 1970.
             attempts: all that run.
-            unsent: returns what is claimed and was not sent yet.
+            unsent_claims: returns what is claimed and was not sent yet.
         """
-        self._unsent = unsent
-        self._home, self._fleet, self._clock, self._attempts = home, fleet, clock, attempts
-        self._news_at = self._orphans_at = -inf  # monotonic
-        self._unheard = True  # nothing was read yet
+        self._unsent_claims = unsent_claims
+        self._home, self._pilot_pool, self._clock, self._attempts = (
+            home,
+            pilot_pool,
+            clock,
+            attempts,
+        )
+        self._last_message_at = self._orphans_polled_at = -inf  # monotonic
+        self._is_first_poll = True  # nothing was read yet
 
-    def adopt(self, claim: Claim) -> Outcome | Watch:
+    def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
         """Watch an attempt that an earlier scheduler claimed; what it did not send is sent now.
 
         Raises:
             OSError: its pilot's record, what that was sent, or how the attempt ended, cannot be read now.
         """
         link = self._link(claim.pilot)
-        if link is None and self._fleet.is_unreadable(claim.pilot):
+        if link is None and self._pilot_pool.is_unreadable(claim.pilot):
             raise OSError(UNREADABLE.format(self._home.folder, claim.pilot))
         if link is None:
             there = self._attempt(claim).folder
-            folder = PilotFolder(within(there, there.resolve).parent.parent)
+            folder = PilotFolder(run_with_timeout(there, there.resolve).parent.parent)
             if folder.token == claim.pilot:  # what lives of it ends, where its folder is found
                 with contextlib.suppress(OSError):
-                    within(folder.folder.parent, folder.bury)
-            return await_outcome(partial(self._orphans_end, claim, GONE))
-        name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
-        link.expect(name)
-        if name not in link.sent() and claim.pilot not in self._fleet.given_up():
+                    run_with_timeout(folder.folder.parent, folder.mark_abandoned)
+            return await_outcome(partial(self._orphan_outcome, claim, GONE))
+        name, watch = name_of_claim(claim), PilotAttempt(claim=claim, link=link, clock=self._clock)
+        link.track_attempt(name)
+        if (
+            name not in link.read_sent_attempts()
+            and claim.pilot not in self._pilot_pool.abandoned_pilots()
+        ):
             link.start([name])
-            watch.show_log()
+            watch.link_run_log()
         logger.info("job=%d attempt=%d adopted pilot=%s", *claim.key, link.token)
         return watch
 
-    def hear(self) -> bool:
+    def poll_messages(self) -> bool:
         """Read what pilots say; return whether something of it asks for a turn."""
-        links = self._fleet.all_links
+        links = self._pilot_pool.all_links
         if not links:
             return False
         now, asks = time.monotonic(), False
         for root in {link.root for link in links}:
             there = [link for link in links if link.root == root]
             try:
-                within(root, partial(_fetch, there))
-            except NoAnswer as error:
+                run_with_timeout(root, partial(_fetch_messages, there))
+            except FilesystemTimeout as error:
                 for link in there:
-                    link.note(f"{error.strerror}")
+                    link.set_error(f"{error.strerror}")
         for link in links:
-            news = link.take(now)
+            news = link.apply_fetched(now)
             if link.unsent:
                 link.send()
-            if self._unheard:
-                _stop_strangers(link, news)
-            asks = asks or not all(isinstance(item, Began) for item in news)
-        self._unheard = False
+            if self._is_first_poll:
+                _stop_unrecorded(link, news)
+            asks = asks or not all(isinstance(item, AttemptStarted) for item in news)
+        self._is_first_poll = False
         if asks:
-            self._news_at = now
+            self._last_message_at = now
         return asks
 
-    def expect(self) -> None:
+    def expect_messages(self) -> None:
         """Know that something was sent, or asked: news may come soon."""
-        self._news_at = time.monotonic()
+        self._last_message_at = time.monotonic()
 
     @property
     def poll_s(self) -> float:
         """After how long they should be heard again: soon where they spoke lately; infinite without any."""
-        if not self._fleet.all_links:
+        if not self._pilot_pool.all_links:
             return inf
-        quiet_s = time.monotonic() - self._news_at
-        return min(IDLE_POLL_S, max(BUSY_POLL_S, PATIENCE * quiet_s))
+        quiet_s = time.monotonic() - self._last_message_at
+        return min(IDLE_POLL_S, max(BUSY_POLL_S, QUIET_FRACTION * quiet_s))
 
-    def bury(self) -> Iterator[tuple[Claim, Outcome]]:
+    def reap_abandoned(self) -> Iterator[tuple[Claim, Outcome]]:
         """End the attempts of pilots that are given up, as they are over; then nothing of a pilot is read any more."""
-        if (now := time.monotonic()) < self._orphans_at + ORPHANS_S:
+        if (now := time.monotonic()) < self._orphans_polled_at + ORPHAN_POLL_S:
             return
-        self._orphans_at = now
-        for token, why in dict(self._fleet.given_up()).items():
-            clear = all(claim.pilot != token for claim in self._unsent())
+        self._orphans_polled_at = now
+        for token, why in dict(self._pilot_pool.abandoned_pilots()).items():
+            clear = all(claim.pilot != token for claim in self._unsent_claims())
             claims = [claim for claim in self._attempts.claims() if claim.pilot == token]
             for claim in claims:
                 try:
-                    outcome = self._orphans_end(claim, why)
-                except UNCLEAR as error:
+                    outcome = self._orphan_outcome(claim, why)
+                except TRANSIENT_ERRORS as error:
                     logger.warning("job=%d unclear=%r", claim.job, str(error))
                     outcome = None
                 if outcome is None:
@@ -142,12 +155,12 @@ class Hearing:
                     continue
                 self._attempts.remove(claim.job)
                 if (link := self._link(token)) is not None:
-                    link.forget(name_of_claim(claim))
+                    link.untrack_attempt(name_of_claim(claim))
                 yield claim, outcome
             if clear:
-                self._fleet.buried(token)
+                self._pilot_pool.mark_reaped(token)
 
-    def _orphans_end(self, claim: Claim, why: str) -> Outcome | None:
+    def _orphan_outcome(self, claim: Claim, why: str) -> Outcome | None:
         """Return how an attempt ended whose pilot is given up; None while it may live.
 
         One that has not begun cannot begin any more. Else its supervisor, if that lives, ends it and records how;
@@ -162,20 +175,22 @@ class Hearing:
         """
         attempt, now = self._attempt(claim), self._clock()
         link = self._link(claim.pilot)
-        ask = partial(within, attempt.folder if link is None else link.root)
-        outcome = ask(partial(recorded_outcome, attempt))
+        ask = partial(run_with_timeout, attempt.folder if link is None else link.root)
+        outcome = ask(partial(read_recorded_outcome, attempt))
         if isinstance(outcome, Stopped):
             outcome = outcome._replace(by=why)
         if outcome is not None:
-            return as_here(outcome, claim, now)
-        if ask(partial(void_attempt, attempt)):
-            return Void(at=now)
-        if self._fleet.ending_s(claim.pilot) < ended_after_s(claim.spec.terms.grace_s):
+            return to_local_outcome(outcome, claim, now)
+        if ask(partial(revoke_attempt, attempt)):
+            return NeverStarted(at=now)
+        if self._pilot_pool.terminating_s(claim.pilot) < longest_shutdown_s(
+            claim.spec.terms.grace_s
+        ):
             return None
-        done = done_of(ask(partial(word_of, attempt)), now)
+        done = done_from_result(ask(partial(read_worker_result, attempt)), now)
         if done is not None:
             return done
-        if _FROM_OUTSIDE.search(why):
+        if _EXTERNAL_END.search(why):
             return Stopped(at=now, by=why)
         return Lost(at=now, why=why)
 
@@ -184,22 +199,22 @@ class Hearing:
 
     def _link(self, token: str) -> PilotLink | None:
         """Return the link of a pilot, None where it is not heard any more."""
-        return next((link for link in self._fleet.all_links if link.token == token), None)
+        return next((link for link in self._pilot_pool.all_links if link.token == token), None)
 
 
-def _fetch(links: Iterable[PilotLink]) -> None:
+def _fetch_messages(links: Iterable[PilotLink]) -> None:
     for link in links:
         link.fetch()
 
 
-def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:
+def _stop_unrecorded(link: PilotLink, news: Iterable[PilotMessage]) -> None:
     """End attempts that the queue has no record of: it was restored from a backup."""
-    ended = {item.attempt for item in news if isinstance(item, Ended)}
+    ended = {item.attempt for item in news if isinstance(item, AttemptFinished)}
     try:
-        strangers = link.sent() - link.expected - ended
+        strangers = link.read_sent_attempts() - link.open_attempts - ended
     except OSError:  # the next scheduler does it
         return
-    for name in sorted(strangers) if link.said_bye is None else ():
+    for name in sorted(strangers) if link.exit_reason is None else ():
         logger.warning(
             "pilot=%s attempt=%s trouble='the queue has no record of it'", link.token, name
         )

@@ -10,59 +10,66 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
-from launcher.backends.fleet import Fleet
+from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import Hello
-from launcher.errors import counted
+from launcher.backends.pilot_messages import Registered
+from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpus.eviction import Eviction, evacuated
+from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
-from launcher.scheduler.gpus.sent_limits import SentLimits
-from launcher.scheduler.gpus.taken_memory import Taken
+from launcher.scheduler.gpus.sent_limits import VramLimitWriter
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import Discipline
+from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.policy.model import (
     Decision,
     Machine,
     Running,
     Wait,
     Waiting,
-    waiting,
+    make_waiting,
 )
 from launcher.scheduler.started_attempts import name_of_claim
 from launcher.states import Reason, ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import Measured, Usage, UsageOf
+from launcher.store.usage import MeasuredUsage, Usage, UsageLookup
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.memory_share import VramLimit, read_report
 
 MOST_CPUS = 100_000
-LONGER = 1.5  # than it took before a job may take
-NEARLY_ALL = 0.9  # of a pilot's time: while so much is left, it is as good as a new one
+DURATION_MARGIN = 1.5  # than it took before a job may take
+NEARLY_WHOLE = 0.9  # of a pilot's time: while so much is left, it is as good as a new one
 
 
-def unfit(lane: Lane, job: Waiting, hello: Hello, until: float | None, now: float) -> str:
+def pilot_obstacle(
+    lane: Lane, job: Waiting, registration: Registered, until: float | None, now: float
+) -> str:
     """Return why a job must not start on a pilot, '' where it may.
 
     Args:
         lane: what it asks for.
         job: what its like took.
-        hello: what the pilot has.
+        registration: what the pilot has.
         until: when its engine ends it, in seconds since 1970; None: never, or that is not known.
         now: likewise.
     """
-    if lane.resources.cpus > hello.cpus:  # it asked for them: with fewer it would not end in time
-        return f"needs {counted(lane.resources.cpus, 'CPU core')}, but this pilot has {hello.cpus}"
-    if lane.resources.works_on_gpu(there=bool(hello.gpus)) and not hello.gpus:
+    if (
+        lane.resources.cpus > registration.cpus
+    ):  # it asked for them: with fewer it would not end in time
+        return f"needs {pluralize(lane.resources.cpus, 'CPU core')}, but this pilot has {registration.cpus}"
+    if (
+        lane.resources.works_on_gpu(machine_has_gpu=bool(registration.gpus))
+        and not registration.gpus
+    ):
         return "needs a GPU, but this pilot has none"
-    needed = lane.limit if lane.limit is not None else job.seconds and LONGER * job.seconds
+    needed = lane.limit if lane.limit is not None else job.seconds and DURATION_MARGIN * job.seconds
     if needed is None or until is None or not isfinite(until) or needed <= until - now:
         return ""
-    known = hello.began is not None and until > hello.began
-    whole = until - hello.began if known and hello.began is not None else inf
-    if lane.limit is None and until - now >= NEARLY_ALL * whole:
+    known = registration.began is not None and until > registration.began
+    whole = until - registration.began if known and registration.began is not None else inf
+    if lane.limit is None and until - now >= NEARLY_WHOLE * whole:
         return ""  # a guess: no later pilot is there for longer, and what a job saves goes on elsewhere
     ends = f"this pilot ends in {format_seconds(round(max(0.0, until - now)))}"
     if lane.limit is not None:
@@ -74,76 +81,76 @@ class Candidate(NamedTuple):
     """A waiting job at its place in the order of all."""
 
     ready: ReadyJob
-    seen: Waiting  # with how long it has waited
+    waiting: Waiting  # with how long it has waited
 
 
-class PilotPlace:
+class PilotNode:
     """A pilot that has spoken, with what runs there and takes of its GPUs, as far as its beats tell."""
 
-    def __init__(self, link: PilotLink, learned: UsageOf, ends: ReportedEnds) -> None:
+    def __init__(self, link: PilotLink, usage_lookup: UsageLookup, ends: ReportedEnds) -> None:
         """Begin without attempts, and without having looked.
 
         Args:
             link: the pilot's.
-            learned: returns what jobs of a signature took before, on a card.
+            usage_lookup: returns what jobs of a signature took before, on a card.
             ends: tells when an attempt will have ended by its own word.
         """
-        self.link, self._learned = link, learned
+        self.link, self._usage_lookup = link, usage_lookup
         self.claims: list[Claim] = []  # of the attempts there
-        self.taken = Taken(
+        self.usage_tracker = GpuUsageTracker(
             lambda claim: read_report(link.folder.attempt(name_of_claim(claim))), ends
         )
-        self._seen: tuple[GpuSnapshot, ...] = ()
-        self._number = 0  # of the beat that was taken in last
+        self._reported_gpus: tuple[GpuSnapshot, ...] = ()
+        self._heartbeat_number = 0  # of the beat that was taken in last
 
     @property
-    def hello(self) -> Hello:
+    def registration(self) -> Registered:
         """What it has."""
-        assert self.link.hello is not None, "only a pilot that has reported gets work"
-        return self.link.hello
+        assert self.link.registration is not None, "only a pilot that has reported gets work"
+        return self.link.registration
 
     @property
     def is_full(self) -> bool:
         """Whether every core is promised: nothing can start there, whatever it is."""
         if self.link.spec.single and self.claims:
             return True
-        return sum(claim.cpus for claim in self.claims) >= self.hello.cpus
+        return sum(claim.cpus for claim in self.claims) >= self.registration.cpus
 
-    def look(self) -> bool:
+    def read_heartbeat(self) -> bool:
         """Take in the newest beat; return whether one tells of GPUs."""
-        beat = self.link.beat
-        if beat is None or beat.number == self._number:
+        beat = self.link.heartbeat
+        if beat is None or beat.number == self._heartbeat_number:
             return False
-        self._number = beat.number
+        self._heartbeat_number = beat.number
         if not beat.gpus:  # nothing has worked there since
             return False
-        self._seen = beat.gpus
+        self._reported_gpus = beat.gpus
 
-        def seen(claim: Claim) -> tuple[dict[str, int], set[str]]:
+        def driver_usage(claim: Claim) -> tuple[dict[str, int], set[str]]:
             told = beat.used.get(name_of_claim(claim), {})
             used = {uuid: size for uuid, size in told.items() if uuid in claim.gpus and size}
             return used, {*claim.gpus} - used.keys()
 
-        self.taken.enter(self.claims, beat.gpus, seen, time.monotonic())
+        self.usage_tracker.record_sample(self.claims, beat.gpus, driver_usage, time.monotonic())
         return True
 
     @property
     def gpus(self) -> tuple[GpuSnapshot, ...]:
         """The GPUs as they were seen last: in its hello, where nothing has worked there since."""
-        return self._seen or self.hello.gpus
+        return self._reported_gpus or self.registration.gpus
 
     @property
     def fingerprint(self) -> str:
         """The model of its cards, by which is learned what jobs take there; '': it has none."""
         return next((gpu.fingerprint for gpu in self.gpus if gpu.total), "")
 
-    def measured(self, claim: Claim) -> Measured:
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """Return what was seen of an attempt that has ended."""
-        return self.taken.measured(claim, self.gpus)
+        return self.usage_tracker.measured_usage(claim, self.gpus)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID what all others had on an attempt's GPUs at the last look, if it was seen."""
-        return self.taken.others_usage(claim)
+        return self.usage_tracker.others_usage(claim)
 
     def machine(self, limits: Mapping[str, int]) -> Machine:
         """Return it as the policy sees it; nothing of it is another user's.
@@ -151,10 +158,11 @@ class PilotPlace:
         Args:
             limits: of groups.
         """
-        hello, beat = self.hello, self.link.beat
+        hello, beat = self.registration, self.link.heartbeat
         # beats tell of no loads
         gpus = tuple(
-            replace(gpu, reports_load=False) for gpu in self.taken.gpus(self.claims, self.gpus)
+            replace(gpu, reports_load=False)
+            for gpu in self.usage_tracker.gpus_without_ended(self.claims, self.gpus)
         )
         ram = max(0, hello.ram)
         return Machine(
@@ -168,12 +176,12 @@ class PilotPlace:
 
     def running(self) -> list[Running]:
         """Return the attempts there, the oldest first."""
-        return self.taken.running(self.claims, self._usage)
+        return self.usage_tracker.running_jobs(self.claims, self._usage)
 
     def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return what is known of jobs on the cards of this pilot, with what runs there now."""
-        usage = self._learned(signature, program, machine or self.fingerprint)
-        return self.taken.with_live(usage, signature, program)
+        usage = self._usage_lookup(signature, program, machine or self.fingerprint)
+        return self.usage_tracker.add_running_usage(usage, signature, program)
 
     def decide(
         self,
@@ -182,115 +190,115 @@ class PilotPlace:
         *,
         limits: Mapping[str, int],
         now: float,
-        discipline: Discipline,
+        policy: SchedulingPolicy,
     ) -> list[Decision | Reason]:
         """Decide what starts there; of jobs that must not, why.
 
         Args:
             candidates: in the order in which they are looked at.
-            others: attempts on other machines, as `elsewhere` gives them.
+            others: attempts on other machines, as `as_remote` gives them.
             limits: of groups.
             now: seconds since 1970.
-            discipline: the policy.
+            policy: the policy.
         """
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
         for ready, seen in candidates:
-            job = waiting(ready, self._usage(ready.lane.signature, ready.program))._replace(
+            job = make_waiting(ready, self._usage(ready.lane.signature, ready.program))._replace(
                 since=seen.since,
-                patient_until=seen.patient_until,
-                kept_elsewhere=seen.kept_elsewhere,
+                backfill_until=seen.backfill_until,
+                reserved_elsewhere=seen.reserved_elsewhere,
                 visible=None,  # its owner's CUDA_VISIBLE_DEVICES names cards of this machine
             )
-            if why := unfit(ready.lane, job, self.hello, self.link.until, now):
+            if why := pilot_obstacle(ready.lane, job, self.registration, self.link.until, now):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
             else:
                 asked.append(job)
         running = [*others, *self.running()]
-        for decision in decide(asked, running, self.machine(limits), now, discipline):
+        for decision in decide(asked, running, self.machine(limits), now, policy):
             decided[decision.job] = decision
         return [decided[candidate.ready.id] for candidate in candidates]
 
 
-class PilotPlaces:
+class PilotNodes:
     """What is known of pilots beside what they say about ends."""
 
     def __init__(
         self,
         home: Home,
-        fleet: Fleet,
+        pilot_pool: PilotPool,
         claims: Callable[[], list[Claim]],
-        learned: UsageOf,
+        usage_lookup: UsageLookup,
     ) -> None:
         """Begin without having looked.
 
         Args:
             home: where attempts lie.
-            fleet: the pilots there are.
+            pilot_pool: the pilots there are.
             claims: returns every attempt that has a place on one.
-            learned: returns what jobs of a signature took before, on a card.
+            usage_lookup: returns what jobs of a signature took before, on a card.
         """
-        self._fleet, self._claims, self._learned = fleet, claims, learned
-        self._places: dict[str, PilotPlace] = {}  # by token
-        self._limits, self._ends = SentLimits(home), ReportedEnds(home)
+        self._pilot_pool, self._claims, self._usage_lookup = pilot_pool, claims, usage_lookup
+        self._nodes: dict[str, PilotNode] = {}  # by token
+        self._limits, self._ends = VramLimitWriter(home), ReportedEnds(home)
 
-    def all(self) -> list[PilotPlace]:
+    def list_nodes(self) -> list[PilotNode]:
         """Return the pilots that have spoken, with their attempts."""
-        before, self._places = self._places, {}
-        for link in self._fleet.all_links:
-            if link.hello is not None:
-                place = before.get(link.token) or PilotPlace(link, self._learned, self._ends)
+        before, self._nodes = self._nodes, {}
+        for link in self._pilot_pool.all_links:
+            if link.registration is not None:
+                place = before.get(link.token) or PilotNode(link, self._usage_lookup, self._ends)
                 place.claims = []
-                self._places[link.token] = place
-        for claim in self._claims() if self._places else ():
-            if claim.pilot in self._places:
-                self._places[claim.pilot].claims.append(claim)
-        return [*self._places.values()]
+                self._nodes[link.token] = place
+        for claim in self._claims() if self._nodes else ():
+            if claim.pilot in self._nodes:
+                self._nodes[claim.pilot].claims.append(claim)
+        return [*self._nodes.values()]
 
     def running(self) -> list[Running]:
         """Return the attempts on pilots."""
-        return [run for place in self.all() for run in place.running()]
+        return [run for place in self.list_nodes() for run in place.running()]
 
-    def of(self, claim: Claim) -> PilotPlace | None:
+    def node_of(self, claim: Claim) -> PilotNode | None:
         """Return the pilot of an attempt, None where nothing is known of it any more."""
-        self.all()
-        return self._places.get(claim.pilot)
+        self.list_nodes()
+        return self._nodes.get(claim.pilot)
 
     def machine_of(self, claim: Claim) -> Machine:
         """Return an attempt's pilot as it is without those that have ended."""
-        place = self.of(claim)
+        place = self.node_of(claim)
         return Machine(cpus=claim.cpus) if place is None else place.machine({})
 
-    def look_at_gpus(self) -> dict[int, Eviction]:
+    def poll_gpus(self) -> dict[int, Eviction]:
         """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
         moved: dict[int, Eviction] = {}
-        for place in self.all():
-            if place.look():
-                moved |= evacuated(place.claims, place.gpus)
+        for place in self.list_nodes():
+            if place.read_heartbeat():
+                moved |= jobs_on_failed_gpus(place.claims, place.gpus)
         return moved
 
-    def ask_ends(self) -> None:
+    def read_reported_ends(self) -> None:
         """Read when attempts on pilots will have ended by their own word; outside a transaction."""
-        self._ends.ask(claim for claim in self._claims() if claim.pilot)
+        self._ends.read_ends(claim for claim in self._claims() if claim.pilot)
 
-    def send_limits(self) -> None:
+    def send_vram_limits(self) -> None:
         """Tell workers on pilots how much of their GPUs they may take."""
         claims = [claim for claim in self._claims() if claim.gpus]
         limits: dict[tuple[int, int], VramLimit] = {}
-        for place in self.all() if claims else ():
-            limits |= place.taken.vram_limits(place.claims)
-        self._limits.send(claims, limits)
+        for place in self.list_nodes() if claims else ():
+            limits |= place.usage_tracker.vram_limits(place.claims)
+        self._limits.send_limits(claims, limits)
 
 
-def elsewhere(run: Running) -> Running:
+def as_remote(run: Running) -> Running:
     """Return an attempt as another machine sees it: it counts in the limit of its group, and takes nothing."""
     return run._replace(cpus=0, ram=0, devices=(), reservation=None, exclusive=False, used={})
 
 
-CHOSEN_S = 300.0  # then all pilots are compared anew: another one may be free earlier by now
+RECONSIDER_S = 300.0  # then all pilots are compared anew: another one may be free earlier by now
 
 
-class KeptPlaces:
+class BackfillHolds:
     """Knows over the turns of one scheduler where places are kept.
 
     Each pilot is decided about alone, and would keep a place for the first job that fits nowhere. So in the first
@@ -301,38 +309,38 @@ class KeptPlaces:
         """Begin without places; the clock counts seconds."""
         self._clock = clock
         self._chosen: dict[int, tuple[str, float]] = {}  # job → token, since when
-        self._kept: dict[
+        self._held_until: dict[
             int, dict[str, float]
         ] = {}  # in this turn: job → token → free from then on
 
-    def begin(self) -> None:
+    def begin_cycle(self) -> None:
         """Begin a turn: keep to what was chosen while that pilot keeps it still."""
         now = self._clock()
         chosen: dict[int, tuple[str, float]] = {}
-        for job, kept in self._kept.items():
+        for job, kept in self._held_until.items():
             token, since = self._chosen.get(job, ("", now))
-            if now >= since + CHOSEN_S:
+            if now >= since + RECONSIDER_S:
                 continue
             if token not in kept:
                 token, since = min(kept, key=lambda each: (kept[each], each)), now
             chosen[job] = token, since
-        self._chosen, self._kept = chosen, {}
+        self._chosen, self._held_until = chosen, {}
 
     def for_pilot(self, token: str, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return jobs with the word for which of them a place is kept on another pilot."""
         return [
             each
-            if self.may_keep(each.ready.id, token)
-            else each._replace(seen=each.seen._replace(kept_elsewhere=True))
+            if self.may_hold(each.ready.id, token)
+            else each._replace(waiting=each.waiting._replace(reserved_elsewhere=True))
             for each in candidates
         ]
 
-    def may_keep(self, job: int, token: str) -> bool:
+    def may_hold(self, job: int, token: str) -> bool:
         """Tell whether a pilot may keep a place for a job."""
         return self._chosen.get(job, (token, 0.0))[0] == token
 
-    def note(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
+    def note_decisions(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
         """Take in where a pilot keeps a place."""
         for decision in decisions:
-            if isinstance(decision, Wait) and decision.kept_until is not None:
-                self._kept.setdefault(decision.job, {})[token] = decision.kept_until
+            if isinstance(decision, Wait) and decision.reserved_from is not None:
+                self._held_until.setdefault(decision.job, {})[token] = decision.reserved_from

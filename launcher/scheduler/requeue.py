@@ -9,11 +9,11 @@ from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.memory_shortage import resumes
+from launcher.scheduler.gpus.memory_shortage import can_resume
 from launcher.scheduler.gpus.running_place import is_estimated
-from launcher.scheduler.policy.inventory import refusal
+from launcher.scheduler.policy.inventory import permanent_refusal
 from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, Blame, Scene, blame
+from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, OomContext, OomVerdict, diagnose_oom
 from launcher.states import (
     Done,
     EndCause,
@@ -27,27 +27,32 @@ from launcher.states import (
 )
 from launcher.store.lanes import Lane
 from launcher.store.rows import Claim
-from launcher.store.transitions import AGAIN, NEVER_TWICE, REQUEUE_LIMIT, Requeue
+from launcher.store.transitions import (
+    NOT_QUEUED_AGAIN,
+    QUEUED_AGAIN,
+    REQUEUE_LIMIT,
+    RequeueDecision,
+)
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
-NOBODY: Mapping[str, int] = MappingProxyType({})
+NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 # a job of unknown memory fails when memory was short so often: it was queued again four times before
 MOST_SHORTAGES = 5
 SHORTAGES_BESIDE_OTHERS = 3  # attempts of it; the next one has its GPU for itself
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
 
 
-def requeue_of(
+def decide_requeue(
     claim: Claim,
     lane: Lane,
     outcome: Outcome,
     machine: Machine,
     *,
     peak: int | None = None,
-    others_usage: Mapping[str, int] = NOBODY,
-    moved: Eviction | None = None,
-) -> Requeue | None:
+    others_usage: Mapping[str, int] = NO_OTHERS,
+    eviction: Eviction | None = None,
+) -> RequeueDecision | None:
     """Return why an end is not held against its job, and what the next attempt gets; None: it is.
 
     Args:
@@ -57,88 +62,92 @@ def requeue_of(
         machine: as it is now, without the attempt.
         peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
         others_usage: UUID → the most that all others had there during its last seconds.
-        moved: why it was asked to leave its GPU; None: it was not.
+        eviction: why it was asked to leave its GPU; None: it was not.
     """
     if isinstance(outcome, Done):
         return None
     if isinstance(outcome, Lost | Stopped) and claim.spec.terms.rerun == "never":
         # it may have done what must not be done twice
-        if moved is None or not isinstance(outcome, Stopped):
+        if eviction is None or not isinstance(outcome, Stopped):
             return None
-        text = f"{moved.why}{NEVER_TWICE}"
-        return Requeue(reason=_gpu_fault(moved.why, text), hopeless=True)
-    if moved is not None and moved.cause is EndCause.GPU_FAULT:
-        return Requeue(reason=_gpu_fault(moved.why, moved.why))
-    if moved is not None and isinstance(outcome, Stopped):
-        return _stopped_for_others(claim, outcome, moved)
-    if fault := _fault(claim, outcome, machine.gpus):
-        return Requeue(reason=fault)
+        text = f"{eviction.why}{NOT_QUEUED_AGAIN}"
+        return RequeueDecision(reason=_gpu_fault_reason(eviction.why, text), is_unsatisfiable=True)
+    if eviction is not None and eviction.cause is EndCause.GPU_FAULT:
+        return RequeueDecision(reason=_gpu_fault_reason(eviction.why, eviction.why))
+    if eviction is not None and isinstance(outcome, Stopped):
+        return _requeue_evicted(claim, outcome, eviction)
+    if fault := _find_gpu_fault(claim, outcome, machine.gpus):
+        return RequeueDecision(reason=fault)
     if not isinstance(outcome, OutOfMemory):
         return None
-    if outcome.shortage.where == "gpu" and not claim.gpus:
+    if outcome.report.where == "gpu" and not claim.gpus:
         return None  # it had none, so it lacked nothing that a larger claim would give
-    judged = blame(outcome.shortage, _scene(claim, peak, others_usage, machine))
-    return None if judged.charged else _follow(judged, claim, lane, machine)
+    judged = diagnose_oom(outcome.report, _oom_context(claim, peak, others_usage, machine))
+    return None if judged.charged else _requeue_after_oom(judged, claim, lane, machine)
 
 
-def _follow(judged: Blame, claim: Claim, lane: Lane, machine: Machine) -> Requeue:
-    memory = "main memory" if judged.where == "ram" else "memory"
-    text = f"out of {memory}: {judged.why}"
-    again = _out_of_memory(judged, text)
+def _requeue_after_oom(
+    verdict: OomVerdict, claim: Claim, lane: Lane, machine: Machine
+) -> RequeueDecision:
+    memory = "main memory" if verdict.where == "ram" else "memory"
+    text = f"out of {memory}: {verdict.why}"
+    again = _oom_reason(verdict, text)
     estimated = is_estimated(claim)
     limit = MOST_SHORTAGES if estimated else REQUEUE_LIMIT
-    if judged.vram_request is None or not claim.gpus:
-        return Requeue(reason=again, pause_s=CROWDED_PAUSE_S, limit=limit)
+    if verdict.vram_request is None or not claim.gpus:
+        return RequeueDecision(reason=again, backoff_s=CROWDED_PAUSE_S, max_attempts=limit)
     larger = Waiting(
         job=claim.job,
         resources=lane.resources,
-        vram_request=judged.vram_request,
+        vram_request=verdict.vram_request,
         visible=lane.visible,
     )
-    never = refusal(larger, machine)
+    never = permanent_refusal(larger, machine)
     if never:
-        return Requeue(reason=_out_of_memory(judged, f"{text}. It {never.error}"), hopeless=True)
+        return RequeueDecision(
+            reason=_oom_reason(verdict, f"{text}. It {never.error}"), is_unsatisfiable=True
+        )
     # one with an estimate waits for more memory anyhow
-    pause_s = CROWDED_PAUSE_S if judged.whose == "neighbour" and not estimated else 0.0
-    grows = judged.vram_request != claim.reservation
-    more = f" with a request of {format_bytes(judged.vram_request)}" if grows else ""
-    return Requeue(
+    pause_s = CROWDED_PAUSE_S if verdict.blamed_on == "neighbour" and not estimated else 0.0
+    grows = verdict.vram_request != claim.reservation
+    more = f" with a request of {format_bytes(verdict.vram_request)}" if grows else ""
+    return RequeueDecision(
         reason=again,
-        then=f"{AGAIN}{more}",
-        vram_request=judged.vram_request,
-        pause_s=pause_s,
-        alone=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
-        limit=limit,
+        follow_up_text=f"{QUEUED_AGAIN}{more}",
+        vram_request=verdict.vram_request,
+        backoff_s=pause_s,
+        exclusive=estimated and claim.number >= SHORTAGES_BESIDE_OTHERS,
+        max_attempts=limit,
     )
 
 
-def _stopped_for_others(claim: Claim, outcome: Stopped, moved: Eviction) -> Requeue:
+def _requeue_evicted(claim: Claim, outcome: Stopped, eviction: Eviction) -> RequeueDecision:
     """Queue a job again that was stopped because memory ran short."""
     ran = format_seconds(max(0.0, outcome.at - claim.claimed))
-    lost = f"it resumes after {ran} of work" if resumes(claim) else f"{ran} of work lost"
-    text = f"stopped: {moved.why}"
+    lost = f"it resumes after {ran} of work" if can_resume(claim) else f"{ran} of work lost"
+    text = f"stopped: {eviction.why}"
     data: dict[str, Json] = {"where": "gpu", "whose": "neighbour"}
-    return Requeue(
+    return RequeueDecision(
         reason=Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data),
-        then=f"{AGAIN} on an empty GPU, {lost}",
-        vram_request=moved.vram_request,
-        alone=True,
+        follow_up_text=f"{QUEUED_AGAIN} on an empty GPU, {lost}",
+        vram_request=eviction.vram_request,
+        exclusive=True,
     )
 
 
-def _gpu_fault(fault: str, text: str, short: str = "") -> Reason:
+def _gpu_fault_reason(fault: str, text: str, short: str = "") -> Reason:
     data = {"fault": fault} | ({"short": short} if short else {})
     return Reason(code=ReasonCode.GPU_FAULT, text=text, data=data)
 
 
-def _out_of_memory(judged: Blame, text: str) -> Reason:
-    data = {"where": judged.where, "whose": judged.whose}
+def _oom_reason(verdict: OomVerdict, text: str) -> Reason:
+    data = {"where": verdict.where, "whose": verdict.blamed_on}
     return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
 
 
-def _scene(
+def _oom_context(
     claim: Claim, peak: int | None, others_usage: Mapping[str, int], machine: Machine
-) -> Scene:
+) -> OomContext:
     """Return what is known of the most crowded of an attempt's GPUs."""
     facts: dict[str, Any] = {
         "reservation": claim.reservation,
@@ -148,22 +157,22 @@ def _scene(
     }
     cards = [gpu for gpu in machine.gpus if gpu.uuid in claim.gpus and gpu.used is not None]
     if not cards:
-        return Scene(**facts)
+        return OomContext(**facts)
     others = {gpu.uuid: max(gpu.used or 0, others_usage.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
     # where no look saw the attempt, it does not count as alone
     counted = worst.uuid in others_usage or others[worst.uuid] > NEGLIGIBLE
-    return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
+    return OomContext(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 
 
-def _fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
+def _find_gpu_fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
     """Return which of an attempt's GPUs has failed, None where none has that it may have ended of."""
     faults = (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault)
     fault = next(faults, "")
     match outcome:
         case Failed() | OutOfMemory() if fault:
             short = f"{outcome.exception}: {fault}" if outcome.exception else ""
-            return _gpu_fault(fault, f"{outcome.error}: {fault}", short)
+            return _gpu_fault_reason(fault, f"{outcome.error}: {fault}", short)
         case Lost() | Stopped() if fault:
-            return _gpu_fault(fault, fault)
+            return _gpu_fault_reason(fault, fault)
     return None

@@ -7,19 +7,25 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from launcher.accounts import CORES_OF_A_CARD, Account
-from launcher.errors import counted
+from launcher.accounts import CORES_PER_GPU, FairShareAccount
+from launcher.errors import pluralize
 from launcher.job import Resources
-from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.scheduler.waiting_line import card_s_of, in_turn, virtual_times
+from launcher.scheduler.waiting_line import order_by_fair_share, used_gpu_seconds, virtual_times
 from launcher.states import State
-from launcher.store.job_queries import InOrder, by_rank
+from launcher.store.job_queries import JobOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.runs import FirstJobs, Flow, jobs_before, open_runs, places
+from launcher.store.runs import (
+    JobClass,
+    QueueHeads,
+    count_jobs_before,
+    open_runs,
+    running_placements,
+)
 from launcher.system.files import Json
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 MOST_NAMED = 3  # runs that go first
 _ORDINALS = {1: "first", 2: "second", 3: "third"}
@@ -29,21 +35,27 @@ _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 class RunRow(NamedTuple):
     """A run with open jobs, as `launcher share` lists it."""
 
-    account: Account
+    account: FairShareAccount
     used: float  # card-seconds
     running: int
     waiting: int
 
     def cells(self) -> tuple[str, ...]:
         """Return name, share, use and jobs, for people."""
-        used = _rounded(self.used / 3600)
+        used = _format_number(self.used / 3600)
         share = f"{self.account.share:g}"
-        return harmless(self.account.name), share, used, str(self.running), str(self.waiting)
+        return (
+            sanitize_terminal(self.account.name),
+            share,
+            used,
+            str(self.running),
+            str(self.waiting),
+        )
 
     def record(self) -> dict[str, Json]:
         """Return the same for programs."""
         return {
-            "run": harmless(self.account.name),
+            "run": sanitize_terminal(self.account.name),
             "share": self.account.share,
             "gpu_hours": self.used / 3600,
             "running": self.running,
@@ -53,19 +65,28 @@ class RunRow(NamedTuple):
 
 def runs_of(store: Store, now: float) -> list[RunRow]:
     """Return the runs that have open jobs, and what they used lately."""
-    running = _running(store)
+    running = _read_running(store)
     return [
-        RunRow(account=account, used=_used(account, running, now), running=number, waiting=waiting)
+        RunRow(
+            account=account,
+            used=_recent_usage(account, running, now),
+            running=number,
+            waiting=waiting,
+        )
         for account, number, waiting in open_runs(store.database.execute)
     ]
 
 
-def screen_order(store: Store, now: float, discipline: Discipline = OURS) -> InOrder:
+def screen_order(store: Store, now: float, policy: SchedulingPolicy = DEFAULT_POLICY) -> JobOrder:
     """Return what brings the first jobs of all runs into the order in which the scheduler looks at them."""
-    return partial(_numbers, _running(store), now) if discipline.takes_turns else by_rank
+    return (
+        partial(_ordered_numbers, _read_running(store), now) if policy.uses_fair_share else by_rank
+    )
 
 
-def turn_of(store: Store, row: JobRow, now: float, discipline: Discipline = OURS) -> str:
+def describe_position(
+    store: Store, row: JobRow, now: float, policy: SchedulingPolicy = DEFAULT_POLICY
+) -> str:
     """Return which place a waiting job has in its run, and which runs go first; '' where no other run waits.
 
     The place is by age: who has waited longer for his length is not known here, and may start before.
@@ -74,52 +95,56 @@ def turn_of(store: Store, row: JobRow, now: float, discipline: Discipline = OURS
         store: the queue.
         row: the job.
         now: seconds since 1970.
-        discipline: the policy that decides; under another one than ours runs do not take turns.
+        policy: the policy that decides; under another one than ours runs do not take turns.
     """
-    if not discipline.takes_turns or row.state is not State.QUEUED or row.waits:
+    if not policy.uses_fair_share or row.state is not State.QUEUED or row.waits:
         return ""
-    flows, own = [*FirstJobs(store.database.execute).flows(1)], str(row.run_id)
+    flows, own = [*QueueHeads(store.database.execute).read_classes(1)], str(row.run_id)
     accounts = {str(flow.account.run): flow.account for flow in flows}
     if own not in accounts or len(accounts) < 2:
         return ""
-    running, on_gpus = _running(store), row.spec.resources.may_need_gpu
+    running, on_gpus = _read_running(store), row.spec.resources.may_need_gpu
 
-    def named(run: str) -> str:
+    def describe_run(run: str) -> str:
         account = accounts[run]
-        used = _hours(_used(account, running, now), on_gpus=on_gpus)
-        return f"run {harmless(account.name)} (share {account.share:g}, used {used} lately)"
+        used = _format_hours(_recent_usage(account, running, now), on_gpus=on_gpus)
+        return (
+            f"run {sanitize_terminal(account.name)} (share {account.share:g}, used {used} lately)"
+        )
 
     priorities: dict[str, int] = {}
-    for job in in_turn(_waiting(flows), running, accounts, now):
+    for job in order_by_fair_share(_waiting(flows), running, accounts, now):
         priorities.setdefault(job.run, job.priority)
     order = [*priorities]
     first = order[: order.index(own)]
     own_priorities = {flow.priority for flow in flows if flow.account.run == row.run_id}
-    place = _ordinal(1 + jobs_before(store.database.execute, row, own_priorities))
-    text = f"{place} by age in {named(own)}"
+    place = _ordinal(1 + count_jobs_before(store.database.execute, row, own_priorities))
+    text = f"{place} by age in {describe_run(own)}"
     if not first:
-        return f"{text}; this run comes next, before {named(order[1])}"
-    others = ", ".join(map(named, first[:MOST_NAMED]))
+        return f"{text}; this run comes next, before {describe_run(order[1])}"
+    others = ", ".join(map(describe_run, first[:MOST_NAMED]))
     if len(first) > MOST_NAMED:
-        others = f"{others} and {counted(len(first) - MOST_NAMED, 'other run')}"
+        others = f"{others} and {pluralize(len(first) - MOST_NAMED, 'other run')}"
     comes, subject = ("comes", "it") if len(first) == 1 else ("come", "the first of them")
     vtimes, why = virtual_times(running, accounts, now), ""
     if priorities[first[0]] > priorities[own]:
         why = f": {subject} has a job with priority {priorities[first[0]]}"
     elif (ahead_s := vtimes[own] - vtimes[first[0]]) > 0:
-        less, none = (_hours(seconds, on_gpus=on_gpus) for seconds in (ahead_s, 0.0))
+        less, none = (_format_hours(seconds, on_gpus=on_gpus) for seconds in (ahead_s, 0.0))
         less = "slightly" if less == none else less
         why = f": {subject} used {less} less for each unit of share"
     return f"{text}; {others} {comes} before this run{why}"
 
 
-def _numbers(running: Sequence[Running], now: float, flows: Iterable[Flow]) -> list[int]:
+def _ordered_numbers(
+    running: Sequence[Running], now: float, flows: Iterable[JobClass]
+) -> list[int]:
     listed = [*flows]
     accounts = {str(flow.account.run): flow.account for flow in listed}
-    return [job.job for job in in_turn(_waiting(listed), running, accounts, now)]
+    return [job.job for job in order_by_fair_share(_waiting(listed), running, accounts, now)]
 
 
-def _waiting(flows: Iterable[Flow]) -> list[Waiting]:
+def _waiting(flows: Iterable[JobClass]) -> list[Waiting]:
     resources = Resources()
     jobs = [
         Waiting(
@@ -135,26 +160,26 @@ def _waiting(flows: Iterable[Flow]) -> list[Waiting]:
     return sorted(jobs, key=lambda job: (job.since, job.job))
 
 
-def _running(store: Store) -> list[Running]:
+def _read_running(store: Store) -> list[Running]:
     return [
         Running(run=str(run), since=since, devices=gpus, cpus=cpus)
-        for run, since, gpus, cpus in places(store.database.execute)
+        for run, since, gpus, cpus in running_placements(store.database.execute)
     ]
 
 
-def _used(account: Account, running: Iterable[Running], now: float) -> float:
+def _recent_usage(account: FairShareAccount, running: Iterable[Running], now: float) -> float:
     """Return the card-seconds that a run had lately, with what its running jobs have had."""
-    own = (card_s_of(job, now) for job in running if job.run == str(account.run))
-    return account.used_by(now) + sum(own)
+    own = (used_gpu_seconds(job, now) for job in running if job.run == str(account.run))
+    return account.decayed_usage(now) + sum(own)
 
 
-def _hours(card_s: float, *, on_gpus: bool) -> str:
+def _format_hours(card_s: float, *, on_gpus: bool) -> str:
     if on_gpus:
-        return f"{_rounded(card_s / 3600)} GPU-hours"
-    return f"{_rounded(card_s / 3600 * CORES_OF_A_CARD)} core-hours"
+        return f"{_format_number(card_s / 3600)} GPU-hours"
+    return f"{_format_number(card_s / 3600 * CORES_PER_GPU)} core-hours"
 
 
-def _rounded(hours: float) -> str:
+def _format_number(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}"
 
 

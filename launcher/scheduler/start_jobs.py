@@ -11,34 +11,38 @@ from itertools import chain
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.settings import BackendSettings
-from launcher.context import has_folder
+from launcher.context import uses_job_folder
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, NUMBERS
-from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.started_attempts import (
-    Launched,
-    OnPilot,
-    Place,
+    Assignment,
+    LaunchedAttempt,
+    PilotAttempt,
     name_of_claim,
     spec_text_of,
 )
-from launcher.scheduler.unrecorded_attempts import Unrecorded, nobody, unrecorded
-from launcher.staging.left_stages import take_left
+from launcher.scheduler.unrecorded_attempts import (
+    UnrecordedAttempts,
+    find_unrecorded,
+    no_supervisor,
+)
+from launcher.staging.left_stages import take_earlier_stage
 from launcher.states import Reason, ReasonCode
-from launcher.store.claims import Seat
-from launcher.store.rows import PILOT, Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling
-from launcher.system.answering import NoAnswer, within
+from launcher.store.claims import ClaimPlacement
+from launcher.store.rows import PILOT_PREFIX, Claim, ReadyJob
+from launcher.store.scheduler_actions import SchedulerActions
+from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.environment import queue_variables
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
-from launcher.workers.attempt_watch import LOOK_AGAIN_S
-from launcher.workers.fork_server_pool import ForkServerPool, Unusable
-from launcher.workers.order import OrderWriter, order_text
-from launcher.workers.start_pauses import Outage
-from launcher.workers.started_file import void_attempt
+from launcher.workers.attempt_watch import POLL_S
+from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
+from launcher.workers.order import AttemptSpecWriter, attempt_spec_text
+from launcher.workers.start_pauses import StartBackoff
+from launcher.workers.started_file import revoke_attempt
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="waiting for its worker to start")
 STILL_RUNS = "waiting for the end of an attempt that the queue has no record of ({})"
@@ -52,41 +56,43 @@ RAN_BEFORE = "the queue has no record of the attempt in {}"
 logger = logging.getLogger(__name__)
 
 
-class Launches:
-    """What one turn of the scheduler starts, here and on pilots; nothing of it runs before `go`."""
+class LaunchBatch:
+    """What one turn of the scheduler starts, here and on pilots; nothing of it runs before `launch_committed`."""
 
     def __init__(
         self,
         home: Home,
-        queue: Scheduling,
+        queue: SchedulerActions,
         fork_servers: ForkServerPool,
         clock: Callable[[], float],
-        outage: Outage,
-        gpus: Accelerators,
+        start_backoff: StartBackoff,
+        gpus: SchedulerGpus,
     ) -> None:
         """Begin with nothing."""
-        self._outage, self._gpus = outage, gpus
+        self._start_backoff, self._gpus = start_backoff, gpus
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with the reason, where it cannot be started
-        self._claimed: list[Launched | OnPilot] = []
-        self._given_up: list[tuple[Claim, Unusable]] = []
+        self._open: list[LaunchedAttempt | PilotAttempt] = []
+        self._open_failed: list[tuple[Claim, CannotStartWorker]] = []
         # the same, committed; by who is to get it
-        self._committed: dict[Hashable, list[Launched | OnPilot]] = {}
-        self._hopeless: list[tuple[Claim, Unusable]] = []
-        self._orders = OrderWriter(home)
+        self._committed: dict[Hashable, list[LaunchedAttempt | PilotAttempt]] = {}
+        self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
+        self._spec_writer = AttemptSpecWriter(home)
         self._variables = queue_variables(home.folder, os.environ)
-        self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
-        self.again_s: float | None = None  # look again so soon: nothing will wake us for it
+        self._unclear_folders: dict[
+            int, tuple[float, str]
+        ] = {}  # job → when to look again, monotonic; why
+        self.retry_s: float | None = None  # look again so soon: nothing will wake us for it
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
-        for start in self._claimed:
+        for start in self._open:
             self._committed.setdefault(start.receiver, []).append(start)
-        self._hopeless += self._given_up
-        self._claimed.clear()
-        self._given_up.clear()
+        self._failed_claims += self._open_failed
+        self._open.clear()
+        self._open_failed.clear()
 
-    def go(self) -> Iterator[Launched | OnPilot]:
+    def launch_committed(self) -> Iterator[LaunchedAttempt | PilotAttempt]:
         """Hand what is committed to its supervisors, and to pilots; each pilot gets all of its own at once.
 
         Raises:
@@ -106,53 +112,55 @@ class Launches:
                 claim = start.claim  # logged only now: it starts earlier so
                 logger.info("job=%d attempt=%d start reason=%r", *claim.key, start.reason)
 
-    def promised(self) -> Iterator[Claim]:
+    def pending_claims(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet, also in the transaction that is still open."""
-        starts = chain(self._claimed, *self._committed.values())
+        starts = chain(self._open, *self._committed.values())
         yield from (start.claim for start in starts)
 
-    def claimed(self) -> Iterator[Claim]:
+    def open_claims(self) -> Iterator[Claim]:
         """Return what is claimed in the transaction that is still open."""
-        yield from (start.claim for start in self._claimed)
-        yield from (claim for claim, _ in self._given_up)
+        yield from (start.claim for start in self._open)
+        yield from (claim for claim, _ in self._open_failed)
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """Take everything back; the transaction came to nothing."""
-        for start in self._claimed:
-            if isinstance(start, Launched):
+        for start in self._open:
+            if isinstance(start, LaunchedAttempt):
                 self._fork_servers.give_back(start.environment, start.supervisor)
-        self._claimed.clear()
-        self._given_up.clear()
+        self._open.clear()
+        self._open_failed.clear()
 
-    def hopeless(self) -> list[tuple[Claim, Unusable]]:
+    def pop_failed_claims(self) -> list[tuple[Claim, CannotStartWorker]]:
         """Return what was claimed although it cannot be started, and why.
 
         Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
         """
-        hopeless, self._hopeless = self._hopeless, []
+        hopeless, self._failed_claims = self._failed_claims, []
         return hopeless
 
     def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
         """Promise a job its place here; return why not, where it cannot start yet."""
         environment = ready.lane.environment
-        if not self._outage.admits(time.monotonic()):
-            self.again_s = LOOK_AGAIN_S
-            return self._outage.reason
-        before = self._in_the_way(ready.id)
+        if not self._start_backoff.allows_start(time.monotonic()):
+            self.retry_s = POLL_S
+            return self._start_backoff.reason
+        before = self._find_obstacles(ready.id)
         if before.unclear or before.living:
-            return self._obstacle(before)
+            return self._obstacle_reason(before)
         try:
-            supervisor = self._fork_servers.take(environment)
-        except Unusable as error:
-            self._give_up(ready, start, error, before.number)
+            supervisor = self._fork_servers.take_supervisor(environment)
+        except CannotStartWorker as error:
+            self._claim_unstartable(ready, start, error, before.number)
             return None
         if supervisor is None:
             return WORKER_STARTING
         try:
-            claim = self._claim(ready, seat_of(start, supervisor.who), start.reason, before.number)
-        except NoAnswer as error:  # what goes on elsewhere must not wait for it
+            claim = self._claim(
+                ready, claim_placement(start, supervisor.who), start.reason, before.number
+            )
+        except FilesystemTimeout as error:  # what goes on elsewhere must not wait for it
             self._fork_servers.give_back(environment, supervisor)
-            self.again_s = LOOK_AGAIN_S
+            self.retry_s = POLL_S
             return Reason(
                 code=ReasonCode.CANNOT_START, text=f"waiting for its files: {error.strerror}"
             )
@@ -165,45 +173,45 @@ class Launches:
         if self._must_not_run(claim, before):
             self._fork_servers.give_back(environment, supervisor)
             return None
-        self._outage.tried(time.monotonic())
-        self._claimed.append(
-            Launched(
+        self._start_backoff.record_start(time.monotonic())
+        self._open.append(
+            LaunchedAttempt(
                 claim=claim,
                 attempt=self._home.attempt(*claim.key),
                 supervisor=supervisor,
                 environment=environment,
-                place=Place(job=ready, start=start),
+                assignment=Assignment(job=ready, start=start),
             )
         )
         return None
 
-    def send(
+    def claim_on_pilot(
         self, ready: ReadyJob, start: Start, link: PilotLink, settings: BackendSettings
     ) -> Reason | None:
         """Promise a job its place on a pilot; return why not, where it cannot start yet."""
-        before = self._in_the_way(ready.id)
+        before = self._find_obstacles(ready.id)
         if before.unclear or before.living:
-            return self._obstacle(before)
-        seat = seat_of(start, nobody(f"{PILOT}{link.token}"))
-        reason = f"{start.reason}, {_place_of(link)} of {settings.name}"
-        lay_out = partial(self._lay_out, link, NodePaths(settings))
+            return self._obstacle_reason(before)
+        seat = claim_placement(start, no_supervisor(f"{PILOT_PREFIX}{link.token}"))
+        reason = f"{start.reason}, {_describe_pilot(link)} of {settings.name}"
+        lay_out = partial(self._make_pilot_folder, link, NodePaths(settings))
         try:
             claim = self._claim(ready, seat, reason, before.number, lay_out)
         except OSError as error:  # what other places start must not wait for this file system
-            self.again_s = LOOK_AGAIN_S
-            where = link.folder.attempts
+            self.retry_s = POLL_S
+            where = link.folder.attempts_folder
             text = f"cannot create the folder of its attempt in {where}: {error.strerror or error}"
             return Reason(code=ReasonCode.CANNOT_START, text=text)
         if claim is None:
             return None
-        attempt = OnPilot(claim=claim, link=link, clock=self._clock, reason=start.reason)
+        attempt = PilotAttempt(claim=claim, link=link, clock=self._clock, reason=start.reason)
         if self._must_not_run(claim, before):
-            void_attempt(attempt.attempt)  # whoever serves next sends it nowhere
+            revoke_attempt(attempt.attempt)  # whoever serves next sends it nowhere
         else:
-            self._claimed.append(attempt)
+            self._open.append(attempt)
         return None
 
-    def prepare(self, place: Place) -> Attempt | None:
+    def prepare_next_spec(self, assignment: Assignment) -> Attempt | None:
         """Write the order of the job that will probably follow in a place: it starts earlier then.
 
         Nothing is claimed. Where another one follows, or nothing does, the order is deleted.
@@ -213,41 +221,41 @@ class Launches:
         Raises:
             OSError: the disk is full.
         """
-        seat = seat_of(place.start, nobody(boot_id()))
-        claim = self._queue.next_claim(place.job, seat, self._clock())
-        if claim is not None and self._orders.number_ahead(claim.job) == claim.number:
+        seat = claim_placement(assignment.start, no_supervisor(boot_id()))
+        claim = self._queue.next_claim(assignment.job, seat, self._clock())
+        if claim is not None and self._spec_writer.prepared_number(claim.job) == claim.number:
             return None
-        self._orders.discard()
-        if claim is None or claim.job in self._unclear:
+        self._spec_writer.discard()
+        if claim is None or claim.job in self._unclear_folders:
             return None
-        if unrecorded(self._home, *claim.key) != Unrecorded(number=claim.number):
+        if find_unrecorded(self._home, *claim.key) != UnrecordedAttempts(number=claim.number):
             return None  # what lies in its way is looked at when it is claimed
-        return self._orders.prepare(
+        return self._spec_writer.prepare(
             claim.job,
             claim.number,
-            self._order(claim),
+            self._attempt_spec_text(claim),
         )
 
-    def _in_the_way(self, job: int) -> Unrecorded:
+    def _find_obstacles(self, job: int) -> UnrecordedAttempts:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
-        if ahead := self._orders.number_ahead(job):
-            return Unrecorded(number=ahead)
+        if ahead := self._spec_writer.prepared_number(job):
+            return UnrecordedAttempts(number=ahead)
         number, now = self._queue.next_attempt(job), time.monotonic()
-        again_at, unclear = self._unclear.pop(job, (0.0, ""))
+        again_at, unclear = self._unclear_folders.pop(job, (0.0, ""))
         if now < again_at:
-            self._unclear[job] = again_at, unclear
-            return Unrecorded(number=number, unclear=unclear)
-        before = unrecorded(self._home, job, number)
+            self._unclear_folders[job] = again_at, unclear
+            return UnrecordedAttempts(number=number, unclear=unclear)
+        before = find_unrecorded(self._home, job, number)
         if before.unclear:
             if not unclear:
                 logger.warning("job=%d unclear=%r", job, before.unclear)
-            self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
+            self._unclear_folders[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
         return before
 
     def _claim(
         self,
         ready: ReadyJob,
-        seat: Seat,
+        placement: ClaimPlacement,
         reason: str,
         number: int,
         prepare: Callable[[Claim], None] | None = None,
@@ -259,44 +267,44 @@ class Launches:
         """
         claim = self._queue.claim(
             ready.id,
-            seat,
+            placement,
             reason=reason,
             now=self._clock(),
             number=number,
-            prepare=prepare or self._make_folder,
+            prepare_folder=prepare or self._write_attempt_spec,
         )
         if claim is None:
-            self.again_s = 0.0  # there may be others behind it
+            self.retry_s = 0.0  # there may be others behind it
         return claim
 
-    def _make_folder(self, claim: Claim) -> None:
+    def _write_attempt_spec(self, claim: Claim) -> None:
         """Make an attempt's folder.
 
         Raises:
             OSError: the disk is full.
         """
-        self._orders.write(
+        self._spec_writer.write(
             claim.job,
             claim.number,
-            self._order(claim),
+            self._attempt_spec_text(claim),
         )
 
-    def _order(self, claim: Claim) -> str:
+    def _attempt_spec_text(self, claim: Claim) -> str:
         """Return the order of an attempt on this machine.
 
         Raises:
             OSError: that cannot be taken now which those before it have left.
         """
-        return order_of(
+        return make_attempt_spec(
             self._home,
             claim,
             claim.spec_text,
             claim.context_text,
-            queue=self._variables,
-            gpus=self._gpus.gpus,
+            variables=self._variables,
+            machine_gpus=self._gpus.gpus,
         )
 
-    def _lay_out(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
+    def _make_pilot_folder(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
         """Make an attempt's folder below its pilot's, and its name in the home.
 
         Raises:
@@ -304,35 +312,41 @@ class Launches:
         """
         spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
         queue = {name: paths.path(text) for name, text in self._variables.items()}
-        gpus = () if link.hello is None else link.hello.gpus
-        text = order_of(self._home, claim, spec, context, queue=queue, gpus=gpus)
-        within(link.root, partial(self._lay_there, link, claim, text))
+        gpus = () if link.registration is None else link.registration.gpus
+        text = make_attempt_spec(
+            self._home, claim, spec, context, variables=queue, machine_gpus=gpus
+        )
+        run_with_timeout(link.root, partial(self._write_pilot_folder, link, claim, text))
 
-    def _lay_there(self, link: PilotLink, claim: Claim, text: str) -> None:
+    def _write_pilot_folder(self, link: PilotLink, claim: Claim, text: str) -> None:
         there = link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(there.text(SPEC), text)
+        write_whole(there.path_text(SPEC), text)
         if claim.spec.log_link is not None:  # it has another name from the start
-            write_whole(there.text(LOG), "")
+            write_whole(there.path_text(LOG), "")
         _link_attempt(self._home.attempt(*claim.key), there)
 
-    def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
+    def _claim_unstartable(
+        self, ready: ReadyJob, start: Start, why: CannotStartWorker, number: int
+    ) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
-        claim = self._claim(ready, seat_of(start, nobody(boot_id())), start.reason, number)
+        claim = self._claim(
+            ready, claim_placement(start, no_supervisor(boot_id())), start.reason, number
+        )
         if claim is not None:
-            self._given_up.append((claim, why))
+            self._open_failed.append((claim, why))
 
-    def _must_not_run(self, claim: Claim, before: Unrecorded) -> bool:
+    def _must_not_run(self, claim: Claim, before: UnrecordedAttempts) -> bool:
         """Give up what must never run twice where an attempt of it may have begun that is not on record."""
         if not before.began or claim.spec.terms.rerun != "never":
             return False
         why = RAN_BEFORE.format(before.began[-1].folder)
-        self._given_up.append((claim, Unusable(why, sure=False)))
+        self._open_failed.append((claim, CannotStartWorker(why, is_certain=False)))
         return True
 
-    def _obstacle(self, before: Unrecorded) -> Reason:
+    def _obstacle_reason(self, before: UnrecordedAttempts) -> Reason:
         """Return why a job does not start in whose way something lies."""
-        self.again_s = LOOK_AGAIN_S
+        self.retry_s = POLL_S
         if before.unclear:
             text = UNCLEAR_BEFORE.format(before.unclear)
             return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=text)
@@ -340,9 +354,9 @@ class Launches:
         return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
 
 
-def seat_of(start: Start, who: Identity) -> Seat:
+def claim_placement(start: Start, who: Identity) -> ClaimPlacement:
     """Return what an attempt is promised, and who is to start it."""
-    return Seat(
+    return ClaimPlacement(
         device=",".join(start.devices) or CPU,
         cpus=start.cpus,
         reservation=start.reservation,
@@ -353,14 +367,14 @@ def seat_of(start: Start, who: Identity) -> Seat:
     )
 
 
-def order_of(
+def make_attempt_spec(
     home: Home,
     claim: Claim,
     spec_text: str,
     context_text: str,
     *,
-    queue: Mapping[str, str],
-    gpus: Sequence[GpuSnapshot],
+    variables: Mapping[str, str],
+    machine_gpus: Sequence[GpuSnapshot],
 ) -> str:
     """Return an attempt's order; it goes on from the stage that those before it have left.
 
@@ -369,25 +383,27 @@ def order_of(
         claim: the attempt.
         spec_text: the job's spec as JSON.
         context_text: its context as JSON.
-        queue: the variables by which `launcher` in the job finds this queue.
-        gpus: those of the machine on which it runs.
+        variables: the variables by which `launcher` in the job finds this queue.
+        machine_gpus: those of the machine on which it runs.
 
     Raises:
         OSError: that cannot be taken from them now.
     """
     run_folder = claim.spec.run_folder
-    goes_on = claim.number > 1 and (claim.spec.entry or has_folder(claim.spec))
-    return order_text(
+    goes_on = claim.number > 1 and (claim.spec.entry or uses_job_folder(claim.spec))
+    return attempt_spec_text(
         job=claim.job,
         number=claim.number,
         device=claim.device,
         cpus=claim.cpus,
-        claim=claim.reservation,
-        left=within(run_folder, partial(take_left, home, *claim.key, run_folder))
+        reservation=claim.reservation,
+        earlier_stage=run_with_timeout(
+            run_folder, partial(take_earlier_stage, home, *claim.key, run_folder)
+        )
         if goes_on
         else "",
-        queue=queue,
-        gpu_numbers=gpu_numbers_of(claim.gpus, gpus)
+        queue_variables=variables,
+        gpu_numbers=gpu_numbers_of(claim.gpus, machine_gpus)
         if claim.spec.resources.gpu_ids == NUMBERS
         else (),
         spec_text=spec_text,
@@ -395,22 +411,22 @@ def order_of(
     )
 
 
-def gpu_numbers_of(gpus: Sequence[str], there: Sequence[GpuSnapshot]) -> tuple[int, ...]:
+def gpu_numbers_of(gpus: Sequence[str], machine_gpus: Sequence[GpuSnapshot]) -> tuple[int, ...]:
     """Return the numbers of GPUs in PCI bus order; none if one is unknown, or MIG makes them ambiguous.
 
     Args:
         gpus: their UUIDs.
-        there: all GPUs that a process there can see.
+        machine_gpus: all GPUs that a process there can see.
     """
-    numbers = {gpu.uuid: gpu.index for gpu in there}
-    if any(gpu.mig is not None for gpu in there) or not numbers.keys() >= {*gpus}:
+    numbers = {gpu.uuid: gpu.index for gpu in machine_gpus}
+    if any(gpu.mig is not None for gpu in machine_gpus) or not numbers.keys() >= {*gpus}:
         return ()
     return tuple(numbers[uuid] for uuid in gpus)
 
 
-def _place_of(link: PilotLink) -> str:
+def _describe_pilot(link: PilotLink) -> str:
     """Return where a pilot is, in words: its token tells nobody anything."""
-    hello = link.hello
+    hello = link.registration
     if hello is None:
         return f"pilot {link.token}"
     node = f"node {hello.node or hello.host}"

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.turn import Reasons, TurnResult
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.turn import CycleResult, Reasons
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.workers.attempt_watch import LOOK_AGAIN_S
+from launcher.workers.attempt_watch import POLL_S
 from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.start_pauses import Exclusions
+from launcher.workers.start_pauses import BackoffSet
 
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,
@@ -20,7 +20,7 @@ NO_ROOM = Reason(
 class StartableJobs:
     """Knows which jobs the machine could not start lately."""
 
-    def __init__(self, gpus: Accelerators, fork_servers: ForkServerPool) -> None:
+    def __init__(self, gpus: SchedulerGpus, fork_servers: ForkServerPool) -> None:
         """Begin without any.
 
         Args:
@@ -28,40 +28,40 @@ class StartableJobs:
             fork_servers: tell which environments the machine had no room for.
         """
         self._gpus, self._fork_servers = gpus, fork_servers
-        self._excluded = Exclusions[int]()  # others are tried first
+        self._backoffs = BackoffSet[int]()  # others are tried first
 
-    def exclude(self, job: int) -> None:
+    def postpone(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
-        self._excluded.exclude(job, time.monotonic())
+        self._backoffs.add(job, time.monotonic())
 
-    def without_excluded(
-        self, ready: Sequence[ReadyJob], result: TurnResult
+    def without_backoff(
+        self, ready: Sequence[ReadyJob], result: CycleResult
     ) -> tuple[list[ReadyJob], Reasons]:
         """Return what may be tried now, and why the other lanes wait."""
         now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
         for job in ready:
-            if short := self._fork_servers.short_of(job.lane.environment):
+            if short := self._fork_servers.why_short_of_supervisors(job.lane.environment):
                 text = f"waiting for a worker: {short}"
                 reasons[job.lane_id] = Reason(code=ReasonCode.CANNOT_START, text=text)
-                result.waiting = True
-                result.soon(LOOK_AGAIN_S)
+                result.has_waiting = True
+                result.wake_within(POLL_S)
                 continue
             wait_s = max(
                 self._fork_servers.excluded_s(job.lane.environment),
-                self._excluded.wait_s(job.id, now),
+                self._backoffs.wait_s(job.id, now),
             )
             if wait_s > 0:
                 reasons.setdefault(job.lane_id, NO_ROOM)
-                result.waiting = True
-                result.soon(wait_s)
+                result.has_waiting = True
+                result.wake_within(wait_s)
             else:
                 free.append(job)
         return free, reasons
 
-    def without_unseen(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
+    def without_unsampled(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], Reasons]:
         """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
-        if self._gpus.seen:
+        if self._gpus.has_recent_sample:
             return ready, {}
-        reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
+        reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.no_sample_reason)
         unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
         return [job for job in ready if not job.lane.resources.may_need_gpu], unseen

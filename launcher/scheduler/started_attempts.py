@@ -9,31 +9,31 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilot_folder import name_of
+from launcher.backends.pilot_folder import attempt_name
 from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import Leave
+from launcher.backends.pilot_messages import Drain
 from launcher.context import read_context
 from launcher.scheduler.policy.model import Start
-from launcher.states import Lost, Outcome, Stopped, Void
+from launcher.states import Lost, NeverStarted, Outcome, Stopped
 from launcher.store.rows import Claim, ReadyJob
-from launcher.system.answering import NoAnswer, within
+from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.paths import Attempt
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.stored_fields import Unreadable, parse_record
 from launcher.workers.attempt_watch import (
-    ELSEWHERE,
-    UNCLEAR,
-    Supervised,
-    Watch,
+    ON_PILOT,
+    TRANSIENT_ERRORS,
+    AttemptHandle,
+    SupervisedAttempt,
 )
 from launcher.workers.start_attempt import link_log
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 
-PATIENCE_S = 60.0  # a file system may show so late what a node has written
-WORD_S = 10.0  # so long an engine that ends a pilot is given to say why
-UNTOLD = "its pilot reported its end without a result, and {} contains no record"
+RECORD_TIMEOUT_S = 60.0  # a file system may show so late what a node has written
+END_REASON_TIMEOUT_S = 10.0  # so long an engine that ends a pilot is given to say why
+NO_RESULT = "its pilot reported its end without a result, and {} contains no record"
 
 
-class Place(NamedTuple):
+class Assignment(NamedTuple):
     """What an attempt was given: its job, which names its lane, and where it runs."""
 
     job: ReadyJob
@@ -41,29 +41,29 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launched(Supervised):
+class LaunchedAttempt(SupervisedAttempt):
     """An attempt that this scheduler has started here, or is about to."""
 
     claim: Claim  # what was promised to it
-    place: Place
+    assignment: Assignment
 
     @property
     def reason(self) -> str:
         """Why it starts."""
-        return self.place.start.reason
+        return self.assignment.start.reason
 
     @property
     def receiver(self) -> Hashable:
         """Who starts it."""
         return self.supervisor
 
-    def launch(self, together: Sequence["Launched | OnPilot"]) -> None:  # noqa: ARG002  # it is alone
+    def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:  # noqa: ARG002  # it is alone
         """Have it started."""
         self.supervisor.run(self.attempt)
 
 
 def spec_text_of(claim: Claim) -> str:
-    """Return a claim's spec as a node gets it, which makes no link to its log; see `OnPilot.show_log`."""
+    """Return a claim's spec as a node gets it, which makes no link to its log; see `PilotAttempt.link_run_log`."""
     if claim.spec.log_link is None:
         return claim.spec_text
     record = json.loads(claim.spec_text)
@@ -73,11 +73,11 @@ def spec_text_of(claim: Claim) -> str:
 
 def name_of_claim(claim: Claim) -> str:
     """Return the name of a claim's attempt, as its pilot knows it."""
-    return name_of(*claim.key)
+    return attempt_name(*claim.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnPilot(Watch):
+class PilotAttempt(AttemptHandle):
     """An attempt that a pilot was sent, or will be."""
 
     claim: Claim
@@ -90,29 +90,29 @@ class OnPilot(Watch):
         """Who starts it."""
         return self.link
 
-    def launch(self, together: Sequence["Launched | OnPilot"]) -> None:
+    def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:
         """Have the pilot start it, and others that it is to get with it."""
         names = [name_of_claim(each.claim) for each in together]
         for name in names:
-            self.link.expect(name)
+            self.link.track_attempt(name)
         self.link.start(names)
         if self.link.spec.single:
-            self.link.send(Leave())
+            self.link.send(Drain())
         for each in together:
-            if isinstance(each, OnPilot):
-                each.show_log()
+            if isinstance(each, PilotAttempt):
+                each.link_run_log()
 
     @property
     def descriptor(self) -> int:
         """None of this machine."""
-        return ELSEWHERE
+        return ON_PILOT
 
     @property
     def attempt(self) -> Attempt:
         """Its folder."""
         return self.link.folder.attempt(name_of_claim(self.claim))
 
-    def show_log(self) -> None:
+    def link_run_log(self) -> None:
         """Let its log appear in its run's folder.
 
         The node leaves that to us: its paths may be others, and what wakes there later must not name its own log.
@@ -120,10 +120,12 @@ class OnPilot(Watch):
         link = self.claim.spec.log_link
         if link is not None:
             with contextlib.suppress(ValueError, Unreadable):
-                umask = read_context(parsed(self.claim.context_text, "its surroundings")).umask
+                umask = read_context(
+                    parse_record(self.claim.context_text, "its surroundings")
+                ).umask
                 log = Path(link)
-                with contextlib.suppress(NoAnswer):
-                    within(log.parent, partial(link_log, log, self.attempt, umask))
+                with contextlib.suppress(FilesystemTimeout):
+                    run_with_timeout(log.parent, partial(link_log, log, self.attempt, umask))
 
     def stop(self) -> None:
         """Ask its pilot, which insists by itself."""
@@ -134,67 +136,72 @@ class OnPilot(Watch):
         self.link.kill(name_of_claim(self.claim))
         return True
 
-    def ending(self) -> Outcome | Watch | None:
+    def poll_outcome(self) -> Outcome | AttemptHandle | None:
         """Return how it ended, as its pilot says or its folder."""
         name = name_of_claim(self.claim)
-        ended = self.link.ends.get(name)
+        ended = self.link.finished_attempts.get(name)
         if ended is None:
             return None
         asked = name in self.link.stopping
-        self.link.forget(name)
+        self.link.untrack_attempt(name)
         outcome, now = ended.outcome, time.monotonic()
         if isinstance(outcome, Stopped) and self.link.signal and not asked:
-            return await_outcome(partial(self._explained, outcome, now + WORD_S))
+            return await_outcome(
+                partial(self._outcome_with_cause, outcome, now + END_REASON_TIMEOUT_S)
+            )
         if outcome is not None:
-            return as_here(outcome, self.claim, self.clock())
-        return await_outcome(partial(self._recorded, now + PATIENCE_S))
+            return to_local_outcome(outcome, self.claim, self.clock())
+        return await_outcome(partial(self._read_recorded_outcome, now + RECORD_TIMEOUT_S))
 
-    def _explained(self, outcome: Stopped, until: float) -> Outcome | None:
+    def _outcome_with_cause(self, outcome: Stopped, until: float) -> Outcome | None:
         """Return the end of what ended as its pilot was to end, with why: their engine is about to say that."""
-        if not self.link.end and time.monotonic() < until:
+        if not self.link.end_reason and time.monotonic() < until:
             return None
-        hello = self.link.hello
+        hello = self.link.registration
         job = f" {hello.job}" if hello is not None and hello.job else ""
-        by = self.link.end or f"allocation{job} of {self.link.spec.backend} got {self.link.signal}"
-        return as_here(outcome._replace(by=by), self.claim, self.clock())
+        by = (
+            self.link.end_reason
+            or f"allocation{job} of {self.link.spec.backend} got {self.link.signal}"
+        )
+        return to_local_outcome(outcome._replace(by=by), self.claim, self.clock())
 
-    def _recorded(self, until: float) -> Outcome | None:
+    def _read_recorded_outcome(self, until: float) -> Outcome | None:
         """Return the end of what has ended, and whose record may not be seen here yet."""
-        with contextlib.suppress(*UNCLEAR):
-            outcome = within(self.link.root, partial(recorded_outcome, self.attempt))
+        with contextlib.suppress(*TRANSIENT_ERRORS):
+            outcome = run_with_timeout(self.link.root, partial(read_recorded_outcome, self.attempt))
             if outcome is not None:
-                return as_here(outcome, self.claim, self.clock())
+                return to_local_outcome(outcome, self.claim, self.clock())
         if time.monotonic() < until:
             return None
-        return Lost(at=self.clock(), why=UNTOLD.format(self.attempt.folder))
+        return Lost(at=self.clock(), why=NO_RESULT.format(self.attempt.folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited(Watch):
+class PendingOutcome(AttemptHandle):
     """An attempt on a pilot whose end is told by something else than its pilot's news."""
 
-    look: Callable[[], Outcome | None]
+    read_outcome: Callable[[], Outcome | None]
 
-    def ending(self) -> Outcome | Watch | None:
+    def poll_outcome(self) -> Outcome | AttemptHandle | None:
         """Return how it ended; None while that may still come, or cannot be found out."""
         try:
-            return self.look()
-        except UNCLEAR:
+            return self.read_outcome()
+        except TRANSIENT_ERRORS:
             return None
 
 
-def await_outcome(look: Callable[[], Outcome | None]) -> Outcome | Watch:
-    """Return the outcome that `look` finds, or a watch that looks again."""
-    watch = Awaited(look=look)
-    return watch.ending() or watch
+def await_outcome(read_outcome: Callable[[], Outcome | None]) -> Outcome | AttemptHandle:
+    """Return the outcome that `read_outcome` finds, or a watch that looks again."""
+    watch = PendingOutcome(read_outcome=read_outcome)
+    return watch.poll_outcome() or watch
 
 
-def as_here(outcome: Outcome, claim: Claim, now: float) -> Outcome:
+def to_local_outcome(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     """Return an outcome of a node as one of this machine.
 
     Its clock may go wrong, and what a node could not start says nothing of this machine.
     """
     at = outcome.at if claim.claimed <= outcome.at <= now else now
-    if isinstance(outcome, Void) and outcome.whose == "machine":
-        return Void(at=at)
+    if isinstance(outcome, NeverStarted) and outcome.blamed_on == "machine":
+        return NeverStarted(at=at)
     return outcome._replace(at=at)

@@ -5,33 +5,35 @@ Two programs that wait for their own jobs on a full machine wait until one of th
 
 from collections.abc import Iterable, Sequence
 
-from launcher.errors import counted
-from launcher.scheduler.policy.co_location import jobs_in_words
+from launcher.errors import pluralize
+from launcher.scheduler.policy.co_location import format_job_names
 from launcher.scheduler.policy.model import Decision, Wait
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
 
 
-def submitters(home: Home, claims: Iterable[Claim]) -> list[Claim]:
+def find_submitters(home: Home, claims: Iterable[Claim]) -> list[Claim]:
     """Return the running attempts whose programs have queued jobs in this queue."""
-    return [claim for claim in claims if home.attempt(*claim.key).queued.exists()]
+    return [claim for claim in claims if home.attempt(*claim.key).queued_jobs.exists()]
 
 
 def lacks_cores(decisions: Iterable[Decision]) -> bool:
     """Return whether a job waits because there are too few cores."""
-    return any(isinstance(each, Wait) and each.lacks == "cores" for each in decisions)
+    return any(isinstance(each, Wait) and each.lacking_resource == "cores" for each in decisions)
 
 
-def with_submitters(decisions: Sequence[Decision], found: Sequence[Claim]) -> list[Decision]:
+def name_submitters(decisions: Sequence[Decision], found: Sequence[Claim]) -> list[Decision]:
     """Return decisions in which the reasons of jobs that lack cores name running submitters."""
     if not found:
         return [*decisions]
-    which = jobs_in_words([str(number) for number in sorted(claim.job for claim in found)])
+    which = format_job_names([str(number) for number in sorted(claim.job for claim in found)])
     holds = "holds" if len(found) == 1 else "hold"
     held = sum(claim.cpus for claim in found)
-    holders = f"{which}, which queued other jobs, {holds} {counted(held, 'core')}"
+    holders = f"{which}, which queued other jobs, {holds} {pluralize(held, 'core')}"
     return [
-        _with_holders(each, holders) if isinstance(each, Wait) and each.lacks == "cores" else each
+        _with_holders(each, holders)
+        if isinstance(each, Wait) and each.lacking_resource == "cores"
+        else each
         for each in decisions
     ]
 

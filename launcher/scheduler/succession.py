@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 
 from launcher.gpu.resources import ForeignReservation
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.started_attempts import Place
+from launcher.scheduler.start_jobs import LaunchBatch
+from launcher.scheduler.started_attempts import Assignment
 from launcher.store.rows import ReadyJob
-from launcher.store.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import SchedulerActions
 
-FRESH_S = 0.2  # so long a decision holds for those who take a place
-Flow = tuple[int, int, int]  # priority, run and lane
+DECISION_VALID_S = 0.2  # so long a decision holds for those who take a place
+JobClassKey = tuple[int, int, int]  # priority, run and lane
 
 
-def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> Flow | None:
+def find_only_job_class(
+    ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]
+) -> JobClassKey | None:
     """Return the only flow that waits, where all that its jobs need are cores that none else wants.
 
     Args:
         ready: the jobs that could start.
         foreign: what other homes have reserved.
     """
-    flows = {job.flow: job.lane for job in ready}
+    flows = {job.job_class: job.lane for job in ready}
     match [*flows.items()]:
         case [(flow, lane)] if not (
             lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
@@ -28,7 +30,7 @@ def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) 
     return None
 
 
-class Succession:
+class SlotReuse:
     """The next job of a flow takes the place of one that has just ended.
 
     A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
@@ -38,50 +40,54 @@ class Succession:
     within FRESH_S, and at once when anything else happens.
     """
 
-    def __init__(self, queue: Scheduling, launches: Launches) -> None:
+    def __init__(self, queue: SchedulerActions, launches: LaunchBatch) -> None:
         """Begin without places that were left."""
         self._queue, self._launches = queue, launches
-        self._flow: Flow | None = None  # the only one with jobs that could start
+        self._job_class: JobClassKey | None = None  # the only one with jobs that could start
         self._until = 0.0  # monotonic
-        self._left: list[Place] = []
+        self._freed: list[Assignment] = []
 
-    def allow(self, flow: Flow | None, now: float) -> None:
+    def allow(self, job_class: JobClassKey | None, now: float) -> None:
         """Note a decision.
 
         Args:
-            flow: the only one with jobs that could start, if they may take a place; None: they may not.
+            job_class: the only one with jobs that could start, if they may take a place; None: they may not.
             now: monotonic.
         """
-        self._flow, self._until = flow, now + FRESH_S
-        self._left.clear()
+        self._job_class, self._until = job_class, now + DECISION_VALID_S
+        self._freed.clear()
 
     def forbid(self) -> None:
         """Wait for a decision: something has changed."""
-        self._flow = None
-        self._left.clear()
+        self._job_class = None
+        self._freed.clear()
 
-    def leave(self, place: Place | None) -> None:
+    def add_freed(self, assignment: Assignment | None) -> None:
         """Note that an attempt has ended well, and that nothing of it lives."""
-        if self._flow is None or place is None or place.job.flow != self._flow:
+        if (
+            self._job_class is None
+            or assignment is None
+            or assignment.job.job_class != self._job_class
+        ):
             self.forbid()
         else:
-            self._left.append(place)
+            self._freed.append(assignment)
 
     def wait_s(self, now: float) -> float:
         """Return how long the last decision holds, 0 where it does not."""
-        return 0.0 if self._flow is None else max(0.0, self._until - now)
+        return 0.0 if self._job_class is None else max(0.0, self._until - now)
 
-    def due(self, now: float) -> bool:
+    def has_slots(self, now: float) -> bool:
         """Tell whether places may be taken."""
-        return bool(self._left) and self.wait_s(now) > 0
+        return bool(self._freed) and self.wait_s(now) > 0
 
-    def fill(self) -> bool:
+    def start_next_jobs(self) -> bool:
         """Claim a job for each place; False where one stays free. Inside a transaction."""
-        places = self._left.copy()
-        self._left.clear()
-        self._launches.again_s = None
+        places = self._freed.copy()
+        self._freed.clear()
+        self._launches.retry_s = None
         for place in places:
-            job = self._queue.successor(place.job)
+            job = self._queue.next_in_class(place.job)
             if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
                 return False
-        return self._launches.again_s is None
+        return self._launches.retry_s is None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.states import Reason
 
 POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
@@ -16,25 +16,25 @@ Reasons = dict[int, Reason | None]  # lane → why its first job does not start;
 
 
 @dataclass(slots=True)
-class TurnResult:
+class CycleResult:
     """What is left after a decision."""
 
-    waiting: bool = False  # something could start if there were room
-    look_again_s: float = IDLE_S  # at the latest, also when nothing wakes us
+    has_waiting: bool = False  # something could start if there were room
+    max_sleep_s: float = IDLE_S  # at the latest, also when nothing wakes us
 
-    def soon(self, span_s: float) -> None:
+    def wake_within(self, span_s: float) -> None:
         """Look again after `span_s` at the latest."""
-        self.look_again_s = min(self.look_again_s, max(0.0, span_s))
+        self.max_sleep_s = min(self.max_sleep_s, max(0.0, span_s))
 
 
-class Requests(NamedTuple):
+class ControlState(NamedTuple):
     """What people ask of the scheduler."""
 
-    gone: bool = False  # the home was deleted, or its database is damaged
+    home_is_gone: bool = False  # the home was deleted, or its database is damaged
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
-    wishes: Mapping[int, str] = {}  # job → what its owner wants of it
-    killed: frozenset[int] = frozenset()  # those of them that get no grace period
-    paused: frozenset[int] = frozenset()  # jobs whose programs stand still
-    limits: Mapping[str, int] = {}  # group → jobs at once
-    discipline: Discipline = OURS  # the policy that the queue's owner chose
+    pending_actions: Mapping[int, str] = {}  # job → what its owner wants of it
+    jobs_to_kill: frozenset[int] = frozenset()  # those of them that get no grace period
+    paused_jobs: frozenset[int] = frozenset()  # jobs whose programs stand still
+    group_limits: Mapping[str, int] = {}  # group → jobs at once
+    policy: SchedulingPolicy = DEFAULT_POLICY  # the policy that the queue's owner chose

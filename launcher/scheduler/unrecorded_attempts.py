@@ -3,15 +3,15 @@
 import os
 from typing import NamedTuple
 
-from launcher.states import Void
+from launcher.states import NeverStarted
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id
-from launcher.workers.attempt_watch import UNCLEAR, Adopted, watch
-from launcher.workers.order import is_untouched
-from launcher.workers.started_file import starter_of
+from launcher.workers.attempt_watch import TRANSIENT_ERRORS, AdoptedAttempt, inspect_attempt
+from launcher.workers.order import is_unused
+from launcher.workers.started_file import read_starter
 
 
-class Unrecorded(NamedTuple):
+class UnrecordedAttempts(NamedTuple):
     """What lies in the way of a job's next attempt."""
 
     number: int  # the first attempt whose folder was never begun
@@ -20,7 +20,7 @@ class Unrecorded(NamedTuple):
     unclear: str = ""  # where its content cannot be read: which folder, and why
 
 
-def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
+def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
     """Return which attempts of a job there are beyond those that the queue has on record.
 
     None of them says anything about the next attempt, which gets a folder of its own. After this
@@ -37,23 +37,23 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     try:
         while not _is_free(attempt):
             if attempt.folder.is_dir():
-                end = watch(nobody(_boot_of(attempt)), attempt)
-                if isinstance(end, Adopted):
+                end = inspect_attempt(no_supervisor(_boot_of(attempt)), attempt)
+                if isinstance(end, AdoptedAttempt):
                     os.close(end.descriptor)
                     living.append(attempt)
-                began += [] if isinstance(end, Void) else [attempt]
+                began += [] if isinstance(end, NeverStarted) else [attempt]
             number += 1
             attempt = home.attempt(job, number)
-    except UNCLEAR as error:
+    except TRANSIENT_ERRORS as error:
         why = error.strerror if isinstance(error, OSError) else None
-        return Unrecorded(number=number, unclear=f"{attempt.folder} ({why or error})")
-    return Unrecorded(number=number, began=tuple(began), living=tuple(living))
+        return UnrecordedAttempts(number=number, unclear=f"{attempt.folder} ({why or error})")
+    return UnrecordedAttempts(number=number, began=tuple(began), living=tuple(living))
 
 
 def _is_free(attempt: Attempt) -> bool:
     """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
     try:
-        return is_untouched(attempt)
+        return is_unused(attempt)
     except FileNotFoundError:
         return not os.path.lexists(attempt.folder)  # a link that leads nowhere is in the way
     except NotADirectoryError:
@@ -62,10 +62,10 @@ def _is_free(attempt: Attempt) -> bool:
 
 def _boot_of(attempt: Attempt) -> str:
     """Return the boot in which an attempt was begun; ours, where that is not recorded."""
-    who = starter_of(attempt)
+    who = read_starter(attempt)
     return boot_id() if who is None else who.boot
 
 
-def nobody(boot: str) -> Identity:
+def no_supervisor(boot: str) -> Identity:
     """Return who starts what no supervisor of this machine does."""
     return Identity(pid=0, start_ticks=0, boot=boot)

@@ -8,62 +8,64 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.screens.terminal import remark, say, terminal_width
-from launcher.screens.text_table import Line, Table, tabbed
+from launcher.screens.terminal import print_lines, print_stderr, terminal_width
+from launcher.screens.text_table import TextLine, TextTable, tab_separated
 
 
-class Answer(NamedTuple):
+class CommandOutput(NamedTuple):
     """What there is to print once, each part made when it is asked for; each form has one renderer."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    tables: Callable[[], Iterable[Table]] = tuple  # as people read it
+    tables: Callable[[], Iterable[TextTable]] = tuple  # as people read it
     # of what has other forms, too: the names of the columns with rows in full precision
     cells: Callable[[], Sequence[Sequence[Any]]] = tuple
     rows: Callable[[], Iterable[Sequence[Any]]] = tuple  # for a pipe, where that is neither of both
     # what a terminal of so many columns gets, where that is more than the tables
-    drawn: Callable[[int], Iterable[Line | str]] | None = None
+    draw_lines: Callable[[int], Iterable[TextLine | str]] | None = None
     # with the titles and intervals of LaTeX, where people read others
-    latex: Callable[[], Iterable[Table]] | None = None
+    latex: Callable[[], Iterable[TextTable]] | None = None
 
 
-def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
+def print_output(output: CommandOutput, *, as_json: bool, for_terminal: bool | None = None) -> None:
     """Print an answer; a pipe gets nothing where there is no row.
 
     Args:
-        answer: what to print.
+        output: what to print.
         as_json: print the object.
-        drawn: print what a terminal gets, or what a pipe gets; None: as the standard output is.
+        for_terminal: print what a terminal gets, or what a pipe gets; None: as the standard output is.
     """
     if as_json:
-        say_json(answer.record())
-    elif sys.stdout.isatty() if drawn is None else drawn:
+        print_json(output.record())
+    elif sys.stdout.isatty() if for_terminal is None else for_terminal:
         width = terminal_width()
-        if answer.drawn is None:
-            say(row for table in answer.tables() for row in table.drawn(width))
+        if output.draw_lines is None:
+            print_lines(row for table in output.tables() for row in table.to_lines(width))
         else:
-            say(answer.drawn(width))
+            print_lines(output.draw_lines(width))
     else:
-        rows = answer.rows() or answer.cells()
-        rows = rows or (row for table in answer.tables() for row in table.cells)
-        click.echo(tabbed(rows), nl=False)
+        rows = output.rows() or output.cells()
+        rows = rows or (row for table in output.tables() for row in table.cells)
+        click.echo(tab_separated(rows), nl=False)
 
 
-def tell_table(record: Mapping[str, Any], table: Table, *, as_json: bool, nothing: str) -> None:
+def print_table(
+    record: Mapping[str, Any], table: TextTable, *, as_json: bool, empty_text: str
+) -> None:
     """Print what a verb lists.
 
     Args:
         record: the object of `--json`, without its schema.
         table: the same for people.
         as_json: print the object.
-        nothing: what is said on stderr where there is no row.
+        empty_text: what is said on stderr where there is no row.
     """
     if table.rows or as_json:
-        tell(Answer(lambda: record, lambda: [table]), as_json=as_json)
+        print_output(CommandOutput(lambda: record, lambda: [table]), as_json=as_json)
     else:
-        remark(nothing)
+        print_stderr(empty_text)
 
 
-def say_json(record: Mapping[str, Any]) -> None:
+def print_json(record: Mapping[str, Any]) -> None:
     """Print the object of `--json`; null stands for what it has no number for: NaN and infinity."""
     record = {"schema": 1, **record}
     try:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from launcher.screens.text_table import Line, Span, Tone, line, width_of
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, width_of
 from launcher.workers.progress.steps import Point
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -70,7 +70,7 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
 
 def chart(
     points: Sequence[Point], width: int, height: int, *, floor: float | None = None
-) -> list[Line]:
+) -> list[TextLine]:
     """Return a curve in so many columns and rows, the axes and their numbers among them.
 
     Each column shows the mean of what falls on it, or what the column before it shows.
@@ -83,11 +83,11 @@ def chart(
     """
     drawn = finite(points)
     if not drawn:
-        return [line("no numbers yet", Tone.DIM).cut(width)]
+        return [line("no numbers yet", TextStyle.DIM).truncate(width)]
     scale = scale_of([*(y for _, y in drawn), *([] if floor is None else [floor])])
     rows = height - 2
     if rows < _LEAST_HEIGHT - 2 or width < _LEAST_WIDTH:
-        return [line(number(drawn[-1][1])).cut(width)]
+        return [line(number(drawn[-1][1])).truncate(width)]
     labels = {0: number(scale.high), rows - 1: number(scale.low)}
     if rows >= _MIDDLE:
         down = (scale.low - scale.high) * (rows // 2) / (rows - 1)
@@ -95,20 +95,20 @@ def chart(
     margin = max(map(width_of, labels.values()))
     columns = _columns(drawn, width - margin - 1)
     lines = [
-        Line(
+        TextLine(
             (
-                Span(f"{labels.get(row, ''):>{margin}}", Tone.DIM),
-                Span("┤" if row in labels else "│", Tone.DIM),
-                Span(_row(columns, row, rows, scale), Tone.OURS),
+                TextSpan(f"{labels.get(row, ''):>{margin}}", TextStyle.DIM),
+                TextSpan("┤" if row in labels else "│", TextStyle.DIM),
+                TextSpan(_row(columns, row, rows, scale), TextStyle.OURS),
             )
         )
         for row in range(rows)
     ]
-    lines.append(line(" " * margin + "└" + "─" * len(columns), Tone.DIM))
+    lines.append(line(" " * margin + "└" + "─" * len(columns), TextStyle.DIM))
     first, last = number(drawn[0][0]), number(drawn[-1][0])
     gap = max(1, len(columns) - len(first) - len(last))
-    lines.append(line(f"{' ' * (margin + 1)}{first}{' ' * gap}{last}", Tone.DIM))
-    return [row.cut(width) for row in lines]
+    lines.append(line(f"{' ' * (margin + 1)}{first}{' ' * gap}{last}", TextStyle.DIM))
+    return [row.truncate(width) for row in lines]
 
 
 def sparkline(points: Sequence[Point], width: int) -> str:

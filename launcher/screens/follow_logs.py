@@ -17,18 +17,24 @@ from typing import BinaryIO
 
 import click
 
-from launcher.errors import UsageError, counted
-from launcher.screens.format import harmless, named, reason_to_show, why
-from launcher.screens.terminal import coloured
-from launcher.screens.text_table import distinguished, width_of
-from launcher.states import OPEN, ReasonCode, State
-from launcher.store.client import stopped
-from launcher.store.feed import FollowedJobs
+from launcher.errors import UsageError, pluralize
+from launcher.screens.format import format_job_names, reason_to_show, sanitize_terminal, why
+from launcher.screens.terminal import uses_colour
+from launcher.screens.text_table import distinguish_names, width_of
+from launcher.states import OPEN_STATES, ReasonCode, State
+from launcher.store.client import queue_stopped_error
+from launcher.store.feed import JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.log_files import read_part, tail_offset
+from launcher.system.log_files import read_file_part, tail_offset
 from launcher.system.paths import Home
-from launcher.system.terminal_codes import ESCAPE, RESET, Plain, with_colours, without_colours
+from launcher.system.terminal_codes import (
+    ESCAPE,
+    RESET,
+    PlainTextFilter,
+    keep_colours_only,
+    strip_colours,
+)
 
 CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
 LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several
@@ -55,11 +61,11 @@ _TEXT = re.compile(r"[^\t\n]+")  # what is made harmless
 _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
 
 
-def labels_of(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
+def line_labels(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
     """Return what stands before the lines of each job: its name, with its number where that is not its alone."""
-    names = {job: harmless(name) for job, name in jobs.items()}
+    names = {job: sanitize_terminal(name) for job, name in jobs.items()}
     if terminal:
-        shown = distinguished(names.values(), MOST_NAME)
+        shown = distinguish_names(names.values(), MOST_NAME)
         names = {job: shown[name] for job, name in names.items()}
     times = Counter(names.values())
     names = {job: f"{n} #{job}" if times[n] > 1 else n for job, n in names.items()}
@@ -75,30 +81,30 @@ def labels_of(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[
     return labels
 
 
-class Lines:
+class LineSplitter:
     """Cuts what a job writes into whole lines; what has no end yet is kept back."""
 
     def __init__(self, *, turns: bool) -> None:
         """Cut at newlines; with `turns` also where a terminal's cursor goes back to the left."""
         self._ends, self._turn = (_TURNS, b"\r") if turns else (_LINES, b"")
-        self._kept = b""
+        self._buffer = b""
 
-    def cut(self, chunk: bytes) -> list[bytes]:
+    def split(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are whole now, without their ends."""
         # only ends are looked for: a pattern of whole lines would try anew from every byte of one
-        *lines, self._kept = self._ends.split(self._kept + chunk)
-        while len(self._kept) > LONGEST_BYTES:
-            lines.append(self._kept[:LONGEST_BYTES])
-            self._kept = self._kept[LONGEST_BYTES:]
+        *lines, self._buffer = self._ends.split(self._buffer + chunk)
+        while len(self._buffer) > LONGEST_BYTES:
+            lines.append(self._buffer[:LONGEST_BYTES])
+            self._buffer = self._buffer[LONGEST_BYTES:]
         return lines
 
-    def rest(self) -> list[bytes]:
+    def flush(self) -> list[bytes]:
         """Return the line that has no end yet."""
-        kept, self._kept = self._kept, b""
+        kept, self._buffer = self._buffer, b""
         return [kept.removesuffix(self._turn)] if kept else []
 
 
-class Output:
+class LogPrinter:
     """Prints the log of one job alone as it comes, or behind a label in whole lines.
 
     A terminal gets text in which nothing but colours steers it, a pipe all but escape sequences.
@@ -113,11 +119,11 @@ class Output:
         """
         self._label, self._raw = label, raw
         is_terminal = sys.stdout.isatty()
-        self._as_text, self._colour = is_terminal and not raw, coloured(sys.stdout)
-        self._lines, self._plain = Lines(turns=is_terminal), Plain()
+        self._as_text, self._colour = is_terminal and not raw, uses_colour(sys.stdout)
+        self._lines, self._plain = LineSplitter(turns=is_terminal), PlainTextFilter()
         # a character may be cut in two where one reading ends, and so may a colour
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._kept = ""
+        self._buffer = ""
 
     def tail_offset(self, file: BinaryIO, lines: int) -> int:
         """Return where the last lines of a log begin, counted as they are printed here."""
@@ -127,12 +133,12 @@ class Output:
     def write(self, chunk: bytes) -> None:
         """Print a piece."""
         if self._label:
-            self._say(self._lines.cut(chunk))
+            self._print_labelled(self._lines.split(chunk))
         elif self._as_text:
-            text = self._kept + self._decoder.decode(chunk)
+            text = self._buffer + self._decoder.decode(chunk)
             begun = _BEGUN.search(text)
             cut = begun.start() if begun else len(text)
-            self._kept = text[cut:]
+            self._buffer = text[cut:]
             self._show(_with_newlines(text[:cut]))
         else:
             click.echo(chunk if self._raw else self._plain.feed(chunk), nl=False)
@@ -140,13 +146,13 @@ class Output:
     def close(self) -> None:
         """Print what was kept back."""
         if self._label:
-            self._say(self._lines.rest())
+            self._print_labelled(self._lines.flush())
         elif self._as_text:
-            self._show(_with_newlines(self._kept) + (RESET if self._colour else ""))
+            self._show(_with_newlines(self._buffer) + (RESET if self._colour else ""))
         else:
-            click.echo(self._plain.rest(), nl=False)
+            click.echo(self._plain.flush(), nl=False)
 
-    def _say(self, lines: Sequence[bytes]) -> None:
+    def _print_labelled(self, lines: Sequence[bytes]) -> None:
         if self._as_text:
             for one in lines:
                 text = one.decode(errors="replace")
@@ -158,7 +164,7 @@ class Output:
         click.echo(b"".join(b"%s%s\n" % (label, body) for body in bodies), nl=False)
 
     def _show(self, text: str) -> None:
-        shown = with_colours if self._colour else without_colours
+        shown = keep_colours_only if self._colour else strip_colours
         click.echo(_TEXT.sub(lambda match: shown(match[0]), text), nl=False, color=True)
 
 
@@ -167,8 +173,8 @@ def _with_newlines(text: str) -> str:
 
 
 def _plain(text: bytes) -> bytes:
-    plain = Plain()
-    return plain.feed(text) + plain.rest()
+    plain = PlainTextFilter()
+    return plain.feed(text) + plain.flush()
 
 
 def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
@@ -182,7 +188,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
     Raises:
         UsageError: there is no such file.
     """
-    with opened(log) as file, closing(Output(raw=raw)) as output:
+    with open_log(log) as file, closing(LogPrinter(raw=raw)) as output:
         if lines is not None:
             file.seek(output.tail_offset(file, lines))
         end = b"\n"
@@ -192,7 +198,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
     return end == b"\n"
 
 
-def opened(log: Path) -> BinaryIO:
+def open_log(log: Path) -> BinaryIO:
     """Open a log.
 
     Raises:
@@ -201,10 +207,10 @@ def opened(log: Path) -> BinaryIO:
     try:
         return log.open("rb")
     except FileNotFoundError:
-        raise no_log(log) from None
+        raise missing_log_error(log) from None
 
 
-def no_log(log: Path) -> UsageError:
+def missing_log_error(log: Path) -> UsageError:
     """Return the error for an attempt without a log."""
     job, folder = log.parent.name.partition("-")[0], log.parent
     if folder.is_symlink() and not folder.exists():
@@ -217,7 +223,7 @@ def no_log(log: Path) -> UsageError:
     )
 
 
-def attempt_of(row: JobRow, attempt: int | None) -> int:
+def resolve_attempt(row: JobRow, attempt: int | None) -> int:
     """Return which attempt's log is meant, the newest where none is named.
 
     Raises:
@@ -225,14 +231,16 @@ def attempt_of(row: JobRow, attempt: int | None) -> int:
     """
     if row.attempts == 0:
         then = (
-            "To wait for it, use -f" if row.state in OPEN else f"To run it: launcher retry {row.id}"
+            "To wait for it, use -f"
+            if row.state in OPEN_STATES
+            else f"To run it: launcher retry {row.id}"
         )
         new = reason_to_show(row).code is ReasonCode.NEW
         waits = str(row.state) if new else why(row)
         raise UsageError(f"{row.name} has not run yet ({waits}). {then}")
     if attempt is not None and attempt > row.attempts:
         raise UsageError(
-            f"--attempt {attempt}: {row.name} has {counted(row.attempts, 'attempt')}. "
+            f"--attempt {attempt}: {row.name} has {pluralize(row.attempts, 'attempt')}. "
             "Leave --attempt out for the newest."
         )
     return attempt or row.attempts
@@ -243,7 +251,7 @@ class _Source:
     """One job's log as far as it was read."""
 
     attempt: int
-    output: Output
+    output: LogPrinter
     tail: int | None  # only so many lines of the first log
     position: int = 0
     last: bool = False  # only this attempt
@@ -258,16 +266,16 @@ class _Source:
                     self.tail = None
             except OSError:  # not made yet, or cleaned
                 return b""
-        part = read_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
+        part = read_file_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
         if part is not None and part.size < self.position:  # the file was truncated
-            part = read_part(log, begin=0, most_bytes=CHUNK_BYTES)
+            part = read_file_part(log, begin=0, most_bytes=CHUNK_BYTES)
         if part is None:
             return b""
-        self.position = part.end
+        self.position = part.end_offset
         return part.data
 
 
-class Followers:
+class LogFollower:
     """Prints what jobs write, attempt after attempt, until all of them have ended.
 
     A log is open only while it is read, so that any number of jobs can be followed.
@@ -296,11 +304,11 @@ class Followers:
             raw: pass on every byte.
         """
         self._home, self._raw = home, raw
-        self._followed = FollowedJobs(home, store, jobs, since=event, served=False)
+        self._followed = JobTracker(home, store, jobs, since=event, is_scheduler_alive=False)
         self._is_alone = len(jobs) == 1
         names = {job.id: job.name for job in jobs}
-        colour = coloured(sys.stdout)
-        self._labels = labels_of(names, terminal=sys.stdout.isatty(), colour=colour)
+        colour = uses_colour(sys.stdout)
+        self._labels = line_labels(names, terminal=sys.stdout.isatty(), colour=colour)
         last = attempt is not None
         self._sources = {
             job.id: _Source(attempt or max(job.attempts, 1), self._output(job.id), tail, last=last)
@@ -308,8 +316,8 @@ class Followers:
         }
         self._checked = time.monotonic()
 
-    def _output(self, job: int) -> Output:
-        return Output("" if self._is_alone else self._labels[job], raw=self._raw)
+    def _output(self, job: int) -> LogPrinter:
+        return LogPrinter("" if self._is_alone else self._labels[job], raw=self._raw)
 
     def follow(self) -> None:
         """Print until there is no more.
@@ -319,15 +327,20 @@ class Followers:
             MachineError: the queue was stopped, and none of them runs.
         """
         rows = self._followed.rows
-        waiting = [row for row in rows.values() if row.attempts == 0 and row.state in OPEN]
+        waiting = [row for row in rows.values() if row.attempts == 0 and row.state in OPEN_STATES]
         if waiting and not self._is_alone:
             has = "has" if len(waiting) == 1 else "have"
-            notice = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
+            notice = (
+                f"{pluralize(len(waiting), 'job')} {has} not run yet: {format_job_names(waiting)}"
+            )
             click.echo(notice, err=True)
         try:
             while self._sources:
-                self._followed.changes()
-                wrote = [self._turn(rows[job], source) for job, source in [*self._sources.items()]]
+                self._followed.read_events()
+                wrote = [
+                    self._print_new_output(rows[job], source)
+                    for job, source in [*self._sources.items()]
+                ]
                 if not any(wrote):
                     sys.stdout.flush()
                     self._drop_cleaned()
@@ -341,10 +354,10 @@ class Followers:
         """Wait for more, where there may come some."""
         if not self._sources:
             return
-        self._followed.keep_going()
+        self._followed.ensure_scheduler_alive()
         states = {self._followed.rows[job].state for job in self._sources}
-        if self._followed.stopped and State.RUNNING not in states:
-            raise stopped()
+        if self._followed.is_queue_stopped and State.RUNNING not in states:
+            raise queue_stopped_error()
         time.sleep(FOLLOW_EVERY_S)
 
     def _drop_cleaned(self) -> None:
@@ -360,13 +373,13 @@ class Followers:
                     f"job {job} was cleaned, and its log with it; `launcher status` lists the rest"
                 )
             self._sources.pop(job).output.close()
-            name = harmless(self._followed.rows[job].name)
+            name = sanitize_terminal(self._followed.rows[job].name)
             click.echo(f"{name}: cleaned, and its log with it", err=True)
 
-    def _turn(self, row: JobRow, source: _Source) -> bool:
+    def _print_new_output(self, row: JobRow, source: _Source) -> bool:
         """Print what a job wrote since its last turn; tell whether there was anything, or an end."""
         if source.attempt > row.attempts:
-            self._say_not_begun(row, source)
+            self._explain_no_attempt(row, source)
             return False
         running = row.state is State.RUNNING and row.attempts == source.attempt
         chunk = source.read(self._log(row, source))
@@ -382,27 +395,27 @@ class Followers:
         source.output = self._output(row.id)
         source.attempt, source.position, source.tail = source.attempt + 1, 0, None
         source.explained = False
-        if source.last or (row.state not in OPEN and row.attempts < source.attempt):
+        if source.last or (row.state not in OPEN_STATES and row.attempts < source.attempt):
             del self._sources[row.id]
         if self._is_alone and not log.exists():
-            raise no_log(log)
+            raise missing_log_error(log)
 
-    def _say_not_begun(self, row: JobRow, source: _Source) -> None:
+    def _explain_no_attempt(self, row: JobRow, source: _Source) -> None:
         """Say once why an attempt has not begun, or leave a job that has ended without it."""
-        name = harmless(row.name)
-        if row.state in OPEN:
+        name = sanitize_terminal(row.name)
+        if row.state in OPEN_STATES:
             if self._is_alone and not source.explained:
                 waits = "has not run yet" if source.attempt == 1 else "waits to run again"
-                click.echo(f"{name} {waits}: {harmless(why(row))}", err=True)
+                click.echo(f"{name} {waits}: {sanitize_terminal(why(row))}", err=True)
                 source.explained = True
             return
         del self._sources[row.id]
         if row.attempts and not source.last:
             return
         if self._is_alone:
-            attempt_of(row, source.attempt)  # that is an error
+            resolve_attempt(row, source.attempt)  # that is an error
         which = f"no attempt {source.attempt}" if source.last else "has not run"
-        click.echo(f"{name}: {which}: {harmless(row.reason)}", err=True)
+        click.echo(f"{name}: {which}: {sanitize_terminal(row.reason)}", err=True)
 
     def _log(self, row: JobRow, source: _Source) -> Path:
         return self._home.attempt(row.id, source.attempt).log
@@ -410,4 +423,4 @@ class Followers:
 
 def header(job: JobRow, attempt: int) -> str:
     """Return what stands above a log where there are several, as `tail` writes it."""
-    return f"==> {harmless(job.name)} (job {job.id}, attempt {attempt}) <=="
+    return f"==> {sanitize_terminal(job.name)} (job {job.id}, attempt {attempt}) <=="

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from launcher.context import own_folder, own_variables
-from launcher.errors import counted
+from launcher.context import entry_variables, start_folder
+from launcher.errors import pluralize
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
-from launcher.store.job_queries import Need
+from launcher.store.job_queries import UnmetDependency
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
-from launcher.system.text import harmless as harmless  # every screen takes it from here
+from launcher.system.text import (
+    sanitize_terminal as sanitize_terminal,  # every screen takes it from here
+)
 from launcher.system.text import shell_line
 from launcher.units import format_bytes
 
@@ -53,7 +55,7 @@ def command_text(job: JobRow, folder: str) -> str:
 def folder_of(job: JobRow, folder: str) -> str:
     """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
     try:
-        return own_folder(job.spec, folder)
+        return start_folder(job.spec, folder)
     except Unreadable:
         return folder
 
@@ -61,17 +63,17 @@ def folder_of(job: JobRow, folder: str) -> str:
 def variables_of(job: JobRow) -> Mapping[str, str]:
     """Return the variables that a program's entry sets; none where they cannot be understood."""
     try:
-        return own_variables(job.spec)
+        return entry_variables(job.spec)
     except Unreadable:
         return {}
 
 
-def why(job: JobRow, need: Need | None = None) -> str:
+def why(job: JobRow, need: UnmetDependency | None = None) -> str:
     """Return in one line why a job is in its state, and what a waiting one waits for."""
     return first_line(reason_to_show(job, need).text)
 
 
-def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
+def reason_to_show(job: JobRow, need: UnmetDependency | None = None) -> Reason:
     """Return why a job is in its state, and what a waiting one waits for.
 
     Args:
@@ -79,20 +81,24 @@ def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
         need: the first of the jobs that must still be done before it, where it is known.
     """
     if job.state is not State.QUEUED:
-        return job.why
+        return job.state_reason
     pause = job.starts_at is not None
     needs = job.waits - pause  # the store counts a time to wait for as one of them
-    writer = job.why.data.get("need") if job.why.code is ReasonCode.OUTPUT_IN_USE else None
+    writer = (
+        job.state_reason.data.get("need")
+        if job.state_reason.code is ReasonCode.OUTPUT_IN_USE
+        else None
+    )
     if needs > 0 and writer is not None and (need is None or need.job == writer):
-        return job.why
-    waits = [_needs(needs, need)] if needs > 0 else []
+        return job.state_reason
+    waits = [_dependency_text(needs, need)] if needs > 0 else []
     if job.starts_at is not None and not job.failures:
-        waits.append(f"{'until ' if waits else ''}{moment(job.starts_at)}")
+        waits.append(f"{'until ' if waits else ''}{short_local_time(job.starts_at)}")
     if waits:
         code = ReasonCode.NEEDS if needs > 0 else ReasonCode.NOT_BEFORE
         return Reason(code=code, text=f"waiting for {' and '.join(waits)}")
     # after a failure the reason names the pause itself
-    return job.why if pause or job.lane_waits is None else job.lane_waits
+    return job.state_reason if pause or job.lane_reason is None else job.lane_reason
 
 
 def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
@@ -105,7 +111,7 @@ def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
     """
     kept = reserved_text(device, reservation)
     vram: dict[str, Json] = {"vram": reservation} if kept and reservation is not None else {}
-    text = f"paused since {moment(int(now))}"
+    text = f"paused since {short_local_time(int(now))}"
     return Reason(
         code=ReasonCode.PAUSED,
         text=f"{text}; {kept}" if kept else text,
@@ -134,24 +140,24 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _needs(number: int, need: Need | None) -> str:
-    if need is None:
-        return counted(number, "more job")
+def _dependency_text(number: int, dependency: UnmetDependency | None) -> str:
+    if dependency is None:
+        return pluralize(number, "more job")
     # a long name may be cut, and one of another run may be that of several jobs
-    marked = need.elsewhere or len(need.name) > LONGEST_NEED
-    name = _with_number(need.name, need.job) if marked else need.name
-    return name + (f" and {counted(number - 1, 'more job')}" if number > 1 else "")
+    marked = dependency.is_in_other_run or len(dependency.name) > LONGEST_NEED
+    name = _with_number(dependency.name, dependency.job) if marked else dependency.name
+    return name + (f" and {pluralize(number - 1, 'more job')}" if number > 1 else "")
 
 
 def _with_number(name: str, job: int) -> str:
     return f"{name} (job {job})"
 
 
-def named(jobs: Sequence[JobRow], most: int = 3) -> str:
+def format_job_names(jobs: Sequence[JobRow], most: int = 3) -> str:
     """Return the names of the first few jobs, each once, and how many more there are."""
     times = Counter(job.name for job in jobs)
     names = ", ".join(
-        harmless(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
+        sanitize_terminal(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
         for job in jobs[:most]
     )
     return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
@@ -163,7 +169,7 @@ def first_few(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def between(least: str, most: str) -> str:
+def format_range(least: str, most: str) -> str:
     """Return from what to what something is; one text where both are the same."""
     return least if least == most else f"{least} to {most}"
 
@@ -174,49 +180,49 @@ def tally(counts: Mapping[State, int]) -> str:
     return " · ".join(parts) or "no jobs"
 
 
-def iso(at: float) -> str:
+def iso_time(at: float) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def iso_if_known(at: float | None) -> str | None:
-    """Return a time as `iso` does, None where there is none."""
-    return None if at is None else iso(at)
+def iso_time_or_none(at: float | None) -> str | None:
+    """Return a time as `iso_time` does, None where there is none."""
+    return None if at is None else iso_time(at)
 
 
-def stamp(at: float, form: str) -> str:
+def format_time(at: float, form: str) -> str:
     """Return a local time in a form of `strftime`."""
     return datetime.fromtimestamp(at).astimezone().strftime(form)
 
 
-def local(at: float) -> str:
-    """Return a local date and time to the second; `zone` says which that is."""
-    return stamp(at, "%Y-%m-%d %H:%M:%S")
+def local_time(at: float) -> str:
+    """Return a local date and time to the second; `utc_offset` says which that is."""
+    return format_time(at, "%Y-%m-%d %H:%M:%S")
 
 
-def zone(at: float) -> str:
+def utc_offset(at: float) -> str:
     """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
-    text = stamp(at, "%z")
+    text = format_time(at, "%z")
     return f"UTC{text[:3]}:{text[3:5]}"
 
 
 def common_zone(times: Iterable[float]) -> str:
     """Return the zone that local times share; '' if they lie in several, as in summer and winter."""
-    zones = {zone(at) for at in times}
+    zones = {utc_offset(at) for at in times}
     return zones.pop() if len(zones) == 1 else ""
 
 
 def local_under(at: float, head: str) -> str:
     """Return a local date and time below a head that names a zone, with its own zone if that is another one."""
-    own = zone(at)
-    return local(at) if own == head else f"{local(at)} {own}"
+    own = utc_offset(at)
+    return local_time(at) if own == head else f"{local_time(at)} {own}"
 
 
-def moment(at: float) -> str:
+def short_local_time(at: float) -> str:
     """Return a local date and time, the seconds only where there are some."""
-    return local(at).removesuffix(":00")
+    return local_time(at).removesuffix(":00")
 
 
-def clock(at: float) -> str:
+def time_of_day(at: float) -> str:
     """Return the local time of day."""
-    return stamp(at, "%H:%M:%S")
+    return format_time(at, "%H:%M:%S")

@@ -5,34 +5,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from launcher.gpu.gpus_file import attempts_seen, seen_gpus
-from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
+from launcher.gpu.gpus_file import read_gpu_status, read_known_attempts
+from launcher.gpu.monitor import (
+    DRIVER_BYTES,
+    find_owner,
+    is_unused_by_others,
+    parent_pid,
+    recorded_program,
+)
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
 from launcher.screens.chart import blocks
-from launcher.screens.format import harmless
+from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import (
     GAP,
     Cell,
     Column,
-    Line,
-    Span,
-    Table,
-    Tone,
+    TextLine,
+    TextSpan,
+    TextStyle,
+    TextTable,
     line,
-    shortened,
+    shorten,
     width_of,
 )
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import Identity, alive
+from launcher.system.processes import Identity, is_alive
 from launcher.units import format_bytes, format_seconds
-from launcher.workers.memory_share import Report, read_report
+from launcher.workers.memory_share import MemoryReport, read_report
 
-OURS, OTHERS, PROMISED, FREE = "▓▒░·"
-LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} reserved  {FREE} free"
+OURS, OTHERS, RESERVED, FREE = "▓▒░·"
+LEGEND = f"memory: {OURS} ours  {OTHERS} others  {RESERVED} reserved  {FREE} free"
 WIDE = 100  # columns; on less, names are shorter and power stands without its limit
 MOST_PROCESSES = 8  # of a card that are listed one by one
 _GIB = 1 << 30
@@ -44,16 +50,16 @@ _COLUMNS = (
     Column("RECENT LOAD", drop=1),
 )
 _BAR_AT = 2  # the column of bars
-_TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}
+_TONES = {"ok": TextStyle.GOOD, "warning": TextStyle.WARN, "faulty": TextStyle.BAD}
 CURVE = 12  # characters
 
 
-class Guest(NamedTuple):
+class GpuJob(NamedTuple):
     """A job of ours that was promised a place on a GPU."""
 
     job: int
     name: str
-    promised: int | None  # bytes; None: no amount
+    reserved: int | None  # bytes; None: no amount
     estimate: int | None = None  # bytes that are reserved for it while that follows its use
     load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
@@ -62,7 +68,7 @@ class Guest(NamedTuple):
     peak: int | None = None  # bytes that its worker says it took at most, likewise
 
 
-class AttemptUse(NamedTuple):
+class AttemptUsage(NamedTuple):
     """What the scheduler knows of a running attempt, as far as screens show it."""
 
     key: tuple[int, int] = (0, 0)  # its job and number
@@ -70,21 +76,21 @@ class AttemptUse(NamedTuple):
     load: float | None = None
 
     @property
-    def shown(self) -> dict[str, Any]:
-        """The fields of a `Guest` that tell of it."""
+    def gpu_job_fields(self) -> dict[str, Any]:
+        """The fields of a `GpuJob` that tell of it."""
         return {"estimate": self.estimate, "load": self.load}
 
 
-NO_USE = AttemptUse()
+NO_USAGE = AttemptUsage()
 
 
-def read_use(record: object) -> AttemptUse | None:
+def read_attempt_usage(record: object) -> AttemptUsage | None:
     """Return what a record of gpus.json says of an attempt; None if it is not understood."""
     match record:
         case {"job": int() as job, "number": int() as number, **more}:
             estimate, load, measured_s = (more.get(key) for key in ("estimate", "load", "load_s"))
             known = isinstance(measured_s, int | float) and measured_s > 0
-            return AttemptUse(
+            return AttemptUsage(
                 key=(job, number),
                 estimate=estimate if isinstance(estimate, int) else None,
                 load=float(load) if known and isinstance(load, int | float) else None,
@@ -92,26 +98,26 @@ def read_use(record: object) -> AttemptUse | None:
     return None
 
 
-class Gauge(NamedTuple):
+class GpuView(NamedTuple):
     """A GPU with our jobs on it."""
 
     gpu: GpuSnapshot
     node: str = ""  # where it is; '' in this machine
-    guests: tuple[Guest, ...] = ()
+    jobs: tuple[GpuJob, ...] = ()
     foreign: tuple[ForeignReservation, ...] = ()  # what other users' schedulers have promised of it
 
     @property
     def ours(self) -> int | None:
         """Bytes that our jobs use, None if unknown."""
-        used = [self.used_by(guest) for guest in self.guests]
+        used = [self.used_by(guest) for guest in self.jobs]
         return None if None in used else sum(filter(None, used))
 
     @property
     def outstanding(self) -> int:
         """Bytes that are promised to our jobs and not in use yet."""
         return sum(
-            max(0, (guest.promised or guest.estimate or 0) - (self.used_by(guest) or 0))
-            for guest in self.guests
+            max(0, (guest.reserved or guest.estimate or 0) - (self.used_by(guest) or 0))
+            for guest in self.jobs
         )
 
     @property
@@ -126,14 +132,14 @@ class Gauge(NamedTuple):
         """Whether no process uses it; None if unknown."""
         if self.gpu.used is None:
             return None
-        return not self.guests and unused_by_others(self.gpu)
+        return not self.jobs and is_unused_by_others(self.gpu)
 
     @property
     def health(self) -> str:
         """One word on how it is."""
         return "faulty" if self.gpu.fault else "warning" if self.gpu.warnings else "ok"
 
-    def used_by(self, guest: Guest) -> int | None:
+    def used_by(self, guest: GpuJob) -> int | None:
         """Return the bytes that a job of ours uses there, None if unknown.
 
         Where the driver does not know its processes, as in a container, its worker's word counts.
@@ -154,17 +160,17 @@ class Gauge(NamedTuple):
         return (
             gpu.label,
             gpu.uuid,
-            harmless(gpu.name),
+            sanitize_terminal(gpu.name),
             *("-" if number is None else f"{number:.15g}" for number in (*memory, *work)),
             idle,
             self.health,
-            harmless("; ".join(filter(None, (gpu.fault, *gpu.warnings)))),
+            sanitize_terminal("; ".join(filter(None, (gpu.fault, *gpu.warnings)))),
             *([self.node] if self.node else []),
         )
 
     def record(self) -> dict[str, Json]:
         """Return the GPU for JSON."""
-        jobs = {pid: guest.job for guest in self.guests for pid in guest.pids}
+        jobs = {pid: guest.job for guest in self.jobs for pid in guest.pids}
         listed: list[Json] = []
         for process in self.gpu.processes or ():
             told = process._asdict()
@@ -174,12 +180,12 @@ class Gauge(NamedTuple):
             {
                 "job": guest.job,
                 "name": guest.name,
-                "promised": guest.promised,
+                "promised": guest.reserved,
                 "estimated": guest.estimate,
                 "used": self.used_by(guest),
                 "load": guest.load,
             }
-            for guest in self.guests
+            for guest in self.jobs
         ]
         return {
             "label": self.gpu.label,
@@ -198,8 +204,8 @@ class Gauge(NamedTuple):
 
 
 def draw(
-    gauges: Sequence[Gauge], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
-) -> list[Line]:
+    gauges: Sequence[GpuView], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
+) -> list[TextLine]:
     """Return the lines of the table for a screen with so many columns.
 
     Args:
@@ -211,45 +217,53 @@ def draw(
         _cells(gauge, (busy or {}).get(gauge.gpu.uuid, ()), wide=width >= WIDE) for gauge in gauges
     ]
     # columns without a word take no room: so far the bars have none
-    others = Table(_COLUMNS, cells).drawn()
+    others = TextTable(_COLUMNS, cells).to_lines()
     taken = max(width_of(row.text) for row in others)
     bar = min(max(width - taken - GAP, _BAR.start), _BAR.stop - 1)
     rows = [
         (*row[:_BAR_AT], _bar(gauge, bar), *row[_BAR_AT + 1 :])
         for gauge, row in zip(gauges, cells, strict=True)
     ]
-    head, *lines = Table(_COLUMNS, rows).drawn(width)
+    head, *lines = TextTable(_COLUMNS, rows).to_lines(width)
     drawn = [head]
     for gauge, gauge_line in zip(gauges, lines, strict=True):
-        drawn += [gauge_line, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
-    return [*drawn, line(LEGEND, Tone.DIM).cut(width)]
+        drawn += [
+            gauge_line,
+            *(line(f"  {note}", tone).truncate(width) for note, tone in notes(gauge)),
+        ]
+    return [*drawn, line(LEGEND, TextStyle.DIM).truncate(width)]
 
 
-def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
+def notes(gauge: GpuView) -> list[tuple[str, TextStyle]]:
     """Return in words what a GPU's line cannot tell: faults, jobs of ours, others' processes."""
     gpu = gauge.gpu
-    texts = [(f"fault: {harmless(gpu.fault)}", Tone.BAD)] if gpu.fault else []
-    texts += [(f"warning: {harmless(warning)}", Tone.WARN) for warning in gpu.warnings]
-    by_pid = {process.pid: process for process in gpu.processes or ()}
-    for guest in gauge.guests:
-        texts.append((_guest(gauge, guest), Tone.OURS))
-        pids = sorted(guest.pids & by_pid.keys())
-        texts += [(f"  {_process(by_pid[pid])}", Tone.OURS) for pid in pids]
+    texts = [(f"fault: {sanitize_terminal(gpu.fault)}", TextStyle.BAD)] if gpu.fault else []
     texts += [
-        (f"{harmless(promise.user)}: {format_bytes(promise.amount)} reserved for jobs", Tone.OTHERS)
+        (f"warning: {sanitize_terminal(warning)}", TextStyle.WARN) for warning in gpu.warnings
+    ]
+    by_pid = {process.pid: process for process in gpu.processes or ()}
+    for guest in gauge.jobs:
+        texts.append((_gpu_job_text(gauge, guest), TextStyle.OURS))
+        pids = sorted(guest.pids & by_pid.keys())
+        texts += [(f"  {_process(by_pid[pid])}", TextStyle.OURS) for pid in pids]
+    texts += [
+        (
+            f"{sanitize_terminal(promise.user)}: {format_bytes(promise.amount)} reserved for jobs",
+            TextStyle.OTHERS,
+        )
         for promise in gauge.foreign
     ]
-    ours = {pid for guest in gauge.guests for pid in guest.pids}
+    ours = {pid for guest in gauge.jobs for pid in guest.pids}
     others = [process for pid, process in by_pid.items() if pid not in ours]
-    texts += [(_process(process), Tone.OTHERS) for process in others[:MOST_PROCESSES]]
+    texts += [(_process(process), TextStyle.OTHERS) for process in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
-        texts.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
+        texts.append((f"and {len(others) - MOST_PROCESSES:,} more", TextStyle.OTHERS))
     if gauge.node:  # of another machine processes are never told
         return texts
-    return texts + [(columns, Tone.OTHERS) for columns in _untold(gpu)]
+    return texts + [(columns, TextStyle.OTHERS) for columns in _unreported_facts(gpu)]
 
 
-def _untold(gpu: GpuSnapshot) -> list[str]:
+def _unreported_facts(gpu: GpuSnapshot) -> list[str]:
     """Return what the driver does not tell of who uses a GPU, if there is something to tell."""
     if gpu.fault or gpu.used is None:
         return (
@@ -268,58 +282,58 @@ def _untold(gpu: GpuSnapshot) -> list[str]:
     return [f"{format_bytes(rest)} used by processes that the driver does not list"]
 
 
-def _guest(gauge: Gauge, guest: Guest) -> str:
+def _gpu_job_text(gauge: GpuView, guest: GpuJob) -> str:
     facts = []
     if (used := gauge.used_by(guest)) is None or guest.pids or gauge.node:
         facts.append(f"uses {_amount(used)}")
-    if guest.promised is not None:
-        facts.append(f"{format_bytes(guest.promised)} reserved")
+    if guest.reserved is not None:
+        facts.append(f"{format_bytes(guest.reserved)} reserved")
     elif guest.estimate is not None:
         facts.append(f"{format_bytes(guest.estimate)} estimated")
     if guest.load is not None:
         facts.append(f"{guest.load:.0%} busy".replace("%", " %"))
     if guest.exclusive:
         facts.append("exclusive")
-    return f"job {guest.job} {harmless(guest.name)}: {', '.join(facts) or 'usage unknown'}"
+    return f"job {guest.job} {sanitize_terminal(guest.name)}: {', '.join(facts) or 'usage unknown'}"
 
 
 def _process(process: GpuProcess) -> str:
-    who = "a user of another container" if process.user is None else harmless(process.user)
-    what = "" if process.command is None else f"{harmless(process.command)} "
+    who = "a user of another container" if process.user is None else sanitize_terminal(process.user)
+    what = "" if process.command is None else f"{sanitize_terminal(process.command)} "
     return f"{who}: {_amount(process.used)}, {what}pid {process.pid}"
 
 
-def _cells(gauge: Gauge, busy: Sequence[float], *, wide: bool) -> tuple[Cell, ...]:
+def _cells(gauge: GpuView, busy: Sequence[float], *, wide: bool) -> tuple[Cell, ...]:
     gpu = gauge.gpu
-    name = harmless(gpu.name).removeprefix("NVIDIA ")
+    name = sanitize_terminal(gpu.name).removeprefix("NVIDIA ")
     share = None if gpu.utilisation is None else gpu.utilisation * 100
     most = f"/{gpu.power_limit_w:.0f}" if wide and gpu.power_limit_w is not None else ""
     return (
-        Span(f"{gauge.node} {gpu.label}".lstrip(), Tone.STRONG),
-        shortened(name, 20 if wide else 14),
+        TextSpan(f"{gauge.node} {gpu.label}".lstrip(), TextStyle.STRONG),
+        shorten(name, 20 if wide else 14),
         "",
         f"{gib(gpu.used)}/{gib(gpu.total or None)}",
-        "idle" if gauge.idle else _told(share, "{:.0f} %"),
-        _told(gpu.temperature_c, "{} °C"),
-        _told(gpu.power_w, f"{{:.0f}}{most} W"),
-        Span(gauge.health, _TONES[gauge.health]),
-        Span(blocks(busy[-CURVE:], 0.0, 1.0), Tone.DIM),
+        "idle" if gauge.idle else _format_or_unknown(share, "{:.0f} %"),
+        _format_or_unknown(gpu.temperature_c, "{} °C"),
+        _format_or_unknown(gpu.power_w, f"{{:.0f}}{most} W"),
+        TextSpan(gauge.health, _TONES[gauge.health]),
+        TextSpan(blocks(busy[-CURVE:], 0.0, 1.0), TextStyle.DIM),
     )
 
 
-def _bar(gauge: Gauge, width: int) -> Line:
+def _bar(gauge: GpuView, width: int) -> TextLine:
     """Return a bar of memory; question marks if its use is unknown."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
-        return line("?" * width, Tone.WARN)
-    looks = ((OURS, Tone.OURS), (OTHERS, Tone.OTHERS), (PROMISED, Tone.PROMISED))
+        return line("?" * width, TextStyle.WARN)
+    looks = ((OURS, TextStyle.OURS), (OTHERS, TextStyle.OTHERS), (RESERVED, TextStyle.RESERVED))
     spans, drawn, so_far = [], 0, 0
     for (glyph, tone), amount in zip(looks, gauge.amounts, strict=True):
         so_far += amount
         piece = glyph * (round(width * min(so_far, gpu.total) / gpu.total) - drawn)
         drawn += len(piece)
-        spans.append(Span(piece, tone))
-    return Line((*spans, Span(FREE * (width - drawn), Tone.DIM)))
+        spans.append(TextSpan(piece, tone))
+    return TextLine((*spans, TextSpan(FREE * (width - drawn), TextStyle.DIM)))
 
 
 def _amount(used: int | None) -> str:
@@ -331,7 +345,7 @@ def gib(amount: int | None) -> str:
     return "?" if amount is None else f"{amount / _GIB:.1f}"
 
 
-def _told(value: float | None, form: str) -> str:
+def _format_or_unknown(value: float | None, form: str) -> str:
     return "?" if value is None else form.format(value)
 
 
@@ -339,7 +353,7 @@ NAMELESS = "#"  # the first character of the UUID of a GPU that never reported o
 FRESH_S = 15.0  # what the scheduler saw before may have changed
 
 
-def recalled(
+def merge_recorded(
     gpus: Sequence[GpuSnapshot], before: Sequence[GpuSnapshot], age_s: float = 0.0
 ) -> list[GpuSnapshot]:
     """Return the GPUs with what the scheduler knows of them and the driver does not tell any more.
@@ -363,12 +377,12 @@ def recalled(
     return gpus_seen
 
 
-def gauges_of(
+def gpu_views(
     gpus: Sequence[GpuSnapshot],
     claims: Sequence[Claim],
     home: Home,
     foreign: Sequence[ForeignReservation],
-) -> list[Gauge]:
+) -> list[GpuView]:
     """Return each GPU with the jobs of ours that have a place on it.
 
     Args:
@@ -380,26 +394,30 @@ def gauges_of(
     heads = {
         who.pid: claim.job
         for claim in claims
-        for who in _heads(claim, home.attempt(*claim.key))
-        if who is not None and alive(who)
+        for who in _root_processes(claim, home.attempt(*claim.key))
+        if who is not None and is_alive(who)
     }
     owners = {
         process.pid: job
         for gpu in gpus
         for process in gpu.processes or ()
-        if (job := owner_of(process.pid, parent_of, heads)) is not None
+        if (job := find_owner(process.pid, parent_pid, heads)) is not None
     }
     reports = {claim.job: read_report(home.attempt(*claim.key)) for claim in claims if claim.gpus}
-    measured = {each.key: each for each in map(read_use, attempts_seen(home)) if each is not None}
+    measured = {
+        each.key: each
+        for each in map(read_attempt_usage, read_known_attempts(home))
+        if each is not None
+    }
     return [
-        Gauge(
+        GpuView(
             gpu=gpu,
-            guests=tuple(
-                guest_of(
+            jobs=tuple(
+                gpu_job_of(
                     claim,
                     reports[claim.job],
                     pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
-                )._replace(**measured.get(claim.key, NO_USE).shown)
+                )._replace(**measured.get(claim.key, NO_USAGE).gpu_job_fields)
                 for claim in claims
                 if gpu.uuid in claim.gpus
             ),
@@ -409,13 +427,13 @@ def gauges_of(
     ]
 
 
-def guest_of(
+def gpu_job_of(
     claim: Claim,
-    report: Report | None,
+    report: MemoryReport | None,
     *,
     pids: frozenset[int] = frozenset(),
     reported: int | None = None,
-) -> Guest:
+) -> GpuJob:
     """Return an attempt as a guest of a GPU.
 
     Args:
@@ -424,20 +442,20 @@ def guest_of(
         pids: its processes there.
         reported: bytes that it uses, by a better source than its worker.
     """
-    return Guest(
+    return GpuJob(
         job=claim.job,
         name=claim.spec.name,
-        promised=claim.reservation,
+        reserved=claim.reservation,
         exclusive=claim.exclusive,
         pids=pids,
-        reported=reported or (None if report is None else report.used),
-        peak=None if report is None else report.most,
+        reported=reported or (None if report is None else report.used_bytes),
+        peak=None if report is None else report.peak_bytes,
     )
 
 
-def _heads(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:
+def _root_processes(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:
     """Return the processes from which all of an attempt's descend; its supervisor may be dead."""
-    return claim.supervisor, on_record(attempt)
+    return claim.supervisor, recorded_program(attempt)
 
 
 def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:
@@ -449,10 +467,10 @@ def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:
     return f"{recorded.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
 
 
-def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
+def scheduler_snapshot(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
     """Return what the scheduler saw last, and how long ago; nothing where none lives.
 
     What one knew that has left is over: the next one begins anew.
     """
-    look = seen_gpus(home) if scheduler_pid(home) is not None else None
+    look = read_gpu_status(home) if scheduler_pid(home) is not None else None
     return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from launcher.screens.text_table import Line, Span, Tone, joined, width_of
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, join_spans, width_of
 from launcher.system.files import Json
 
 HOME, RUNS = "home", "runs"  # what a disk is for
@@ -15,7 +15,7 @@ _GIB, _TIB = 1 << 30, 1 << 40
 _ROUND = 10  # amounts from which on no fraction is shown
 
 
-class Disk(NamedTuple):
+class DiskUsage(NamedTuple):
     """A file system that the queue writes to."""
 
     use: str  # HOME or RUNS
@@ -28,14 +28,14 @@ class Host(NamedTuple):
 
     cores: int  # all that it has
     usable: int  # those that our affinity and our group's quota allow
-    promised: int = 0  # those that are promised to running jobs of this queue
+    reserved: int = 0  # those that are promised to running jobs of this queue
     busy: float | None = None  # cores' worth of work by everybody
     ours: float | None = None  # likewise by running jobs of this queue
     load: float | None = None  # runnable and blocked tasks, averaged over one minute
     memory: int = 0  # bytes that we can use at most: the machine's, or our group's limit
     memory_used: int = 0  # bytes of these that are in use and cannot be reclaimed
     memory_ours: int | None = None  # bytes of running jobs of this queue, without shared pages
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[DiskUsage, ...] = ()
     reserved_elsewhere: int = 0  # cores that other queues of the machine have reserved
 
     @property
@@ -51,7 +51,7 @@ class Host(NamedTuple):
         return {
             "cores": self.cores,
             "usable": self.usable,
-            "promised": self.promised,
+            "promised": self.reserved,
             "reserved_elsewhere": self.reserved_elsewhere,
             "load": self.load,
             "memory": self.memory,
@@ -60,25 +60,27 @@ class Host(NamedTuple):
         }
 
 
-def host_line(host: Host, width: int) -> Line:
+def host_line(host: Host, width: int) -> TextLine:
     """Return the machine in one line; where there is little room, what is less needed is left out."""
-    shown = Line(())
+    shown = TextLine(())
     for detailed, with_load in ((True, True), (False, True), (False, False)):
         parts = [_cores(host, detailed=detailed)]
         if with_load and host.load is not None:
             slow = host.load > OVERLOADED * host.cores
-            parts.append(Span(f"load {host.load:.1f}", Tone.WARN if slow else Tone.PLAIN))
+            parts.append(
+                TextSpan(f"load {host.load:.1f}", TextStyle.WARN if slow else TextStyle.PLAIN)
+            )
         if host.memory:
             parts.append(_memory(host, detailed=detailed))
-        shown = joined([*parts, *map(_disk, host.disks)])
+        shown = join_spans([*parts, *map(_disk, host.disks)])
         if width_of(shown.text) <= width:
             break
-    return shown.cut(width)
+    return shown.truncate(width)
 
 
-def _cores(host: Host, *, detailed: bool) -> Span:
+def _cores(host: Host, *, detailed: bool) -> TextSpan:
     if host.busy is None:
-        reserved = min(host.cores, host.promised + host.reserved_elsewhere)
+        reserved = min(host.cores, host.reserved + host.reserved_elsewhere)
         text = f"host: {reserved}/{host.cores} cores reserved"
     else:
         text = f"host: {host.busy:.1f}/{host.cores} cores"
@@ -89,27 +91,33 @@ def _cores(host: Host, *, detailed: bool) -> Span:
         notes += [f"{host.ours:.1f} ours", f"{host.others:.1f} others'"]
     if host.usable < host.cores:
         notes.append(f"{host.usable} usable")
-    return Span(f"{text} ({', '.join(notes)})" if detailed and notes else text)
+    return TextSpan(f"{text} ({', '.join(notes)})" if detailed and notes else text)
 
 
-def _memory(host: Host, *, detailed: bool) -> Span:
+def _memory(host: Host, *, detailed: bool) -> TextSpan:
     left = 1 - host.memory_used / host.memory
-    tone = Tone.BAD if left < NO_MEMORY else Tone.WARN if left < SHORT_MEMORY else Tone.PLAIN
+    tone = (
+        TextStyle.BAD
+        if left < NO_MEMORY
+        else TextStyle.WARN
+        if left < SHORT_MEMORY
+        else TextStyle.PLAIN
+    )
     text = f"memory {_number(host.memory_used / _GIB)}/{_number(host.memory / _GIB)} GiB"
     if detailed and host.memory_ours is not None:
         text += f" ({_number(host.memory_ours / _GIB)} ours)"
-    return Span(text, tone)
+    return TextSpan(text, tone)
 
 
-def _disk(disk: Disk) -> Span:
-    tone = Tone.PLAIN
+def _disk(disk: DiskUsage) -> TextSpan:
+    tone = TextStyle.PLAIN
     if disk.free < max(SHORT_DISK, SHORT_SHARE * disk.total):
-        tone = Tone.WARN
+        tone = TextStyle.WARN
     if disk.free < NO_DISK:
-        tone = Tone.BAD
+        tone = TextStyle.BAD
     unit, name = (_TIB, "TiB") if disk.free >= _TIB else (_GIB, "GiB")
     which = "disk" if disk.use == HOME else disk.use
-    return Span(f"{which} {_number(disk.free / unit)} {name} free", tone)
+    return TextSpan(f"{which} {_number(disk.free / unit)} {name} free", tone)
 
 
 def _number(amount: float) -> str:

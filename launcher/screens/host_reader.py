@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.gpu.resources import ForeignReservation, shares_cores
-from launcher.screens.host import HOME, RUNS, Disk, Host
+from launcher.screens.host import HOME, RUNS, DiskUsage, Host
 from launcher.store.rows import Claim
 from launcher.system import memory
 from launcher.system.files import read_bytes
 from launcher.system.process_trees import descendants
-from launcher.system.processes import core_mask, cores
+from launcher.system.processes import core_mask, usable_cores
 
 _IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
 _GUEST = 8  # from here on, what `user` and `nice` count already
@@ -64,7 +64,7 @@ def load_of(loadavg: str) -> float | None:
     return float(word) if word.replace(".", "", 1).isdecimal() else None
 
 
-def group_use(current: str, stat: str) -> int | None:
+def group_memory_use(current: str, stat: str) -> int | None:
     """Return the bytes of a memory group that cannot be reclaimed, None where it does not tell.
 
     Args:
@@ -100,7 +100,7 @@ class ProcessTimes(NamedTuple):
         return sum(grown) / sysconf("SC_CLK_TCK") / span_s
 
 
-def times_of(roots: Iterable[int]) -> ProcessTimes:
+def process_times(roots: Iterable[int]) -> ProcessTimes:
     """Return what the trees below these pids have done; one that is gone counts for nothing."""
     ticks, pages = {}, 0
     for root in roots:
@@ -125,12 +125,12 @@ def own_pages(statm: str) -> int:
     return max(0, int(words[1]) - int(words[2])) if len(words) > 2 else 0
 
 
-class Measured(NamedTuple):
+class HostMeasurement(NamedTuple):
     """What is measured beside the screen: a disk may not answer, and processes may be many."""
 
     ours: float | None = None
     memory_ours: int | None = None
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[DiskUsage, ...] = ()
 
 
 class HostReader:
@@ -155,12 +155,12 @@ class HostReader:
         self._home, self._measures, self._root, self._clock = home, measures, root, clock
         self._cpu: CpuTime | None = None
         self._busy: float | None = None
-        self._measured = Measured()
+        self._measured = HostMeasurement()
         self._times: tuple[float, ProcessTimes] | None = None
         self._thread: threading.Thread | None = None
         self._since = self._next = 0.0
 
-    def look(
+    def read(
         self,
         claims: Sequence[Claim],
         runs: Sequence[Path] = (),
@@ -175,17 +175,17 @@ class HostReader:
             foreign: reservations of other queues of this machine.
         """
         stat = cpu_time(self._text("proc/stat"))
-        self._note_work(stat)
+        self._update_busy(stat)
         if self._measures:
-            self._measure_beside([claim.pid for claim in claims if claim.pid > 0], runs)
-        measured = Measured() if self._is_overdue() else self._measured
+            self._start_measurement([claim.pid for claim in claims if claim.pid > 0], runs)
+        measured = HostMeasurement() if self._is_overdue() else self._measured
         busy, ours = self._busy, measured.ours
         total, used = self._memory()
         home = disk_of(HOME, self._home)
         return Host(
             cores=stat.cores if stat else os.cpu_count() or 1,
-            usable=cores(),
-            promised=sum(claim.cpus for claim in claims),
+            usable=usable_cores(),
+            reserved=sum(claim.cpus for claim in claims),
             busy=busy,
             # both are means, over different spans
             ours=ours if busy is None or ours is None else min(ours, busy),
@@ -197,7 +197,7 @@ class HostReader:
             reserved_elsewhere=cores_reserved_elsewhere(foreign),
         )
 
-    def _note_work(self, stat: CpuTime | None) -> None:
+    def _update_busy(self, stat: CpuTime | None) -> None:
         """Work out how busy the cores were since the last look; looks close together share an answer."""
         before = self._cpu
         if stat is None or before is None:
@@ -207,16 +207,16 @@ class HostReader:
 
     def _memory(self) -> tuple[int, int]:
         """Return the bytes that we can use, and how many of them are in use."""
-        group = memory.limiting(self._root)
+        group = memory.limiting_group(self._root)
         if group is not None:
             current = next((text for name in _USAGE if (text := _text(group / name))), "")
-            used = group_use(current, _text(group / "memory.stat"))
+            used = group_memory_use(current, _text(group / "memory.stat"))
             if used is not None:
-                return memory.total(self._root), used
-        there = memory.there(self._root)
-        return there, max(0, there - memory.available(self._root))
+                return memory.usable_bytes(self._root), used
+        there = memory.installed_bytes(self._root)
+        return there, max(0, there - memory.available_bytes(self._root))
 
-    def _measure_beside(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
+    def _start_measurement(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
         if self._is_under_way() or self._clock() < self._next:
             return
         self._since = self._clock()
@@ -234,7 +234,7 @@ class HostReader:
 
     def _measure(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
         began, spent = self._clock(), time.thread_time()
-        times = times_of(pids)
+        times = process_times(pids)
         before, self._times = self._times, (began, times)
         ours = None if before is None else times.since(before[1], began - before[0])
         self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
@@ -252,7 +252,7 @@ def cores_reserved_elsewhere(foreign: Iterable[ForeignReservation]) -> int:
     return sum(each.amount for each in foreign if shares_cores(each.device, mask))
 
 
-def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[Disk, ...]:
+def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
     """Return the disk with the least room of those that runs write to and the home does not lie on."""
     by_device: Mapping[int, Path] = {
         device: folder for folder in runs if (device := _device(folder)) is not None
@@ -265,7 +265,7 @@ def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[Disk, ...]:
     return (min(disks, key=lambda disk: disk.free),) if disks else ()
 
 
-def disk_of(use: str, folder: Path) -> Disk | None:
+def disk_of(use: str, folder: Path) -> DiskUsage | None:
     """Return the disk that a folder lies on, or will lie on; None where nobody knows."""
     for there in (folder, *folder.parents):
         try:
@@ -273,7 +273,7 @@ def disk_of(use: str, folder: Path) -> Disk | None:
         except OSError:
             continue
         size = status.f_frsize
-        return Disk(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
+        return DiskUsage(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
     return None
 
 

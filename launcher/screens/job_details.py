@@ -7,21 +7,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.pilots_file import ELSEWHERE
-from launcher.context import FOLDERS
-from launcher.errors import counted
-from launcher.gpu.gpus_file import labels_of
+from launcher.backends.pilots_file import UNKNOWN_PLACE
+from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.errors import pluralize
+from launcher.gpu.gpus_file import gpu_labels
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
 from launcher.screens.format import (
     common_zone,
     first_line,
-    harmless,
+    format_job_names,
     local_under,
-    moment,
-    named,
+    sanitize_terminal,
+    short_local_time,
     variables_of,
 )
-from launcher.states import OPEN, State, is_signal, without_state
+from launcher.states import OPEN_STATES, State, is_signal, strip_state_prefix
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
@@ -33,7 +33,7 @@ _SHOWN = {PROGRAM: {"argv", "cwd", "env"}, FUNCTION: {"arguments", "offset"}}
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
     """Give what a job does and asks for: names and values, as people write them."""
     spec, made = record["spec"], record["not_accepted"]
-    absent = " (not there yet)" if row.state in OPEN else " (not there)"
+    absent = " (not there yet)" if row.state in OPEN_STATES else " (not there)"
     places = {key: record[key] for key in ("cwd", "folder", "log") if record[key]}
     # the call of a function is one of its settings
     argv = () if spec["kind"] == FUNCTION else spec["argv"]
@@ -64,7 +64,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
 
 
 def _is_absent(place: str) -> bool:
-    return not place.startswith(FOLDERS) and not Path(place).exists()
+    return not place.startswith(FOLDER_PLACEHOLDERS) and not Path(place).exists()
 
 
 def _term(name: str, value: Any) -> str:
@@ -72,9 +72,9 @@ def _term(name: str, value: Any) -> str:
     if name in {"ram", "min_vram"}:
         return format_bytes(value)
     if name == "on":
-        return harmless(",".join(value))
+        return sanitize_terminal(",".join(value))
     if name == "not_before":
-        return moment(value)
+        return short_local_time(value)
     if name.endswith("_s"):
         return format_seconds(value)
     return _text(value)
@@ -82,7 +82,7 @@ def _term(name: str, value: Any) -> str:
 
 def zone_of(record: Mapping[str, Any]) -> str:
     """Return the zone of all local times of a job's record; '' if they lie in several."""
-    return common_zone([*map(_time_of, record["events"]), *_begins(record)])
+    return common_zone([*map(_time_of, record["events"]), *_attempt_starts(record)])
 
 
 def zone_title(record: Mapping[str, Any]) -> str:
@@ -95,7 +95,7 @@ def _time_of(event: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(event["at"]).timestamp()
 
 
-def _begins(record: Mapping[str, Any]) -> Iterator[float]:
+def _attempt_starts(record: Mapping[str, Any]) -> Iterator[float]:
     yield from (attempt["claimed"] for attempt in record["attempts"])
 
 
@@ -107,7 +107,11 @@ def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, st
         head: the zone that is named above or below them; times of other zones have their own.
     """
     return [
-        (f"  {local_under(_time_of(event), head)}", event["state"], without_state(event["reason"]))
+        (
+            f"  {local_under(_time_of(event), head)}",
+            event["state"],
+            strip_state_prefix(event["reason"]),
+        )
         for event in record["events"]
     ]
 
@@ -117,21 +121,25 @@ def result_cells(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(f"  {_text(name)}", _text(value)) for name, value in (record["result"] or {}).items()]
 
 
-def needed_cells(needs: Sequence[JobRow], most: int) -> list[tuple[str, ...]]:
+def dependency_cells(dependencies: Sequence[JobRow], most: int) -> list[tuple[str, ...]]:
     """Return a row for each of the first jobs that come before another, those that are not done first."""
-    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))
-    return [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered[:most]]
+    ordered = sorted(dependencies, key=lambda need: (need.state is State.DONE, need.id))
+    return [(f"  {need.id}", need.state, sanitize_terminal(need.name)) for need in ordered[:most]]
 
 
-def needy_text(needy: Sequence[JobRow]) -> str:
+def dependents_text(dependents: Sequence[JobRow]) -> str:
     """Return which open jobs need another; '' where none does."""
-    verb = "needs" if len(needy) == 1 else "need"
-    return f"{counted(len(needy), 'open job')} {verb} it: {named(needy)}" if needy else ""
+    verb = "needs" if len(dependents) == 1 else "need"
+    return (
+        f"{pluralize(len(dependents), 'open job')} {verb} it: {format_job_names(dependents)}"
+        if dependents
+        else ""
+    )
 
 
 def attempt_cells(home: Home, record: Mapping[str, Any], head: str) -> list[tuple[str, ...]]:
     """Return the cells of a job's attempts: number, when each began, where, how it ended, and after how long."""
-    labels = labels_of(home)
+    labels = gpu_labels(home)
     return [_attempt(attempt, labels, head) for attempt in record["attempts"]]
 
 
@@ -141,13 +149,13 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -
     pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
     took = "" if span_s is None else f"after {format_seconds(span_s)}"
     took = ", and ".join(filter(None, (took, pauses)))
-    node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
+    node = (attempt["node"] or UNKNOWN_PLACE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (
         f"  {attempt['number']}",
         local_under(attempt["claimed"], head),
-        f"{node} {harmless(where)}".lstrip() + _memory(attempt),
-        harmless(_how_it_ended(attempt["outcome"])),
+        f"{node} {sanitize_terminal(where)}".lstrip() + _memory(attempt),
+        sanitize_terminal(_outcome_sentence(attempt["outcome"])),
         took,
     )
 
@@ -163,7 +171,7 @@ def _memory(attempt: Mapping[str, Any]) -> str:
     return f", {promised}{took}"
 
 
-def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
+def _outcome_sentence(outcome: Mapping[str, Any] | None) -> str:
     """Return in one sentence how an attempt ended."""
     match outcome:
         case None:
@@ -173,7 +181,7 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
         case {"ending": "failed", "error": str(why)}:
             return f"failed: {first_line(why)}"
         case {"ending": "out-of-memory", "error": str(why)}:
-            return f"out of memory: {_shortage(outcome) or first_line(why)}"
+            return f"out of memory: {_oom_text(outcome) or first_line(why)}"
         case {"ending": "lost", "why": str(why)}:
             return f"lost: {first_line(why)}"
         case {"ending": "stopped", "by": str(by)}:
@@ -185,7 +193,7 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
     return str(outcome.get("ending", "unknown"))
 
 
-def _shortage(outcome: Mapping[str, Any]) -> str:
+def _oom_text(outcome: Mapping[str, Any]) -> str:
     """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
     forms = {"held": "used {}", "wanted": "needed {} more", "cap": "limit {}"}
     return ", ".join(
@@ -198,9 +206,9 @@ def _shortage(outcome: Mapping[str, Any]) -> str:
 def _text(value: object) -> str:
     match value:
         case list() | tuple():
-            return harmless(" ".join(map(str, value)))
+            return sanitize_terminal(" ".join(map(str, value)))
         case float():
             return f"{value:.6g}"
         case dict():
-            return harmless(json.dumps(value))
-    return harmless(str(value))
+            return sanitize_terminal(json.dumps(value))
+    return sanitize_terminal(str(value))

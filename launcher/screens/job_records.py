@@ -8,25 +8,25 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from launcher.backends.pilots_file import PastPilot, past_pilots
-from launcher.context import has_folder, job_folder
-from launcher.errors import counted
-from launcher.gpu.gpus_file import attempts_seen, labels_of, seen_gpus
+from launcher.backends.pilots_file import PastPilot, read_past_pilots
+from launcher.context import job_folder, uses_job_folder
+from launcher.errors import pluralize
+from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
 from launcher.job import CPU, Terms
-from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.policy.vram_request import vram_request_of
-from launcher.scheduler.run_places import turn_of
+from launcher.scheduler.chosen_policy import read_policy
+from launcher.scheduler.policy.vram_request import choose_vram_request
+from launcher.scheduler.run_places import describe_position
 from launcher.screens.format import (
-    between,
     folder_of,
-    harmless,
-    iso,
-    iso_if_known,
+    format_range,
+    iso_time,
+    iso_time_or_none,
+    sanitize_terminal,
 )
-from launcher.screens.job_view import JobView, views_of
-from launcher.signatures import is_exact, numbers_of
-from launcher.staging.left_stages import left_by
-from launcher.states import OPEN, State
+from launcher.screens.job_view import JobView, job_views
+from launcher.signatures import ignored_numbers, is_exact_signature
+from launcher.staging.left_stages import find_unaccepted_output
+from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage
@@ -35,9 +35,9 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds, median, quartile
-from launcher.workers.progress.attempt_progress import newest
+from launcher.workers.progress.attempt_progress import read_attempt_progress
 
-_TRIED = (
+_ATTEMPT_KEYS = (
     "attempt",
     "started",
     "seconds",
@@ -51,36 +51,36 @@ _TRIED = (
     "exit_code",
     "signal",
     "log",
-)  # the keys of `_tried`
+)  # the keys of `_attempt_record`
 FEWEST = 4  # runs of which a half is told
 
 
 def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Json]]:
     """Return what is known of jobs in few words; `launcher show --json` has all of one."""
     last = store.read.newest_attempts(job.id for job in jobs)
-    labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
+    labels, tags = gpu_labels(home), store.job_control.tags_of(job.id for job in jobs)
     elsewhere = any(attempt.pilot for attempt in last.values())
-    places = past_pilots(home) if elsewhere else {}
+    places = read_past_pilots(home) if elsewhere else {}
     return [
         {
             **view.record(),
-            **_asked(job),
+            **_request_record(job),
             **_termination(view),
             "tags": list(tags.get(job.id, ())),
             "owner_note": job.owner_note or None,
-            "paused": iso_if_known(job.paused),
-            **_tried(home, job, last.get(job.id), labels, places),
+            "paused": iso_time_or_none(job.paused),
+            **_attempt_record(home, job, last.get(job.id), labels, places),
         }
-        for job, view in zip(jobs, views_of(home, store, jobs, compared=False), strict=True)
+        for job, view in zip(jobs, job_views(home, store, jobs, compared=False), strict=True)
     ]
 
 
-def _asked(job: JobRow) -> dict[str, Json]:
+def _request_record(job: JobRow) -> dict[str, Json]:
     """Return what a job asks for, and since when."""
     resources, terms = job.spec.resources, job.spec.terms
     return {
-        "reason": harmless(job.reason),
-        "reason_code": job.why.code,
+        "reason": sanitize_terminal(job.reason),
+        "reason_code": job.state_reason.code,
         "group": terms.group or None,
         "share": job.share,
         "on": list(terms.on),
@@ -88,11 +88,11 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "ram": resources.ram,
         "gpus": resources.gpus if resources.may_need_gpu else 0,
         "vram": resources.min_vram,
-        "not_before": iso_if_known(job.starts_at),
+        "not_before": iso_time_or_none(job.starts_at),
         "time_limit": terms.time_limit_s,
         "waits_for": job.waits - (job.starts_at is not None),
-        "submitted": iso(job.submitted),
-        "ended": iso_if_known(job.ended),
+        "submitted": iso_time(job.submitted),
+        "ended": iso_time_or_none(job.ended),
         "failures": job.failures,
         "retries": terms.retries,
         "folder": _folder(job),
@@ -112,13 +112,13 @@ def _termination(view: JobView) -> dict[str, Json]:
 
 def _folder(job: JobRow) -> str | None:
     """Return the folder of a job's results; None of a program that leaves none there."""
-    if has_folder(job.spec):
+    if uses_job_folder(job.spec):
         return str(job_folder(job.spec, job.id))
     folder = job.spec.run_folder
     return str(folder) if job.spec.entry or folder.exists() else None
 
 
-def _tried(
+def _attempt_record(
     home: Home,
     job: JobRow,
     attempt: AttemptRow | None,
@@ -127,15 +127,15 @@ def _tried(
 ) -> dict[str, Json]:
     """Return how a job's newest attempt went; nulls where there is none."""
     if attempt is None:
-        nulls: dict[str, Json] = dict.fromkeys(_TRIED)
+        nulls: dict[str, Json] = dict.fromkeys(_ATTEMPT_KEYS)
         return nulls | {"attempt": 0}
     outcome = attempt.outcome or {}
     places = attempt.device.split(",")
     return {
         "attempt": attempt.number,
-        "started": iso(attempt.claimed),
+        "started": iso_time(attempt.claimed),
         "seconds": attempt.seconds,
-        "device": ",".join(labels.get(place, harmless(place)) for place in places),
+        "device": ",".join(labels.get(place, sanitize_terminal(place)) for place in places),
         **place_record(attempt.pilot, nodes),
         "vram_promised": attempt.claim if attempt.device != CPU else None,
         "vram_peak": attempt.peak,
@@ -161,37 +161,39 @@ def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str,
     }
 
 
-def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
+def record_of(
+    home: Home, store: Store, row: JobRow, dependents: Sequence[JobRow]
+) -> dict[str, Any]:
     """Return all that is known of a job, as JSON has it.
 
     Args:
         home: whose queue.
         store: its database.
         row: the job.
-        needy: the open jobs that need it.
+        dependents: the open jobs that need it.
     """
     attempts = store.read.attempts([row.id])
-    places = past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
+    places = read_past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         **job_records(home, store, [row])[0],
-        "turn": turn_of(store, row, time.time(), chosen_discipline(home)) or None,
+        "turn": describe_position(store, row, time.time(), read_policy(home)) or None,
         "hash": row.hash,
-        "needs": store.read.needs_of(row.id),
-        "needed_by": [job.name for job in needy],
-        "after_any": [job.name for job in store.read.awaited_by(row.id)],
-        "awaited_by": [job.name for job in store.read.awaiting(row.id)],
-        "cwd": folder_of(row, store.read.folder_of(row.id)),
+        "needs": store.read.dependency_names(row.id),
+        "needed_by": [job.name for job in dependents],
+        "after_any": [job.name for job in store.read.awaited_jobs_of(row.id)],
+        "awaited_by": [job.name for job in store.read.jobs_awaiting(row.id)],
+        "cwd": folder_of(row, store.read.working_folder(row.id)),
         "log": str(row.attempt_in(home).log) if row.attempts else None,
-        "not_accepted": _not_accepted(home, row),
+        "not_accepted": _unaccepted_folder(home, row),
         "progress": _progress(home, row),
-        "expected": _expected(home, store, row) if row.state in OPEN else {},
+        "expected": _expected(home, store, row) if row.state in OPEN_STATES else {},
         "spec": row.spec.record(),
         "attempts": [{**each.record(), **place_record(each.pilot, places)} for each in attempts],
         "events": [
             {
-                "at": iso(at),
+                "at": iso_time(at),
                 "state": state,
-                "reason": harmless(reason.text),
+                "reason": sanitize_terminal(reason.text),
                 "reason_code": reason.code,
             }
             for at, state, reason in store.read.events_of(row.id)
@@ -202,27 +204,29 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
     """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
-    step = newest(row.attempt_in(home)).step if row.attempts else None
+    step = read_attempt_progress(row.attempt_in(home)).step if row.attempts else None
     if step is None:
         return None
     return {
-        "at": iso(step.at),
+        "at": iso_time(step.at),
         "step": step.step,
         "total": step.total,
         "rate": step.rate,
         "metrics": {
-            harmless(name): value if not isinstance(value, float) or isfinite(value) else str(value)
+            sanitize_terminal(name): value
+            if not isinstance(value, float) or isfinite(value)
+            else str(value)
             for name, value in step.metrics.items()
         },
     }
 
 
-def _not_accepted(home: Home, row: JobRow) -> str | None:
+def _unaccepted_folder(home: Home, row: JobRow) -> str | None:
     """Return where it lies what a job's newest attempt makes, until its outcome is accepted."""
     if not row.attempts or row.state is State.DONE:
         return None
     try:
-        return left_by(row.attempt_in(home), row.spec.run_folder) or None
+        return find_unaccepted_output(row.attempt_in(home), row.spec.run_folder) or None
     except OSError:
         return None
 
@@ -235,20 +239,22 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     spec = row.spec
     if not spec.resources.may_need_gpu:
         return {}
-    look = seen_gpus(home)
-    store.scheduling.forget()  # the scheduler may have learned since this process began
-    store.scheduling.know_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
-    exact = is_exact(spec.signature)
+    look = read_gpu_status(home)
+    store.scheduler_actions.invalidate_caches()  # the scheduler may have learned since this process began
+    store.scheduler_actions.set_local_machines(
+        gpu.fingerprint for gpu in (look.gpus if look else ())
+    )
+    exact = is_exact_signature(spec.signature)
     program = program_by(spec.signature, spec.argv)
-    usage = store.scheduling.usage(spec.signature, program)
+    usage = store.scheduler_actions.usage(spec.signature, program)
     live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
     usage = usage._replace(similar=usage.similar._replace(live=live))
-    request, source, _ = vram_request_of(
+    request, source, _ = choose_vram_request(
         spec.resources.min_vram,
-        store.scheduling.lane_of(row.id).least,
+        store.scheduler_actions.lane_of(row.id).least,
         usage,
         exact=exact,
-        numbers=None if exact else numbers_of(spec.argv),
+        numbers=None if exact else ignored_numbers(spec.argv),
     )
     if spec.resources.min_vram is not None and source == "declared":
         memory = ""  # its owner has said so
@@ -268,13 +274,13 @@ def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, 
     if scheduler_pid(home) is None:  # what an earlier one measured may be out of date
         return ()
     settled: dict[tuple[int, int], int] = {}
-    for record in attempts_seen(home):
+    for record in read_known_attempts(home):
         match record:
             case {"job": int() as running, "number": int() as number, "settled": int() as used}:
                 settled[running, number] = used
     return tuple(
         settled[claim.key]
-        for claim in store.scheduling.claims()
+        for claim in store.scheduler_actions.open_claims()
         if claim.key in settled
         and claim.job != job
         and similar_key(claim.spec.signature, program_by(claim.spec.signature, claim.spec.argv))
@@ -293,10 +299,10 @@ def expected_time(usage: Usage, terms: Terms) -> str:
     else:
         shortest, longest = quartile(usage.seconds, 1), quartile(usage.seconds, 3)
         part = "half of "
-    runs = counted(len(usage.seconds), "run")
-    runs = runs if usage.own else f"{runs} of other jobs"
-    took = f"{part}{runs} took {between(format_seconds(shortest), format_seconds(longest))}"
-    if not usage.own:
+    runs = pluralize(len(usage.seconds), "run")
+    runs = runs if usage.is_own else f"{runs} of other jobs"
+    took = f"{part}{runs} took {format_range(format_seconds(shortest), format_seconds(longest))}"
+    if not usage.is_own:
         took += "; no similar job is done"
     if terms.time_limit_s is not None:
         middle = min(middle, terms.time_limit_s)

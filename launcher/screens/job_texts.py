@@ -7,8 +7,8 @@ difference is applied.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from launcher.errors import UsageError, counted
-from launcher.screens.format import first_line, harmless
+from launcher.errors import UsageError, pluralize
+from launcher.screens.format import first_line, sanitize_terminal
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.tags import LONGEST_NOTE, TAG_RULE, check_note, is_tag
@@ -26,12 +26,12 @@ class JobText(NamedTuple):
     text: str
 
     @property
-    def asked(self) -> str:
+    def prompt(self) -> str:
         """What is asked, with the job's whole name."""
-        return f"{self.what} {self.job.id} {harmless(self.job.name)}"
+        return f"{self.label} {self.job.id} {sanitize_terminal(self.job.name)}"
 
     @property
-    def what(self) -> str:
+    def label(self) -> str:
         """How it is asked for, before the job's number."""
         return "tags of job" if self.kind == TAG else "note on job"
 
@@ -47,7 +47,7 @@ class JobText(NamedTuple):
         """Characters that may be written."""
         return LONGEST_TAGS if self.kind == TAG else LONGEST_NOTE
 
-    def put(self, store: Store, text: str) -> str:
+    def write(self, store: Store, text: str) -> str:
         """Write another text in the place of this one, and return what was done, for people.
 
         Raises:
@@ -58,23 +58,23 @@ class JobText(NamedTuple):
             tags, before = [*dict.fromkeys(text.split())], {*self.text.split()}
             # only what was changed: another one may have given it a tag meanwhile
             _change_tags(store, job, {*tags} - before, before - {*tags})
-            now = store.steering.tags_of(job).get(self.job.id, [])
-            holds = f"tags: {', '.join(map(harmless, now))}" if now else "no tags"
+            now = store.job_control.tags_of(job).get(self.job.id, [])
+            holds = f"tags: {', '.join(map(sanitize_terminal, now))}" if now else "no tags"
         else:
             check_note(text)
-            store.steering.set_note(job, text)
-            holds = f"note: {harmless(first_line(text))}" if text else "no note"
-        return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
+            store.job_control.set_note(job, text)
+            holds = f"note: {sanitize_terminal(first_line(text))}" if text else "no note"
+        return f"job {self.job.id} {sanitize_terminal(self.job.name)}: {holds}"
 
 
-def text_of(kind: str, job: JobRow, store: Store) -> JobText:
+def read_job_text(kind: str, job: JobRow, store: Store) -> JobText:
     """Return what is written on a job: TAG or NOTE."""
     if kind == NOTE:
         return JobText(job, kind, job.owner_note)
-    return JobText(job, kind, " ".join(store.steering.tags_of([job.id]).get(job.id, [])))
+    return JobText(job, kind, " ".join(store.job_control.tags_of([job.id]).get(job.id, [])))
 
 
-def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
+def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
     """Write on jobs what was typed in one line, and return what was done, for people.
 
     Args:
@@ -88,20 +88,20 @@ def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
     first = texts[0]
     if len(texts) == 1:
         shown, _, below = first.text.partition("\n")
-        if typed == harmless(shown):
-            return f"{first.asked}: unchanged"
+        if typed == sanitize_terminal(shown):
+            return f"{first.prompt}: unchanged"
         # what cannot be typed here stays; an empty text removes all of it
-        return first.put(store, f"{typed}\n{below}" if typed and below else typed)
+        return first.write(store, f"{typed}\n{below}" if typed and below else typed)
     if first.kind == NOTE:
         with store.writing():
             for each in texts:
-                each.put(store, typed)
-        return f"{counted(len(texts), 'job')}: {'note written' if typed else 'no note'}"
+                each.write(store, typed)
+        return f"{pluralize(len(texts), 'job')}: {'note written' if typed else 'no note'}"
     words = typed.split()
     add = {word.removeprefix("+") for word in words if not word.startswith("-")}
     remove = {word[1:] for word in words if word.startswith("-")}
     touched = _change_tags(store, [each.job.id for each in texts], add, remove)
-    return f"{counted(len(touched), 'job')} with changed tags"
+    return f"{pluralize(len(touched), 'job')} with changed tags"
 
 
 def _change_tags(
@@ -114,5 +114,5 @@ def _change_tags(
     """
     for tag in sorted(add | remove):
         if not is_tag(tag):
-            raise UsageError(f"{harmless(tag)!r} is not a tag; a tag is {TAG_RULE}")
-    return store.steering.change_tags(jobs, add, remove)
+            raise UsageError(f"{sanitize_terminal(tag)!r} is not a tag; a tag is {TAG_RULE}")
+    return store.job_control.change_tags(jobs, add, remove)

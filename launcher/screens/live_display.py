@@ -11,10 +11,10 @@ from typing import IO
 
 import click
 
-from launcher.screens.terminal import coloured, in_ascii, styled, terminal_size
-from launcher.screens.text_table import Line, Tone, line, width_of
-from launcher.system.file_digests import Watch, progress_text
-from launcher.system.text import harmless
+from launcher.screens.terminal import in_ascii, styled_text, terminal_size, uses_colour
+from launcher.screens.text_table import TextLine, TextStyle, line, width_of
+from launcher.system.file_digests import HashProgress, progress_text
+from launcher.system.text import sanitize_terminal
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
 _TOP, _TO_END, _BELOW = (
@@ -24,22 +24,22 @@ _TOP, _TO_END, _BELOW = (
 )  # go to the top; clear to the line's end, below
 _HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
 _HASHING_AGAIN_S = 0.2  # between two drawings of that line
-_ASIDE = (signal.SIGTERM, signal.SIGTSTP)
+_SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 
 
 @contextmanager
-def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
+def alternate_screen() -> Iterator[Callable[[Sequence[TextLine], int, int], None]]:
     """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
 
     Inside, a function shows lines in so many columns and rows; what does not fit is counted.
     """
 
-    def show(lines: Sequence[Line], columns: int, rows: int) -> None:
-        drawn = "\n".join(_drawn(lines, columns, rows, sys.stdout))
+    def show(lines: Sequence[TextLine], columns: int, rows: int) -> None:
+        drawn = "\n".join(_screen_texts(lines, columns, rows, sys.stdout))
         click.echo(_TOP + drawn + _BELOW, nl=False, color=True)
         sys.stdout.flush()
 
-    before = {number: signal.signal(number, _step_aside) for number in _ASIDE}
+    before = {number: signal.signal(number, _leave_terminal) for number in _SUSPENDING}
     try:
         click.echo(_ENTER, nl=False, color=True)
         yield show
@@ -50,21 +50,21 @@ def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
         sys.stdout.flush()
 
 
-def _drawn(lines: Sequence[Line], columns: int, rows: int, stream: IO[str]) -> list[str]:
+def _screen_texts(lines: Sequence[TextLine], columns: int, rows: int, stream: IO[str]) -> list[str]:
     """Return lines as they are drawn over those before."""
     if len(lines) > rows - 1:
         kept = lines[: max(0, rows - 2)]
-        lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
-    colour = coloured(stream)
+        lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", TextStyle.DIM)]
+    colour = uses_colour(stream)
     return [
         # behind a line as wide as the screen, its last character would be cleared
-        (styled(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
-        for row in (row.cut(columns) for row in lines)
+        (styled_text(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
+        for row in (row.truncate(columns) for row in lines)
     ]
 
 
 @contextmanager
-def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence[Line]], None]]:
+def live_area(*, live: bool) -> Iterator[Callable[[Sequence[TextLine], Sequence[TextLine]], None]]:
     """Tell messages on the standard error, and draw lines below them that change and are gone at the end.
 
     Inside, a function tells messages, and shows lines in the place of those before.
@@ -72,13 +72,13 @@ def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence
     Args:
         live: it is a terminal; else there are only messages.
     """
-    colour, height = coloured(sys.stderr), 0
+    colour, height = uses_colour(sys.stderr), 0
 
-    def show(messages: Sequence[Line], lines: Sequence[Line]) -> None:
+    def show(messages: Sequence[TextLine], lines: Sequence[TextLine]) -> None:
         nonlocal height
-        texts = [styled(row) if colour else row.text for row in messages]
+        texts = [styled_text(row) if colour else row.text for row in messages]
         back = f"\r\x1b[{height}A{_BELOW}" if height else ""
-        drawn = _drawn(lines, *terminal_size(sys.stderr), sys.stderr) if live else []
+        drawn = _screen_texts(lines, *terminal_size(sys.stderr), sys.stderr) if live else []
         height = len(drawn)
         text = "".join(f"{text}\n" for text in (*texts, *drawn))
         click.echo(back + text, err=True, nl=False, color=True)
@@ -89,7 +89,7 @@ def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence
         show((), ())
 
 
-def watch_hashing(clock: Callable[[], float] = time.monotonic) -> Watch | None:
+def watch_hashing(clock: Callable[[], float] = time.monotonic) -> HashProgress | None:
     """Return what draws how far the digest of a large file is, as a line on the standard error.
 
     None without a terminal.
@@ -114,14 +114,14 @@ def watch_hashing(clock: Callable[[], float] = time.monotonic) -> Watch | None:
 def _hashing_line(path: str, read: int, size: int) -> str:
     # what clears the rest of a full line would clear its last character
     columns = terminal_size(sys.stderr)[0] - 1
-    return in_ascii(line(harmless(progress_text(path, read, size))).cut(columns).text)
+    return in_ascii(line(sanitize_terminal(progress_text(path, read, size))).truncate(columns).text)
 
 
-def _step_aside(number: int, _frame: FrameType | None) -> None:
+def _leave_terminal(number: int, _frame: FrameType | None) -> None:
     """Give the terminal back, and end or halt as everybody does; who goes on takes it again."""
     stdout = sys.stdout.fileno()  # not by way of the stream: it may be at work just now
     os.write(stdout, _LEAVE.encode())
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-    signal.signal(number, _step_aside)
+    signal.signal(number, _leave_terminal)
     os.write(stdout, _ENTER.encode())

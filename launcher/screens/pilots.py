@@ -7,32 +7,32 @@ backend waits for.
 from collections import Counter
 from textwrap import wrap
 
-from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
-from launcher.screens.format import clock, first_line, iso_if_known
-from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
+from launcher.backends.pilots_file import BackendRow, PilotRow, PilotStatus
+from launcher.screens.format import first_line, iso_time_or_none, time_of_day
+from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.system.files import Json
 from launcher.units import format_seconds
 
-HERE = "local"  # this machine among nodes, by the word that `--on` has for it
-_CALLED = {"stage": "state", "attempts": "jobs"}  # field → key
+LOCAL = "local"  # this machine among nodes, by the word that `--on` has for it
+_RECORD_NAMES = {"stage": "state", "attempts": "jobs"}  # field → key
 _TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one
 LOG_LINES = 3  # of a pilot that did not start
 STALE_S = 30.0  # the scheduler writes every few seconds while there are pilots
-# by the words of `pilot_rules.Life`, which is not light
+# by the words of `pilot_rules.PilotState`, which is not light
 _GLYPHS = {
-    "running": ("●", Tone.OURS),
-    "starting": ("◐", Tone.PLAIN),
-    "leaving": ("○", Tone.DIM),
-    "silent": ("▲", Tone.WARN),
-    "stranded": ("▲", Tone.WARN),
-    "missing": ("▲", Tone.WARN),
-    "expired": ("✗", Tone.BAD),
-    "ended": ("○", Tone.DIM),
+    "running": ("●", TextStyle.OURS),
+    "starting": ("◐", TextStyle.PLAIN),
+    "leaving": ("○", TextStyle.DIM),
+    "silent": ("▲", TextStyle.WARN),
+    "stranded": ("▲", TextStyle.WARN),
+    "missing": ("▲", TextStyle.WARN),
+    "expired": ("✗", TextStyle.BAD),
+    "ended": ("○", TextStyle.DIM),
 }
-_PLAIN = ("●", Tone.PLAIN)
-_MUTE = frozenset({"silent", "stranded", "missing"})
-_MEANS = {  # what the word alone does not say
+_PLAIN = ("●", TextStyle.PLAIN)
+_UNRESPONSIVE = frozenset({"silent", "stranded", "missing"})
+_STAGE_NOTES = {  # what the word alone does not say
     "stranded": "ended, but its node does not respond",
     "missing": "its engine has no record of it",
 }
@@ -49,18 +49,18 @@ _COLUMNS = (
 )
 
 
-def pilots_record(seen: Pilots) -> dict[str, Json]:
+def pilots_record(pilots: PilotStatus) -> dict[str, Json]:
     """Return pilots and their backends for JSON."""
     return {
-        "backends": [_record(row) for row in seen.backends],
-        "pilots": [_record(row) for row in seen.pilots],
+        "backends": [_record(row) for row in pilots.backends],
+        "pilots": [_record(row) for row in pilots.pilots],
     }
 
 
 def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
     """Return a row for JSON: times in UTC, null where there is no word."""
     return {
-        _CALLED.get(name, name): iso_if_known(value)
+        _RECORD_NAMES.get(name, name): iso_time_or_none(value)
         if name in _TIMES
         else value
         if value != ""
@@ -69,7 +69,7 @@ def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
     }
 
 
-def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
+def draw_pilots(pilots: PilotStatus, now: float, width: int) -> list[TextLine]:
     """Return the lines of a section; none where there is neither a pilot nor one that is missed.
 
     Args:
@@ -79,52 +79,56 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
     """
     there = [pilot for pilot in pilots.pilots if pilot.stage not in _ON_THEIR_WAY]
     there.sort(key=lambda pilot: (pilot.backend, pilot.node, pilot.since))
-    lines = Table(_COLUMNS, [_cells(pilot, now) for pilot in there[:MOST]]).drawn(width)
+    lines = TextTable(_COLUMNS, [_cells(pilot, now) for pilot in there[:MOST]]).to_lines(width)
     if len(there) > MOST:
         counts = Counter(pilot.stage for pilot in there[MOST:])
         more = ", ".join(f"{number:,} {stage}" for stage, number in counts.items())
-        lines.append(line(f"and {len(there) - MOST:,} more: {more}", Tone.DIM).cut(width))
+        lines.append(line(f"and {len(there) - MOST:,} more: {more}", TextStyle.DIM).truncate(width))
     lines += [
         text for backend in pilots.backends for text in _backend_lines(backend, pilots, width)
     ]
     if lines and abs(now - pilots.at) > STALE_S:
-        lines.append(line(f"as the scheduler saw them at {clock(pilots.at)}", Tone.DIM).cut(width))
+        lines.append(
+            line(f"as the scheduler saw them at {time_of_day(pilots.at)}", TextStyle.DIM).truncate(
+                width
+            )
+        )
     return lines
 
 
 def _cells(pilot: PilotRow, now: float) -> tuple[Cell, ...]:
     glyph, tone = _GLYPHS.get(pilot.stage, _PLAIN)
     return (
-        Span(f"{glyph} {pilot.backend}", tone),
-        Span(pilot.stage, tone),
+        TextSpan(f"{glyph} {pilot.backend}", tone),
+        TextSpan(pilot.stage, tone),
         pilot.node,
         str(pilot.cpus),
         str(pilot.gpus or ""),
         str(pilot.attempts or ""),
         format_seconds(max(0.0, now - pilot.since)) if pilot.since else "",
-        Span(_why(pilot, now), tone),
+        TextSpan(_why(pilot, now), tone),
     )
 
 
 def _why(pilot: PilotRow, now: float) -> str:
     silent_s = pilot.silent_s(now)
-    mute = pilot.stage in _MUTE and silent_s is not None
+    mute = pilot.stage in _UNRESPONSIVE and silent_s is not None
     silence = f"silent for {format_seconds(round(silent_s or 0.0))}" if mute else ""
-    parts = (_MEANS.get(pilot.stage, ""), silence, first_line(pilot.reason))
+    parts = (_STAGE_NOTES.get(pilot.stage, ""), silence, first_line(pilot.reason))
     return "; ".join(filter(None, parts))
 
 
-def _backend_lines(backend: BackendRow, pilots: Pilots, width: int) -> list[Line]:
+def _backend_lines(backend: BackendRow, pilots: PilotStatus, width: int) -> list[TextLine]:
     """Return what a backend waits for, with the last words of a pilot that did not start."""
     if not backend.reason:
         return []
     there = any(pilot.backend == backend.name for pilot in pilots.pilots)
-    tone = Tone.PLAIN if there and not backend.failures else Tone.WARN
+    tone = TextStyle.PLAIN if there and not backend.failures else TextStyle.WARN
     name = f"{backend.name}: "
     texts = wrap(f"{name}{first_line(backend.reason)}", width, subsequent_indent=" " * len(name))
     lines = [line(text, tone) for text in texts]
     lines += [
-        line(f"{' ' * len(name)}│ {text}", Tone.DIM).cut(width)
+        line(f"{' ' * len(name)}│ {text}", TextStyle.DIM).truncate(width)
         for text in backend.log.splitlines()[-LOG_LINES:]
     ]
     return lines

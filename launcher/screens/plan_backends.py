@@ -2,27 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 
-from launcher.backends.settings import HERE, BackendSettings
-from launcher.errors import counted
+from launcher.backends.settings import LOCAL, BackendSettings
+from launcher.errors import pluralize
 from launcher.planning.backend_preview import BackendPreview
-from launcher.screens.format import harmless
-from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
+from launcher.screens.format import sanitize_terminal
+from launcher.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, format_seconds
 
 
 def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
     """Give a sentence for each place where jobs of a plan go."""
     for preview in previews:
         if preview.settings is None:
-            yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
+            yield sanitize_terminal(f"On this machine{_unplaced_text(preview)}: {_jobs(preview)}")
         else:
-            yield harmless(
-                f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
+            yield sanitize_terminal(
+                f"On {preview.name}{_unplaced_text(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
             )
 
 
 def shape_of(settings: BackendSettings) -> str:
     """Return what a pilot asks for, in words."""
-    parts = [counted(settings.cpus, "core")]
+    parts = [pluralize(settings.cpus, "core")]
     if settings.gpus:
         kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")
         parts.append(f"{settings.gpus} {kind}")
@@ -31,17 +31,17 @@ def shape_of(settings: BackendSettings) -> str:
     return ", ".join(parts)
 
 
-def _else(preview: BackendPreview) -> str:
-    names = ("this machine" if name == HERE else name for name in preview.otherwise)
-    if not preview.otherwise:
+def _unplaced_text(preview: BackendPreview) -> str:
+    names = ("this machine" if name == LOCAL else name for name in preview.other_backends)
+    if not preview.other_backends:
         return ""
-    most = f" (except {counted(preview.only_there, 'job')})" if preview.only_there else ""
+    most = f" (except {pluralize(preview.jobs_only_here, 'job')})" if preview.jobs_only_here else ""
     return f", otherwise on {' or '.join(names)}{most}"
 
 
 def _jobs(preview: BackendPreview) -> str:
     kinds = ", ".join(f"{number} {kind}" for kind, number in preview.kinds.items())
-    return kinds if len(preview.kinds) == 1 else f"{counted(preview.jobs, 'job')} ({kinds})"
+    return kinds if len(preview.kinds) == 1 else f"{pluralize(preview.jobs, 'job')} ({kinds})"
 
 
 def _pilots(preview: BackendPreview, now: float) -> str:
@@ -50,20 +50,20 @@ def _pilots(preview: BackendPreview, now: float) -> str:
     shape = shape_of(settings)
     if not settings.pilot:
         return f"each as a job of the engine with {shape}{_starts(preview, now)}"
-    if preview.first == preview.most:
-        text = counted(preview.most, "pilot")
-    elif preview.first:
-        text = f"{counted(preview.first, 'pilot')} at first, up to {preview.most}"
+    if preview.first_pilots == preview.max_pilots:
+        text = pluralize(preview.max_pilots, "pilot")
+    elif preview.first_pilots:
+        text = f"{pluralize(preview.first_pilots, 'pilot')} at first, up to {preview.max_pilots}"
     else:
-        text = f"up to {counted(preview.most, 'pilot')}"
-    text += f" with {shape}" if preview.most == 1 else f" with {shape} each"
+        text = f"up to {pluralize(preview.max_pilots, 'pilot')}"
+    text += f" with {shape}" if preview.max_pilots == 1 else f" with {shape} each"
     return f"{text}{_starts(preview, now)}"
 
 
 def _starts(preview: BackendPreview, now: float) -> str:
-    estimate = preview.answer.estimate
+    estimate = preview.estimate_result.estimate
     if estimate is None:
-        trouble = preview.answer.trouble
+        trouble = preview.estimate_result.error
         return f"; the start time is unknown ({trouble})" if trouble else ""
     if not estimate.possible:
         return f"; none can start: {estimate.why}"
@@ -73,5 +73,5 @@ def _starts(preview: BackendPreview, now: float) -> str:
         return "; one would start now"
     when = format_estimate(estimate.starts_at, now)
     if not when:
-        return f"; none is expected to start within {format_seconds(FORESEEN_S)}"
+        return f"; none is expected to start within {format_seconds(LONGEST_ESTIMATE_S)}"
     return f"; one is expected to start {when}"

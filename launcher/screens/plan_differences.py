@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, ComparedJob, Comparison, open_jobs
 from launcher.planning.hash_changes import BY_FILES
 
@@ -18,12 +18,12 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
         compared_jobs: of a plan's jobs.
         dry_run: nothing is queued; else they are queued next.
     """
-    changed = [compared for compared in compared_jobs if compared.other_code]
+    changed = [compared for compared in compared_jobs if compared.is_other_code]
     again = open_jobs(changed)
     jobs = again or changed
     if not jobs:
         return ""
-    was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
+    was = f"{pluralize(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
     was += _which_code(jobs)
     if not again:
         return f"{was}. To keep the results: {ACCEPT_CODE}"
@@ -54,7 +54,7 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
         "keeps the options with which it was" if single else "keep the options with which they were"
     )
     return (
-        f"{counted(len(jobs), 'waiting job')} {keeps} queued (different: {names}). "
+        f"{pluralize(len(jobs), 'waiting job')} {keeps} queued (different: {names}). "
         f"To use those of the file, cancel {'it' if single else 'them'} and run the file again"
     )
 
@@ -70,14 +70,14 @@ def other_folder(comparison: Comparison, *, queued: bool) -> str:
     if adoption is not None:
         number = len(adoption.rows)
         are = "would be" if not queued else "is" if number == 1 else "are"
-        text = f"{counted(number, 'result')} of {adoption.root} {are} adopted"
+        text = f"{pluralize(number, 'result')} of {adoption.root} {are} adopted"
         if adoption.waiting:
             jobs = " ".join(map(str, adoption.waiting))
             text += f". Jobs of this file also wait there: `launcher cancel {jobs}` ends them"
         return text
-    if not comparison.elsewhere:
+    if not comparison.adoptable_roots:
         return ""
-    root, number = comparison.elsewhere[0]
+    root, number = comparison.adoptable_roots[0]
     done = "1 new job is" if number == 1 else f"{number:,} new jobs are"
     gone = "which no longer exists" if not Path(root).exists() else "the same folder"
     file = shlex.quote(comparison.plan.file)

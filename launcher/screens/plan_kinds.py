@@ -6,14 +6,14 @@ from functools import partial
 
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.estimates import JobEstimate
-from launcher.planning.preview import KindSum, Preview
-from launcher.screens.format import between
-from launcher.screens.text_table import Table, titled
+from launcher.planning.preview import KindEstimate, Preview
+from launcher.screens.format import format_range
+from launcher.screens.text_table import TextTable, text_columns
 from launcher.units import format_bytes, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
-_COLUMNS = titled(
+_COLUMNS = text_columns(
     *("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"),
     numbers={1, 2, 3},
     least=len("cancelled"),
@@ -22,7 +22,7 @@ _Pair = tuple[ComparedJob, JobEstimate]
 _LEAST_SPREAD = 0.01
 
 
-def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
+def time_each(kind_sum: KindEstimate | None, *, source: bool) -> str:
     """Tell how long one job of a kind takes, '-' where none has to run.
 
     Args:
@@ -33,7 +33,7 @@ def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
         return "-"
     if not kind_sum.known:
         return "no data yet"
-    text = f"~ {between(format_seconds(kind_sum.shortest), format_seconds(kind_sum.longest))}"
+    text = f"~ {format_range(format_seconds(kind_sum.shortest), format_seconds(kind_sum.longest))}"
     if kind_sum.spread is not None:
         text += f" ±{max(kind_sum.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
     return f"{text} measured" if source else text
@@ -44,13 +44,13 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
     kinds: dict[str, list[_Pair]] = {}
     for pair in zip(compared_jobs, preview.estimates, strict=True):
         kinds.setdefault(pair[0].job.kind, []).append(pair)
-    lines = [line.text for line in _table_with(kinds, preview).drawn(width)]
+    lines = [line.text for line in _table_with(kinds, preview).to_lines(width)]
     if len(kinds) > 1:
         lines.insert(-1, "─" * min(width, max(map(len, lines))))
     return lines
 
 
-def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> Table:
+def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> TextTable:
     """Return the table with so much of memory and time as one of `_TABLES` says; the next ones have less."""
     memory, time = _TABLES[form]
     gpus = bool(preview.machine_state.machine.gpus)
@@ -63,7 +63,7 @@ def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: in
         every = [pair for pairs in kinds.values() for pair in pairs]
         rows.append(("all", *_counts(every), "", "", ""))
     shorter = partial(_table_with, kinds, preview, form + 1)
-    return Table(_COLUMNS, rows, less=shorter if form + 1 < len(_TABLES) else None)
+    return TextTable(_COLUMNS, rows, narrower=shorter if form + 1 < len(_TABLES) else None)
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
@@ -82,12 +82,14 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     if not run:
         return "-"
     on_gpu = [
-        estimate for compared, estimate in run if compared.job.resources.works_on_gpu(there=gpus)
+        estimate
+        for compared, estimate in run
+        if compared.job.resources.works_on_gpu(machine_has_gpu=gpus)
     ]
     if not on_gpu:
         return "(CPU)"
     sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
     if not sizes:
         return "none"
-    size = between(format_bytes(min(sizes)), format_bytes(max(sizes)))
+    size = format_range(format_bytes(min(sizes)), format_bytes(max(sizes)))
     return f"{size} {on_gpu[0].vram_source}" if source else size

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
-from launcher.planning.plan import Plan, PlannedJob, Savings
+from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
-from launcher.screens.format import first_few, harmless, stamp
+from launcher.screens.format import first_few, format_time, sanitize_terminal
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table
@@ -27,7 +27,7 @@ from launcher.units import format_bytes, format_seconds
 
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)
-_KEPT = "\u00a0"  # a space at which no line is broken
+_NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 MOST_LISTED = 40  # jobs; `--all` lists every one
 MOST_AFTER = 2  # needs named in a line
 MOST_FILES = 3  # that are not committed
@@ -41,7 +41,7 @@ _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # 
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
 
-def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:
+def draw_preview(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:
     """Give the lines; where nothing has to run, only what the user's own words stand for."""
     parts = [_words(comparison.jobs)]
     here = "" if preview.backends else " here"
@@ -49,21 +49,21 @@ def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[
         parts += [
             f"Now free: {_free(preview.machine_state)}",
             *backend_lines(preview.backends, preview.machine_state.now),
-            f"First wave: {_wave(preview)}",
+            f"First wave: {_starting_text(preview)}",
             f"Job time: {_times(preview)}",
             f"Disk: {_disk(preview)}",
-            *(f"{each.kind}: {_saved(each)}" for each in comparison.savings),
+            *(f"{each.kind}: {_savings_text(each)}" for each in comparison.savings),
         ]
         parts += [
-            f"{counted(number, 'job')} can never start{here}, so `launcher run` refuses the file: {harmless(why)}"
-            for why, number in preview.wave.hopeless.items()
+            f"{pluralize(number, 'job')} can never start{here}, so `launcher run` refuses the file: {sanitize_terminal(why)}"
+            for why, number in preview.wave.unsatisfiable.items()
         ]
     for part in parts:
         for line in _hanging(part, width):
-            yield from _hanging(line.replace(_KEPT, " "), width)
+            yield from _hanging(line.replace(_NO_BREAK_SPACE, " "), width)
 
 
-def _saved(savings: Savings) -> str:
+def _savings_text(savings: SharedWorkSavings) -> str:
     """Tell how large the results of shared work become, and what they save."""
     size, most = savings.size, savings.most_bytes
     text = "of unknown size" if size is None else format_bytes(size)
@@ -80,32 +80,32 @@ def _words(compared_jobs: Sequence[ComparedJob]) -> str:
     for compared in compared_jobs:
         words |= {**compared.job.words.subsets, **compared.job.words.modifiers}
     texts = [f"{word} = {', '.join(folders)}" for word, folders in words.items()]
-    return harmless(f"Your own words: {' · '.join(texts)}") if texts else ""
+    return sanitize_terminal(f"Your own words: {' · '.join(texts)}") if texts else ""
 
 
 def _free(machine_state: MachineState) -> str:
     machine = machine_state.machine
-    absent = f" ({harmless(machine.absent)})" if machine.absent else ""
+    absent = f" ({sanitize_terminal(machine.absent)})" if machine.absent else ""
     parts = [_gpu(gpu, machine_state) for gpu in machine.gpus] or [f"no GPU{absent}"]
-    cores, memory = machine_state.free
-    parts.append(f"{cores} of {counted(machine.cpus, 'core')}")
+    cores, memory = machine_state.free_cpus_and_ram
+    parts.append(f"{cores} of {pluralize(machine.cpus, 'core')}")
     if machine.ram:
         parts.append(f"{format_bytes(memory)} of {format_bytes(machine.ram)} memory")
-    return " · ".join(part.replace(" ", _KEPT) for part in parts)
+    return " · ".join(part.replace(" ", _NO_BREAK_SPACE) for part in parts)
 
 
 def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
     if gpu.fault:
-        return harmless(f"{gpu.label} {gpu.fault}")
-    name = harmless(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
+        return sanitize_terminal(f"{gpu.label} {gpu.fault}")
+    name = sanitize_terminal(f"{gpu.label} {gpu.name.removeprefix('NVIDIA ')}")
     if gpu.used is None:
         return f"{name} does not report free memory"
     text = f"{name} {format_bytes(gpu.total - gpu.used)} of {format_bytes(gpu.total)}"
     ours = sum(gpu.uuid in running.devices for running in machine_state.running)
-    return f"{text} (runs {counted(ours, 'job')})" if ours else text
+    return f"{text} (runs {pluralize(ours, 'job')})" if ours else text
 
 
-def _wave(preview: Preview) -> str:
+def _starting_text(preview: Preview) -> str:
     wave = preview.wave
     starts = [
         f"{number} {kind} on {'the CPU' if device == CPU else device}"
@@ -113,7 +113,7 @@ def _wave(preview: Preview) -> str:
     ]
     nothing = "no job starts here now" if preview.backends else "no job starts now"
     text = ", ".join(starts) or nothing
-    return f"{text}; {harmless(wave.hindrance)}" if wave.hindrance else text
+    return f"{text}; {sanitize_terminal(wave.wait_reason)}" if wave.wait_reason else text
 
 
 def _times(preview: Preview) -> str:
@@ -131,12 +131,14 @@ def _times(preview: Preview) -> str:
         runs, known = runs + kind_sum.runs, known + kind_sum.known
         total += kind_sum.seconds
     order = ", one after another," if known > 1 else ""
-    parts = [f"about {', '.join(sums)}{order} from {counted(runs, 'earlier run')}"]
+    parts = [f"about {', '.join(sums)}{order} from {pluralize(runs, 'earlier run')}"]
     if unknown:
         verb, counts = ("has", "is") if len(unknown) == 1 else ("have", "are")
         parts.append(f"{', '.join(unknown)} {verb} no history and {counts} not counted")
-    if preview.chain is not None and preview.chain < total:
-        parts.append(f"at least {format_seconds(preview.chain)}, however many jobs run in parallel")
+    if preview.longest_chain_s is not None and preview.longest_chain_s < total:
+        parts.append(
+            f"at least {format_seconds(preview.longest_chain_s)}, however many jobs run in parallel"
+        )
     return "; ".join(parts)
 
 
@@ -145,7 +147,7 @@ def _disk(preview: Preview) -> str:
     if preview.disk is not None:
         parts = f"~ {format_bytes(preview.disk)} of results"
         if preview.disk_unknown:
-            parts += f" ({counted(preview.disk_unknown, 'job')} of unknown size not counted)"
+            parts += f" ({pluralize(preview.disk_unknown, 'job')} of unknown size not counted)"
     free = preview.machine_state.disk_free
     return parts if free is None else f"{parts}, {format_bytes(free)} free on the disk of runs/"
 
@@ -178,16 +180,20 @@ def draw_plan(
     inner = width - len(_GAP)
     blocks: list[Iterable[str]] = [
         _header(
-            plan, preview.machine_state.now, taskfile=harmless(taskfile), tree=tree, width=width
+            plan,
+            preview.machine_state.now,
+            taskfile=sanitize_terminal(taskfile),
+            tree=tree,
+            width=width,
         ),
         _indented(kinds_table(jobs, preview, inner)),
         _indented(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
-        _indented(prospects(comparison, preview, inner)),
-        _wrap(harmless(other_code(jobs)), width),
-        _wrap(harmless(other_options(jobs)), width),
-        _wrap(harmless(other_folder(comparison, queued=False)), width),
-        *(_narrow(str(warning), width) for warning in plan.warnings),
-        _last_lines(jobs, harmless(start), refused, width),
+        _indented(draw_preview(comparison, preview, inner)),
+        _wrap(sanitize_terminal(other_code(jobs)), width),
+        _wrap(sanitize_terminal(other_options(jobs)), width),
+        _wrap(sanitize_terminal(other_folder(comparison, queued=False)), width),
+        *(_wrap_warning(str(warning), width) for warning in plan.warnings),
+        _last_lines(jobs, sanitize_terminal(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
@@ -200,8 +206,8 @@ def _header(
     plan: Plan, now: float, *, taskfile: str, tree: WorkTree | None, width: int
 ) -> Iterator[str]:
     """Give file, name, what it is about, date and commit; then what is not committed."""
-    at = stamp(now, "%d %b").lstrip("0") + (f", git {tree.short}" if tree else "")
-    about = plan.name + (f": {harmless(plan.about)}" if plan.about else "")
+    at = format_time(now, "%d %b").lstrip("0") + (f", git {tree.short}" if tree else "")
+    about = plan.name + (f": {sanitize_terminal(plan.about)}" if plan.about else "")
     about += f", share {plan.share:g}" if plan.share is not None else ""
     below = about
     if len(whole := f"{taskfile}   {about}      {at}") <= width:
@@ -225,7 +231,7 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     files = [*dict.fromkeys(chain.from_iterable(changed.values()))]
     if not files:
         return ""
-    named = harmless(first_few(files, MOST_FILES))
+    named = sanitize_terminal(first_few(files, MOST_FILES))
     return f"* not committed: {named} (part of {', '.join(filter(changed.get, changed))})"
 
 
@@ -263,8 +269,8 @@ def _cells(
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
-    added = [_added(compared.job) for compared in shown]
-    after = [_after(compared, jobs) for compared in shown]
+    added = [_added_data_forms(compared.job) for compared in shown]
+    after = [_dependency_forms(compared, jobs) for compared in shown]
     room = width - max(len(compared.state) for compared in shown) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
@@ -282,22 +288,22 @@ def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
     """Tell how much memory a job takes of its GPU, or of each where it gets several."""
     memory = format_bytes(estimate.vram) if estimate.vram else ""
     number = job.resources.gpus
-    if number < 2 or not job.resources.works_on_gpu(there=gpus):
+    if number < 2 or not job.resources.works_on_gpu(machine_has_gpu=gpus):
         return memory
     return f"{number} × {memory}" if memory else f"{number} GPUs"
 
 
 def _second_lines(compared: ComparedJob, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
-    if compared.other_code and compared.job.entry:  # printed once, for all of them
+    if compared.is_other_code and compared.job.entry:  # printed once, for all of them
         return []
     notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
     bar = f"{_GAP}│ "
-    text = harmless(" · ".join(notes))
+    text = sanitize_terminal(" · ".join(notes))
     return _wrap(text, width, initial_indent=bar, subsequent_indent=bar)
 
 
-def _added(job: PlannedJob) -> tuple[str, ...]:
+def _added_data_forms(job: PlannedJob) -> tuple[str, ...]:
     """Tell which data a kind added to those that were written: all of it, then less and less."""
     if job.images is None or job.data is None or job.images == job.data:
         return ()
@@ -307,21 +313,21 @@ def _added(job: PlannedJob) -> tuple[str, ...]:
     return (f"+ {'&'.join(added)}", *fewer, "+ …") if added else ()
 
 
-def _after(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
+def _dependency_forms(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
     """Name the needs, but for those that another need has too; then fewer; then only their number."""
-    needs = _before(compared)
-    implied = {far for need in needs for far in _before(jobs[need])}
+    needs = _dependencies(compared)
+    implied = {far for need in needs for far in _dependencies(jobs[need])}
     direct = [need for need in needs if need not in implied]
     mosts = range(min(len(direct), MOST_AFTER), 0, -1)
     forms = [f"after {first_few(direct, most)}" for most in mosts]
-    return (*forms, f"after {counted(len(direct), 'job')}") if direct else ()
+    return (*forms, f"after {pluralize(len(direct), 'job')}") if direct else ()
 
 
-def _before(compared: ComparedJob) -> tuple[str, ...]:
+def _dependencies(compared: ComparedJob) -> tuple[str, ...]:
     return (*compared.job.needs, *compared.after_any)
 
 
-def _narrow(warning: str, width: int) -> Iterator[str]:
+def _wrap_warning(warning: str, width: int) -> Iterator[str]:
     """Wrap what a drawn warning says; lines of the file stay whole, or the caret would be off."""
     for line in warning.split("\n"):
         if len(line) <= width or _OF_THE_FILE.match(line):
@@ -333,7 +339,7 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
 
 def refusal(reasons: Sequence[str]) -> str:
     """Return what to tell of a plan that `run` would refuse."""
-    text = harmless("; ".join(reasons))
+    text = sanitize_terminal("; ".join(reasons))
     return f"{text[0].upper()}{text[1:]}: launcher run refuses this file"
 
 

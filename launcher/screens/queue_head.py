@@ -1,16 +1,16 @@
 """The head of a screen: home, scheduler, progress of runs, number of jobs by state, machine."""
 
-from launcher.screens.format import ORDER, first_few, harmless, stamp
+from launcher.screens.format import ORDER, first_few, format_time, sanitize_terminal
 from launcher.screens.host import host_line
-from launcher.screens.snapshots import Screen
+from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import (
     GAP,
-    Line,
-    Span,
-    Tone,
-    joined,
+    TextLine,
+    TextSpan,
+    TextStyle,
+    join_spans,
     line,
-    shortened,
+    shorten,
     width_of,
 )
 from launcher.states import State
@@ -22,27 +22,33 @@ BAR = 30  # columns of a run's progress at most
 RUNS = 3  # whose progress is named
 
 
-def head(screen: Screen, width: int) -> list[Line]:
+def head(screen: QueueSnapshot, width: int) -> list[TextLine]:
     """Return the home, the scheduler, warnings, progress, the number of jobs by state, the machine, and groups."""
-    moment = stamp(screen.at, "%a %d %b %H:%M:%S")
-    begin, loop = "launcher  ", f"  {_loop(screen)}"
+    moment = format_time(screen.at, "%a %d %b %H:%M:%S")
+    begin, loop = "launcher  ", f"  {_scheduler_text(screen)}"
     room = width - len(begin) - len(loop) - len(moment) - GAP
-    home = shortened(screen.home, max(room, 8), middle=True)
+    home = shorten(screen.home, max(room, 8), middle=True)
     gap = " " * max(GAP, room - width_of(home) + GAP)
-    spans = (Span(begin, Tone.STRONG), Span(home), Span(loop), Span(gap), Span(moment, Tone.DIM))
-    lines = [Line(spans)]
-    lines += [line(f"warning: {warning}", Tone.WARN) for warning in screen.warnings]
+    spans = (
+        TextSpan(begin, TextStyle.STRONG),
+        TextSpan(home),
+        TextSpan(loop),
+        TextSpan(gap),
+        TextSpan(moment, TextStyle.DIM),
+    )
+    lines = [TextLine(spans)]
+    lines += [line(f"warning: {warning}", TextStyle.WARN) for warning in screen.warnings]
     lines += progress(screen, width)
     lines.append(_tally(screen))
     if screen.host is not None:
         lines.append(host_line(screen.host, width))
     if screen.groups:
         limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
-        lines.append(line(harmless(f"groups: {' · '.join(limits)}")))
-    return [row.cut(width) for row in lines]
+        lines.append(line(sanitize_terminal(f"groups: {' · '.join(limits)}")))
+    return [row.truncate(width) for row in lines]
 
 
-def _loop(screen: Screen) -> str:
+def _scheduler_text(screen: QueueSnapshot) -> str:
     """Return the state of the scheduler, in words."""
     scheduler = screen.scheduler
     if scheduler.pid is None:
@@ -52,25 +58,25 @@ def _loop(screen: Screen) -> str:
     return f"scheduler pid {scheduler.pid}{up}{stopping}"
 
 
-def _tally(screen: Screen) -> Line:
+def _tally(screen: QueueSnapshot) -> TextLine:
     """Return how many jobs are in each state; the failed ones stand out."""
     parts = [
-        Span(f"{number:,} {state}", Tone.BAD if state is State.FAILED else Tone.PLAIN)
+        TextSpan(f"{number:,} {state}", TextStyle.BAD if state is State.FAILED else TextStyle.PLAIN)
         for state in ORDER
         if (number := screen.counts.get(state))
     ]
-    return joined(parts) if parts else line("no jobs")
+    return join_spans(parts) if parts else line("no jobs")
 
 
-def progress(screen: Screen, width: int) -> list[Line]:
+def progress(screen: QueueSnapshot, width: int) -> list[TextLine]:
     """Return the progress of the runs with open jobs, and when they will be done at this pace."""
-    left_s, names = screen.left_s, [*screen.active]
+    left_s, names = screen.remaining_s, [*screen.active]
     if len(names) == 1:
         # a run's own: what else is queued or runs does not take it away
-        left_s, text = screen.left_of(names[0]), names[0]
+        left_s, text = screen.remaining_of(names[0]), names[0]
     else:
-        text = first_few([_with_left(screen, name) for name in names], RUNS)
-    left = _left(left_s, screen.at)
+        text = first_few([_name_with_remaining(screen, name) for name in names], RUNS)
+    left = _remaining_text(left_s, screen.at)
     if not names:
         return [line(left)] if left else []
     ended = sum(done for done, _ in screen.active.values())
@@ -78,22 +84,22 @@ def progress(screen: Screen, width: int) -> list[Line]:
     size = min(BAR, width // 4)
     filled = size * ended // max(1, every)
     spans = (
-        Span("█" * filled, Tone.GOOD),
-        Span("░" * (size - filled), Tone.DIM),
-        Span(f" {ended:,} of {every:,}", Tone.STRONG),
-        Span(f"  {left}" if left else ""),
-        Span(f"  {text}", Tone.DIM),
+        TextSpan("█" * filled, TextStyle.GOOD),
+        TextSpan("░" * (size - filled), TextStyle.DIM),
+        TextSpan(f" {ended:,} of {every:,}", TextStyle.STRONG),
+        TextSpan(f"  {left}" if left else ""),
+        TextSpan(f"  {text}", TextStyle.DIM),
     )
-    return [Line(spans)]
+    return [TextLine(spans)]
 
 
-def _with_left(screen: Screen, run: str) -> str:
+def _name_with_remaining(screen: QueueSnapshot, run: str) -> str:
     """Return a run's name, and how long it still takes where that is known."""
-    left_s = screen.left_of(run)
+    left_s = screen.remaining_of(run)
     return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
 
 
-def _left(left_s: float | None, now: float) -> str:
+def _remaining_text(left_s: float | None, now: float) -> str:
     """Return the time until all is done, and when that is; '' if it is unknown."""
     if left_s is None:
         return ""
@@ -101,4 +107,4 @@ def _left(left_s: float | None, now: float) -> str:
     if left_s > MOST_S:
         return text
     form = "%H:%M" if left_s < DAY_S else "%a %d %b %H:%M"
-    return f"{text} ({stamp(now + left_s, form)})"
+    return f"{text} ({format_time(now + left_s, form)})"

@@ -2,36 +2,36 @@
 
 from collections.abc import Sequence
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.job import PROGRAM
-from launcher.params import in_name
-from launcher.screens.format import GLYPHS, PAUSED, clock, stamp
+from launcher.params import params_in_job_name
+from launcher.screens.format import GLYPHS, PAUSED, format_time, time_of_day
 from launcher.screens.gpu_view import draw, gib
-from launcher.screens.job_view import JobView, UsedMemory
-from launcher.screens.pilots import HERE, draw_pilots
+from launcher.screens.job_view import GpuMemoryUsage, JobView
+from launcher.screens.pilots import LOCAL, draw_pilots
 from launcher.screens.queue_head import DAY_S, head
-from launcher.screens.snapshots import Screen
+from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import (
     Cell,
     Column,
-    Line,
-    Span,
-    Table,
-    Tone,
+    TextLine,
+    TextSpan,
+    TextStyle,
+    TextTable,
     line,
-    shortened,
+    shorten,
 )
-from launcher.states import OPEN, ReasonCode, State
+from launcher.states import OPEN_STATES, ReasonCode, State
 from launcher.units import format_seconds
 
 TONES = {
-    State.RUNNING: Tone.OURS,
-    State.DONE: Tone.GOOD,
-    State.FAILED: Tone.BAD,
-    State.CANCELLED: Tone.DIM,
-    State.SKIPPED: Tone.WARN,
-    State.QUEUED: Tone.PLAIN,
-    State.HELD: Tone.WARN,
+    State.RUNNING: TextStyle.OURS,
+    State.DONE: TextStyle.GOOD,
+    State.FAILED: TextStyle.BAD,
+    State.CANCELLED: TextStyle.DIM,
+    State.SKIPPED: TextStyle.WARN,
+    State.QUEUED: TextStyle.PLAIN,
+    State.HELD: TextStyle.WARN,
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
@@ -39,7 +39,7 @@ _WHY_PART = 0.4  # of a screen's width; in narrower lines a reason is cut in its
 ABOVE = "as above"  # instead of the reason of the line above
 
 
-def screen_lines(screen: Screen, width: int) -> list[Line]:
+def snapshot_lines(screen: QueueSnapshot, width: int) -> list[TextLine]:
     """Return the whole screen."""
     lines = head(screen, width)
     for section in sections(screen, width).values():
@@ -47,7 +47,7 @@ def screen_lines(screen: Screen, width: int) -> list[Line]:
     return lines
 
 
-def sections(screen: Screen, width: int) -> dict[str, list[Line]]:
+def sections(screen: QueueSnapshot, width: int) -> dict[str, list[TextLine]]:
     """Return the parts of a screen below its head that have something to tell, by their names."""
     parts = {
         "found": matching_jobs(screen, width),
@@ -55,82 +55,98 @@ def sections(screen: Screen, width: int) -> dict[str, list[Line]]:
         "pilots": draw_pilots(screen.pilots, screen.at, width),
     }
     if screen.found is None:
-        tables = {"running": running, "waiting": waiting, "recent": recent}
-        parts |= {name: table(screen).drawn(width) for name, table in tables.items()}
+        tables = {"running": running_table, "waiting": waiting_table, "recent": recent_table}
+        parts |= {name: table(screen).to_lines(width) for name, table in tables.items()}
     return {name: lines for name, lines in parts.items() if lines}
 
 
-def running(screen: Screen) -> Table:
+def running_table(screen: QueueSnapshot) -> TextTable:
     """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
     jobs, now = screen.running, screen.at
-    here = HERE if any(job.node for job in jobs) else ""
+    here = LOCAL if any(job.node for job in jobs) else ""
     columns = (
         *_first_columns(screen, "running", jobs, 5),
-        Column("NODE", least=6, drop=1, of=lambda job: job.node or Span(here, Tone.DIM)),
-        Column("ON", of=lambda job: Span(job.devices, Tone.OURS if job.memory else Tone.PLAIN)),
-        Column("GiB NOW/PEAK/REQUEST", drop=3, key="memory", of=lambda job: _memory(job.memory)),
-        Column("STEP", least=16, key="progress", of=lambda job: Span(job.note, _tone_of_note(job))),
-        Column("RATE", right=True, drop=4, of=_rate),
-        Column("TIME", right=True, of=lambda job: format_seconds(max(0.0, now - job.since))),
-        Column("LEFT", right=True, drop=2, of=lambda job: _left_of(job, now)),
+        Column(
+            "NODE", least=6, drop=1, cell_of=lambda job: job.node or TextSpan(here, TextStyle.DIM)
+        ),
+        Column(
+            "ON",
+            cell_of=lambda job: TextSpan(
+                job.devices, TextStyle.OURS if job.memory else TextStyle.PLAIN
+            ),
+        ),
+        Column(
+            "GiB NOW/PEAK/REQUEST", drop=3, key="memory", cell_of=lambda job: _memory(job.memory)
+        ),
+        Column(
+            "STEP",
+            least=16,
+            key="progress",
+            cell_of=lambda job: TextSpan(job.note, _note_style(job)),
+        ),
+        Column("RATE", right=True, drop=4, cell_of=_rate),
+        Column("TIME", right=True, cell_of=lambda job: format_seconds(max(0.0, now - job.since))),
+        Column("LEFT", right=True, drop=2, cell_of=lambda job: _remaining_cell(job, now)),
     )
-    return _of_jobs(columns, jobs)
+    return _table_of_jobs(columns, jobs)
 
 
-def waiting(screen: Screen) -> Table:
+def waiting_table(screen: QueueSnapshot) -> TextTable:
     """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     jobs = screen.waiting
-    reasons = {job.id: why for job, why in zip(jobs, reasons_of(jobs), strict=True)}
+    reasons = {job.id: why for job, why in zip(jobs, shorten_reasons(jobs), strict=True)}
 
-    def why(job: JobView) -> Span:
+    def why(job: JobView) -> TextSpan:
         text = reasons[job.id]
-        return Span(text, Tone.DIM if text == ABOVE else Tone.PLAIN)
+        return TextSpan(text, TextStyle.DIM if text == ABOVE else TextStyle.PLAIN)
 
     columns = (
         *_first_columns(screen, "waiting", jobs, 3),
-        Column("PRIORITY", right=True, drop=2, of=lambda job: job.priority or ""),
-        Column("WHY", least=28, fair=_WHY_PART, rows=_WHY_ROWS, of=why),
+        Column("PRIORITY", right=True, drop=2, cell_of=lambda job: job.priority or ""),
+        Column("WHY", least=28, fair=_WHY_PART, rows=_WHY_ROWS, cell_of=why),
     )
     more = ""
     if screen.more:
-        more = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
+        more = f"{pluralize(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
         more += " and are not sorted in" * ("waiting" in screen.orders)
-    return _of_jobs(columns, jobs, more)
+    return _table_of_jobs(columns, jobs, more)
 
 
-def recent(screen: Screen) -> Table:
+def recent_table(screen: QueueSnapshot) -> TextTable:
     """Return the jobs that ended last, each with its result, or its failure and what follows."""
     jobs, now, left = screen.recent, screen.at, screen.ended_more
 
-    def ended(job: JobView) -> Span:
-        when = clock(job.since) if now - job.since < DAY_S else stamp(job.since, "%d %b")
-        return Span(f"{GLYPHS[job.state]} {job.state} {when}", TONES[job.state])
+    def ended(job: JobView) -> TextSpan:
+        when = (
+            time_of_day(job.since) if now - job.since < DAY_S else format_time(job.since, "%d %b")
+        )
+        return TextSpan(f"{GLYPHS[job.state]} {job.state} {when}", TONES[job.state])
 
     columns = (
-        Column(f"RECENT{screen.order_of('recent')}", key="ended", of=ended),
-        Column(least=24, middle=True, others=_names(screen), key="job", of=_called),
+        Column(f"RECENT{screen.order_of('recent')}", key="ended", cell_of=ended),
+        Column(least=24, middle=True, others=_names(screen), key="job", cell_of=_display_name),
         _NUMBER,
-        Column("TIME", right=True, drop=2, of=_took),
-        Column("RESULT", least=24, fair=_WHY_PART, rows=_WHY_ROWS, of=_result),
+        Column("TIME", right=True, drop=2, cell_of=_duration_text),
+        Column("RESULT", least=24, fair=_WHY_PART, rows=_WHY_ROWS, cell_of=_result),
     )
     more = ""
     if jobs and left > 0:
-        more = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
-    return _of_jobs(columns, jobs, more)
+        more = f"{pluralize(left, 'more job')} {'has' if left == 1 else 'have'} ended"
+    return _table_of_jobs(columns, jobs, more)
 
 
-def matching_jobs(screen: Screen, width: int) -> list[Line]:
+def matching_jobs(screen: QueueSnapshot, width: int) -> list[TextLine]:
     """Return the jobs that were looked for."""
     if screen.found is None:
         return []
     if not screen.found:
-        return [line(f"no job matches {screen.sought!r}", Tone.WARN).cut(width)]
-    title = f"FOUND {shortened(screen.sought, 20)}" if screen.sought else ""
+        return [line(f"no job matches {screen.search_text!r}", TextStyle.WARN).truncate(width)]
+    title = f"FOUND {shorten(screen.search_text, 20)}" if screen.search_text else ""
     title += screen.order_of("found")
-    return jobs_listed(screen.found, screen.at, title=title).drawn(width)
+    return job_table(screen.found, screen.at, title=title).to_lines(width)
 
 
-def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Table:
+def job_table(jobs: Sequence[JobView], now: float, *, title: str = "") -> TextTable:
     """Return jobs of any state, each with its state in words.
 
     Args:
@@ -138,25 +154,35 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         now: seconds since 1970.
         title: what stands above them.
     """
-    rate = Column("RATE", right=True, drop=4, of=_rate)
-    left = Column("LEFT", right=True, drop=3, of=lambda job: _left_of(job, now) if job.ends else "")
+    rate = Column("RATE", right=True, drop=4, cell_of=_rate)
+    left = Column(
+        "LEFT",
+        right=True,
+        drop=3,
+        cell_of=lambda job: _remaining_cell(job, now) if job.ends else "",
+    )
     columns = (
         Column(
             title,
             key="state",
-            of=lambda job: Span(f"{_sign(job)} {job.state}", TONES[job.state]),
+            cell_of=lambda job: TextSpan(f"{_sign(job)} {job.state}", TONES[job.state]),
         ),
-        Column(right=True, key="id", of=_number),
-        Column(least=8, drop=1, key="run", of=lambda job: job.run),
-        Column(least=24, middle=True, key="job", of=lambda job: Span(_called(job), Tone.STRONG)),
-        Column(right=True, drop=2, key="since", of=lambda job: _when(job, now)),
+        Column(right=True, key="id", cell_of=_number),
+        Column(least=8, drop=1, key="run", cell_of=lambda job: job.run),
+        Column(
+            least=24,
+            middle=True,
+            key="job",
+            cell_of=lambda job: TextSpan(_display_name(job), TextStyle.STRONG),
+        ),
+        Column(right=True, drop=2, key="since", cell_of=lambda job: _when(job, now)),
         *((rate, left) if any(job.ends for job in jobs) else ()),
-        Column(least=20, fair=_WHY_PART, key="why", of=lambda job: job.note),
+        Column(least=20, fair=_WHY_PART, key="why", cell_of=lambda job: job.note),
     )
-    return _of_jobs(columns, jobs)
+    return _table_of_jobs(columns, jobs)
 
 
-def reasons_of(waiting: Sequence[JobView]) -> list[str]:
+def shorten_reasons(waiting: Sequence[JobView]) -> list[str]:
     """Return why each job waits, without what the line above repeats: what is free, or all of it."""
     reasons, above, situation = [], "", ""
     for job in waiting:
@@ -177,59 +203,70 @@ def _rate(job: JobView) -> str:
     return "" if job.step is None or job.step.rate is None else f"{job.step.rate:.3g}/s"
 
 
-def _left_of(job: JobView, now: float) -> Cell:
-    return Span("–", Tone.DIM) if job.ends is None else format_seconds(max(0.0, job.ends - now))
+def _remaining_cell(job: JobView, now: float) -> Cell:
+    return (
+        TextSpan("–", TextStyle.DIM)
+        if job.ends is None
+        else format_seconds(max(0.0, job.ends - now))
+    )
 
 
-def _took(job: JobView) -> str:
+def _duration_text(job: JobView) -> str:
     return "" if job.seconds is None else format_seconds(job.seconds)
 
 
-def _tone_of_note(work: JobView) -> Tone:
+def _note_style(work: JobView) -> TextStyle:
     if work.code is ReasonCode.PAUSED:
-        return Tone.WARN
-    return Tone.PLAIN if work.step else Tone.DIM
+        return TextStyle.WARN
+    return TextStyle.PLAIN if work.step else TextStyle.DIM
 
 
-def _memory(memory: UsedMemory | None) -> Cell:
+def _memory(memory: GpuMemoryUsage | None) -> Cell:
     if memory is None:
         return ""
-    asked = "alone" if memory.alone else "–"
-    if memory.asked is not None:
-        asked = gib(memory.asked)
+    asked = "alone" if memory.exclusive else "–"
+    if memory.requested is not None:
+        asked = gib(memory.requested)
     elif memory.estimate is not None:
         asked = f"~{gib(memory.estimate)}"
     numbers = f"{gib(memory.now)} / {gib(memory.peak)} / {asked}"
-    return Line((Span(numbers), Span(" ▲" if memory.beyond else "", Tone.WARN)))
+    return TextLine(
+        (TextSpan(numbers), TextSpan(" ▲" if memory.exceeds_request else "", TextStyle.WARN))
+    )
 
 
-def _number(job: JobView) -> Span:
-    return Span(str(job.id), Tone.DIM)
+def _number(job: JobView) -> TextSpan:
+    return TextSpan(str(job.id), TextStyle.DIM)
 
 
-_NUMBER = Column("ID", right=True, drop=1, of=_number)
+_NUMBER = Column("ID", right=True, drop=1, cell_of=_number)
 
 
-def _of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> Table:
-    notes = [line(f"{note}. List all jobs: launcher status --all", Tone.DIM)] if note else []
-    return Table(columns, jobs, [job.id for job in jobs], notes)
+def _table_of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> TextTable:
+    notes = [line(f"{note}. List all jobs: launcher status --all", TextStyle.DIM)] if note else []
+    return TextTable(columns, jobs, [job.id for job in jobs], notes)
 
 
 def _first_columns(
-    screen: Screen, listed: str, jobs: Sequence[JobView], drop: int
+    screen: QueueSnapshot, listed: str, jobs: Sequence[JobView], drop: int
 ) -> Sequence[Column]:
     """Return what is told of a job in any state: name, number, and run where there are several."""
     several = len({job.run for job in jobs}) > 1
 
-    def name(job: JobView) -> Span:
-        return Span(f"{_sign(job)} {_called(job)}", TONES[job.state])
+    def name(job: JobView) -> TextSpan:
+        return TextSpan(f"{_sign(job)} {_display_name(job)}", TONES[job.state])
 
     title = f"{listed.upper()}{screen.order_of(listed)}"
     return (
-        Column(title, least=24, middle=True, mark=_MARK, others=_names(screen), key="job", of=name),
+        Column(
+            title, least=24, middle=True, mark=_MARK, others=_names(screen), key="job", cell_of=name
+        ),
         _NUMBER,
         Column(
-            "RUN", least=8, drop=drop, of=lambda job: Span(job.run if several else "", Tone.DIM)
+            "RUN",
+            least=8,
+            drop=drop,
+            cell_of=lambda job: TextSpan(job.run if several else "", TextStyle.DIM),
         ),
     )
 
@@ -238,18 +275,18 @@ def _sign(job: JobView) -> str:
     return PAUSED if job.code is ReasonCode.PAUSED else GLYPHS[job.state]
 
 
-def _names(screen: Screen) -> tuple[str, ...]:
+def _names(screen: QueueSnapshot) -> tuple[str, ...]:
     """Return the names of all jobs on a screen."""
     listed = (*screen.running, *screen.waiting, *screen.recent)
-    return tuple(dict.fromkeys(map(_called, listed)))
+    return tuple(dict.fromkeys(map(_display_name, listed)))
 
 
-def _called(job: JobView) -> str:
+def _display_name(job: JobView) -> str:
     """Return a job's name, and where that does not tell them, what is its own in its run, and what it runs."""
-    tells = job.told or in_name(job.name)
+    tells = job.params_text or params_in_job_name(job.name)
     # a person may type the name of a program without its kind, too
     name = job.name.removeprefix(f"{PROGRAM}/") if tells else job.name
-    return " ".join(filter(None, (name, job.told, job.program)))
+    return " ".join(filter(None, (name, job.params_text, job.program)))
 
 
 def _result(ended: JobView) -> Cell:
@@ -259,11 +296,11 @@ def _result(ended: JobView) -> Cell:
     """
     if ended.state is not State.FAILED:
         return ended.note
-    then = "(queued again)" if ended.again else f"→ launcher logs {ended.id}"
+    then = "(queued again)" if ended.is_open_again else f"→ launcher logs {ended.id}"
     if ended.short:
-        return Line((Span(f"{ended.short} ", Tone.BAD), Span(then, Tone.BAD)))
-    text = ended.note if ended.again and ended.requeued else f"{ended.note} {then}"
-    return Span(text, Tone.BAD)
+        return TextLine((TextSpan(f"{ended.short} ", TextStyle.BAD), TextSpan(then, TextStyle.BAD)))
+    text = ended.note if ended.is_open_again and ended.requeued else f"{ended.note} {then}"
+    return TextSpan(text, TextStyle.BAD)
 
 
 def _note(job: JobView) -> str:
@@ -276,6 +313,6 @@ def _when(job: JobView, now: float) -> str:
     """Return how long a job runs, or when it ended; nothing for one that waits."""
     if job.state is State.RUNNING:
         return format_seconds(max(0.0, now - job.since))
-    if job.state in OPEN:
+    if job.state in OPEN_STATES:
         return ""
-    return clock(job.since) if now - job.since < DAY_S else stamp(job.since, "%Y-%m-%d")
+    return time_of_day(job.since) if now - job.since < DAY_S else format_time(job.since, "%Y-%m-%d")

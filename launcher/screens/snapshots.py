@@ -12,53 +12,53 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilots_file import ELSEWHERE, NO_PILOTS, Pilots, seen_pilots
-from launcher.gpu.gpus_file import seen_gpus
-from launcher.gpu.monitor import Lookout
+from launcher.backends.pilots_file import NO_PILOTS, UNKNOWN_PLACE, PilotStatus, read_pilot_status
+from launcher.gpu.gpus_file import read_gpu_status
+from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.reservations import ReservationBoard, quiet_board
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.chosen_policy import chosen_discipline, note_of
-from launcher.scheduler.policy.model import forecast_of_running
+from launcher.scheduler.chosen_policy import policy_note, read_policy
+from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
-from launcher.screens.format import harmless
-from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
 from launcher.screens.host_reader import HostReader
 from launcher.screens.job_view import (
     RECENT,
     WAITING,
-    Differing,
-    Group,
+    DifferingParams,
+    GpuMemoryUsage,
+    GroupStatus,
     JobView,
-    UsedMemory,
-    at_end,
-    differing,
+    differing_params,
     ending_reason_of,
     groups_of,
     job_view,
-    newest_of,
-    numbers_told,
+    read_final_metrics,
+    read_newest_progress,
+    view_of_end,
 )
-from launcher.screens.pilot_gpus import pilot_gauges
-from launcher.states import ENDED, ReasonCode, State
+from launcher.screens.pilot_gpus import pilot_gpu_views
+from launcher.states import ENDED_STATES, ReasonCode, State
 from launcher.store.queue import Store
-from launcher.store.recovery import grown_log, trouble
+from launcher.store.recovery import describe_long_log, queue_database_error
 from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import NO_USAGE
 from launcher.store.usage_records import program_by
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
-from launcher.system.home_checks import mounts, network_warning
+from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, check_home
 from launcher.units import mean
-from launcher.workers.progress.attempt_progress import NOTHING
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.attempt_progress import NO_PROGRESS
+from launcher.workers.progress.steps import ProgressReport
 
-_MANY = 5000  # queued jobs: their kinds are not counted for each screen
-FOUND = 500  # jobs that are listed when some are looked for
-_LATE = 200  # jobs that ended, and
-_LATE_S = 6 * 3600.0  # seconds: on what an estimate may rest
+_MOST_COUNTED = 5000  # queued jobs: their kinds are not counted for each screen
+MOST_FOUND = 500  # jobs that are listed when some are looked for
+_RECENT_ENDS = 200  # jobs that ended, and
+_RECENT_S = 6 * 3600.0  # seconds: on what an estimate may rest
 _STATES = {
     (True, False): "running",
     (True, True): "stopping",
@@ -70,7 +70,7 @@ COMMAND = "command"  # the kind of which no two jobs need be alike
 LEAST_ENDS = 3  # jobs on which an estimate rests
 
 
-class Scheduler(NamedTuple):
+class SchedulerStatus(NamedTuple):
     """Who starts the jobs."""
 
     pid: int | None
@@ -79,46 +79,46 @@ class Scheduler(NamedTuple):
     version: str | None = None
 
 
-class Screen(NamedTuple):
+class QueueSnapshot(NamedTuple):
     """Everything that is known of a queue at one moment and fits a screen."""
 
     at: float  # seconds since 1970
     home: str
-    scheduler: Scheduler
+    scheduler: SchedulerStatus
     host: Host | None = None
     counts: Mapping[State, int] = {}
     active: Mapping[str, tuple[int, int]] = {}  # run → ended, of how many
-    left_s: float | None = None  # until all is done, at the pace of late; None: unknown
-    runs_left: Mapping[str, float] = {}  # run → the same, where known
+    remaining_s: float | None = None  # until all is done, at the pace of late; None: unknown
+    run_remaining_s: Mapping[str, float] = {}  # run → the same, where known
     warnings: tuple[str, ...] = ()
-    gpus: tuple[Gauge, ...] = ()
-    pilots: Pilots = NO_PILOTS
+    gpus: tuple[GpuView, ...] = ()
+    pilots: PilotStatus = NO_PILOTS
     busy: Mapping[str, tuple[float, ...]] = {}  # UUID → shares, of late
-    groups: tuple[Group, ...] = ()
+    groups: tuple[GroupStatus, ...] = ()
     running: tuple[JobView, ...] = ()
     waiting: tuple[JobView, ...] = ()
     more: int = 0  # waiting jobs that are not listed
     recent: tuple[JobView, ...] = ()  # ends of attempts, the newest first
     found: tuple[JobView, ...] | None = None  # jobs that were looked for; None: none were
-    sought: str = ""  # what was looked for
+    search_text: str = ""  # what was looked for
     orders: Mapping[str, str] = {}  # list → by what it is sorted
 
     @property
     def ended_more(self) -> int:
         """How many jobs have ended that are not listed."""
-        listed = {ended.id for ended in self.recent if not ended.again}
-        return sum(self.counts.get(state, 0) for state in ENDED) - len(listed)
+        listed = {ended.id for ended in self.recent if not ended.is_open_again}
+        return sum(self.counts.get(state, 0) for state in ENDED_STATES) - len(listed)
 
-    def left_of(self, run: str) -> float | None:
+    def remaining_of(self, run: str) -> float | None:
         """Return how long a run with open jobs still takes; where it is the only one, that is all that is left."""
-        return self.runs_left.get(run, self.left_s if len(self.active) == 1 else None)
+        return self.run_remaining_s.get(run, self.remaining_s if len(self.active) == 1 else None)
 
     def order_of(self, name: str) -> str:
         """Return what a list's title ends with where the list is sorted."""
         return f" by {self.orders[name]}" if name in self.orders else ""
 
 
-class Queue:
+class QueueSnapshotReader:
     """Takes screens of a queue, which may be made while they are shown; it remembers how busy the GPUs were."""
 
     note = ""  # what to tell beside the screen
@@ -128,7 +128,7 @@ class Queue:
         home: Home,
         store: Store | None = None,
         *,
-        lookout: Lookout | None = None,
+        gpu_poller: GpuPoller | None = None,
         clock: Callable[[], float] = time.time,
         measures: bool = False,
     ) -> None:
@@ -137,12 +137,12 @@ class Queue:
         Args:
             home: whose; need not exist.
             store: its database, where that is open already.
-            lookout: queries the GPUs where no scheduler does; None: they are not queried.
+            gpu_poller: queries the GPUs where no scheduler does; None: they are not queried.
             clock: tells the seconds since 1970.
             measures: jobs' processes and the disks of runs are looked at, too, in a thread.
         """
         self.home, self.store = home, store
-        self._lookout, self._clock = lookout, clock
+        self._gpu_poller, self._clock = gpu_poller, clock
         self._host = HostReader(home.folder, measures=measures)
         self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
         self._peaks: dict[tuple[int, int], int] = {}
@@ -171,7 +171,7 @@ class Queue:
         store = self.current()
         return None if store is None else (id(store), store.read.data_version())
 
-    def changed(self) -> None:
+    def invalidate_search(self) -> None:
         """Search anew at the next look: a job was changed from this screen."""
         self._search_at = 0.0
 
@@ -180,13 +180,15 @@ class Queue:
         if self.store is not None:
             self.store.close()
 
-    def look(self, *, waiting: int = WAITING, recent: int = RECENT, sought: str = "") -> Screen:
+    def read_snapshot(
+        self, *, waiting: int = WAITING, recent: int = RECENT, search_text: str = ""
+    ) -> QueueSnapshot:
         """Return the screen as of now; what was looked for is looked for again when that costs little.
 
         Args:
             waiting: how many waiting jobs are listed.
             recent: how many ends are listed.
-            sought: list the jobs in whose name or run's name this is, too.
+            search_text: list the jobs in whose name or run's name this is, too.
 
         Raises:
             Error: the queue cannot be read.
@@ -196,71 +198,83 @@ class Queue:
             self.note = (
                 "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
             )
-            folder = harmless(str(self.home.folder))
-            return Screen(at=self._clock(), home=folder, scheduler=scheduler_of(self.home))
+            folder = sanitize_terminal(str(self.home.folder))
+            return QueueSnapshot(
+                at=self._clock(), home=folder, scheduler=read_scheduler_status(self.home)
+            )
         self.note = ""
         began = time.monotonic()
-        again = self._found[0] != sought or began >= self._search_at
+        again = self._found[0] != search_text or began >= self._search_at
         try:
-            screen = self._taken(store, waiting, recent, sought if again else "")
+            screen = self._query_snapshot(store, waiting, recent, search_text if again else "")
         except sqlite3.Error as error:
-            raise trouble(self.home.database, error) from error
-        if not sought:
+            raise queue_database_error(self.home.database, error) from error
+        if not search_text:
             return screen
         if again:
-            self._found = sought, screen.found or ()
+            self._found = search_text, screen.found or ()
             now = time.monotonic()
             self._search_at = now + (now - began) / SEARCH_SHARE
         # how far they are is always as of now
         works = {work.id: work for work in screen.running}
         found = tuple(works.get(job.id, job) for job in self._found[1])
-        return screen._replace(found=found, sought=sought)
+        return screen._replace(found=found, search_text=search_text)
 
-    def _taken(self, store: Store, waiting: int, recent: int, sought: str) -> Screen:
+    def _query_snapshot(
+        self, store: Store, waiting: int, recent: int, search_text: str
+    ) -> QueueSnapshot:
         now = self._clock()
-        store.scheduling.forget()  # what was learned meanwhile tells how long the rest will run
+        store.scheduler_actions.invalidate_caches()  # what was learned meanwhile tells how long the rest will run
         with store.reading():
             counts = store.read.counts()
-            claims = store.scheduling.claims()
+            claims = store.scheduler_actions.open_claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
-            order = screen_order(store, now, chosen_discipline(self.home))
-            queued = store.read.waiting(waiting, order) if waiting else []
-            needs = store.read.needs(row.id for row in queued if row.waits)
-            events = store.read.happened(recent)
+            order = screen_order(store, now, read_policy(self.home))
+            queued = store.read.waiting_jobs(waiting, order) if waiting else []
+            needs = store.read.first_unmet_dependencies(row.id for row in queued if row.waits)
+            events = store.read.recent_completions(recent)
             about = {event.job for event in events}
-            matching = store.read.matching(sought, FOUND) if sought else []
+            matching = store.read.search_numbers(search_text, MOST_FOUND) if search_text else []
             rows = {row.id: row for row in store.read.jobs_by_id({*about, *matching})}
             results = store.read.results(about)
-            paces = store.read.paces(_LATE, now - _LATE_S)
-            waits = store.read.queued() if counts.get(State.QUEUED, 0) <= _MANY else None
-            runs = store.read.progress(_MANY)
+            paces = store.read.recent_durations(_RECENT_ENDS, now - _RECENT_S)
+            waits = (
+                store.read.queued_by_kind()
+                if counts.get(State.QUEUED, 0) <= _MOST_COUNTED
+                else None
+            )
+            runs = store.read.run_progress(_MOST_COUNTED)
             groups = groups_of(store, running)
-            differ = differing(store, [*running, *queued, *rows.values()])
-        pilots, foreign = seen_pilots(self.home), self._board.others()
-        gauges, warnings = self._gauges(claims, pilots, foreign, now)
+            differ = differing_params(store, [*running, *queued, *rows.values()])
+        pilots, foreign = read_pilot_status(self.home), self._board.foreign_reservations()
+        gauges, warnings = self._read_gpu_views(claims, pilots, foreign, now)
         by_job = {claim.job: claim for claim in claims}
         alive = {claim.key for claim in claims}
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         nodes = pilots.nodes
-        works = tuple(self._work(row, by_job[row.id], gauges, nodes, differ) for row in running)
-        stopped = self.home.stop.exists()
+        works = tuple(
+            self._running_job_view(row, by_job[row.id], gauges, nodes, differ) for row in running
+        )
+        stopped = self.home.stop_record.exists()
         runs_left = (
             {}
             if stopped
-            else left_by_run({run: each.queued for run, each in runs.items()}, works, paces, now)
+            else remaining_by_run(
+                {run: each.queued for run, each in runs.items()}, works, paces, now
+            )
         )
         here = [claim for claim in claims if not claim.pilot]
         folders = list({Path(row.root, "runs", row.run): None for row in running or queued[:1]})
-        return Screen(
+        return QueueSnapshot(
             at=now,
-            host=self._host.look(here, folders, foreign=foreign),
-            home=harmless(short_path(self.home.folder)),
-            scheduler=scheduler_of(self.home),
+            host=self._host.read(here, folders, foreign=foreign),
+            home=sanitize_terminal(short_path(self.home.folder)),
+            scheduler=read_scheduler_status(self.home),
             counts=counts,
-            active={harmless(run): (each.ended, each.jobs) for run, each in runs.items()},
-            left_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
-            runs_left=runs_left,
+            active={sanitize_terminal(run): (each.ended, each.jobs) for run, each in runs.items()},
+            remaining_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
+            run_remaining_s=runs_left,
             warnings=warnings,
             gpus=gauges,
             pilots=pilots,
@@ -269,62 +283,64 @@ class Queue:
             running=works,
             waiting=tuple(
                 job_view(row, need=needs.get(row.id), differing=differ)._replace(
-                    memory=_memory_asked(row)
+                    memory=_requested_memory(row)
                 )
                 for row in queued
             ),
             more=max(0, left),
             recent=tuple(
-                at_end(
+                view_of_end(
                     job_view(rows[event.job], differing=differ),
                     event,
-                    results.get(event.job) or numbers_told(self.home, rows[event.job]),
+                    results.get(event.job) or read_final_metrics(self.home, rows[event.job]),
                 )
                 for event in events
                 if event.job in rows
             ),
             found=tuple(job_view(rows[job], differing=differ) for job in matching if job in rows)
-            if sought
+            if search_text
             else None,
-            sought=sought,
+            search_text=search_text,
         )
 
-    def _work(
+    def _running_job_view(
         self,
         row: JobRow,
         claim: Claim,
-        gauges: Sequence[Gauge],
+        gauges: Sequence[GpuView],
         nodes: Mapping[str, str],
-        differ: Differing,
+        differ: DifferingParams,
     ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        now = newest_of(self.home, row) if row.paused is None else NOTHING  # it takes no step now
+        now = (
+            read_newest_progress(self.home, row) if row.paused is None else NO_PROGRESS
+        )  # it takes no step now
         ending = ending_reason_of(self.home, row)
         return job_view(row, now, started=claim.claimed, differing=differ, ending=ending)._replace(
-            devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
-            node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
+            devices=_devices([labels.get(uuid, sanitize_terminal(uuid)) for uuid in claim.gpus]),
+            node=nodes.get(claim.pilot, UNKNOWN_PLACE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
             step=now.step,
             ends=self._ends(claim, now.step) if row.paused is None else None,
         )
 
-    def _ends(self, claim: Claim, step: Step | None) -> float | None:
+    def _ends(self, claim: Claim, step: ProgressReport | None) -> float | None:
         """Return when an attempt is expected to end, as the scheduler expects it."""
         assert self.store is not None, "claims are a store's"
         usage = NO_USAGE
         if claim.gpus:
             signature = claim.spec.signature
             program = program_by(signature, claim.spec.argv)
-            usage = self.store.scheduling.usage(signature, program)
+            usage = self.store.scheduler_actions.usage(signature, program)
         now = self._clock()
-        forecast = forecast_of_running(claim, usage, None if step is None else step.ends(now))
+        forecast = running_forecast(claim, usage, None if step is None else step.estimated_end(now))
         return forecast.expected_end(claim.claimed, now)
 
-    def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> UsedMemory:
+    def _memory(self, claim: Claim, gauges: Sequence[GpuView]) -> GpuMemoryUsage:
         places = [
             (gauge.used_by(guest), guest.peak)
             for gauge in gauges
-            for guest in gauge.guests
+            for guest in gauge.jobs
             if guest.job == claim.job
         ]
         used = [now for now, _ in places if now is not None]
@@ -335,59 +351,59 @@ class Queue:
         estimates = [
             guest.estimate
             for gauge in gauges
-            for guest in gauge.guests
+            for guest in gauge.jobs
             if guest.job == claim.job and guest.estimate is not None
         ]
-        return UsedMemory(
+        return GpuMemoryUsage(
             now=max(used, default=None),
             peak=most or None,
-            asked=claim.reservation,
+            requested=claim.reservation,
             estimate=max(estimates, default=None),
-            alone=claim.exclusive,
+            exclusive=claim.exclusive,
         )
 
-    def _gauges(
+    def _read_gpu_views(
         self,
         claims: Sequence[Claim],
-        pilots: Pilots,
+        pilots: PilotStatus,
         foreign: Sequence[ForeignReservation],
         now: float,
-    ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
-        look = seen_gpus(self.home)
+    ) -> tuple[tuple[GpuView, ...], tuple[str, ...]]:
+        look = read_gpu_status(self.home)
         is_fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
-        fault = look.trouble if look is not None and is_fresh else ""
-        network = network_warning(self.home.folder, mounts())
-        warnings = (network, grown_log(self.home), note_of(self.home), fault)
+        fault = look.error if look is not None and is_fresh else ""
+        network = network_warning(self.home.folder, read_mountinfo())
+        warnings = (network, describe_long_log(self.home), policy_note(self.home), fault)
         gpus: Sequence[GpuSnapshot] = ()
         if look is not None and is_fresh and look.gpus:
             gpus = look.gpus
-        elif self._lookout is not None:
-            self._lookout.ask()
-            sight = self._lookout.sight()
+        elif self._gpu_poller is not None:
+            self._gpu_poller.request_sample()
+            sight = self._gpu_poller.latest_sample()
             before = () if look is None or scheduler_pid(self.home) is None else look.gpus
             age_s = now - look.at if look is not None else 0.0
-            gpus = () if sight is None else recalled(sight.gpus, before, age_s)
+            gpus = () if sight is None else merge_recorded(sight.gpus, before, age_s)
         here = [claim for claim in claims if not claim.pilot]
         gauges = (
-            *(gauges_of(gpus, here, self.home, foreign) if gpus else ()),
-            *pilot_gauges(self.home, pilots, claims),
+            *(gpu_views(gpus, here, self.home, foreign) if gpus else ()),
+            *pilot_gpu_views(self.home, pilots, claims),
         )
         for gauge in gauges:
             if gauge.gpu.utilisation is not None:
                 self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)
-        return gauges, tuple(map(harmless, filter(None, warnings)))
+        return gauges, tuple(map(sanitize_terminal, filter(None, warnings)))
 
 
-def scheduler_of(home: Home) -> Scheduler:
+def read_scheduler_status(home: Home) -> SchedulerStatus:
     """Return the scheduler's process and state: running, stopping, stopped or absent."""
     pid = scheduler_pid(home)
     record = read_json(home.scheduler_record) or {}
     details = record if pid is not None and record.get("pid") == pid else {}
     since, version = details.get("since"), details.get("version")
     is_time = isinstance(since, int | float) and math.isfinite(since)
-    return Scheduler(
+    return SchedulerStatus(
         pid=pid,
-        state=_STATES[pid is not None, home.stop.exists()],
+        state=_STATES[pid is not None, home.stop_record.exists()],
         since=float(since) if is_time and isinstance(since, int | float) else None,
         version=version if isinstance(version, str) else None,
     )
@@ -402,9 +418,9 @@ def short_path(folder: Path) -> str:
     return f"~/{below}"
 
 
-def _memory_asked(job: JobRow) -> UsedMemory | None:
+def _requested_memory(job: JobRow) -> GpuMemoryUsage | None:
     resources = job.spec.resources
-    return UsedMemory(asked=resources.min_vram) if resources.may_need_gpu else None
+    return GpuMemoryUsage(requested=resources.min_vram) if resources.may_need_gpu else None
 
 
 def _devices(labels: Sequence[str]) -> str:
@@ -440,7 +456,7 @@ def remaining_s(
     by_kind.pop(COMMAND, None)
     if not works or not queued.keys() <= by_kind.keys():
         return None
-    each = [_left_s(work, by_kind.get(work.kind, ()), now) for work in works]
+    each = [_job_remaining_s(work, by_kind.get(work.kind, ()), now) for work in works]
     left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
@@ -448,7 +464,7 @@ def remaining_s(
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
-def left_by_run(
+def remaining_by_run(
     queued: Mapping[str, Mapping[str, int] | None],
     works: Sequence[JobView],
     took: Mapping[str, Sequence[float]],
@@ -457,7 +473,7 @@ def left_by_run(
     """Return run → seconds until it is done, of those where that is known: no other run matters."""
     left_by_run = {}
     for run, kinds in queued.items():
-        name = harmless(run)
+        name = sanitize_terminal(run)
         ours = [work for work in works if work.run == name]
         left = None if kinds is None else remaining_s(kinds, ours, took, now)
         if left is not None:
@@ -465,14 +481,14 @@ def left_by_run(
     return left_by_run
 
 
-def _left_s(work: JobView, spans: Sequence[float], now: float) -> float | None:
+def _job_remaining_s(work: JobView, spans: Sequence[float], now: float) -> float | None:
     """Return how long a running job still takes: as it says itself, else as its like took.
 
     None: unknown, as of one that is paused.
     """
     if work.code == ReasonCode.PAUSED:
         return None
-    if work.step is not None and (ends := work.step.ends(now)) is not None:
+    if work.step is not None and (ends := work.step.estimated_end(now)) is not None:
         return ends - now
     taken_s = now - work.since
     if not spans or taken_s > max(spans):

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from launcher.screens.text_table import Line, Tone, width_of
+from launcher.screens.text_table import TextLine, TextStyle, width_of
 
 TWINS = str.maketrans(
     "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -19,18 +19,18 @@ FULL_WIDTH = 140
 WIDE, HIGH = 120, 40  # columns and rows where the terminal's size is unknown
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 # the sixteen colours that every terminal has, in the person's own palette
-STYLES: Mapping[Tone, Mapping[str, Any]] = {
-    Tone.PLAIN: {},
-    Tone.STRONG: {"bold": True},
-    Tone.DIM: {"dim": True},
-    Tone.HEAD: {"bold": True},
-    Tone.GOOD: {"fg": "green"},
-    Tone.BAD: {"fg": "red"},
-    Tone.WARN: {"fg": "yellow"},
-    Tone.OURS: {"fg": "cyan"},
-    Tone.OTHERS: {"fg": "magenta"},
-    Tone.PROMISED: {"fg": "blue"},
-    Tone.CHOSEN: {"reverse": True},
+STYLES: Mapping[TextStyle, Mapping[str, Any]] = {
+    TextStyle.PLAIN: {},
+    TextStyle.STRONG: {"bold": True},
+    TextStyle.DIM: {"dim": True},
+    TextStyle.HEAD: {"bold": True},
+    TextStyle.GOOD: {"fg": "green"},
+    TextStyle.BAD: {"fg": "red"},
+    TextStyle.WARN: {"fg": "yellow"},
+    TextStyle.OURS: {"fg": "cyan"},
+    TextStyle.OTHERS: {"fg": "magenta"},
+    TextStyle.RESERVED: {"fg": "blue"},
+    TextStyle.CHOSEN: {"reverse": True},
 }
 
 
@@ -41,7 +41,7 @@ def in_ascii(text: str) -> str:
     )
 
 
-def register() -> None:
+def register_encoding() -> None:
     """Make `ENCODING` one that streams may have; not ASCII itself, which click mistakes for UTF-8."""
     codecs.register(_find)
 
@@ -81,17 +81,17 @@ def choose_characters(*, ascii_only: bool) -> None:
     Whatever draws may then use all of our characters: the streams write their twins. A pipe or a
     file gets every name as it is, unless its own encoding cannot hold it.
     """
-    register()
+    register_encoding()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is None:  # a test's own stream
             continue
         unicode = (stream.encoding or "").lower().startswith("utf")
-        if ascii_only or not unicode or (stream.isatty() and not speaks_unicode(os.environ)):
+        if ascii_only or not unicode or (stream.isatty() and not supports_unicode(os.environ)):
             reconfigure(encoding=ENCODING)
 
 
-def speaks_unicode(environ: Mapping[str, str]) -> bool:
+def supports_unicode(environ: Mapping[str, str]) -> bool:
     """Tell whether a terminal knows more characters than ASCII, as far as its environment says.
 
     Python takes the locale C for UTF-8 and says so in LC_CTYPE (PEP 538): that is no word of the
@@ -105,7 +105,7 @@ def speaks_unicode(environ: Mapping[str, str]) -> bool:
     return "utf" in encoding.lower()
 
 
-def coloured(stream: IO[str]) -> bool:
+def uses_colour(stream: IO[str]) -> bool:
     """Tell whether to draw with colours: NO_COLOR, FORCE_COLOR, TERM=dumb, else a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
@@ -133,23 +133,23 @@ def _size(columns: int, rows: int) -> os.terminal_size:
     return shutil.get_terminal_size((columns, rows))
 
 
-def styled(drawn: Line) -> str:
+def styled_text(row: TextLine) -> str:
     """Return a line with the escape codes of its tones."""
     return "".join(
-        click.style(span.text, **style) if (style := STYLES[span.tone]) else span.text
-        for span in drawn.spans
+        click.style(span.text, **style) if (style := STYLES[span.style]) else span.text
+        for span in row.spans
     )
 
 
-def say(lines: Iterable[Line | str]) -> None:
+def print_lines(lines: Iterable[TextLine | str]) -> None:
     """Print lines on the standard output."""
-    colour = coloured(sys.stdout)
+    colour = uses_colour(sys.stdout)
     for row in lines:
-        text = row if isinstance(row, str) else styled(row) if colour else row.text
+        text = row if isinstance(row, str) else styled_text(row) if colour else row.text
         click.echo(text, color=colour)
 
 
-def remark(text: str) -> None:
+def print_stderr(text: str) -> None:
     """Print on the standard error, where everything goes that is no answer."""
     click.echo(text, err=True)
 

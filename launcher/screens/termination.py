@@ -2,23 +2,23 @@
 
 from typing import NamedTuple
 
-from launcher.screens.format import harmless, iso
-from launcher.states import END_WORDS, EndCause, Reason, ReasonCode, State
+from launcher.screens.format import iso_time, sanitize_terminal
+from launcher.states import END_CAUSE_TEXTS, EndCause, Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.termination import Resisting, Termination, read_termination
+from launcher.workers.termination import ResistingProcess, Termination, read_termination
 
 
-class ShownTermination(NamedTuple):
+class TerminationStatus(NamedTuple):
     """Since when and why a running job is being ended; times are seconds since 1970."""
 
     since: float
     kill_at: float
     cause: str
     why: str
-    resists: tuple[Resisting, ...] = ()
+    resists: tuple[ResistingProcess, ...] = ()
 
     def reason(self, now: float) -> Reason:
         """Return it as the reason of the job at a time."""
@@ -43,29 +43,29 @@ class ShownTermination(NamedTuple):
     def record(self) -> dict[str, Json]:
         """Return it for JSON."""
         return {
-            "since": iso(self.since),
-            "kill_at": iso(self.kill_at),
+            "since": iso_time(self.since),
+            "kill_at": iso_time(self.kill_at),
             "cause": self.cause,
-            "why": harmless(self.why),
+            "why": sanitize_terminal(self.why),
             "resists": [{**process._asdict()} for process in self.resists],
         }
 
 
-def termination_of(home: Home, job: JobRow) -> ShownTermination | None:
+def termination_of(home: Home, job: JobRow) -> TerminationStatus | None:
     """Return how far the end of a running job has come, None if it is not being ended.
 
     The queue holds why the scheduler or an owner ends it. The supervisor's record holds the exact times.
     """
-    if job.state is not State.RUNNING or job.why.code is ReasonCode.SETTLING:
+    if job.state is not State.RUNNING or job.state_reason.code is ReasonCode.SETTLING:
         return None
     found = read_termination(job.attempt_in(home)) if job.attempts else None
-    if job.why.code is not ReasonCode.ENDING:
-        return None if found is None else _of_supervisor(found)
-    data = job.why.data
+    if job.state_reason.code is not ReasonCode.ENDING:
+        return None if found is None else _from_supervisor(found)
+    data = job.state_reason.data
     since, kill_at = (data.get(name) for name in ("since", "kill_at"))
     if not isinstance(since, int | float) or not isinstance(kill_at, int | float):
         return None
-    return ShownTermination(
+    return TerminationStatus(
         since=float(since) if found is None else min(float(since), found.since),
         kill_at=float(kill_at) if found is None else found.kill_at,
         cause=str(data.get("cause", "")),
@@ -74,12 +74,14 @@ def termination_of(home: Home, job: JobRow) -> ShownTermination | None:
     )
 
 
-def _of_supervisor(found: Termination) -> ShownTermination:
+def _from_supervisor(found: Termination) -> TerminationStatus:
     """Return an end that the queue has not recorded yet."""
     known = {str(cause) for cause in EndCause}
     is_signal = found.cause not in known
     cause = EndCause.SIGNAL if is_signal else EndCause(found.cause)
     why = (
-        f"its supervisor received {found.cause}" if is_signal and found.cause else END_WORDS[cause]
+        f"its supervisor received {found.cause}"
+        if is_signal and found.cause
+        else END_CAUSE_TEXTS[cause]
     )
-    return ShownTermination(found.since, found.kill_at, cause, why, found.resists)
+    return TerminationStatus(found.since, found.kill_at, cause, why, found.resists)

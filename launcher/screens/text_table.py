@@ -14,7 +14,7 @@ from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 ELLIPSIS = "…"
 ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
@@ -39,7 +39,7 @@ def _width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def beginning(text: str, width: int) -> str:
+def text_prefix(text: str, width: int) -> str:
     """Return as much of a text's beginning as fits into so many columns."""
     if text.isascii():
         return text[: max(0, width)]
@@ -51,19 +51,19 @@ def beginning(text: str, width: int) -> str:
     return text
 
 
-def shortened(text: str, width: int, *, middle: bool = False) -> str:
+def shorten(text: str, width: int, *, middle: bool = False) -> str:
     """Return a text in at most so many columns; its end, or its middle, becomes an ellipsis."""
     if width_of(text) <= width:
         return text
     if width < 1:
         return ""
     if not middle or width < 5:
-        return beginning(text, width - 1) + ELLIPSIS
+        return text_prefix(text, width - 1) + ELLIPSIS
     tail = (width - 1) // 2
-    return beginning(text, width - 1 - tail) + ELLIPSIS + beginning(text[::-1], tail)[::-1]
+    return text_prefix(text, width - 1 - tail) + ELLIPSIS + text_prefix(text[::-1], tail)[::-1]
 
 
-def folded(text: str, width: int) -> list[str]:
+def fold(text: str, width: int) -> list[str]:
     """Return a text in pieces of at most so many columns, broken wherever that is; there is at least one."""
     if width_of(text) <= width:
         return [text]
@@ -80,14 +80,14 @@ def folded(text: str, width: int) -> list[str]:
     return [*pieces, piece]
 
 
-def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
+def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
     """Return each name in at most so many columns: what many names share is cut, what differs stays.
 
     Args:
         names: what is shown on one screen.
         width: columns; below about 8 there may be no room for a difference.
     """
-    shown = {name: shortened(name, width, middle=True) for name in names}
+    shown = {name: shorten(name, width, middle=True) for name in names}
     families: dict[str, dict[str, list[str]]] = {}  # first word → name → its parts
     for name, text in shown.items():
         if text != name:
@@ -154,17 +154,17 @@ def _without_shared(parts: Sequence[str], times: Sequence[float], width: int) ->
             rooms[widest] -= 1
         else:
             return "".join(
-                shortened(text, room, middle=True)
+                shorten(text, room, middle=True)
                 for (_, text), room in zip(pieces, rooms, strict=True)
             )
-    return shortened("".join(parts), width, middle=True)
+    return shorten("".join(parts), width, middle=True)
 
 
 GAP = 2  # columns between two cells
 _NARROW = 8  # columns in which no text is broken into lines
 
 
-class Tone(StrEnum):
+class TextStyle(StrEnum):
     """What a piece of text is; how that looks is the screen's business. Never the only carrier."""
 
     PLAIN = "plain"
@@ -176,21 +176,21 @@ class Tone(StrEnum):
     WARN = "warn"
     OURS = "ours"
     OTHERS = "others"
-    PROMISED = "promised"
+    RESERVED = "promised"
     CHOSEN = "chosen"
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """A piece of a line."""
 
     text: str
-    tone: Tone = Tone.PLAIN
+    style: TextStyle = TextStyle.PLAIN
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line of a screen, without a line break; `job` is what it is about, where it is a job's."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[TextSpan, ...]
     job: int | None = None
 
     @property
@@ -198,22 +198,22 @@ class Line(NamedTuple):
         """The line without its tones."""
         return "".join(span.text for span in self.spans)
 
-    def cut(self, width: int) -> "Line":
+    def truncate(self, width: int) -> "TextLine":
         """Return the line with at most so many columns, cut with an ellipsis."""
         if width_of(self.text) <= width:
             return self
-        kept: list[Span] = []
+        kept: list[TextSpan] = []
         left = width - 1
         for span in self.spans:
-            text = beginning(span.text, left)
+            text = text_prefix(span.text, left)
             if text != span.text:
-                return Line((*kept, Span(text + ELLIPSIS, span.tone)), self.job)
+                return TextLine((*kept, TextSpan(text + ELLIPSIS, span.style)), self.job)
             kept.append(span)
             left -= width_of(text)
         return self
 
 
-Cell = str | int | Span | Line  # of a table; a line where it is made of pieces
+Cell = str | int | TextSpan | TextLine  # of a table; a line where it is made of pieces
 
 
 class Column(NamedTuple):
@@ -228,7 +228,9 @@ class Column(NamedTuple):
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
     rows: int = 1  # lines over which a text may run, where this is the last column; 0: all it needs
-    of: Callable[[Any], Cell] | None = None  # what of a row stands in it; None: rows hold cells
+    cell_of: Callable[[Any], Cell] | None = (
+        None  # what of a row stands in it; None: rows hold cells
+    )
     key: str = ""  # its name on a page
 
     @property
@@ -237,22 +239,25 @@ class Column(NamedTuple):
         return self.key or self.title.lower()
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """Rows below columns, whatever draws them: a screen, a pipe, a text, a page."""
 
     columns: Sequence[Column]
     rows: Collection[Any]
     jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
-    notes: Sequence[Line] = ()  # below it
+    notes: Sequence[TextLine] = ()  # below it
     whole: bool = False  # columns with a title stay where no row has a word, or there is no row
-    less: "Callable[[], Table] | None" = None  # stands for it where it has no room
+    narrower: "Callable[[], TextTable] | None" = None  # stands for it where it has no room
     left_out: Callable[[Sequence[str]], str] | None = None  # names below it columns without room
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
         """What stands in each row, a cell for each column."""
         return [
-            [row[at] if each.of is None else each.of(row) for at, each in enumerate(self.columns)]
+            [
+                row[at] if each.cell_of is None else each.cell_of(row)
+                for at, each in enumerate(self.columns)
+            ]
             for row in self.rows
         ]
 
@@ -261,18 +266,18 @@ class Table(NamedTuple):
         """The names of its columns, for people."""
         return tuple(column.title for column in self.columns)
 
-    def drawn(self, width: int = sys.maxsize) -> list[Line]:
+    def to_lines(self, width: int = sys.maxsize) -> list[TextLine]:
         """Return it as lines whose columns line up, and before them the titles where there are any.
 
         Columns without a word in any row are left out; where the rest does not fit, those go that
         may be dropped, and then those shrink that may, names last.
         """
-        if self.less and any(width_of(row.text) > width for row in _laid_out(self, sys.maxsize)):
-            return self.less().drawn(width)
-        return [*_laid_out(self, width), *(note.cut(width) for note in self.notes)]
+        if self.narrower and any(width_of(row.text) > width for row in _lay_out(self, sys.maxsize)):
+            return self.narrower().to_lines(width)
+        return [*_lay_out(self, width), *(note.truncate(width) for note in self.notes)]
 
 
-def titled(*titles: str, numbers: Collection[int] = (), least: int = 0) -> tuple[Column, ...]:
+def text_columns(*titles: str, numbers: Collection[int] = (), least: int = 0) -> tuple[Column, ...]:
     """Return columns of texts, and of numbers, which end together: as wide as they are on any screen.
 
     Args:
@@ -284,36 +289,36 @@ def titled(*titles: str, numbers: Collection[int] = (), least: int = 0) -> tuple
     return (*columns[:-1], *(column._replace(least=least, rows=0) for column in columns[-1:]))
 
 
-def of_texts(
+def table_of_texts(
     titles: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Collection[int] = ()
-) -> Table:
+) -> TextTable:
     """Return a table all of whose columns are shown."""
-    return Table(titled(*titles, numbers=numbers), rows, whole=True)
+    return TextTable(text_columns(*titles, numbers=numbers), rows, whole=True)
 
 
 def text_of(cell: Cell) -> str:
     """Return a cell without its tones."""
-    return cell.text if isinstance(cell, Span | Line) else harmless(str(cell))
+    return cell.text if isinstance(cell, TextSpan | TextLine) else sanitize_terminal(str(cell))
 
 
-def _line_of(cell: Cell) -> Line:
-    if isinstance(cell, Line):
+def _line_of(cell: Cell) -> TextLine:
+    if isinstance(cell, TextLine):
         return cell
-    return Line((cell if isinstance(cell, Span) else Span(text_of(cell)),))
+    return TextLine((cell if isinstance(cell, TextSpan) else TextSpan(text_of(cell)),))
 
 
-def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
+def line(text: str, style: TextStyle = TextStyle.PLAIN, job: int | None = None) -> TextLine:
     """Return a line of one piece."""
-    return Line((Span(text, tone),), job)
+    return TextLine((TextSpan(text, style),), job)
 
 
-def joined(parts: Iterable[Span]) -> Line:
+def join_spans(parts: Iterable[TextSpan]) -> TextLine:
     """Return a line of parts with a dot between two."""
-    spans = [span for part in parts for span in (Span(" · "), part)]
-    return Line(tuple(spans[1:]))
+    spans = [span for part in parts for span in (TextSpan(" · "), part)]
+    return TextLine(tuple(spans[1:]))
 
 
-def _laid_out(table: Table, width: int) -> list[Line]:
+def _lay_out(table: TextTable, width: int) -> list[TextLine]:
     columns, whole = table.columns, table.whole
     listed = [[*map(_line_of, row)] for row in table.cells]
     if not listed and not whole:
@@ -329,26 +334,26 @@ def _laid_out(table: Table, width: int) -> list[Line]:
     }
     fewest = {index: min(columns[index].least or wide, wide) for index, wide in widths.items()}
     filled = [columns[index].title for index in shown]
-    while _taken(shown, fewest) > width and any(columns[index].drop for index in shown):
+    while _total_width(shown, fewest) > width and any(columns[index].drop for index in shown):
         shown.remove(max(shown, key=lambda index: columns[index].drop))
     _shrink(columns, shown, widths, width)
     for index in shown:
         if columns[index].middle:
             _distinguish(listed, index, columns[index], widths[index])
     layout = [(columns[index], widths[index]) for index in shown]
-    titles = [line(column.title, Tone.HEAD) for column, _ in layout]
+    titles = [line(column.title, TextStyle.HEAD) for column, _ in layout]
     lines = [_row(layout, titles, None)] if any(title.text for title in titles) else []
     last, wide = layout[-1]
-    begin = _taken(shown, widths) - wide
+    begin = _total_width(shown, widths) - wide
     if not last.rows:
         width = max(width, begin + wide)
     for row, job in zip_longest(listed, table.jobs):
         *cells, cell = (row[index] for index in shown)
-        first, *rest = _wrapped(cell, last.rows, min(wide, width - begin))
+        first, *rest = _wrap_cell(cell, last.rows, min(wide, width - begin))
         lines.append(_row(layout, [*cells, first], job))
-        lines += [Line((Span(" " * begin), *piece.spans), job) for piece in rest]
+        lines += [TextLine((TextSpan(" " * begin), *piece.spans), job) for piece in rest]
     if begin + wide > width:
-        lines = [row.cut(width) for row in lines]
+        lines = [row.truncate(width) for row in lines]
     if table.left_out:
         whole_titles = {title.strip() for title in lines[0].text.split(" " * GAP)}
         if hidden := [title for title in filled if title not in whole_titles]:
@@ -356,19 +361,19 @@ def _laid_out(table: Table, width: int) -> list[Line]:
     return lines
 
 
-def _distinguish(rows: list[list[Line]], index: int, column: Column, width: int) -> None:
+def _distinguish(rows: list[list[TextLine]], index: int, column: Column, width: int) -> None:
     """Bring the names of a column into so many columns of the screen."""
     names = [cells[index].text[column.mark :] for cells in rows]
     room = width - column.mark
     if max(map(width_of, names), default=0) <= room:
         return
-    shown = distinguished([*names, *column.others], room)
+    shown = distinguish_names([*names, *column.others], room)
     for cells, name in zip(rows, names, strict=True):
         mark = cells[index].text[: column.mark]
-        cells[index] = line(mark + shown[name], cells[index].spans[0].tone)
+        cells[index] = line(mark + shown[name], cells[index].spans[0].style)
 
 
-def _wrapped(cell: Line, rows: int, width: int) -> list[Line]:
+def _wrap_cell(cell: TextLine, rows: int, width: int) -> list[TextLine]:
     """Break a cell of the last column into lines.
 
     Of one of two pieces, the second stays whole: the first loses its end.
@@ -380,19 +385,19 @@ def _wrapped(cell: Line, rows: int, width: int) -> list[Line]:
         text = cell.text.removeprefix(mark)
         first, *further = wrap(text, width - len(mark), break_on_hyphens=False)
         pieces = [mark + first, *(" " * len(mark) + piece for piece in further)]
-        return [line(piece, cell.spans[0].tone) for piece in pieces]
+        return [line(piece, cell.spans[0].style) for piece in pieces]
     most = 4 * width * rows  # a program's message may be very long
     if len(cell.spans) > 1:
         text, tail = (" ".join(span.text.split()) for span in cell.spans)
-        forms = _with_tail(shortened(text, most), tail)
+        forms = _with_tail(shorten(text, most), tail)
     else:
-        forms = _without_middle(shortened(cell.text, most, middle=True), width, rows)
+        forms = _without_middle(shorten(cell.text, most, middle=True), width, rows)
     pieces = []
     for text in forms:
-        pieces = _broken(text, width)
+        pieces = _wrap_words(text, width)
         if len(pieces) <= rows:
             break
-    return [line(piece, cell.spans[0].tone) for piece in pieces[:rows]]
+    return [line(piece, cell.spans[0].style) for piece in pieces[:rows]]
 
 
 def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
@@ -403,7 +408,7 @@ def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
     whole = words[longest]
     for room in range(width_of(whole), width - 1, -1):
         # a name that fills lines loses its middle before a word is left out beside it
-        words[longest] = shortened(whole, room, middle=True)
+        words[longest] = shorten(whole, room, middle=True)
         yield " ".join(words)
     while len(words) > 2:
         # no number is cut in two
@@ -411,7 +416,7 @@ def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
         half = (len(words) + 1) // 2
         yield " ".join([*words[:half], ELLIPSIS, *words[half:]])
     for room in range(width * rows - 1, 0, -1):  # a word that is longer than all that
-        yield shortened(text, room, middle=True)
+        yield shorten(text, room, middle=True)
 
 
 def _with_tail(text: str, tail: str) -> Iterator[str]:
@@ -421,11 +426,11 @@ def _with_tail(text: str, tail: str) -> Iterator[str]:
     for kept in range(len(words) - 1, 1, -1):
         yield " ".join([*words[:kept], ELLIPSIS, tail])
     for room in range(width_of(text), 0, -1):  # a word that is longer than all that
-        yield f"{shortened(text, room)} {tail}"
+        yield f"{shorten(text, room)} {tail}"
     yield tail
 
 
-def _broken(text: str, width: int) -> list[str]:
+def _wrap_words(text: str, width: int) -> list[str]:
     """Break a text into lines, between words where that is possible; there is at least one."""
     lines = [""]
     for word in text.split():
@@ -433,11 +438,11 @@ def _broken(text: str, width: int) -> list[str]:
         if width_of(joined) <= width:
             lines[-1] = joined
             continue
-        lines[-1:] = [*filter(None, lines[-1:]), *folded(word, width)]
+        lines[-1:] = [*filter(None, lines[-1:]), *fold(word, width)]
     return lines
 
 
-def _taken(shown: Sequence[int], widths: dict[int, int]) -> int:
+def _total_width(shown: Sequence[int], widths: dict[int, int]) -> int:
     return sum(widths[index] for index in shown) + GAP * max(0, len(shown) - 1)
 
 
@@ -450,7 +455,7 @@ def _shrink(
     fair part of the width.
     """
     fair = {index: max(columns[index].least, int(columns[index].fair * width)) for index in shown}
-    while _taken(shown, widths) > width:
+    while _total_width(shown, widths) > width:
         able = [index for index in shown if 0 < columns[index].least < widths[index]]
         if not able:
             return
@@ -460,17 +465,19 @@ def _shrink(
         widths[max(able, key=lambda index: widths[index])] -= 1
 
 
-def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[Line], job: int | None) -> Line:
-    spans: list[Span] = []
+def _row(
+    layout: Sequence[tuple[Column, int]], cells: Sequence[TextLine], job: int | None
+) -> TextLine:
+    spans: list[TextSpan] = []
     for (column, width), cell in zip(layout, cells, strict=True):
         left = width - width_of(cell.text)
-        padding = Span(" " * left)
-        pieces = cell.spans if left >= 0 else cell.cut(width).spans
+        padding = TextSpan(" " * left)
+        pieces = cell.spans if left >= 0 else cell.truncate(width).spans
         spans += [padding, *pieces] if column.right else [*pieces, padding]
-        spans.append(Span(" " * GAP))
+        spans.append(TextSpan(" " * GAP))
     while spans and not spans[-1].text.strip():
         spans.pop()
-    return Line(tuple(span for span in spans if span.text), job)
+    return TextLine(tuple(span for span in spans if span.text), job)
 
 
 # --- texts without tones
@@ -478,19 +485,19 @@ def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[Line], job: int |
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
     """Return rows as lines as wide as they are; the texts of those in `right` end together."""
-    shapes = titled(*[""] * len(rows[0] if rows else ()), numbers=right)
-    return [row.text.rstrip() for row in Table(shapes, rows).drawn()]
+    shapes = text_columns(*[""] * len(rows[0] if rows else ()), numbers=right)
+    return [row.text.rstrip() for row in TextTable(shapes, rows).to_lines()]
 
 
-def tabbed(rows: Iterable[Sequence[Any]]) -> str:
+def tab_separated(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows as lines for a pipe, tabs between their cells."""
-    return "".join("\t".join(map(in_a_line, row)) + "\n" for row in rows)
+    return "".join("\t".join(map(one_line_text, row)) + "\n" for row in rows)
 
 
-def in_a_line(cell: Any) -> str:
+def one_line_text(cell: Any) -> str:
     """Return a cell as text that breaks no line; nothing where there is none."""
     if isinstance(cell, str):  # most are
-        return harmless(cell)
+        return sanitize_terminal(cell)
     if cell is None:
         return ""
     return f"{len(cell)} bytes" if isinstance(cell, bytes) else text_of(cell)

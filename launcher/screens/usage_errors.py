@@ -30,22 +30,20 @@ def usage_message(
     if isinstance(error, click.MissingParameter):
         return _missing(error)
     if isinstance(error, click.BadParameter):
-        return f"{_parameter(error)}{_lowered(error.message)}"
-    message = _lowered(error.format_message().removeprefix("Got "))
+        return f"{_parameter(error)}{_lowercase_first(error.message)}"
+    message = _lowercase_first(error.format_message().removeprefix("Got "))
     if not isinstance(error, click.UsageError):
         return message
     command = next((word for word in words if word in commands), None)
     if error.ctx is None and command:
-        return f"{_closed(message)} See: {program} {command} --help"
-    return f"{_closed(message)} {_see(error.ctx)}" if error.ctx else message
+        return f"{_end_sentence(message)} See: {program} {command} --help"
+    return f"{_end_sentence(message)} {_help_hint(error.ctx)}" if error.ctx else message
 
 
 def _no_command(error: click.exceptions.NoSuchCommand) -> str:
     group = error.ctx.command if error.ctx else None
     names = group.list_commands(error.ctx) if error.ctx and isinstance(group, click.Group) else []
-    return (
-        f"no command {error.command_name!r}. {_meant(error.command_name, names) or _see(error.ctx)}"
-    )
+    return f"no command {error.command_name!r}. {_suggest_name(error.command_name, names) or _help_hint(error.ctx)}"
 
 
 def _no_option(error: click.NoSuchOption) -> str:
@@ -53,35 +51,35 @@ def _no_option(error: click.NoSuchOption) -> str:
     by_word = {word.lstrip("-"): word for option in options for word in option.opts}
     # all names begin with dashes, which would make them alike
     close = nearest(error.option_name.lstrip("-"), by_word)
-    advice = f"Did you mean {by_word[close]!r}?" if close else _see(error.ctx)
+    advice = f"Did you mean {by_word[close]!r}?" if close else _help_hint(error.ctx)
     return f"no option {error.option_name!r}. {advice}"
 
 
 def _missing(error: click.MissingParameter) -> str:
     parameter = error.param
     if parameter is None:
-        return f"missing argument {_hinted(error)}. {_see(error.ctx)}".rstrip()
+        return f"missing argument {_parameter_hint(error)}. {_help_hint(error.ctx)}".rstrip()
     what = "option" if isinstance(parameter, click.Option) else "argument"
     choices = parameter.type.get_missing_message(param=parameter, ctx=error.ctx)
     choice = f" {' '.join(choices.split())}." if choices else ""
-    return f"missing {what} {_name(parameter)}.{choice} {_see(error.ctx)}"
+    return f"missing {what} {_name(parameter)}.{choice} {_help_hint(error.ctx)}"
 
 
-def _meant(name: str, names: Iterable[str]) -> str:
+def _suggest_name(name: str, names: Iterable[str]) -> str:
     close = nearest(name, names)
     return f"Did you mean {close!r}?" if close else ""
 
 
-def _see(context: click.Context | None) -> str:
+def _help_hint(context: click.Context | None) -> str:
     return f"See: {context.command_path} --help" if context else ""
 
 
 def _parameter(error: click.BadParameter) -> str:
-    name = _hinted(error) or (_name(error.param) if error.param else "")
+    name = _parameter_hint(error) or (_name(error.param) if error.param else "")
     return f"{name}: " if name else ""
 
 
-def _hinted(error: click.BadParameter) -> str:
+def _parameter_hint(error: click.BadParameter) -> str:
     """Return the name of the parameter that whoever raised the error gave it; '' if none."""
     hint = error.param_hint or ""
     return (hint if isinstance(hint, str) else " / ".join(hint)).replace("'", "")
@@ -94,10 +92,10 @@ def _name(parameter: click.Parameter) -> str:
     return parameter.human_readable_name
 
 
-def _lowered(message: str) -> str:
+def _lowercase_first(message: str) -> str:
     """Return a message that follows a colon: its first letter is small, unless it begins an abbreviation."""
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 
-def _closed(message: str) -> str:
+def _end_sentence(message: str) -> str:
     return message if message.endswith((".", "?", "!")) else f"{message}."

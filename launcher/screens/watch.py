@@ -11,27 +11,27 @@ from textwrap import wrap
 
 import click
 
-from launcher.gpu.monitor import Lookout
+from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
-from launcher.screens.format import GLYPHS, PAUSED, clock, harmless, tally
-from launcher.screens.job_view import WAITING, numbers_of, views_of
-from launcher.screens.live_display import below_messages, whole_screen
+from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal, tally, time_of_day
+from launcher.screens.job_view import WAITING, format_numbers, job_views
+from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
-from launcher.screens.queue_view import TONES, jobs_listed, running, screen_lines
-from launcher.screens.snapshots import Queue
+from launcher.screens.queue_view import TONES, job_table, running_table, snapshot_lines
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.screens.terminal import terminal_size
-from launcher.screens.text_table import Line, Tone, line, width_of
-from launcher.states import ENDED, ReasonCode, State, without_state
-from launcher.store.client import check_still_there
-from launcher.store.feed import Change, FollowedJobs
+from launcher.screens.text_table import TextLine, TextStyle, line, width_of
+from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.store.client import check_database_current
+from launcher.store.feed import JobEvent, JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 
-DRAW_EVERY_S = 0.5
-LOOK_EVERY_S = 0.1  # at the window's size
+DRAW_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.1  # at the window's size
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 PATIENCE_S = 5.0  # when nothing has started for so long, it is told why
 MOST_REASONS = 3  # jobs whose reasons are told
@@ -53,18 +53,18 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
         MachineError: the queue was stopped; the jobs wait.
     """
     live = live and os.environ.get("TERM") != "dumb"
-    followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs), since=since)
-    ended = followed.rows.keys() - followed.open
-    queue, drawn, started = Queue(home, store), 0.0, time.monotonic()
-    picture: Sequence[Line] = ()
-    with below_messages(live=live) as show:
-        for changes in followed.until_ended():
+    followed = JobTracker(home, store, store.read.jobs_by_id(jobs), since=since)
+    ended = followed.rows.keys() - followed.open_jobs
+    queue, drawn, started = QueueSnapshotReader(home, store), 0.0, time.monotonic()
+    picture: Sequence[TextLine] = ()
+    with live_area(live=live) as show:
+        for changes in followed.events_until_ended():
             width = terminal_size(sys.stderr)[0] if live else None
-            messages = _told(store, followed, changes, ended, width)
+            messages = _message_lines(store, followed, changes, ended, width)
             now = time.monotonic()
             if any(change.state is State.RUNNING for change in changes):
                 started = now
-            is_due = now - drawn > DRAW_EVERY_S
+            is_due = now - drawn > DRAW_INTERVAL_S
             if width is not None and is_due:
                 waits = now - started > PATIENCE_S
                 picture = _draw([*followed.rows.values()], queue, width, waits=waits)
@@ -73,22 +73,22 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
                 show(messages, picture)
 
 
-def _told(
+def _message_lines(
     store: Store,
-    followed: FollowedJobs,
-    changes: Sequence[Change],
+    followed: JobTracker,
+    changes: Sequence[JobEvent],
     ended: set[int],
     width: int | None,
-) -> list[Line]:
+) -> list[TextLine]:
     """Return what is told of changes, and note in `ended` which jobs have ended."""
-    messages: list[Line] = []
+    messages: list[TextLine] = []
     for change in changes:
         # a job that failed may be queued again by its owner
-        (ended.add if change.state in ENDED else ended.discard)(change.job)
-        message = change_line(store, followed.rows[change.job], change, quiet=width is not None)
+        (ended.add if change.state in ENDED_STATES else ended.discard)(change.job)
+        message = event_line(store, followed.rows[change.job], change, quiet=width is not None)
         if message is not None:
-            tail = f"  [{len(ended)}/{len(followed.rows)}]" if change.state in ENDED else ""
-            messages += in_lines(message, tail, width)
+            tail = f"  [{len(ended)}/{len(followed.rows)}]" if change.state in ENDED_STATES else ""
+            messages += wrap_message(message, tail, width)
     if skipped := sum(change.state is State.SKIPPED for change in changes):
         needy = "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
         messages.append(line(f"{needy} skipped  [{len(ended)}/{len(followed.rows)}]"))
@@ -112,44 +112,44 @@ def watch_queue(
         BrokenPipeError: the reader of the pipe has left.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        _follow(home, store, wanted() if wanted else None)
+        _print_changes(home, store, wanted() if wanted else None)
         return
     # who needs a look at the GPUs has it in the next picture
-    lookout = Lookout(Nvml().snapshot, lambda: None)
-    queue = Queue(home, store, lookout=lookout, measures=True)
-    with whole_screen() as show:
+    lookout = GpuPoller(Nvml().snapshot, lambda: None)
+    queue = QueueSnapshotReader(home, store, gpu_poller=lookout, measures=True)
+    with alternate_screen() as show:
         while True:
-            check_still_there(home, store)
+            check_database_current(home, store)
             columns, rows = terminal_size()
             if wanted:
                 with store.reading():
-                    listed = views_of(home, store, wanted())
-                lines = jobs_listed(listed, time.time()).drawn(columns)
+                    listed = job_views(home, store, wanted())
+                lines = job_table(listed, time.time()).to_lines(columns)
             else:
-                lines = screen_lines(queue.look(waiting=rows), columns)
+                lines = snapshot_lines(queue.read_snapshot(waiting=rows), columns)
             show(lines, columns, rows)
             until_s = time.monotonic() + every_s
             # at once where the window's size has changed
             while (left_s := until_s - time.monotonic()) > 0 and terminal_size() == (columns, rows):
-                time.sleep(min(LOOK_EVERY_S, left_s))
+                time.sleep(min(POLL_INTERVAL_S, left_s))
 
 
-def _follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
+def _print_changes(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
     """Print what happens to jobs, None: to any, on the standard output, a line for each change."""
     reader = select.poll()
     reader.register(sys.stdout, 0)
-    followed, checked = FollowedJobs(home, store, jobs), time.monotonic()
+    followed, checked = JobTracker(home, store, jobs), time.monotonic()
     while True:
         if time.monotonic() - checked > CHECK_EVERY_S:
-            check_still_there(home, store)
+            check_database_current(home, store)
             if reader.poll(0):  # the next change may come in days
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()
-        for change in followed.changes():
-            message = change_line(store, followed.rows[change.job], change, quiet=False)
+        for change in followed.read_events():
+            message = event_line(store, followed.rows[change.job], change, quiet=False)
             if message is not None:
                 click.echo(message.text)
-        time.sleep(followed.pause_s)
+        time.sleep(followed.poll_interval_s)
 
 
 _RUNNING_WORDS: Mapping[str, str] = {
@@ -157,7 +157,7 @@ _RUNNING_WORDS: Mapping[str, str] = {
 }
 
 
-def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Line | None:
+def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> TextLine | None:
     """Return one line for one change, None where there is nothing to say.
 
     Args:
@@ -166,8 +166,8 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
         change: what happened.
         quiet: starts are seen elsewhere.
     """
-    name = harmless(job.name)
-    reason = harmless(without_state(change.reason.partition("\n")[0]))
+    name = sanitize_terminal(job.name)
+    reason = sanitize_terminal(strip_state_prefix(change.reason.partition("\n")[0]))
     glyph = GLYPHS[change.state]
     match change.state:
         case State.RUNNING if not quiet:
@@ -177,7 +177,7 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
             attempt = store.read.newest_attempts([job.id]).get(job.id)
             seconds = None if attempt is None else attempt.seconds
             took = "" if seconds is None else format_seconds(max(0.0, seconds))
-            words = ["done", name, took, numbers_of(store.read.result_of(job.id) or {})]
+            words = ["done", name, took, format_numbers(store.read.result_of(job.id) or {})]
         case State.FAILED:
             words = ["failed", name, reason, f"→ launcher logs {job.id}"]
         case State.CANCELLED | State.HELD:
@@ -187,22 +187,22 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
         case _:
             return None
     details = "  ".join(filter(None, words[1:]))
-    text = f"{clock(change.at)} {glyph} {words[0]:<9} {details}"
+    text = f"{time_of_day(change.at)} {glyph} {words[0]:<9} {details}"
     plain = change.state in {State.RUNNING, State.QUEUED}
-    return line(text, Tone.PLAIN if plain else TONES[change.state])
+    return line(text, TextStyle.PLAIN if plain else TONES[change.state])
 
 
-def in_lines(message: Line, tail: str, width: int | None) -> list[Line]:
+def wrap_message(message: TextLine, tail: str, width: int | None) -> list[TextLine]:
     """Return a change as lines that a terminal need not break; what follows stands below the name.
 
     Where a word has no room there, what follows is indented by two columns only.
 
     Args:
-        message: as `change_line` has it.
+        message: as `event_line` has it.
         tail: what stands at its end.
         width: columns of the terminal; None: there is none, and it is one line.
     """
-    text, tone = f"{message.text}{tail}", message.spans[0].tone
+    text, tone = f"{message.text}{tail}", message.spans[0].style
     if width is None or width_of(text) <= width:
         return [line(text, tone)]
     longest = max(map(width_of, text.split()))
@@ -213,7 +213,9 @@ def in_lines(message: Line, tail: str, width: int | None) -> list[Line]:
     return [line(piece, tone) for piece in pieces]
 
 
-def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> list[Line]:
+def _draw(
+    rows: Sequence[JobRow], queue: QueueSnapshotReader, width: int, *, waits: bool
+) -> list[TextLine]:
     """Return the part of the screen that is about the run: how far it is, and what of it runs.
 
     Args:
@@ -224,19 +226,21 @@ def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> l
     """
     ours = {row.id for row in rows}
     counts = Counter(row.state for row in rows)
-    ended = sum(counts[state] for state in ENDED)
-    run = harmless(rows[0].run) if rows else ""
-    screen = queue.look(waiting=WAITING if waits else 0, recent=0)
-    left_s = screen.runs_left.get(run)
+    ended = sum(counts[state] for state in ENDED_STATES)
+    run = sanitize_terminal(rows[0].run) if rows else ""
+    screen = queue.read_snapshot(waiting=WAITING if waits else 0, recent=0)
+    left_s = screen.run_remaining_s.get(run)
     waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
     screen = screen._replace(
         active={run: (ended, len(rows))} if rows else {},
-        runs_left={} if left_s is None else {run: left_s},
-        left_s=None,  # that of the whole queue
+        run_remaining_s={} if left_s is None else {run: left_s},
+        remaining_s=None,  # that of the whole queue
         running=tuple(work for work in screen.running if work.id in ours),
         waiting=tuple(waiting),
         more=counts[State.QUEUED] + counts[State.HELD] - len(waiting) if waiting else 0,
     )
-    head = [*progress(screen, width), line(tally(counts), Tone.DIM)]
-    below = (running(screen) if screen.running else queue_view.waiting(screen)).drawn(width)
+    head = [*progress(screen, width), line(tally(counts), TextStyle.DIM)]
+    below = (
+        running_table(screen) if screen.running else queue_view.waiting_table(screen)
+    ).to_lines(width)
     return [*head, *below]

@@ -12,32 +12,45 @@ from itertools import accumulate
 from textwrap import wrap
 from typing import NamedTuple
 
-from launcher.errors import UsageError, counted
-from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
-from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
-from launcher.screens.text_table import of_texts
-from launcher.simulate.machine import Fleet, Outcome, Span, Workload, measure, replay
-from launcher.simulate.queue import PEAK_S, Foresight, Knowledge, Live, Memory
+from launcher.errors import UsageError, pluralize
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY as OUR_DISCIPLINE
+from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME, SJF
+from launcher.screens.text_table import table_of_texts
+from launcher.simulate.machine import (
+    JobSpan,
+    PolicyResult,
+    SimulatedCluster,
+    Workload,
+    compute_result,
+    replay,
+)
+from launcher.simulate.queue import (
+    PEAK_S,
+    JobKnowledge,
+    MemoryKnowledge,
+    PolicyQueue,
+    RuntimeKnowledge,
+)
 from launcher.simulate.trace import TraceJob
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
-OURS = OUR_DISCIPLINE.name
-POLICIES = tuple(DISCIPLINES)
+DEFAULT_POLICY_NAME = OUR_DISCIPLINE.name
+POLICIES = tuple(POLICIES_BY_NAME)
 
 
 class Assumptions(NamedTuple):
     """What holds in the simulated world."""
 
-    fleet: Fleet
+    fleet: SimulatedCluster
     slowdown: float  # so much longer each of two jobs on a card takes; of n: to the power of n - 1
     most: int  # jobs that share a card at most
-    foresight: Foresight
+    foresight: RuntimeKnowledge
     load: float  # jobs come so many times as fast as they did
     all_at_once: bool
     memory: str  # what jobs claim, in words
     seed: int | None  # of that, None where nothing is drawn
-    knows: Memory = Memory.KNOWN  # how much a policy knows of that
+    memory_knowledge: MemoryKnowledge = MemoryKnowledge.KNOWN  # how much a policy knows of that
     users: bool = False  # each user of the trace has a queue
     others: tuple[TraceJob, ...] = ()  # jobs of people whose schedulers know nothing of ours
     durations: str = ""  # how long jobs take, in words; '' where the trace tells
@@ -53,7 +66,7 @@ class Assumptions(NamedTuple):
             "load": self.load,
             "all_at_once": self.all_at_once,
             "memory": self.memory,
-            "memory_is": str(self.knows),
+            "memory_is": str(self.memory_knowledge),
             "reserve_bytes": self.fleet.reserve,
             "baseline_bytes": self.fleet.baseline,
             "users": self.users,
@@ -68,9 +81,9 @@ class Study(NamedTuple):
 
     assumptions: Assumptions
     workload: Workload
-    outcomes: tuple[Outcome, ...]  # by policy
+    outcomes: tuple[PolicyResult, ...]  # by policy
     lower_bound: float  # seconds
-    spans: Mapping[str, Sequence[Span]]  # by policy
+    spans: Mapping[str, Sequence[JobSpan]]  # by policy
     out_of_memory: int = 0  # attempts under our policy that were promised too little, and ran again
 
     def record(self) -> dict[str, Json]:
@@ -91,10 +104,10 @@ class Study(NamedTuple):
         }
 
 
-def study(
+def run_study(
     workload: Workload,
     assumptions: Assumptions,
-    tell: Callable[[str], None] = lambda _: None,
+    report_progress: Callable[[str], None] = lambda _: None,
     policies: Iterable[str] = POLICIES,
     *,
     processes: int = 1,
@@ -104,7 +117,7 @@ def study(
     Args:
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
-        tell: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
+        report_progress: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
         policies: their names.
         processes: so many policies are replayed at once; what comes out is the same.
 
@@ -112,16 +125,16 @@ def study(
         UsageError: some jobs never start, so that no figure would be true.
     """
     names = [*policies]
-    replays = dict(_replays((workload, assumptions), names, processes, tell))
+    replays = dict(_replays((workload, assumptions), names, processes, report_progress))
     spans = {policy: replays[policy][0] for policy in names}
     for policy in names:
         if lost := len(workload.jobs) - len(spans[policy]):
-            raise _stuck(lost, policy, workload, assumptions.fleet)
+            raise _unstartable_error(lost, policy, workload, assumptions.fleet)
     return Study(
         assumptions=assumptions,
         workload=workload,
         outcomes=tuple(
-            measure(policy, spans[policy], workload.jobs, len(assumptions.fleet.totals))
+            compute_result(policy, spans[policy], workload.jobs, len(assumptions.fleet.totals))
             for policy in names
         ),
         lower_bound=lower_bound(
@@ -135,66 +148,68 @@ def study(
     )
 
 
-Asked = tuple[Workload, Assumptions]
-Replay = tuple[tuple[Span, ...], int]  # and attempts that were promised too little
+ReplayInput = tuple[Workload, Assumptions]
+Replay = tuple[tuple[JobSpan, ...], int]  # and attempts that were promised too little
 
-_asked: list[Asked] = []  # in a child: inherited, as the jobs of a trace may be many
+_inherited_input: list[
+    ReplayInput
+] = []  # in a child: inherited, as the jobs of a trace may be many
 
 
 def _replays(
-    asked: Asked, names: Sequence[str], processes: int, tell: Callable[[str], None]
+    asked: ReplayInput, names: Sequence[str], processes: int, report_progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Replay]]:
     """Give each policy with what came of it, as they come; of one process, one after another."""
     if processes <= 1 or len(names) <= 1:
         for name in names:
-            tell(name)
+            report_progress(name)
             yield name, _replay(asked, name)
         return
     # forked, not spawned: the jobs of a trace are inherited instead of copied
     context = multiprocessing.get_context("fork")
     # whatever is raised, the pool's processes are ended
-    with context.Pool(min(processes, len(names)), _begin, (asked,)) as pool:
-        for name, came_out in pool.imap_unordered(_call, names):
-            tell(name)
+    with context.Pool(min(processes, len(names)), _init_worker, (asked,)) as pool:
+        for name, came_out in pool.imap_unordered(_replay_in_worker, names):
+            report_progress(name)
             yield name, came_out
 
 
-def _begin(asked: Asked) -> None:
-    _asked.append(asked)
+def _init_worker(asked: ReplayInput) -> None:
+    _inherited_input.append(asked)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, and says why
 
 
-def _call(policy: str) -> tuple[str, Replay]:
-    return policy, _replay(_asked[0], policy)
+def _replay_in_worker(policy: str) -> tuple[str, Replay]:
+    return policy, _replay(_inherited_input[0], policy)
 
 
-def _replay(asked: Asked, policy: str) -> Replay:
+def _replay(asked: ReplayInput, policy: str) -> Replay:
     workload, assumptions = asked
-    discipline, rooms = DISCIPLINES[policy], {*assumptions.fleet.room}
-    knowledge = Knowledge(
-        Foresight.KNOWN if discipline is SJF else assumptions.foresight,
-        assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN,
-        rooms.pop() if not discipline.shares and len(rooms) == 1 else None,
+    discipline, rooms = POLICIES_BY_NAME[policy], {*assumptions.fleet.room}
+    knowledge = JobKnowledge(
+        RuntimeKnowledge.KNOWN if discipline is SJF else assumptions.foresight,
+        assumptions.memory_knowledge if discipline is OUR_DISCIPLINE else MemoryKnowledge.KNOWN,
+        rooms.pop() if not discipline.shares_gpus and len(rooms) == 1 else None,
     )
-    queue = Live(
+    queue = PolicyQueue(
         assumptions.fleet,
         knowledge,
         discipline,
-        most=assumptions.most,
+        max_per_gpu=assumptions.most,
         slowdown=assumptions.slowdown,
         users=assumptions.users,
     )
     first = 1 + max(job.index for job in workload.jobs)
     happened = replay(
-        beside(workload.jobs, assumptions.others),
-        Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
+        merge_jobs(workload.jobs, assumptions.others),
+        ContendedQueue(queue, assumptions.fleet, first) if assumptions.others else queue,
         cards=len(assumptions.fleet.totals),
         slowdown=assumptions.slowdown,
     )
     return tuple(span for span in happened if span.job < first), queue.out_of_memory
 
 
-def beside(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:
+def merge_jobs(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:
     """Return the jobs of both in the order of their submission; others' have the later numbers."""
     first = 1 + max((job.index for job in ours), default=0)
     theirs = [
@@ -203,48 +218,48 @@ def beside(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJ
     return tuple(sorted([*ours, *theirs], key=lambda job: job.submitted))
 
 
-class Beside:
+class ContendedQueue:
     """Our queue on cards of which others take those that are idle: first come, first served."""
 
-    def __init__(self, ours: Live, fleet: Fleet, first: int) -> None:
+    def __init__(self, ours: PolicyQueue, cluster: SimulatedCluster, first: int) -> None:
         """Begin with empty cards.
 
         Args:
             ours: our queue.
-            fleet: the cards.
+            cluster: the cards.
             first: the number of the first job of others; ours are before it.
         """
         self._ours, self._first = ours, first
-        self._room = fleet.room
-        self._machines = [[gpu.index for gpu in machine] for machine in fleet.gpus()]
-        self._line: deque[TraceJob] = deque()
+        self._room = cluster.room
+        self._machines = [[gpu.index for gpu in machine] for machine in cluster.gpus()]
+        self._others_waiting: deque[TraceJob] = deque()
         self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → cards
 
-    def put(self, job: TraceJob, now: float) -> None:
+    def submit(self, job: TraceJob, now: float) -> None:
         """Take in a job, in its owner's queue."""
         if job.index < self._first:
-            self._ours.put(job, now)
+            self._ours.submit(job, now)
         else:
-            self._line.append(job)
+            self._others_waiting.append(job)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job."""
         cards = self._held.pop(job.index)
         if job.index < self._first:
-            return self._ours.take_back(job, took, now)
+            return self._ours.finish_job(job, took, now)
         for card in cards:
-            self._ours.others_take(card, -self._room[card])
+            self._ours.add_others_usage(card, -self._room[card])
         return True
 
-    def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+    def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what starts now: theirs first, as they ask nobody."""
-        while self._line and (cards := self._idle(self._line[0])):
+        while self._others_waiting and (cards := self._idle(self._others_waiting[0])):
             for card in cards:
-                self._ours.others_take(card, self._room[card])
-            job = self._line.popleft()
+                self._ours.add_others_usage(card, self._room[card])
+            job = self._others_waiting.popleft()
             self._held[job.index] = cards
             yield job, cards
-        for job, cards in self._ours.starts(now):
+        for job, cards in self._ours.next_starts(now):
             self._held[job.index] = cards
             yield job, cards
 
@@ -257,11 +272,13 @@ class Beside:
         return ()
 
 
-def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
-    whole = counted(len(workload.jobs), "job")
+def _unstartable_error(
+    lost: int, policy: str, workload: Workload, cluster: SimulatedCluster
+) -> UsageError:
+    whole = pluralize(len(workload.jobs), "job")
     return UsageError(
-        f"{lost:,} of {whole} never start under {policy}, because {format_bytes(fleet.baseline)} of each GPU are in use "
-        f"and {format_bytes(fleet.reserve)} are reserved for other users. A job of unknown memory starts only "
+        f"{lost:,} of {whole} never start under {policy}, because {format_bytes(cluster.baseline)} of each GPU are in use "
+        f"and {format_bytes(cluster.reserve)} are reserved for other users. A job of unknown memory starts only "
         "on an almost empty GPU. Use a smaller --baseline or --reserve, or --memory known."
     )
 
@@ -311,7 +328,7 @@ def lower_bound(
 # --- in words
 
 _HEADER = ("policy", "utilisation", "mean wait", "p95 wait", "turnaround", "makespan")
-_KEPT = "\u00a0"  # a space at which no line is broken
+_NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 
 
 def draw_study(name: str, done: Study, *, width: int) -> str:
@@ -323,7 +340,7 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
         width: columns.
     """
     load, assumed = done.workload, done.assumptions
-    what = f"{counted(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
+    what = f"{pluralize(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
     rows: list[Sequence[str]] = []
     for outcome in done.outcomes:
         times = (
@@ -337,13 +354,16 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
         )
         rows.append((outcome.policy, used, *map(format_seconds, times)))
     rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
-    table = of_texts(_HEADER, rows, range(1, len(_HEADER))).drawn()
-    paragraphs = [f"Left out: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
+    table = table_of_texts(_HEADER, rows, range(1, len(_HEADER))).to_lines()
+    paragraphs = [
+        f"Left out: {_describe_dropped(done)}",
+        f"Assumed: {'; '.join(_describe_assumptions(assumed))}",
+    ]
     notes = [line for outcome in paragraphs for line in _wrapped(outcome, width)]
     return "\n".join([*_wrapped(what, width), "", *(line.text for line in table), "", *notes])
 
 
-def sharing(assumed: Assumptions) -> str:
+def describe_sharing(assumed: Assumptions) -> str:
     """Tell how jobs share GPUs."""
     times = f"{assumed.slowdown:g}"
     if assumed.most == 1:
@@ -354,39 +374,39 @@ def sharing(assumed: Assumptions) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    kept = text.replace(" %", f"{_KEPT}%").replace(" GiB", f"{_KEPT}GiB")
+    kept = text.replace(" %", f"{_NO_BREAK_SPACE}%").replace(" GiB", f"{_NO_BREAK_SPACE}GiB")
     lines = wrap(
         kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    return [line.replace(_KEPT, " ") for line in lines]
+    return [line.replace(_NO_BREAK_SPACE, " ") for line in lines]
 
 
-def _dropped(done: Study) -> str:
+def _describe_dropped(done: Study) -> str:
     load, fleet = done.workload, done.assumptions.fleet
     parts = []
     if load.too_many_gpus:
         parts.append(
-            f"{counted(load.too_many_gpus, 'job')} requesting more than {counted(fleet.widest, 'GPU')}"
+            f"{pluralize(load.too_many_gpus, 'job')} requesting more than {pluralize(fleet.most_gpus_per_machine, 'GPU')}"
             f"{' of one machine' if len(fleet.machines) > 1 else ''}"
         )
     if load.too_much_vram:
         parts.append(
-            f"{counted(load.too_much_vram, 'job')} requesting more memory than these GPUs have"
+            f"{pluralize(load.too_much_vram, 'job')} requesting more memory than these GPUs have"
         )
     if load.orphaned:
-        parts.append(f"{counted(load.orphaned, 'job')} depending on one of these")
+        parts.append(f"{pluralize(load.orphaned, 'job')} depending on one of these")
     return ", ".join(parts) if parts else "no jobs"
 
 
-def _assumed(assumed: Assumptions) -> list[str]:
+def _describe_assumptions(assumed: Assumptions) -> list[str]:
     knows = {
-        Foresight.KNOWN: "launcher knows how long each job takes alone",
-        Foresight.LEARNED: "launcher learns durations from finished jobs",
-        Foresight.NONE: "launcher knows no durations",
+        RuntimeKnowledge.KNOWN: "launcher knows how long each job takes alone",
+        RuntimeKnowledge.LEARNED: "launcher learns durations from finished jobs",
+        RuntimeKnowledge.NONE: "launcher knows no durations",
     }
     parts = [f"durations of {assumed.durations}"] if assumed.durations else []
     parts += [f"memory {assumed.memory}"]
-    if assumed.knows is Memory.LEARNED:
+    if assumed.memory_knowledge is MemoryKnowledge.LEARNED:
         parts += [
             "launcher learns the memory of a job from running and finished jobs of its group",
             "the first job of a group reserves an eighth of a GPU",
@@ -402,12 +422,12 @@ def _assumed(assumed: Assumptions) -> list[str]:
         parts.append("the launcher user with less recent usage goes first (half-life 1 day)")
     if assumed.others:
         parts.append(
-            f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs in the order of submission; "
+            f"others run {pluralize(len(assumed.others), 'job')} on whole idle GPUs in the order of submission; "
             "the table does not include them"
         )
     if len(fleet.machines) > 1:
         parts.append("all GPUs of a job are on one machine")
-    parts += [sharing(assumed), knows[assumed.foresight]]
+    parts += [describe_sharing(assumed), knows[assumed.foresight]]
     parts.append(
         "fifo, sjf and easy assign whole GPUs, sjf knows all durations, first-fit and fifo know none"
     )

@@ -26,7 +26,7 @@ _PLUS = re.compile(r"\+(?![^(]*\))")  # outside of parentheses
 _LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, or machines such as 4x(2x24GiB)"
 
 
-class Fleet(NamedTuple):
+class SimulatedCluster(NamedTuple):
     """The GPUs of one machine or several; a job has all of its GPUs on one machine."""
 
     machines: tuple[tuple[int, ...], ...]  # bytes of memory of each GPU
@@ -35,10 +35,10 @@ class Fleet(NamedTuple):
 
     def __str__(self) -> str:
         if len(self.machines) == 1:
-            return _listed(self.machines[0])
+            return _format_gpus(self.machines[0])
         return "+".join(
-            f"{number}x({_listed(machine)})" if number > 1 else f"({_listed(machine)})"
-            for number, machine in _runs(self.machines)
+            f"{number}x({_format_gpus(machine)})" if number > 1 else f"({_format_gpus(machine)})"
+            for number, machine in _run_lengths(self.machines)
         )
 
     @property
@@ -52,11 +52,11 @@ class Fleet(NamedTuple):
         return tuple(max(0, total - self.baseline - self.reserve) for total in self.totals)
 
     @property
-    def widest(self) -> int:
+    def most_gpus_per_machine(self) -> int:
         """How many GPUs a job can have at most."""
         return max(map(len, self.machines))
 
-    def holding(self, vram: int) -> int:
+    def count_holding(self, vram: int) -> int:
         """Return how many GPUs of the machine that has most of these have so much memory for jobs."""
         taken = self.baseline + self.reserve
         return max(
@@ -77,7 +77,7 @@ class Fleet(NamedTuple):
         ]
 
 
-def read_fleet(text: str) -> Fleet:
+def parse_cluster(text: str) -> SimulatedCluster:
     """Read what a person writes for the GPUs of a machine, or of several.
 
     GPUs that stand in no parentheses are those of one more machine, which comes first.
@@ -99,7 +99,7 @@ def read_fleet(text: str) -> Fleet:
             machines += [gpus] * number
         else:
             here += gpus
-    return Fleet(tuple([here, *machines] if here else machines))
+    return SimulatedCluster(tuple([here, *machines] if here else machines))
 
 
 def _gpus(part: str, text: str) -> list[int]:
@@ -121,14 +121,15 @@ def _check(number: int, text: str) -> None:
         raise UsageError(f"at most {MOST_GPUS:,} GPUs can be simulated, got {text!r}")
 
 
-def _listed(machine: Sequence[int]) -> str:
+def _format_gpus(machine: Sequence[int]) -> str:
     """Return the GPUs of one machine as a person writes them."""
     return "+".join(
-        f"{number}x{format_bytes(total).replace(' ', '')}" for number, total in _runs(machine)
+        f"{number}x{format_bytes(total).replace(' ', '')}"
+        for number, total in _run_lengths(machine)
     )
 
 
-def _runs(values: Sequence[Value]) -> Iterator[tuple[int, Value]]:
+def _run_lengths(values: Sequence[Value]) -> Iterator[tuple[int, Value]]:
     """Give how many alike stand one after the other, and such a one."""
     return ((len([*alike]), value) for value, alike in groupby(values))
 
@@ -142,19 +143,19 @@ class Workload(NamedTuple):
     orphaned: int = 0  # that need one of these
 
 
-def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
+def select_feasible(jobs: Sequence[TraceJob], cluster: SimulatedCluster) -> Workload:
     """Leave out what no machine can ever hold, and what needs that; the same for all policies.
 
     Args:
         jobs: what is needed comes before what needs it.
-        fleet: the GPUs.
+        cluster: the GPUs.
     """
     kept: list[TraceJob] = []
     out: set[int] = set()
     many = much = orphaned = 0
-    holding = {vram: fleet.holding(vram) for vram in {job.vram or 0 for job in jobs}}
+    holding = {vram: cluster.count_holding(vram) for vram in {job.vram or 0 for job in jobs}}
     for job in jobs:
-        if job.gpus > fleet.widest:
+        if job.gpus > cluster.most_gpus_per_machine:
             many += 1
         elif job.gpus > holding[job.vram or 0]:
             much += 1
@@ -170,7 +171,7 @@ def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
 # --- the clock
 
 
-class Span(NamedTuple):
+class JobSpan(NamedTuple):
     """When a job could have started, when it did, when it ended, and where."""
 
     job: int  # its index
@@ -185,22 +186,22 @@ class Span(NamedTuple):
         return self.start - self.ready
 
 
-class Queue(Protocol):
+class SimulatedQueue(Protocol):
     """Who decides which job starts, and where."""
 
-    def put(self, job: TraceJob, now: float) -> None:
+    def submit(self, job: TraceJob, now: float) -> None:
         """Take in a job that could start."""
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job; False: it failed, and has to run again."""
 
-    def starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
+    def next_starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
         """Give what starts now, and on which cards; from now on they are its."""
 
 
 def replay(
-    jobs: Sequence[TraceJob], queue: Queue, *, cards: int, slowdown: float
-) -> tuple[Span, ...]:
+    jobs: Sequence[TraceJob], queue: SimulatedQueue, *, cards: int, slowdown: float
+) -> tuple[JobSpan, ...]:
     """Return what became of each job, in the order of their ends.
 
     What happens at one instant reaches the queue together: first ends, then what comes.
@@ -216,18 +217,18 @@ def replay(
 
 
 @dataclass(slots=True, eq=False)  # each is itself alone
-class _Course:
+class _JobRun:
     """What became of a job so far."""
 
     job: TraceJob
-    missing: int  # of what it needs and what has not ended; itself, too, until it has come
-    needed_by: list["_Course"] = field(default_factory=list)
+    unmet_count: int  # of what it needs and what has not ended; itself, too, until it has come
+    needed_by: list["_JobRun"] = field(default_factory=list)
     ready: float = 0.0
     start: float = 0.0
     cards: tuple[int, ...] = ()
-    left: float = 0.0  # seconds alone, at the time below
+    remaining_s: float = 0.0  # seconds alone, at the time below
     since: float = 0.0
-    factor: float = 0.0  # so many times as long it takes now; 0: it does not run
+    slowdown: float = 0.0  # so many times as long it takes now; 0: it does not run
     end: float = inf
 
 
@@ -239,18 +240,20 @@ class _Replay:
     is worked out anew.
     """
 
-    def __init__(self, jobs: Sequence[TraceJob], queue: Queue, cards: int, slowdown: float) -> None:
+    def __init__(
+        self, jobs: Sequence[TraceJob], queue: SimulatedQueue, cards: int, slowdown: float
+    ) -> None:
         self._queue, self._slowdown = queue, slowdown
-        self._courses = {job.index: _Course(job, 1 + len(job.needs)) for job in jobs}
+        self._courses = {job.index: _JobRun(job, 1 + len(job.needs)) for job in jobs}
         for course in self._courses.values():
             for need in course.job.needs:
                 self._courses[need].needed_by.append(course)
         self._coming = [*self._courses.values()][::-1]
-        self._on: list[list[_Course]] = [[] for _ in range(cards)]
+        self._on: list[list[_JobRun]] = [[] for _ in range(cards)]
         self._ends: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
-        self._spans: list[Span] = []
+        self._spans: list[JobSpan] = []
 
-    def run(self) -> tuple[Span, ...]:
+    def run(self) -> tuple[JobSpan, ...]:
         while True:
             comes = self._coming[-1].job.submitted if self._coming else inf
             now = min(comes, self._next_end())
@@ -259,8 +262,8 @@ class _Replay:
             while self._next_end() <= now:
                 self._end(self._courses[heappop(self._ends)[1]], now)
             while self._coming and self._coming[-1].job.submitted <= now:
-                self._let_go(self._coming.pop(), now)
-            for job, cards in self._queue.starts(now):
+                self._release(self._coming.pop(), now)
+            for job, cards in self._queue.next_starts(now):
                 self._start(job, cards, now)
 
     def _next_end(self) -> float:
@@ -269,50 +272,52 @@ class _Replay:
             heappop(self._ends)
         return self._ends[0][0] if self._ends else inf
 
-    def _let_go(self, course: _Course, now: float) -> None:
+    def _release(self, course: _JobRun, now: float) -> None:
         """Let a job start once it has come, and all that it needs has ended: one of these has happened."""
-        course.missing -= 1
-        if course.missing:
+        course.unmet_count -= 1
+        if course.unmet_count:
             return
         course.ready = now
         if course.job.gpus:
-            self._queue.put(course.job, now)
+            self._queue.submit(course.job, now)
         else:
             self._start(course.job, (), now)
 
     def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
         """Put a job on cards; the queue says how long it would take alone."""
         course = self._courses[job.index]
-        course.start, course.cards, course.left = now, cards, job.seconds
+        course.start, course.cards, course.remaining_s = now, cards, job.seconds
         for card in cards:
             self._on[card].append(course)
-        self._settle([course], cards, now)
+        self._update_ends([course], cards, now)
 
-    def _end(self, course: _Course, now: float) -> None:
-        course.factor, course.end = 0.0, inf
+    def _end(self, course: _JobRun, now: float) -> None:
+        course.slowdown, course.end = 0.0, inf
         for card in course.cards:
             self._on[card].remove(course)
-        self._settle((), course.cards, now)
+        self._update_ends((), course.cards, now)
         job = course.job
-        if job.gpus and not self._queue.take_back(job, now - course.start, now):
-            self._queue.put(job, now)  # ready since it was ready at first
+        if job.gpus and not self._queue.finish_job(job, now - course.start, now):
+            self._queue.submit(job, now)  # ready since it was ready at first
             return
-        self._spans.append(Span(job.index, course.ready, course.start, now, course.cards))
+        self._spans.append(JobSpan(job.index, course.ready, course.start, now, course.cards))
         for dependant in course.needed_by:
-            self._let_go(dependant, now)
+            self._release(dependant, now)
 
-    def _settle(self, begun: Iterable[_Course], cards: Iterable[int], now: float) -> None:
+    def _update_ends(self, started: Iterable[_JobRun], cards: Iterable[int], now: float) -> None:
         """Work out the pace and the end of jobs that begin and of all on cards, unless they have as many neighbours as before."""
         there = {each.job.index: each for card in cards for each in self._on[card]}
-        for course in (there | {each.job.index: each for each in begun}).values():
+        for course in (there | {each.job.index: each for each in started}).values():
             sharing = max((len(self._on[card]) for card in course.cards), default=1)
             factor = self._slowdown ** (sharing - 1)
-            if factor == course.factor:
+            if factor == course.slowdown:
                 continue
-            if course.factor:
-                course.left = max(0.0, course.left - (now - course.since) / course.factor)
-            course.since, course.factor = now, factor
-            course.end = now + course.left * factor
+            if course.slowdown:
+                course.remaining_s = max(
+                    0.0, course.remaining_s - (now - course.since) / course.slowdown
+                )
+            course.since, course.slowdown = now, factor
+            course.end = now + course.remaining_s * factor
             heappush(self._ends, (course.end, course.job.index))
 
 
@@ -320,7 +325,7 @@ BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
 WIDE = 8  # GPUs; on a small machine fewer are many
 
 
-class Outcome(NamedTuple):
+class PolicyResult(NamedTuple):
     """What one policy made of the jobs; its fields are those of JSON."""
 
     policy: str
@@ -334,12 +339,14 @@ class Outcome(NamedTuple):
     makespan_s: float  # from the first submission to the last end
 
 
-def wide(cards: int) -> int:
+def wide_job_gpus(cards: int) -> int:
     """Return how many GPUs a wide job asks for at least: a quarter of the machine, 2 to 8."""
     return min(WIDE, max(2, cards // 4))
 
 
-def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards: int) -> Outcome:
+def compute_result(
+    policy: str, spans: Sequence[JobSpan], jobs: Sequence[TraceJob], cards: int
+) -> PolicyResult:
     """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
 
     The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
@@ -357,12 +364,12 @@ def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards:
         for span in spans
         if span.cards
     ] or [1.0]
-    of_wide = [span.waited for span in spans if len(span.cards) >= wide(cards)]
+    of_wide = [span.waited for span in spans if len(span.cards) >= wide_job_gpus(cards)]
     waits = sorted(span.waited for span in spans if span.cards) or [0.0]
     makespan = max(span.end for span in spans)
-    return Outcome(
+    return PolicyResult(
         policy=policy,
-        utilisation=_busy(spans) / (cards * makespan) if makespan else None,
+        utilisation=_busy_seconds(spans) / (cards * makespan) if makespan else None,
         wait_mean_s=sum(waits) / len(waits),
         wait_p95_s=waits[ceil(0.95 * len(waits)) - 1],
         wait_longest_s=waits[-1],
@@ -373,7 +380,7 @@ def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards:
     )
 
 
-def _busy(spans: Iterable[Span]) -> float:
+def _busy_seconds(spans: Iterable[JobSpan]) -> float:
     """Return for how many seconds cards had at least one job, added up over the cards."""
     until: dict[int, float] = {}
     busy = 0.0

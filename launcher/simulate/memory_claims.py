@@ -9,12 +9,25 @@ from itertools import accumulate
 from launcher.simulate.trace import TraceJob
 
 GIB = 1024**3
-SHARES = {2: 10, 3: 15, 4: 20, 6: 20, 8: 15, 11: 10, 16: 6, 22: 4}  # GiB → per cent of the jobs
-SAID = ", ".join(f"{gib} GiB {share} %" for gib, share in SHARES.items())
+MEMORY_SIZES = {
+    2: 10,
+    3: 15,
+    4: 20,
+    6: 20,
+    8: 15,
+    11: 10,
+    16: 6,
+    22: 4,
+}  # GiB → per cent of the jobs
+MEMORY_SIZES_TEXT = ", ".join(f"{gib} GiB {share} %" for gib, share in MEMORY_SIZES.items())
 
 
 def draw_memory(
-    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None, card: int | None = None
+    jobs: Iterable[TraceJob],
+    seed: int,
+    *,
+    fixed_bytes: int | None = None,
+    gpu_bytes: int | None = None,
 ) -> tuple[TraceJob, ...]:
     """Return the jobs, each with a claim; one that a trace names stays.
 
@@ -24,17 +37,17 @@ def draw_memory(
     Args:
         jobs: of a trace.
         seed: of what is drawn.
-        always: bytes that each claims instead.
-        card: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
+        fixed_bytes: bytes that each claims instead.
+        gpu_bytes: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
     """
     # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
     stream = random.Random(f"memory/{seed}")
-    sizes, sums = tuple(SHARES), tuple(accumulate(SHARES.values()))
+    sizes, sums = tuple(MEMORY_SIZES), tuple(accumulate(MEMORY_SIZES.values()))
     drawn = []
     for job in jobs:
         (size,) = stream.choices(sizes, cum_weights=sums)
-        claim = size * GIB if always is None else always
-        if card is not None and job.share is not None:
-            claim = math.floor(card * job.share)
+        claim = size * GIB if fixed_bytes is None else fixed_bytes
+        if gpu_bytes is not None and job.share is not None:
+            claim = math.floor(gpu_bytes * job.share)
         drawn.append(job if job.vram is not None else replace(job, vram=claim))
     return tuple(drawn)

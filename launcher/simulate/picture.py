@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from launcher.errors import counted
-from launcher.simulate.baselines import OURS, Study, sharing
-from launcher.simulate.machine import Span
+from launcher.errors import pluralize
+from launcher.simulate.baselines import DEFAULT_POLICY_NAME, Study, describe_sharing
+from launcher.simulate.machine import JobSpan
 
 MOST_BARS = 6000  # of more jobs the bars are an image: none would be wider than a line
 WIDTHS = (  # so many GPUs at most, in words, and the colour of such jobs
@@ -50,14 +50,16 @@ def draw_timeline(name: str, done: Study) -> str:
         warnings.simplefilter("ignore")  # a glyph that its font lacks: the reader's may have it
         figure = Figure(figsize=(11.6, height + 4), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(height, 2.4))
-        figure.suptitle(f"{counted(len(jobs), 'job')} of {name} on {assumed.fleet}")
+        figure.suptitle(f"{pluralize(len(jobs), 'job')} of {name} on {assumed.fleet}")
         _draw_bars(upper, {job.index: job.gpus for job in jobs}, spans[0], unit_s)
-        upper.set_title(f"{OURS}'s policy: {sharing(assumed)}", fontsize="small", pad=32)
+        upper.set_title(
+            f"{DEFAULT_POLICY_NAME}'s policy: {describe_sharing(assumed)}", fontsize="small", pad=32
+        )
         upper.set(ylabel="GPU", ylim=(cards - 0.5, -0.5), xlim=(0, (end or 1.0) / unit_s))
         upper.yaxis.set_major_locator(MaxNLocator(integer=True))
         for (policy, each), colour in zip(done.spans.items(), CURVES, strict=False):
             times, lengths = queue_lengths(each)
-            label = f"{policy}: at most {counted(max(lengths), 'job')}"
+            label = f"{policy}: at most {pluralize(max(lengths), 'job')}"
             hours = [at / unit_s for at in times]
             lower.step(hours, lengths, where="post", color=colour, label=label, linewidth=1)
         lower.set(ylabel="waiting", xlabel=f"{unit} since the first submission", ylim=(0, None))
@@ -69,9 +71,9 @@ def draw_timeline(name: str, done: Study) -> str:
     return text[text.index("<svg") :]  # as a page may hold it, too
 
 
-def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[Span], unit_s: float) -> None:
+def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[JobSpan], unit_s: float) -> None:
     """Draw a bar for each job on each of its cards; those that share one lie above each other."""
-    bars = slots(spans)
+    bars = bar_places(spans)
     deep = max((place for _, _, place in bars), default=0) + 1
     shapes, colours = [], []
     for span, card, place in bars:
@@ -96,7 +98,7 @@ def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[Span], unit_s
     )
 
 
-def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
+def bar_places(spans: Sequence[JobSpan]) -> list[tuple[JobSpan, int, int]]:
     """Return (span, card, place): of jobs that share a card at a time each has another place."""
     until: dict[int, list[float]] = {}  # card → when each of its places is free again
     bars = []
@@ -109,7 +111,7 @@ def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
     return bars
 
 
-def queue_lengths(spans: Sequence[Span]) -> tuple[list[float], list[int]]:
+def queue_lengths(spans: Sequence[JobSpan]) -> tuple[list[float], list[int]]:
     """Return when the number of waiting jobs changed, and how many waited from then on."""
     changes = sorted(
         change

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.errors import counted
-from launcher.planning.estimates import History, forecast, seconds_on_cpu
+from launcher.errors import pluralize
+from launcher.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.simulate.trace import TraceJob
 from launcher.store.usage_records import program_by
 from launcher.units import format_seconds, median
 
 
-class Known(StrEnum):
+class DurationSource(StrEnum):
     """From where the duration of a job is known, the best source first; in words that follow how many runs tell."""
 
     MEASURED = "here"  # jobs like it ran where it will run
@@ -23,27 +23,33 @@ class Known(StrEnum):
     UNKNOWN = ""
 
 
-class Lasting(NamedTuple):
+class DurationEstimate(NamedTuple):
     """How long a job takes, and on what that rests."""
 
-    source: Known
+    source: DurationSource
     seconds: float
     runs: int = 0  # jobs that were done
-    cut: bool = False  # it is ended by its own time limit before
+    is_limited: bool = False  # it is ended by its own time limit before
 
 
-class Planned(NamedTuple):
+class PlannedTrace(NamedTuple):
     """The jobs of plans as a trace, and from where their durations are."""
 
     jobs: tuple[TraceJob, ...]
-    durations: Mapping[tuple[str, Known], Sequence[Lasting]]  # by kind and source; one for each job
+    durations: Mapping[
+        tuple[str, DurationSource], Sequence[DurationEstimate]
+    ]  # by kind and source; one for each job
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Return from where the durations are, by kind: "12 s for 8 train jobs (median of 8 runs here)"."""
-        return ", ".join(_in_words(*key, durations) for key, durations in self.durations.items())
+        return ", ".join(
+            _describe_durations(*key, durations) for key, durations in self.durations.items()
+        )
 
 
-def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vram: int) -> Planned:
+def trace_from_plans(
+    plans: Iterable[Plan], history: RuntimeHistory, *, seconds: float, vram: int
+) -> PlannedTrace:
     """Return the jobs of plans, all of them submitted at once, as if none were done.
 
     What is needed comes before what needs it.
@@ -54,25 +60,27 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
         seconds: how long a job takes of which that tells nothing.
         vram: what it claims, likewise, unless its task file declares it.
     """
-    durations: dict[tuple[str, Known], list[Lasting]] = {}
+    durations: dict[tuple[str, DurationSource], list[DurationEstimate]] = {}
     jobs: list[TraceJob] = []
     for plan in plans:
         places: dict[str, int] = {}
         for job in plan.jobs:
             places[job.name] = len(jobs)
-            lasting = _lasts(job, history) or Lasting(Known.UNKNOWN, seconds)
-            limit, on_gpu = job.terms.time_limit_s, job.resources.works_on_gpu(there=True)
+            lasting = _estimate_duration(job, history) or DurationEstimate(
+                DurationSource.UNKNOWN, seconds
+            )
+            limit, on_gpu = job.terms.time_limit_s, job.resources.works_on_gpu(machine_has_gpu=True)
             if limit is not None and limit < lasting.seconds:
-                lasting = lasting._replace(seconds=limit, cut=True)
+                lasting = lasting._replace(seconds=limit, is_limited=True)
             durations.setdefault((job.kind, lasting.source), []).append(lasting)
-            foretold = lasting.source in {Known.MEASURED, Known.LEARNED}
+            foretold = lasting.source in {DurationSource.MEASURED, DurationSource.LEARNED}
             jobs.append(
                 TraceJob(
                     index=len(jobs),
                     submitted=0.0,
                     seconds=lasting.seconds,
                     gpus=job.resources.gpus if on_gpu else 0,
-                    vram=(forecast(job, history).vram or vram) if on_gpu else None,
+                    vram=(estimate_job(job, history).vram or vram) if on_gpu else None,
                     group=job.kind,
                     exclusive=job.resources.exclusive,
                     priority=job.priority,
@@ -82,36 +90,40 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
                     forecast=lasting.seconds if foretold else None,
                 )
             )
-    return Planned(tuple(jobs), durations)
+    return PlannedTrace(tuple(jobs), durations)
 
 
-def _lasts(job: PlannedJob, history: History) -> Lasting | None:
+def _estimate_duration(job: PlannedJob, history: RuntimeHistory) -> DurationEstimate | None:
     """Return how long a job takes by the best that is known of it, None where nothing is."""
-    expected, on_gpu = forecast(job, history), job.resources.works_on_gpu(there=True)
+    expected, on_gpu = estimate_job(job, history), job.resources.works_on_gpu(machine_has_gpu=True)
     if expected.seconds is not None:
-        return Lasting(Known.MEASURED, expected.seconds, expected.runs)
+        return DurationEstimate(DurationSource.MEASURED, expected.seconds, expected.runs)
     usage = history.usage(job.signature, program_by(job.signature, job.argv))
-    if on_gpu and usage.own and usage.seconds:
-        return Lasting(Known.LEARNED, median(usage.seconds), len(usage.seconds))
+    if on_gpu and usage.is_own and usage.seconds:
+        return DurationEstimate(DurationSource.LEARNED, median(usage.seconds), len(usage.seconds))
     for source, known in (
-        (Known.ON_CPU, seconds_on_cpu(job, history)),
-        (Known.KIND, history.of_kind(job.kind, on_gpu=on_gpu)),
-        (Known.KIND_ON_CPU, history.of_kind(job.kind, on_gpu=False)),
+        (DurationSource.ON_CPU, seconds_on_cpu(job, history)),
+        (DurationSource.KIND, history.median_of_kind(job.kind, on_gpu=on_gpu)),
+        (DurationSource.KIND_ON_CPU, history.median_of_kind(job.kind, on_gpu=False)),
     ):
         if known is not None:
-            return Lasting(source, *known)
+            return DurationEstimate(source, *known)
     return None
 
 
-def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
+def _describe_durations(
+    kind: str, source: DurationSource, durations: Sequence[DurationEstimate]
+) -> str:
     seconds = {lasting.seconds for lasting in durations}
     least, most = format_seconds(min(seconds)), format_seconds(max(seconds))
     took = least if least == most else f"{least} to {most}"
-    limited = ", ended by their time limits" if any(lasting.cut for lasting in durations) else ""
-    whose = f"{took} for {counted(len(durations), f'{kind} job')}{limited}"
-    if source is Known.UNKNOWN:
+    limited = (
+        ", ended by their time limits" if any(lasting.is_limited for lasting in durations) else ""
+    )
+    whose = f"{took} for {pluralize(len(durations), f'{kind} job')}{limited}"
+    if source is DurationSource.UNKNOWN:
         return f"{whose} (--duration, because no {kind} job has run here)"
     runs = {lasting.runs for lasting in durations}
     middle = "median" if len(seconds) == 1 else "medians"
     each = "" if len(runs) == 1 else "at least "
-    return f"{whose} ({middle} of {each}{counted(min(runs), 'run')} {source})"
+    return f"{whose} ({middle} of {each}{pluralize(min(runs), 'run')} {source})"

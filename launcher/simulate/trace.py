@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import MOST_PROBLEMS, UsageError, counted
+from launcher.errors import MOST_PROBLEMS, UsageError, pluralize
 from launcher.store.lanes import rank_of
 from launcher.units import parse_bytes
 
@@ -34,7 +34,7 @@ MOST_GPUS = 100_000
 _SHOWN = 40  # characters of a wrong cell
 _LONGEST_NUMBER = 20  # characters; of a number of GPUs more are a slip
 
-Alike = tuple[str, int]  # group, and how many GPUs
+SimilarityGroup = tuple[str, int]  # group, and how many GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class TraceJob:
     share: float | None = None  # of a GPU that it asks for, below 1; None: whole ones
 
     @property
-    def alike(self) -> Alike:
+    def similarity_group(self) -> SimilarityGroup:
         """By what jobs are alike, as far as a trace tells."""
         return self.group, self.gpus
 
@@ -83,7 +83,7 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
     if wrong:
         shown = wrong[:MOST_PROBLEMS]
         more = "" if len(wrong) == len(shown) else f" (the first {MOST_PROBLEMS} are shown)"
-        head = f"{counted(len(shown), 'error')} in the trace {str(path)!r}{more}"
+        head = f"{pluralize(len(shown), 'error')} in the trace {str(path)!r}{more}"
         raise UsageError("\n  ".join([head, *shown]))
     if not jobs:
         raise UsageError(f"the trace {str(path)!r} contains no jobs. Write one line per job.")
@@ -103,15 +103,13 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
             if header is None:
                 raise UsageError(f"the trace {str(path)!r} is empty: {_expected()}")
             names = [name.strip() for name in header]
-            places = _places(names, path)
+            places = _column_positions(names, path)
             parts = round(SHARE[names[places["share"]]]) if "share" in places else 1
             for number, cells in enumerate(table):
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(names):
-                    message = (
-                        f"expected {counted(len(names), 'cell')} as in the header, got {len(cells)}"
-                    )
+                    message = f"expected {pluralize(len(names), 'cell')} as in the header, got {len(cells)}"
                     yield table.line_num, message
                     continue
                 told = {what: cells[place].strip() for what, place in places.items()}
@@ -133,7 +131,7 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
         raise UsageError(f"cannot read the trace {str(path)!r}: {error}") from error
 
 
-def _places(names: list[str], path: Path) -> dict[str, int]:
+def _column_positions(names: list[str], path: Path) -> dict[str, int]:
     """Return in which column each thing stands."""
     columns = {**COLUMNS, "group": GROUP, "vram": ("vram",), "user": ("user",)}
     columns |= {"share": tuple(name for name in SHARE if name in names)}
@@ -156,25 +154,25 @@ def _expected() -> str:
     return "expected a header such as submit_s,duration_s,gpus,vc"
 
 
-def _job(number: int, told: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
+def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
     """Return the job of a line, or what is wrong with it.
 
     Args:
         number: of the line.
-        told: what the line says, by what that is.
+        cells: what the line says, by what that is.
         parts: of a GPU that are counted.
         both: one column says how many GPUs and which part of one (plan_gpu).
     """
     try:
-        gpus, share = _gpus_and_share(told, parts, both=both)
+        gpus, share = _gpus_and_share(cells, parts, both=both)
         return TraceJob(
             index=number,
-            submitted=_seconds(told["submitted"], COLUMNS["submitted"][0]),
-            seconds=_seconds(told["seconds"], COLUMNS["seconds"][0]),
+            submitted=_seconds(cells["submitted"], COLUMNS["submitted"][0]),
+            seconds=_seconds(cells["seconds"], COLUMNS["seconds"][0]),
             gpus=gpus,
-            vram=parse_bytes(told["vram"]) if told.get("vram") else None,
-            group=told.get("group", ""),
-            user=told.get("user", ""),
+            vram=parse_bytes(cells["vram"]) if cells.get("vram") else None,
+            group=cells.get("group", ""),
+            user=cells.get("user", ""),
             share=share,
         )
     except UsageError as error:
@@ -184,24 +182,30 @@ def _job(number: int, told: Mapping[str, str], parts: int, *, both: bool) -> Tra
 def _seconds(text: str, name: str) -> float:
     value = _number(text)
     if not 0 <= value <= LONGEST_S:
-        raise UsageError(f"{name}: expected seconds from 0 to {LONGEST_S:.0e}, got {_cut(text)}")
+        raise UsageError(
+            f"{name}: expected seconds from 0 to {LONGEST_S:.0e}, got {_quote_cell(text)}"
+        )
     return value
 
 
-def _gpus_and_share(told: Mapping[str, str], parts: int, *, both: bool) -> tuple[int, float | None]:
+def _gpus_and_share(
+    cells: Mapping[str, str], parts: int, *, both: bool
+) -> tuple[int, float | None]:
     """Return how many GPUs a job asks for, and which part of one where it is not a whole one."""
-    text = told["gpus"]
+    text = cells["gpus"]
     asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
     if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):
-        raise UsageError(f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_cut(text)}")
+        raise UsageError(
+            f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_quote_cell(text)}"
+        )
     gpus = math.ceil(asked)
     share = asked
-    if "share" in told and not both and gpus == 1:
-        part = told["share"]
+    if "share" in cells and not both and gpus == 1:
+        part = cells["share"]
         share = _number(part, _LONGEST_NUMBER) / parts if part else 1.0
         if not 0 < share <= 1:
             raise UsageError(
-                f"share of a GPU: expected more than 0 and at most {parts}, got {_cut(part)}"
+                f"share of a GPU: expected more than 0 and at most {parts}, got {_quote_cell(part)}"
             )
     return gpus, share if share < 1 else None
 
@@ -213,11 +217,11 @@ def _number(text: str, longest: int | None = None) -> float:
         return math.nan
 
 
-def _cut(text: str) -> str:
+def _quote_cell(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
-def choose(
+def select_jobs(
     jobs: Sequence[TraceJob], *, first: int | None, all_at_once: bool, load: float
 ) -> tuple[TraceJob, ...]:
     """Return the first jobs, with the times at which they come.

@@ -12,8 +12,16 @@ import os
 import shutil
 from pathlib import Path
 
-from launcher.staging.stage_links import gone_of, is_ours, read_links, write_links
-from launcher.staging.stages import ACCEPTED, MOVED, RUN, VIEW, Stage, stage_of, tidy
+from launcher.staging.stage_links import find_deleted, is_own_link, read_links, write_links
+from launcher.staging.stages import (
+    ACCEPTED_LINK,
+    ACCEPTED_SUFFIX,
+    MOVED_LINK,
+    VIEW_LINK,
+    StagingFolder,
+    remove_stages_folder,
+    stage_of,
+)
 from launcher.system.files import sync
 from launcher.system.paths import Attempt
 
@@ -29,14 +37,14 @@ def hand_over(attempt: Attempt, run_folder: Path) -> bool:
     stage = stage_of(attempt, run_folder)
     if stage is None:
         return False
-    if seal(stage) or not _removed(stage):
+    if seal(stage) or not _remove_empty(stage):
         return True
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(attempt.text(VIEW))  # noqa: PTH108  # done for every attempt
+        os.unlink(attempt.path_text(VIEW_LINK))  # noqa: PTH108  # done for every attempt
     return False
 
 
-def seal(stage: Stage) -> bool:
+def seal(stage: StagingFolder) -> bool:
     """Leave in a stage what its attempt has made, and nothing else; return whether that is anything.
 
     Doing it again changes nothing.
@@ -47,25 +55,25 @@ def seal(stage: Stage) -> bool:
     links = read_links(stage)
     if links.links or links.folders:
         if not links.sealed:  # before any link goes: they are the evidence
-            links.gone = gone_of(stage, links)
+            links.gone = find_deleted(stage, links)
             links.gone_folders = [
                 name
                 for name in links.folders
-                if not os.path.lexists(f"{stage.new}/{name}")  # many names
+                if not os.path.lexists(f"{stage.output_folder}/{name}")  # many names
             ]
             links.sealed = True
             write_links(stage, links)
         for name in links.links:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if is_ours(stage, name):
-                    os.unlink(f"{stage.new}/{name}")  # noqa: PTH108  # likewise
+                if is_own_link(stage, name):
+                    os.unlink(f"{stage.output_folder}/{name}")  # noqa: PTH108  # likewise
         for name in reversed(links.folders):
             with contextlib.suppress(OSError):  # it holds something
-                os.rmdir(f"{stage.new}/{name}")  # noqa: PTH106  # likewise
+                os.rmdir(f"{stage.output_folder}/{name}")  # noqa: PTH106  # likewise
     if links.gone or links.gone_folders:
         return True
     try:
-        os.rmdir(stage.new)  # noqa: PTH106  # done for every attempt
+        os.rmdir(stage.output_folder)  # noqa: PTH106  # done for every attempt
     except FileNotFoundError:
         return False
     except OSError:  # it holds something
@@ -73,19 +81,19 @@ def seal(stage: Stage) -> bool:
     return False
 
 
-def _removed(stage: Stage) -> bool:
+def _remove_empty(stage: StagingFolder) -> bool:
     """Remove a stage in which nothing is; return whether that was possible."""
     with contextlib.suppress(OSError):
-        for file in (stage.record, f"{stage.folder}/{RUN}"):
+        for file in (stage.links_record, f"{stage.folder}/{ACCEPTED_LINK}"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(file)  # noqa: PTH108  # likewise
         os.rmdir(stage.folder)  # noqa: PTH106  # likewise
-        tidy(stage)
+        remove_stages_folder(stage)
         return True
     return False
 
 
-_IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_OBSTACLE_ERRORS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _REPLACED = "replaced-"  # in the stage: what made place, until it is removed
 
 
@@ -100,23 +108,23 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
         FileNotFoundError: its stage cannot be seen; where another machine has made it, that may pass.
         OSError: that is not possible now; what is not moved yet lies in the stage.
     """
-    stage, view = stage_of(attempt, run_folder), attempt.text(VIEW)
+    stage, view = stage_of(attempt, run_folder), attempt.path_text(VIEW_LINK)
     if stage is not None:
-        _take_over(stage.named(ACCEPTED), stage)
-        os.rename(view, attempt.text(MOVED))  # noqa: PTH104  # done for every attempt
+        _accept_stage(stage.with_suffix(ACCEPTED_SUFFIX), stage)
+        os.rename(view, attempt.path_text(MOVED_LINK))  # noqa: PTH104  # done for every attempt
     else:  # it has made nothing; or it was moved, and who did it may have been killed then
-        stage = stage_of(attempt, run_folder, MOVED)
+        stage = stage_of(attempt, run_folder, MOVED_LINK)
     if stage is not None:
-        shutil.rmtree(stage.named(ACCEPTED).folder, ignore_errors=True)
-        tidy(stage)
+        shutil.rmtree(stage.with_suffix(ACCEPTED_SUFFIX).folder, ignore_errors=True)
+        remove_stages_folder(stage)
 
 
-def withdraw(attempt: Attempt, run_folder: Path) -> None:
+def undo_acceptance(attempt: Attempt, run_folder: Path) -> None:
     """Leave to the next attempt what could not be moved, as what an attempt has left that did not end well."""
     with contextlib.suppress(OSError):
         stage = stage_of(attempt, run_folder)
         if stage is not None:
-            os.rename(stage.named(ACCEPTED).folder, stage.folder)  # noqa: PTH104  # done seldom
+            os.rename(stage.with_suffix(ACCEPTED_SUFFIX).folder, stage.folder)  # noqa: PTH104  # done seldom
 
 
 def is_staged(attempt: Attempt, run_folder: Path) -> bool:
@@ -125,28 +133,28 @@ def is_staged(attempt: Attempt, run_folder: Path) -> bool:
     Raises:
         OSError: that cannot be found out now.
     """
-    views = (VIEW, MOVED)
+    views = (VIEW_LINK, MOVED_LINK)
     return any(stage_of(attempt, run_folder, view) is not None for view in views)
 
 
-def _take_over(accepted: Stage, stage: Stage) -> None:
+def _accept_stage(accepted: StagingFolder, stage: StagingFolder) -> None:
     try:
         os.rename(stage.folder, accepted.folder)  # noqa: PTH104  # done for every attempt
     except FileNotFoundError:
         if not os.path.isdir(accepted.folder):  # noqa: PTH112  # likewise
             raise
     seal(accepted)
-    _delete_gone(accepted)
+    _apply_deletions(accepted)
     try:
-        os.stat(accepted.new)  # noqa: PTH116  # likewise
+        os.stat(accepted.output_folder)  # noqa: PTH116  # likewise
     except FileNotFoundError:  # all was moved before
         return
     _move(accepted, "", {*read_links(accepted).replaced})
     # refused where a network file system has not listed all that lies there: the rest is moved later
-    os.rmdir(accepted.new)  # noqa: PTH106  # likewise
+    os.rmdir(accepted.output_folder)  # noqa: PTH106  # likewise
 
 
-def _delete_gone(stage: Stage) -> None:
+def _apply_deletions(stage: StagingFolder) -> None:
     """Delete of what was accepted before what the attempt has deleted in its view."""
     links = read_links(stage)
     for name in links.gone:
@@ -161,19 +169,21 @@ def _delete_gone(stage: Stage) -> None:
             os.rmdir(f"{stage.run_folder}/{name}")  # noqa: PTH106  # likewise
 
 
-def _move(stage: Stage, within: str, replaced: set[str]) -> None:
+def _move(stage: StagingFolder, within: str, replaced: set[str]) -> None:
     """Move what a folder of a stage holds to where it belongs; folders that are new there go as one."""
-    with os.scandir(f"{stage.new}/{within}") as entries:
+    with os.scandir(f"{stage.output_folder}/{within}") as entries:
         listed = [*entries]
     for entry in listed:
         name = f"{within}{entry.name}"
         place = f"{stage.run_folder}/{name}"
-        if entry.is_symlink() and is_ours(stage, name):  # its record was lost, as in a power cut
+        if entry.is_symlink() and is_own_link(
+            stage, name
+        ):  # its record was lost, as in a power cut
             os.unlink(entry.path)  # noqa: PTH108  # likewise
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
         if is_folder and name in replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
-            _make_place(stage, place)
+            _move_obstacle_aside(stage, place)
         try:
             os.rename(entry.path, place)  # noqa: PTH104  # likewise
         except OSError as error:
@@ -182,8 +192,8 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
                 os.rmdir(entry.path)  # noqa: PTH106  # likewise
             elif error.errno == errno.EXDEV:
                 _copy(entry.path, place)
-            elif error.errno in _IN_THE_WAY:
-                _make_place(stage, place)
+            elif error.errno in _OBSTACLE_ERRORS:
+                _move_obstacle_aside(stage, place)
                 os.rename(entry.path, place)  # noqa: PTH104  # likewise
             else:
                 raise
@@ -191,7 +201,7 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
         sync(f"{stage.run_folder}/{within}")
 
 
-def _make_place(stage: Stage, place: str) -> None:
+def _move_obstacle_aside(stage: StagingFolder, place: str) -> None:
     """Move what lies at a place aside; it is removed with the stage."""
     aside = f"{stage.folder}/{_REPLACED}{os.urandom(4).hex()}"
     try:

@@ -4,52 +4,56 @@ import contextlib
 import os
 import shutil
 
-from launcher.staging.stage_links import Links, gone_of, is_ours, read_links
-from launcher.staging.stages import Stage
+from launcher.staging.stage_links import StagingLinks, find_deleted, is_own_link, read_links
+from launcher.staging.stages import StagingFolder
 
-_HALF = (".", ".tmp")  # how names begin and end of what was being written
+_TEMPORARY_AFFIXES = (".", ".tmp")  # how names begin and end of what was being written
 
 
-def inherit(left: Stage, stage: Stage, links: Links) -> None:
+def copy_earlier_stage(earlier: StagingFolder, stage: StagingFolder, links: StagingLinks) -> None:
     """Give a stage what an earlier attempt had made and deleted when it was given up.
 
     Files get a second name. A process of that attempt that still lives replaces names in its own
     stage only, so it changes nothing here.
 
     Args:
-        left: the stage of the earlier attempt, taken from it; where it is gone, nothing is inherited.
+        earlier: the stage of the earlier attempt, taken from it; where it is gone, nothing is inherited.
         stage: of the next one, as it was made.
         links: its links; what the earlier attempt has deleted stays among them.
 
     Raises:
         OSError: the disk is full.
     """
-    before = read_links(left)
+    before = read_links(earlier)
     ours = {*before.links}
-    _copy_names(left, stage, "", ours)
-    for name in before.gone if before.sealed else gone_of(left, before):
-        if _is_link(stage, name):
-            os.unlink(f"{stage.new}/{name}")  # noqa: PTH108  # as in the rest of this package
+    _copy_names(earlier, stage, "", ours)
+    for name in before.gone if before.sealed else find_deleted(earlier, before):
+        if _is_existing_own_link(stage, name):
+            os.unlink(f"{stage.output_folder}/{name}")  # noqa: PTH108  # as in the rest of this package
     links.replaced = [*dict.fromkeys((*links.replaced, *before.replaced))]
 
 
-def _copy_names(left: Stage, stage: Stage, within: str, ours: set[str]) -> None:
+def _copy_names(
+    earlier: StagingFolder, stage: StagingFolder, within: str, earlier_links: set[str]
+) -> None:
     try:
-        entries = [*os.scandir(f"{left.new}/{within}")]
+        entries = [*os.scandir(f"{earlier.output_folder}/{within}")]
     except FileNotFoundError:
         return
     for entry in entries:
         name = f"{within}{entry.name}"
-        here = f"{stage.new}/{name}"
-        if entry.name.startswith(_HALF[0]) and entry.name.endswith(_HALF[1]):
+        here = f"{stage.output_folder}/{name}"
+        if entry.name.startswith(_TEMPORARY_AFFIXES[0]) and entry.name.endswith(
+            _TEMPORARY_AFFIXES[1]
+        ):
             continue
         if entry.is_dir(follow_symlinks=False):
             if os.path.islink(here):  # noqa: PTH114  # likewise
                 os.unlink(here)  # noqa: PTH108  # likewise
             with contextlib.suppress(FileExistsError):
                 os.mkdir(here)  # noqa: PTH102  # likewise
-            _copy_names(left, stage, f"{name}/", ours)
-        elif not (entry.is_symlink() and name in ours):
+            _copy_names(earlier, stage, f"{name}/", earlier_links)
+        elif not (entry.is_symlink() and name in earlier_links):
             with contextlib.suppress(FileNotFoundError):  # it lives after all, and replaces it now
                 _copy_name(entry.path, here)
 
@@ -66,8 +70,8 @@ def _copy_name(there: str, here: str) -> None:
         shutil.copy2(there, here, follow_symlinks=False)
 
 
-def _is_link(stage: Stage, name: str) -> bool:
+def _is_existing_own_link(stage: StagingFolder, name: str) -> bool:
     try:
-        return is_ours(stage, name)
+        return is_own_link(stage, name)
     except (FileNotFoundError, NotADirectoryError):
         return False

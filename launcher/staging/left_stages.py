@@ -6,11 +6,20 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.staging.stages import LEFT, MAKING, MOVED, VIEW, Stage, names_of, stage_of, tidy
+from launcher.staging.stages import (
+    LEFT_SUFFIX,
+    MAKING_SUFFIX,
+    MOVED_LINK,
+    VIEW_LINK,
+    StagingFolder,
+    all_names,
+    remove_stages_folder,
+    stage_of,
+)
 from launcher.system.paths import Attempt, Home
 
 
-def take_left(home: Home, job: int, number: int, run_folder: Path) -> str:
+def take_earlier_stage(home: Home, job: int, number: int, run_folder: Path) -> str:
     """Take their stages from the attempts before the next one; return from which of them that one goes on.
 
     After this call no process of theirs can change what it will find. To be called when all of
@@ -24,23 +33,23 @@ def take_left(home: Home, job: int, number: int, run_folder: Path) -> str:
 
     Returns the name of a stage; "" where there is none.
     """
-    for stage in _earlier(home, job, number, run_folder):
+    for stage in _earlier_stages(home, job, number, run_folder):
         with contextlib.suppress(OSError):  # its next attempt tries it again, and fails
-            if not take(stage):
+            if not detach_stage(stage):
                 # not begun, empty, or accepted, and then those before it are gone
-                shutil.rmtree(stage.named(MAKING).folder, ignore_errors=True)
+                shutil.rmtree(stage.with_suffix(MAKING_SUFFIX).folder, ignore_errors=True)
                 continue
         return stage.name
     return ""
 
 
-def take(stage: Stage) -> bool:
+def detach_stage(stage: StagingFolder) -> bool:
     """Take a stage from its attempt; return False where there is none.
 
     Raises:
         OSError: that is not possible now.
     """
-    left = stage.named(LEFT)
+    left = stage.with_suffix(LEFT_SUFFIX)
     try:
         os.rename(stage.folder, left.folder)  # noqa: PTH104  # as in the rest of this package
     except FileNotFoundError:
@@ -48,38 +57,38 @@ def take(stage: Stage) -> bool:
     return True
 
 
-def left_by(attempt: Attempt, run_folder: Path) -> str:
+def find_unaccepted_output(attempt: Attempt, run_folder: Path) -> str:
     """Return where it lies what an attempt has made and nobody has accepted; "" where there is nothing."""
     stage = stage_of(attempt, run_folder)
-    for named in () if stage is None else names_of(stage):
+    for named in () if stage is None else all_names(stage):
         with contextlib.suppress(FileNotFoundError):
-            if os.listdir(named.new):  # noqa: PTH208  # likewise
-                return named.new
+            if os.listdir(named.output_folder):  # noqa: PTH208  # likewise
+                return named.output_folder
     return ""
 
 
-def remove_earlier(home: Home, job: int, number: int, run_folder: Path) -> None:
+def remove_earlier_stages(home: Home, job: int, number: int, run_folder: Path) -> None:
     """Remove the stages of the attempts before one that is accepted."""
-    for stage in _earlier(home, job, number, run_folder):
-        remove(stage)
+    for stage in _earlier_stages(home, job, number, run_folder):
+        remove_stage(stage)
 
 
-def remove_of(attempt: Attempt, run_folder: Path) -> None:
+def remove_attempt_stage(attempt: Attempt, run_folder: Path) -> None:
     """Remove the stage of an attempt that is to be forgotten."""
-    for view in (VIEW, MOVED):
+    for view in (VIEW_LINK, MOVED_LINK):
         stage = stage_of(attempt, run_folder, view)
         if stage is not None:
-            remove(stage)
+            remove_stage(stage)
 
 
-def remove(stage: Stage) -> None:
+def remove_stage(stage: StagingFolder) -> None:
     """Remove a stage under all its names, with all that is in it; what cannot be removed stays."""
-    for named in names_of(stage):
+    for named in all_names(stage):
         shutil.rmtree(named.folder, ignore_errors=True)
-    tidy(stage)
+    remove_stages_folder(stage)
 
 
-def _earlier(home: Home, job: int, number: int, run_folder: Path) -> Iterator[Stage]:
+def _earlier_stages(home: Home, job: int, number: int, run_folder: Path) -> Iterator[StagingFolder]:
     for before in range(number - 1, 0, -1):
         stage = stage_of(home.attempt(job, before), run_folder)
         if stage is not None:

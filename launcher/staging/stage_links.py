@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.staging.stages import Stage
+from launcher.staging.stages import StagingFolder
 from launcher.system.files import Json, read_json, write_json
 
 _UP = "../../.."  # from what an attempt makes to the folder of its run
 
 
 @dataclass(slots=True)
-class Links:
+class StagingLinks:
     """What a stage held when its attempt began; all names are relative to the run's folder."""
 
     links: list[str] = field(default_factory=list)  # to accepted files and folders
@@ -29,7 +29,7 @@ class Links:
 _FIELDS = ("links", "folders", "replaced", "gone", "gone_folders")
 
 
-def write_links(stage: Stage, links: Links) -> None:
+def write_links(stage: StagingFolder, links: StagingLinks) -> None:
     """Keep the record of a stage's links beside it, where there are any.
 
     Raises:
@@ -39,28 +39,28 @@ def write_links(stage: Stage, links: Links) -> None:
     record |= {name: [*names] for name in _FIELDS if (names := getattr(links, name))}
     record |= {"sealed": True} if links.sealed else {}
     if len(record) > 1:
-        write_json(Path(stage.record), record, durable=False)
+        write_json(Path(stage.links_record), record, durable=False)
 
 
-def read_links(stage: Stage) -> Links:
+def read_links(stage: StagingFolder) -> StagingLinks:
     """Return the record of a stage's links; names that lead out of the run's folder are left out."""
-    record: Mapping[str, Json] = read_json(stage.record) or {}
-    names = {name: [*_inside(record.get(name))] for name in _FIELDS}
-    return Links(**names, sealed=record.get("sealed") is True)
+    record: Mapping[str, Json] = read_json(stage.links_record) or {}
+    names = {name: [*_names_within(record.get(name))] for name in _FIELDS}
+    return StagingLinks(**names, sealed=record.get("sealed") is True)
 
 
-def _inside(names: Json) -> Iterable[str]:
+def _names_within(names: Json) -> Iterable[str]:
     for name in names if isinstance(names, list) else ():
         if isinstance(name, str) and not {"", ".", ".."} & {*name.split("/")}:
             yield name
 
 
-def target_of(name: str) -> str:
+def link_target(name: str) -> str:
     """Return what the link of a name leads to: short, and right under all names of the stage."""
     return f"{_UP}/{'../' * name.count('/')}{name}"
 
 
-def is_ours(stage: Stage, name: str) -> bool:
+def is_own_link(stage: StagingFolder, name: str) -> bool:
     """Tell whether a name in a stage is still the link that was made for it.
 
     Raises:
@@ -68,19 +68,19 @@ def is_ours(stage: Stage, name: str) -> bool:
         NotADirectoryError: likewise, with the folder that it was in.
     """
     try:
-        return os.readlink(f"{stage.new}/{name}") == target_of(name)  # noqa: PTH115  # many names
+        return os.readlink(f"{stage.output_folder}/{name}") == link_target(name)  # noqa: PTH115  # many names
     except OSError as error:
         if error.errno == errno.EINVAL:  # a file of its own has taken the place
             return False
         raise
 
 
-def gone_of(stage: Stage, links: Links) -> list[str]:
+def find_deleted(stage: StagingFolder, links: StagingLinks) -> list[str]:
     """Return which names the attempt has deleted that were links to something accepted."""
     gone = []
     for name in links.links:
         try:
-            is_ours(stage, name)
+            is_own_link(stage, name)
         except (FileNotFoundError, NotADirectoryError):
             gone.append(name)
     return gone

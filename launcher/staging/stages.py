@@ -28,15 +28,15 @@ from typing import NamedTuple
 
 from launcher.system.paths import Attempt
 
-STAGES = ".attempts"  # in a run's folder
-RUN, RECORD = ".accepted", ".links.json"  # in a stage
-VIEW = "runs"  # in an attempt's folder
-MOVED = "runs.moved"  # what the link is called when all is in the run's folder
-MAKING, LEFT, ACCEPTED = ".making", ".left", ".accepted"
+STAGES_FOLDER = ".attempts"  # in a run's folder
+ACCEPTED_LINK, LINKS_RECORD = ".accepted", ".links.json"  # in a stage
+VIEW_LINK = "runs"  # in an attempt's folder
+MOVED_LINK = "runs.moved"  # what the link is called when all is in the run's folder
+MAKING_SUFFIX, LEFT_SUFFIX, ACCEPTED_SUFFIX = ".making", ".left", ".accepted"
 _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
 
-class Stage(NamedTuple):
+class StagingFolder(NamedTuple):
     """A stage under one of its names; nothing says that it is there."""
 
     run_folder: Path  # of what was accepted
@@ -46,29 +46,29 @@ class Stage(NamedTuple):
     @property
     def folder(self) -> str:
         """Its path; a text, as this is done for every attempt and a Path costs 10 µs."""
-        return f"{self.run_folder}/{STAGES}/{self.name}{self.suffix}"
+        return f"{self.run_folder}/{STAGES_FOLDER}/{self.name}{self.suffix}"
 
     @property
-    def new(self) -> str:
+    def output_folder(self) -> str:
         """Where its attempt writes."""
         return f"{self.folder}/{self.run_folder.name}"
 
     @property
-    def record(self) -> str:
+    def links_record(self) -> str:
         """The record of its links."""
-        return f"{self.folder}/{RECORD}"
+        return f"{self.folder}/{LINKS_RECORD}"
 
-    def named(self, suffix: str) -> "Stage":
+    def with_suffix(self, suffix: str) -> "StagingFolder":
         """Return the same stage under another of its names."""
         return self._replace(suffix=suffix)
 
 
-def new_stage(run_folder: Path, job: int, number: int) -> Stage:
+def new_stage(run_folder: Path, job: int, number: int) -> StagingFolder:
     """Return a stage that no other attempt has: homes that share a project count alike."""
-    return Stage(run_folder, f"{job}-{number}-{os.urandom(4).hex()}")
+    return StagingFolder(run_folder, f"{job}-{number}-{os.urandom(4).hex()}")
 
 
-def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | None:
+def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> StagingFolder | None:
     """Return the stage that an attempt was given, under the name that it has while the attempt runs.
 
     Args:
@@ -82,7 +82,7 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | No
         OSError: that cannot be found out now.
     """
     try:
-        target = os.readlink(attempt.text(view))  # noqa: PTH115  # done for every attempt
+        target = os.readlink(attempt.path_text(view))  # noqa: PTH115  # done for every attempt
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -90,18 +90,18 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | No
             return None
         raise
     above, name = ["", *target.split("/")][-2:]
-    if above != STAGES or not _NAME.fullmatch(name):
+    if above != STAGES_FOLDER or not _NAME.fullmatch(name):
         return None
-    return Stage(run_folder, name)
+    return StagingFolder(run_folder, name)
 
 
-def names_of(stage: Stage) -> Iterator[Stage]:
+def all_names(stage: StagingFolder) -> Iterator[StagingFolder]:
     """Return a stage under all its names."""
-    for suffix in ("", LEFT, ACCEPTED, MAKING):
-        yield stage.named(suffix)
+    for suffix in ("", LEFT_SUFFIX, ACCEPTED_SUFFIX, MAKING_SUFFIX):
+        yield stage.with_suffix(suffix)
 
 
-def tidy(stage: Stage) -> None:
+def remove_stages_folder(stage: StagingFolder) -> None:
     """Remove the folder of a run's stages, where none is left."""
     with contextlib.suppress(OSError):
-        os.rmdir(f"{stage.run_folder}/{STAGES}")  # noqa: PTH106  # done for every attempt
+        os.rmdir(f"{stage.run_folder}/{STAGES_FOLDER}")  # noqa: PTH106  # done for every attempt

@@ -10,13 +10,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.staging.inheritance import inherit
-from launcher.staging.left_stages import take
-from launcher.staging.stage_links import Links, target_of, write_links
-from launcher.staging.stages import LEFT, MAKING, RUN, STAGES, VIEW, Stage, new_stage
+from launcher.staging.inheritance import copy_earlier_stage
+from launcher.staging.left_stages import detach_stage
+from launcher.staging.stage_links import StagingLinks, link_target, write_links
+from launcher.staging.stages import (
+    ACCEPTED_LINK,
+    LEFT_SUFFIX,
+    MAKING_SUFFIX,
+    STAGES_FOLDER,
+    VIEW_LINK,
+    StagingFolder,
+    new_stage,
+)
 from launcher.system.paths import Attempt
 
-DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
+MODEL_DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
 _ALL = 1 << 30
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 
@@ -25,12 +33,14 @@ class NotWritable(Exception):
     """Nobody can write into a run's folder, or there is no project: nothing is to be kept apart."""
 
 
-class Wanted(NamedTuple):
+class DeclaredOutputs(NamedTuple):
     """What a job says of where it writes; names are relative to the run's folder."""
 
     models: frozenset[str] = frozenset()  # folders of models
     outputs: frozenset[str] = frozenset()
-    anew: str = ""  # a folder; outputs in it that are folders are made anew, never added to
+    replaced_below: str = (
+        ""  # a folder; outputs in it that are folders are made anew, never added to
+    )
 
     @property
     def entries(self) -> frozenset[str]:
@@ -38,40 +48,46 @@ class Wanted(NamedTuple):
         return self.models | {name.partition("/")[0] for name in self.outputs}
 
 
-def inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
+def outputs_inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
     """Return which outputs lie in the run's folder, relative to it."""
     above = f"{run_folder}/"
     return frozenset(path[len(above) :] for path in outputs if path.startswith(above))
 
 
-class View(NamedTuple):
+class RunFolderView(NamedTuple):
     """What an attempt sees of its run's folder; both ways end when the stage is taken from it."""
 
-    own: Path  # where it writes: laid out as the run's folder
+    writable: Path  # where it writes: laid out as the run's folder
     accepted: Path  # the run's folder
 
 
-def make(
-    attempt: Attempt, run_folder: Path, wanted: Wanted, *, job: int, number: int, left: str = ""
-) -> View:
+def make_stage(
+    attempt: Attempt,
+    run_folder: Path,
+    declared: DeclaredOutputs,
+    *,
+    job: int,
+    number: int,
+    earlier: str = "",
+) -> RunFolderView:
     """Make the stage of an attempt; return how the attempt reaches it.
 
     Args:
         attempt: its folder gets the link.
         run_folder: of what was accepted.
-        wanted: where the job writes.
+        declared: where the job writes.
         job: its number.
         number: of the attempt.
-        left: name of the stage of an earlier attempt, from which this one goes on; "": none.
+        earlier: name of the stage of an earlier attempt, from which this one goes on; "": none.
 
     Raises:
         NotWritable: no stage can be made there, for anybody.
         OSError: the disk is full, or the stage was taken away meanwhile, as the attempt was given up.
     """
-    stage, view = new_stage(run_folder, job, number), attempt.text(VIEW)
+    stage, view = new_stage(run_folder, job, number), attempt.path_text(VIEW_LINK)
     # first of all: by the link a stage is known that is not whole because its worker was killed
     os.symlink(stage.folder, view)  # noqa: PTH211  # done for every attempt
-    making = stage.named(MAKING)
+    making = stage.with_suffix(MAKING_SUFFIX)
     try:
         _make_folder(making)
     except OSError as error:
@@ -79,22 +95,26 @@ def make(
         if error.errno in _READ_ONLY:
             raise NotWritable(str(error)) from error
         raise
-    os.mkdir(making.new)  # noqa: PTH102  # likewise
-    os.symlink("../..", f"{making.folder}/{RUN}")  # noqa: PTH211  # likewise
-    links = Links()
-    filling = _Filling(making, wanted, links)
-    for name in wanted.entries:
-        filling.enter(name)
-    if left and take(Stage(run_folder, left)):
-        inherit(Stage(run_folder, left, LEFT), making, links)
+    os.mkdir(making.output_folder)  # noqa: PTH102  # likewise
+    os.symlink("../..", f"{making.folder}/{ACCEPTED_LINK}")  # noqa: PTH211  # likewise
+    links = StagingLinks()
+    filling = _ViewBuilder(making, declared, links)
+    for name in declared.entries:
+        filling.add_name(name)
+    if earlier and detach_stage(StagingFolder(run_folder, earlier)):
+        copy_earlier_stage(StagingFolder(run_folder, earlier, LEFT_SUFFIX), making, links)
     write_links(making, links)
     os.rename(making.folder, stage.folder)  # noqa: PTH104  # likewise
-    return View(own=Path(view) / run_folder.name, accepted=Path(view) / RUN)
+    return RunFolderView(writable=Path(view) / run_folder.name, accepted=Path(view) / ACCEPTED_LINK)
 
 
-def _make_folder(stage: Stage) -> None:
+def _make_folder(stage: StagingFolder) -> None:
     """Make a stage's folder; that of all stages may be removed at any time by who finds it empty."""
-    missing = [f"{stage.run_folder}/{STAGES}", str(stage.run_folder), str(stage.run_folder.parent)]
+    missing = [
+        f"{stage.run_folder}/{STAGES_FOLDER}",
+        str(stage.run_folder),
+        str(stage.run_folder.parent),
+    ]
     while True:
         try:
             os.mkdir(stage.folder)  # noqa: PTH102  # done for every attempt
@@ -117,18 +137,22 @@ def _make_first(folders: Sequence[str]) -> None:
         _make_first(above)
 
 
-class _Filling:
+class _ViewBuilder:
     """Makes folders of a stage look like the accepted ones."""
 
-    def __init__(self, stage: Stage, wanted: Wanted, links: Links) -> None:
-        self._stage, self._wanted, self._links = stage, wanted, links
-        self._ways: dict[str, set[str]] = {}  # folders above outputs → names in them to these
-        for name in wanted.outputs:
+    def __init__(
+        self, stage: StagingFolder, declared: DeclaredOutputs, links: StagingLinks
+    ) -> None:
+        self._stage, self._declared, self._links = stage, declared, links
+        self._output_paths: dict[
+            str, set[str]
+        ] = {}  # folders above outputs → names in them to these
+        for name in declared.outputs:
             while within := name.rpartition("/")[0]:
-                self._ways.setdefault(within, set()).add(name)
+                self._output_paths.setdefault(within, set()).add(name)
                 name = within  # up and up
 
-    def enter(self, name: str, levels: int = 0, *, listed: bool = False) -> None:
+    def add_name(self, name: str, levels: int = 0, *, listed: bool = False) -> None:
         """Make a name as it was accepted before, if it was.
 
         Args:
@@ -136,19 +160,19 @@ class _Filling:
             levels: of folders from here on of which all names appear; of others, the ways to outputs.
             listed: all names beside this one appear.
         """
-        wanted, path = self._wanted, f"{self._stage.run_folder}/{name}"
+        wanted, path = self._declared, f"{self._stage.run_folder}/{name}"
         if not os.path.isdir(path):  # noqa: PTH112  # many names; a link to a folder is one, too
             if os.path.lexists(path):
                 self._link(name)
             return
         if name in wanted.outputs:
-            if name.startswith(f"{wanted.anew}/"):
+            if name.startswith(f"{wanted.replaced_below}/"):
                 self._links.replaced.append(name)
                 return
             levels = _ALL
         elif name in wanted.models:
-            levels = 1 + DEPTH
-        elif listed and name in self._ways:
+            levels = 1 + MODEL_DEPTH
+        elif listed and name in self._output_paths:
             levels = max(levels, 1)
         if levels:
             self._list(name, levels - 1)
@@ -156,24 +180,24 @@ class _Filling:
             self._link(name)
         else:
             self._make(name)
-            for way in self._ways[name]:
-                self.enter(way)
+            for way in self._output_paths[name]:
+                self.add_name(way)
 
     def _list(self, within: str, levels: int) -> None:
         self._make(within)
         with os.scandir(f"{self._stage.run_folder}/{within}") as entries:
             for entry in entries:
                 name = f"{within}/{entry.name}"
-                written = name in self._ways or name in self._wanted.outputs
+                written = name in self._output_paths or name in self._declared.outputs
                 if written or entry.is_dir(follow_symlinks=False):
-                    self.enter(name, levels, listed=True)
+                    self.add_name(name, levels, listed=True)
                 else:
                     self._link(name)
 
     def _make(self, name: str) -> None:
-        os.mkdir(f"{self._stage.new}/{name}")  # noqa: PTH102  # likewise
+        os.mkdir(f"{self._stage.output_folder}/{name}")  # noqa: PTH102  # likewise
         self._links.folders.append(name)
 
     def _link(self, name: str) -> None:
-        os.symlink(target_of(name), f"{self._stage.new}/{name}")  # noqa: PTH211  # likewise
+        os.symlink(link_target(name), f"{self._stage.output_folder}/{name}")  # noqa: PTH211  # likewise
         self._links.links.append(name)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from launcher.context import Context
 from launcher.errors import UsageError
 from launcher.job import Spec
-from launcher.states import ENDED, Reason, State
+from launcher.states import ENDED_STATES, Reason, State
 from launcher.store.connection import reason_columns
 from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import NewJob, Store
@@ -21,7 +21,7 @@ _COUNT = (
 )
 
 
-class DoneElsewhere(NamedTuple):
+class AdoptedJob(NamedTuple):
     """A job that is done under another root."""
 
     number: int
@@ -30,18 +30,20 @@ class DoneElsewhere(NamedTuple):
     outputs: Mapping[
         str, Sequence[int | str]
     ]  # its files as they are recorded, by their paths here
-    printed: Mapping[str, Json] = MappingProxyType({})  # numbers of a program that is copied
+    printed_numbers: Mapping[str, Json] = MappingProxyType(
+        {}
+    )  # numbers of a program that is copied
 
 
-def adopt(
+def adopt_done_jobs(
     store: Store,
     run: int,
     context: Context,
-    jobs: Sequence[DoneElsewhere],
+    jobs: Sequence[AdoptedJob],
     reason: Reason,
     *,
     now: float,
-    keep: bool,
+    copy_jobs: bool,
 ) -> None:
     """Let jobs that are done elsewhere count as done in a run. Inside `writing`.
 
@@ -52,7 +54,7 @@ def adopt(
         jobs: none of whose names is that of a job of the run which is open or done.
         reason: why they are done here.
         now: the time.
-        keep: the run in which they were done keeps them, so that they are copied; otherwise they are moved.
+        copy_jobs: the run in which they were done keeps them, so that they are copied; otherwise they are moved.
 
     Raises:
         UsageError: one of them has changed meanwhile.
@@ -65,17 +67,17 @@ def adopt(
             raise UsageError(
                 f"{job.spec.name} (job {job.number}) has changed. Run this command again."
             )
-        _forget_ended(store, run, job.spec.name)
-    if keep:
-        _copy(store, run, context, jobs, reason, now)
+        _delete_ended_job(store, run, job.spec.name)
+    if copy_jobs:
+        _copy_jobs(store, run, context, jobs, reason, now)
     else:
-        _move(store, run, context, jobs, reason, now)
+        _move_jobs(store, run, context, jobs, reason, now)
 
 
-def _forget_ended(store: Store, run: int, name: str) -> None:
+def _delete_ended_job(store: Store, run: int, name: str) -> None:
     """Delete the job of a name that has ended without being done; the next `clean` deletes its folders."""
-    row = store.read.in_run(run, name)
-    if row is None or row.state not in ENDED - {State.DONE}:
+    row = store.read.find_job(run, name)
+    if row is None or row.state not in ENDED_STATES - {State.DONE}:
         return
     if row.attempts:
         add_forgotten(store.home, [ForgottenJob(row.id, row.attempts, row.spec.run_folder)])
@@ -83,15 +85,15 @@ def _forget_ended(store: Store, run: int, name: str) -> None:
     store.database.execute("DELETE FROM jobs WHERE id = ?", (row.id,))
 
 
-def _move(
+def _move_jobs(
     store: Store,
     run: int,
     context: Context,
-    jobs: Sequence[DoneElsewhere],
+    jobs: Sequence[AdoptedJob],
     reason: Reason,
     now: float,
 ) -> None:
-    number, columns = store.context(context), reason_columns(reason)
+    number, columns = store.ensure_context(context), reason_columns(reason)
     for job in jobs:
         (before,) = store.database.execute(
             "SELECT run FROM jobs WHERE id = ?", (job.number,)
@@ -110,19 +112,19 @@ def _move(
             ),
         )
         store.database.executemany(_COUNT, [(before, State.DONE, -1), (run, State.DONE, 1)])
-        store.event(job.number, State.DONE, reason, now)
+        store.add_event(job.number, State.DONE, reason, now)
 
 
-def _copy(
+def _copy_jobs(
     store: Store,
     run: int,
     context: Context,
-    jobs: Sequence[DoneElsewhere],
+    jobs: Sequence[AdoptedJob],
     reason: Reason,
     now: float,
 ) -> None:
     new_jobs = [NewJob(spec=job.spec, state=State.DONE, reason=reason) for job in jobs]
-    numbers = store.put_new(run, context, new_jobs, now)
+    numbers = store.insert_new(run, context, new_jobs, now)
     copies = dict(zip((job.number for job in jobs), numbers, strict=True))
     for job in jobs:
         copy = copies[job.number]
@@ -135,10 +137,10 @@ def _copy(
         store.database.execute(
             "INSERT INTO results SELECT ?, at, body FROM results WHERE job = ?", (copy, job.number)
         )
-        if job.printed:
+        if job.printed_numbers:
             store.database.execute(
                 "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
-                (copy, now, json.dumps(dict(job.printed))),
+                (copy, now, json.dumps(dict(job.printed_numbers))),
             )
         needs = store.database.execute(
             "SELECT need, any_end FROM needs WHERE job = ?", (job.number,)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.system.files import sync
 
-KEPT = 5
+BACKUPS_KEPT = 5
 
 
 def back_up(database: Path, folder: Path, version: int) -> Path:
@@ -24,7 +24,7 @@ def back_up(database: Path, folder: Path, version: int) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     for left in folder.glob(".*.tmp"):  # of a process that was killed here
         left.unlink(missing_ok=True)
-    backup = folder / f"queue-v{version}-{moment(time.time())}.sqlite"
+    backup = folder / f"queue-v{version}-{file_timestamp(time.time())}.sqlite"
     temporary = folder / f".{os.urandom(8).hex()}.tmp"
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -38,7 +38,7 @@ def back_up(database: Path, folder: Path, version: int) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     sync(folder)
-    for old in backups(folder)[:-KEPT]:
+    for old in backups(folder)[:-BACKUPS_KEPT]:
         old.unlink(missing_ok=True)
     return backup
 
@@ -48,7 +48,7 @@ def backups(folder: Path) -> list[Path]:
     return sorted(folder.glob("queue-v*-*.sqlite"), key=lambda path: path.stem.rpartition("-")[2])
 
 
-def moment(at: float) -> str:
+def file_timestamp(at: float) -> str:
     """Return a time as part of a file's name; names sort as times do."""
     whole, part = divmod(at, 1)
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(whole))}.{int(part * 1e6):06}Z"

@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 from launcher.context import read_context
 from launcher.states import Reason, ReasonCode, State
-from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
-from launcher.store.job_repair import set_aside
+from launcher.store.connection import NEW_EVENT, Connection, read_sources, reason_columns
+from launcher.store.job_repair import fail_unreadable
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.rows import Claim, ReadyJob, claim_row
-from launcher.stored_specs import with_sources
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.stored_specs import add_sources
+from launcher.system.stored_fields import Unreadable, parse_record
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
-_NEXT_OF_FLOW = (
+_NEXT_CLAIM_IN_CLASS = (
     "SELECT id, attempts + 1, run, spec, sources, context FROM jobs WHERE state = 'queued'"
     " AND waits = 0 AND priority = ? AND run = ? AND lane = ? ORDER BY rank, id LIMIT 1"
 )
-_CLAIMS = (  # only a running job has an attempt that has not ended
+_OPEN_CLAIMS = (  # only a running job has an attempt that has not ended
     "SELECT attempts.*, jobs.run, jobs.spec, sources.body AS sources_text, contexts.body AS context FROM jobs"
     " JOIN attempts ON attempts.job = jobs.id AND attempts.outcome IS NULL"
     " LEFT JOIN sources ON sources.id = jobs.sources"
@@ -39,7 +39,7 @@ _NEW_ATTEMPT = (
 _attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
 
 
-class Seat(NamedTuple):
+class ClaimPlacement(NamedTuple):
     """Where an attempt runs, and who supervises it."""
 
     device: str  # "cpu", or the UUIDs of GPUs with commas between
@@ -59,36 +59,38 @@ class Claims:
         self._db = connection
         # none of them ever changes
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
-        self._shared: dict[int | None, str | None] = {}  # digests of modules
+        self._sources_by_number: dict[int | None, str | None] = {}  # digests of modules
 
-    def next_claim(self, like: ReadyJob, seat: Seat, now: float) -> Claim | None:
+    def next_claim(
+        self, class_member: ReadyJob, placement: ClaimPlacement, now: float
+    ) -> Claim | None:
         """Return the claim that the first job of a flow would get now; nothing is promised by that.
 
         Args:
-            like: a job of that flow.
-            seat: the place.
+            class_member: a job of that flow.
+            placement: the place.
             now: seconds since 1970.
 
         Returns None where there is no such job, or it cannot be understood.
         """
-        row = self._db.execute(_NEXT_OF_FLOW, like.flow).fetchone()
+        row = self._db.execute(_NEXT_CLAIM_IN_CLASS, class_member.job_class).fetchone()
         if row is None:
             return None
         job, number, run, own, sources, context = row
-        context_text, why = self._context(context)
-        spec = with_sources(own, self._sources(sources))
-        claim = _claim(job, number, run, seat, spec, context_text, now)
-        return None if claim.unreadable or why else claim
+        context_text, why = self._read_context_text(context)
+        spec = add_sources(own, self._read_sources(sources))
+        claim = _build_claim(job, number, run, placement, spec, context_text, now)
+        return None if claim.spec_error or why else claim
 
     def claim(
         self,
         job: int,
-        seat: Seat,
+        placement: ClaimPlacement,
         *,
         reason: str,
         now: float,
         number: int = 0,
-        prepare: Callable[[Claim], None] = lambda _: None,
+        prepare_folder: Callable[[Claim], None] = lambda _: None,
     ) -> Claim | None:
         """Promise a queued job to a new attempt; None when it is not queued any more.
 
@@ -96,26 +98,28 @@ class Claims:
 
         Args:
             job: its number.
-            seat: the place.
+            placement: the place.
             reason: why it starts there.
             now: seconds since 1970.
             number: of the attempt at least; more than the next one where folders are in the way.
-            prepare: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
+            prepare_folder: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
                 claimed whose folder was not there.
         """
         with self._db.writing():
-            claim = self._next_claim(job, seat, number, now)
+            claim = self._next_claim(job, placement, number, now)
             if claim is not None and (writer := find_writer(self._db, job, claim.spec)):
                 wait_for_writer(self._db, job, writer, now)
                 return None
             if claim is not None:
-                prepare(
+                prepare_folder(
                     claim
                 )  # first: inside another transaction nothing would take the claim back
                 self._record_start(claim, Reason(code=ReasonCode.STARTED, text=reason))
         return claim
 
-    def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
+    def _next_claim(
+        self, job: int, placement: ClaimPlacement, number: int, now: float
+    ) -> Claim | None:
         """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
         row = self._db.execute(
             "SELECT max(attempts + 1, ?), run, spec, sources, context FROM jobs"
@@ -125,11 +129,11 @@ class Claims:
         if row is None:
             return None
         number, run, own, sources, context = row
-        context_text, why = self._context(context)
-        spec = with_sources(own, self._sources(sources))
-        claim = _claim(job, number, run, seat, spec, context_text, now)
-        if why := claim.unreadable or why:
-            set_aside(self._db, job, why, now)
+        context_text, why = self._read_context_text(context)
+        spec = add_sources(own, self._read_sources(sources))
+        claim = _build_claim(job, number, run, placement, spec, context_text, now)
+        if why := claim.spec_error or why:
+            fail_unreadable(self._db, job, why, now)
             return None
         return claim
 
@@ -143,16 +147,16 @@ class Claims:
         self._db.execute(_NEW_ATTEMPT, _attempt_columns(claim))
         self._db.execute(NEW_EVENT, (claim.claimed, claim.job, State.RUNNING, *columns))
 
-    def claims(self) -> list[Claim]:
+    def open_claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
-        return [claim_row(row) for row in self._db.execute(_CLAIMS)]
+        return [claim_row(row) for row in self._db.execute(_OPEN_CLAIMS)]
 
-    def forget(self) -> None:
+    def invalidate_caches(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._contexts.clear()
-        self._shared.clear()
+        self._sources_by_number.clear()
 
-    def _context(self, number: int) -> tuple[str, str]:
+    def _read_context_text(self, number: int) -> tuple[str, str]:
         """Return a context's text, and what of it cannot be understood."""
         if number not in self._contexts:
             if len(self._contexts) >= MOST_CONTEXTS:
@@ -160,36 +164,42 @@ class Claims:
             row = self._db.execute("SELECT body FROM contexts WHERE id = ?", (number,)).fetchone()
             text, why = (row[0] if row else ""), ""
             try:
-                read_context(parsed(text, "the record of its surroundings"))
+                read_context(parse_record(text, "the record of its surroundings"))
             except Unreadable as error:
                 why = str(error)
             self._contexts[number] = text, why
         return self._contexts[number]
 
-    def _sources(self, number: int | None) -> str | None:
+    def _read_sources(self, number: int | None) -> str | None:
         """Return the digests of modules that jobs share, as they are stored; None: there are none."""
-        if number not in self._shared:
-            if len(self._shared) >= MOST_CONTEXTS:
-                self._shared.clear()
-            self._shared[number] = sources_of(self._db.execute, number)
-        return self._shared[number]
+        if number not in self._sources_by_number:
+            if len(self._sources_by_number) >= MOST_CONTEXTS:
+                self._sources_by_number.clear()
+            self._sources_by_number[number] = read_sources(self._db.execute, number)
+        return self._sources_by_number[number]
 
 
-def _claim(
-    job: int, number: int, run: int, seat: Seat, spec_text: str, context_text: str, now: float
+def _build_claim(
+    job: int,
+    number: int,
+    run: int,
+    placement: ClaimPlacement,
+    spec_text: str,
+    context_text: str,
+    now: float,
 ) -> Claim:
     return Claim(
         job=job,
         number=number,
         run=run,
-        boot=seat.boot,
-        device=seat.device,
-        cpus=seat.cpus,
-        pid=seat.pid,
-        start_ticks=seat.start_ticks,
+        boot=placement.boot,
+        device=placement.device,
+        cpus=placement.cpus,
+        pid=placement.pid,
+        start_ticks=placement.start_ticks,
         spec_text=spec_text,
         context_text=context_text,
-        reservation=seat.reservation,
-        exclusive=seat.exclusive,
+        reservation=placement.reservation,
+        exclusive=placement.exclusive,
         claimed=now,
     )

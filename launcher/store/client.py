@@ -10,24 +10,24 @@ from functools import cache
 from pathlib import Path
 
 from launcher import __version__
-from launcher.context import Context, this_context
-from launcher.errors import MachineError, UsageError, meant_or_known
+from launcher.context import Context, current_context
+from launcher.errors import MachineError, UsageError, suggestion_or_known_names
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.store.recovery import gone, refuse_damaged, trouble
-from launcher.store.relocation import held_in_copy
+from launcher.store.recovery import missing_database_text, queue_database_error, refuse_damaged
+from launcher.store.relocation import count_held_in_copy
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid, start_scheduler, wake
-from launcher.system.files import file_number, read_json
+from launcher.system.files import device_and_inode, read_json
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Attempt, Home, check_home, find_home, make_home
-from launcher.system.process_trees import MARK
-from launcher.system.processes import cores
-from launcher.system.remembered_variables import left_out_note, remembered
+from launcher.system.process_trees import ATTEMPT_VARIABLE
+from launcher.system.processes import usable_cores
+from launcher.system.remembered_variables import filter_environment, omitted_variables_note
 from launcher.system.scheduler_start import ensure_scheduler, this_version, version_of
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
-GOING_ON = "To start jobs again: launcher start"
+HOW_TO_START = "To start jobs again: launcher start"
 
 
 @contextmanager
@@ -52,37 +52,41 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
     else:
         check_home(home)
     where = relocation(home.record)
-    if make and (attempt := surrounding_attempt(home)) is not None:
+    if make and (attempt := enclosing_attempt(home)) is not None:
         with suppress(OSError):  # only reasons of waiting jobs need it
-            attempt.queued.touch()
+            attempt.queued_jobs.touch()
     with open_home(home) as store:
         if where is not None and where.is_copy:
-            _tell(harmless(_copy_note(home, where.before, held_in_copy(store.database))))
+            _print_note(
+                sanitize_terminal(
+                    _copied_home_note(home, where.former_folder, count_held_in_copy(store.database))
+                )
+            )
         yield home, store
 
 
-def surrounding_attempt(home: Home) -> Attempt | None:
+def enclosing_attempt(home: Home) -> Attempt | None:
     """Return the attempt of this queue inside which this process runs; None if there is none."""
-    folder = Path(os.environ.get(MARK, ""))
+    folder = Path(os.environ.get(ATTEMPT_VARIABLE, ""))
     job, _, number = folder.name.partition("-")
     if not (job.isdecimal() and number.isdecimal()):
         return None
     attempt = home.attempt(int(job), int(number))
-    ours = file_number(attempt.folder)
-    return attempt if ours is not None and ours == file_number(folder) else None
+    ours = device_and_inode(attempt.folder)
+    return attempt if ours is not None and ours == device_and_inode(folder) else None
 
 
 def without_own_job(home: Home, jobs: Iterable[int]) -> list[int]:
     """Return jobs without the one inside which this process runs; print a note if it is among them."""
     listed = [*jobs]
-    attempt = surrounding_attempt(home)
+    attempt = enclosing_attempt(home)
     own = None if attempt is None else int(attempt.folder.name.partition("-")[0])
     if own in listed:
-        _tell(f"note: not waiting for job {own}, because this program runs inside it")
+        _print_note(f"note: not waiting for job {own}, because this program runs inside it")
     return [job for job in listed if job != own]
 
 
-def _copy_note(home: Home, original: str, held: int) -> str:
+def _copied_home_note(home: Home, original: str, held: int) -> str:
     """Return what to print when a command finds that its queue folder is a copy."""
     text = f"note: the queue folder {home.folder} is a copy of {original}"
     if not held:
@@ -108,7 +112,7 @@ def open_home(home: Home) -> Iterator[Store]:
     try:
         yield store
     except sqlite3.Error as error:  # a look may find damage, or a disk that fails
-        raise trouble(home.database, error) from error
+        raise queue_database_error(home.database, error) from error
     except UnicodeEncodeError as error:  # SQLite stores and compares UTF-8 only
         raise _not_utf8(error) from error
     finally:
@@ -116,7 +120,7 @@ def open_home(home: Home) -> Iterator[Store]:
 
 
 @contextmanager
-def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
+def open_queue_readonly(home: Home) -> Iterator[tuple[Home, Store]]:
     """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
 
     What happens later may not be seen: who follows a queue needs `open_home`.
@@ -143,21 +147,21 @@ def _not_utf8(error: UnicodeEncodeError) -> UsageError:
     )
 
 
-def run_named(store: Store, name: str) -> list[JobRow]:
+def find_run_jobs(store: Store, name: str) -> list[JobRow]:
     """Return the jobs of the run of a name: that of this folder, else the newest; say where others lie.
 
     Raises:
         UsageError: there is none.
     """
-    rows = store.read.of_run(name)
+    rows = store.read.jobs_of_runs_named(name)
     if not rows:
-        raise UsageError(no_run(store, name))
+        raise UsageError(missing_run_text(store, name))
     root = max(rows, key=lambda row: row.submitted).root
     if others := {row.root for row in rows} - {root}:
         if (here := str(Path.cwd())) in others:
             others, root = others - {here} | {root}, here
-        _tell(
-            harmless(
+        _print_note(
+            sanitize_terminal(
                 f"note: this is the run {name} of {root}. For the runs of the same name, change to "
                 f"{', '.join(sorted(others))}"
             )
@@ -165,15 +169,15 @@ def run_named(store: Store, name: str) -> list[JobRow]:
     return [row for row in rows if row.root == root]
 
 
-def no_run(store: Store, name: str, prefix: str = "") -> str:
+def missing_run_text(store: Store, name: str, prefix: str = "") -> str:
     """Return what is said where no job is of a run of that name, which was typed behind a prefix."""
     names = sorted(store.read.runs())
     if name in names:
         return f"the jobs of run {name!r} were deleted by launcher clean"
-    return f"run {name!r} does not exist{meant_or_known(name, names, prefix)}"
+    return f"run {name!r} does not exist{suggestion_or_known_names(name, names, prefix)}"
 
 
-def check_still_there(home: Home, store: Store) -> None:
+def check_database_current(home: Home, store: Store) -> None:
     """Check that an open database is still that of the home.
 
     Raises:
@@ -183,36 +187,36 @@ def check_still_there(home: Home, store: Store) -> None:
     if not store.is_current():
         if home.database.exists():
             raise MachineError(f"the queue {home.database} was replaced. Run this command again.")
-        raise MachineError(gone(home))
+        raise MachineError(missing_database_text(home))
 
 
-def context_to_store(passed: Collection[str] = ()) -> Context:
+def context_to_store(pass_env: Collection[str] = ()) -> Context:
     """Return the context that a new job remembers; print what was left out of it.
 
     Args:
-        passed: variables that the job asks for though they look like secrets.
+        pass_env: variables that the job asks for though they look like secrets.
 
     Raises:
         UsageError: one of them is not set.
     """
-    kept, left_out = remembered(os.environ, passed)
+    kept, left_out = filter_environment(os.environ, pass_env)
     if left_out:
-        _note_once(left_out_note(left_out))
-    return this_context(kept)
+        _note_once(omitted_variables_note(left_out))
+    return current_context(kept)
 
 
 @cache
 def _note_once(note: str) -> None:
-    _tell(harmless(note))
+    _print_note(sanitize_terminal(note))
 
 
-def set_off(home: Home) -> None:
+def wake_or_start_scheduler(home: Home) -> None:
     """Let the scheduler look at what was just committed; start one where none lives."""
     wake(home)  # first: an idle scheduler starts the program within milliseconds
-    see_served(home)
+    ensure_scheduler_with_note(home)
 
 
-def see_served(home: Home) -> None:
+def ensure_scheduler_with_note(home: Home) -> None:
     """See that a scheduler lives; say so where it is a newer launcher's, which goes on.
 
     Raises:
@@ -227,62 +231,62 @@ def see_served(home: Home) -> None:
         )
 
 
-def revive_if_dead(home: Home, store: Store) -> None:
+def restart_scheduler_if_dead(home: Home, store: Store) -> None:
     """Start a scheduler where one has died with jobs in hand; it is not waited for."""
     dead = home.scheduler_record.exists() and scheduler_pid(home) is None
-    if dead and not home.stop.exists():
+    if dead and not home.stop_record.exists():
         counts = store.read.counts()
         if counts.get(State.QUEUED) or counts.get(State.RUNNING):
             start_scheduler(home)
 
 
-def say_if_stopped(home: Home) -> bool:
+def note_if_stopped(home: Home) -> bool:
     """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
-    if home.stop.exists():
-        _tell(f"note: the queue is stopped{_since(home)}. {GOING_ON}")
+    if home.stop_record.exists():
+        _print_note(f"note: the queue is stopped{_stop_time_text(home)}. {HOW_TO_START}")
         return True
     return False
 
 
-def lift_stop(home: Home) -> None:
+def clear_stop(home: Home) -> None:
     """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
-    if home.stop.exists():
-        _tell(f"note: the queue was stopped{_since(home)} and starts jobs again now")
-        home.stop.unlink(missing_ok=True)
+    if home.stop_record.exists():
+        _print_note(f"note: the queue was stopped{_stop_time_text(home)} and starts jobs again now")
+        home.stop_record.unlink(missing_ok=True)
 
 
-def _since(home: Home) -> str:
-    at = (read_json(home.stop) or {}).get("at")
+def _stop_time_text(home: Home) -> str:
+    at = (read_json(home.stop_record) or {}).get("at")
     if not isinstance(at, int | float) or at <= 0:
         return ""
     return f" since {time.strftime('%d %b %H:%M', time.localtime(at))}"
 
 
-def keep_going(home: Home, store: Store) -> bool:
+def ensure_scheduler_alive(home: Home, store: Store) -> bool:
     """Replace a scheduler that was killed; False when the queue was stopped and nothing runs.
 
     Raises:
         MachineError: the database behind `store` is not the home's any more.
     """
-    check_still_there(home, store)
-    if home.stop.exists():
+    check_database_current(home, store)
+    if home.stop_record.exists():
         return scheduler_pid(home) is not None
     ensure_scheduler(home)
     return True
 
 
-def stopped() -> MachineError:
+def queue_stopped_error() -> MachineError:
     """Return what to raise to someone who waits for jobs of a stopped queue."""
-    return MachineError(f"the queue is stopped, so these jobs wait. {GOING_ON}")
+    return MachineError(f"the queue is stopped, so these jobs wait. {HOW_TO_START}")
 
 
-def cores_for(home: Home) -> int:
+def cores_for_jobs(home: Home) -> int:
     """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
     cpus = record.get("cpus")
-    return cpus if pid and record.get("pid") == pid and isinstance(cpus, int) else cores()
+    return cpus if pid and record.get("pid") == pid and isinstance(cpus, int) else usable_cores()
 
 
-def _tell(line: str) -> None:
+def _print_note(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

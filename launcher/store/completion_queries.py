@@ -5,74 +5,74 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launcher.system.paths import reading_uri
+from launcher.system.paths import readonly_uri
 
-MOST = 200  # names; no one reads a longer list
+MOST_NAMES = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
-_RUNS = 200  # the newest ones; each is looked up by itself
-_LOOKED = 3000  # jobs of a state among which names are looked for
+_SCANNED_RUNS = 200  # the newest ones; each is looked up by itself
+_SCANNED_JOBS = 3000  # jobs of a state among which names are looked for
 _LAST = "\U0010ffff"  # sorts behind whatever may follow
-_COMMAND = "command/"
+_COMMAND_PREFIX = "command/"
 
-Found = dict[str, str]  # name: what to say of it
+Completions = dict[str, str]  # name: what to say of it
 
 
 @contextlib.contextmanager
-def open_completing(database: Path) -> Iterator["Completing"]:
+def open_completion_queries(database: Path) -> Iterator["CompletionQueries"]:
     """Open a queue's database as it is: nothing is made, mended or brought up to date.
 
     Raises:
         sqlite3.Error: there is none, or it cannot be read.
     """
-    uri = reading_uri(database)
+    uri = readonly_uri(database)
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
     with contextlib.closing(connection):
-        yield Completing(connection)
+        yield CompletionQueries(connection)
 
 
-class Completing:
+class CompletionQueries:
     """The questions; each looks at a bounded number of rows, however many jobs there are."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection that may only read."""
         self._db = connection
 
-    def jobs(self, beginning: str, states: Sequence[str] = ()) -> Found:
+    def jobs(self, prefix: str, states: Sequence[str] = ()) -> Completions:
         """Return names of jobs that begin so, and their states; those in `states` come first.
 
-        Where there are more than `MOST`, the last of all is among them, so that what all of the
+        Where there are more than `MOST_NAMES`, the last of all is among them, so that what all of the
         returned names have in common is what all names have in common.
         """
-        names: Found = {}
+        names: Completions = {}
         for state in states:
-            names |= self._in_state(beginning, state)
-        for name, state in self._between(beginning):
+            names |= self._names_in_state(prefix, state)
+        for name, state in self._names_with_prefix(prefix):
             names.setdefault(name, state)
-        if "/" not in beginning and beginning:
+        if "/" not in prefix and prefix:
             # a command is also known without its kind, but for the numbers, which are jobs' own
-            for name, state in self._between(f"{_COMMAND}{beginning}"):
-                short = name.removeprefix(_COMMAND)
+            for name, state in self._names_with_prefix(f"{_COMMAND_PREFIX}{prefix}"):
+                short = name.removeprefix(_COMMAND_PREFIX)
                 if not short.isdecimal():
                     names.setdefault(short, state)
         return names
 
-    def _in_state(self, beginning: str, state: str) -> Found:
+    def _names_in_state(self, prefix: str, state: str) -> Completions:
         rows = self._db.execute(
             "SELECT name, state FROM (SELECT name, state FROM jobs WHERE state = ? LIMIT ?)"
             " WHERE name >= ? AND name < ? ORDER BY name LIMIT ?",
-            (state, _LOOKED, beginning, beginning + _LAST, MOST),
+            (state, _SCANNED_JOBS, prefix, prefix + _LAST, MOST_NAMES),
         )
         return dict(rows.fetchall())
 
-    def _between(self, beginning: str) -> list[tuple[str, str]]:
+    def _names_with_prefix(self, prefix: str) -> list[tuple[str, str]]:
         """Return (name, state) of the first names that begin so, and of the last."""
-        span = (beginning, beginning + _LAST)
-        first: Found = {}
-        last: Found = {}
+        span = (prefix, prefix + _LAST)
+        first: Completions = {}
+        last: Completions = {}
         for (run,) in self._db.execute(
-            "SELECT id FROM runs ORDER BY id DESC LIMIT ?", (_RUNS,)
+            "SELECT id FROM runs ORDER BY id DESC LIMIT ?", (_SCANNED_RUNS,)
         ).fetchall():
-            for matches, order, most in ((first, "ASC", MOST), (last, "DESC", 1)):
+            for matches, order, most in ((first, "ASC", MOST_NAMES), (last, "DESC", 1)):
                 rows = self._db.execute(
                     "SELECT name, state FROM jobs WHERE run = ? AND name >= ? AND name < ?"
                     f" ORDER BY name {order} LIMIT ?",
@@ -81,48 +81,48 @@ class Completing:
                 for name, state in rows:
                     matches.setdefault(name, state)
         names = sorted(first)
-        chosen = [*names[: MOST - 1], max(last)] if len(names) >= MOST else names
+        chosen = [*names[: MOST_NAMES - 1], max(last)] if len(names) >= MOST_NAMES else names
         return [(name, first.get(name) or last[name]) for name in chosen]
 
-    def numbers(self, beginning: str, states: Sequence[str] = ()) -> Found:
+    def numbers(self, digits: str, states: Sequence[str] = ()) -> Completions:
         """Return the numbers of jobs that begin with these digits, and the jobs' names."""
-        if not beginning.isascii() or not beginning.isdecimal() or beginning[0] == "0":
+        if not digits.isascii() or not digits.isdecimal() or digits[0] == "0":
             return {}
         (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM jobs").fetchone()
         rows: list[tuple[int, str, str]] = []
-        least, width = int(beginning), 1
-        while least <= newest and len(rows) < MOST:
+        least, width = int(digits), 1
+        while least <= newest and len(rows) < MOST_NAMES:
             rows += self._db.execute(
                 "SELECT id, name, state FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                (least, least + width, MOST - len(rows)),
+                (least, least + width, MOST_NAMES - len(rows)),
             ).fetchall()
             least, width = least * 10, width * 10
         rows.sort(key=lambda row: row[2] not in states)
         return {str(number): name for number, name, _ in rows}
 
-    def runs(self, beginning: str) -> list[str]:
+    def runs(self, prefix: str) -> list[str]:
         """Return names of runs that begin so, the newest first."""
         rows = self._db.execute(
             "SELECT name FROM runs WHERE name >= ? AND name < ? GROUP BY name"
             " ORDER BY max(id) DESC LIMIT ?",
-            (beginning, beginning + _LAST, MOST),
+            (prefix, prefix + _LAST, MOST_NAMES),
         )
         return [name for (name,) in rows]
 
-    def tags(self, beginning: str) -> list[str]:
+    def tags(self, prefix: str) -> list[str]:
         """Return tags that begin so; none of a queue that a launcher without them has left."""
         with contextlib.suppress(sqlite3.OperationalError):
             rows = self._db.execute(
                 "SELECT DISTINCT tag FROM tags WHERE tag >= ? AND tag < ? ORDER BY tag LIMIT ?",
-                (beginning, beginning + _LAST, MOST),
+                (prefix, prefix + _LAST, MOST_NAMES),
             )
             return [tag for (tag,) in rows]
         return []
 
-    def groups(self, beginning: str) -> Found:
+    def groups(self, prefix: str) -> Completions:
         """Return the groups that have a limit and begin so, and the limit."""
         rows = self._db.execute(
             "SELECT name, slots FROM groups WHERE name >= ? AND name < ? ORDER BY name LIMIT ?",
-            (beginning, beginning + _LAST, MOST),
+            (prefix, prefix + _LAST, MOST_NAMES),
         )
         return {name: f"at most {slots} at once" for name, slots in rows}

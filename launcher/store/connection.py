@@ -8,9 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.states import NEXT, OPEN, SKIPPED, Reason, ReasonCode, State
-from launcher.store.recovery import trouble
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.states import (
+    LEGAL_TRANSITIONS,
+    OPEN_STATES,
+    SKIPPED_PREFIX,
+    Reason,
+    ReasonCode,
+    State,
+)
+from launcher.store.recovery import queue_database_error
+from launcher.system.stored_fields import Unreadable, parse_record
 
 _STATES = frozenset(map(str, State))
 _CODES = frozenset(map(str, ReasonCode))
@@ -21,13 +28,13 @@ _CODES = frozenset(map(str, ReasonCode))
 # that select no states by an index use JOIN.
 
 # of a row of `needs` joined to the job that is needed, here called `needed`
-UNMET = (
+UNMET_DEPENDENCY = (
     "needed.state <> 'done'"
     " AND (needs.any_end = 0 OR needed.state IN ('queued', 'held', 'running'))"
 )
 _COUNT_WAITS = (
     "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
-    f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET})"
+    f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET_DEPENDENCY})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
 NEW_EVENT = (  # time, job, state, and the columns of the reason
@@ -37,8 +44,9 @@ NEW_EVENT = (  # time, job, state, and the columns of the reason
 # codes of events in state 'running' that do not begin an attempt
 NOT_STARTS = "('paused', 'resumed', 'ending', 'settling')"
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
-_FROM = {
-    state: tuple(source for source in State if state in NEXT[source]) for state in State
+_SOURCE_STATES = {
+    state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
+    for state in State
 }  # who may become `state`
 
 
@@ -49,8 +57,8 @@ class Connection:
         """Work on an open database that lies at `path`."""
         self._db, self._path = database, path
         # how commits are synced: as the database was opened, as the next one is to be, as it is now
-        (self._own,) = database.execute("PRAGMA synchronous").fetchone()
-        self._wanted = self._level = int(self._own)
+        (self._default_sync,) = database.execute("PRAGMA synchronous").fetchone()
+        self._next_sync = self._current_sync = int(self._default_sync)
         self.execute = database.execute
         self.executemany = database.executemany
 
@@ -61,11 +69,11 @@ class Connection:
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
-        self._wanted = NORMAL
+        self._next_sync = NORMAL
         try:
             yield
         finally:
-            self._wanted = self._own
+            self._next_sync = self._default_sync
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -81,15 +89,15 @@ class Connection:
             yield
             return
         try:
-            if self._level != self._wanted:
-                self._db.execute(f"PRAGMA synchronous = {self._wanted}")
-                self._level = self._wanted
+            if self._current_sync != self._next_sync:
+                self._db.execute(f"PRAGMA synchronous = {self._next_sync}")
+                self._current_sync = self._next_sync
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._rollback()
-            raise trouble(self._path, error) from error
+            raise queue_database_error(self._path, error) from error
         except BaseException:
             self._rollback()
             raise
@@ -113,7 +121,7 @@ class Connection:
 
     # --- inside a transaction
 
-    def move(
+    def move_to_state(
         self,
         job: int,
         state: State,
@@ -123,23 +131,23 @@ class Connection:
         only_from: Collection[State] | None = None,
     ) -> bool:
         """Bring a job into a state and say why; False when it is not where that is possible."""
-        sources = _FROM[state] if only_from is None else only_from
+        sources = _SOURCE_STATES[state] if only_from is None else only_from
         marks = ",".join("?" * len(sources))
         moved = self.execute(
             "UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ?, ended = ?,"
             f" wish = '', paused = NULL WHERE id = ? AND state IN ({marks})",
-            (state, *reason_columns(reason), None if state in OPEN else now, job, *sources),
+            (state, *reason_columns(reason), None if state in OPEN_STATES else now, job, *sources),
         )
         if moved.rowcount != 1:
             return False
-        self.event(job, state, reason, now)
+        self.add_event(job, state, reason, now)
         return True
 
-    def event(self, job: int, state: State, reason: Reason, now: float) -> None:
+    def add_event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
         self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
-    def sources_number(self, sources: Mapping[str, str]) -> int | None:
+    def ensure_sources(self, sources: Mapping[str, str]) -> int | None:
         """Return the number of the digests of modules, stored if they are new; None: there are none."""
         if not sources:
             return None
@@ -151,13 +159,13 @@ class Connection:
             row = self.execute(insert, (digest, body)).fetchone()
         return int(row[0])
 
-    def lane_number(self, key: str) -> int:
+    def ensure_lane(self, key: str) -> int:
         """Return the number of a lane, made if it is new."""
         self.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         (number,) = self.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
         return int(number)
 
-    def count_waits(self, jobs: Iterable[int]) -> None:
+    def recount_waits(self, jobs: Iterable[int]) -> None:
         """Count again what these jobs wait for: needs that are not met, and a timer."""
         self.executemany(_COUNT_WAITS, [(job,) for job in jobs])
 
@@ -166,7 +174,7 @@ class Connection:
         row = self.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
         return known_state(row[0]) if row else None
 
-    def numbers(self, query: str, *values: Any) -> list[int]:
+    def query_numbers(self, query: str, *values: Any) -> list[int]:
         """Return the first column of what a query finds."""
         return [int(row[0]) for row in self.execute(query, values)]
 
@@ -176,37 +184,37 @@ class Connection:
         What needs it is skipped, directly or not. What only waits for its end, or for that of a
         skipped job, waits for one job less.
         """
-        self.count_awaiting([job, *self.skip_dependants(job, state, now)])
+        self.recount_waits_on([job, *self.skip_dependents(job, state, now)])
 
-    def skip_dependants(self, job: int, state: State, now: float) -> list[int]:
+    def skip_dependents(self, job: int, state: State, now: float) -> list[int]:
         """Skip what needs a job that ended as `state`, directly or not; return the skipped jobs."""
-        reason = self.need_failed(job, state)
+        reason = self.failed_dependency_reason(job, state)
         return [
             below
-            for below in self.dependants([job])
-            if self.move(below, State.SKIPPED, reason, now)
+            for below in self.dependents([job])
+            if self.move_to_state(below, State.SKIPPED, reason, now)
         ]
 
-    def count_awaiting(self, ended: Collection[int]) -> None:
+    def recount_waits_on(self, ended: Collection[int]) -> None:
         """Count again what those wait for that wait for the end of one of these jobs, done or not."""
         awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
-        self.count_waits({row for job in ended for row in self.numbers(awaiting, job)})
+        self.recount_waits({row for job in ended for row in self.query_numbers(awaiting, job)})
 
-    def need_failed(self, need: int, state: State) -> Reason:
+    def failed_dependency_reason(self, need: int, state: State) -> Reason:
         """Return why a job is skipped that needs one which ended as `state`."""
         (name,) = self.execute("SELECT name FROM jobs WHERE id = ?", (need,)).fetchone()
         return Reason(
             code=ReasonCode.NEED_FAILED,
-            text=f"{SKIPPED}job {need} {name} {_was(state)}",
+            text=f"{SKIPPED_PREFIX}job {need} {name} {_end_phrase(state)}",
             data={"need": need, "state": state},
         )
 
-    def dependants(self, jobs: Collection[int]) -> list[int]:
+    def dependents(self, jobs: Collection[int]) -> list[int]:
         """Return all jobs that wait for one of `jobs` to be done, directly or not, the oldest first."""
         seen = set(jobs)
         todo = list(jobs)
         while todo:
-            below = self.numbers(
+            below = self.query_numbers(
                 "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = needs.job"
                 " WHERE need = ? AND any_end = 0 AND state IN ('queued', 'held')",
                 todo.pop(),
@@ -216,7 +224,7 @@ class Connection:
         return sorted(seen.difference(jobs))
 
 
-def sources_of(execute: Callable[..., sqlite3.Cursor], number: int | None) -> str | None:
+def read_sources(execute: Callable[..., sqlite3.Cursor], number: int | None) -> str | None:
     """Return the digests of modules that jobs share as JSON; None: a job has none there.
 
     Args:
@@ -232,18 +240,18 @@ def sources_of(execute: Callable[..., sqlite3.Cursor], number: int | None) -> st
 def reason_columns(reason: Reason) -> tuple[str, str, str | None]:
     """Return a reason's code, text and data as their columns hold them; no data is NULL."""
     data = {
-        key: _storable(value) if isinstance(value, str) else value
+        key: _storable_text(value) if isinstance(value, str) else value
         for key, value in reason.data.items()
     }
-    return reason.code, _storable(reason.text), json.dumps(data) if data else None
+    return reason.code, _storable_text(reason.text), json.dumps(data) if data else None
 
 
-def _storable(text: str) -> str:
+def _storable_text(text: str) -> str:
     """Return a text without what SQLite takes for no text: a program's last words may hold anything."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _was(state: State) -> str:
+def _end_phrase(state: State) -> str:
     """Return how a job that will not be done came to its end, as part of a sentence."""
     return {State.CANCELLED: "was cancelled", State.SKIPPED: "was skipped"}.get(state, "failed")
 
@@ -266,6 +274,6 @@ def reason_of(code: str, text: str, data: str | None) -> Reason:
 def known_record(text: str | None) -> dict[str, Any]:
     """Return what a record holds, nothing where it cannot be read."""
     try:
-        return parsed(text or "{}", "")
+        return parse_record(text or "{}", "")
     except Unreadable:
         return {}

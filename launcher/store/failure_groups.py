@@ -15,21 +15,23 @@ _NUMBER = re.compile(
     r"|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?",
     re.IGNORECASE,
 )
-_WHOSE = {
+_BLAME_TEXTS = {
     "ours": ", own usage",
     "neighbour": ", usage of others",
     "machine": ", whole machine",
 }
 
 
-class FailedAttempts(NamedTuple):
+class AttemptFailures(NamedTuple):
     """Attempts that were not done, and of which the same is on record."""
 
     code: ReasonCode
     job: int  # the newest of them
     at: float  # when that ended
-    where: str = ""  # which memory was missing: "gpu" or "ram"
-    whose: str = ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
+    memory_kind: str = ""  # which memory was missing: "gpu" or "ram"
+    blamed_on: str = (
+        ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
+    )
     fault: str = ""  # of a GPU
     requeued: bool = False  # their jobs were queued again at no cost
     error: str = ""  # or why they were lost
@@ -53,11 +55,11 @@ class FailureGroup(NamedTuple):
         return f"{self.cause}: {self.detail}" if self.detail else self.cause
 
 
-def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]:
+def group_failures(failed: Iterable[AttemptFailures]) -> tuple[FailureGroup, ...]:
     """Return the groups of attempts that failed alike, what cost the most time first."""
-    alike: dict[tuple[ReasonCode, str], list[FailedAttempts]] = defaultdict(list)
+    alike: dict[tuple[ReasonCode, str], list[AttemptFailures]] = defaultdict(list)
     for attempts in failed:
-        alike[attempts.code, _detail(attempts)].append(attempts)
+        alike[attempts.code, _failure_detail(attempts)].append(attempts)
     groups = []
     for (code, detail), those in alike.items():
         at, job = max((attempts.at, attempts.job) for attempts in those)
@@ -69,12 +71,12 @@ def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]
     return tuple(group for _, group in sorted(groups, key=itemgetter(0)))
 
 
-def _detail(failed: FailedAttempts) -> str:
+def _failure_detail(failed: AttemptFailures) -> str:
     """Return what tells attempts from others of the same code; empty: nothing."""
     match failed.code:
         case ReasonCode.OUT_OF_MEMORY:
-            memory = "main memory" if failed.where == "ram" else "GPU memory"
-            return f"{memory}{_WHOSE.get(failed.whose, '')}"
+            memory = "main memory" if failed.memory_kind == "ram" else "GPU memory"
+            return f"{memory}{_BLAME_TEXTS.get(failed.blamed_on, '')}"
         case ReasonCode.GPU_FAULT:
             return _without_numbers(failed.fault)
         case ReasonCode.FAILED | ReasonCode.LOST:

@@ -9,19 +9,22 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
-from launcher.states import ENDED, State
-from launcher.store.client import keep_going, stopped
+from launcher.states import ENDED_STATES, State
+from launcher.store.client import ensure_scheduler_alive, queue_stopped_error
 from launcher.store.connection import known_state
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
 CHECK_EVERY_S = 2.0  # a scheduler that was killed must not be waited for
-BUSY_S, QUIET_S = 0.02, 0.05  # between two looks; the latter where nothing has happened for a while
-QUIET_LOOKS = 100
+BUSY_POLL_S, IDLE_POLL_S = (
+    0.02,
+    0.05,
+)  # between two looks; the latter where nothing has happened for a while
+IDLE_POLLS = 100
 
 
-class Change(NamedTuple):
+class JobEvent(NamedTuple):
     """Something that happened to a job."""
 
     at: float
@@ -31,39 +34,39 @@ class Change(NamedTuple):
     code: str = ""  # of the reason
 
 
-class Feed:
+class EventCursor:
     """Tells what happened since it was asked last; what its own store writes is not looked for."""
 
     def __init__(self, store: Store, since: int | None = None) -> None:
         """Begin after an event; None: after the newest one."""
         self._store = store
-        self._last = store.read.last_event() if since is None else since
-        self._version = -1
+        self._last_event = store.read.last_event() if since is None else since
+        self._data_version = -1
 
     def has_changed(self) -> bool:
         """Tell whether another process has written since this was asked last."""
-        before, self._version = self._version, self._store.read.data_version()
-        return self._version != before
+        before, self._data_version = self._data_version, self._store.read.data_version()
+        return self._data_version != before
 
-    def since(self) -> list[Change]:
+    def read_new(self) -> list[JobEvent]:
         """Return what happened since the last call."""
         if not self.has_changed():
             return []
         rows = self._store.database.execute(
             "SELECT id, at, job, state, reason, reason_code FROM events WHERE id > ? ORDER BY id",
-            (self._last,),
+            (self._last_event,),
         ).fetchall()
         if rows:
-            self._last = rows[-1]["id"]
+            self._last_event = rows[-1]["id"]
         return [
-            Change(
+            JobEvent(
                 row["at"], row["job"], known_state(row["state"]), row["reason"], row["reason_code"]
             )
             for row in rows
         ]
 
 
-class FollowedJobs:
+class JobTracker:
     """Jobs, each as it was when something happened to it last; use it from one thread."""
 
     def __init__(
@@ -73,7 +76,7 @@ class FollowedJobs:
         jobs: Iterable[JobRow] | None = (),
         *,
         since: int | None = None,
-        served: bool = True,
+        is_scheduler_alive: bool = True,
     ) -> None:
         """Follow jobs.
 
@@ -82,81 +85,83 @@ class FollowedJobs:
             store: its database.
             jobs: as they were after an event; None: whatever something happens to.
             since: that event; None: the newest one.
-            served: a scheduler was seen to live just now.
+            is_scheduler_alive: a scheduler was seen to live just now.
         """
-        self._home, self._store, self._feed = home, store, Feed(store, since)
-        self._every = jobs is None
+        self._home, self._store, self._cursor = home, store, EventCursor(store, since)
+        self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
-        self.open: set[int] = set()  # those that have not ended
-        self.stopped = False  # the queue starts nothing, and no scheduler lives
-        self._checked = time.monotonic() if served else -inf
-        self._quiet = 0
-        self._take(jobs or ())
+        self.open_jobs: set[int] = set()  # those that have not ended
+        self.is_queue_stopped = False  # the queue starts nothing, and no scheduler lives
+        self._checked_at = time.monotonic() if is_scheduler_alive else -inf
+        self._idle_polls = 0
+        self._update_rows(jobs or ())
 
     @property
-    def pause_s(self) -> float:
+    def poll_interval_s(self) -> float:
         """How long to wait before the next look."""
-        return BUSY_S if self._quiet < QUIET_LOOKS else QUIET_S
+        return BUSY_POLL_S if self._idle_polls < IDLE_POLLS else IDLE_POLL_S
 
     def add(self, jobs: Iterable[int]) -> list[JobRow]:
         """Follow further jobs; return them as they are."""
-        return self._take(self._store.read.jobs_by_id(jobs))
+        return self._update_rows(self._store.read.jobs_by_id(jobs))
 
     def drop(self, job: int) -> None:
         """Follow a job no more."""
         self.rows.pop(job, None)
-        self.open.discard(job)
+        self.open_jobs.discard(job)
 
-    def changes(self) -> list[Change]:
+    def read_events(self) -> list[JobEvent]:
         """Return what happened to them since the last call; `rows` has them as they are now.
 
         A job that was cleaned meanwhile is as its last event says.
         """
-        changes = self._feed.since()
-        if not self._every:
+        changes = self._cursor.read_new()
+        if not self._tracks_all:
             changes = [change for change in changes if change.job in self.rows]
-        self._quiet = 0 if changes else self._quiet + 1
+        self._idle_polls = 0 if changes else self._idle_polls + 1
         if not changes:
             return []
-        if self._every:
+        if self._tracks_all:
             self.rows.clear()
         there = {row.id for row in self.add({change.job for change in changes})}
         last = {change.job: change.state for change in changes if change.job not in there}
-        self._take(replace(self.rows[job], state=last[job]) for job in last.keys() & self.rows)
+        self._update_rows(
+            replace(self.rows[job], state=last[job]) for job in last.keys() & self.rows
+        )
         return [change for change in changes if change.job in self.rows]
 
-    def until_ended(self) -> Iterator[list[Change]]:
+    def events_until_ended(self) -> Iterator[list[JobEvent]]:
         """Give what happened at each look, the first one at once, until all of them have ended.
 
         Raises:
             MachineError: the queue was stopped, is gone, or no scheduler can be started.
         """
         while True:
-            yield self.changes()
-            if not self.open:
+            yield self.read_events()
+            if not self.open_jobs:
                 return
-            if self.stopped:  # and since then, the last of them has not ended
-                raise stopped()
-            self.keep_going()
-            if not self.stopped:
-                time.sleep(self.pause_s)
+            if self.is_queue_stopped:  # and since then, the last of them has not ended
+                raise queue_stopped_error()
+            self.ensure_scheduler_alive()
+            if not self.is_queue_stopped:
+                time.sleep(self.poll_interval_s)
 
-    def keep_going(self) -> None:
+    def ensure_scheduler_alive(self) -> None:
         """Replace a scheduler that was killed, and see whether the queue was stopped; not at each call.
 
         Raises:
             MachineError: the queue is gone, or no scheduler can be started.
         """
         now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            self.stopped = not keep_going(self._home, self._store)
+        if now - self._checked_at > CHECK_EVERY_S:
+            self._checked_at = now
+            self.is_queue_stopped = not ensure_scheduler_alive(self._home, self._store)
 
-    def _take(self, rows: Iterable[JobRow]) -> list[JobRow]:
+    def _update_rows(self, rows: Iterable[JobRow]) -> list[JobRow]:
         taken = [*rows]
         for row in taken:
             self.rows[row.id] = row
-            (self.open.discard if row.state in ENDED else self.open.add)(row.id)
+            (self.open_jobs.discard if row.state in ENDED_STATES else self.open_jobs.add)(row.id)
         return taken
 
 

@@ -32,12 +32,12 @@ def add_forgotten(home: Home, jobs: Iterable[ForgottenJob]) -> None:
     _write(home, {**_read(home), **{job.id: job for job in jobs}}.values())
 
 
-def forgotten_jobs(home: Home, store: Store) -> list[ForgottenJob]:
+def read_forgotten(home: Home, store: Store) -> list[ForgottenJob]:
     """Return the forgotten jobs whose folders are to be deleted, by number.
 
     Listed jobs that the queue has are taken off the list.
     """
-    if not home.forgotten.exists():
+    if not home.forgotten_record.exists():
         return []
     with store.writing():  # `clean` may be about to commit
         listed = _read(home)
@@ -50,19 +50,19 @@ def forgotten_jobs(home: Home, store: Store) -> list[ForgottenJob]:
 
 def remove_forgotten(home: Home, store: Store, jobs: Collection[int]) -> None:
     """Take jobs off the list: all their folders are deleted."""
-    if not home.forgotten.exists():
+    if not home.forgotten_record.exists():
         return
     with store.writing():
         _write(home, [job for number, job in _read(home).items() if number not in jobs])
 
 
 def _read(home: Home) -> dict[int, ForgottenJob]:
-    listed = (read_json(home.forgotten) or {}).get("jobs")
-    jobs = [_job(record) for record in (listed if isinstance(listed, list) else [])]
+    listed = (read_json(home.forgotten_record) or {}).get("jobs")
+    jobs = [_read_job(record) for record in (listed if isinstance(listed, list) else [])]
     return {job.id: job for job in jobs if job is not None}
 
 
-def _job(record: Json) -> ForgottenJob | None:
+def _read_job(record: Json) -> ForgottenJob | None:
     match record:
         case {"job": int(number), "attempts": int(attempts), "run_folder": str(run_folder)}:
             return ForgottenJob(number, attempts, Path(run_folder))
@@ -74,6 +74,6 @@ def _write(home: Home, jobs: Iterable[ForgottenJob]) -> None:
         {"job": job.id, "attempts": job.attempts, "run_folder": str(job.run_folder)} for job in jobs
     ]
     if records:
-        write_json(home.forgotten, {"schema": 1, "jobs": records}, mode=0o600)
+        write_json(home.forgotten_record, {"schema": 1, "jobs": records}, mode=0o600)
     else:
-        home.forgotten.unlink(missing_ok=True)
+        home.forgotten_record.unlink(missing_ok=True)

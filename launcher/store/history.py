@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping
 from datetime import date
 
 from launcher.store.connection import known_code, known_record, known_state
-from launcher.store.failure_groups import FailedAttempts, failure_groups
+from launcher.store.failure_groups import AttemptFailures, group_failures
 from launcher.store.history_report import (
-    Ends,
-    Past,
-    Spent,
-    Taken,
-    days_of,
-    memory_of,
-    nodes_of,
-    runs_of,
+    EndCount,
+    HistoryReport,
+    ReservationUsage,
+    UsageTotal,
+    summarize_days,
+    summarize_memory,
+    summarize_nodes,
+    summarize_runs,
 )
-from launcher.store.rows import DONE_RECORD, PILOT_OF
+from launcher.store.rows import DONE_RECORD, PILOT_TOKEN_SQL
 from launcher.units import median
 
 # --- what the queue has on record, as far as it is summed up already
@@ -36,16 +36,16 @@ _ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, 
 # an older scheduler that has not left yet writes no codes
 _CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
-_END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
+_UNTIL = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
 _SPAN = "max(0, ended - claimed - paused)"  # pauses are no work
-_HELD = "max(0, ended - claimed)"  # and memory stays reserved in them
+_RESERVED_SPAN = "max(0, ended - claimed)"  # and memory stays reserved in them
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
-_LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
+_ENDED_SINCE = "(ended IS NULL OR max(ended, claimed) >= :since)"
 _USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS core_s"
 
 
-class History:
+class HistoryQueries:
     """Questions on what was; none of them changes anything, and each reads its table once."""
 
     def __init__(
@@ -63,43 +63,45 @@ class History:
             now: until when those count that still run.
             jobs: only these; None: all.
         """
-        self._db, self._is_part = connection, jobs is not None
-        self._named = {"since": since, "now": now, "jobs": json.dumps([*(jobs or ())])}
+        self._db, self._is_filtered = connection, jobs is not None
+        self._parameters = {"since": since, "now": now, "jobs": json.dumps([*(jobs or ())])}
 
-    def past(self, places: Mapping[str, tuple[str, str]]) -> Past:
+    def build_report(self, node_by_pilot: Mapping[str, tuple[str, str]]) -> HistoryReport:
         """Return the whole report.
 
         Args:
-            places: backend and node of each pilot, and of this machine by ''.
+            node_by_pilot: backend and node of each pilot, and of this machine by ''.
         """
-        ends, spent = self.ends(), self.spent()
-        return Past(
-            days=days_of(ends, spent, self.medians()),
-            runs=runs_of(ends, spent),
-            causes=failure_groups(self.failed()),
-            memory=memory_of(self.taken()),
-            nodes=nodes_of(spent, places),
+        ends, spent = self.count_ends(), self.usage_totals()
+        return HistoryReport(
+            days=summarize_days(ends, spent, self.median_durations()),
+            runs=summarize_runs(ends, spent),
+            causes=group_failures(self.attempt_failures()),
+            memory=summarize_memory(self.reservation_usages()),
+            nodes=summarize_nodes(spent, node_by_pilot),
         )
 
     def _rows(self, query: str) -> sqlite3.Cursor:
-        rows = self._db.execute(query, self._named)
+        rows = self._db.execute(query, self._parameters)
         rows.row_factory = None
         return rows
 
-    def _among(self, column: str) -> str:
-        return f" AND {column} IN (SELECT value FROM json_each(:jobs))" if self._is_part else ""
+    def _job_filter(self, column: str) -> str:
+        return f" AND {column} IN (SELECT value FROM json_each(:jobs))" if self._is_filtered else ""
 
-    def ends(self) -> list[Ends]:
+    def count_ends(self) -> list[EndCount]:
         """Return how many jobs came to which end, by run and local day."""
         rows = self._rows(
             "SELECT runs.name, day, state, n FROM ("
-            f" SELECT run, {_day('ended')} AS day, state, count(*) AS n"
-            f" FROM jobs WHERE ended >= :since{self._among('id')} GROUP BY run, day, state"
+            f" SELECT run, {_day_sql('ended')} AS day, state, count(*) AS n"
+            f" FROM jobs WHERE ended >= :since{self._job_filter('id')} GROUP BY run, day, state"
             ") JOIN runs ON runs.id = run"
         )
-        return [Ends(run, _name_of(day), known_state(state), n) for run, day, state, n in rows]
+        return [
+            EndCount(run, _date_text(day), known_state(state), n) for run, day, state, n in rows
+        ]
 
-    def spent(self) -> list[Spent]:
+    def usage_totals(self) -> list[UsageTotal]:
         """Return what attempts took, those that still run until now.
 
         Those that lie within one local day are summed up by run, pilot and day.
@@ -108,27 +110,27 @@ class History:
             "SELECT runs.name, begun, until, n, gpu_s, core_s, pilot, done FROM ("
             " SELECT run, min(begun) AS begun, max(until) AS until, count(*) AS n,"
             f" {_USED_SECONDS}, pilot, sum(done) AS done FROM ("
-            f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
-            f" coalesce({PILOT_OF}, '') AS pilot, ended IS NOT NULL AND {_WAS_DONE} AS done,"
-            f" {_day(_BEGUN)} AS first, {_day(_END)} AS last"
-            f" FROM attempts WHERE {_LATELY}{self._among('job')}) AS one"
+            f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_UNTIL} AS until,"
+            f" coalesce({PILOT_TOKEN_SQL}, '') AS pilot, ended IS NOT NULL AND {_WAS_DONE} AS done,"
+            f" {_day_sql(_BEGUN)} AS first, {_day_sql(_UNTIL)} AS last"
+            f" FROM attempts WHERE {_ENDED_SINCE}{self._job_filter('job')}) AS one"
             " JOIN jobs ON jobs.id = job"
             f" GROUP BY run, pilot, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
             ") AS those JOIN runs ON runs.id = run"
         )
-        return [Spent(*row) for row in rows]
+        return [UsageTotal(*row) for row in rows]
 
-    def medians(self) -> list[tuple[str, float]]:
+    def median_durations(self) -> list[tuple[str, float]]:
         """Return how long the attempts took that were done on each local day: the middle one."""
         by_day: dict[int, list[float]] = defaultdict(list)
         for day, seconds in self._rows(
-            f"SELECT {_day('ended')}, {_SPAN} FROM attempts"
-            f" WHERE ended >= :since AND {_WAS_DONE}{self._among('job')}"
+            f"SELECT {_day_sql('ended')}, {_SPAN} FROM attempts"
+            f" WHERE ended >= :since AND {_WAS_DONE}{self._job_filter('job')}"
         ):
             by_day[day].append(seconds)
-        return [(_name_of(day), median(those)) for day, those in by_day.items()]
+        return [(_date_text(day), median(those)) for day, those in by_day.items()]
 
-    def failed(self) -> list[FailedAttempts]:
+    def attempt_failures(self) -> list[AttemptFailures]:
         """Return the attempts that were not done, those together of which the same is on record."""
         rows = self._rows(
             "SELECT code, job, max(until), place, whose, fault, requeued, error, count(*), sum(seconds)"
@@ -138,11 +140,11 @@ class History:
             " coalesce(json_extract(reason_data, '$.fault'), '') AS fault,"
             " coalesce(json_extract(reason_data, '$.requeued'), 0) AS requeued,"
             f" {_ERROR} AS error"
-            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{self._among('job')}"
+            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{self._job_filter('job')}"
             ") GROUP BY code, place, whose, fault, requeued, error"
         )
         return [
-            FailedAttempts(
+            AttemptFailures(
                 known_code(code or ""),
                 job,
                 at,
@@ -157,31 +159,33 @@ class History:
             for code, job, at, place, whose, fault, requeued, error, attempts, seconds in rows
         ]
 
-    def taken(self) -> list[Taken]:
+    def reservation_usages(self) -> list[ReservationUsage]:
         """Return what attempts were promised of a GPU's memory and took, where both are known."""
         rows = self._rows(
             "SELECT lanes.key, kind || ' ' || coalesce(json_extract(spec, '$.model'), 'None'),"
             " name, job, claim, n, peak, wasted, beyond FROM ("
             " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
-            f" sum(max(0, claim - peak) * {_HELD}) AS wasted, sum(peak > claim) AS beyond"
+            f" sum(max(0, claim - peak) * {_RESERVED_SPAN}) AS wasted, sum(peak > claim) AS beyond"
             " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
             " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
-            f" AND attempts.ended >= :since{self._among('job')}) GROUP BY lane, claim"
+            f" AND attempts.ended >= :since{self._job_filter('job')}) GROUP BY lane, claim"
             ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane"
         )
         taken = []
         for key, like, name, job, *amounts in rows:
             lane = known_record(key)
             declared = lane.get("resources", {}).get("min_vram") is not None
-            taken.append(Taken(lane.get("signature") or like, name, job, declared, *amounts))
+            taken.append(
+                ReservationUsage(lane.get("signature") or like, name, job, declared, *amounts)
+            )
         return taken
 
 
-def _day(at: str) -> str:
+def _day_sql(at: str) -> str:
     """Return the expression of a time's local day as a number: numbers are sorted sooner."""
     return f"CAST(julianday({at}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
 
 
-def _name_of(day: int) -> str:
+def _date_text(day: int) -> str:
     """Return the date of a day's number."""
     return date.fromordinal(day - _FIRST_DAY).isoformat()

@@ -14,11 +14,11 @@ from launcher.units import format_bytes
 
 GIB = 1 << 30
 HOUR_S = 3600.0
-_DUST = 1e-6  # of a tenth of a GiB
-_WORTH = 0.1  # of what was asked: who asks for so much less leaves room for another job
+_ROUNDING = 1e-6  # of a tenth of a GiB
+_MIN_SAVING = 0.1  # of what was asked: who asks for so much less leaves room for another job
 
 
-class NodeUse(NamedTuple):
+class NodeSummary(NamedTuple):
     """What ran on a node."""
 
     node: str
@@ -29,7 +29,7 @@ class NodeUse(NamedTuple):
     core_seconds: float = 0.0
 
 
-class Ends(NamedTuple):
+class EndCount(NamedTuple):
     """Jobs of a run that came to the same end on a day."""
 
     run: str
@@ -38,7 +38,7 @@ class Ends(NamedTuple):
     jobs: int
 
 
-class Spent(NamedTuple):
+class UsageTotal(NamedTuple):
     """Attempts of a run on one pilot that began and ended on one day; else a single attempt."""
 
     run: str
@@ -51,21 +51,21 @@ class Spent(NamedTuple):
     done: int = 0
 
 
-class Taken(NamedTuple):
+class ReservationUsage(NamedTuple):
     """Attempts of jobs alike that were promised the same memory of a GPU."""
 
-    alike: str  # what tells these jobs from others
+    signature: str  # what tells these jobs from others
     name: str  # of the newest job
     job: int  # its number
     declared: bool  # its owner said how much; else that was learned from those before
     reservation: int  # bytes, on each GPU
     attempts: int
     peak: int  # bytes that one of them took at most
-    wasted: float  # byte-seconds that were promised and not taken
-    beyond: int  # attempts that took more
+    wasted_byte_s: float  # byte-seconds that were promised and not taken
+    exceeded: int  # attempts that took more
 
 
-class Day(NamedTuple):
+class DaySummary(NamedTuple):
     """What ended on a day, and what ran on it."""
 
     day: str
@@ -78,7 +78,7 @@ class Day(NamedTuple):
     median_seconds: float | None = None  # of the attempts that were done; None: none was
 
 
-class Run(NamedTuple):
+class RunSummary(NamedTuple):
     """What became of a run, and what it took."""
 
     run: str
@@ -90,7 +90,7 @@ class Run(NamedTuple):
     core_seconds: float = 0.0
 
 
-class Memory(NamedTuple):
+class MemorySummary(NamedTuple):
     """What jobs alike were promised of a GPU's memory, and what they took."""
 
     name: str
@@ -111,106 +111,112 @@ class Memory(NamedTuple):
         return f"request {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"
 
 
-def better(asked: int, peak: int) -> int | None:
+def suggest_request(requested: int, peak: int) -> int | None:
     """Return how many bytes to ask for next time, None where what was asked is well."""
     needed = peak + margin_of(peak)
-    tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
+    tenths = math.ceil(needed * 10 / GIB - _ROUNDING)  # so people write it
     next_time = round(tenths * GIB / 10)
-    return next_time if peak > asked or asked - next_time >= asked * _WORTH else None
+    return (
+        next_time if peak > requested or requested - next_time >= requested * _MIN_SAVING else None
+    )
 
 
-class Past(NamedTuple):
+class HistoryReport(NamedTuple):
     """The whole report; the newest, or the most costly, comes first."""
 
-    days: tuple[Day, ...] = ()
-    runs: tuple[Run, ...] = ()
+    days: tuple[DaySummary, ...] = ()
+    runs: tuple[RunSummary, ...] = ()
     causes: tuple[FailureGroup, ...] = ()
-    memory: tuple[Memory, ...] = ()
-    nodes: tuple[NodeUse, ...] = ()
+    memory: tuple[MemorySummary, ...] = ()
+    nodes: tuple[NodeSummary, ...] = ()
 
 
-def days_of(
-    ends: Iterable[Ends], spent: Iterable[Spent], medians: Iterable[tuple[str, float]]
-) -> tuple[Day, ...]:
+def summarize_days(
+    ends: Iterable[EndCount], usages: Iterable[UsageTotal], medians: Iterable[tuple[str, float]]
+) -> tuple[DaySummary, ...]:
     """Return each day on which something ended or ran, the newest first."""
-    days: dict[str, Day] = {}
+    days: dict[str, DaySummary] = {}
 
     def count(day: str, **more: float) -> None:
-        days[day] = _grown(days.get(day) or Day(day), more)
+        days[day] = _add_amounts(days.get(day) or DaySummary(day), more)
 
     for _, day, state, jobs in ends:
         count(day, **{state.value: jobs})
-    for used in spent:
-        for day, share in _shares(used.begun, used.ended):
+    for used in usages:
+        for day, share in _split_by_day(used.begun, used.ended):
             count(day, gpu_seconds=share * used.gpu_s, core_seconds=share * used.core_s)
     for day, seconds in medians:
-        days[day] = (days.get(day) or Day(day))._replace(median_seconds=seconds)
+        days[day] = (days.get(day) or DaySummary(day))._replace(median_seconds=seconds)
     return tuple(days[day] for day in sorted(days, reverse=True))
 
 
-def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
+def summarize_runs(
+    ends: Iterable[EndCount], usages: Iterable[UsageTotal]
+) -> tuple[RunSummary, ...]:
     """Return each run of which something ended or ran, the one that did so last first."""
-    runs: dict[str, Run] = defaultdict(lambda: Run(""))
+    runs: dict[str, RunSummary] = defaultdict(lambda: RunSummary(""))
     newest: dict[str, float] = defaultdict(float)
-    for used in spent:
+    for used in usages:
         amounts = {
             "attempts": used.attempts,
             "gpu_seconds": used.gpu_s,
             "core_seconds": used.core_s,
         }
-        runs[used.run] = _grown(runs[used.run], amounts)
+        runs[used.run] = _add_amounts(runs[used.run], amounts)
         newest[used.run] = max(newest[used.run], used.ended)
     for run, _, state, jobs in ends:
-        counted = {"jobs", state.value} & {*Run._fields}
-        runs[run] = _grown(runs[run], dict.fromkeys(counted, jobs))
+        counted = {"jobs", state.value} & {*RunSummary._fields}
+        runs[run] = _add_amounts(runs[run], dict.fromkeys(counted, jobs))
     ordered = sorted(runs, key=lambda run: (-newest[run], run))
     return tuple(runs[run]._replace(run=run) for run in ordered)
 
 
-def nodes_of(spent: Iterable[Spent], places: Mapping[str, tuple[str, str]]) -> tuple[NodeUse, ...]:
+def summarize_nodes(
+    usages: Iterable[UsageTotal], node_by_pilot: Mapping[str, tuple[str, str]]
+) -> tuple[NodeSummary, ...]:
     """Return what ran on each node, the one with most core-hours first.
 
     Args:
-        spent: by all attempts.
-        places: backend and node of each pilot by its token, and of this machine by ''.
+        usages: by all attempts.
+        node_by_pilot: backend and node of each pilot by its token, and of this machine by ''.
     """
-    nodes: dict[tuple[str, str], NodeUse] = {}
-    for used in spent:
-        backend, node = place = places.get(used.pilot, ("", ""))
-        before = nodes.get(place) or NodeUse(node=node, backend=backend)
+    nodes: dict[tuple[str, str], NodeSummary] = {}
+    for used in usages:
+        backend, node = place = node_by_pilot.get(used.pilot, ("", ""))
+        before = nodes.get(place) or NodeSummary(node=node, backend=backend)
         amounts = (used.attempts, used.done, used.gpu_s, used.core_s)
-        nodes[place] = NodeUse(node, backend, *map(add, before[2:], amounts))
+        nodes[place] = NodeSummary(node, backend, *map(add, before[2:], amounts))
     return tuple(sorted(nodes.values(), key=lambda use: (-use.core_seconds, use.backend, use.node)))
 
 
-R = TypeVar("R", Day, Run)
+SummaryRow = TypeVar("R", DaySummary, RunSummary)
 
 
-def _grown(row: R, amounts: Mapping[str, float]) -> R:
+def _add_amounts(row: SummaryRow, amounts: Mapping[str, float]) -> SummaryRow:
     """Return a row with some of its columns larger by these amounts."""
     return row._replace(**{name: getattr(row, name) + more for name, more in amounts.items()})
 
 
-def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
+def summarize_memory(reservations: Iterable[ReservationUsage]) -> tuple[MemorySummary, ...]:
     """Return what jobs alike asked of GPUs and took, what went beyond first, then by what was wasted."""
-    alike: dict[str, list[Taken]] = defaultdict(list)
-    for attempts in taken:
-        alike[attempts.alike].append(attempts)
+    alike: dict[str, list[ReservationUsage]] = defaultdict(list)
+    for attempts in reservations:
+        alike[attempts.signature].append(attempts)
     memories = []
     for those in alike.values():
         newest = max(those, key=lambda attempts: attempts.job)
-        asked, peak = _middle(those), max(attempts.peak for attempts in those)
+        asked, peak = _median_reservation(those), max(attempts.peak for attempts in those)
         memories.append(
-            Memory(
+            MemorySummary(
                 name=newest.name,
                 job=newest.job,
                 attempts=sum(attempts.attempts for attempts in those),
                 declared=newest.declared,
                 asked=asked,
                 peak=peak,
-                beyond=sum(attempts.beyond for attempts in those),
-                wasted_gib_hours=sum(attempts.wasted for attempts in those) / GIB / HOUR_S,
-                ask=better(asked, peak) if newest.declared else None,
+                beyond=sum(attempts.exceeded for attempts in those),
+                wasted_gib_hours=sum(attempts.wasted_byte_s for attempts in those) / GIB / HOUR_S,
+                ask=suggest_request(asked, peak) if newest.declared else None,
             )
         )
     return tuple(
@@ -218,17 +224,17 @@ def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
     )
 
 
-def _middle(those: Sequence[Taken]) -> int:
+def _median_reservation(reservations: Sequence[ReservationUsage]) -> int:
     """Return the claim of the attempt in the middle; of two, the smaller one."""
-    left = (sum(attempts.attempts for attempts in those) + 1) // 2
-    for attempts in sorted(those, key=lambda attempts: attempts.reservation):
+    left = (sum(attempts.attempts for attempts in reservations) + 1) // 2
+    for attempts in sorted(reservations, key=lambda attempts: attempts.reservation):
         left -= attempts.attempts
         if left <= 0:
             return attempts.reservation
     raise ValueError("there is no attempt")
 
 
-def _shares(begun: float, ended: float) -> Iterator[tuple[str, float]]:
+def _split_by_day(begun: float, ended: float) -> Iterator[tuple[str, float]]:
     """Yield each local day of a stretch of time, and the day's share of it."""
     at = begun
     while True:

@@ -7,55 +7,60 @@ from typing import NamedTuple
 
 from launcher.states import ReasonCode, State
 from launcher.store.schema import KNOWN_SCHEMA
-from launcher.system.paths import reading_uri
+from launcher.system.paths import readonly_uri
 
-_BUSY_S = 0.5
+_PROBE_TIMEOUT_S = 0.5
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_CODES = 4  # the schema since which reasons have codes
+_REASON_CODES_SCHEMA = 4  # the schema since which reasons have codes
 _MOST_UNEXPLAINED = 100
-_NEWS = 1000  # events among which the newest is looked for: a clock that was set back hides it
+_SCANNED_EVENTS = (
+    1000  # events among which the newest is looked for: a clock that was set back hides it
+)
 
 
-class Look(NamedTuple):
+class DatabaseProbe(NamedTuple):
     """What was seen."""
 
     schema: int = 0
-    newest: float | None = None  # when something last happened
+    newest_event_at: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
     unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
-    damaged: bool = False  # nothing else is known of it
+    is_damaged: bool = False  # nothing else is known of it
 
 
-def look_at(database: Path) -> Look | None:
+def probe_database(database: Path) -> DatabaseProbe | None:
     """Return what a database tells, None where it cannot be read now."""
     try:
         connection = sqlite3.connect(
-            reading_uri(database), uri=True, timeout=_BUSY_S, isolation_level=None
+            readonly_uri(database), uri=True, timeout=_PROBE_TIMEOUT_S, isolation_level=None
         )
         with contextlib.closing(connection):
-            return _look(connection)
+            return _probe_connection(connection)
     except sqlite3.Error as error:
-        return Look(damaged=True) if error.sqlite_errorcode & 0xFF in _DAMAGE else None
+        return DatabaseProbe(is_damaged=True) if error.sqlite_errorcode & 0xFF in _DAMAGE else None
 
 
-def _look(connection: sqlite3.Connection) -> Look:
+def _probe_connection(connection: sqlite3.Connection) -> DatabaseProbe:
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema > KNOWN_SCHEMA:
-        return Look(schema=schema)
+        return DatabaseProbe(schema=schema)
     (newest,) = connection.execute(
-        "SELECT max(at) FROM (SELECT at FROM events ORDER BY id DESC LIMIT ?)", (_NEWS,)
+        "SELECT max(at) FROM (SELECT at FROM events ORDER BY id DESC LIMIT ?)", (_SCANNED_EVENTS,)
     ).fetchone()
     (waiting,) = connection.execute(
         "SELECT coalesce(sum(n), 0) FROM counters WHERE state IN (?, ?)",
         (State.QUEUED, State.RUNNING),
     ).fetchone()
-    return Look(
-        schema=schema, newest=newest, waiting=waiting, unexplained=_unexplained(connection, schema)
+    return DatabaseProbe(
+        schema=schema,
+        newest_event_at=newest,
+        waiting=waiting,
+        unexplained=_unexplained_waits(connection, schema),
     )
 
 
-def _unexplained(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]:
-    if schema < _CODES:
+def _unexplained_waits(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]:
+    if schema < _REASON_CODES_SCHEMA:
         return ()
     rows = connection.execute(
         "SELECT min(jobs.id), lanes.reason FROM lanes JOIN jobs ON jobs.lane = lanes.id"

@@ -6,16 +6,16 @@ The job that got such a name is superseded: a newer job of its run has the name 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-_MARK = "'"  # is appended as often as needed if a job already has the name NAME@NUMBER
+_SEPARATOR = "'"  # is appended as often as needed if a job already has the name NAME@NUMBER
 # By the index (run, name). Behind the name and "@" comes a number, and ":" follows "9".
-_NEWER = (
+_NEWEST_OF_NAME = (
     "SELECT max((SELECT coalesce(max(id), 0) FROM jobs WHERE run = ?1 AND name = ?2),"
     " (SELECT coalesce(max(id), 0) FROM jobs WHERE run = ?1 AND name >= ?2 || '@0'"
     " AND name < ?2 || '@:' AND rtrim(name, '''') = ?2 || '@' || id))"
 )
 
 
-class Named(Protocol):
+class HasRunAndName(Protocol):
     """A job of which at least this is known."""
 
     @property
@@ -46,11 +46,13 @@ def queued_name(name: str, number: int) -> str:
         name: its name now.
         number: of the job.
     """
-    before, at, digits = name.rstrip(_MARK).rpartition("@")
+    before, at, digits = name.rstrip(_SEPARATOR).rpartition("@")
     return before if at and digits == str(number) else name
 
 
-def newest_of_names(execute: Callable[..., Any], jobs: Iterable[Named]) -> dict[int, int]:
+def newest_by_superseded(
+    execute: Callable[..., Any], jobs: Iterable[HasRunAndName]
+) -> dict[int, int]:
     """Return superseded job → the newest job of the name under which it was queued, of those given.
 
     Args:
@@ -61,7 +63,7 @@ def newest_of_names(execute: Callable[..., Any], jobs: Iterable[Named]) -> dict[
     for job in jobs:
         name = queued_name(job.name, job.id)
         if name != job.name:
-            (number,) = execute(_NEWER, (job.run_id, name)).fetchone()
+            (number,) = execute(_NEWEST_OF_NAME, (job.run_id, name)).fetchone()
             if number > job.id:
                 newest[job.id] = number
     return newest

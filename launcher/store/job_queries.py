@@ -11,46 +11,46 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.accounts import Account
+from launcher.accounts import FairShareAccount
 from launcher.job import PROGRAM
-from launcher.states import ENDED, OPEN, Reason, State
+from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
     NOT_STARTS,
-    UNMET,
+    UNMET_DEPENDENCY,
     known_record,
     known_state,
+    read_sources,
     reason_of,
-    sources_of,
 )
-from launcher.store.job_names import newest_of_names
-from launcher.store.job_selection import search, selection
-from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
-from launcher.store.runs import FirstJobs, Flow, account_of
+from launcher.store.job_names import newest_by_superseded
+from launcher.store.job_selection import find_search_selection, find_selection
+from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, GroupLimit, JobRow, job_row
+from launcher.store.runs import JobClass, QueueHeads, find_account
 from launcher.store.usage import LONGEST_S
 
-_JOBS = (
+_JOB_SELECT = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, runs.share, lanes.reason AS lane_reason,"
     " lanes.reason_code AS lane_code, lanes.reason_data AS lane_data,"
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
-PART = 2000  # jobs that are read at once where all are wanted
-_NAMES = 5000  # names among which a near one is looked for
+JOBS_PER_BATCH = 2000  # jobs that are read at once where all are wanted
+_SCANNED_NAMES = 5000  # names among which a near one is looked for
 
-_NEWS = 400  # events among which those are looked for that a screen shows
+_SCANNED_EVENTS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
-_ENDLESS = "add"  # the run of jobs that come from no task file: it is never complete
+_UNBOUNDED_RUN = "add"  # the run of jobs that come from no task file: it is never complete
 
-InOrder = Callable[[Iterable[Flow]], list[int]]
+JobOrder = Callable[[Iterable[JobClass]], list[int]]
 
 
-def by_rank(flows: Iterable[Flow]) -> list[int]:
+def by_rank(job_classes: Iterable[JobClass]) -> list[int]:
     """Return the numbers of jobs by priority and age, as those of one run start."""
-    return [job for _, job in sorted(entry for flow in flows for entry in flow.jobs)]
+    return [job for _, job in sorted(entry for flow in job_classes for entry in flow.jobs)]
 
 
-class Ending(NamedTuple):
+class CompletionEvent(NamedTuple):
     """The end of a job, or of an attempt after which its job was queued again."""
 
     at: float
@@ -60,12 +60,12 @@ class Ending(NamedTuple):
     seconds: float | None = None  # how long the attempt took
 
 
-class Need(NamedTuple):
+class UnmetDependency(NamedTuple):
     """A job that must still be done before another one."""
 
     job: int
     name: str
-    elsewhere: bool = False  # in another run, where names may be the same
+    is_in_other_run: bool = False  # in another run, where names may be the same
 
 
 class RunProgress(NamedTuple):
@@ -86,40 +86,42 @@ class JobQueries:
 
     def jobs(self) -> list[JobRow]:
         """Return all jobs in the order in which they were queued."""
-        return [*self.each_job()]
+        return [*self.iterate_jobs()]
 
-    def each_job(self) -> Iterator[JobRow]:
+    def iterate_jobs(self) -> Iterator[JobRow]:
         """Give all jobs in the order in which they were queued, of very many a part at a time. Inside `reading`."""
         last = 0
-        while part := self._where(
-            "jobs.id IN (SELECT id FROM jobs WHERE id > ? ORDER BY id LIMIT ?)", last, PART
+        while part := self._select_jobs(
+            "jobs.id IN (SELECT id FROM jobs WHERE id > ? ORDER BY id LIMIT ?)",
+            last,
+            JOBS_PER_BATCH,
         ):
             yield from part
             last = part[-1].id
 
-    def jobs_open(self) -> list[JobRow]:
+    def open_jobs(self) -> list[JobRow]:
         """Return all jobs that have not ended."""
-        return self._where("jobs.state IN ('queued', 'held', 'running')")
+        return self._select_jobs("jobs.state IN ('queued', 'held', 'running')")
 
     def in_state(self, state: State) -> list[JobRow]:
         """Return all jobs in a state."""
-        return self._where("jobs.state = ?", state)
+        return self._select_jobs("jobs.state = ?", state)
 
-    def of_run(self, name: str) -> list[JobRow]:
+    def jobs_of_runs_named(self, name: str) -> list[JobRow]:
         """Return the jobs of all runs with a name, wherever their results lie."""
-        return self._where("jobs.run IN (SELECT id FROM runs WHERE name = ?)", name)
+        return self._select_jobs("jobs.run IN (SELECT id FROM runs WHERE name = ?)", name)
 
-    def number_of_run(self, root: str, name: str) -> int:
+    def find_run(self, root: str, name: str) -> int:
         """Return the id of the run `name` under `root`; 0 where there is none."""
         row = self._db.execute("SELECT id FROM runs WHERE root = ? AND name = ?", (root, name))
         return int((row.fetchone() or (0,))[0])
 
-    def in_run(self, run: int, name: str) -> JobRow | None:
+    def find_job(self, run: int, name: str) -> JobRow | None:
         """Return the job of a run that has a name, None where there is none."""
-        rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)
+        rows = self._select_jobs("jobs.run = ? AND jobs.name = ?", run, name)
         return rows[0] if rows else None
 
-    def names_in(self, run: int, names: Iterable[str]) -> set[str]:
+    def existing_names(self, run: int, names: Iterable[str]) -> set[str]:
         """Return which of some names jobs of a run have."""
         rows = self._db.execute(
             "SELECT value FROM json_each(?2)"
@@ -128,31 +130,33 @@ class JobQueries:
         )
         return {str(value) for (value,) in rows}
 
-    def settings_of(self, kind: str, name: str, *, but: Iterable[int] = ()) -> set[str]:
+    def setting_values(self, kind: str, name: str, *, exclude: Iterable[int] = ()) -> set[str]:
         """Return the values that one setting has in the jobs of a kind, some of these jobs aside."""
         rows = self._db.execute(
             "SELECT DISTINCT CASE WHEN json_valid(spec) THEN json_extract(spec, ?2) END FROM jobs"
             " WHERE kind = ?1 AND id NOT IN (SELECT value FROM json_each(?3))",
-            (kind, f"$.settings.{name}", _list(but)),
+            (kind, f"$.settings.{name}", _json_list(exclude)),
         )
         return {str(value) for (value,) in rows if value is not None}
 
-    def tests(self, *, but: str) -> list[JobRow]:
+    def table_jobs(self, *, exclude_kind: str) -> list[JobRow]:
         """Return the jobs that test a model or make a folder, whose results a table may tell.
 
-        The run `but` has none, and may have a million jobs.
+        The run `exclude_kind` has none, and may have a million jobs.
         """
-        return self._where(
+        return self._select_jobs(
             "runs.name <> ? AND CASE WHEN json_valid(jobs.spec)"
             " THEN json_extract(jobs.spec, '$.role') IN ('test', 'folder') END",
-            but,
+            exclude_kind,
         )
 
-    def needed_by(self, job: int) -> list[JobRow]:
+    def dependencies_of(self, job: int) -> list[JobRow]:
         """Return the jobs that must be done before a job."""
-        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 0)", job)
+        return self._select_jobs(
+            "jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 0)", job
+        )
 
-    def first_needed_by(self, job: int, most: int) -> list[JobRow]:
+    def first_dependencies_of(self, job: int, most: int) -> list[JobRow]:
         """Return the first of the jobs that must be done before a job, those that are not done before the others."""
         numbers = self._db.execute(
             "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
@@ -162,32 +166,34 @@ class JobQueries:
         rows = {row.id: row for row in self.jobs_by_id(row["need"] for row in numbers)}
         return [rows[row["need"]] for row in numbers if row["need"] in rows]
 
-    def awaited_by(self, job: int) -> list[JobRow]:
+    def awaited_jobs_of(self, job: int) -> list[JobRow]:
         """Return the jobs that must have ended before a job, done or not."""
-        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 1)", job)
+        return self._select_jobs(
+            "jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 1)", job
+        )
 
-    def awaiting(self, job: int) -> list[JobRow]:
+    def jobs_awaiting(self, job: int) -> list[JobRow]:
         """Return the jobs that wait for the end of a job, done or not."""
-        return self._where(
+        return self._select_jobs(
             "+jobs.state IN ('queued', 'held')"
             " AND jobs.id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)",
             job,
         )
 
-    def _where(self, condition: str, *values: object, **named: object) -> list[JobRow]:
-        query = f"{_JOBS} WHERE {condition} ORDER BY jobs.id"
+    def _select_jobs(self, condition: str, *values: object, **named: object) -> list[JobRow]:
+        query = f"{_JOB_SELECT} WHERE {condition} ORDER BY jobs.id"
         rows = self._db.execute(
             query, named or values
         ).fetchall()  # at once: a reader holds the log
         numbers = {row["sources"] for row in rows}
-        sources = {number: sources_of(self._db.execute, number) for number in numbers}
+        sources = {number: read_sources(self._db.execute, number) for number in numbers}
         return [job_row(row, sources[row["sources"]]) for row in rows]
 
     def jobs_by_id(self, numbers: Iterable[int]) -> list[JobRow]:
         """Return the jobs with these numbers."""
-        return self._where("jobs.id IN (SELECT value FROM json_each(?))", _list(numbers))
+        return self._select_jobs("jobs.id IN (SELECT value FROM json_each(?))", _json_list(numbers))
 
-    def outermost(self, runs: Iterable[int]) -> list[JobRow]:
+    def first_and_last_jobs(self, runs: Iterable[int]) -> list[JobRow]:
         """Return the first and the last job of runs by their names: in a sweep they differ in most that differs."""
         outermost = (
             "(SELECT id FROM jobs AS one WHERE one.run = value ORDER BY one.name {} LIMIT 1)"
@@ -195,17 +201,17 @@ class JobQueries:
         both = " UNION ".join(
             f"SELECT {outermost.format(order)} FROM json_each(?1)" for order in ("", "DESC")
         )
-        return self._where(f"jobs.id IN ({both})", _list(runs))
+        return self._select_jobs(f"jobs.id IN ({both})", _json_list(runs))
 
-    def waiting(self, limit: int, in_order: InOrder = by_rank) -> list[JobRow]:
+    def waiting_jobs(self, limit: int, job_order: JobOrder = by_rank) -> list[JobRow]:
         """Return the first queued jobs in the order in which they would start, then held ones.
 
         Args:
             limit: at most so many.
-            in_order: brings the first jobs of all runs into that order.
+            job_order: brings the first jobs of all runs into that order.
         """
-        flows = FirstJobs(self._db.execute).flows(limit) if limit else ()
-        numbers = in_order(flows)[:limit]
+        flows = QueueHeads(self._db.execute).read_classes(limit) if limit else ()
+        numbers = job_order(flows)[:limit]
         for state in ("queued", "held"):
             rows = self._db.execute(
                 "SELECT id FROM jobs WHERE state = ? AND waits >= ?"
@@ -216,7 +222,7 @@ class JobQueries:
         rows_by_id = {job.id: job for job in self.jobs_by_id(numbers)}
         return [rows_by_id[number] for number in numbers if number in rows_by_id]
 
-    def ended_lately(self, limit: int) -> list[JobRow]:
+    def recently_ended(self, limit: int) -> list[JobRow]:
         """Return the jobs that ended last, the newest at the end."""
         rows = self._db.execute(
             "SELECT id FROM jobs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT ?", (limit,)
@@ -224,13 +230,13 @@ class JobQueries:
         jobs = self.jobs_by_id(row["id"] for row in rows)
         return sorted(jobs, key=lambda job: (job.ended or 0.0, job.id))
 
-    def done_lately(self, limit: int) -> list[tuple[JobRow, float, str]]:
+    def recently_done(self, limit: int) -> list[tuple[JobRow, float, str]]:
         """Return (job, seconds, device) of what is done among the jobs that ended last.
 
         Args:
             limit: how many of the jobs that ended last are looked at.
         """
-        jobs = {job.id: job for job in self.ended_lately(limit) if job.state is State.DONE}
+        jobs = {job.id: job for job in self.recently_ended(limit) if job.state is State.DONE}
         return [
             (jobs[job], attempt.seconds, attempt.device)
             for job, attempt in self.newest_attempts(jobs).items()
@@ -238,16 +244,16 @@ class JobQueries:
             if attempt.seconds is not None and 0 <= attempt.seconds <= LONGEST_S
         ]
 
-    def named(self, pattern: str) -> list[JobRow]:
-        """Return the jobs that a pattern means, as `selection` has it."""
-        chosen = selection(self._db.execute, pattern)
-        return self._where(chosen.condition, selected=chosen.selected)
+    def select_by_pattern(self, pattern: str) -> list[JobRow]:
+        """Return the jobs that a pattern means, as `find_selection` has it."""
+        chosen = find_selection(self._db.execute, pattern)
+        return self._select_jobs(chosen.condition, selected=chosen.selected)
 
     def superseded(self, jobs: Iterable[JobRow]) -> dict[int, int]:
         """Return superseded job → the newest job of its name, of those given."""
-        return newest_of_names(self._db.execute, jobs)
+        return newest_by_superseded(self._db.execute, jobs)
 
-    def newest(self, jobs: Iterable[JobRow]) -> list[JobRow]:
+    def replace_superseded(self, jobs: Iterable[JobRow]) -> list[JobRow]:
         """Return jobs in the order of their numbers, each superseded one replaced by the newest of its name."""
         rows = {job.id: job for job in jobs}
         newest = self.superseded(rows.values())
@@ -256,37 +262,37 @@ class JobQueries:
         current |= {row.id: row for row in self.jobs_by_id(missing)} if missing else {}
         return [current[number] for number in sorted(current)]
 
-    def names(self) -> list[str]:
+    def sample_names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""
-        rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_NAMES,))
+        rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_SCANNED_NAMES,))
         return [row["name"] for row in rows]
 
-    def account(self, root: Path, run: str) -> Account:
+    def account(self, root: Path, run: str) -> FairShareAccount:
         """Return the share of a run, and what it had; one without use where there is no such run yet."""
-        return account_of(self._db.execute, root, run)
+        return find_account(self._db.execute, root, run)
 
     def runs(self) -> list[str]:
         """Return the names of all runs."""
         return [row["name"] for row in self._db.execute("SELECT DISTINCT name FROM runs")]
 
-    def dependants_of(self, jobs: Iterable[int]) -> list[JobRow]:
+    def dependents_of(self, jobs: Iterable[int]) -> list[JobRow]:
         """Return the open jobs that need one of `jobs` done, directly or not, and are none of them."""
-        return self._where(
+        return self._select_jobs(
             "jobs.id IN ("
             "WITH RECURSIVE below(id) AS (SELECT value FROM json_each(?1)"
             " UNION SELECT needs.job FROM below"
             " JOIN needs ON needs.need = below.id AND needs.any_end = 0"
             " JOIN jobs AS one ON one.id = needs.job AND +one.state IN ('queued', 'held'))"
             " SELECT id FROM below EXCEPT SELECT value FROM json_each(?1))",
-            _list(jobs),
+            _json_list(jobs),
         )
 
-    def groups(self) -> list[Group]:
+    def group_limits(self) -> list[GroupLimit]:
         """Return the groups that have a limit."""
         rows = self._db.execute("SELECT name, slots FROM groups ORDER BY name")
-        return [Group(name=row["name"], slots=row["slots"]) for row in rows]
+        return [GroupLimit(name=row["name"], slots=row["slots"]) for row in rows]
 
-    def waiting_in(self, group: str) -> int:
+    def count_waiting_in(self, group: str) -> int:
         """Return how many jobs of a group are queued or held."""
         (number,) = self._db.execute(
             "SELECT count(*) FROM jobs WHERE state IN ('queued', 'held') AND lane IN"
@@ -298,7 +304,7 @@ class JobQueries:
 
     def ended_before(self, at: float, states: Iterable[State]) -> list[JobRow]:
         """Return the jobs that ended as one of `states` before a time, the oldest end first."""
-        return self._where(
+        return self._select_jobs(
             "jobs.ended < ? AND jobs.state IN (SELECT value FROM json_each(?))",
             at,
             json.dumps([str(state) for state in states]),
@@ -306,7 +312,7 @@ class JobQueries:
 
     def jobs_of(self, root: Path, run: str) -> dict[str, JobRow]:
         """Return the jobs of a run by name."""
-        jobs = self._where("runs.root = ? AND runs.name = ?", str(root), run)
+        jobs = self._select_jobs("runs.root = ? AND runs.name = ?", str(root), run)
         return {job.name: job for job in jobs}
 
     def done_in_other_roots(self, root: Path, run: str) -> dict[str, dict[str, str]]:
@@ -329,18 +335,18 @@ class JobQueries:
         )
         return [str(row["root"]) for row in rows]
 
-    def makers(self) -> dict[str, list[JobRow]]:
+    def programs_by_output(self) -> dict[str, list[JobRow]]:
         """Return the programs that are done, run, or wait, by each file that they say they make; the newest last."""
-        states = [*OPEN, State.DONE]
+        states = [*OPEN_STATES, State.DONE]
         makers: dict[str, list[JobRow]] = {}
-        for row in self._where(
+        for row in self._select_jobs(
             "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
             # SQLite writes JSON without spaces: the spec of a job that was renamed
             """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0""",
             PROGRAM,
             json.dumps(states),
         ):
-            for path in row.plain_spec.outputs:
+            for path in row.spec_without_sources.outputs:
                 makers.setdefault(path, []).append(row)
         return makers
 
@@ -379,11 +385,11 @@ class JobQueries:
         rows = self._db.execute(
             f"SELECT {ATTEMPT_COLUMNS} FROM attempts {which}"
             " WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, number",
-            (_list(jobs),),
+            (_json_list(jobs),),
         )
         return [AttemptRow(*row) for row in rows]
 
-    def needs_of(self, job: int) -> list[str]:
+    def dependency_names(self, job: int) -> list[str]:
         """Return the names of the jobs that must be done before a job."""
         rows = self._db.execute(
             "SELECT jobs.name FROM needs JOIN jobs ON jobs.id = needs.need"
@@ -392,7 +398,7 @@ class JobQueries:
         )
         return [row["name"] for row in rows]
 
-    def folder_of(self, job: int) -> str:
+    def working_folder(self, job: int) -> str:
         """Return the folder in which a job's program begins."""
         row = self._db.execute(
             "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?", (job,)
@@ -403,7 +409,7 @@ class JobQueries:
         """Return job → what it returned when it was last done, of those that have returned something."""
         rows = self._db.execute(
             "SELECT job, body FROM results WHERE job IN (SELECT value FROM json_each(?))",
-            (_list(jobs),),
+            (_json_list(jobs),),
         )
         return {row["job"]: known_record(row["body"]) for row in rows}
 
@@ -423,39 +429,45 @@ class JobQueries:
             counts[state] = counts.get(state, 0) + row["n"]
         return counts
 
-    def happened(self, limit: int) -> list[Ending]:
+    def recent_completions(self, limit: int) -> list[CompletionEvent]:
         """Return the newest ends of jobs and of attempts, the newest first."""
-        endings = self._news(limit)
+        endings = self._recent_events(limit)
         if len(endings) < limit:  # thousands of jobs may have been queued since
             listed = {(ending.job, ending.state) for ending in endings}
             endings += [
-                ending for ending in self._ended(limit) if (ending.job, ending.state) not in listed
+                ending
+                for ending in self._recently_ended(limit)
+                if (ending.job, ending.state) not in listed
             ]
         return endings[:limit]
 
-    def _news(self, limit: int) -> list[Ending]:
+    def _recent_events(self, limit: int) -> list[CompletionEvent]:
         rows = self._db.execute(
             "SELECT id, at, job, state, reason_code, reason, reason_data, (SELECT before.state FROM events AS before"
             " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
             ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
             " ORDER BY id DESC",
-            (_NEWS,),
+            (_SCANNED_EVENTS,),
         )
-        endings: list[Ending] = []
+        endings: list[CompletionEvent] = []
         for row in rows:
             if len(endings) == limit:
                 break
             state, ran = known_state(row["state"]), row["source"] == State.RUNNING
-            if state not in ENDED and not (state is State.QUEUED and ran):
+            if state not in ENDED_STATES and not (state is State.QUEUED and ran):
                 continue
-            attempt = self._attempt(row["job"], row["id"]) if ran else None
+            attempt = self._attempt_before_event(row["job"], row["id"]) if ran else None
             outcome = (attempt and attempt.outcome) or {}
             if state is State.QUEUED and outcome.get("ending") not in _NO_FAULT:
                 state = State.FAILED
-            endings.append(Ending(row["at"], row["job"], state, _reason(row), _took(attempt)))
+            endings.append(
+                CompletionEvent(
+                    row["at"], row["job"], state, _read_reason(row), _attempt_duration(attempt)
+                )
+            )
         return endings
 
-    def _ended(self, limit: int) -> list[Ending]:
+    def _recently_ended(self, limit: int) -> list[CompletionEvent]:
         rows = self._db.execute(
             "SELECT ended, id, state, reason_code, reason, reason_data FROM jobs"
             " WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?",
@@ -463,17 +475,17 @@ class JobQueries:
         ).fetchall()
         ran = self.newest_attempts(row["id"] for row in rows if row["state"] in _RAN)
         return [
-            Ending(
+            CompletionEvent(
                 row["ended"],
                 row["id"],
                 known_state(row["state"]),
-                _reason(row),
-                _took(ran.get(row["id"])),
+                _read_reason(row),
+                _attempt_duration(ran.get(row["id"])),
             )
             for row in rows
         ]
 
-    def _attempt(self, job: int, event: int) -> AttemptRow | None:
+    def _attempt_before_event(self, job: int, event: int) -> AttemptRow | None:
         """Return the last attempt of a job that began before an event."""
         (begun,) = self._db.execute(
             "SELECT count(*) FROM events WHERE job = ? AND id < ? AND state = 'running'"
@@ -483,7 +495,7 @@ class JobQueries:
         # not by its number: after a restore some are left out
         return next(iter(self.attempts([job])[max(0, begun - 1) :]), None)
 
-    def paces(self, limit: int, since: float) -> dict[str, list[float]]:
+    def recent_durations(self, limit: int, since: float) -> dict[str, list[float]]:
         """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
         rows = self._db.execute(
             "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
@@ -497,7 +509,7 @@ class JobQueries:
             paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
         return paces
 
-    def queued(self, run: int | None = None) -> dict[str, int] | None:
+    def queued_by_kind(self, run: int | None = None) -> dict[str, int] | None:
         """Return kind → how many are queued, of one run or of all; None where one waits for its time."""
         # of a run by its own index
         of_run = "state = 'queued'" if run is None else "run = :run AND +state = 'queued'"
@@ -510,7 +522,7 @@ class JobQueries:
             return None
         return {row["kind"]: row["n"] for row in rows}
 
-    def progress(self, limit: int) -> dict[str, RunProgress]:
+    def run_progress(self, limit: int) -> dict[str, RunProgress]:
         """Return run → how far it is, of each run with open jobs that can be complete once.
 
         Args:
@@ -520,14 +532,14 @@ class JobQueries:
             "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
             " sum(n) AS every FROM counters JOIN runs ON runs.id = run WHERE name <> ?"
             " GROUP BY run HAVING open > 0 ORDER BY run",
-            (_ENDLESS,),
+            (_UNBOUNDED_RUN,),
         ).fetchall()
         progress: dict[str, RunProgress] = {}
         for row in rows:
             every, kinds = row["every"], None
             before = progress.get(row["name"], RunProgress())
             if before.queued is not None and every <= limit:
-                kinds = self.queued(row["run"])
+                kinds = self.queued_by_kind(row["run"])
             progress[row["name"]] = RunProgress(
                 before.ended + every - row["open"],
                 before.jobs + every,
@@ -535,9 +547,9 @@ class JobQueries:
             )
         return progress
 
-    def matching(self, text: str, limit: int) -> list[int]:
+    def search_numbers(self, text: str, limit: int) -> list[int]:
         """Return the jobs that a text means, or in whose name or run's name it is; open ones first."""
-        chosen = search(self._db.execute, text)
+        chosen = find_search_selection(self._db.execute, text)
         rows = self._db.execute(
             f"SELECT id FROM jobs WHERE {chosen.condition}"
             " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
@@ -546,7 +558,7 @@ class JobQueries:
         )
         return [row["id"] for row in rows]
 
-    def needs(self, jobs: Iterable[int]) -> dict[int, Need]:
+    def first_unmet_dependencies(self, jobs: Iterable[int]) -> dict[int, UnmetDependency]:
         """Return job → the first for which it still waits, if there is one."""
         rows = self._db.execute(
             "SELECT ours.id AS job, first.id AS need, first.name,"
@@ -554,24 +566,26 @@ class JobQueries:
             " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
             " JOIN jobs AS first ON first.id ="  # one may need all others
             " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
-            f" WHERE needs.job = value AND {UNMET} ORDER BY need LIMIT 1)",
-            (_list(jobs),),
+            f" WHERE needs.job = value AND {UNMET_DEPENDENCY} ORDER BY need LIMIT 1)",
+            (_json_list(jobs),),
         )
         return {
-            row["job"]: Need(job=row["need"], name=row["name"], elsewhere=bool(row["elsewhere"]))
+            row["job"]: UnmetDependency(
+                job=row["need"], name=row["name"], is_in_other_run=bool(row["elsewhere"])
+            )
             for row in rows
         }
 
 
-def _reason(row: sqlite3.Row) -> Reason:
+def _read_reason(row: sqlite3.Row) -> Reason:
     return reason_of(row["reason_code"], row["reason"], row["reason_data"])
 
 
-def _took(attempt: AttemptRow | None) -> float | None:
+def _attempt_duration(attempt: AttemptRow | None) -> float | None:
     if attempt is None or attempt.seconds is None:
         return None
     return max(0.0, attempt.seconds)  # the clock may have been set back
 
 
-def _list(numbers: Iterable[int]) -> str:
+def _json_list(numbers: Iterable[int]) -> str:
     return json.dumps(list(numbers))

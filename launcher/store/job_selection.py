@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
-WILD = frozenset("*?[")
+WILDCARDS = frozenset("*?[")
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 _LAST = "\U0010ffff"  # sorts behind whatever may follow
 # by way of the index (run, name): a queue has few runs and may have a million jobs
@@ -23,20 +23,20 @@ class Selection(NamedTuple):
 EVERY_JOB, NO_JOB = Selection("1"), Selection("0")
 
 
-def selection(execute: Execute, pattern: str) -> Selection:
+def find_selection(execute: Execute, pattern: str) -> Selection:
     """Return what selects the jobs that a pattern means; `NO_JOB` where there is none of them.
 
     It is a number, run:NAME or tag:NAME; else a whole name, else a glob, else the beginning of names. What has no
     kind before it may be a command: `prep` finds command/prep.
     """
-    for meaning in _meanings(pattern):
+    for meaning in _possible_selections(pattern):
         query = f"SELECT 1 FROM jobs WHERE {meaning.condition} LIMIT 1"
         if execute(query, meaning._asdict()).fetchone():
             return meaning
     return NO_JOB
 
 
-def meaning_of(text: str) -> str:
+def describe_pattern(text: str) -> str:
     """Return what a text selects if that is not a job of that name; '' if it is."""
     if text.startswith(RUN_PREFIX):
         return "the jobs of a run"
@@ -45,19 +45,19 @@ def meaning_of(text: str) -> str:
     return f"job number {text}" if is_job_number(text) else ""
 
 
-def search(execute: Execute, text: str) -> Selection:
+def find_search_selection(execute: Execute, text: str) -> Selection:
     """Return what selects the jobs that a text means, or, where it means none, those in whose name or run's name it is."""
-    chosen = selection(execute, text)
-    if chosen is not NO_JOB or text.startswith((RUN_PREFIX, TAG_PREFIX)) or not _may_be_there(text):
+    chosen = find_selection(execute, text)
+    if chosen is not NO_JOB or text.startswith((RUN_PREFIX, TAG_PREFIX)) or not _is_utf8_name(text):
         return chosen
     condition = (
         "(jobs.name GLOB :selected OR jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected))"
     )
-    return Selection(condition, text if WILD.intersection(text) else f"*{text}*")
+    return Selection(condition, text if WILDCARDS.intersection(text) else f"*{text}*")
 
 
-def _meanings(pattern: str) -> Iterator[Selection]:
-    if not pattern or not _may_be_there(pattern):
+def _possible_selections(pattern: str) -> Iterator[Selection]:
+    if not pattern or not _is_utf8_name(pattern):
         return
     if pattern.startswith(RUN_PREFIX):
         name = pattern.removeprefix(RUN_PREFIX)
@@ -73,7 +73,7 @@ def _meanings(pattern: str) -> Iterator[Selection]:
     else:
         names = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
         yield from (Selection(f"{_AMONG} jobs.name = :selected", name) for name in names)
-        yield from map(_several, names)
+        yield from map(_select_by_glob_or_prefix, names)
 
 
 def is_job_number(text: str) -> bool:
@@ -81,9 +81,9 @@ def is_job_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _several(name: str) -> Selection:
+def _select_by_glob_or_prefix(name: str) -> Selection:
     """Return what selects the jobs whose name a glob matches, or a text begins."""
-    if WILD.intersection(name):
+    if WILDCARDS.intersection(name):
         return Selection(f"{_AMONG} jobs.name GLOB :selected", name)
     begins = f"{_AMONG} jobs.name >= :selected AND jobs.name < :selected || '{_LAST}'"
     if name[-1].isdecimal():  # command/1 is not the beginning of command/12
@@ -91,6 +91,6 @@ def _several(name: str) -> Selection:
     return Selection(begins, name)
 
 
-def _may_be_there(text: str) -> bool:
+def _is_utf8_name(text: str) -> bool:
     """Whether a name can be made of the bytes of a text."""
     return text == os.fsencode(text).decode(errors="replace")

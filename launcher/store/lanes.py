@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from launcher import __version__
-from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
+from launcher.context import Context, WorkerEnvironment, entry_context, worker_environment_of
 from launcher.job import Resources, Spec
 from launcher.stored_specs import read_resources
-from launcher.system.stored_fields import Unreadable, parsed, texts
+from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 
 # One point of priority is worth a day of waiting. As all jobs age alike, the order of
 # "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
-AGEING_S = 86_400.0
-HERE = ("local",)  # this machine, as `Lane.on` has it
-_OPTIONAL = {"signature", "visible", "least", "alone", "limit", "on"}
-_LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
+PRIORITY_POINT_S = 86_400.0
+LOCAL_ONLY = ("local",)  # this machine, as `Lane.on` has it
+_OPTIONAL_LANE_KEYS = {"signature", "visible", "least", "alone", "limit", "on"}
+_LANE_KEYS = {"group", "resources", "breed", *_OPTIONAL_LANE_KEYS}  # of its key
 
 
 def rank_of(submitted: float, priority: int) -> float:
     """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
-    return submitted - priority * AGEING_S
+    return submitted - priority * PRIORITY_POINT_S
 
 
 class Lane(NamedTuple):
@@ -37,7 +37,7 @@ class Lane(NamedTuple):
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
     alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
     limit: float | None = None  # its time limit, s: decisions count on its end then
-    on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
+    on: tuple[str, ...] = LOCAL_ONLY  # backends where it may run, the preferred one first
 
     @property
     def key(self) -> str:
@@ -60,11 +60,11 @@ def lane_of(spec: Spec, context: Context) -> Lane:
         resources=spec.resources,
         environment=worker_environment_of(spec, context),
         limit=spec.terms.time_limit_s,
-        on=spec.terms.on or HERE,
+        on=spec.terms.on or LOCAL_ONLY,
     )
     if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
         return lane
-    visible = visible_devices(placed_context(spec, context).environment)
+    visible = visible_devices(entry_context(spec, context).environment)
     return lane._replace(signature=spec.signature, visible=visible)
 
 
@@ -82,8 +82,8 @@ def read_lane(key: str) -> Lane:
     Raises:
         Unreadable: a newer version wrote it, and jobs of it ask for what this one does not know.
     """
-    record = parsed(key, "its lane")
-    if unknown := sorted(record.keys() - _LANE):
+    record = parse_record(key, "its lane")
+    if unknown := sorted(record.keys() - _LANE_KEYS):
         raise Unreadable(f"launcher {__version__} does not know the stored setting {unknown[0]!r}")
     match record:
         case {
@@ -96,14 +96,18 @@ def read_lane(key: str) -> Lane:
                 group=group,
                 resources=read_resources(resources),
                 environment=WorkerEnvironment(
-                    interpreter, texts(preload, "the stored setting 'breed'"), python_path
+                    interpreter, read_texts(preload, "the stored setting 'breed'"), python_path
                 ),
-                signature=_checked(record, "signature", lambda text: isinstance(text, str)),
-                visible=None if visible is None else texts(visible, "the stored setting 'visible'"),
-                least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
-                alone=_checked(record, "alone", lambda value: isinstance(value, bool)),
-                limit=_checked(record, "limit", _is_limit),
-                on=_on(record.get("on", HERE)),
+                signature=_read_lane_field(record, "signature", lambda text: isinstance(text, str)),
+                visible=None
+                if visible is None
+                else read_texts(visible, "the stored setting 'visible'"),
+                least=_read_lane_field(
+                    record, "least", lambda size: isinstance(size, int) and size >= 0
+                ),
+                alone=_read_lane_field(record, "alone", lambda value: isinstance(value, bool)),
+                limit=_read_lane_field(record, "limit", _is_limit),
+                on=_read_backend_names(record.get("on", LOCAL_ONLY)),
             )
     raise Unreadable("the stored settings of the job are incomplete")
 
@@ -112,15 +116,15 @@ def _is_limit(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and value >= 0)
 
 
-def _checked(record: Mapping[str, Any], name: str, is_sound: Callable[[Any], bool]) -> Any:
+def _read_lane_field(record: Mapping[str, Any], name: str, is_valid: Callable[[Any], bool]) -> Any:
     value = record.get(name, Lane._field_defaults[name])
-    if is_sound(value):
+    if is_valid(value):
         return value
     raise Unreadable(f"the stored setting {name!r} is invalid: {str(value)[:40]!r}")
 
 
-def _on(value: object) -> tuple[str, ...]:
-    names = texts(value, "the stored setting 'on'")
+def _read_backend_names(value: object) -> tuple[str, ...]:
+    names = read_texts(value, "the stored setting 'on'")
     if names:
         return names
     raise Unreadable("the stored setting 'on' is empty")

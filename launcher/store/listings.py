@@ -8,18 +8,18 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.states import OPEN, State
+from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record, known_state
-from launcher.store.job_names import newest_of_names
-from launcher.store.job_selection import EVERY_JOB, search
+from launcher.store.job_names import newest_by_superseded
+from launcher.store.job_selection import EVERY_JOB, find_search_selection
 
 # --- lists
 
-_FEW = 2000  # jobs, whose order is quickly made
+_FEW_JOBS = 2000  # jobs, whose order is quickly made
 _MOST_NAMES = 5000  # of a run, which are read whenever it is listed: 1 ms
 
 
-class JobFilter(NamedTuple):
+class ListingFilter(NamedTuple):
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any
@@ -34,7 +34,7 @@ class ListedPage(NamedTuple):
     older: bool = False  # and behind it
 
 
-_LISTED = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
+_HAS_JOBS = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
 
 
 class RunRecord(NamedTuple):
@@ -60,7 +60,7 @@ class RunRecord(NamedTuple):
     @property
     def open(self) -> int:
         """How many of its jobs have not ended."""
-        return sum(self.counts.get(state, 0) for state in OPEN)
+        return sum(self.counts.get(state, 0) for state in OPEN_STATES)
 
 
 class _NamedJob(NamedTuple):
@@ -70,7 +70,7 @@ class _NamedJob(NamedTuple):
     state: str
 
 
-class Listing:
+class ListingQueries:
     """Questions whose cost grows with what is listed, and with a text to look for also with the queue."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -78,7 +78,12 @@ class Listing:
         self._db = connection
 
     def jobs(
-        self, chosen: JobFilter, limit: int, *, before: int | None = None, after: int | None = None
+        self,
+        chosen: ListingFilter,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
     ) -> ListedPage:
         """Return a page of jobs.
 
@@ -88,14 +93,14 @@ class Listing:
             before: only older ones than this job.
             after: those that come right after this job instead.
         """
-        called = search(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
+        called = find_search_selection(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
         conditions = [called.condition]
         if chosen.states:
             # of few jobs by the index, and then sorted; else through the newest until there are enough
-            column = "state" if self._number(chosen.states) <= _FEW else "+state"
+            column = "state" if self._count_in_states(chosen.states) <= _FEW_JOBS else "+state"
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
         values = {**called._asdict(), "states": json.dumps(sorted(chosen.states))}
-        return self._page("jobs", conditions, values, limit, (before, after))
+        return self._read_page("jobs", conditions, values, limit, (before, after))
 
     def runs(
         self,
@@ -113,13 +118,13 @@ class Listing:
             after: those that come right after this run instead.
             among: only these; None: all.
         """
-        conditions = [_LISTED]
+        conditions = [_HAS_JOBS]
         if among is not None:
             conditions.append("id IN (SELECT value FROM json_each(:among))")
         values = {"among": json.dumps(sorted(among or ()))}
-        return self._page("runs", conditions, values, limit, (before, after))
+        return self._read_page("runs", conditions, values, limit, (before, after))
 
-    def _page(
+    def _read_page(
         self,
         table: str,
         conditions: list[str],
@@ -148,7 +153,7 @@ class Listing:
         newer, older = numbers(">", listed[0], 1), numbers("<", listed[-1], 1)
         return ListedPage(listed, newer=bool(newer), older=bool(older))
 
-    def _number(self, states: Collection[State]) -> int:
+    def _count_in_states(self, states: Collection[State]) -> int:
         """Return how many jobs are in one of the states; no row is scanned."""
         (number,) = self._db.execute(
             "SELECT coalesce(sum(n), 0) FROM counters"
@@ -157,10 +162,10 @@ class Listing:
         ).fetchone()
         return int(number)
 
-    def run_named(self, name: str) -> int | None:
+    def newest_run_named(self, name: str) -> int | None:
         """Return the newest run of a name, None where there is none."""
         (newest,) = self._db.execute(
-            f"SELECT max(id) FROM runs WHERE name = ? AND {_LISTED}", (name,)
+            f"SELECT max(id) FROM runs WHERE name = ? AND {_HAS_JOBS}", (name,)
         ).fetchone()
         return None if newest is None else int(newest)
 
@@ -168,7 +173,7 @@ class Listing:
         """Return the name of each run that has jobs."""
         return {
             row["id"]: row["name"]
-            for row in self._db.execute(f"SELECT id, name FROM runs WHERE {_LISTED}")
+            for row in self._db.execute(f"SELECT id, name FROM runs WHERE {_HAS_JOBS}")
         }
 
     def run_records(self, runs: Iterable[int]) -> list[RunRecord]:
@@ -194,7 +199,7 @@ class Listing:
             (wanted,),
         )
         few = [run for run, of_run in counts.items() if sum(of_run.values()) <= _MOST_NAMES]
-        replaced = self._replaced(few)
+        replaced = self._count_superseded(few)
         records = {
             row["id"]: RunRecord(
                 **dict(row),
@@ -210,7 +215,7 @@ class Listing:
         }
         return [records[run] for run in numbers if run in records]
 
-    def _replaced(self, runs: Iterable[int]) -> Counter[tuple[int, State]]:
+    def _count_superseded(self, runs: Iterable[int]) -> Counter[tuple[int, State]]:
         """Return (run, state) → how many jobs of runs a newer job of the same name replaced."""
         rows = self._db.execute(
             "SELECT id, run, name, state FROM jobs WHERE run IN (SELECT value FROM json_each(?))"
@@ -218,7 +223,7 @@ class Listing:
             (json.dumps([*runs]),),
         )
         jobs = [_NamedJob(*row) for row in rows.fetchall()]
-        older = newest_of_names(self._db.execute, jobs)
+        older = newest_by_superseded(self._db.execute, jobs)
         return Counter((job.run_id, known_state(job.state)) for job in jobs if job.id in older)
 
     def job_numbers(self, run: int) -> list[int]:
@@ -234,27 +239,27 @@ class Listing:
         numbers = self._db.execute(  # the index alone is read: a run may have very many jobs
             "SELECT id FROM jobs WHERE run = ? AND state = ? ORDER BY id DESC", (run, state)
         )
-        current = (number for (number,) in numbers if not self._is_replaced(number))
+        current = (number for (number,) in numbers if not self._is_superseded(number))
         return [*islice(current, limit)]
 
-    def _is_replaced(self, number: int) -> bool:
+    def _is_superseded(self, number: int) -> bool:
         """Return whether a newer job of the same name replaced a job."""
         row = self._db.execute("SELECT id, run, name, state FROM jobs WHERE id = ?", (number,))
-        return bool(newest_of_names(self._db.execute, [_NamedJob(*row.fetchone())]))
+        return bool(newest_by_superseded(self._db.execute, [_NamedJob(*row.fetchone())]))
 
     def first_job(self, run: int) -> int | None:
         """Return the number of a run's first job, None where it has none."""
         (first,) = self._db.execute("SELECT min(id) FROM jobs WHERE run = ?", (run,)).fetchone()
         return None if first is None else int(first)
 
-    def fingerprints(self) -> dict[int, dict[int, int]]:
+    def settings_fingerprints(self) -> dict[int, dict[int, int]]:
         """Return run → job → what is another number when the job's settings are others."""
         jobs: dict[int, dict[int, int]] = {}
         for job, run, digest in self._db.execute("SELECT id, run, hash FROM jobs"):
             jobs.setdefault(run, {})[job] = hash(digest)
         return jobs
 
-    def specs(self, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
+    def spec_records(self, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
         """Yield the stored specs of jobs as records; an empty one of what cannot be read."""
         rows = self._db.execute(
             "SELECT spec FROM jobs WHERE id IN (SELECT value FROM json_each(?))",

@@ -8,18 +8,27 @@ from pathlib import Path
 
 from launcher.errors import StoreError
 from launcher.store.migration_steps import STEPS
-from launcher.store.recovery import alone, check_health, cut_off, damaged, refuse_damaged, trouble
+from launcher.store.recovery import (
+    check_integrity,
+    corruption_error,
+    describe_data_loss,
+    exclusive_database_access,
+    queue_database_error,
+    refuse_damaged,
+)
 from launcher.store.relocation import follow_relocation
-from launcher.store.schema import bring_up_to_date, check_sqlite, migrate, schema_of
+from launcher.store.schema import check_sqlite, migrate, migrate_copy, read_schema
 from launcher.system.files import sync
-from launcher.system.paths import Home, reading_uri
+from launcher.system.paths import Home, readonly_uri
 
-BUSY_S = 10.0  # how long a writer waits for another; transactions take milliseconds
-LOG_BYTES = 16 << 20  # what a reader that stood still has let the log grow to is cut off to this
+BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another; transactions take milliseconds
+WAL_LIMIT_BYTES = (
+    16 << 20
+)  # what a reader that stood still has let the log grow to is cut off to this
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
 
-def worth_checking(size_bytes: int, *, rebooted: bool) -> bool:
+def should_check(size_bytes: int, *, rebooted: bool) -> bool:
     """Tell whether a scheduler that starts should read the whole database through.
 
     Args:
@@ -46,19 +55,19 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.
     refuse_damaged(home)
     try:
         if not path.exists() or path.stat().st_size == 0:
-            _begin(home)
+            _create_database(home)
         connection = _connect(path)
         try:
-            _prepare(connection, home, durable=durable, check=check)
+            _prepare_connection(connection, home, durable=durable, check=check)
         except BaseException:
             connection.close()
             raise
     except (sqlite3.Error, OSError) as error:
-        raise trouble(path, error) from error
+        raise queue_database_error(path, error) from error
     return connection
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_database_readonly(path: Path) -> sqlite3.Connection:
     """Open a queue's database for questions only: not one byte of it is changed.
 
     One of an older shape is copied to memory and brought up to date there.
@@ -75,39 +84,41 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         refuse_damaged(home)
     try:
         connection = sqlite3.connect(
-            reading_uri(path), uri=True, timeout=BUSY_S, isolation_level=None
+            readonly_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
         )
         connection.row_factory = sqlite3.Row
-        if schema_of(connection, path) == len(STEPS):
+        if read_schema(connection, path) == len(STEPS):
             connection.execute("PRAGMA query_only = ON")
             return connection
         with contextlib.closing(connection):
             copy = sqlite3.connect(":memory:", isolation_level=None)
             connection.backup(copy)
         copy.row_factory = sqlite3.Row
-        bring_up_to_date(copy, path)
+        migrate_copy(copy, path)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot read the queue {path}: {error}") from error
     return copy
 
 
-def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool) -> None:
-    schema = schema_of(connection, home.database)  # first: another program's stays as it is
+def _prepare_connection(
+    connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool
+) -> None:
+    schema = read_schema(connection, home.database)  # first: another program's stays as it is
     if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
         home.database.chmod(0o600)
     if check or 0 < schema < len(STEPS):
-        check_health(connection)
-    _use_log(connection)
+        check_integrity(connection)
+    _enable_wal(connection)
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     migrate(connection, home.database)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(
         "PRAGMA secure_delete = ON"
     )  # what was forgotten is overwritten: environments
-    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-    if schema == 0 or home.renumber.exists():
-        _renumber(connection, home)
-        home.renumber.unlink(missing_ok=True)
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    if schema == 0 or home.renumber_request.exists():
+        _reserve_job_numbers(connection, home)
+        home.renumber_request.unlink(missing_ok=True)
     follow_relocation(connection, home)
     refuse_damaged(home)  # it may have been moved away between our look and our opening
 
@@ -115,15 +126,18 @@ def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check
 def _connect(path: Path) -> sqlite3.Connection:
     # mode=rw: SQLite must not make an empty database where one was moved away just now
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
     )
     connection.row_factory = sqlite3.Row
     return connection
 
 
-def _use_log(connection: sqlite3.Connection) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """Switch to a write-ahead log; SQLite itself does not wait for others here."""
-    deadline = time.monotonic() + BUSY_S
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -135,7 +149,7 @@ def _use_log(connection: sqlite3.Connection) -> None:
             return
 
 
-def _begin(home: Home) -> None:
+def _create_database(home: Home) -> None:
     """Make a database under another name and give it its own when it is complete.
 
     So an empty file is never one of ours, unless something was lost.
@@ -143,10 +157,10 @@ def _begin(home: Home) -> None:
     Raises:
         sqlite3.DatabaseError: there was one, and all that it held is lost.
     """
-    with alone(home):
+    with exclusive_database_access(home):
         refuse_damaged(home)  # moved away since we looked
-        if lost := cut_off(home):
-            raise damaged(lost)
+        if lost := describe_data_loss(home):
+            raise corruption_error(lost)
         if (
             home.database.exists()
         ):  # another process was quicker, or it is another program's empty file
@@ -157,7 +171,7 @@ def _begin(home: Home) -> None:
             with contextlib.closing(_connect(temporary)) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 migrate(connection, temporary)
-                _renumber(connection, home)
+                _reserve_job_numbers(connection, home)
                 # last: what were in a log would not move with the file
                 connection.execute("PRAGMA journal_mode = WAL")
             temporary.replace(home.database)
@@ -167,7 +181,7 @@ def _begin(home: Home) -> None:
         sync(home.folder)
 
 
-def _renumber(connection: sqlite3.Connection, home: Home) -> None:
+def _reserve_job_numbers(connection: sqlite3.Connection, home: Home) -> None:
     """Let new jobs have numbers above those of all attempt folders, which carry them."""
     names = (folder.name for folder in home.attempts.glob("*-*"))
     numbers = (name.partition("-")[0] for name in names)

@@ -16,7 +16,7 @@ WHILE_RUNNING = 2  # in `needs.any_end`: the job waits only for the end of the a
 _CACHED_SPECS = 4096  # the running jobs of all pilots; their specs do not change meanwhile
 
 
-class Writer(NamedTuple):
+class OutputWriter(NamedTuple):
     """A running job that writes a path."""
 
     job: int
@@ -24,7 +24,7 @@ class Writer(NamedTuple):
     path: str
 
 
-def find_writer(db: Connection, job: int, spec: Spec) -> Writer | None:
+def find_writer(db: Connection, job: int, spec: Spec) -> OutputWriter | None:
     """Return a running job that writes an output of another job, None if there is none.
 
     The outputs of an entry function in the folder of its run do not count: each attempt writes them in its own staging folder.
@@ -38,11 +38,11 @@ def find_writer(db: Connection, job: int, spec: Spec) -> Writer | None:
     running = db.execute("SELECT id, name, spec FROM jobs WHERE state = 'running' ORDER BY id")
     for number, name, text in running:
         if number != job and (same := shared & _outputs_of(text)):
-            return Writer(number, name, min(same, key=len))
+            return OutputWriter(number, name, min(same, key=len))
     return None
 
 
-def wait_for_writer(db: Connection, job: int, writer: Writer, now: float) -> None:
+def wait_for_writer(db: Connection, job: int, writer: OutputWriter, now: float) -> None:
     """Let a queued job wait while another one writes the same path. Inside `writing`."""
     reason = Reason(
         code=ReasonCode.OUTPUT_IN_USE,
@@ -51,30 +51,30 @@ def wait_for_writer(db: Connection, job: int, writer: Writer, now: float) -> Non
     )
     insert = "INSERT OR IGNORE INTO needs (job, need, any_end) VALUES (?, ?, ?)"
     db.execute(insert, (job, writer.job, WHILE_RUNNING))
-    db.count_waits([job])
+    db.recount_waits([job])
     update = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
     db.execute(update, (*reason_columns(reason), job))
-    db.event(job, State.QUEUED, reason, now)
+    db.add_event(job, State.QUEUED, reason, now)
 
 
-def release_waiting(db: Connection, writer: int) -> None:
+def release_jobs_waiting_for(db: Connection, writer: int) -> None:
     """Let the jobs start that waited while a job ran that writes the same path. Inside `writing`."""
     of_writer = "FROM needs WHERE need = ? AND any_end = ?"
-    waiting = db.numbers(f"SELECT job {of_writer}", writer, WHILE_RUNNING)
+    waiting = db.query_numbers(f"SELECT job {of_writer}", writer, WHILE_RUNNING)
     if waiting:
         db.execute(f"DELETE {of_writer}", (writer, WHILE_RUNNING))
-        db.count_waits(waiting)
+        db.recount_waits(waiting)
 
 
-def release_forgotten(db: Connection) -> None:
+def release_stale_waits(db: Connection) -> None:
     """Let the jobs start that wait for an attempt whose end an older launcher recorded: it kept their rows."""
     with db.writing():
-        for writer in db.numbers(
+        for writer in db.query_numbers(
             "SELECT DISTINCT need FROM needs JOIN jobs ON jobs.id = need"
             " WHERE any_end = ? AND jobs.state <> 'running'",
             WHILE_RUNNING,
         ):
-            release_waiting(db, writer)
+            release_jobs_waiting_for(db, writer)
 
 
 @lru_cache(maxsize=_CACHED_SPECS)

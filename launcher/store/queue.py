@@ -1,6 +1,6 @@
 """The queue on disk: how jobs come into it, as rows with what they need, or in the place of a waiting one.
 
-The scheduler's side is `scheduler_actions`, the owners' `steering`.
+The scheduler's side is `scheduler_actions`, the owners' `job_control`.
 """
 
 import json
@@ -13,31 +13,31 @@ from launcher.context import Context
 from launcher.errors import StoreError
 from launcher.job import Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
-from launcher.states import ENDED, Reason, ReasonCode, State
+from launcher.states import ENDED_STATES, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
-from launcher.store.opening import open_database, open_to_read
-from launcher.store.scheduler_actions import Scheduling
-from launcher.store.steering import Steering
+from launcher.store.opening import open_database, open_database_readonly
+from launcher.store.scheduler_actions import SchedulerActions
+from launcher.store.steering import JobControl
 from launcher.stored_specs import SpecWriter
-from launcher.system.files import file_number
+from launcher.system.files import device_and_inode
 from launcher.system.paths import Home
 
-NEW_NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
-COLUMNS = (
+NEW_DEPENDENCY = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
+JOB_COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
     " submitted, lane, rank, sources"
 )
-MARKS = ", ".join("?" * 15)
+JOB_PLACEHOLDERS = ", ".join("?" * 15)
 _FIRST_EVENTS = (  # of the jobs from a number on
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " SELECT ?, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ? ORDER BY id"
 )
-_REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
+_REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in JOB_COLUMNS.split(", ")[2:])
 
 
-def need_rows(
+def dependency_rows(
     job: int, needs: Sequence[int], after_any: Sequence[int]
 ) -> list[tuple[int, int, int]]:
     """Return what a job waits for as rows; the end of a job that must be done is not one besides."""
@@ -45,7 +45,7 @@ def need_rows(
     return rows + [(job, need, 1) for need in after_any if need not in needs]
 
 
-class RowWriter:
+class JobRowWriter:
     """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
 
     It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
@@ -82,25 +82,25 @@ class RowWriter:
             self._context_number,
             *reason,
             now,
-            self._lane(spec),
+            self._lane_number(spec),
             rank_of(now, spec.priority),
-            self._sources_of(spec),
+            self._sources_number(spec),
         )
 
-    def _sources_of(self, spec: Spec) -> int | None:
+    def _sources_number(self, spec: Spec) -> int | None:
         shared = self._sources.get(id(spec.sources))
         if shared is None:
-            number = self._db.sources_number(spec.sources)
+            number = self._db.ensure_sources(spec.sources)
             shared = self._sources[id(spec.sources)] = spec.sources, number
         return shared[1]
 
-    def _lane(self, spec: Spec) -> int:
+    def _lane_number(self, spec: Spec) -> int:
         """Return the number of a job's lane, made if it is new."""
         memory = spec.signature if spec.resources.may_need_gpu else ""
         terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
         alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
         if alike not in self._lanes:
-            self._lanes[alike] = self._db.lane_number(lane_of(spec, self._context).key)
+            self._lanes[alike] = self._db.ensure_lane(lane_of(spec, self._context).key)
         return self._lanes[alike]
 
 
@@ -111,7 +111,7 @@ class NewJob(NamedTuple):
     """A job on its way into the queue; it starts after other jobs, by their numbers."""
 
     spec: Spec
-    needs: Sequence[int] = ()  # that must be done
+    dependencies: Sequence[int] = ()  # that must be done
     after_any: Sequence[int] = ()  # that must have ended, done or not
     state: State = State.QUEUED  # or held
     reason: Reason = NEW
@@ -120,8 +120,8 @@ class NewJob(NamedTuple):
 class Store:
     """One connection to the queue's database; use it from one thread.
 
-    `read` answers questions, those inside `reading` as of one moment; `scheduling` is for the scheduler,
-    `steering` for those who own jobs.
+    `read` answers questions, those inside `reading` as of one moment; `scheduler_actions` is for the scheduler,
+    `job_control` for those who own jobs.
     """
 
     def __init__(
@@ -140,19 +140,19 @@ class Store:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
         self.home, self._path = home, home.database
-        before = file_number(home.database)
+        before = device_and_inode(home.database)
         if reading:
-            database = open_to_read(home.database)
+            database = open_database_readonly(home.database)
         else:
             database = open_database(home.database, durable=durable, check=check)
-        self._file = before or file_number(home.database)
+        self._file = before or device_and_inode(home.database)
         self._db = Connection(database, home.database)
         self.writing, self.unsynced = self._db.writing, self._db.unsynced
-        self.reading, self.event = self._db.reading, self._db.event
+        self.reading, self.add_event = self._db.reading, self._db.add_event
         self.read = JobQueries(database)
         self.database = database  # for questions of this package that few commands ask
-        self.scheduling = Scheduling(self._db)
-        self.steering = Steering(self._db, self.read)
+        self.scheduler_actions = SchedulerActions(self._db)
+        self.job_control = JobControl(self._db, self.read)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -160,11 +160,11 @@ class Store:
 
     def is_current(self) -> bool:
         """Tell whether the file that was opened still lies at its path: not moved, not replaced."""
-        return file_number(self._path) == self._file
+        return device_and_inode(self._path) == self._file
 
     # --- inside `writing`
 
-    def run(self, root: Path, name: str, *, share: float | None = None) -> int:
+    def ensure_run(self, root: Path, name: str, *, share: float | None = None) -> int:
         """Return the id of the run `name` under `root`, made if it is new. Inside `writing`.
 
         Args:
@@ -187,7 +187,7 @@ class Store:
         text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
         self._db.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 
-    def context(self, context: Context) -> int:
+    def ensure_context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""
         body = json.dumps(context._asdict())
         row = self._db.execute(
@@ -197,14 +197,14 @@ class Store:
         ).fetchone()
         return int(row["id"])
 
-    def next_number(self) -> int:
+    def next_job_number(self) -> int:
         """Return the number that the next new job gets. Inside `writing`."""
         row = self._db.execute(
             "SELECT seq + 1 AS n FROM sqlite_sequence WHERE name = 'jobs'"
         ).fetchone()
         return int(row["n"]) if row else 1
 
-    def put(self, run: int, context: Context, new: NewJob, now: float) -> int:
+    def insert_or_replace(self, run: int, context: Context, new_job: NewJob, now: float) -> int:
         """Insert a job, or replace one that is not running, and return its id. Inside `writing`.
 
         A job that needs one that failed, or was cancelled or skipped, is skipped at once.
@@ -212,32 +212,32 @@ class Store:
         Raises:
             StoreError: a job of this name runs.
         """
-        spec = new.spec
+        spec = new_job.spec
         replaced = self._db.execute(
             "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
         ).fetchone()
         row = self._db.execute(
-            f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS}) "
+            f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({JOB_PLACEHOLDERS}) "
             f"ON CONFLICT (run, name) DO UPDATE SET {_REPLACED_COLUMNS},"
             " wish = '', ended = NULL, outputs = '{}', failures = 0, lost = 0, excused = 0"
             " WHERE state <> 'running' RETURNING id",
-            RowWriter(self._db, run, context, self.context(context)).columns(
-                new.spec, new.state, reason_columns(new.reason), now
+            JobRowWriter(self._db, run, context, self.ensure_context(context)).columns(
+                new_job.spec, new_job.state, reason_columns(new_job.reason), now
             ),
         ).fetchone()
         if row is None:
             raise StoreError(f"{spec.name} has just started, nothing was changed")
         job = int(row["id"])
         if not replaced:
-            self._count_new(run, [new])
-        self._db.event(job, new.state, new.reason, now)
+            self._count_new_jobs(run, [new_job])
+        self._db.add_event(job, new_job.state, new_job.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
-        self._set_timer(job, new)
-        self.set_needs(job, new.needs, now, after_any=new.after_any)
-        self._db.count_waits(self._db.numbers("SELECT job FROM needs WHERE need = ?", job))
+        self._set_timer(job, new_job)
+        self.set_dependencies(job, new_job.dependencies, now, after_any=new_job.after_any)
+        self._db.recount_waits(self._db.query_numbers("SELECT job FROM needs WHERE need = ?", job))
         return job
 
-    def accept(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
+    def accept_result(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""
         changed = self._db.execute(
             "UPDATE jobs SET hash = ?, spec = ?, sources = ?, reason_code = ?, reason = ?,"
@@ -245,15 +245,15 @@ class Store:
             (
                 spec.hash,
                 SpecWriter().text(spec),
-                self._db.sources_number(spec.sources),
+                self._db.ensure_sources(spec.sources),
                 *reason_columns(reason),
                 job,
             ),
         )
         if changed.rowcount:
-            self._db.event(job, State.DONE, reason, now)
+            self._db.add_event(job, State.DONE, reason, now)
 
-    def set_needs(
+    def set_dependencies(
         self, job: int, needs: Sequence[int], now: float, *, after_any: Sequence[int] = ()
     ) -> None:
         """Set the jobs that must be done before a waiting one. Inside `writing`.
@@ -267,71 +267,75 @@ class Store:
             after_any: which must have ended, done or not.
         """
         self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
-        self._db.executemany(NEW_NEED, need_rows(job, needs, after_any))
-        self._db.count_waits([job])
-        self._skip_if_hopeless(job, needs, now)
+        self._db.executemany(NEW_DEPENDENCY, dependency_rows(job, needs, after_any))
+        self._db.recount_waits([job])
+        self._skip_if_dependency_failed(job, needs, now)
 
-    def put_new(self, run: int, context: Context, jobs: Iterable[NewJob], now: float) -> list[int]:
+    def insert_new(
+        self, run: int, context: Context, jobs: Iterable[NewJob], now: float
+    ) -> list[int]:
         """Insert jobs whose names are new in the run, and return their ids. Inside `writing`.
 
-        As `put`, but quick for very many; a need may be the id that an earlier one of them gets.
+        As `insert_or_replace`, but quick for very many; a need may be the id that an earlier one of them gets.
         """
-        first, fresh = self.next_number(), list(jobs)
-        self._insert(run, context, first, fresh, now)
-        self._count_new(run, fresh)
+        first, fresh = self.next_job_number(), list(jobs)
+        self._insert_rows(run, context, first, fresh, now)
+        self._count_new_jobs(run, fresh)
         self._db.executemany(
-            NEW_NEED,
+            NEW_DEPENDENCY,
             (
                 row
                 for index, new in enumerate(fresh)
-                for row in need_rows(first + index, new.needs, new.after_any)
+                for row in dependency_rows(first + index, new.dependencies, new.after_any)
             ),
         )
-        needy = [first + index for index, new in enumerate(fresh) if new.needs]
+        needy = [first + index for index, new in enumerate(fresh) if new.dependencies]
         for index, new in enumerate(fresh):
             self._set_timer(first + index, new)
         skipped: set[int] = set()
         for job in needy:
-            needs = fresh[job - first].needs
+            needs = fresh[job - first].dependencies
             suspects = [need for need in needs if need < first or need in skipped]
-            if suspects and self._skip_if_hopeless(job, suspects, now):
+            if suspects and self._skip_if_dependency_failed(job, suspects, now):
                 skipped.add(job)
         return list(range(first, first + len(fresh)))
 
-    def _insert(
-        self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
+    def _insert_rows(
+        self, run: int, context: Context, first: int, new_jobs: Sequence[NewJob], now: float
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        common = RowWriter(self._db, run, context, self.context(context))
-        before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
+        common = JobRowWriter(self._db, run, context, self.ensure_context(context))
+        before = {
+            need for new in new_jobs for need in (*new.dependencies, *new.after_any) if need < first
+        }
         states = {need: self._db.state_of(need) for need in before}
-        fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+        fresh_done = {first + n for n, new in enumerate(new_jobs) if new.state is State.DONE}
         done = fresh_done | {need for need in before if states[need] is State.DONE}
-        ended = fresh_done | {need for need in before if states[need] in ENDED}
+        ended = fresh_done | {need for need in before if states[need] in ENDED_STATES}
 
         def waits(new: NewJob) -> int:
-            if not new.needs and not new.after_any:
+            if not new.dependencies and not new.after_any:
                 return new.spec.terms.not_before is not None
             timed = new.spec.terms.not_before is not None
-            undone = len(new.needs) - sum(need in done for need in new.needs)
-            awaited = sum(need not in ended | set(new.needs) for need in new.after_any)
+            undone = len(new.dependencies) - sum(need in done for need in new.dependencies)
+            awaited = sum(need not in ended | set(new.dependencies) for need in new.after_any)
             return timed + undone + awaited
 
         written = {
             key: reason_columns(each)
-            for key, each in {id(new.reason): new.reason for new in fresh}.items()
+            for key, each in {id(new.reason): new.reason for new in new_jobs}.items()
         }
-        reasons = [written[id(new.reason)] for new in fresh]  # they share a few
+        reasons = [written[id(new.reason)] for new in new_jobs]  # they share a few
         rows = (
             (job, waits(new), *common.columns(new.spec, new.state, reason, now))
-            for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
+            for job, (new, reason) in enumerate(zip(new_jobs, reasons, strict=True), first)
         )
         self._db.executemany(
-            f"INSERT INTO jobs (id, waits, {COLUMNS}) VALUES (?, ?, {MARKS})", rows
+            f"INSERT INTO jobs (id, waits, {JOB_COLUMNS}) VALUES (?, ?, {JOB_PLACEHOLDERS})", rows
         )
         self._db.execute(_FIRST_EVENTS, (now, first))
 
-    def _count_new(self, run: int, jobs: Iterable[NewJob]) -> None:
+    def _count_new_jobs(self, run: int, jobs: Iterable[NewJob]) -> None:
         """Count the new jobs of a run."""
         self._db.executemany(
             "INSERT INTO counters VALUES (?, ?, ?)"
@@ -339,18 +343,18 @@ class Store:
             [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
         )
 
-    def _set_timer(self, job: int, new: NewJob) -> None:
-        if new.spec.terms.not_before is not None:
+    def _set_timer(self, job: int, new_job: NewJob) -> None:
+        if new_job.spec.terms.not_before is not None:
             self._db.execute(
-                "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new.spec.terms.not_before)
+                "INSERT INTO timers (job, at) VALUES (?, ?)", (job, new_job.spec.terms.not_before)
             )
 
-    def _skip_if_hopeless(self, job: int, needs: Iterable[int], now: float) -> bool:
+    def _skip_if_dependency_failed(self, job: int, needs: Iterable[int], now: float) -> bool:
         for need in needs:
             state = self._db.state_of(need)
-            if state in ENDED and state is not State.DONE:
-                reason = self._db.need_failed(need, state)
-                skipped = self._db.move(job, State.SKIPPED, reason, now)
+            if state in ENDED_STATES and state is not State.DONE:
+                reason = self._db.failed_dependency_reason(need, state)
+                skipped = self._db.move_to_state(job, State.SKIPPED, reason, now)
                 if skipped:
                     self._db.propagate_end(job, State.SKIPPED, now)
                 return skipped

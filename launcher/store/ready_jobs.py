@@ -4,21 +4,21 @@ from operator import itemgetter
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.signatures import is_exact, numbers_of
+from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.store.connection import Connection
-from launcher.store.job_repair import fill_lanes, set_lanes_aside
+from launcher.store.job_repair import assign_missing_lanes, fail_unreadable_lanes
 from launcher.store.lanes import Lane, read_lane
 from launcher.store.rows import ReadyJob
-from launcher.store.runs import FirstJobs, Flow
-from launcher.store.usage import UsageOf
+from launcher.store.runs import JobClass, QueueHeads
+from launcher.store.usage import UsageLookup
 from launcher.system.executables import program_of
-from launcher.system.stored_fields import Unreadable, parsed, texts
+from launcher.system.stored_fields import Unreadable, parse_record, read_texts
 
 MOST_PROGRAMS = 100_000  # whose command lines are kept in memory
 _WAITING_BY_LANE = (
     "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
 )
-_SUCCESSOR = (
+_NEXT_IN_CLASS = (
     "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND priority = ? AND run = ?"
     " AND lane = ? AND NOT EXISTS (SELECT 1 FROM needs WHERE need = ?) ORDER BY rank, id LIMIT 1"
 )
@@ -27,7 +27,7 @@ _SUCCESSOR = (
 class ReadyJobs:
     """The jobs that wait for nothing."""
 
-    def __init__(self, connection: Connection, usage: UsageOf) -> None:
+    def __init__(self, connection: Connection, usage: UsageLookup) -> None:
         """Work over a store's connection.
 
         Args:
@@ -38,34 +38,34 @@ class ReadyJobs:
         self._lanes: dict[int, Lane] = {}  # none of them ever changes
         # by job and rank: who is queued anew has another rank
         self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = {}
-        self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
-        self._first_jobs = FirstJobs(connection.execute)
+        self._unreadable_lanes: dict[int, str] = {}  # lane → why none of its jobs can be looked at
+        self._queue_heads = QueueHeads(connection.execute)
 
-    def ready(self, each: int) -> list[ReadyJob]:
-        """Return the first `each` jobs of every run, lane and priority that wait for nothing, by rank.
+    def read_ready(self, per_class: int) -> list[ReadyJob]:
+        """Return the first `per_class` jobs of every run, lane and priority that wait for nothing, by rank.
 
-        Nothing is written; jobs that `mend` has to look at first are left out.
+        Nothing is written; jobs that `repair_unready` has to look at first are left out.
         """
-        ready: list[tuple[float, int, Flow]] = []
-        self._unfit.clear()
+        ready: list[tuple[float, int, JobClass]] = []
+        self._unreadable_lanes.clear()
         with self._db.reading():  # one lock for all
-            for flow in self._first_jobs.flows(each):
+            for flow in self._queue_heads.read_classes(per_class):
                 try:
-                    self._lane(flow.lane)
+                    self._read_lane_number(flow.lane)
                 except Unreadable as error:
-                    self._unfit[flow.lane] = str(error)
+                    self._unreadable_lanes[flow.lane] = str(error)
                     continue
                 ready += [(rank, job, flow) for rank, job in flow.jobs]
         ready.sort(key=itemgetter(0, 1))
-        return [self._ready(job, rank, flow) for rank, job, flow in ready]
+        return [self._build_ready_job(job, rank, flow) for rank, job, flow in ready]
 
     def waiting_by_lane(self) -> dict[int, int]:
         """Return how many jobs of each lane could start: it reads an index of all that waits."""
         return dict(self._db.execute(_WAITING_BY_LANE).fetchall())
 
-    def _ready(self, job: int, rank: float, flow: Flow) -> ReadyJob:
+    def _build_ready_job(self, job: int, rank: float, flow: JobClass) -> ReadyJob:
         lane, program, numbers = self._lanes[flow.lane], "", None
-        if lane.signature and not is_exact(lane.signature):
+        if lane.signature and not is_exact_signature(lane.signature):
             program, numbers = self._command_line(job, rank)
             decides = lane.resources.min_vram is None and self._usage(lane.signature).peaks
             numbers = numbers if decides else None
@@ -88,42 +88,42 @@ class ReadyJobs:
             row = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
             if row is None:  # it was forgotten just now
                 return "", None
-            argv = _argv(row[0])
-            self._programs[job, rank] = program_of(argv), numbers_of(argv)
+            argv = _read_argv(row[0])
+            self._programs[job, rank] = program_of(argv), ignored_numbers(argv)
         return self._programs[job, rank]
 
-    def successor(self, ended: ReadyJob) -> ReadyJob | None:
+    def next_in_class(self, ended: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of an ended one's flow that waits for nothing.
 
         Returns None where there is none, and where others need the ended one: its end may let go who comes first.
         """
-        row = self._db.execute(_SUCCESSOR, (*ended.flow, ended.id)).fetchone()
+        row = self._db.execute(_NEXT_IN_CLASS, (*ended.job_class, ended.id)).fetchone()
         return None if row is None else ended._replace(id=row[1], rank=row[0])
 
-    def mend(self, now: float) -> bool:
+    def repair_unready(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
-        if not self._unfit:
+        if not self._unreadable_lanes:
             return False
         with self._db.writing():
-            if self._unfit.pop(0, ""):
-                fill_lanes(self._db, now)
-            set_lanes_aside(self._db, self._unfit.items(), now)
+            if self._unreadable_lanes.pop(0, ""):
+                assign_missing_lanes(self._db, now)
+            fail_unreadable_lanes(self._db, self._unreadable_lanes.items(), now)
         return True
 
     def lane_of(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
         (number,) = self._db.execute("SELECT lane FROM jobs WHERE id = ?", (job,)).fetchone()
         try:
-            return self._lane(number)
+            return self._read_lane_number(number)
         except Unreadable:
             return Lane(group="", resources=Resources(), environment=WorkerEnvironment())
 
-    def forget(self) -> None:
+    def invalidate_caches(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._lanes.clear()
         self._programs.clear()
 
-    def _lane(self, number: int) -> Lane:
+    def _read_lane_number(self, number: int) -> Lane:
         if number not in self._lanes:
             row = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
             if row is None:
@@ -132,9 +132,9 @@ class ReadyJobs:
         return self._lanes[number]
 
 
-def _argv(text: str) -> tuple[str, ...]:
+def _read_argv(text: str) -> tuple[str, ...]:
     """Return the command line of a spec; none where it cannot be read, and the job does not start."""
     try:
-        return texts(parsed(text, "its spec").get("argv", []), "'argv' of its spec")
+        return read_texts(parse_record(text, "its spec").get("argv", []), "'argv' of its spec")
     except Unreadable:
         return ()

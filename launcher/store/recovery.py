@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.store.backups import backups, moment
+from launcher.store.backups import backups, file_timestamp
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import Json, read_json, sync, write_json
-from launcher.system.locks import lock
+from launcher.system.locks import lock_file
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
 
-LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large file to read
+LOCK_TIMEOUT_S = 60.0  # who looks at the same damage just now may have a large file to read
 
-_THREADS = threading.RLock()  # a record lock keeps out other processes, not other threads
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_RIGHTS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+_THREAD_LOCK = threading.RLock()  # a record lock keeps out other processes, not other threads
+_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PERMISSION_CODES = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "Another process has locked it for long. Try again.",
     sqlite3.SQLITE_FULL: "Free space on its disk.",
@@ -35,28 +35,28 @@ _READ_LOCKS = range(
 )  # bytes of the log's index that readers lock. Source: SQLite's walformat.html
 
 
-def damaged(what: str) -> sqlite3.DatabaseError:
+def corruption_error(what: str) -> sqlite3.DatabaseError:
     """Return the error that SQLite would raise for a database of which `what` is wrong."""
     error = sqlite3.DatabaseError(what)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
 
 
-def check_health(connection: sqlite3.Connection) -> None:
+def check_integrity(connection: sqlite3.Connection) -> None:
     """Read a whole database and see that it holds together.
 
     Raises:
         sqlite3.DatabaseError: it is damaged.
     """
-    _look("quick_check", connection)
+    _run_check("quick_check", connection)
 
 
-def cut_off(home: Home) -> str | None:
+def describe_data_loss(home: Home) -> str | None:
     """Return what is wrong when a database has lost all that it held, None otherwise.
 
-    It must not be made meanwhile: ask while `alone`.
+    It must not be made meanwhile: ask while `exclusive_database_access`.
     """
-    database, log, _ = _files(home)
+    database, log, _ = _database_files(home)
     size = database.stat().st_size if database.exists() else None
     if size:
         return None
@@ -68,7 +68,7 @@ def cut_off(home: Home) -> str | None:
     return None
 
 
-def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
+def queue_database_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """Return what to raise for an error of the queue's database; a damaged one is kept aside first.
 
     What looks damaged is looked at again, alone, before it is moved. A busy database, a full disk
@@ -80,11 +80,11 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """
     home = Home(path.parent)
     if (record := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
-        return _verdict(home, record)
+        return _damage_error(home, record)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
-    if code in _DAMAGE:
+    if code in _DAMAGE_CODES:
         try:
-            record = _keep_aside(home)
+            record = _move_damaged_aside(home)
         except OSError as blocked:
             return StoreError(
                 f"the queue {path} is damaged ({error}) and cannot be moved aside: "
@@ -92,22 +92,22 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
                 "To start with an empty queue, move the file away."
             )
         if record is not None:
-            return _verdict(home, record)
+            return _damage_error(home, record)
     if not home.folder.exists():
-        return StoreError(gone(home))
+        return StoreError(missing_database_text(home))
     message = getattr(error, "strerror", None) or str(error)
     remedy = f". {_REMEDIES[code]}" if code in _REMEDIES else ""
-    if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
+    if code == sqlite3.SQLITE_IOERR and (holder := _scheduler_with_removed_log(home)) is not None:
         message = f"its log {home.database.name}-wal was removed while the scheduler had it open"
         remedy = f". Run `kill {holder}`, so that it writes its data and exits, and try again."
-    if code in _RIGHTS and home.folder.is_dir() and not os.access(home.folder, os.W_OK):
+    if code in _PERMISSION_CODES and home.folder.is_dir() and not os.access(home.folder, os.W_OK):
         read_only = os.statvfs(home.folder).f_flag & os.ST_RDONLY
         message = "its file system is mounted read-only" if read_only else "you may not write to it"
         remedy = ". Fix that, or set LAUNCHER_HOME to a writable folder."
     return StoreError(f"cannot use the queue {path}: {message}{remedy}")
 
 
-def gone(home: Home) -> str:
+def missing_database_text(home: Home) -> str:
     """Return what to print if a database is not there any more that was in use."""
     return (
         f"the queue {home.database} does not exist any more. "
@@ -115,20 +115,20 @@ def gone(home: Home) -> str:
     )
 
 
-def _log_removed_under(home: Home) -> int | None:
+def _scheduler_with_removed_log(home: Home) -> int | None:
     """Return the scheduler's pid where the log was removed that it has open; who comes then makes an empty one."""
-    _, log, index = _files(home)
+    _, log, index = _database_files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None
 
 
-def grown_log(home: Home) -> str:
+def describe_long_log(home: Home) -> str:
     """Return that the queue's log has grown and who reads it without an end; '' where it has not.
 
     The log cannot begin anew while somebody reads what it held before. The locks are read where the
     kernel lists them: to open and close the index ourselves would give up our own.
     """
-    _, log, index = _files(home)
+    _, log, index = _database_files(home)
     try:
         if (size := log.stat().st_size) <= MOST_LOG_BYTES:
             return ""
@@ -164,25 +164,27 @@ def refuse_damaged(home: Home) -> None:
     record = read_json(home.damage_record)
     if record is None and not home.damage_record.exists():
         return  # decided just now
-    with contextlib.suppress(OSError), alone(home):
-        _move(home, record or {})  # who wrote the record may have been killed before it did so
-    raise _verdict(home, record or {})
+    with contextlib.suppress(OSError), exclusive_database_access(home):
+        _move_files(
+            home, record or {}
+        )  # who wrote the record may have been killed before it did so
+    raise _damage_error(home, record or {})
 
 
 @contextlib.contextmanager
-def alone(home: Home) -> Iterator[None]:
+def exclusive_database_access(home: Home) -> Iterator[None]:
     """Keep other processes from making the home's database or moving it away.
 
     Raises:
         StoreError: another process does so for too long.
     """
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    with _THREADS:
-        while (held := lock(home.damage_lock)) is None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    with _THREAD_LOCK:
+        while (held := lock_file(home.damage_lock)) is None:
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"another process has kept {home.damage_lock} locked for "
-                    f"{format_seconds(LOCK_PATIENCE_S)}. Find it with `fuser {home.damage_lock}`, "
+                    f"{format_seconds(LOCK_TIMEOUT_S)}. Find it with `fuser {home.damage_lock}`, "
                     "wait for its end or kill it, and try again."
                 )
             time.sleep(0.01)
@@ -192,46 +194,46 @@ def alone(home: Home) -> Iterator[None]:
             os.close(held)
 
 
-def _keep_aside(home: Home) -> dict[str, Json] | None:
+def _move_damaged_aside(home: Home) -> dict[str, Json] | None:
     """Move a damaged database away and return the record of it; None when it is sound after all."""
-    with alone(home):
+    with exclusive_database_access(home):
         record = read_json(home.damage_record)
         if record is None:
-            what = _diagnosis(home)
+            what = _diagnose_damage(home)
             if what is None:
                 return None
             now = time.time()
-            files: list[Json] = [file.name for file in _files(home) if file.exists()]
-            folder = str(home.damaged / moment(now))
+            files: list[Json] = [file.name for file in _database_files(home) if file.exists()]
+            folder = str(home.damaged / file_timestamp(now))
             record = {"schema": 1, "at": now, "what": what, "folder": folder, "files": files}
-            home.renumber.touch(mode=0o600)
+            home.renumber_request.touch(mode=0o600)
             write_json(home.damage_record, record, mode=0o600)
-        _move(home, record)
+        _move_files(home, record)
     with contextlib.suppress(OSError):
         wake(home)  # a scheduler must not go on with a file that is no queue any more
     return record
 
 
-def _diagnosis(home: Home) -> str | None:
+def _diagnose_damage(home: Home) -> str | None:
     """Return what is wrong with a database, as a new connection sees it; None: nothing is."""
-    if lost := cut_off(home):
+    if lost := describe_data_loss(home):
         return lost
     try:
         address = f"{home.database.absolute().as_uri()}?mode=rw"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
-            _look("integrity_check", connection)
+            _run_check("integrity_check", connection)
     except sqlite3.Error as error:
-        return str(error) if error.sqlite_errorcode & 0xFF in _DAMAGE else None
+        return str(error) if error.sqlite_errorcode & 0xFF in _DAMAGE_CODES else None
     return None
 
 
-def _look(check: str, connection: sqlite3.Connection) -> None:
+def _run_check(check: str, connection: sqlite3.Connection) -> None:
     (result,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     if result != "ok":
-        raise damaged(" ".join(str(result).split()))
+        raise corruption_error(" ".join(str(result).split()))
 
 
-def _move(home: Home, record: dict[str, Json]) -> None:
+def _move_files(home: Home, record: dict[str, Json]) -> None:
     """Move what the record names, as far as that has not happened yet."""
     match record:
         case {"folder": str(folder), "files": [*files]}:
@@ -248,13 +250,13 @@ def _move(home: Home, record: dict[str, Json]) -> None:
         sync(folder_changed)
 
 
-def _files(home: Home) -> tuple[Path, Path, Path]:
+def _database_files(home: Home) -> tuple[Path, Path, Path]:
     """Return the database, its log, and the log's index."""
     log, index = (home.database.with_name(home.database.name + end) for end in ("-wal", "-shm"))
     return home.database, log, index
 
 
-def _verdict(home: Home, record: dict[str, Json]) -> StoreError:
+def _damage_error(home: Home, record: dict[str, Json]) -> StoreError:
     database, decided = shlex.quote(str(home.database)), shlex.quote(str(home.damage_record))
     lines = [
         f"the queue's database {home.database} was found damaged: {record.get('what', 'unknown')}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from launcher.states import Lost, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.output_conflicts import WHILE_RUNNING
-from launcher.store.recovery import alone
+from launcher.store.recovery import exclusive_database_access
 from launcher.system.home_checks import Relocation, record_relocation, relocation
 from launcher.system.paths import Home
 
@@ -39,16 +39,16 @@ def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
     """
     if relocation(home.record) is None:
         return
-    with alone(home):
+    with exclusive_database_access(home):
         where = relocation(home.record)
         if where is None:  # another process was quicker
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
             if where.is_copy:
-                _release_waiting(Connection(connection, home.database))
-                _hold_unfinished(connection, where.before, time.time())
-            for before in {where.before, where.path} - {str(home.folder)}:
+                _release_writer_waits(Connection(connection, home.database))
+                _hold_unfinished_jobs(connection, where.former_folder, time.time())
+            for before in {where.former_folder, where.former_path} - {str(home.folder)}:
                 _rename_roots(connection, before, str(home.folder))
             connection.execute("COMMIT")
         except BaseException:
@@ -57,7 +57,7 @@ def follow_relocation(connection: sqlite3.Connection, home: Home) -> None:
             raise
         _relink_attempts(home, where)
         if where.is_copy:
-            _forget_pilots(home)
+            _delete_pilot_records(home)
         record_relocation(home.record, where)
 
 
@@ -69,14 +69,14 @@ def copied_reason(original: str) -> Reason:
     return Reason(code=ReasonCode.COPIED, text=text, data={"copy_of": original})
 
 
-def held_in_copy(connection: sqlite3.Connection) -> int:
+def count_held_in_copy(connection: sqlite3.Connection) -> int:
     """Return how many jobs are held because their home is a copy."""
     query = "SELECT count(*) FROM jobs WHERE state = ? AND reason_code = ?"
     (number,) = connection.execute(query, (State.HELD, ReasonCode.COPIED)).fetchone()
     return int(number)
 
 
-def _hold_unfinished(connection: sqlite3.Connection, original: str, now: float) -> None:
+def _hold_unfinished_jobs(connection: sqlite3.Connection, original: str, now: float) -> None:
     """Hold all queued and running jobs; the attempts that run are the original's."""
     lost = outcome_record(Lost(at=now, why=f"it belongs to the queue folder {original}"))
     connection.execute(
@@ -96,14 +96,14 @@ def _hold_unfinished(connection: sqlite3.Connection, original: str, now: float) 
     )
 
 
-def _release_waiting(db: Connection) -> None:
+def _release_writer_waits(db: Connection) -> None:
     """Let no job wait for one that runs, and so writes the same path, in the original."""
     of_running = (
         "FROM needs WHERE any_end = ? AND need IN (SELECT id FROM jobs WHERE state = 'running')"
     )
-    waiting = db.numbers(f"SELECT job {of_running}", WHILE_RUNNING)
+    waiting = db.query_numbers(f"SELECT job {of_running}", WHILE_RUNNING)
     db.execute(f"DELETE {of_running}", (WHILE_RUNNING,))
-    db.count_waits(waiting)
+    db.recount_waits(waiting)
 
 
 def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> None:
@@ -134,7 +134,7 @@ def _relink_attempts(home: Home, where: Relocation) -> None:
 def _relink(link: Path, where: Relocation, home: Home) -> None:
     """Replace the link to the folder of an attempt on a pilot if that folder was in the home."""
     target = os.readlink(link)  # noqa: PTH115  # the text alone
-    folders = {where.before, where.path, str(home.folder)}
+    folders = {where.former_folder, where.former_path, str(home.folder)}
     # of folders inside each other the innermost one is meant
     above = max((path for path in folders if target.startswith(f"{path}/")), key=len, default="")
     if above == str(home.folder):  # an earlier call was interrupted after it had replaced this link
@@ -148,7 +148,7 @@ def _relink(link: Path, where: Relocation, home: Home) -> None:
         link.unlink()
 
 
-def _forget_pilots(home: Home) -> None:
+def _delete_pilot_records(home: Home) -> None:
     """Delete the records of pilots, which serve the original."""
     for path in (home.folder / "pilots").glob("launcher-*.json"):
         path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from launcher.states import ENDED, State
+from launcher.states import ENDED_STATES, State
 from launcher.store.backups import backups
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
@@ -20,26 +20,26 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
 
 
-class Rules(NamedTuple):
+class RetentionRules(NamedTuple):
     """Which ended jobs are to go; each rule leaves out more of them."""
 
-    older_s: float = 0.0  # they ended longer ago
-    states: frozenset[State] = ENDED
-    keep: int = 0  # so many of each run stay, the newest
+    min_age_s: float = 0.0  # they ended longer ago
+    states: frozenset[State] = ENDED_STATES
+    keep_newest: int = 0  # so many of each run stay, the newest
 
 
-class Left(NamedTuple):
+class SkippedFolder(NamedTuple):
     """A folder that was not deleted, and why."""
 
     attempt: Attempt
     why: str
 
 
-def choose(
+def select_deletable(
     jobs: Iterable[JobRow],
-    rules: Rules,
+    rules: RetentionRules,
     *,
-    ended: Iterable[JobRow],
+    ended_jobs: Iterable[JobRow],
     now: float,
 ) -> list[JobRow]:
     """Return which of `jobs` the rules let go.
@@ -47,17 +47,17 @@ def choose(
     Args:
         jobs: those that were asked for; open ones among them stay.
         rules: the rules.
-        ended: all that have ended, among which the newest of each run are found.
+        ended_jobs: all that have ended, among which the newest of each run are found.
         now: seconds since 1970.
     """
-    kept = _newest(ended, rules.keep) if rules.keep else set()
+    kept = _newest(ended_jobs, rules.keep_newest) if rules.keep_newest else set()
     return [
         job
         for job in jobs
         if job.state in rules.states
-        and job.state in ENDED
+        and job.state in ENDED_STATES
         and job.ended is not None
-        and job.ended <= now - rules.older_s
+        and job.ended <= now - rules.min_age_s
         and job.id not in kept
     ]
 
@@ -72,7 +72,7 @@ def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
     return kept
 
 
-class WithAttempts(Protocol):
+class HasAttempts(Protocol):
     """A job that had attempts, in the queue or forgotten."""
 
     @property
@@ -84,16 +84,16 @@ class WithAttempts(Protocol):
         """How many it had."""
 
 
-def folders_of(home: Home, job: WithAttempts) -> list[Attempt]:
+def attempt_folders(home: Home, job: HasAttempts) -> list[Attempt]:
     """Return the folders of a job's attempts, as far as there are any."""
     attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
-    there = [on_pilot for attempt in attempts if (on_pilot := _on_pilot(attempt)) is not None]
+    there = [on_pilot for attempt in attempts if (on_pilot := _pilot_folder(attempt)) is not None]
     # a link to a pilot's folder goes after what it leads to
-    folders = [*there, *map(_doomed, there), *attempts, *map(_doomed, attempts)]
+    folders = [*there, *map(_deletion_path, there), *attempts, *map(_deletion_path, attempts)]
     return [attempt for attempt in folders if os.path.lexists(attempt.folder)]
 
 
-def _on_pilot(attempt: Attempt) -> Attempt | None:
+def _pilot_folder(attempt: Attempt) -> Attempt | None:
     """Return the folder of an attempt in that of its pilot, to which its name in the home leads; None: it is none."""
     try:
         there = Path(os.readlink(attempt.folder))  # noqa: PTH115  # the text alone
@@ -103,67 +103,67 @@ def _on_pilot(attempt: Attempt) -> Attempt | None:
     return Attempt(there) if fits and there.name == attempt.folder.name else None
 
 
-def _doomed(attempt: Attempt) -> Attempt:
+def _deletion_path(attempt: Attempt) -> Attempt:
     """Return where a folder lies while it is deleted."""
     return Attempt(attempt.folder.with_name(f".{attempt.folder.name}.gone"))
 
 
-def refusal(attempt: Attempt) -> str | None:
+def deletion_refusal(attempt: Attempt) -> str | None:
     """Return why a folder must not be deleted, None when it is an attempt's and nothing of it lives.
 
     An attempt's folder is a real one of ours that carries its order; an empty one is what a
     deletion leaves that was cut short.
     """
-    if _on_pilot(attempt) is not None:
+    if _pilot_folder(attempt) is not None:
         return None  # a link, which goes after what it leads to
     try:
-        with _opened(attempt) as folder:
-            return _refusal(folder, attempt)
+        with _open_folder(attempt) as folder:
+            return _refuse_folder(folder, attempt)
     except OSError as error:
         return error.strerror or str(error)
 
 
-def size_of(attempt: Attempt) -> int:
+def deletable_bytes(attempt: Attempt) -> int:
     """Return how many bytes deleting a folder would free; what has another name stays."""
-    with contextlib.suppress(OSError), _opened(attempt) as folder:
-        return _size(folder)
+    with contextlib.suppress(OSError), _open_folder(attempt) as folder:
+        return _folder_bytes(folder)
     return 0
 
 
-def delete(attempt: Attempt) -> Left | None:
+def delete_attempt_folder(attempt: Attempt) -> SkippedFolder | None:
     """Delete an attempt's folder with all that is in it; links in it are removed, not followed.
 
     Returns what was left, and None when nothing was. It gets another name first, so that no process can
     start what is half deleted; the order goes last, so that what a crash leaves is known again.
     """
-    doomed = attempt if attempt.folder.name.startswith(".") else _doomed(attempt)
-    there = _on_pilot(attempt)
+    doomed = attempt if attempt.folder.name.startswith(".") else _deletion_path(attempt)
+    there = _pilot_folder(attempt)
     try:
         if there is not None:
             if os.path.lexists(there.folder):
-                return Left(attempt=attempt, why=f"{there.folder} still exists")
+                return SkippedFolder(attempt=attempt, why=f"{there.folder} still exists")
             attempt.folder.unlink()
             return None
-        with _opened(attempt) as folder:
-            why = _refusal(folder, attempt)
+        with _open_folder(attempt) as folder:
+            why = _refuse_folder(folder, attempt)
             if why is not None:
-                return Left(attempt=attempt, why=why)
+                return SkippedFolder(attempt=attempt, why=why)
             attempt.folder.rename(doomed.folder)
-            for name in _names(folder):
+            for name in _entry_names(folder):
                 if name != attempt.spec.name:
-                    _remove(name, folder)
+                    _remove_entry(name, folder)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(attempt.spec.name, dir_fd=folder)
         doomed.folder.rmdir()
     except FileNotFoundError:
         return None  # another process deleted it first
     except OSError as error:
-        return Left(attempt=attempt, why=error.strerror or str(error))
+        return SkippedFolder(attempt=attempt, why=error.strerror or str(error))
     return None
 
 
 @contextlib.contextmanager
-def _opened(attempt: Attempt) -> Iterator[int]:
+def _open_folder(attempt: Attempt) -> Iterator[int]:
     """Hold the folder itself: what its name means may change meanwhile."""
     folder = os.open(attempt.folder, _FOLDER)
     try:
@@ -172,25 +172,25 @@ def _opened(attempt: Attempt) -> Iterator[int]:
         os.close(folder)
 
 
-def _refusal(folder: int, attempt: Attempt) -> str | None:
+def _refuse_folder(folder: int, attempt: Attempt) -> str | None:
     if os.fstat(folder).st_uid != os.geteuid():
         return "belongs to another user"
-    names = _names(folder)
+    names = _entry_names(folder)
     if not names:
         return None
-    if not _carries_its_order(folder, attempt):
+    if not _has_own_spec(folder, attempt):
         return "is not the folder of an attempt"
     return None
 
 
-def _names(folder: int) -> list[str]:
+def _entry_names(folder: int) -> list[str]:
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
 
 
-def _carries_its_order(folder: int, attempt: Attempt) -> bool:
+def _has_own_spec(folder: int, attempt: Attempt) -> bool:
     job, _, number = attempt.folder.name.strip(".").removesuffix(".gone").partition("-")
-    match _order(folder, attempt.spec.name):
+    match _read_spec_record(folder, attempt.spec.name):
         case {"spec": dict(), "context": dict(), "job": int(whose)} if str(whose) != job:
             return False  # orders of older versions do not name their job
         case {"spec": dict(), "context": dict(), "number": int(carried)}:
@@ -198,7 +198,7 @@ def _carries_its_order(folder: int, attempt: Attempt) -> bool:
     return False
 
 
-def _order(folder: int, name: str) -> object:
+def _read_spec_record(folder: int, name: str) -> object:
     try:
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except OSError:
@@ -213,7 +213,7 @@ def _order(folder: int, name: str) -> object:
             return None
 
 
-def _remove(name: str, folder: int) -> None:
+def _remove_entry(name: str, folder: int) -> None:
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(there.st_mode):
         shutil.rmtree(name, dir_fd=folder)  # by descriptors: a folder that becomes a link is safe
@@ -221,7 +221,7 @@ def _remove(name: str, folder: int) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def _size(folder: int) -> int:
+def _folder_bytes(folder: int) -> int:
     total = 0
     names = Counter[int]()  # of each file, by its inode
     for _, _, files, here in os.fwalk(".", dir_fd=folder):
@@ -239,30 +239,34 @@ def in_batches(jobs: Sequence[JobRow], size: int) -> Iterator[Sequence[JobRow]]:
         yield jobs[start : start + size]
 
 
-class Copies(NamedTuple):
+class OldCopies(NamedTuple):
     """Copies that are old enough to go, and what stays all the same."""
 
     old: tuple[Path, ...]
-    newest: Path | None = None  # the backup to which a damaged queue would go back; it stays
-    undecided: Path | None = None  # the damaged database of which its owner has still to decide
+    newest_backup: Path | None = None  # the backup to which a damaged queue would go back; it stays
+    undecided_damage: Path | None = (
+        None  # the damaged database of which its owner has still to decide
+    )
 
     @property
     def size(self) -> int:
         """How many bytes go with them."""
-        return sum(map(_size_of, self.old))
+        return sum(map(_tree_bytes, self.old))
 
 
-def copies_before(home: Home, at: float) -> Copies:
+def find_old_copies(home: Home, at: float) -> OldCopies:
     """Return which copies were made before a time, in seconds since 1970."""
     saved = backups(home.backups)
     damaged = sorted(home.damaged.iterdir()) if home.damaged.is_dir() else []
     undecided = damaged[-1] if damaged and home.damage_record.exists() else None
     newest = saved[-1] if saved else None
     candidates = [path for path in (*saved, *damaged) if path not in {newest, undecided}]
-    return Copies(
+    return OldCopies(
         old=tuple(path for path in candidates if path.lstat().st_mtime < at),
-        newest=newest if newest is not None and newest.stat().st_mtime < at else None,
-        undecided=undecided if undecided is not None and undecided.stat().st_mtime < at else None,
+        newest_backup=newest if newest is not None and newest.stat().st_mtime < at else None,
+        undecided_damage=undecided
+        if undecided is not None and undecided.stat().st_mtime < at
+        else None,
     )
 
 
@@ -282,7 +286,7 @@ def delete_copies(copies: Sequence[Path]) -> list[tuple[Path, str]]:
     return left
 
 
-def _size_of(path: Path) -> int:
+def _tree_bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     total = 0
     for file in files:

@@ -7,26 +7,28 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from launcher.accounts import NO_ACCOUNT, Account
+from launcher.accounts import NO_ACCOUNT, FairShareAccount
 from launcher.job import CPU, FUNCTION, PROGRAM, Spec, stored_params
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
 from launcher.store.lanes import Lane
-from launcher.stored_specs import read_part_of_spec, read_spec, with_sources
+from launcher.stored_specs import add_sources, read_part_of_spec, read_spec
 from launcher.system.files import FileVersion, read_version
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.stored_fields import Unreadable, parse_record
 
-PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
+PILOT_PREFIX = (
+    "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
+)
 # the same in SQL, of a row of attempts; NULL of one on this machine
-PILOT_OF = f"iif(substr(boot, 1, {len(PILOT)}) = '{PILOT}', substr(boot, {len(PILOT) + 1}), NULL)"
+PILOT_TOKEN_SQL = f"iif(substr(boot, 1, {len(PILOT_PREFIX)}) = '{PILOT_PREFIX}', substr(boot, {len(PILOT_PREFIX) + 1}), NULL)"
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
 DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
 ATTEMPT_COLUMNS = (  # in the order of AttemptRow
     "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
-    f" attempts.reason_code, claim, lone, peak, {PILOT_OF}"
+    f" attempts.reason_code, claim, lone, peak, {PILOT_TOKEN_SQL}"
 )
 _JOB_COLUMNS = (  # that are as the database has them
     "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
@@ -53,8 +55,8 @@ class JobRow:
     attempts: int
     failures: int
     lost: int
-    why: Reason  # why it is in its state
-    lane_waits: Reason | None  # why the first job of its lane cannot start; None: it can
+    state_reason: Reason  # why it is in its state
+    lane_reason: Reason | None  # why the first job of its lane cannot start; None: it can
     starts_at: float | None  # it must not start before
     submitted: float
     ended: float | None
@@ -67,12 +69,12 @@ class JobRow:
     @property
     def reason(self) -> str:
         """Why it is in its state, for people."""
-        return self.why.text
+        return self.state_reason.text
 
     @property
-    def hindrance(self) -> str:
+    def lane_reason_text(self) -> str:
         """Why the first job of its lane cannot start, for people; '' where it can."""
-        return "" if self.lane_waits is None else self.lane_waits.text
+        return "" if self.lane_reason is None else self.lane_reason.text
 
     def attempt_in(self, home: Home) -> Attempt:
         """Return the folder of its newest attempt, of which there must be one."""
@@ -81,27 +83,27 @@ class JobRow:
     @cached_property
     def spec(self) -> Spec:
         """The job's spec; only what can be understood of it, where a newer version wrote it."""
-        return self._read(with_sources(self.spec_text, self.sources_text))
+        return self._read_spec_text(add_sources(self.spec_text, self.sources_text))
 
     @cached_property
-    def plain_spec(self) -> Spec:
+    def spec_without_sources(self) -> Spec:
         """The spec without the digests of modules: a tenth of the time, where only planners need these."""
-        return self._read(self.spec_text)
+        return self._read_spec_text(self.spec_text)
 
     @cached_property
     def params(self) -> Mapping[str, Any]:
         """The parameters of a program or a function, without reading the whole spec."""
-        return _params(self.kind, self.spec_text) if self.kind in {PROGRAM, FUNCTION} else {}
+        return _read_params(self.kind, self.spec_text) if self.kind in {PROGRAM, FUNCTION} else {}
 
-    def _read(self, text: str) -> Spec:
+    def _read_spec_text(self, text: str) -> Spec:
         def plain() -> Spec:
             return Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
 
-        return _spec_and_trouble(text, plain)[0]
+        return _read_spec_or_part(text, plain)[0]
 
 
 @lru_cache(maxsize=2048)  # the jobs of a screen are mostly those of the screen before
-def _params(kind: str, text: str) -> Mapping[str, Any]:
+def _read_params(kind: str, text: str) -> Mapping[str, Any]:
     record = known_record(text)
     settings, argv = record.get("settings"), record.get("argv")
     return stored_params(
@@ -164,15 +166,15 @@ class ReadyJob(NamedTuple):
     numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
     program: str = ""  # which one it runs, where it may need a GPU
     priority: int = 0
-    account: Account = NO_ACCOUNT  # of its run
+    account: FairShareAccount = NO_ACCOUNT  # of its run
 
     @property
-    def flow(self) -> tuple[int, int, int]:
+    def job_class(self) -> tuple[int, int, int]:
         """Its priority, run and lane: the first of those that agree in them starts first."""
         return self.priority, self.account.run, self.lane_id
 
 
-class Group(NamedTuple):
+class GroupLimit(NamedTuple):
     """A limit that jobs share."""
 
     name: str
@@ -215,7 +217,7 @@ class Claim:
     @property
     def pilot(self) -> str:
         """The token of the pilot where it runs; '' on this machine."""
-        return self.boot.removeprefix(PILOT) if self.boot.startswith(PILOT) else ""
+        return self.boot.removeprefix(PILOT_PREFIX) if self.boot.startswith(PILOT_PREFIX) else ""
 
     @property
     def spec(self) -> Spec:
@@ -223,24 +225,24 @@ class Claim:
         return self._read[0]
 
     @property
-    def unreadable(self) -> str:
+    def spec_error(self) -> str:
         """What of its spec cannot be understood; '' where all can."""
         return self._read[1]
 
     @cached_property
     def _read(self) -> tuple[Spec, str]:
-        return _claimed_spec(self.job, self.spec_text)
+        return _read_claimed_spec(self.job, self.spec_text)
 
 
 @lru_cache(maxsize=8)
-def _claimed_spec(job: int, text: str) -> tuple[Spec, str]:
+def _read_claimed_spec(job: int, text: str) -> tuple[Spec, str]:
     """Return a job's spec and what of it cannot be understood; what is prepared is claimed soon after."""
-    return _spec_and_trouble(
+    return _read_spec_or_part(
         text, lambda: Spec(name=f"job {job}", kind="", role="", run="", root="/")
     )
 
 
-def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
+def _read_spec_or_part(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
     """Return a spec and ''; else what can be understood of it, and what can not.
 
     Args:
@@ -248,7 +250,7 @@ def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
         plain: makes the spec of a job of which nothing can be understood.
     """
     try:
-        record = parsed(text, "its spec")
+        record = parse_record(text, "its spec")
     except Unreadable as error:
         return plain(), str(error)
     try:
@@ -275,8 +277,8 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         run=stored["run_name"],
         run_id=stored["run"],
         state=known_state(stored["state"]),
-        why=reason_of(stored["reason_code"], stored["reason"], stored["reason_data"]),
-        lane_waits=reason_of(*lane_waits) if stored["lane_reason"] else None,
+        state_reason=reason_of(stored["reason_code"], stored["reason"], stored["reason_data"]),
+        lane_reason=reason_of(*lane_waits) if stored["lane_reason"] else None,
         owner_note=stored["note"],
         spec_text=stored["spec"],
         sources_text=sources_text,
@@ -299,7 +301,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         cpus=row["cpus"],
         pid=row["pid"],
         start_ticks=row["start_ticks"],
-        spec_text=with_sources(row["spec"], row["sources_text"]),
+        spec_text=add_sources(row["spec"], row["sources_text"]),
         context_text=row["context"],
         reservation=row["claim"],
         exclusive=bool(row["lone"]),

@@ -4,26 +4,33 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify, recorded_run_notify
-from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
+from launcher.job_options.notifications import (
+    AS_CONFIGURED,
+    NotifyEvent,
+    RunNotify,
+    run_notify_from_record,
+)
+from launcher.states import ENDED_STATES, OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.job_queries import JobQueries
 
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
-_ENDED = ", ".join(f"'{state}'" for state in ENDED)
+_ENDED = ", ".join(f"'{state}'" for state in ENDED_STATES)
 
 
-class Failure(NamedTuple):
+class RunFailure(NamedTuple):
     """A job that has failed and is not tried again."""
 
     job: int
     name: str
     reason: Reason
-    alike: int  # jobs of its run that failed so, it among them: for too little memory, or otherwise
+    similar_failures: (
+        int  # jobs of its run that failed so, it among them: for too little memory, or otherwise
+    )
 
 
-class RunNews(NamedTuple):
+class RunEvents(NamedTuple):
     """What happened to a run, and who was told of it."""
 
     id: int
@@ -35,11 +42,11 @@ class RunNews(NamedTuple):
     last_at: float  # when the last of it did
     open: int  # jobs that have not ended
     totals: Mapping[State, int]  # of all its jobs
-    happened: tuple[Event, ...] = ()  # but for its end; the most important first
-    told: Mapping[str, tuple[Event, ...]] = {}  # by target
+    happened: tuple[NotifyEvent, ...] = ()  # but for its end; the most important first
+    told: Mapping[str, tuple[NotifyEvent, ...]] = {}  # by target
 
 
-class RunNewsReader:
+class RunEventReader:
     """The questions of who tells a queue's owner what happens; none of them changes anything."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -47,7 +54,7 @@ class RunNewsReader:
         self._db, self._read = connection, JobQueries(connection)
         self.newest = self._read.last_event
 
-    def beginning(self, since: float) -> int:
+    def last_event_before(self, since: float) -> int:
         """Return the number of the last event before a time."""
         newest = self._read.last_event()
         (before,) = self._db.execute(
@@ -56,35 +63,35 @@ class RunNewsReader:
         ).fetchone()
         return max(0, newest - _NEWEST_EVENTS) if before is None else int(before)
 
-    def whole(self, news: RunNews) -> RunNews:
+    def extend_to_idle_start(self, run_events: RunEvents) -> RunEvents:
         """Return the news of a run from the time at which it last had no open job."""
         rows = self._db.execute(
             "SELECT events.id AS id, at, job, events.state AS state FROM events"
             " JOIN jobs ON jobs.id = events.job WHERE run = ? AND events.id <= ? ORDER BY events.id",
-            (news.id, news.after),
+            (run_events.id, run_events.after),
         )
         is_open: set[int] = set()
-        since, after = news.since, news.after
+        since, after = run_events.since, run_events.after
         for row in rows:
             if not is_open:
                 since, after = row["at"], row["id"] - 1
-            if row["state"] in ENDED:
+            if row["state"] in ENDED_STATES:
                 is_open.discard(row["job"])
             else:
                 is_open.add(row["job"])
-        return news._replace(since=since, after=after) if is_open else news
+        return run_events._replace(since=since, after=after) if is_open else run_events
 
-    def since(self, event: int) -> tuple[int, list[RunNews]]:
+    def read_since(self, event: int) -> tuple[int, list[RunEvents]]:
         """Return the newest event, and what happened to runs from an event up to it, as of one moment."""
         self._db.execute("BEGIN")
         try:
             upto = self._read.last_event()
-            return upto, self._runs(event, upto)
+            return upto, self._read_runs(event, upto)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def failures(self, run: int, event: int) -> tuple[Failure, ...]:
+    def failures(self, run: int, event: int) -> tuple[RunFailure, ...]:
         """Return the first failure of a run after an event, and the first of those for too little memory."""
         rows = self._db.execute(
             "SELECT * FROM (SELECT events.id AS number, jobs.id AS job, name,"
@@ -102,7 +109,7 @@ class RunNewsReader:
             },
         )
         return tuple(
-            Failure(
+            RunFailure(
                 row["job"],
                 row["name"],
                 reason_of(row["code"], row["reason"], row["data"]),
@@ -111,7 +118,7 @@ class RunNewsReader:
             for row in rows
         )
 
-    def _runs(self, event: int, upto: int) -> list[RunNews]:
+    def _read_runs(self, event: int, upto: int) -> list[RunEvents]:
         rows = self._db.execute(
             "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
             " max(events.at) AS last_at,"
@@ -121,26 +128,29 @@ class RunNewsReader:
             " WHERE events.id > ? AND events.id <= ? GROUP BY runs.id",
             (ReasonCode.OUT_OF_MEMORY, event, upto),
         ).fetchall()
-        return [self._run(row, event) for row in rows]
+        return [self._build_run_events(row, event) for row in rows]
 
-    def _run(self, row: sqlite3.Row, event: int) -> RunNews:
+    def _build_run_events(self, row: sqlite3.Row, event: int) -> RunEvents:
         totals = self._read.counts(row["id"])
         notify = row["notify"]
-        happened = ((Event.OUT_OF_MEMORY, row["short"]), (Event.FIRST_FAILURE, row["failed"]))
-        return RunNews(
+        happened = (
+            (NotifyEvent.OUT_OF_MEMORY, row["short"]),
+            (NotifyEvent.FIRST_FAILURE, row["failed"]),
+        )
+        return RunEvents(
             id=row["id"],
             name=row["name"],
             root=row["root"],
-            notify=recorded_run_notify(known_record(notify)) if notify else AS_CONFIGURED,
+            notify=run_notify_from_record(known_record(notify)) if notify else AS_CONFIGURED,
             since=row["first_at"],
             after=event,
             last_at=row["last_at"],
-            open=sum(totals.get(state, 0) for state in OPEN),
+            open=sum(totals.get(state, 0) for state in OPEN_STATES),
             totals={state: number for state, number in totals.items() if number},
             happened=tuple(what for what, number in happened if number),
         )
 
-    def ended_since(self, run: int, since: float) -> dict[State, int]:
+    def count_ended_since(self, run: int, since: float) -> dict[State, int]:
         """Return how many jobs of a run ended since a time, by their states."""
         rows = self._db.execute(
             f"SELECT state, count(*) AS n FROM jobs WHERE run = ? AND state IN ({_ENDED})"

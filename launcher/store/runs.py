@@ -12,12 +12,12 @@ from pathlib import Path
 from sqlite3 import Cursor
 from typing import NamedTuple
 
-from launcher.accounts import Account, account, cards_of
+from launcher.accounts import FairShareAccount, gpu_equivalents, read_account
 from launcher.job import CPU
 from launcher.states import Outcome
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
-from launcher.store.usage import LONGEST_S, Measured
+from launcher.store.usage import LONGEST_S, MeasuredUsage
 
 MOST_RUNS = 256  # of a priority that are looked at, those whose turn comes soonest
 MOST_OTHERS = 64  # of the other runs, by turns: the first may wait for what nobody else wants
@@ -42,63 +42,63 @@ _NEXT_LANE = (
 )
 
 
-class Flow(NamedTuple):
+class JobClass(NamedTuple):
     """The first jobs of one priority, run and lane, the most urgent first."""
 
     priority: int
-    account: Account  # of the run
+    account: FairShareAccount  # of the run
     lane: int
     jobs: tuple[tuple[float, int], ...]  # rank and number
 
 
-_Row = tuple[int, str, float, float, float, float]  # of a run, as `account` takes it
+_Row = tuple[int, str, float, float, float, float]  # of a run, as `read_account` takes it
 
 
-class FirstJobs:
+class QueueHeads:
     """Looks at the heads of all flows; of very many runs at some by turns."""
 
     def __init__(self, execute: Callable[..., Cursor]) -> None:
         """Look at the jobs of a database."""
         self._execute = execute
-        self._flows = 0  # at the last look
-        self._next = 0  # the run with which the turns of the others go on
+        self._class_count = 0  # at the last look
+        self._next_run = 0  # the run with which the turns of the others go on
 
-    def flows(self, each: int) -> Iterator[Flow]:
-        """Give the first `each` jobs of every flow, fewer where there are very many flows."""
-        if self._flows:
-            each = min(each, max(LEAST_EACH, MOST_JOBS // self._flows))
+    def read_classes(self, per_class: int) -> Iterator[JobClass]:
+        """Give the first `per_class` jobs of every flow, fewer where there are very many flows."""
+        if self._class_count:
+            per_class = min(per_class, max(LEAST_EACH, MOST_JOBS // self._class_count))
         flows = 0
         for (priority,) in self._execute(_PRIORITIES).fetchall():
             rows = self._execute(_RUNS, (priority,)).fetchall()
-            for run in [account(*row) for row in self._chosen(rows)]:
+            for run in [read_account(*row) for row in self._select_runs(rows)]:
                 lane, place = -1, (priority, run.run)
-                while jobs := self._execute(_NEXT_LANE, (*place, lane, each)).fetchall():
+                while jobs := self._execute(_NEXT_LANE, (*place, lane, per_class)).fetchall():
                     lane = jobs[0][0]
                     flows += 1
                     # the jobs of another lane belong to those behind it
                     own = tuple((rank, job) for there, rank, job in jobs if there == lane)
-                    yield Flow(priority=priority, account=run, lane=lane, jobs=own)
-                    if len(own) == len(jobs) < each:
+                    yield JobClass(priority=priority, account=run, lane=lane, jobs=own)
+                    if len(own) == len(jobs) < per_class:
                         break  # there is no other lane
-        self._flows = flows
+        self._class_count = flows
 
-    def _chosen(self, rows: list[_Row]) -> list[_Row]:
+    def _select_runs(self, rows: list[_Row]) -> list[_Row]:
         """Return the runs to look at: those whose turn comes soonest, and some of the others by turns."""
         if len(rows) <= MOST_RUNS:
             return rows
         first = sorted(rows, key=itemgetter(3))[:MOST_RUNS]
         taken = {row[0] for row in first}
         others = [row for row in rows if row[0] not in taken]
-        after = [row for row in others if row[0] >= self._next]
+        after = [row for row in others if row[0] >= self._next_run]
         chosen = [*islice(chain(after, others), min(MOST_OTHERS, len(others)))]
-        self._next = chosen[-1][0] + 1 if chosen else 0
+        self._next_run = chosen[-1][0] + 1 if chosen else 0
         return [*first, *chosen]
 
 
 _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
 
 
-def charge(db: Connection, claim: Claim, outcome: Outcome, measured: Measured) -> None:
+def charge_run(db: Connection, claim: Claim, outcome: Outcome, measured: MeasuredUsage) -> None:
     """Count what an ended attempt had of the machine as used by its run. Inside `writing`.
 
     Args:
@@ -114,14 +114,16 @@ def charge(db: Connection, claim: Claim, outcome: Outcome, measured: Measured) -
     row = db.execute(f"{_ACCOUNT} WHERE id = ?", (claim.run,)).fetchone()
     if row is None or not 0 < seconds <= LONGEST_S:  # the wall clock was set
         return
-    after = account(*row).charged(cards_of(claim.gpus, claim.cpus) * seconds, outcome.at)
+    after = read_account(*row).charge_attempt(
+        gpu_equivalents(claim.gpus, claim.cpus) * seconds, outcome.at
+    )
     db.execute(
         "UPDATE runs SET vtime = ?, used = ?, used_at = ? WHERE id = ?",
-        (after.vtime, after.used, after.at, claim.run),
+        (after.vtime, after.used, after.updated_at, claim.run),
     )
 
 
-def open_runs(execute: Callable[..., Cursor]) -> list[tuple[Account, int, int]]:
+def open_runs(execute: Callable[..., Cursor]) -> list[tuple[FairShareAccount, int, int]]:
     """Return the runs that have jobs which have not ended, with how many of these run and wait."""
     rows = execute(
         "SELECT runs.id, name, share, vtime, used, used_at, sum(CASE state WHEN 'running' THEN n ELSE 0 END),"
@@ -129,13 +131,13 @@ def open_runs(execute: Callable[..., Cursor]) -> list[tuple[Account, int, int]]:
         " JOIN runs ON runs.id = run WHERE state IN ('queued', 'held', 'running') AND n > 0"
         " GROUP BY run ORDER BY run"
     )
-    return [(account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
+    return [(read_account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
 
 
-def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> Account:
+def find_account(execute: Callable[..., Cursor], root: Path, name: str) -> FairShareAccount:
     """Return the account of a run, one without use where there is no such run yet."""
     row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
-    return Account(name=name) if row is None else account(*row)
+    return FairShareAccount(name=name) if row is None else read_account(*row)
 
 
 class RunOwner(NamedTuple):
@@ -146,7 +148,7 @@ class RunOwner(NamedTuple):
     is_planned: bool  # by a task file
 
 
-def owner_of(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
+def find_run_owner(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
     """Return who has a run of a name; None: none with jobs is there. Where several have one, the run of added programs."""
     row = execute(
         "SELECT root, kind, hash <> '' AS is_planned FROM runs JOIN jobs"
@@ -157,7 +159,9 @@ def owner_of(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
     return None if row is None else RunOwner(Path(row[0]), row[1], bool(row[2]))
 
 
-def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:
+def running_placements(
+    execute: Callable[..., Cursor],
+) -> list[tuple[int, float, tuple[str, ...], int]]:
     """Return of each running job its run, when its attempt was claimed, its GPUs and its cores."""
     rows = execute(
         "SELECT jobs.run, claimed, device, cpus FROM jobs JOIN attempts ON attempts.job = jobs.id"
@@ -169,7 +173,9 @@ def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, 
     ]
 
 
-def jobs_before(execute: Callable[..., Cursor], row: JobRow, priorities: Collection[int]) -> int:
+def count_jobs_before(
+    execute: Callable[..., Cursor], row: JobRow, priorities: Collection[int]
+) -> int:
     """Return how many jobs of its run start before one that waits for nothing but room.
 
     Args:

@@ -4,32 +4,32 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
+from launcher.states import NeverStarted, Outcome, Reason, ReasonCode, State, outcome_record
 from launcher.store.claims import Claims
 from launcher.store.connection import Connection, reason_columns
-from launcher.store.output_conflicts import release_forgotten
+from launcher.store.output_conflicts import release_stale_waits
 from launcher.store.ready_jobs import ReadyJobs
-from launcher.store.rows import PILOT_OF, Claim
-from launcher.store.runs import charge
-from launcher.store.transitions import Requeue, Transitions
-from launcher.store.usage import NOT_MEASURED, Measured
+from launcher.store.rows import PILOT_TOKEN_SQL, Claim
+from launcher.store.runs import charge_run
+from launcher.store.transitions import RequeueDecision, Transitions
+from launcher.store.usage import NOT_MEASURED, MeasuredUsage
 from launcher.store.usage_records import UsageRecords
 from launcher.system.files import read_record
 
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
-_USED = (
+_PAST_USAGE = (
     "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
     " iif(json_valid(lanes.key), json_extract(lanes.key, '$.resources.ram'), NULL),"
     " min(claimed), max(attempts.ended), sum(attempts.ended - claimed), max(attempts.peak)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
-    f" AND {PILOT_OF} IS NULL"  # those on pilots took nothing here
+    f" AND {PILOT_TOKEN_SQL} IS NULL"  # those on pilots took nothing here
     " GROUP BY device, cpus, claim, lone, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
     " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
 )
 
 
-class PastUse(NamedTuple):
+class PastUsage(NamedTuple):
     """Attempts that asked for the same, and ended at about the same time."""
 
     gpus: tuple[str, ...]
@@ -37,12 +37,12 @@ class PastUse(NamedTuple):
     reservation: int | None  # bytes on each GPU; None: unknown, or they were its own
     exclusive: bool
     ram: int
-    began: float  # the first of them, seconds since 1970
-    ended: float  # the last of them
+    started_at: float  # the first of them, seconds since 1970
+    ended_at: float  # the last of them
     seconds: float  # all of them together
 
 
-class Scheduling:
+class SchedulerActions:
     """What the one scheduler of a home does to the queue; what could start is in `ReadyJobs`, promises in `Claims`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -50,18 +50,24 @@ class Scheduling:
         self._db = connection
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
-        self.usage, self.know_machines = self._usage.usage, self._usage.know
+        self.usage, self.set_local_machines = self._usage.usage, self._usage.set_local_machines
         self._ready_jobs = ReadyJobs(connection, self.usage)
-        self.ready, self.successor = self._ready_jobs.ready, self._ready_jobs.successor
-        self.waiting_by_lane, self.mend = self._ready_jobs.waiting_by_lane, self._ready_jobs.mend
+        self.read_ready, self.next_in_class = (
+            self._ready_jobs.read_ready,
+            self._ready_jobs.next_in_class,
+        )
+        self.waiting_by_lane, self.repair_unready = (
+            self._ready_jobs.waiting_by_lane,
+            self._ready_jobs.repair_unready,
+        )
         self.lane_of = self._ready_jobs.lane_of
         self._claims = Claims(connection)
         self.claim, self.next_claim = self._claims.claim, self._claims.next_claim
-        self.claims = self._claims.claims
+        self.open_claims = self._claims.open_claims
 
-    def release_forgotten(self) -> None:
+    def release_stale_waits(self) -> None:
         """Let the jobs start that wait for the end of an attempt that has ended."""
-        release_forgotten(self._db)
+        release_stale_waits(self._db)
 
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""
@@ -71,11 +77,11 @@ class Scheduling:
                 [(vtime, int(run)) for run, vtime in vtimes.items()],
             )
 
-    def limits(self) -> dict[str, int]:
+    def group_limits(self) -> dict[str, int]:
         """Return how many jobs of a group may run at once, where there is a limit."""
         return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
 
-    def explain(self, reasons: Mapping[int, Reason | None]) -> None:
+    def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
         """Record why the first job of each lane cannot start; None where it can."""
         rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
         before = {int(lane): columns for lane, *columns in rows}
@@ -94,36 +100,36 @@ class Scheduling:
         row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
         return 1 + (int(row[0]) if row else 0)
 
-    def past_use(self, since: float, now: float) -> list[PastUse]:
+    def past_usage(self, since: float, now: float) -> list[PastUsage]:
         """Return what the attempts used that ended between two times; what cannot be is left out."""
         return [
-            PastUse(
+            PastUsage(
                 gpus=() if device == "cpu" else tuple(str(device).split(",")),
                 cpus=cpus,
                 # what was reserved for an estimate followed its use
                 reservation=peak if reservation is None and not lone else reservation,
                 exclusive=bool(lone),
                 ram=ram if isinstance(ram, int) and ram > 0 else 0,
-                began=began,
-                ended=ended,
+                started_at=began,
+                ended_at=ended,
                 seconds=seconds,
             )
             for device, cpus, reservation, lone, ram, began, ended, seconds, peak in (
-                self._db.execute(_USED, (since, now))
+                self._db.execute(_PAST_USAGE, (since, now))
             )
         ]
 
-    def paused(self) -> frozenset[int]:
+    def paused_jobs(self) -> frozenset[int]:
         """Return the running jobs whose programs are to be paused."""
         query = "SELECT id FROM jobs WHERE state = 'running' AND paused IS NOT NULL"
-        return frozenset(self._db.numbers(query))
+        return frozenset(self._db.query_numbers(query))
 
-    def wishes(self) -> dict[int, str]:
+    def pending_actions(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""
         rows = self._db.execute("SELECT id, wish FROM jobs WHERE state = 'running' AND wish <> ''")
         return {int(job): str(wish) for job, wish in rows}
 
-    def killed(self) -> frozenset[int]:
+    def jobs_to_kill(self) -> frozenset[int]:
         """Return the running jobs whose owners have them killed without a grace period."""
         rows = self._db.execute(
             "SELECT id, reason_data FROM jobs WHERE state = 'running' AND wish <> ''"
@@ -134,7 +140,7 @@ class Scheduling:
             int(job) for job, data in rows if (read_record(data or "") or {}).get("now")
         )
 
-    def note_running(self, job: int, reason: Reason, now: float) -> None:
+    def record_running_reason(self, job: int, reason: Reason, now: float) -> None:
         """Record what holds up a running job or ends it, unless the same is recorded already."""
         with self._db.writing():
             noted = self._db.execute(
@@ -143,17 +149,17 @@ class Scheduling:
                 (*reason_columns(reason), job, ReasonCode.ENDING),
             )
             if noted.rowcount == 1:
-                self._db.event(job, State.RUNNING, reason, now)
+                self._db.add_event(job, State.RUNNING, reason, now)
 
-    def finish(
+    def finish_attempt(
         self,
         claim: Claim,
         outcome: Outcome,
         *,
         outputs: Mapping[str, Sequence[int | str]],
         now: float,
-        measured: Measured = NOT_MEASURED,
-        requeue: Requeue | None = None,
+        measured: MeasuredUsage = NOT_MEASURED,
+        requeue: RequeueDecision | None = None,
         remark: str = "",
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
@@ -169,8 +175,8 @@ class Scheduling:
 
         Returns the job's new state, or None when this end was taken in before.
         """
-        if isinstance(outcome, Void) and outcome.whose == "machine":
-            return self._transitions.take_back(claim, outcome, now)
+        if isinstance(outcome, NeverStarted) and outcome.blamed_on == "machine":
+            return self._transitions.revert_claim(claim, outcome, now)
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
@@ -181,23 +187,23 @@ class Scheduling:
             ).fetchone()
             if taken is None:
                 return None
-            measured = measured.without(float(taken[0]))
-            certain = requeue is not None and requeue.alone
+            measured = measured.with_pause(float(taken[0]))
+            certain = requeue is not None and requeue.exclusive
             self._usage.record(claim, outcome, measured, certain=certain)
-            charge(self._db, claim, outcome, measured)
-            return self._transitions.follow(
+            charge_run(self._db, claim, outcome, measured)
+            return self._transitions.apply_outcome(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue, remark=remark
             )
 
-    def forget(self) -> None:
+    def invalidate_caches(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
-        self._ready_jobs.forget()
-        self._claims.forget()
-        self._usage.forget()
+        self._ready_jobs.invalidate_caches()
+        self._claims.invalidate_caches()
+        self._usage.invalidate_caches()
 
     # --- times
 
-    def let_go(self, now: float) -> float | None:
+    def release_due_timers(self, now: float) -> float | None:
         """Let jobs go whose time has come; return when the next one comes, None for never.
 
         A pause that began in the future tells that the clock was set back: it is over, too, or a
@@ -210,9 +216,9 @@ class Scheduling:
             return None
         if soonest > now and (newest is None or newest <= now):
             return float(soonest)
-        due = self._db.numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
+        due = self._db.query_numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
         with self._db.writing():
             self._db.executemany("DELETE FROM timers WHERE job = ?", [(job,) for job in due])
-            self._db.count_waits(due)
+            self._db.recount_waits(due)
         (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
         return None if soonest is None else float(soonest)

@@ -27,7 +27,7 @@ def check_sqlite(version: tuple[int, int, int] = sqlite3.sqlite_version_info) ->
         )
 
 
-def schema_of(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> int:
+def read_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> int:
     """Return how many steps a database has behind it, 0 for a new one; nothing is changed.
 
     Raises:
@@ -70,7 +70,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
         StoreError: it was written by a newer launcher, or is another program's database.
         sqlite3.Error: a step or the backup failed; the steps before it remain.
     """
-    first = schema_of(connection, path, steps)
+    first = read_schema(connection, path, steps)
     saved = first == 0
     for number, step in enumerate(steps[first:], first):
         connection.execute("BEGIN IMMEDIATE")
@@ -88,7 +88,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
             raise
 
 
-def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
+def migrate_copy(copy: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
     """Apply every step that a copy in memory lacks; nothing is saved before.
 
     Args:
@@ -96,7 +96,7 @@ def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step]
         path: what it is a copy of.
         steps: what leads from nothing to today's shape.
     """
-    for step in steps[schema_of(copy, path, steps) :]:
+    for step in steps[read_schema(copy, path, steps) :]:
         step(copy)
 
 

@@ -12,30 +12,38 @@ from typing import NamedTuple
 from launcher.context import read_context
 from launcher.errors import UsageError
 from launcher.job import Spec
-from launcher.states import ENDED, OPEN, EndCause, Reason, ReasonCode, State, ending_reason
+from launcher.states import (
+    ENDED_STATES,
+    OPEN_STATES,
+    EndCause,
+    Reason,
+    ReasonCode,
+    State,
+    termination_reason,
+)
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
-from launcher.store.lanes import AGEING_S, lane_of, rank_of, read_lane
+from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.rows import JobRow
-from launcher.store.transitions import CANCELLED
+from launcher.store.transitions import CANCELLED_REASON
 from launcher.stored_specs import SpecWriter
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.stored_fields import Unreadable, parse_record
 
-HELD = Reason(code=ReasonCode.HELD, text="held by its owner")
-HELD_AGAIN = Reason(code=ReasonCode.HELD, text="held by its owner, as before the retry")
-RELEASED = Reason(code=ReasonCode.RELEASED, text="released")
-RETRIED = Reason(code=ReasonCode.RETRIED, text="retried by its owner")
-RESUMED = Reason(code=ReasonCode.RESUMED, text="resumed")
+HELD_REASON = Reason(code=ReasonCode.HELD, text="held by its owner")
+HELD_AGAIN_REASON = Reason(code=ReasonCode.HELD, text="held by its owner, as before the retry")
+RELEASED_REASON = Reason(code=ReasonCode.RELEASED, text="released")
+RETRIED_REASON = Reason(code=ReasonCode.RETRIED, text="retried by its owner")
+RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
 # why the newest attempt started where it did
-_STARTED = (
+_LAST_START_REASON = (
     "SELECT reason_code, reason, reason_data FROM events WHERE job = ? AND state = 'running'"
     f" AND reason_code NOT IN {NOT_STARTS} ORDER BY id DESC LIMIT 1"
 )
-_THESE = "IN (SELECT value FROM json_each(?))"
+_IN_JSON_LIST = "IN (SELECT value FROM json_each(?))"
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
 
 
-class Meanwhile(UsageError):
+class ConcurrentChange(UsageError):
     """A job has changed since its owner looked at it."""
 
 
@@ -45,10 +53,12 @@ class ChangedJob(NamedTuple):
     row: JobRow  # as it was when that was worked out
     spec: Spec
     reason: Reason  # what was changed
-    hashes: tuple[tuple[JobRow, str], ...] = ()  # the new ones of jobs that read what it makes
+    dependent_hashes: tuple[
+        tuple[JobRow, str], ...
+    ] = ()  # the new ones of jobs that read what it makes
 
 
-class Steering:
+class JobControl:
     """Changes that a person asks for."""
 
     def __init__(self, connection: Connection, read: JobQueries) -> None:
@@ -67,32 +77,36 @@ class Steering:
         newest_first = sorted(jobs, reverse=True)
         ended: list[int] = []
         with self._db.writing():
-            touched = self._changed(
+            touched = self._apply_to_jobs(
                 newest_first,
                 lambda job: (
-                    self._end_running(job, now, at_once=at_once)
+                    self._request_end(job, now, at_once=at_once)
                     or self._cancel_waiting(job, now, ended)
                 ),
             )
             # once for all of them: one job may wait for the ends of thousands
-            self._db.count_awaiting(ended)
+            self._db.recount_waits_on(ended)
         return touched[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
         """Keep queued jobs from starting; return those that are held now."""
         queued = (State.QUEUED,)
-        return self._changed(
-            jobs, lambda job: self._db.move(job, State.HELD, HELD, now, only_from=queued)
+        return self._apply_to_jobs(
+            jobs,
+            lambda job: self._db.move_to_state(job, State.HELD, HELD_REASON, now, only_from=queued),
         )
 
     def release(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let held jobs start; return those."""
         held = (State.HELD,)
-        return self._changed(
-            jobs, lambda job: self._db.move(job, State.QUEUED, RELEASED, now, only_from=held)
+        return self._apply_to_jobs(
+            jobs,
+            lambda job: self._db.move_to_state(
+                job, State.QUEUED, RELEASED_REASON, now, only_from=held
+            ),
         )
 
-    def rename(self, job: int, name: str) -> None:
+    def rename_ended(self, job: int, name: str) -> None:
         """Give an ended job another name, so that a new one can have its own. Inside `writing`."""
         self._db.execute(
             "UPDATE jobs SET name = ?1, spec = json_set(spec, '$.name', ?1)"
@@ -100,17 +114,17 @@ class Steering:
             (name, job),
         )
 
-    def prioritise(self, jobs: Iterable[int], priority: int) -> list[int]:
+    def set_priority(self, jobs: Iterable[int], priority: int) -> list[int]:
         """Set the priority of jobs that wait; return those."""
         update = (
             "UPDATE jobs SET priority = ?1, rank = submitted - ?1 * ?2"
             " WHERE id = ?3 AND state IN ('queued', 'held')"
         )
-        return self._changed(
-            jobs, lambda job: self._db.execute(update, (priority, AGEING_S, job)).rowcount
+        return self._apply_to_jobs(
+            jobs, lambda job: self._db.execute(update, (priority, PRIORITY_POINT_S, job)).rowcount
         )
 
-    def again(self, jobs: Collection[int]) -> list[int]:
+    def jobs_to_retry(self, jobs: Collection[int]) -> list[int]:
         """Return which jobs `retry` would queue: these, what they need, what was skipped for them.
 
         A job that is open already is none of them; a need that is done stays so.
@@ -119,22 +133,22 @@ class Steering:
         todo = list(jobs)
         while todo:
             job = todo.pop()
-            if job in chosen or self._db.state_of(job) in {None, *OPEN}:
+            if job in chosen or self._db.state_of(job) in {None, *OPEN_STATES}:
                 continue
             chosen.add(job)
-            todo += self._db.numbers(
+            todo += self._db.query_numbers(
                 "SELECT need FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ?"
                 " AND any_end = 0 AND state IN ('failed', 'cancelled', 'skipped')",
                 job,
             )
-            todo += self._db.numbers(
+            todo += self._db.query_numbers(
                 "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job WHERE need = ?"
                 " AND any_end = 0 AND state = 'skipped'",
                 job,
             )
         return sorted(chosen)
 
-    def held_before(self, jobs: Iterable[int]) -> set[int]:
+    def previously_held(self, jobs: Iterable[int]) -> set[int]:
         """Return which ended jobs were held when they were cancelled or skipped."""
         last = (
             "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
@@ -146,42 +160,49 @@ class Steering:
     def retry(
         self, jobs: Collection[int], now: float, changes: Sequence[ChangedJob] = ()
     ) -> list[int]:
-        """Queue ended jobs again, those of `again`, with their counters at zero; return them all.
+        """Queue ended jobs again, those of `jobs_to_retry`, with their counters at zero; return them all.
 
-        Those that `held_before` names are held again. Some get another spec, which is the reason then.
+        Those that `previously_held` names are held again. Some get another spec, which is the reason then.
 
         Raises:
             Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
         """
         with self._db.writing():
-            self.change(changes, now)
+            self.change_jobs(changes, now)
             reasons = {changed.row.id: changed.reason for changed in changes}
-            chosen = self.again(jobs)
-            held = self.held_before(chosen)
+            chosen = self.jobs_to_retry(jobs)
+            held = self.previously_held(chosen)
             for job in chosen:
-                state, reason = (State.HELD, HELD_AGAIN) if job in held else (State.QUEUED, RETRIED)
-                self._db.move(job, state, reasons.get(job, reason), now, only_from=ENDED)
-            self._refresh(chosen, now)
+                state, reason = (
+                    (State.HELD, HELD_AGAIN_REASON)
+                    if job in held
+                    else (State.QUEUED, RETRIED_REASON)
+                )
+                self._db.move_to_state(
+                    job, state, reasons.get(job, reason), now, only_from=ENDED_STATES
+                )
+            self._reset_counters(chosen, now)
         return chosen
 
-    def _refresh(self, jobs: Sequence[int], now: float) -> None:
+    def _reset_counters(self, jobs: Sequence[int], now: float) -> None:
         """Set the counters of retried jobs to zero; of their timers, restore those that their owners set."""
         numbers = json.dumps(jobs)
         self._db.execute(
-            f"UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id {_THESE}",
+            f"UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id {_IN_JSON_LIST}",
             (numbers,),
         )
-        self._db.execute(f"DELETE FROM timers WHERE job {_THESE}", (numbers,))
-        timed = self._db.numbers(
-            f"SELECT id FROM jobs WHERE id {_THESE} AND instr(spec, '\"not_before\"') > 0", numbers
+        self._db.execute(f"DELETE FROM timers WHERE job {_IN_JSON_LIST}", (numbers,))
+        timed = self._db.query_numbers(
+            f"SELECT id FROM jobs WHERE id {_IN_JSON_LIST} AND instr(spec, '\"not_before\"') > 0",
+            numbers,
         )
         for row in self._read.jobs_by_id(timed):
-            at = row.plain_spec.terms.not_before
-            self._start_at(row.id, at if at is not None and at > now else None)
-        below = self._db.numbers(f"SELECT job FROM needs WHERE need {_THESE}", numbers)
-        self._db.count_waits({*jobs, *below})
+            at = row.spec_without_sources.terms.not_before
+            self._delay_start(row.id, at if at is not None and at > now else None)
+        below = self._db.query_numbers(f"SELECT job FROM needs WHERE need {_IN_JSON_LIST}", numbers)
+        self._db.recount_waits({*jobs, *below})
 
-    def change(self, jobs: Iterable[ChangedJob], now: float) -> None:
+    def change_jobs(self, jobs: Iterable[ChangedJob], now: float) -> None:
         """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
 
         Raises:
@@ -190,7 +211,7 @@ class Steering:
         """
         with self._db.writing():
             for changed in jobs:
-                self._change(changed, now)
+                self._change_job(changed, now)
 
     def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
         """Let running programs be paused; return whose are now. What is said of each is its reason."""
@@ -203,10 +224,10 @@ class Steering:
             if self._db.execute(update, (now, job)).rowcount != 1:
                 return False
             self._db.execute(_SET_REASON, (*reason_columns(reasons[job]), job))
-            self._db.event(job, State.RUNNING, reasons[job], now)
+            self._db.add_event(job, State.RUNNING, reasons[job], now)
             return True
 
-        return self._changed(reasons, pause)
+        return self._apply_to_jobs(reasons, pause)
 
     def resume(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let paused programs go on; return whose do now."""
@@ -225,12 +246,12 @@ class Steering:
             )
             self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
             # of a job that is being ended, that stays the reason
-            if not row[2] and (started := self._db.execute(_STARTED, (job,)).fetchone()):
+            if not row[2] and (started := self._db.execute(_LAST_START_REASON, (job,)).fetchone()):
                 self._db.execute(_SET_REASON, (*started, job))
-            self._db.event(job, State.RUNNING, RESUMED, now)
+            self._db.add_event(job, State.RUNNING, RESUMED_REASON, now)
             return True
 
-        return self._changed(jobs, resume)
+        return self._apply_to_jobs(jobs, resume)
 
     def change_tags(
         self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
@@ -239,7 +260,7 @@ class Steering:
         given = "INSERT OR IGNORE INTO tags (job, tag) SELECT id, ?2 FROM jobs WHERE id = ?1"
         taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
         steps = [*((given, tag) for tag in add), *((taken, tag) for tag in remove)]
-        return self._changed(
+        return self._apply_to_jobs(
             jobs,
             lambda job: sum(self._db.execute(step, (job, tag)).rowcount for step, tag in steps),
         )
@@ -247,9 +268,9 @@ class Steering:
     def set_note(self, jobs: Iterable[int], text: str) -> list[int]:
         """Write a note on jobs in the place of the one that is there; return those whose note is another now."""
         update = "UPDATE jobs SET note = ?1 WHERE id = ?2 AND note <> ?1"
-        return self._changed(jobs, lambda job: self._db.execute(update, (text, job)).rowcount)
+        return self._apply_to_jobs(jobs, lambda job: self._db.execute(update, (text, job)).rowcount)
 
-    def _changed(self, jobs: Iterable[int], change: Callable[[int], object]) -> list[int]:
+    def _apply_to_jobs(self, jobs: Iterable[int], change: Callable[[int], object]) -> list[int]:
         """Change jobs in one transaction; return those on which that had an effect."""
         with self._db.writing():
             return [job for job in jobs if change(job)]
@@ -271,13 +292,13 @@ class Steering:
         rows = self._db.execute("SELECT tag, count(*) FROM tags GROUP BY tag ORDER BY tag")
         return dict(rows.fetchall())
 
-    def dependants(self, job: int) -> list[JobRow]:
+    def transitive_dependents(self, job: int) -> list[JobRow]:
         """Return all jobs that need one done, directly or not, in any state; each after those that it needs."""
         needs: dict[int, list[int]] = {}
         todo = [job]
         while todo:
             need = todo.pop()
-            for below in self._db.numbers(
+            for below in self._db.query_numbers(
                 "SELECT job FROM needs WHERE need = ? AND any_end = 0", need
             ):
                 if below not in needs:
@@ -287,26 +308,26 @@ class Steering:
         rows = {row.id: row for row in self._read.jobs_by_id(order)}
         return [rows[number] for number in order]
 
-    def behind(self, job: int) -> list[JobRow]:
+    def transitive_waiters(self, job: int) -> list[JobRow]:
         """Return all jobs that wait for the end of one, or did, directly or not, done or not."""
         numbers: set[int] = set()
         todo = [job]
         while todo:
-            below = self._db.numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
+            below = self._db.query_numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
             todo += [number for number in below if number not in numbers]
             numbers.update(below)
         return self._read.jobs_by_id(numbers)
 
-    def forgettable(self, jobs: Iterable[int]) -> set[int]:
-        """Return which of these `forget` would delete, were it asked to delete them all.
+    def deletable_jobs(self, jobs: Iterable[int]) -> set[int]:
+        """Return which of these `delete_jobs` would delete, were it asked to delete them all.
 
         One stays that is open, that an open job needs, or that may be run again with a job that
         would not find it done.
         """
-        gone = {job for job in jobs if self._db.state_of(job) not in {None, *OPEN}}
+        gone = {job for job in jobs if self._db.state_of(job) not in {None, *OPEN_STATES}}
         holds: dict[int, list[int]] = {}  # job → those of `gone` that stay if it stays
         for job in gone:
-            for bound in self._bound(job):
+            for bound in self._jobs_blocked_without(job):
                 holds.setdefault(bound, []).append(job)
         staying = holds.keys() - gone
         while staying:
@@ -315,16 +336,16 @@ class Steering:
                 staying.add(job)
         return gone
 
-    def forget(self, jobs: Iterable[int]) -> list[int]:
+    def delete_jobs(self, jobs: Iterable[int]) -> list[int]:
         """Delete ended jobs with all that the queue knows of them; return those."""
         with self._db.writing():
-            gone = sorted(self.forgettable(jobs))
+            gone = sorted(self.deletable_jobs(jobs))
             numbers = (json.dumps(gone),)
-            self._db.execute(f"DELETE FROM needs WHERE need {_THESE}", numbers)
-            self._db.execute(f"DELETE FROM jobs WHERE id {_THESE}", numbers)
+            self._db.execute(f"DELETE FROM needs WHERE need {_IN_JSON_LIST}", numbers)
+            self._db.execute(f"DELETE FROM jobs WHERE id {_IN_JSON_LIST}", numbers)
         return gone
 
-    def forget_contexts(self) -> None:
+    def delete_unused_contexts(self) -> None:
         """Delete the environments of which no job is left; their numbers are never used again."""
         with self._db.writing():
             self._db.execute(
@@ -332,24 +353,24 @@ class Steering:
                 " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"
             )
 
-    def _bound(self, job: int) -> set[int]:
+    def _jobs_blocked_without(self, job: int) -> set[int]:
         """Return the jobs that could not go on without an ended one."""
         waiting = "IN ('queued', 'held', 'running')"
         which = waiting if self._db.state_of(job) is State.DONE else "<> 'done'"
         return set(
-            self._db.numbers(
+            self._db.query_numbers(
                 "SELECT job FROM needs CROSS JOIN jobs ON jobs.id = job"
                 f" WHERE need = ? AND any_end = 0 AND state {which}",
                 job,
             )
         )
 
-    def share(self, run: str, share: float) -> None:
+    def set_share(self, run: str, share: float) -> None:
         """Give all runs with a name a share of the machine, wherever their results lie."""
         with self._db.writing():
             self._db.execute("UPDATE runs SET share = ? WHERE name = ?", (share, run))
 
-    def limit(self, group: str, slots: int | None) -> None:
+    def set_group_limit(self, group: str, slots: int | None) -> None:
         """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""
         with self._db.writing():
             if slots is None:
@@ -364,14 +385,16 @@ class Steering:
     def _cancel_waiting(self, job: int, now: float, ended: list[int]) -> bool:
         """Cancel a job that waits and skip what needs it; add all of these to `ended`."""
         waiting = (State.QUEUED, State.HELD)
-        if not self._db.move(job, State.CANCELLED, CANCELLED, now, only_from=waiting):
+        if not self._db.move_to_state(
+            job, State.CANCELLED, CANCELLED_REASON, now, only_from=waiting
+        ):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
-        self._db.count_waits([job])
-        ended += [job, *self._db.skip_dependants(job, State.CANCELLED, now)]
+        self._db.recount_waits([job])
+        ended += [job, *self._db.skip_dependents(job, State.CANCELLED, now)]
         return True
 
-    def _end_running(self, job: int, now: float, *, at_once: bool) -> bool:
+    def _request_end(self, job: int, now: float, *, at_once: bool) -> bool:
         """Ask for the end of a running job and record that; False if the job does not run."""
         changed = self._db.execute(
             "UPDATE jobs SET wish = 'cancel' WHERE id = ? AND state = 'running'", (job,)
@@ -379,23 +402,23 @@ class Steering:
         if changed.rowcount != 1:
             return False
         (row,) = self._read.jobs_by_id([job])
-        if row.why.code is ReasonCode.SETTLING:  # its program has ended
+        if row.state_reason.code is ReasonCode.SETTLING:  # its program has ended
             return True
-        is_ending = row.why.code is ReasonCode.ENDING
-        was_cancelled = is_ending and row.why.data.get("cause") == EndCause.CANCELLED
-        if was_cancelled and (row.why.data.get("now") or not at_once):
+        is_ending = row.state_reason.code is ReasonCode.ENDING
+        was_cancelled = is_ending and row.state_reason.data.get("cause") == EndCause.CANCELLED
+        if was_cancelled and (row.state_reason.data.get("now") or not at_once):
             return True
-        grace_s = 0.0 if at_once else row.plain_spec.terms.grace_s
-        began = row.why.data.get("since") if is_ending else None
+        grace_s = 0.0 if at_once else row.spec_without_sources.terms.grace_s
+        began = row.state_reason.data.get("since") if is_ending else None
         since = float(began) if isinstance(began, int | float) else now
-        reason = ending_reason(EndCause.CANCELLED, since, grace_s)
+        reason = termination_reason(EndCause.CANCELLED, since, grace_s)
         if at_once:
             reason = reason._replace(data={**reason.data, "kill_at": now, "now": True})
         self._db.execute(_SET_REASON, (*reason_columns(reason), job))
-        self._db.event(job, State.RUNNING, reason, now)
+        self._db.add_event(job, State.RUNNING, reason, now)
         return True
 
-    def _change(self, changed: ChangedJob, now: float) -> None:
+    def _change_job(self, changed: ChangedJob, now: float) -> None:
         row, spec = changed.row, changed.spec
         # else the one that `launcher priority` may have given it meanwhile stays
         priority = None if spec.priority == row.priority else spec.priority
@@ -405,11 +428,11 @@ class Steering:
             " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
             (
                 SpecWriter().text(spec),
-                self._db.sources_number(spec.sources),
+                self._db.ensure_sources(spec.sources),
                 spec.hash,
                 priority,
                 None if priority is None else rank_of(row.submitted, priority),
-                self._lane(row, spec),
+                self._lane_number(row, spec),
                 *(row.id, row.state, row.attempts, row.spec_text, row.hash),
             ),
         ).rowcount
@@ -418,22 +441,24 @@ class Steering:
             what = "is gone" if state is None else f"is {state} now"
             if state == row.state:
                 what = "was changed"
-            raise Meanwhile(f"job {row.id} {what}, nothing was changed. Check it and try again.")
-        if row.state in OPEN:  # of one that has ended, the event is that it is queued again
-            self._db.event(row.id, row.state, changed.reason, now)
+            raise ConcurrentChange(
+                f"job {row.id} {what}, nothing was changed. Check it and try again."
+            )
+        if row.state in OPEN_STATES:  # of one that has ended, the event is that it is queued again
+            self._db.add_event(row.id, row.state, changed.reason, now)
             self._set_timer(row, spec)
-        for dependant, text in changed.hashes:
+        for dependant, text in changed.dependent_hashes:
             followed = self._db.execute(
                 "UPDATE jobs SET hash = ? WHERE id = ? AND state = ? AND hash = ?",
                 (text, dependant.id, dependant.state, dependant.hash),
             )
             if followed.rowcount != 1:
-                raise Meanwhile(
+                raise ConcurrentChange(
                     f"{dependant.name} (job {dependant.id}), which needs job {row.id}, has just changed. "
                     "Nothing was changed, try again."
                 )
 
-    def _lane(self, row: JobRow, spec: Spec) -> int:
+    def _lane_number(self, row: JobRow, spec: Spec) -> int:
         """Return the number of the job's lane, made if it is new; what it turned out to need of a GPU stays."""
         number, key, body = self._db.execute(
             "SELECT jobs.lane, lanes.key, contexts.body FROM jobs"
@@ -442,11 +467,11 @@ class Steering:
             (row.id,),
         ).fetchone()
         try:
-            context = read_context(parsed(body, "the record of its surroundings"))
+            context = read_context(parse_record(body, "the record of its surroundings"))
             before = read_lane(key)
         except (Unreadable, TypeError):
             return int(number)  # the scheduler sets the job aside, and says why
-        return self._db.lane_number(
+        return self._db.ensure_lane(
             lane_of(spec, context)._replace(least=before.least, alone=before.alone).key
         )
 
@@ -455,9 +480,9 @@ class Steering:
         at = spec.terms.not_before
         if at != row.spec.terms.not_before:
             self._db.execute("DELETE FROM timers WHERE job = ? AND since IS NULL", (row.id,))
-            self._start_at(row.id, at)
+            self._delay_start(row.id, at)
 
-    def _start_at(self, job: int, at: float | None) -> None:
+    def _delay_start(self, job: int, at: float | None) -> None:
         """Let a job wait for a time, if one is given; of a pause after a failure, the later end counts."""
         if at is not None:
             self._db.execute(
@@ -465,4 +490,4 @@ class Steering:
                 " DO UPDATE SET at = excluded.at, since = NULL WHERE excluded.at > timers.at",
                 (job, at),
             )
-        self._db.count_waits([job])
+        self._db.recount_waits([job])

@@ -6,7 +6,7 @@ from launcher.errors import UsageError
 from launcher.system.text import is_utf8
 
 LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
-REMOVED = "removed"  # tag of what a sweep ran under values that its file has no more
+REMOVED_TAG = "removed"  # tag of what a sweep ran under values that its file has no more
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
 _TAG = re.compile(r"\w[\w.@/=-]*")
 

@@ -7,22 +7,22 @@ from typing import NamedTuple, assert_never
 from launcher.context import named_files
 from launcher.job import LONGEST_BACKOFF_S
 from launcher.states import (
-    FAILED,
+    FAILED_PREFIX,
     Done,
     Failed,
     Lost,
+    NeverStarted,
     Outcome,
     OutOfMemory,
     Reason,
     ReasonCode,
     State,
     Stopped,
-    Void,
     is_signal,
 )
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.lanes import read_lane
-from launcher.store.output_conflicts import release_waiting
+from launcher.store.output_conflicts import release_jobs_waiting_for
 from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
@@ -30,27 +30,27 @@ from launcher.units import format_seconds
 
 REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
-VOID_PAUSE_S = 1.0  # between attempts that nobody starts
-SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
+NOT_STARTED_BACKOFF_S = 1.0  # between attempts that nobody starts
+SIGNALLED_BACKOFF_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
-AGAIN = "Queued again"
-NEVER_TWICE = ", not queued again (rerun: never)"
+QUEUED_AGAIN = "Queued again"
+NOT_QUEUED_AGAIN = ", not queued again (rerun: never)"
 
 
-class Requeue(NamedTuple):
+class RequeueDecision(NamedTuple):
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
-    then: str = AGAIN  # what follows, unless the job has failed
+    follow_up_text: str = QUEUED_AGAIN  # what follows, unless the job has failed
     vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
-    pause_s: float = 0.0  # before the next attempt; doubles each time
-    hopeless: bool = False  # this machine can never give it what it needs: it fails
-    alone: bool = False  # the next attempt shares its GPUs with no other job
-    limit: int = REQUEUE_LIMIT  # attempts with this reason; at the last of them it fails
+    backoff_s: float = 0.0  # before the next attempt; doubles each time
+    is_unsatisfiable: bool = False  # this machine can never give it what it needs: it fails
+    exclusive: bool = False  # the next attempt shares its GPUs with no other job
+    max_attempts: int = REQUEUE_LIMIT  # attempts with this reason; at the last of them it fails
 
 
-CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
+CANCELLED_REASON = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
 
 
 class Transitions:
@@ -60,33 +60,33 @@ class Transitions:
         """Work over a store's connection."""
         self._db = connection
 
-    def follow(
+    def apply_outcome(
         self,
         claim: Claim,
         outcome: Outcome,
         *,
         outputs: Mapping[str, Sequence[int | str]],
         now: float,
-        requeue: Requeue | None,
+        requeue: RequeueDecision | None,
         remark: str = "",
     ) -> State:
         """Bring a job, and those that need it, to their next states; return its own."""
-        state, reason = self._follows(claim, outcome, now, requeue)
+        state, reason = self._next_state(claim, outcome, now, requeue)
         if remark:
             reason = reason._replace(text=f"{reason.text}; {remark}")
         if state is State.FAILED:
-            reason = reason._replace(text=f"{FAILED}{reason.text}")
+            reason = reason._replace(text=f"{FAILED_PREFIX}{reason.text}")
         code, _, data = reason_columns(reason)
         self._db.execute(
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
             (code, data, claim.job, claim.number),
         )
-        if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
-            release_waiting(self._db, claim.job)
-            self._after(claim, state, outcome, outputs, now)
+        if self._db.move_to_state(claim.job, state, reason, now, only_from=(State.RUNNING,)):
+            release_jobs_waiting_for(self._db, claim.job)
+            self._record_end(claim, state, outcome, outputs, now)
         return state
 
-    def take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+    def revert_claim(self, claim: Claim, outcome: NeverStarted, now: float) -> State | None:
         """Undo a claim that this machine could not start, without a trace: it may be tried for hours."""
         with self._db.writing():
             undone = self._db.execute(
@@ -105,10 +105,10 @@ class Transitions:
                 f" AND reason_code NOT IN {NOT_STARTS}))",
                 (claim.job, ReasonCode.CANNOT_START),
             )
-            return self.follow(claim, outcome, outputs={}, now=now, requeue=None)
+            return self.apply_outcome(claim, outcome, outputs={}, now=now, requeue=None)
 
-    def _follows(
-        self, claim: Claim, outcome: Outcome, now: float, requeue: Requeue | None
+    def _next_state(
+        self, claim: Claim, outcome: Outcome, now: float, requeue: RequeueDecision | None
     ) -> tuple[State, Reason]:
         """Return a job's next state and its reason; counts what it has behind it."""
         if isinstance(outcome, Done):
@@ -117,67 +117,71 @@ class Transitions:
             "SELECT wish, failures, lost, excused FROM jobs WHERE id = ?", (claim.job,)
         ).fetchone()
         if wish == "cancel":
-            return State.CANCELLED, CANCELLED
+            return State.CANCELLED, CANCELLED_REASON
         if requeue is not None:
-            return self._requeued(claim, requeue, requeued, now)
+            return self._after_requeue(claim, requeue, requeued, now)
         match outcome:
             case Failed() | OutOfMemory():
-                self._count(claim.job, "failures")
-                return self._failed(claim, outcome, failures, now)
+                self._increment_counter(claim.job, "failures")
+                return self._after_failure(claim, outcome, failures, now)
             case Stopped(by=by):
-                return self._stopped(claim, by, now)
-            case Void(whose="machine", why=why):
-                text = f"this machine could not start it: {why}. {AGAIN}"
+                return self._after_stop(claim, by, now)
+            case NeverStarted(blamed_on="machine", why=why):
+                text = f"this machine could not start it: {why}. {QUEUED_AGAIN}"
                 return State.QUEUED, Reason(code=ReasonCode.CANNOT_START, text=text)
-            case Void():
+            case NeverStarted():
                 if self._was_void_before(claim):
-                    self._pause(claim.job, VOID_PAUSE_S, now)
+                    self._set_backoff(claim.job, NOT_STARTED_BACKOFF_S, now)
                 return State.QUEUED, Reason(
-                    code=ReasonCode.NOT_STARTED, text=f"not started. {AGAIN}"
+                    code=ReasonCode.NOT_STARTED, text=f"not started. {QUEUED_AGAIN}"
                 )
             case Lost(why=why):
-                self._count(claim.job, "lost")
-                return _lost(claim, why, lost + 1)
+                self._increment_counter(claim.job, "lost")
+                return _after_loss(claim, why, lost + 1)
             case _:
                 assert_never(outcome)
 
-    def _stopped(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
+    def _after_stop(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
         text = "stopped" if not by else f"stopped by {by}" if is_signal(by) else by
         data: dict[str, Json] = {"by": by} if by else {}
         if claim.spec.terms.rerun == "never":
-            text = f"{text}{NEVER_TWICE}"
+            text = f"{text}{NOT_QUEUED_AGAIN}"
             return State.FAILED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
         if by:
-            self._pause(claim.job, SIGNALLED_PAUSE_S, now)
-        text, data = f"{text}. {AGAIN}", data | {"requeued": True}
+            self._set_backoff(claim.job, SIGNALLED_BACKOFF_S, now)
+        text, data = f"{text}. {QUEUED_AGAIN}", data | {"requeued": True}
         return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
 
-    def _requeued(
-        self, claim: Claim, requeue: Requeue, requeued: int, now: float
+    def _after_requeue(
+        self, claim: Claim, requeue: RequeueDecision, earlier_requeues: int, now: float
     ) -> tuple[State, Reason]:
         """Queue a job again whose attempt failed without its fault; not for ever."""
-        self._count(claim.job, "excused")
+        self._increment_counter(claim.job, "excused")
         reason = requeue.reason
-        if requeue.hopeless:
+        if requeue.is_unsatisfiable:
             return State.FAILED, reason
         (alike,) = self._db.execute(
             "SELECT count(*) FROM attempts WHERE job = ? AND number < ? AND reason_code = ?",
             (claim.job, claim.number, reason.code),
         ).fetchone()
-        if requeued + 1 >= REQUEUE_LIMIT or alike + 1 >= requeue.limit:
-            number = requeued + 1 if requeue.limit == REQUEUE_LIMIT else alike + 1
+        if earlier_requeues + 1 >= REQUEUE_LIMIT or alike + 1 >= requeue.max_attempts:
+            number = earlier_requeues + 1 if requeue.max_attempts == REQUEUE_LIMIT else alike + 1
             times = f" ({number} times)"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
             return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)
-        if requeue.vram_request is not None or requeue.alone:
-            self._raise(claim.job, requeue.vram_request or 0, alone=requeue.alone)
-        if requeue.pause_s:
-            self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
-        text = f"{reason.text}. {requeue.then}"
+        if requeue.vram_request is not None or requeue.exclusive:
+            self._raise_vram_request(
+                claim.job, requeue.vram_request or 0, exclusive=requeue.exclusive
+            )
+        if requeue.backoff_s:
+            self._set_backoff(
+                claim.job, min(requeue.backoff_s * 2**earlier_requeues, LONGEST_BACKOFF_S), now
+            )
+        text = f"{reason.text}. {requeue.follow_up_text}"
         return State.QUEUED, reason._replace(text=text, data={**reason.data, "requeued": True})
 
-    def _raise(self, job: int, claim: int, *, alone: bool) -> None:
+    def _raise_vram_request(self, job: int, vram_bytes: int, *, exclusive: bool) -> None:
         """Reserve more memory of a GPU for a job from now on, or all of it: it goes to another lane."""
         row = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
@@ -188,31 +192,31 @@ class Transitions:
             lane = read_lane(row[0])
         except Unreadable:  # a newer version's; it is set aside before it starts again
             return
-        key = lane._replace(least=max(lane.least, claim), alone=lane.alone or alone).key
+        key = lane._replace(least=max(lane.least, vram_bytes), alone=lane.alone or exclusive).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
             "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)
         )
 
-    def _failed(
+    def _after_failure(
         self, claim: Claim, outcome: Failed | OutOfMemory, failures: int, now: float
     ) -> tuple[State, Reason]:
         terms = claim.spec.terms
         if failures >= terms.retries:
-            return State.FAILED, _failure(outcome)
+            return State.FAILED, _failure_reason(outcome)
         pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
-        self._pause(claim.job, pause_s, now)
+        self._set_backoff(claim.job, pause_s, now)
         tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
         counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
-        reason = _failure(outcome, before=tries, **counts)
+        reason = _failure_reason(outcome, before=tries, **counts)
         return State.QUEUED, reason._replace(text=f"waiting for {reason.text}")
 
-    def _pause(self, job: int, span_s: float, now: float) -> None:
+    def _set_backoff(self, job: int, span_s: float, now: float) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
             (job, now + span_s, now),
         )
-        self._db.count_waits([job])
+        self._db.recount_waits([job])
 
     def _was_void_before(self, claim: Claim) -> bool:
         """Tell whether the attempt before was not started either: there is no room, or no process."""
@@ -222,10 +226,10 @@ class Transitions:
         ).fetchone()
         return bool(row and row[0] == ReasonCode.NOT_STARTED)
 
-    def _count(self, job: int, column: str) -> None:
+    def _increment_counter(self, job: int, column: str) -> None:
         self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
 
-    def _after(
+    def _record_end(
         self,
         claim: Claim,
         state: State,
@@ -244,7 +248,7 @@ class Transitions:
                 )
             if not claim.spec.entry and (outcome.files or claim.number > 1):
                 named = zip(named_files(claim.spec), outcome.files, strict=False)
-                number = self._db.sources_number({name: digest for name, digest in named if digest})
+                number = self._db.ensure_sources({name: digest for name, digest in named if digest})
                 self._db.execute("UPDATE jobs SET sources = ? WHERE id = ?", (number, job))
             if outputs:
                 self._db.execute(
@@ -260,26 +264,26 @@ class Transitions:
             self._db.propagate_end(job, state, now)
 
 
-def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:
+def _failure_reason(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:
     """Return why a program failed; `before` stands before its error."""
     data = counts
     if outcome.exception:
         data = data | {"short": f"{before}{outcome.exception}"}
     text = f"{before}{outcome.error}"
     if isinstance(outcome, OutOfMemory):
-        data = data | {"where": outcome.shortage.where}
+        data = data | {"where": outcome.report.where}
         return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
     code = ReasonCode.TIME_LIMIT if outcome.over_limit else ReasonCode.FAILED
     return Reason(code=code, text=text, data=data)
 
 
-def _lost(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
+def _after_loss(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
     """Return what follows for a job of which so many ends were lost."""
     if claim.spec.terms.rerun == "never":
-        text = f"lost ({why}){NEVER_TWICE}"
+        text = f"lost ({why}){NOT_QUEUED_AGAIN}"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
     if times >= LOST_LIMIT:
         text = f"lost {times} times, most recently ({why})"
         return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
-    text = f"lost ({why}). {AGAIN}"
+    text = f"lost ({why}). {QUEUED_AGAIN}"
     return State.QUEUED, Reason(code=ReasonCode.LOST, text=text, data={"requeued": True})

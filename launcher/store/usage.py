@@ -2,8 +2,10 @@
 
 from typing import NamedTuple, Protocol
 
-NEWEST = 8  # peaks of a signature that count: a newer version of the code may need less
-MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
+NEWEST_PEAKS = 8  # peaks of a signature that count: a newer version of the code may need less
+MARGIN_FRACTION = (
+    0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
+)
 LEAST_MARGIN = 256 << 20
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
 MOST_PEAK = 1 << 42  # bytes; no card has more
@@ -11,7 +13,7 @@ MOST_PEAK = 1 << 42  # bytes; no card has more
 Numbers = tuple[str, ...]
 
 
-class Measured(NamedTuple):
+class MeasuredUsage(NamedTuple):
     """What was measured of an attempt on GPUs; None: it was not."""
 
     peak: int | None = None  # bytes that it took, or wanted, on one GPU
@@ -22,32 +24,32 @@ class Measured(NamedTuple):
     elapsed_s: float | None = None  # how long it ran by a clock that nobody sets, pauses included
     paused_s: float = 0.0  # how long its owner had paused it
 
-    def without(self, paused_s: float) -> "Measured":
+    def with_pause(self, paused_s: float) -> "MeasuredUsage":
         """Return the same of an attempt that was paused: how it shared a card meanwhile says nothing."""
         if not paused_s:
             return self
         return self._replace(paused_s=paused_s, shared_s=None, slowdown=None)
 
 
-NOT_MEASURED = Measured()
+NOT_MEASURED = MeasuredUsage()
 
 
-class Run(NamedTuple):
+class AttemptPeak(NamedTuple):
     """What one attempt took of a GPU's memory, with the numbers that its signature leaves out."""
 
     peak: int
     numbers: Numbers | None = None  # None: not known
 
 
-class Similar(NamedTuple):
+class SimilarUsage(NamedTuple):
     """What jobs of the same type, or of the same program, took with other settings."""
 
     peaks: tuple[int, ...] = ()  # bytes on one GPU
-    live: tuple[int, ...] = ()  # bytes that those use now that run
+    running_bytes: tuple[int, ...] = ()  # bytes that those use now that run
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
 
 
-NO_SIMILAR = Similar()
+NO_SIMILAR_USAGE = SimilarUsage()
 
 
 class Usage(NamedTuple):
@@ -57,13 +59,17 @@ class Usage(NamedTuple):
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean factor beside others; None: never measured
-    alone: tuple[
+    seconds_alone: tuple[
         float, ...
     ] = ()  # of `seconds`, those of attempts that shared their cards with none
-    own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
-    elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
-    runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
-    similar: Similar = NO_SIMILAR  # what counts until there are any
+    is_own: bool = (
+        True  # False: the durations are those of its kind, or of all; it never ran itself
+    )
+    other_gpu_note: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
+    attempt_peaks: tuple[
+        AttemptPeak, ...
+    ] = ()  # all that are remembered, the oldest first; where numbers matter
+    similar: SimilarUsage = NO_SIMILAR_USAGE  # what counts until there are any
 
     @property
     def expected_sm(self) -> float | None:
@@ -79,7 +85,7 @@ class Usage(NamedTuple):
 NO_USAGE = Usage()
 
 
-class UsageOf(Protocol):
+class UsageLookup(Protocol):
     """Returns what is known of jobs, by their signature, the program that they run, and the card."""
 
     def __call__(self, signature: str, program: str = "", machine: str = "") -> Usage:
@@ -93,7 +99,7 @@ def no_usage(signature: str, program: str = "", machine: str = "") -> Usage:  # 
 
 def margin_of(peak: int) -> int:
     """Return by how much a job may exceed in bytes what its like took."""
-    return max(round(peak * MARGIN), LEAST_MARGIN)
+    return max(round(peak * MARGIN_FRACTION), LEAST_MARGIN)
 
 
 # --- what a row can hold: a database may have been edited, or be damaged

@@ -7,40 +7,40 @@ from itertools import islice
 from math import fsum
 from typing import Any, NamedTuple
 
-from launcher.signatures import is_exact, numbers_of
+from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
 from launcher.store.usage import (
     LONGEST_S,
     MOST_PEAK,
-    NEWEST,
+    NEWEST_PEAKS,
     NO_USAGE,
     NOT_MEASURED,
-    Measured,
+    AttemptPeak,
+    MeasuredUsage,
     Numbers,
-    Run,
-    Similar,
+    SimilarUsage,
     Usage,
 )
 from launcher.system.executables import program_of
 
-HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
+MOST_SHARED_FRACTION = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_SLOWDOWN = 1000.0
-SIMILAR = 32  # newest similar attempts that count: a program changes in time
-KEPT = 64  # attempts of a signature that are remembered, and of a kind
-RECENT = 1024  # attempts among which those of a kind are looked for
-EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
+SIMILAR_SAMPLES = 32  # newest similar attempts that count: a program changes in time
+SAMPLES_KEPT = 64  # attempts of a signature that are remembered, and of a kind
+RECENT_SAMPLES = 1024  # attempts among which those of a kind are looked for
+EARLY_END_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
 
 
-class Lesson(NamedTuple):
+class UsageSample(NamedTuple):
     """A row of the table with what of it can be true."""
 
     seconds: float | None = None
     peak: int | None = None
-    alone: bool = False  # it is known that it shared its cards with none, or hardly
+    was_alone: bool = False  # it is known that it shared its cards with none, or hardly
     slowdown: float | None = None
     sm: float | None = None
     machine: str = ""
@@ -48,79 +48,94 @@ class Lesson(NamedTuple):
     program: str = ""  # which one ran; '': a job of a laboratory, or a function
     cut_short: bool = False  # it was stopped early: its peak is less than it needs, and counts for similar jobs alone
 
-    def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
+    def matches_machine(self, local_machines: Collection[str], part: Callable[[str], str]) -> bool:
         """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
-        return not self.machine or not here or part(self.machine) in {part(card) for card in here}
+        return (
+            not self.machine
+            or not local_machines
+            or part(self.machine) in {part(card) for card in local_machines}
+        )
 
 
-def usage_of(lessons: Sequence[Lesson], here: Collection[str], *, exact: bool) -> Usage:
+def summarize_usage(
+    samples: Sequence[UsageSample], local_machines: Collection[str], *, exact: bool
+) -> Usage:
     """Return what lessons, the newest first, say of jobs on this machine.
 
     What was measured under the same driver on the same card counts alone where there is any; then what
     another driver of the same card says, then other cards.
     """
-    lessons = [lesson for lesson in lessons if not lesson.cut_short]
-    same_card = [lesson for lesson in lessons if lesson.alike(here, card_of)]
-    same = [lesson for lesson in same_card if lesson.alike(here, str)]
-    measured = next((those for those in (same, same_card) if _told(those, "peak")), lessons)
+    samples = [lesson for lesson in samples if not lesson.cut_short]
+    same_card = [
+        lesson for lesson in samples if lesson.matches_machine(local_machines, gpu_of_machine)
+    ]
+    same = [lesson for lesson in same_card if lesson.matches_machine(local_machines, str)]
+    measured = next((those for those in (same, same_card) if _known_values(those, "peak")), samples)
     other = next((lesson.machine for lesson in measured if lesson.peak is not None), "")
     elsewhere = ""
     if other and measured is not same:
         elsewhere = (
-            f"under another driver ({driver_of(other)})"
+            f"under another driver ({driver_of_machine(other)})"
             if measured is same_card
-            else f"on another GPU ({model_of(other)})"
+            else f"on another GPU ({gpu_model_of_machine(other)})"
         )
-    timed = same_card if _told(same_card, "seconds") else lessons
-    runs = [Run(lesson.peak, lesson.numbers) for lesson in measured if lesson.peak is not None]
-    slowdowns = _told(same_card, "slowdown") or _told(lessons, "slowdown")
+    timed = same_card if _known_values(same_card, "seconds") else samples
+    runs = [
+        AttemptPeak(lesson.peak, lesson.numbers) for lesson in measured if lesson.peak is not None
+    ]
+    slowdowns = _known_values(same_card, "slowdown") or _known_values(samples, "slowdown")
     return Usage(
-        seconds=tuple(_told(timed, "seconds")),
-        alone=tuple(_told([lesson for lesson in timed if lesson.alone], "seconds")),
-        peaks=tuple(run.peak for run in runs[:NEWEST]),
-        sm=_mean(_told(same_card, "sm")[:NEWEST]),
-        slowdown=_mean(slowdowns[:NEWEST]),
-        elsewhere=elsewhere,
-        runs=() if exact else tuple(reversed(runs)),
+        seconds=tuple(_known_values(timed, "seconds")),
+        seconds_alone=tuple(
+            _known_values([lesson for lesson in timed if lesson.was_alone], "seconds")
+        ),
+        peaks=tuple(run.peak for run in runs[:NEWEST_PEAKS]),
+        sm=_mean(_known_values(same_card, "sm")[:NEWEST_PEAKS]),
+        slowdown=_mean(slowdowns[:NEWEST_PEAKS]),
+        other_gpu_note=elsewhere,
+        attempt_peaks=() if exact else tuple(reversed(runs)),
     )
 
 
-def _told(lessons: Iterable[Lesson], name: str) -> list[Any]:
+def _known_values(samples: Iterable[UsageSample], name: str) -> list[Any]:
     """Return what lessons say of one thing, where they do."""
-    return [told for lesson in lessons if (told := getattr(lesson, name)) is not None]
+    return [told for lesson in samples if (told := getattr(lesson, name)) is not None]
 
 
-def lesson_of(
+def read_usage_sample(
     seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
-) -> Lesson:
+) -> UsageSample:
     """Return what a row of the table tells; what of it cannot be true is not known."""
-    record = _command_line(numbers)
-    took, factor = within(seconds, 0, LONGEST_S), within(slowdown, 1, MOST_SLOWDOWN)
-    beside = within(shared, 0, LONGEST_S)
-    alone = took is not None and beside is not None and beside <= HARDLY * took
+    record = _read_command_line(numbers)
+    took, factor = (
+        number_in_range(seconds, 0, LONGEST_S),
+        number_in_range(slowdown, 1, MOST_SLOWDOWN),
+    )
+    beside = number_in_range(shared, 0, LONGEST_S)
+    alone = took is not None and beside is not None and beside <= MOST_SHARED_FRACTION * took
     if took is not None and factor is not None:
         took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
-    return Lesson(
+    return UsageSample(
         seconds=took,
-        alone=alone,
+        was_alone=alone,
         peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
         slowdown=factor,
-        sm=within(sm, 0, 1),
+        sm=number_in_range(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
-        numbers=_numbers(record.get("numbers")),
+        numbers=_read_numbers(record.get("numbers")),
         program=program if isinstance(program := record.get("program"), str) else "",
         cut_short=record.get("cut_short") is True,
     )
 
 
-def within(value: Any, least: float, most: float) -> float | None:
+def number_in_range(value: Any, least: float, most: float) -> float | None:
     """Return a number that can be true; NaN is within nothing."""
     if isinstance(value, int | float) and least <= value <= most:
         return float(value)
     return None
 
 
-def _command_line(text: Any) -> dict[str, Any]:
+def _read_command_line(text: Any) -> dict[str, Any]:
     """Return what is on record of a program's command line; older versions stored its numbers alone."""
     try:
         record = json.loads(text)
@@ -129,23 +144,23 @@ def _command_line(text: Any) -> dict[str, Any]:
     return record if isinstance(record, dict) else {"numbers": record}
 
 
-def _numbers(listed: object) -> Numbers | None:
-    if isinstance(listed, list) and all(isinstance(number, str) for number in listed):
-        return tuple(listed)
+def _read_numbers(value: object) -> Numbers | None:
+    if isinstance(value, list) and all(isinstance(number, str) for number in value):
+        return tuple(value)
     return None
 
 
-def card_of(machine: str) -> str:
+def gpu_of_machine(machine: str) -> str:
     """Return the card that a fingerprint names, with its memory."""
     return machine.rpartition(", driver ")[0] or machine
 
 
-def driver_of(machine: str) -> str:
+def driver_of_machine(machine: str) -> str:
     """Return the version of the driver, '' where it is not known."""
     return machine.rpartition(", driver ")[2] if ", driver " in machine else ""
 
 
-def model_of(machine: str) -> str:
+def gpu_model_of_machine(machine: str) -> str:
     """Return the name of the card, as people call it."""
     return machine.partition(",")[0].removeprefix("NVIDIA ")
 
@@ -161,7 +176,7 @@ def similar_key(signature: str, program: str) -> str:
         signature: of a job.
         program: which one it runs; '': none, or a function, of which nothing but its own runs is similar.
     """
-    if is_exact(signature):
+    if is_exact_signature(signature):
         return _kind_of(signature)
     return f"{_kind_of(signature)} {program}" if program else signature
 
@@ -173,7 +188,7 @@ def program_by(signature: str, argv: Sequence[str]) -> str:
         signature: of the job.
         argv: its command line.
     """
-    return "" if is_exact(signature) else program_of(argv)
+    return "" if is_exact_signature(signature) else program_of(argv)
 
 
 class UsageRecords:
@@ -182,22 +197,24 @@ class UsageRecords:
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        self._here: frozenset[str] = frozenset()
+        self._local_machines: frozenset[str] = frozenset()
         self._cached: dict[tuple[str, str], Usage] = {}
-        self._groups: dict[str, deque[Lesson]] | None = None  # the newest lessons by similar key
+        self._samples_by_key: dict[str, deque[UsageSample]] | None = (
+            None  # the newest lessons by similar key
+        )
         self._seconds: dict[str, tuple[float, ...]] = {}  # by similar key
-        self._similar: dict[tuple[str, str], Similar] = {}  # by similar key and machine
+        self._similar: dict[tuple[str, str], SimilarUsage] = {}  # by similar key and machine
 
-    def know(self, machines: Iterable[str]) -> None:
+    def set_local_machines(self, machines: Iterable[str]) -> None:
         """Know which cards and drivers are this machine's; what others taught counts less.
 
         Args:
             machines: their fingerprints; none: all that was learned counts as learned here.
         """
         here = frozenset(filter(None, machines))
-        if here != self._here:
-            self._here = here
-            self.forget()
+        if here != self._local_machines:
+            self._local_machines = here
+            self.invalidate_caches()
 
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return what the newest attempts of jobs with a signature used, and what similar ones did.
@@ -215,55 +232,61 @@ class UsageRecords:
                 self._cached.clear()
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM lessons WHERE signature = ? ORDER BY id DESC LIMIT ?",
-                (signature, KEPT),
+                (signature, SAMPLES_KEPT),
             ).fetchall()
-            here = frozenset({machine}) if machine else self._here
-            lessons = [lesson_of(*row[1:]) for row in rows]
-            self._cached[key] = usage_of(lessons, here, exact=is_exact(signature))
+            here = frozenset({machine}) if machine else self._local_machines
+            lessons = [read_usage_sample(*row[1:]) for row in rows]
+            self._cached[key] = summarize_usage(lessons, here, exact=is_exact_signature(signature))
         similar = similar_key(signature, program)
-        usage = self._cached[key]._replace(similar=self._similar_to(similar, machine))
-        if usage.seconds or not (seconds := self._seconds_of(similar)):
+        usage = self._cached[key]._replace(similar=self._similar_usage(similar, machine))
+        if usage.seconds or not (seconds := self._similar_durations(similar)):
             return usage
         return usage._replace(seconds=seconds, own=False)
 
-    def _group(self, key: str) -> deque[Lesson]:
+    def _samples_of(self, key: str) -> deque[UsageSample]:
         """Return the newest lessons of similar jobs, of a kind, or of all (''), the newest first."""
-        if self._groups is None:
-            self._groups = {}
+        if self._samples_by_key is None:
+            self._samples_by_key = {}
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
+                f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT_SAMPLES,)
             ).fetchall()
             for row in reversed(rows):
-                self._remember(row[0], lesson_of(*row[1:]))
-        return self._groups.get(key, deque())
+                self._add_sample(row[0], read_usage_sample(*row[1:]))
+        return self._samples_by_key.get(key, deque())
 
-    def _remember(self, signature: str, lesson: Lesson) -> None:
-        groups = {} if self._groups is None else self._groups
+    def _add_sample(self, signature: str, sample: UsageSample) -> None:
+        groups = {} if self._samples_by_key is None else self._samples_by_key
         if len(groups) > MOST_SIGNATURES:
             groups.clear()
-        for key in {similar_key(signature, lesson.program), _kind_of(signature), ""}:
-            groups.setdefault(key, deque(maxlen=KEPT)).appendleft(lesson)
+        for key in {similar_key(signature, sample.program), _kind_of(signature), ""}:
+            groups.setdefault(key, deque(maxlen=SAMPLES_KEPT)).appendleft(sample)
 
-    def _similar_to(self, key: str, machine: str) -> Similar:
+    def _similar_usage(self, key: str, machine: str) -> SimilarUsage:
         """Return what similar jobs took on cards like those of this machine, if any ran there."""
         if (key, machine) not in self._similar:
-            here = frozenset({machine}) if machine else self._here
-            lessons = [*islice(self._group(key), SIMILAR)]
-            near = [lesson for lesson in lessons if lesson.alike(here, card_of)]
-            self._similar[key, machine] = Similar(
-                peaks=tuple(_told(near, "peak") or _told(lessons, "peak")),
-                sm=_mean(_told(near, "sm") or _told(lessons, "sm")),
+            here = frozenset({machine}) if machine else self._local_machines
+            lessons = [*islice(self._samples_of(key), SIMILAR_SAMPLES)]
+            near = [lesson for lesson in lessons if lesson.matches_machine(here, gpu_of_machine)]
+            self._similar[key, machine] = SimilarUsage(
+                peaks=tuple(_known_values(near, "peak") or _known_values(lessons, "peak")),
+                sm=_mean(_known_values(near, "sm") or _known_values(lessons, "sm")),
             )
         return self._similar[key, machine]
 
-    def _seconds_of(self, key: str) -> tuple[float, ...]:
+    def _similar_durations(self, key: str) -> tuple[float, ...]:
         """Return how long the newest similar jobs took, else those of their kind, else the newest of all."""
         if key not in self._seconds:
             seconds: list[float] = []
             for group in (key, _kind_of(key), ""):
-                lessons = self._group(group)
-                near = [lesson for lesson in lessons if lesson.alike(self._here, card_of)]
-                seconds = seconds or _told(near, "seconds") or _told(lessons, "seconds")
+                lessons = self._samples_of(group)
+                near = [
+                    lesson
+                    for lesson in lessons
+                    if lesson.matches_machine(self._local_machines, gpu_of_machine)
+                ]
+                seconds = (
+                    seconds or _known_values(near, "seconds") or _known_values(lessons, "seconds")
+                )
             self._seconds[key] = tuple(seconds)
         return self._seconds[key]
 
@@ -271,7 +294,7 @@ class UsageRecords:
         self,
         claim: Claim,
         outcome: Outcome,
-        measured: Measured = NOT_MEASURED,
+        measured: MeasuredUsage = NOT_MEASURED,
         *,
         certain: bool = False,
     ) -> None:
@@ -286,13 +309,15 @@ class UsageRecords:
         signature = claim.spec.signature
         took = _duration(outcome.at - claim.claimed, measured)
         seconds = took if isinstance(outcome, Done) and claim.gpus else None
-        peak = _needed(outcome, measured.peak)
-        early = isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S)
+        peak = _peak_with_refused(outcome, measured.peak)
+        early = isinstance(outcome, Failed | Lost | Stopped) and (
+            took is None or took < EARLY_END_S
+        )
         if early and not certain:
-            peak = self._if_more(claim, peak)
+            peak = self._peak_if_higher(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = _command_line_text(signature, claim.spec.argv, cut_short=early and certain)
+        numbers = _command_line_record(signature, claim.spec.argv, cut_short=early and certain)
         row = (
             seconds,
             peak,
@@ -309,51 +334,55 @@ class UsageRecords:
         self._db.execute(
             "DELETE FROM lessons WHERE signature = ?1 AND id NOT IN"
             " (SELECT id FROM lessons WHERE signature = ?1 ORDER BY id DESC LIMIT ?2)",
-            (signature, KEPT),
+            (signature, SAMPLES_KEPT),
         )
         for key in [key for key in self._cached if key[0] == signature]:
             del self._cached[key]
-        if self._groups is not None:
-            self._remember(signature, lesson_of(*row))
+        if self._samples_by_key is not None:
+            self._add_sample(signature, read_usage_sample(*row))
         self._seconds.clear()
         self._similar.clear()
 
-    def _if_more(self, claim: Claim, peak: int | None) -> int | None:
+    def _peak_if_higher(self, claim: Claim, peak: int | None) -> int | None:
         """Return what an attempt took that ended early, where it is more than is expected of its like.
 
         It may not have come to what takes most of the memory: less than is known says nothing.
         """
-        known = self.usage(claim.spec.signature).peak if is_exact(claim.spec.signature) else None
+        known = (
+            self.usage(claim.spec.signature).peak
+            if is_exact_signature(claim.spec.signature)
+            else None
+        )
         expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
         return peak if peak is not None and expected and peak > max(expected) else None
 
-    def forget(self) -> None:
+    def invalidate_caches(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._cached.clear()
-        self._groups = None
+        self._samples_by_key = None
         self._seconds.clear()
         self._similar.clear()
 
 
-def _command_line_text(signature: str, argv: Sequence[str], *, cut_short: bool) -> str | None:
+def _command_line_record(signature: str, argv: Sequence[str], *, cut_short: bool) -> str | None:
     record: dict[str, Any] = {"cut_short": True} if cut_short else {}
-    if not is_exact(signature):
-        record |= {"program": program_of(argv), "numbers": numbers_of(argv)}
+    if not is_exact_signature(signature):
+        record |= {"program": program_of(argv), "numbers": ignored_numbers(argv)}
     return json.dumps(record) if record else None
 
 
-def _duration(by_wall: float, measured: Measured) -> float | None:
+def _duration(by_wall: float, measured: MeasuredUsage) -> float | None:
     """Return how long an attempt took without its pauses; None where the clock was set, and nobody can tell."""
     seconds = by_wall if measured.elapsed_s is None else min(by_wall, measured.elapsed_s)
-    return within(seconds - measured.paused_s, 0, LONGEST_S)
+    return number_in_range(seconds - measured.paused_s, 0, LONGEST_S)
 
 
-def _needed(outcome: Outcome, peak: int | None) -> int | None:
+def _peak_with_refused(outcome: Outcome, peak: int | None) -> int | None:
     """Return what an attempt took on one GPU, with what it was refused there."""
-    if not isinstance(outcome, OutOfMemory) or outcome.shortage.where != "gpu":
+    if not isinstance(outcome, OutOfMemory) or outcome.report.where != "gpu":
         return peak
-    held = max(peak or 0, outcome.shortage.held or 0)
-    return held + (outcome.shortage.wanted or 0) if held else peak
+    held = max(peak or 0, outcome.report.held or 0)
+    return held + (outcome.report.wanted or 0) if held else peak
 
 
 def _kind_of(signature: str) -> str:

@@ -11,23 +11,25 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-Answer = TypeVar("Answer")
+WorkResult = TypeVar("Answer")
 
-PATIENCE_S = 1.0  # once for each folder that hangs, all other work waits so long
+TIMEOUT_S = 1.0  # once for each folder that hangs, all other work waits so long
 MOST_HANG = 64  # threads that are left alone
 
 
-class NoAnswer(OSError):
+class FilesystemTimeout(OSError):
     """A folder does not answer; its `strerror` says which."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not respond")
 
 
-_given_up: dict[str, SimpleQueue[Any]] = {}  # folder → what gets the answer that nobody waits for
+_abandoned_work: dict[
+    str, SimpleQueue[Any]
+] = {}  # folder → what gets the answer that nobody waits for
 
 
-def within(folder: Path | str, work: Callable[[], Answer]) -> Answer:
+def run_with_timeout(folder: Path | str, work: Callable[[], WorkResult]) -> WorkResult:
     """Do work in a folder, if that answers in time.
 
     Args:
@@ -38,12 +40,12 @@ def within(folder: Path | str, work: Callable[[], Answer]) -> Answer:
         NoAnswer: it was given up, or earlier work in this folder was and has not come back.
     """
     name = str(folder)
-    if name in _given_up or len(_given_up) >= MOST_HANG:
-        for back in [there for there, late in _given_up.items() if not late.empty()]:
-            del _given_up[back]
-        if name in _given_up or len(_given_up) >= MOST_HANG:
-            raise NoAnswer(name)
-    answers: SimpleQueue[tuple[Answer, None] | tuple[None, BaseException]] = SimpleQueue()
+    if name in _abandoned_work or len(_abandoned_work) >= MOST_HANG:
+        for back in [there for there, late in _abandoned_work.items() if not late.empty()]:
+            del _abandoned_work[back]
+        if name in _abandoned_work or len(_abandoned_work) >= MOST_HANG:
+            raise FilesystemTimeout(name)
+    answers: SimpleQueue[tuple[WorkResult, None] | tuple[None, BaseException]] = SimpleQueue()
 
     def answer() -> None:
         try:
@@ -53,10 +55,10 @@ def within(folder: Path | str, work: Callable[[], Answer]) -> Answer:
 
     _thread.start_new_thread(answer, ())
     try:
-        value, error = answers.get(timeout=PATIENCE_S)
+        value, error = answers.get(timeout=TIMEOUT_S)
     except Empty:
-        _given_up[name] = answers
-        raise NoAnswer(name) from None
+        _abandoned_work[name] = answers
+        raise FilesystemTimeout(name) from None
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # of which there is one where there is no error

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.system.files import opened, read_bytes
-from launcher.system.home_checks import mounted, mounts
-from launcher.system.process_trees import send
-from launcher.system.processes import Identity, alive, boot_id
+from launcher.system.files import open_descriptor, read_bytes
+from launcher.system.home_checks import parse_mounts, read_mountinfo
+from launcher.system.process_trees import send_signal
+from launcher.system.processes import Identity, boot_id, is_alive
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
-PATIENCE_S = 1.0  # for what was killed to be gone
+KILL_TIMEOUT_S = 1.0  # for what was killed to be gone
 _NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
-_WITHOUT_BELOW = 2  # links of a folder without folders in it: its name and its own "."
+_LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its own "."
 
 
 def path_of(cgroup: str) -> str | None:
@@ -42,7 +42,7 @@ def path_of(cgroup: str) -> str | None:
 def folder_of(mountinfo: str, cgroup: str) -> Path | None:
     """Return the folder of a process's group; None where it cannot be seen from here."""
     # also beside version 1
-    mount = next((each for each in mounted(mountinfo) if each.kind == "cgroup2"), None)
+    mount = next((each for each in parse_mounts(mountinfo) if each.kind == "cgroup2"), None)
     path = path_of(cgroup)
     if mount is None or path is None:
         return None
@@ -50,7 +50,7 @@ def folder_of(mountinfo: str, cgroup: str) -> Path | None:
         below = Path(path).relative_to(mount.root)
     except ValueError:  # inside a container, the path may be that of the host
         return None
-    return None if ".." in below.parts else Path(mount.point) / below
+    return None if ".." in below.parts else Path(mount.mount_point) / below
 
 
 def base_of(folder: Path) -> Path:
@@ -65,18 +65,18 @@ def name_of(supervisor: Identity) -> str:
     return f"{PREFIX}{supervisor.pid}-{supervisor.start_ticks}"
 
 
-def here(pid: int | str = "self") -> Path | None:
+def read_group_folder(pid: int | str = "self") -> Path | None:
     """Return the folder of a process's group, None where that is not known."""
     try:
         cgroup = read_bytes(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
     except OSError:
         return None
-    return folder_of(mounts(), cgroup)
+    return folder_of(read_mountinfo(), cgroup)
 
 
-def hindrance(pid: int | str = "self") -> str:
+def unavailability_reason(pid: int | str = "self") -> str:
     """Return why supervisors below a process can have no groups, '' where they can."""
-    folder = here(pid)
+    folder = read_group_folder(pid)
     if folder is None:
         return "no control groups of version 2 are visible here"
     base = base_of(folder)
@@ -85,9 +85,9 @@ def hindrance(pid: int | str = "self") -> str:
     return ""
 
 
-def join(me: Identity) -> Path | None:
+def join_own_group(me: Identity) -> Path | None:
     """Make this supervisor's group and move it there; None where that is not possible."""
-    folder = here()
+    folder = read_group_folder()
     if folder is None or me.start_ticks == 0:
         return None
     group = base_of(folder) / name_of(me)
@@ -102,20 +102,20 @@ def join(me: Identity) -> Path | None:
     return None
 
 
-def leave(group: Path) -> None:
+def leave_group(group: Path) -> None:
     """Move this process out of its group, and remove the group if nothing is left in it."""
     _enter(group.parent)
     _remove(group)
 
 
-def step_aside() -> None:
+def leave_attempt_group() -> None:
     """Move this process out of the group of an attempt that started it, where it is in one."""
-    folder = here()
+    folder = read_group_folder()
     if folder is not None and base_of(folder) != folder:
         _enter(base_of(folder))
 
 
-def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
+def read_recorded_group(supervisor: Identity, text: str | None) -> Path | None:
     """Return the group of a supervisor; None where it has none.
 
     Args:
@@ -125,7 +125,7 @@ def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
     if supervisor.pid == 0 or supervisor.boot != boot_id():
         return None
     if text is None:  # the record is gone, or has none
-        folder = here()
+        folder = read_group_folder()
         group = None if folder is None else base_of(folder) / name_of(supervisor)
     else:
         group = Path(text)
@@ -134,39 +134,41 @@ def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
     return group
 
 
-def members(group: Path) -> list[int]:
+def group_members(group: Path) -> list[int]:
     """Return the pids of all processes in a group and in those below it."""
     pids: list[int] = []
-    for folder in _with_below(group):
+    for folder in _with_subgroups(group):
         with contextlib.suppress(OSError, ValueError):
             pids += map(int, read_bytes(f"{folder}/cgroup.procs").split())
     return [pid for pid in pids if pid > 0]  # 0: of another container
 
 
-def end(group: Path, spare: Callable[[int], bool], patience_s: float = PATIENCE_S) -> None:
+def kill_group(
+    group: Path, is_spared: Callable[[int], bool], timeout_s: float = KILL_TIMEOUT_S
+) -> None:
     """Kill all that lives in a group whose supervisor is dead, see it gone, and remove the group.
 
     Args:
         group: its folder.
-        spare: tells whom to leave alone.
-        patience_s: how long to wait for what was killed.
+        is_spared: tells whom to leave alone.
+        timeout_s: how long to wait for what was killed.
     """
-    deadline = time.monotonic() + patience_s
-    while (left := members(group)) and time.monotonic() < deadline:
-        doomed = [pid for pid in left if not spare(pid)]
+    deadline = time.monotonic() + timeout_s
+    while (left := group_members(group)) and time.monotonic() < deadline:
+        doomed = [pid for pid in left if not is_spared(pid)]
         if not doomed:
             return
         # the kernel kills all of a group so that no fork is missed; not before Linux 5.14
         if len(doomed) < len(left) or not _write(group / "cgroup.kill", b"1"):
             for pid in doomed:
-                send(pid, signal.SIGKILL)
+                send_signal(pid, signal.SIGKILL)
         time.sleep(0.002)
     _remove(group)
 
 
-def sweep() -> None:
+def remove_dead_groups() -> None:
     """Remove the empty groups of supervisors that are dead."""
-    folder = here()
+    folder = read_group_folder()
     if folder is None:
         return
     with contextlib.suppress(OSError):
@@ -175,7 +177,7 @@ def sweep() -> None:
             if name is None:
                 continue
             who = Identity(pid=int(name[1]), start_ticks=int(name[2]), boot=boot_id())
-            if not alive(who):
+            if not is_alive(who):
                 _remove(group)
 
 
@@ -185,7 +187,7 @@ def _enter(group: Path) -> bool:
 
 def _write(file: Path, text: bytes) -> bool:
     try:
-        with opened(file, os.O_WRONLY) as descriptor:
+        with open_descriptor(file, os.O_WRONLY) as descriptor:
             os.write(descriptor, text)
     except OSError:
         return False
@@ -199,9 +201,9 @@ def _remove(group: Path) -> None:
             os.rmdir(folder)  # noqa: PTH106  # os.walk gives texts
 
 
-def _with_below(group: Path) -> list[str]:
+def _with_subgroups(group: Path) -> list[str]:
     """Return the folders of a group and of those below it; mostly there are none, as its links tell."""
     with contextlib.suppress(OSError):
-        if os.stat(group).st_nlink == _WITHOUT_BELOW:  # noqa: PTH116  # done for every attempt
+        if os.stat(group).st_nlink == _LINKS_OF_LEAF:  # noqa: PTH116  # done for every attempt
             return [str(group)]
     return [folder for folder, _, _ in os.walk(group)]

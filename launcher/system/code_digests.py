@@ -19,17 +19,17 @@ from typing import Any
 import platformdirs
 
 from launcher.errors import UsageError
-from launcher.system.code_links import DECIDING, DOOR, LAUNCHER, Counted, Linker
-from launcher.system.code_text import BELOW, Element, ModuleText, opaque, read_text
-from launcher.system.file_digests import Kept
+from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, Linker, RelevantCode
+from launcher.system.code_text import BELOW, Element, ModuleText, opaque_text, read_text
+from launcher.system.file_digests import CacheFile
 from launcher.system.old_names import MODULE, read_old_names
 
-ABSENT = "absent"  # the digest of a module that is not there
-WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
+ABSENT_MODULE = "absent"  # the digest of a module that is not there
+WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
 MOST_CODES = 400
-FORM = 2  # version of the cached records; those of another version are read again
-IMPORTS, TEXTS = f"imports-{FORM}", f"texts-{FORM}"
+CACHE_VERSION = 2  # version of the cached records; those of another version are read again
+IMPORTS, TEXTS = f"imports-{CACHE_VERSION}", f"texts-{CACHE_VERSION}"
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
@@ -45,20 +45,22 @@ class CodeIndex:
     def __init__(self, path: Path | None = None) -> None:
         texts = path and path.with_name(f"{path.stem}-elements.json")
         definitions = path and path.with_name(f"{path.stem}-definitions.json")
-        self._kept = Kept(path, {IMPORTS: MOST_TEXTS, "codes": MOST_CODES})
+        self._cache = CacheFile(path, {IMPORTS: MOST_TEXTS, "codes": MOST_CODES})
         # needed only after a change
-        self._kept_texts = Kept(texts, {TEXTS: MOST_TEXTS})
-        self._kept_definitions = Kept(definitions, {"definitions": MOST_TEXTS})
+        self._text_cache = CacheFile(texts, {TEXTS: MOST_TEXTS})
+        self._definition_cache = CacheFile(definitions, {"definitions": MOST_TEXTS})
         self._contents: dict[str, bytes] = {}  # by SHA-256
-        self.unread: dict[str, Path] = {}  # modules of closures that are known by their bytes alone
+        self.opaque_modules: dict[
+            str, Path
+        ] = {}  # modules of closures that are known by their bytes alone
         self._places = cache(_places)
         self._names_in = cache(_names_in)
-        self.file = cache(self._searched)
-        self._key_of = cache(self._read_key)
-        self._text = cache(self._text_of)
+        self.file = cache(self._find_file)
+        self._key_of = cache(self._read_content_digest)
+        self._text = cache(self._find_text)
         self._old_names = cache(self._read_old_names)
-        self._imports = cache(self._needed)
-        self._closure = cache(self._reached)
+        self._imports = cache(self._needed_modules)
+        self._closure = cache(self._reachable_modules)
         self._linker = cache(
             lambda own: Linker(
                 own, self._text, lambda name: self.file(name) is not None, self._absolute
@@ -68,7 +70,7 @@ class CodeIndex:
     def code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
     ) -> dict[str, str]:
-        """Return a digest of the code that does some work, under `WHOLE`; and one of each module.
+        """Return a digest of the code that does some work, under `WHOLE_CODE`; and one of each module.
 
         The first does not depend on where the code lies, on the order of definitions, and on definitions
         that nothing uses. The others say which modules were changed where it is another.
@@ -83,33 +85,37 @@ class CodeIndex:
         if not roots:
             return {}
         closure = self.closure(roots, known)
-        keys = [self._key(module) for module in closure]
-        renames = [self._key(f"{top}.{MODULE}") for top in sorted({*map(_top, closure)})]
-        parts = [FORM, entry, roots, closure, keys, renames]
+        keys = [self._content_digest(module) for module in closure]
+        renames = [
+            self._content_digest(f"{top}.{MODULE}") for top in sorted({*map(_top_package, closure)})
+        ]
+        parts = [CACHE_VERSION, entry, roots, closure, keys, renames]
         name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        kept = self._kept.get("codes", name, _code)
-        if kept is None or any(self._key(module) != key for module, key in kept[2].items()):
-            counted = self.counted(entry, roots, known)
-            digests = [counted.modules.get(module, ABSENT) for module in closure]
-            asked = {module: self._key(module) for module in sorted(counted.asked)}
+        kept = self._cache.get("codes", name, _read_cached_code)
+        if kept is None or any(
+            self._content_digest(module) != key for module, key in kept[2].items()
+        ):
+            counted = self.relevant_code(entry, roots, known)
+            digests = [counted.modules.get(module, ABSENT_MODULE) for module in closure]
+            asked = {module: self._content_digest(module) for module in sorted(counted.consulted)}
             kept = counted.digest, digests, asked
-            self._kept.put("codes", name, kept)
+            self._cache.add("codes", name, kept)
             for module, digest in counted.modules.items():
-                self._kept_definitions.put("definitions", digest, counted.definitions[module])
-        return {WHOLE: kept[0], **dict(zip(closure, kept[1], strict=True))}
+                self._definition_cache.add("definitions", digest, counted.definitions[module])
+        return {WHOLE_CODE: kept[0], **dict(zip(closure, kept[1], strict=True))}
 
-    def counted(
+    def relevant_code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
-    ) -> Counted:
+    ) -> RelevantCode:
         """Return what counts of the code that does some work; arguments are those of `code`."""
-        named = {*roots, *(module for root in roots for module in self._below(root))}
-        return self._linker(_own(roots)).count(
+        named = {*roots, *(module for root in roots for module in self._modules_below(root))}
+        return self._linker(_own_packages(roots)).find_relevant_code(
             self.closure(roots, known), entry, sorted(named - {entry.partition(":")[0]})
         )
 
     def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
         """Return the names and words that stand in the code of some work; arguments are those of `code`."""
-        return self._linker(_own(roots)).words(self.closure(roots, known))
+        return self._linker(_own_packages(roots)).words(self.closure(roots, known))
 
     def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
         """Return the names of the definitions in which two digests of a module differ.
@@ -117,7 +123,7 @@ class CodeIndex:
         None where one of the digests is not known any more; "" stands for statements that bind no name.
         """
         earlier, later = (
-            self._kept_definitions.get("definitions", digest, _definitions)
+            self._definition_cache.get("definitions", digest, _read_cached_definitions)
             for digest in (before, now)
         )
         if earlier is None or later is None:
@@ -131,7 +137,7 @@ class CodeIndex:
         A module needs what it imports, wherever the import stands but for those under
         `if TYPE_CHECKING`, what a string in it names, and the packages through whose modules it goes. A
         root that is a package stands for all modules below it. Of the launcher only what decides
-        results is counted, see `DECIDING`.
+        results is counted, see `RESULT_MODULES`.
 
         Args:
             roots: dotted names of modules.
@@ -140,9 +146,13 @@ class CodeIndex:
         """
         return self._closure(tuple(roots), known)
 
-    def _reached(self, roots: tuple[str, ...], known: frozenset[str] | None) -> tuple[str, ...]:
-        own = _own(roots)
-        seen = dict.fromkeys(module for root in roots for module in (root, *self._below(root)))
+    def _reachable_modules(
+        self, roots: tuple[str, ...], known: frozenset[str] | None
+    ) -> tuple[str, ...]:
+        own = _own_packages(roots)
+        seen = dict.fromkeys(
+            module for root in roots for module in (root, *self._modules_below(root))
+        )
         waiting = list(seen)
         while waiting:
             needed, below = self._imports(waiting.pop(), own)
@@ -175,38 +185,42 @@ class CodeIndex:
 
     def save(self) -> None:
         """Keep what was read for the next process, where it can be kept."""
-        self._kept.save()
-        self._kept_texts.save()
-        self._kept_definitions.save()
+        self._cache.save()
+        self._text_cache.save()
+        self._definition_cache.save()
 
-    def _needed(self, module: str, own: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _needed_modules(
+        self, module: str, own: Collection[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the modules that come with one: its packages and what it needs; and those it goes through."""
         file = self.file(module)
-        if file is None or _top(module) == LAUNCHER:  # of the launcher only what is named counts
+        if (
+            file is None or _top_package(module) == LAUNCHER
+        ):  # of the launcher only what is named counts
             return (), ()
-        imports, is_read = self._imports_of(file, _top(module))
+        imports, is_read = self._imports_of(file, _top_package(module))
         if not is_read:
-            self.unread[module] = file
+            self.opaque_modules[module] = file
         needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
         below: list[str] = []
         for name in imports:
             absolute = self._absolute(module, name.removesuffix(BELOW))
-            if _top(absolute) == LAUNCHER:
-                needed += self._of_launcher(absolute)
-            elif _top(absolute) in own and self.file(absolute) is not None:
+            if _top_package(absolute) == LAUNCHER:
+                needed += self._launcher_module(absolute)
+            elif _top_package(absolute) in own and self.file(absolute) is not None:
                 needed.append(absolute)
-                below += self._below(absolute) if name.endswith(BELOW) else ()
+                below += self._modules_below(absolute) if name.endswith(BELOW) else ()
         return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))
 
-    def _of_launcher(self, name: str) -> list[str]:
+    def _launcher_module(self, name: str) -> list[str]:
         """Return the module of the launcher that an imported name comes from, if it decides results."""
         door, _, symbol = name.rpartition(".")
-        file = self.file(DOOR) if door == DOOR else None
+        file = self.file(API_MODULE) if door == API_MODULE else None
         behind = () if file is None else self._imports_of(file, LAUNCHER)[0]
         homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
-        return sorted(DECIDING & {name, door, *homes})
+        return sorted(RESULT_MODULES & {name, door, *homes})
 
-    def _below(self, module: str) -> Iterator[str]:
+    def _modules_below(self, module: str) -> Iterator[str]:
         """Yield all modules below a package."""
         file = self.file(module)
         if file is None or not _is_package(file):
@@ -216,11 +230,11 @@ class CodeIndex:
             parts = (*path.relative_to(file.parent).parts[:-1], name)
             if name and all(part.isidentifier() for part in parts):
                 below = ".".join((module, *(parts[:-1] if name == "__init__" else parts)))
-                is_table = below == f"{_top(module)}.{MODULE}"
+                is_table = below == f"{_top_package(module)}.{MODULE}"
                 if below != module and not is_table and self.file(below) is not None:
                     yield below
 
-    def _searched(self, module: str) -> Path | None:
+    def _find_file(self, module: str) -> Path | None:
         """Return the file of a module, of a package its `__init__.py`; None where there is none."""
         top, *rest = module.split(".")
         for place in self._places(top) if top else ():
@@ -230,14 +244,14 @@ class CodeIndex:
             above, _, name = folder.rpartition("/")
             file = None
             if not rest or name in self._names_in(above):
-                file = self._listed(folder, "__init__")
+                file = self._find_in_folder(folder, "__init__")
             if file is None and rest:
-                file = self._listed(above, name)
+                file = self._find_in_folder(above, name)
             if file is not None and file.is_file():
                 return file
         return None
 
-    def _listed(self, folder: str, name: str) -> Path | None:
+    def _find_in_folder(self, folder: str, name: str) -> Path | None:
         """Return the file of a folder that holds a module of this name; source text comes first."""
         names = self._names_in(folder)
         suffix = next((each for each in _SUFFIXES if f"{name}{each}" in names), None)
@@ -254,12 +268,12 @@ class CodeIndex:
         above = above[: len(above) - level + 1]
         return ".".join((*above, rest) if rest else above)
 
-    def _key(self, module: str) -> str:
-        """Return the SHA-256 of a module's content; `ABSENT` where it has none."""
+    def _content_digest(self, module: str) -> str:
+        """Return the SHA-256 of a module's content; `ABSENT_MODULE` where it has none."""
         file = self.file(module)
-        return ABSENT if file is None else self._key_of(file)
+        return ABSENT_MODULE if file is None else self._key_of(file)
 
-    def _read_key(self, file: Path) -> str:
+    def _read_content_digest(self, file: Path) -> str:
         content = file.read_bytes()
         key = hashlib.sha256(content).hexdigest()
         self._contents[key] = content
@@ -268,29 +282,29 @@ class CodeIndex:
     def _imports_of(self, file: Path, package: str) -> tuple[tuple[str, ...], bool]:
         """Return what a file imports, and whether more than its bytes is known."""
         key = self._text_key(file, package)
-        known = self._kept.get(IMPORTS, key, _imports)
+        known = self._cache.get(IMPORTS, key, _read_cached_imports)
         if known is None:
             text = self._read(file, package)
             known = text.imports, text.is_read
-            self._kept.put(IMPORTS, key, text.imports if text.is_read else None)
+            self._cache.add(IMPORTS, key, text.imports if text.is_read else None)
         return known
 
-    def _text_of(self, module: str) -> ModuleText | None:
+    def _find_text(self, module: str) -> ModuleText | None:
         """Return what the text of a module says; None where there is no such module."""
         file = self.file(module)
-        return None if file is None else self._read(file, _top(module))
+        return None if file is None else self._read(file, _top_package(module))
 
     def _read(self, file: Path, package: str) -> ModuleText:
         """Return the text of a file, in which renamed definitions of its package have their old names."""
         key = self._text_key(file, package)
-        text = self._kept_texts.get(TEXTS, key, _text)
+        text = self._text_cache.get(TEXTS, key, _read_cached_text)
         if text is None:
             content = self._contents[self._key_of(file)]
             if file.name.endswith(_COMPILED):
-                text = opaque(content)
+                text = opaque_text(content)
             else:
                 text = read_text(content, self._old_names(package)[1])
-            self._kept_texts.put(TEXTS, key, text)
+            self._text_cache.add(TEXTS, key, text)
         return text
 
     def _text_key(self, file: Path, package: str) -> str:
@@ -302,7 +316,7 @@ class CodeIndex:
         """Return the digest of a package's table of old names, and the table."""
         file = self.file(f"{package}.{MODULE}")
         if file is None or file.name.endswith(_COMPILED):
-            return ABSENT, {}
+            return ABSENT_MODULE, {}
         key = self._key_of(file)
         return key, read_old_names(self._contents[key], file)
 
@@ -318,32 +332,32 @@ def code_digest(entry: str, *named: str) -> str:
     Raises:
         UsageError: one of them is not there, so that nothing would be identified.
     """
-    index = CodeIndex(user_cache())
+    index = CodeIndex(user_cache_file())
     roots = (entry.partition(":")[0], *named)
     for root in roots:
         if index.file(root) is None:
             raise UsageError(f"cannot find the module {root} to identify its code")
     code = index.code(entry, roots)
     index.save()
-    return code[WHOLE]
+    return code[WHOLE_CODE]
 
 
-def user_cache() -> Path | None:
+def user_cache_file() -> Path | None:
     """Return where a person's cache of read texts is kept; None for one without a home folder."""
     folder = platformdirs.user_cache_path("launcher", appauthor=False)
     return folder / "code.json" if folder.is_absolute() else None
 
 
-def _imports(value: Any) -> tuple[tuple[str, ...], bool]:
+def _read_cached_imports(value: Any) -> tuple[tuple[str, ...], bool]:
     return tuple(map(str, value or ())), value is not None
 
 
-def _code(value: Any) -> tuple[str, list[str], dict[str, str]]:
+def _read_cached_code(value: Any) -> tuple[str, list[str], dict[str, str]]:
     digest, digests, asked = value
     return str(digest), [str(each) for each in digests], dict(asked)
 
 
-def _definitions(value: Any) -> frozenset[tuple[str, str]]:
+def _read_cached_definitions(value: Any) -> frozenset[tuple[str, str]]:
     return frozenset((str(name), str(digest)) for name, digest in value)
 
 
@@ -352,7 +366,7 @@ def _public_names(text: ModuleText) -> frozenset[str]:
     return frozenset(name for name in names if not name.startswith("_"))
 
 
-def _text(value: Any) -> ModuleText:
+def _read_cached_text(value: Any) -> ModuleText:
     imports, elements, *others = value
     return ModuleText._make((tuple(imports), tuple(map(Element._make, elements)), *others))
 
@@ -386,13 +400,13 @@ def _module_name(path: Path) -> str:
     return ""
 
 
-def _top(module: str) -> str:
+def _top_package(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _own(roots: Sequence[str]) -> frozenset[str]:
+def _own_packages(roots: Sequence[str]) -> frozenset[str]:
     """Return the packages whose modules count as ours."""
-    return frozenset(map(_top, roots)) - {LAUNCHER}
+    return frozenset(map(_top_package, roots)) - {LAUNCHER}
 
 
 def _is_package(file: Path) -> bool:

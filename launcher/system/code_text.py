@@ -44,7 +44,7 @@ _ORDER: dict[type[ast.AST], tuple[str, ...]] = {
 _WORD = re.compile(r"[^\W\d]\w*")
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+(?::[^\W\d]\w*)?")
 _DUNDER = re.compile(r"__\w+__")
-_STARTED = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # of a command line in one string
+_STARTED_MODULE = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # of a command line in one string
 _FOR_PEOPLE = frozenset({"description", "help", "summary"})  # arguments that hold sentences
 _OWN_NAMESPACE = frozenset({"globals", "eval", "exec", "f_globals", "__globals__"})
 _NAMESPACE_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
@@ -100,16 +100,16 @@ def read_text(text: bytes, old_names: Mapping[str, str] = MappingProxyType({})) 
             restore_old_names(tree, old_names)
         return _TextReader().read(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return opaque(text)
+        return opaque_text(text)
 
 
-def opaque(content: bytes) -> ModuleText:
+def opaque_text(content: bytes) -> ModuleText:
     """Return what stands for a module of which only the bytes are known."""
     form = hashlib.sha256(content).hexdigest()[:32]
     return ModuleText((), (Element((), form, ()),), is_whole=True, is_read=False)
 
 
-class _Form:
+class _ElementForm:
     """The form of an element while it is made: a list of tokens, some of them holes."""
 
     def __init__(self, node: ast.stmt | None = None) -> None:
@@ -138,27 +138,27 @@ class _Form:
         return Element(tuple(self.names), form, tuple(holes), optional=self.optional)
 
 
-class _Use(NamedTuple):
+class _NameUse(NamedTuple):
     """A name whose binding is looked for, from its own scope outwards."""
 
-    form: _Form
+    form: _ElementForm
     slot: int
     name: str
     attributes: str  # that follow it: ".a.b"
 
 
-class _Import(NamedTuple):
+class _NestedImport(NamedTuple):
     """What an import statement below the top of a module binds."""
 
-    form: _Form
+    form: _ElementForm
     slot: int
     target: str
-    full: str  # the module or name that it loads
+    loaded_name: str  # the module or name that it loads
     droppable: bool
 
-    def keep(self, name: str) -> None:
+    def keep_in_form(self, name: str) -> None:
         """Leave the statement in the form: it does more than the uses of its name say."""
-        self.form.fill(self.slot, f"{IMPORTED}{self.full}", f"import {name} ")
+        self.form.fill(self.slot, f"{IMPORTED}{self.loaded_name}", f"import {name} ")
 
 
 class _Scope:
@@ -169,9 +169,9 @@ class _Scope:
     ) -> None:
         self.above, self.is_class, self.is_comprehension = above, is_class, is_comprehension
         self.bound = Counter[str]()  # name → how often
-        self.imports: dict[str, _Import] = {}
+        self.imports: dict[str, _NestedImport] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
-        self.uses: list[_Use] = []
+        self.uses: list[_NameUse] = []
         # where names are looked for that are not bound here
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
@@ -188,11 +188,11 @@ class _TextReader(ast.NodeVisitor):
         self._special: dict[type[ast.AST], Callable[[Any], None]] = {
             getattr(ast, name.removeprefix("visit_")): getattr(self, name) for name in _SPECIAL
         }
-        self._forms: list[_Form] = []
-        self._at_top: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
-        self._typed: dict[str, str] = {}  # the same of imports for type checkers alone
-        self._loaded: dict[str, None] = {}  # what imports at the top name, in full
-        self._named: dict[str, None] = {}  # modules that imports and strings name
+        self._forms: list[_ElementForm] = []
+        self._top_imports: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
+        self._typing_imports: dict[str, str] = {}  # the same of imports for type checkers alone
+        self._loaded_names: dict[str, None] = {}  # what imports at the top name, in full
+        self._named_modules: dict[str, None] = {}  # modules that imports and strings name
         self._stars: dict[str, None] = {}  # modules imported with a star
         self._words: set[str] = set()  # that stand in the text and are no holes
         self._names_itself: set[str] = set()  # such as `__name__`
@@ -201,27 +201,32 @@ class _TextReader(ast.NodeVisitor):
         self._in_try = self._in_body = self._in_decorators = False
         self._in_sentence = False  # what is read is a message or a description
         self._module = self._scope = _Scope(None)
-        self._form = _Form()
+        self._form = _ElementForm()
 
     def read(self, module: ast.Module) -> ModuleText:
         """Return what the text of a tree says."""
         self._read_top(module.body)
         bindings = self._bindings()
         own = {name for form in self._forms for name in form.names}
-        self._settle(bindings, own)
-        registers = self._judge({**{name: f"{OWN}{name}" for name in own}, **bindings})
+        self._fill_free_names(bindings, own)
+        registers = self._mark_optional({**{name: f"{OWN}{name}" for name in own}, **bindings})
         numbers: dict[str, int] = {}
         elements = tuple(form.element(numbers) for form in self._forms)
         targets = tuple(numbers)
         used = {prefix for target in targets for prefix in _prefixes(target)}
         return ModuleText(
-            imports=(*self._named, *(f"{package}{BELOW}" for package in self._below(targets))),
+            imports=(
+                *self._named_modules,
+                *(f"{package}{BELOW}" for package in self._iterated_packages(targets)),
+            ),
             elements=elements,
             targets=targets,
             bindings=bindings,
             stars=tuple(self._stars),
             # imports at the top of which nothing is used: they may do something
-            effects=tuple(full for full in self._loaded if full not in used and full[0] != "."),
+            effects=tuple(
+                full for full in self._loaded_names if full not in used and full[0] != "."
+            ),
             words=" ".join(sorted(self._words)),
             is_whole=self._is_whole or self._asks_for_modules(targets),
             registers=registers,
@@ -238,8 +243,11 @@ class _TextReader(ast.NodeVisitor):
                 self._read_top(statement.body)
                 self._is_typing = False
                 self._read_top(statement.orelse)
-            elif not _is_constant(statement) and (name := _bound_alone(statement)) != "__version__":
-                form = self._form = _Form(statement)
+            elif (
+                not _is_constant(statement)
+                and (name := _single_bound_name(statement)) != "__version__"
+            ):
+                form = self._form = _ElementForm(statement)
                 self.visit(statement)
                 form.optional = name == "__all__"
                 self._forms.append(form)
@@ -250,10 +258,10 @@ class _TextReader(ast.NodeVisitor):
             if name == "*":
                 continue
             if self._is_typing:
-                self._typed.setdefault(name, target)
+                self._typing_imports.setdefault(name, target)
             else:
-                self._at_top.setdefault(name, {})[target] = None
-                self._loaded[full] = None
+                self._top_imports.setdefault(name, {})[target] = None
+                self._loaded_names[full] = None
 
     def _note_import(self, name: str, target: str, full: str) -> None:
         """Note which modules an import may need; `full` may be a name in one."""
@@ -263,9 +271,9 @@ class _TextReader(ast.NodeVisitor):
             self._stars[target] = None
         if not self._is_typing:
             if base.strip("."):
-                self._named[base] = None
+                self._named_modules[base] = None
             if name != "*":
-                self._named[full] = None
+                self._named_modules[full] = None
 
     def _bindings(self) -> dict[str, str]:
         """Return what each name at the top is bound to by an import and by nothing else.
@@ -273,18 +281,20 @@ class _TextReader(ast.NodeVisitor):
         An import of a name that is bound in another way, too, becomes an element.
         """
         bound = {name for form in self._forms for name in form.names}
-        bindings = self._typed | {name: next(iter(each)) for name, each in self._at_top.items()}
-        for name, targets in self._at_top.items():
+        bindings = self._typing_imports | {
+            name: next(iter(each)) for name, each in self._top_imports.items()
+        }
+        for name, targets in self._top_imports.items():
             if name in bound or len(targets) > 1:
                 bound.add(name)
                 for target in targets:
-                    form = _Form()
+                    form = _ElementForm()
                     form.names[name] = None
                     form.fill(form.slot(), f"{IMPORTED}{target}", "import ")
                     self._forms.append(form)
         return {name: target for name, target in bindings.items() if name not in bound}
 
-    def _settle(self, bindings: Mapping[str, str], own: set[str]) -> None:
+    def _fill_free_names(self, bindings: Mapping[str, str], own: set[str]) -> None:
         """Fill the holes of all names that no function binds."""
         for use in self._module.uses:
             form, slot, name, attributes = use
@@ -295,9 +305,9 @@ class _TextReader(ast.NodeVisitor):
             elif self._stars and name not in _BUILTINS:
                 form.fill(slot, f"{STAR}{name}{attributes}")
             else:
-                self._keep(use)
+                self._emit_name(use)
 
-    def _below(self, targets: tuple[str, ...]) -> list[str]:
+    def _iterated_packages(self, targets: tuple[str, ...]) -> list[str]:
         """Return the packages whose modules the text goes through; "" is its own."""
         packages = [target.partition(".__path__")[0] for target in targets if ".__path__" in target]
         iterates = not self._words.isdisjoint(_ITERATES) or any(
@@ -313,11 +323,11 @@ class _TextReader(ast.NodeVisitor):
         """Tell whether the text may get itself as a module."""
         if any(target.startswith("sys.modules") for target in targets):
             return True
-        named = {full.rpartition(".")[2] for full in self._named}
+        named = {full.rpartition(".")[2] for full in self._named_modules}
         by_name = not _IMPORTS_BY_NAME.isdisjoint(self._words | named)
         return by_name and "__name__" in self._names_itself
 
-    def _judge(self, meanings: Mapping[str, str]) -> bool:
+    def _mark_optional(self, meanings: Mapping[str, str]) -> bool:
         """Mark the definitions that do nothing by themselves; tell whether one is registered."""
         registers = False
         for form in self._forms:
@@ -330,7 +340,9 @@ class _TextReader(ast.NodeVisitor):
                 and _has_only(_HARMLESS, node, meanings)
                 and _is_plain(node, meanings)
             )
-            tops = {_dotted(each, meanings).partition(".")[0] for each in node.decorator_list}
+            tops = {
+                _decorator_name(each, meanings).partition(".")[0] for each in node.decorator_list
+            }
             registers = registers or not tops <= _OF_PYTHON
         return registers
 
@@ -343,7 +355,7 @@ class _TextReader(ast.NodeVisitor):
             self._scope.bound[name] += 1
 
     def _use(self, name: str, attributes: str = "") -> None:
-        scope, use = self._scope, _Use(self._form, self._form.slot(), name, attributes)
+        scope, use = self._scope, _NameUse(self._form, self._form.slot(), name, attributes)
         if name in _OWN_NAMESPACE:
             self._is_whole = True
         elif name in _SELF:
@@ -351,16 +363,16 @@ class _TextReader(ast.NodeVisitor):
         if not scope.is_class:
             scope.uses.append(use)
         elif name in scope.bound:  # a class runs once, from its first line to the last
-            self._keep(use)
+            self._emit_name(use)
         else:
             scope.enclosing.uses.append(use)
 
-    def _keep(self, use: _Use) -> None:
+    def _emit_name(self, use: _NameUse) -> None:
         """Leave a name in the form: it is bound beside its use, or by Python itself."""
         use.form.tokens[use.slot] = f"name {use.name}{use.attributes}"
         self._words.update((use.name, *use.attributes.split(".")[1:]))
 
-    def _leave(self) -> None:
+    def _close_scope(self) -> None:
         """End a scope: settle the names that it binds, and hand on the others."""
         scope = self._scope
         self._scope = scope.above or self._module
@@ -376,14 +388,14 @@ class _TextReader(ast.NodeVisitor):
                 used.update((name, prefix) for prefix in _prefixes(target))
                 form.fill(slot, target)
             else:
-                self._keep(use)
+                self._emit_name(use)
         for name, statement in scope.imports.items():
-            if not (statement.droppable and (name, statement.full) in used):
-                statement.keep(name)
+            if not (statement.droppable and (name, statement.loaded_name) in used):
+                statement.keep_in_form(name)
 
     # --- the forms of nodes
 
-    def _put(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
+    def _emit(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
         """Add tokens to the form, and the forms of nodes."""
         for part in parts:
             if isinstance(part, str):
@@ -423,7 +435,7 @@ class _TextReader(ast.NodeVisitor):
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if not _is_constant(node):
-            self._put("(Expr", node.value, ")")
+            self._emit("(Expr", node.value, ")")
 
     def visit_Name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load):
@@ -431,39 +443,39 @@ class _TextReader(ast.NodeVisitor):
         self._use(node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        base, attributes = _chain(node)
+        base, attributes = _attribute_chain(node)
         names = attributes.split(".")[1:]
         self._is_whole = self._is_whole or not _OWN_NAMESPACE.isdisjoint(names)
         if isinstance(base, ast.Name):
             self._use(base.id, attributes)
         else:
-            self._put(base, *(f".{name}" for name in names))
+            self._emit(base, *(f".{name}" for name in names))
             self._words.update(names)
 
     def visit_Call(self, node: ast.Call) -> None:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name in _NAMESPACE_WITHOUT_ARGUMENT and not node.args and not node.keywords:
             self._is_whole = True
-        self._act()
-        self._put("(Call", node.func, node.args)
+        self._note_call()
+        self._emit("(Call", node.func, node.args)
         for keyword in node.keywords:
-            self._put(f"{keyword.arg}=")
+            self._emit(f"{keyword.arg}=")
             self._words.update(filter(None, [keyword.arg]))
             self._read_sentence(keyword.value, keyword.arg in _FOR_PEOPLE)
-        self._put(")")
+        self._emit(")")
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        self._put("(Raise")
+        self._emit("(Raise")
         self._read_sentence(node.exc, True)
-        self._put(node.cause, ")")
+        self._emit(node.cause, ")")
 
     def _read_sentence(self, node: ast.AST | None, is_one: bool) -> None:
         """Read a node; if it is a message or a description, its texts are left out."""
         was, self._in_sentence = self._in_sentence, self._in_sentence or is_one
-        self._put(node)
+        self._emit(node)
         self._in_sentence = was
 
-    def _act(self) -> None:
+    def _note_call(self) -> None:
         """Note that something is called, and not only by who uses the definition."""
         if not self._in_body and not self._in_decorators:
             self._form.acts = True
@@ -471,47 +483,47 @@ class _TextReader(ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         value = node.value
         if self._in_sentence and isinstance(value, str) and " " in value:
-            self._put("(sentence)")
+            self._emit("(sentence)")
             return
         if isinstance(value, str):
-            self._named |= dict.fromkeys(_STARTED.findall(value))
+            self._named_modules |= dict.fromkeys(_STARTED_MODULE.findall(value))
             if _DOTTED.fullmatch(value):
-                self._named[value.partition(":")[0]] = None
+                self._named_modules[value.partition(":")[0]] = None
                 self._form.fill(self._form.slot(), f"{TEXT}{value}")
                 return
         self._literal(value)
 
     def _literal(self, value: object) -> None:
-        self._put(repr(value))
+        self._emit(repr(value))
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         if isinstance(text, str):
             self._words.update(_WORD.findall(text))
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         if self._in_sentence:
-            self._put(
+            self._emit(
                 "(sentence)", [part for part in node.values if isinstance(part, ast.FormattedValue)]
             )
             return
-        self._put("(JoinedStr")
+        self._emit("(JoinedStr")
         for part in node.values:
             if isinstance(part, ast.Constant):
                 self._literal(part.value)
             else:
                 self.visit(part)
-        self._put(")")
+        self._emit(")")
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         """Read an import below the top: what it binds is said where it is used."""
         scope = self._scope
         for name, target, full in _aliases(node):
             self._note_import(name, target, full)
-            statement = _Import(self._form, self._form.slot(), target, full, not self._in_try)
+            statement = _NestedImport(self._form, self._form.slot(), target, full, not self._in_try)
             before = scope.imports.get(name)
             if before is None or before.target != target:
                 self._bind(name)
             if before is not None or scope.is_class or scope is self._module:
-                statement.keep(name)
+                statement.keep_in_form(name)
             else:
                 scope.imports[name] = statement
 
@@ -519,42 +531,42 @@ class _TextReader(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         was = self._is_typing
-        self._put("(If", node.test)
+        self._emit("(If", node.test)
         self._is_typing = was or _is_type_checking(node.test)
-        self._put("body", node.body)
+        self._emit("body", node.body)
         self._is_typing = was
-        self._put("orelse", node.orelse, ")")
+        self._emit("orelse", node.orelse, ")")
 
     def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         was, self._in_try = self._in_try, True
-        self._put(f"({node.__class__.__name__}", "body", node.body)
+        self._emit(f"({node.__class__.__name__}", "body", node.body)
         self._in_try = was
-        self._put("handlers", node.handlers, "orelse", node.orelse, "finalbody", node.finalbody)
-        self._put(")")
+        self._emit("handlers", node.handlers, "orelse", node.orelse, "finalbody", node.finalbody)
+        self._emit(")")
 
     visit_TryStar = visit_Try  # noqa: N815  # as `NodeVisitor` asks for it
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        self._put(f"(except {node.name}", node.type)
+        self._emit(f"(except {node.name}", node.type)
         if node.name is not None:
             self._bind(node.name)
-        self._put("body", node.body, ")")
+        self._emit("body", node.body, ")")
 
     def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping) -> None:
         name = node.rest if isinstance(node, ast.MatchMapping) else node.name
         if name is not None:
             self._bind(name)
-        self._put(f"({node.__class__.__name__} {name}")
+        self._emit(f"({node.__class__.__name__} {name}")
         if isinstance(node, ast.MatchMapping):
-            self._put("keys", node.keys, "patterns", node.patterns)
+            self._emit("keys", node.keys, "patterns", node.patterns)
         elif isinstance(node, ast.MatchAs):
-            self._put(node.pattern)
-        self._put(")")
+            self._emit(node.pattern)
+        self._emit(")")
 
     visit_MatchStar = visit_MatchMapping = visit_MatchAs  # noqa: N815  # as `NodeVisitor` asks for it
 
     def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
-        self._put(f"({node.__class__.__name__} {' '.join(node.names)})")
+        self._emit(f"({node.__class__.__name__} {' '.join(node.names)})")
         self._words.update(node.names)
         if self._scope is not self._module:
             self._scope.declared |= dict.fromkeys(node.names, isinstance(node, ast.Global))
@@ -562,25 +574,25 @@ class _TextReader(ast.NodeVisitor):
     visit_Nonlocal = visit_Global  # noqa: N815  # as `NodeVisitor` asks for it
 
     def visit_FunctionDef(self, node: _Function) -> None:
-        self._begin(node)
-        self._put(node.args, *(("returns", node.returns) if node.returns is not None else ()))
+        self._emit_header(node)
+        self._emit(node.args, *(("returns", node.returns) if node.returns is not None else ()))
         self._bind(node.name)
-        self._inside(node.args, node.body)
+        self._read_function(node.args, node.body)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
 
-    def _begin(self, node: _Definition) -> None:
+    def _emit_header(self, node: _Definition) -> None:
         """Put what comes first of a definition."""
         was, self._in_decorators = self._in_decorators, True
-        self._put(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
+        self._emit(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
         self._in_decorators = was
-        self._put("type_params", getattr(node, "type_params", []))
+        self._emit("type_params", getattr(node, "type_params", []))
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._put("(Lambda", node.args)
-        self._inside(node.args, [node.body])
+        self._emit("(Lambda", node.args)
+        self._read_function(node.args, [node.body])
 
-    def _inside(self, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
+    def _read_function(self, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
         """Read the body of a function in a scope of its own."""
         scope = self._scope = _Scope(self._scope)
         was = self._in_try, self._in_body
@@ -589,47 +601,47 @@ class _TextReader(ast.NodeVisitor):
         for argument in (*named, arguments.vararg, arguments.kwarg):
             if argument is not None:
                 scope.bound[argument.arg] += 1
-        self._put("body", body)
+        self._emit("body", body)
         self._in_try, self._in_body = was
-        self._leave()
-        self._put(")")
+        self._close_scope()
+        self._emit(")")
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._begin(node)
-        self._put("bases", node.bases, "keywords", node.keywords)
+        self._emit_header(node)
+        self._emit("bases", node.bases, "keywords", node.keywords)
         self._bind(node.name)
         self._scope = _Scope(self._scope, is_class=True)
-        self._put("body", node.body)
-        self._leave()
-        self._put(")")
+        self._emit("body", node.body)
+        self._close_scope()
+        self._emit(")")
 
     def visit_ListComp(
         self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
     ) -> None:
         """Read a comprehension; only its first iterable is outside of its scope."""
         first = node.generators[0]
-        self._put(f"({node.__class__.__name__}", first.iter)
+        self._emit(f"({node.__class__.__name__}", first.iter)
         self._scope = _Scope(self._scope, is_comprehension=True)
         for generator in node.generators:
-            self._put(f"for {generator.is_async}", None if generator is first else generator.iter)
-            self._put(generator.target, "ifs", generator.ifs)
+            self._emit(f"for {generator.is_async}", None if generator is first else generator.iter)
+            self._emit(generator.target, "ifs", generator.ifs)
         values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        self._put("values", values)
-        self._leave()
-        self._put(")")
+        self._emit("values", values)
+        self._close_scope()
+        self._emit(")")
 
     visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp  # noqa: N815  # as `NodeVisitor` asks for it
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
-        self._act()
-        self._put("(NamedExpr", node.value)
+        self._note_call()
+        self._emit("(NamedExpr", node.value)
         scope = self._scope
         while self._scope.is_comprehension and self._scope.above is not None:
             self._scope = self._scope.above
         self._bind(node.target.id)
         self._use(node.target.id)
         self._scope = scope
-        self._put(")")
+        self._emit(")")
 
 
 _SPECIAL = tuple(name for name in vars(_TextReader) if name.startswith("visit_"))
@@ -663,7 +675,7 @@ def _prefixes(target: str) -> Iterator[str]:
         target = target.rpartition(".")[0]
 
 
-def _chain(node: ast.expr) -> tuple[ast.expr, str]:
+def _attribute_chain(node: ast.expr) -> tuple[ast.expr, str]:
     """Return of what attributes are taken, and these: ".a.b"."""
     attributes = ""
     while isinstance(node, ast.Attribute):
@@ -683,7 +695,7 @@ def _is_type_checking(test: ast.expr) -> bool:
     return bool(name == "TYPE_CHECKING")
 
 
-def _bound_alone(statement: ast.stmt) -> str:
+def _single_bound_name(statement: ast.stmt) -> str:
     """Return the one name that an assignment binds; '' of all else."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
@@ -694,7 +706,7 @@ def _bound_alone(statement: ast.stmt) -> str:
 def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str, str]) -> bool:
     """Tell whether a definition has no decorators but those, with constants as arguments."""
     for decorator in node.decorator_list:
-        if _dotted(decorator, meanings) not in harmless:
+        if _decorator_name(decorator, meanings) not in harmless:
             return False
         if isinstance(decorator, ast.Call):
             arguments = [*decorator.args, *(keyword.value for keyword in decorator.keywords)]
@@ -703,9 +715,9 @@ def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str
     return True
 
 
-def _dotted(node: ast.expr, meanings: Mapping[str, str]) -> str:
+def _decorator_name(node: ast.expr, meanings: Mapping[str, str]) -> str:
     """Return the full name of a decorator, or of what is called to make it; '' of none."""
-    base, attributes = _chain(node.func if isinstance(node, ast.Call) else node)
+    base, attributes = _attribute_chain(node.func if isinstance(node, ast.Call) else node)
     return f"{meanings.get(base.id, base.id)}{attributes}" if isinstance(base, ast.Name) else ""
 
 

@@ -33,11 +33,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import UsageError, meant_or_known
-from launcher.system.files import stamp
+from launcher.errors import UsageError, suggestion_or_known_names
+from launcher.system.files import file_stamp
 
 if TYPE_CHECKING:
-    from launcher.system.gpu_sharing import Rules
+    from launcher.system.gpu_sharing import SharingRules
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
@@ -63,7 +63,7 @@ class Configuration(NamedTuple):
     home: Path | None = None  # absolute
     subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
     modifiers: Mapping[str, tuple[str, ...]] = {}
-    rules: "Rules | None" = None  # of [sharing]; None: the file has none
+    rules: "SharingRules | None" = None  # of [sharing]; None: the file has none
     options: Mapping[str, Options] = {}  # by verb
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
@@ -93,7 +93,7 @@ class Configuration(NamedTuple):
             if line := self.lines.get(wanted):
                 return line
             for key, line in self.lines.items():
-                if _dashed(key) == _dashed(wanted):  # options are written either way
+                if _with_dashes(key) == _with_dashes(wanted):  # options are written either way
                     return line
         return 0
 
@@ -106,7 +106,7 @@ def configuration_file(environ: Mapping[str, str]) -> Path:
     """
     named = environ.get("LAUNCHER_CONFIG", "")
     if named:
-        return absolute("LAUNCHER_CONFIG", named)
+        return absolute_path("LAUNCHER_CONFIG", named)
     return user_folder(environ, "XDG_CONFIG_HOME", ".config") / "launcher" / "config.toml"
 
 
@@ -117,7 +117,7 @@ def user_folder(environ: Mapping[str, str], variable: str, usual: str) -> Path:
         UsageError: the user has no home folder.
     """
     folder = Path(environ.get(variable, ""))
-    return folder if folder.is_absolute() else absolute("the user's home", "~") / usual
+    return folder if folder.is_absolute() else absolute_path("the user's home", "~") / usual
 
 
 def read_configuration(
@@ -140,7 +140,7 @@ def read_configuration(
     text = _text(file, demanded=bool(environ.get("LAUNCHER_CONFIG")))
     if text is None or not text.strip():
         return Configuration(file=file, exists=text is not None)
-    read = _parsed(file, text)
+    read = _parse_toml(file, text)
     configuration = Configuration(file=file, exists=True, lines=_lines(text))
     faults: list[Fault] = []
     keys = (*KEYS, *(verbs or ()))
@@ -148,7 +148,7 @@ def read_configuration(
         table = isinstance(value, dict)
         if key not in keys and not (table and verbs is None):
             what = f"a {'table' if table else 'key'} of the configuration"
-            faults.append(((key,), unknown(key, what, keys)))
+            faults.append(((key,), unknown_name_text(key, what, keys)))
         elif key not in KEYS and not table:
             faults.append(((key,), f"{key}: expected a table of options, such as [{key}]"))
     home = _home(read.get("home"), faults)
@@ -172,7 +172,7 @@ def read_configuration(
     )
 
 
-class Followed(Generic[Part]):
+class WatchedConfig(Generic[Part]):
     """A part of the user's file, read again when that was changed; while it cannot be understood, what held holds on."""
 
     def __init__(
@@ -180,7 +180,7 @@ class Followed(Generic[Part]):
         environ: Mapping[str, str],
         read: Callable[[Mapping[str, str]], Part],
         warn: Callable[[str], None],
-        first: Part | None = None,
+        initial: Part | None = None,
     ) -> None:
         """Begin without having read anything.
 
@@ -188,11 +188,11 @@ class Followed(Generic[Part]):
             environ: tells where the file is.
             read: returns the part.
             warn: called with what is wrong with the file, once.
-            first: what holds until it was understood; None: then nothing is known.
+            initial: what holds until it was understood; None: then nothing is known.
         """
-        self._environ, self._read, self._warn, self._holds = environ, read, warn, first
-        self._seen: object = ()
-        self._trouble = ""
+        self._environ, self._read, self._warn, self._current = environ, read, warn, initial
+        self._file_stamp: object = ()
+        self._last_error = ""
 
     def __call__(self) -> Part:
         """Return what holds now.
@@ -201,17 +201,17 @@ class Followed(Generic[Part]):
             UsageError: the file has never been understood, and nothing holds until it is.
         """
         try:
-            seen = stamp(str(configuration_file(self._environ)))
-            if seen != self._seen:
-                self._seen = seen
-                self._holds = self._read(self._environ)
+            seen = file_stamp(str(configuration_file(self._environ)))
+            if seen != self._file_stamp:
+                self._file_stamp = seen
+                self._current = self._read(self._environ)
         except UsageError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self._warn(self._trouble)
-        if self._holds is None:
-            raise UsageError(self._trouble)
-        return self._holds
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                self._warn(self._last_error)
+        if self._current is None:
+            raise UsageError(self._last_error)
+        return self._current
 
 
 def read_keys(
@@ -235,7 +235,10 @@ def read_keys(
         written, where = key.replace("-", "_"), (*place, key)
         if written not in keys:
             faults.append(
-                (where, unknown(key, f"a key of [{'.'.join(place)}]{hint.format(key)}", keys))
+                (
+                    where,
+                    unknown_name_text(key, f"a key of [{'.'.join(place)}]{hint.format(key)}", keys),
+                )
             )
             continue
         expected, read = keys[written]
@@ -247,7 +250,7 @@ def read_keys(
     return values
 
 
-def absolute(what: str, text: str) -> Path:
+def absolute_path(what: str, text: str) -> Path:
     """Return a path that may begin with `~` as an absolute one.
 
     Raises:
@@ -264,9 +267,9 @@ def absolute(what: str, text: str) -> Path:
     return path
 
 
-def unknown(name: str, what: str, names: Collection[str]) -> str:
+def unknown_name_text(name: str, what: str, names: Collection[str]) -> str:
     """Return the error text for a name that is unknown there."""
-    return f"{name!r} is not {what}{meant_or_known(name, sorted(names))}"
+    return f"{name!r} is not {what}{suggestion_or_known_names(name, sorted(names))}"
 
 
 def _text(file: Path, *, demanded: bool) -> str | None:
@@ -301,7 +304,7 @@ def _text(file: Path, *, demanded: bool) -> str | None:
         ) from error
 
 
-def _parsed(file: Path, text: str) -> dict[str, Any]:
+def _parse_toml(file: Path, text: str) -> dict[str, Any]:
     # only who has a file pays for the parser: it takes as long to import as all the rest
     tomllib = importlib.import_module("tomllib")
     try:
@@ -324,7 +327,7 @@ def _home(value: object, faults: list[Fault]) -> Path | None:
         faults.append((("home",), 'home: expected the path of a folder, such as "~/queue"'))
         return None
     try:
-        return absolute("home", value)
+        return absolute_path("home", value)
     except UsageError as error:
         faults.append((("home",), str(error)))
         return None
@@ -366,7 +369,7 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     return lines_of
 
 
-def _dashed(keys: tuple[str, ...]) -> tuple[str, ...]:
+def _with_dashes(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key.replace("_", "-") for key in keys)
 
 

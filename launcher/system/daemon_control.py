@@ -8,21 +8,21 @@ import sys
 import time
 
 from launcher.errors import MachineError
-from launcher.system.files import opened, read_json, write_json
-from launcher.system.locks import lock, lock_holder
+from launcher.system.files import open_descriptor, read_json, write_json
+from launcher.system.locks import lock_file, lock_holder
 from launcher.system.paths import Home
-from launcher.system.process_start import start_apart
+from launcher.system.process_start import spawn_daemon
 from launcher.system.processes import identity
 
-REVIVALS = 3  # a scheduler that dies again and again must not be restarted for ever
-REVIVAL_WINDOW_S = 300.0
-REVIVAL_PATIENCE_S = 5.0  # how long one helper keeps the others from trying, too
+MOST_RESTARTS = 3  # a scheduler that dies again and again must not be restarted for ever
+RESTART_WINDOW_S = 300.0
+RESTART_TIMEOUT_S = 5.0  # how long one helper keeps the others from trying, too
 
 
 def wake(home: Home) -> None:
     """Let a sleeping scheduler look around now; nothing happens when none lives."""
     try:
-        with opened(home.wake, os.O_WRONLY | os.O_NONBLOCK) as descriptor:
+        with open_descriptor(home.wake_pipe, os.O_WRONLY | os.O_NONBLOCK) as descriptor:
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
                 os.write(descriptor, b".")
     except OSError as error:
@@ -39,10 +39,10 @@ def scheduler_pid(home: Home) -> int | None:
 def start_scheduler(home: Home) -> int:
     """Start a scheduler in the background and return its pid; a second one leaves by itself."""
     argv = [sys.executable, "-P", "-m", "launcher.scheduler", str(home.folder)]
-    return start_apart(argv, home.scheduler_log)
+    return spawn_daemon(argv, home.scheduler_log)
 
 
-def _exit_code(child: int) -> int | None:
+def exit_code(child: int) -> int | None:
     """Return how a child of ours ended, or None while it runs."""
     try:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -51,35 +51,35 @@ def _exit_code(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def revive(home: Home) -> None:
+def restart_scheduler(home: Home) -> None:
     """Start a scheduler if it died; called by helpers that outlive it, a few times at most.
 
     All helpers notice a death at once; one of them acts, so that one death counts once.
     """
     with contextlib.suppress(OSError, MachineError):  # MachineError: the home is no folder any more
-        if not home.exists() or home.stop.exists() or scheduler_pid(home) is not None:
+        if not home.exists() or home.stop_record.exists() or scheduler_pid(home) is not None:
             return
-        held = lock(home.revival_lock)
+        held = lock_file(home.revival_lock)
         if held is None:
             return
         try:
-            _start_again(home)
+            _restart_until_alive(home)
         finally:
             os.close(held)
 
 
-def _start_again(home: Home) -> None:
-    while scheduler_pid(home) is None and _may_start_again(home):
+def _restart_until_alive(home: Home) -> None:
+    while scheduler_pid(home) is None and _count_restart(home):
         child = start_scheduler(home)
-        deadline = time.monotonic() + REVIVAL_PATIENCE_S
+        deadline = time.monotonic() + RESTART_TIMEOUT_S
         # one that is killed at once is a death of its own, which no other process may notice
-        while scheduler_pid(home) is None and _exit_code(child) is None:
+        while scheduler_pid(home) is None and exit_code(child) is None:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.01)
 
 
-def _may_start_again(home: Home) -> bool:
+def _count_restart(home: Home) -> bool:
     """Count one more restart; False when there were enough lately."""
     now = time.time()
     record = read_json(home.restarts) or {}
@@ -87,9 +87,9 @@ def _may_start_again(home: Home) -> bool:
     recent = [
         at
         for at in (times if isinstance(times, list) else [])
-        if isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
+        if isinstance(at, int | float) and 0 <= now - at < RESTART_WINDOW_S
     ]
-    if len(recent) >= REVIVALS:
+    if len(recent) >= MOST_RESTARTS:
         return False
     write_json(home.restarts, {"schema": 1, "times": [*recent, now]}, mode=0o600)
     return True

@@ -5,33 +5,46 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.system.files import read_record
-from launcher.system.process_trees import MARK
+from launcher.system.process_trees import ATTEMPT_VARIABLE
 
-RECORD = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
-SWEPT = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
-OURS = ("LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEPT, MARK)  # no owner sets these
-QUEUE = ("LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG")  # which queue a command works with
-SITE = "LAUNCHER_SITE"  # what a site's prologue has changed: name → [before the owner's, after it] or a text
+RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
+SWEEP_VARIABLE = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
+OWN_VARIABLES = (
+    "LAUNCHER_CPUS",
+    "LAUNCHER_JOB",
+    "LAUNCHER_VRAM",
+    SWEEP_VARIABLE,
+    ATTEMPT_VARIABLE,
+)  # no owner sets these
+QUEUE_VARIABLES = (
+    "LAUNCHER_HOME",
+    "LAUNCHER_CLAIMS",
+    "LAUNCHER_CONFIG",
+)  # which queue a command works with
+SITE_VARIABLE = "LAUNCHER_SITE"  # what a site's prologue has changed: name → [before the owner's, after it] or a text
 
 
-def placed_environment(
-    owner: Mapping[str, str], place: Mapping[str, str], *, unless_set: Mapping[str, str]
+def attempt_environment(
+    owner_environment: Mapping[str, str],
+    overrides: Mapping[str, str],
+    *,
+    unless_set: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the environment of an attempt.
 
     Args:
-        owner: that in which its job was queued.
-        place: what holds whatever its owner had there.
+        owner_environment: that in which its job was queued.
+        overrides: what holds whatever its owner had there.
         unless_set: what its owner may have set otherwise.
     """
-    variables = {**unless_set, **owner, **place}
-    variables.pop(RECORD, None)
+    variables = {**unless_set, **owner_environment, **overrides}
+    variables.pop(RECORD_VARIABLE, None)
     ours = {
-        name: [text, owner.get(name)]
+        name: [text, owner_environment.get(name)]
         for name, text in variables.items()
-        if owner.get(name) != text and name not in OURS
+        if owner_environment.get(name) != text and name not in OWN_VARIABLES
     }
-    return {**variables, RECORD: json.dumps(ours)}
+    return {**variables, RECORD_VARIABLE: json.dumps(ours)}
 
 
 def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -41,18 +54,18 @@ def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
         home: the queue folder.
         environ: the environment of the scheduler.
     """
-    own = {name: environ[name] for name in QUEUE if environ.get(name)}
+    own = {name: environ[name] for name in QUEUE_VARIABLES if environ.get(name)}
     return {**own, "LAUNCHER_HOME": str(home)}
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment as its owner made it; what a job has changed of its own stays."""
-    variables = {name: text for name, text in environ.items() if name != RECORD}
-    if RECORD not in environ:
+    variables = {name: text for name, text in environ.items() if name != RECORD_VARIABLE}
+    if RECORD_VARIABLE not in environ:
         return variables
-    for name in OURS:
+    for name in OWN_VARIABLES:
         variables.pop(name, None)
-    for name, entry in (read_record(environ[RECORD]) or {}).items():
+    for name, entry in (read_record(environ[RECORD_VARIABLE]) or {}).items():
         match entry:  # what cannot be understood is left out
             case [str(ours), None] if variables.get(name) == ours:
                 del variables[name]
@@ -61,7 +74,7 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def with_site(owner: Mapping[str, str], changes: str) -> dict[str, str]:
+def with_site_changes(owner: Mapping[str, str], changes: str) -> dict[str, str]:
     """Return an owner's environment with what a site's prologue has changed.
 
     Args:

@@ -11,41 +11,43 @@ from pathlib import Path
 
 from launcher.errors import StoreError
 
-QUIET_S = 60.0  # at most so often the log tells of the same
-EXPECTED = (OSError, StoreError, sqlite3.Error)  # a full disk, most of all
+LOG_EVERY_S = 60.0  # at most so often the log tells of the same
+EXPECTED_ERRORS = (OSError, StoreError, sqlite3.Error)  # a full disk, most of all
 
 logger = logging.getLogger(__name__)
 
 
-class Troubles:
+class ErrorThrottle:
     """Tells the log of errors; of one that is expected in a line, of another with where it arose."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Know of none; the clock counts seconds."""
         self._clock = clock
-        self._told: dict[object, float] = {}  # trouble → when it was logged
+        self._logged_at: dict[object, float] = {}  # trouble → when it was logged
 
-    def tell(self, error: Exception) -> None:
+    def log_error(self, error: Exception) -> None:
         """Put an error down, unless that was done a while ago."""
         now = self._clock()
-        self._told = {trouble: at for trouble, at in self._told.items() if now < at + QUIET_S}
-        trouble = _kind_of(error)
-        if trouble in self._told:
+        self._logged_at = {
+            trouble: at for trouble, at in self._logged_at.items() if now < at + LOG_EVERY_S
+        }
+        trouble = _error_key(error)
+        if trouble in self._logged_at:
             return
-        self._told[trouble] = now
-        unexpected = None if isinstance(error, EXPECTED) else error
+        self._logged_at[trouble] = now
+        unexpected = None if isinstance(error, EXPECTED_ERRORS) else error
         logger.warning("trouble=%r", str(error) or type(error).__name__, exc_info=unexpected)
 
     @contextlib.contextmanager
-    def survived(self, *kinds: type[Exception]) -> Iterator[None]:
+    def suppress_and_log(self, *kinds: type[Exception]) -> Iterator[None]:
         """Go on behind this block when it raises one of these errors, which is logged."""
         try:
             yield
         except kinds as error:
-            self.tell(error)
+            self.log_error(error)
 
 
-def set_long_log_aside(log: Path, most_bytes: int) -> None:
+def rotate_long_log(log: Path, most_bytes: int) -> None:
     """Begin a log of standard output and error anew where it is long; one older log is kept.
 
     A log that cannot be set aside, as on a full disk, goes on.
@@ -65,7 +67,7 @@ def set_long_log_aside(log: Path, most_bytes: int) -> None:
             new.unlink(missing_ok=True)
 
 
-def _kind_of(error: Exception) -> object:
+def _error_key(error: Exception) -> object:
     """Return what two errors of the same trouble share: not their words, which may name a new file each time."""
     if isinstance(error, OSError) and error.errno is not None:
         return type(error), error.errno

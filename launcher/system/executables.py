@@ -23,7 +23,7 @@ _INTERPRETERS: Mapping[str, tuple[frozenset[str], str]] = {
     "julia": (frozenset({"-p", "-t", "-L", "-J"}), "eEhv"),
 }
 # options that are followed by text or a module in place of a script, such as -c, -lc and -um
-_INSTEAD = re.compile(r"-[A-Za-z]*[cm]")
+_REPLACEMENTS = re.compile(r"-[A-Za-z]*[cm]")
 _MOST_TEXT = 60  # characters of such a text; the digest of a longer one stands for it
 _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 
@@ -149,7 +149,7 @@ def program_of(argv: Sequence[str]) -> str:
     name, *rest = words
     if script := script_of(words):
         return f"{name} {script}"
-    text = next((after for word, after in pairwise(rest) if _INSTEAD.fullmatch(word)), "")
+    text = next((after for word, after in pairwise(rest) if _REPLACEMENTS.fullmatch(word)), "")
     if len(text) > _MOST_TEXT:
         text = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
     return f"{name} {text}".rstrip()

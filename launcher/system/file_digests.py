@@ -17,27 +17,27 @@ from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from launcher.system.files import FileVersion, Stamp, read_json, stamp, write_atomic
+from launcher.system.files import FileStamp, FileVersion, file_stamp, read_json, write_atomic
 from launcher.units import format_bytes
 
-GONE = ""  # the digest of a file that is not there, or cannot be read
-CHANGED = "changed"  # in the place of the digest of a file that changed while a program ran
+MISSING_DIGEST = ""  # the digest of a file that is not there, or cannot be read
+CHANGED_DIGEST = "changed"  # in the place of the digest of a file that changed while a program ran
 MOST_READ = 64 << 20  # bytes of a file that nobody has called an input
 UNSTABLE_S = 2.0  # file systems tell times in steps of up to two seconds
 LARGE_BYTES = 1 << 20
-PIECE_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
+CHUNK_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
 MOST_FILES = 2000
 SCHEMA = 3  # of caches
 
-_STAMP = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
+_STAMP_PATTERN = re.compile(r"\d+ \d+")  # in the place of the digest of a file that was not read
 
 Value = TypeVar("Value")
 # called with the path of a file, how many of its bytes were read, and its size
-Watch = Callable[[str, int, int], None]
+HashProgress = Callable[[str, int, int], None]
 
 
 class HashingStopped(Exception):
-    """Raised by a `Watch`: the digest is not wanted any more."""
+    """Raised by a `HashProgress`: the digest is not wanted any more."""
 
 
 def progress_text(path: str, read: int, size: int) -> str:
@@ -45,18 +45,18 @@ def progress_text(path: str, read: int, size: int) -> str:
     return f"hashing {os.path.basename(path)}: {format_bytes(read)} of {format_bytes(size)}"  # noqa: PTH119  # a text
 
 
-class Kept:
+class CacheFile:
     """What earlier processes read, in a file of several parts; it is read when it is first needed."""
 
-    def __init__(self, path: Path | None, most: Mapping[str, int]) -> None:
+    def __init__(self, path: Path | None, max_entries: Mapping[str, int]) -> None:
         """Begin without having read it.
 
         Args:
             path: of the file; None: nothing is kept.
-            most: part → how many entries of it are kept.
+            max_entries: part → how many entries of it are kept.
         """
-        self._path, self._most = path, most
-        self._new: dict[str, dict[str, Any]] = {name: {} for name in most}
+        self._path, self._max_entries = path, max_entries
+        self._added: dict[str, dict[str, Any]] = {name: {} for name in max_entries}
 
     @cached_property
     def _parts(self) -> dict[str, dict[str, Any]]:
@@ -71,7 +71,8 @@ class Kept:
         if record is None or record.get("schema") != SCHEMA:
             record = {}
         return {
-            name: part if isinstance(part := record.get(name), dict) else {} for name in self._most
+            name: part if isinstance(part := record.get(name), dict) else {}
+            for name in self._max_entries
         }
 
     def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
@@ -81,24 +82,24 @@ class Kept:
         except (LookupError, ValueError, TypeError):
             return None
 
-    def put(self, part: str, key: str, value: object) -> None:
+    def add(self, part: str, key: str, value: object) -> None:
         """Take in what is known now."""
         self._parts[part][key] = value
-        self._new[part][key] = value
+        self._added[part][key] = value
 
     def save(self) -> None:
         """Add what is new to what the file holds by now, where it can be written."""
-        if self._path is None or not any(self._new.values()):
+        if self._path is None or not any(self._added.values()):
             return
         newest = {
-            name: dict([*part.items(), *self._new[name].items()][-self._most[name] :])
+            name: dict([*part.items(), *self._added[name].items()][-self._max_entries[name] :])
             for name, part in self._read().items()
         }
         text = json.dumps({"schema": SCHEMA, **newest}, separators=(",", ":"), default=dict)
         with contextlib.suppress(OSError):  # a cache: without it the next plan takes longer
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, text, durable=False)
-            self._new = {name: {} for name in self._most}
+            self._added = {name: {} for name in self._max_entries}
 
 
 class FileDigests:
@@ -109,13 +110,13 @@ class FileDigests:
         watch: called after each piece of a large file; it may raise `HashingStopped`.
     """
 
-    def __init__(self, path: Path | None = None, watch: Watch | None = None) -> None:
-        self._watch = watch
+    def __init__(self, path: Path | None = None, on_progress: HashProgress | None = None) -> None:
+        self._on_progress = on_progress
         is_there = path is not None and path.parent.is_dir()
-        self._kept = Kept(path if is_there else None, {"files": MOST_FILES})
-        self._known: dict[str, tuple[list[int], str]] = {}  # path → size, time and inode; digest
+        self._cache = CacheFile(path if is_there else None, {"files": MOST_FILES})
+        self._digests: dict[str, tuple[list[int], str]] = {}  # path → size, time and inode; digest
 
-    def of(self, path: Path | str) -> str:
+    def digest_file(self, path: Path | str) -> str:
         """Return a digest of a file; that of a folder is empty: to read all images would take too long.
 
         Raises:
@@ -126,45 +127,49 @@ class FileDigests:
         if stat.S_ISDIR(status.st_mode):
             return ""
         key = [status.st_size, status.st_mtime_ns, status.st_ino]
-        known = self._known.get(name) or self._kept.get("files", name, _known)
+        known = self._digests.get(name) or self._cache.get("files", name, _read_digest_entry)
         if known is not None and known[0] == key:
             return known[1]
         with path.open("rb", buffering=0) as file:
             digest = self._hash(file, name, status.st_size)
         if time.time() - status.st_mtime >= UNSTABLE_S:
-            self._known[name] = key, digest
+            self._digests[name] = key, digest
             if status.st_size >= LARGE_BYTES:
-                self._kept.put("files", name, (key, digest))
+                self._cache.add("files", name, (key, digest))
         return digest
 
     def _hash(self, file: BinaryIO, name: str, size: int) -> str:
         content, read = hashlib.sha256(), 0
-        buffer = memoryview(bytearray(min(size, PIECE_BYTES - 1) + 1))
+        buffer = memoryview(bytearray(min(size, CHUNK_BYTES - 1) + 1))
         while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
             content.update(buffer[:count])
             read += count
-            if self._watch is not None and size > PIECE_BYTES:
-                self._watch(name, read, size)
+            if self._on_progress is not None and size > CHUNK_BYTES:
+                self._on_progress(name, read, size)
         return content.hexdigest()[:16]
 
     def save(self) -> None:
         """Keep what is known of large files for the next process, where it can be kept."""
-        self._kept.save()
+        self._cache.save()
 
-    def version(self, path: str) -> FileVersion | None:
+    def read_file_version(self, path: str) -> FileVersion | None:
         """Return a file as it is now; None where there is none.
 
         Without a digest: a folder, a file that cannot be read, and one that changed meanwhile.
 
         Raises:
-            HashingStopped: by its `Watch`.
+            HashingStopped: by its `HashProgress`.
         """
-        before = stamp(path)
-        digest = GONE if before is None else self.found(path)
-        after = stamp(path)
-        return None if after is None else FileVersion(*after, digest if after == before else GONE)
+        before = file_stamp(path)
+        digest = MISSING_DIGEST if before is None else self.digest_or_missing(path)
+        after = file_stamp(path)
+        return (
+            None
+            if after is None
+            else FileVersion(*after, digest if after == before else MISSING_DIGEST)
+        )
 
-    def is_same(self, path: str, before: FileVersion, now: Stamp | None) -> bool:
+    def is_unchanged(self, path: str, before: FileVersion, now: FileStamp | None) -> bool:
         """Return whether a file is as it was; it is read only if its time alone differs.
 
         Args:
@@ -174,10 +179,14 @@ class FileDigests:
         """
         if now is None or now == before.stamp:
             return now is not None
-        return bool(before.digest) and now[0] == before.size and self.found(path) == before.digest
+        return (
+            bool(before.digest)
+            and now[0] == before.size
+            and self.digest_or_missing(path) == before.digest
+        )
 
-    def found(self, path: str, most_bytes: float = inf) -> str:
-        """Return a digest of a file; `GONE` where there is none, or it cannot be read.
+    def digest_or_missing(self, path: str, most_bytes: float = inf) -> str:
+        """Return a digest of a file; `MISSING_DIGEST` where there is none, or it cannot be read.
 
         Args:
             path: of the file.
@@ -185,21 +194,21 @@ class FileDigests:
         """
         with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have such a name
             if os.path.isfile(path):  # noqa: PTH113  # done for every word of every program
-                size, changed_ns = stamp(path) or (0, 0)
-                return self.of(path) if size <= most_bytes else f"{size} {changed_ns}"
-        return GONE
+                size, changed_ns = file_stamp(path) or (0, 0)
+                return self.digest_file(path) if size <= most_bytes else f"{size} {changed_ns}"
+        return MISSING_DIGEST
 
 
 def is_stamp(digest: str) -> bool:
     """Return whether a large file was recorded by its size and time, in the place of a digest."""
-    return _STAMP.fullmatch(digest) is not None
+    return _STAMP_PATTERN.fullmatch(digest) is not None
 
 
-def found_now(
+def current_digests(
     known: Mapping[str, str],
     inputs: Container[object],
     path_of: Callable[[str], str],
-    found: Callable[[str, float], str],
+    find_digest: Callable[[str, float], str],
 ) -> dict[str, str]:
     """Return what is in the files of a program now, by their names.
 
@@ -209,12 +218,14 @@ def found_now(
         known: what was in them when the program was done.
         inputs: names of files that are read, however large they are.
         path_of: returns the path of a name.
-        found: `FileDigests.found`.
+        find_digest: `FileDigests.digest_or_missing`.
     """
     return {
-        name: found(
+        name: find_digest(
             path_of(name),
-            inf if name in inputs or not (is_stamp(digest) or digest == CHANGED) else MOST_READ,
+            inf
+            if name in inputs or not (is_stamp(digest) or digest == CHANGED_DIGEST)
+            else MOST_READ,
         )
         for name, digest in known.items()
     }
@@ -224,13 +235,13 @@ def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, 
     """Return in a few words each which files are other than they were known, by their names."""
     return {
         name: f"{name} changed while it ran"
-        if digest == CHANGED
-        else f"{name} {'is gone' if now[name] == GONE else 'changed'}"
+        if digest == CHANGED_DIGEST
+        else f"{name} {'is gone' if now[name] == MISSING_DIGEST else 'changed'}"
         for name, digest in known.items()
         if now[name] != digest
     }
 
 
-def _known(value: Any) -> tuple[list[int], str]:
+def _read_digest_entry(value: Any) -> tuple[list[int], str]:
     key, digest = value
     return [int(number) for number in key], str(digest)

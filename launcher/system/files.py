@@ -10,22 +10,20 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+ABSENT_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR})
 # a disk or server that does not answer
-SILENT = frozenset(
+TIMEOUT_ERRORS = frozenset(
     {
         *(errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
         *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     }
 )
-ROOM_PAUSE_S = 1.0  # before what could not be written is tried again
-AWAY_PATIENCE_S = (
-    60.0  # for a file system that is not mounted: so long a pilot without folder stays
-)
+DISK_FULL_PAUSE_S = 1.0  # before what could not be written is tried again
+AWAY_TIMEOUT_S = 60.0  # for a file system that is not mounted: so long a pilot without folder stays
 
-Written = TypeVar("Written")
-Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
+WriteResult = TypeVar("Written")
+FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -38,7 +36,7 @@ class FileVersion(NamedTuple):
     digest: str = ""  # of the content; "" if unknown, as in the records of earlier versions
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> FileStamp:
         """Size and time."""
         return self.size, self.changed_ns
 
@@ -58,7 +56,7 @@ def read_version(record: object) -> FileVersion | None:
 
 
 @contextlib.contextmanager
-def opened(path: Path | str, flags: int, mode: int = 0o777) -> Iterator[int]:
+def open_descriptor(path: Path | str, flags: int, mode: int = 0o777) -> Iterator[int]:
     """Open a file for a block, without the buffers of a file object.
 
     Raises:
@@ -90,7 +88,7 @@ def write_atomic(
     folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
     temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
     try:
-        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
+        with open_descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -117,7 +115,7 @@ def write_json(
 
 def write_whole(path: Path | str, text: str) -> None:
     """Write a private file that no process reads before it is announced; not synced, and not atomic."""
-    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as descriptor:
+    with open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as descriptor:
         view = memoryview(text.encode(errors="backslashreplace"))
         while view:
             view = view[os.write(descriptor, view) :]
@@ -144,22 +142,22 @@ def append_whole(path: Path | str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def when_there_is_room(
-    write: Callable[[], Written],
+def write_when_possible(
+    write: Callable[[], WriteResult],
     *,
     is_away: Callable[[], bool],
-    over: Callable[[], bool],
-    passing: Container[int] = FULL | SILENT,
+    is_over: Callable[[], bool],
+    transient_errors: Container[int] = DISK_FULL_ERRORS | TIMEOUT_ERRORS,
     warn: Callable[[str], None] = lambda _: None,
-) -> Written:
+) -> WriteResult:
     """Write what must not be lost: try again while the disk is full, does not answer, or is away.
 
     Args:
         write: is called until it succeeds; what an earlier call has left must not hinder it.
-        is_away: tells whether the file system is not there. That is waited for `AWAY_PATIENCE_S`: it
+        is_away: tells whether the file system is not there. That is waited for `AWAY_TIMEOUT_S`: it
             may have been deleted.
-        over: tells whether nobody needs it any more.
-        passing: numbers of the errors that are waited for without end.
+        is_over: tells whether nobody needs it any more.
+        transient_errors: numbers of the errors that are waited for without end.
         warn: gets, once, what is waited for.
 
     Raises:
@@ -171,17 +169,17 @@ def when_there_is_room(
             return write()
         except OSError as error:
             away, now = is_away(), time.monotonic()
-            if error.errno in ABSENT and not away and not again:
+            if error.errno in ABSENT_ERRORS and not away and not again:
                 again = True  # it may have come back since the error
                 continue
-            waits = error.errno in passing
-            away_until = min(away_until, now + AWAY_PATIENCE_S) if away and not waits else inf
-            if over() or now >= away_until or not (away or waits):
+            waits = error.errno in transient_errors
+            away_until = min(away_until, now + AWAY_TIMEOUT_S) if away and not waits else inf
+            if is_over() or now >= away_until or not (away or waits):
                 raise
             if not warned:
                 warn(error.strerror or str(error))
             warned, again = True, False
-            time.sleep(ROOM_PAUSE_S)
+            time.sleep(DISK_FULL_PAUSE_S)
 
 
 def read_json(path: Path | str) -> dict[str, Json] | None:
@@ -207,7 +205,7 @@ def read_bytes(path: Path | str) -> bytes:
     Raises:
         OSError: there is none, or it cannot be read.
     """
-    with opened(path, os.O_RDONLY) as descriptor:
+    with open_descriptor(path, os.O_RDONLY) as descriptor:
         return read_all(descriptor)
 
 
@@ -225,11 +223,11 @@ def read_all(descriptor: int) -> bytes:
 
 def sync(path: Path | str) -> None:
     """Make what a file holds, or new and other names in a folder, survive a power cut."""
-    with opened(path, os.O_RDONLY) as descriptor:
+    with open_descriptor(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
 
 
-def file_number(path: Path) -> tuple[int, int] | None:
+def device_and_inode(path: Path) -> tuple[int, int] | None:
     """Return device and inode of what lies at a path, None where nothing does."""
     try:
         there = path.stat()
@@ -238,7 +236,7 @@ def file_number(path: Path) -> tuple[int, int] | None:
     return there.st_dev, there.st_ino
 
 
-def stamp(path: str) -> Stamp | None:
+def file_stamp(path: str) -> FileStamp | None:
     """Return a stamp to tell later whether a file is the same; None where there is none."""
     try:
         status = Path(path).stat()
@@ -247,10 +245,10 @@ def stamp(path: str) -> Stamp | None:
     return (0, 0) if Path(path).is_dir() else (status.st_size, status.st_mtime_ns)
 
 
-def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
+def read_file_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
     """Return the last bytes of a file and the time of its last change; b"" where there is none."""
     try:
-        with opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+        with open_descriptor(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
             status = os.fstat(descriptor)
             start = max(0, status.st_size - most_bytes)
             return os.pread(descriptor, most_bytes, start), status.st_mtime

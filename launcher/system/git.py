@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from launcher.system.code_digests import CodeIndex
 
-PATIENCE_S = 2.0  # a listing does not wait longer for a slow disk
-SHORT = 7  # characters of a commit that is shown
-_MOVED = b"2"  # an entry that is followed by the name it had before
+GIT_TIMEOUT_S = 2.0  # a listing does not wait longer for a slow disk
+SHORT_COMMIT = 7  # characters of a commit that is shown
+_RENAMED = b"2"  # an entry that is followed by the name it had before
 
 
 class WorkTree(NamedTuple):
@@ -23,7 +23,7 @@ class WorkTree(NamedTuple):
     @property
     def short(self) -> str:
         """The commit as it is shown, with a * when the tree is not as it has it."""
-        return self.commit[:SHORT] + ("*" if self.changed else "")
+        return self.commit[:SHORT_COMMIT] + ("*" if self.changed else "")
 
 
 def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
@@ -43,11 +43,13 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
     if commit is None:
         return None
     top = _git(folder, "rev-parse", "--show-toplevel") if names else None
-    inside = {} if top is None else _inside(Path(os.fsdecode(top[:-1])), names, modules)
+    inside = {} if top is None else _changed_by_module(Path(os.fsdecode(top[:-1])), names, modules)
     return WorkTree(commit=commit, changed=tuple(names), modules=inside)
 
 
-def _inside(top: Path, names: Iterable[str], modules: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _changed_by_module(
+    top: Path, names: Iterable[str], modules: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
     """Return the changed files of each module that has some."""
     changed = {top / name: name for name in names}
     index = CodeIndex()
@@ -67,7 +69,7 @@ def _read(output: bytes) -> tuple[str | None, list[str]]:
             # before the name: type, XY, submodule, modes, hashes, for a moved file a score
             before = {b"1": 8, b"2": 9, b"u": 10}[entry[:1]]
             names.append(os.fsdecode(entry.split(b" ", before)[before]))
-            if entry[:1] == _MOVED:
+            if entry[:1] == _RENAMED:
                 names.append(os.fsdecode(next(fields)))
     return commit, names
 
@@ -80,7 +82,7 @@ def _git(folder: Path, *words: str) -> bytes | None:
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PATIENCE_S,
+            timeout=GIT_TIMEOUT_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -7,22 +7,22 @@ from launcher.errors import UsageError
 from launcher.system.config import Configuration, Fault, read_configuration, read_keys
 from launcher.units import parse_bytes, parse_seconds
 
-UNKNOWN_PART = 0.125  # of a GPU's memory
+UNKNOWN_FRACTION = 0.125  # of a GPU's memory
 LEAST_UNKNOWN = 2 << 30  # bytes; a CUDA context and a small network
 
 
-class Rules(NamedTuple):
+class SharingRules(NamedTuple):
     """How the owner of a queue shares the GPUs of the machine with others."""
 
     reserve: int = 0  # bytes of each GPU that are left to others
     max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: no limit
     idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
-    unknown: float = UNKNOWN_PART  # of a GPU, for a job of which nothing similar is known
+    unknown: float = UNKNOWN_FRACTION  # of a GPU, for a job of which nothing similar is known
     adaptive: bool = True  # False: `max_per_gpu` jobs share a GPU, whatever their loads are
 
     @property
-    def most(self) -> int | None:
+    def max_jobs_per_gpu(self) -> int | None:
         """How many jobs of ours may be on one GPU at once; None: as many as pays."""
         return self.max_per_gpu if self.adaptive else self.max_per_gpu or 1
 
@@ -36,43 +36,45 @@ class Rules(NamedTuple):
 
 
 TABLE = "sharing"
-GONE = {"mps": "jobs on the same GPU take turns"}  # what the file may still say → what holds
+REMOVED_KEYS = {
+    "mps": "jobs on the same GPU take turns"
+}  # what the file may still say → what holds
 
 
-def notes(configuration: Configuration) -> tuple[str, ...]:
+def removed_key_notes(configuration: Configuration) -> tuple[str, ...]:
     """Return what a file says that nothing comes of any more, with its place."""
     return tuple(
         f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
-        for key, what in GONE.items()
+        for key, what in REMOVED_KEYS.items()
         if (TABLE, key) in configuration.lines
     )
 
 
-def _text(value: object) -> str:
+def _read_string(value: object) -> str:
     if not isinstance(value, str):
         raise UsageError("expected a string")
     return value
 
 
-def _count(value: object) -> int:
+def _read_count(value: object) -> int:
     if type(value) is not int or value < 1:
         raise UsageError("expected a number")
     return value
 
 
-def _share(value: object) -> float:
+def _read_fraction(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise UsageError("expected a fraction")
     return float(value)
 
 
-def _flag(value: object) -> bool:
+def _read_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise UsageError("expected true or false")
     return value
 
 
-def _devices(value: object) -> tuple[str, ...]:
+def _read_devices(value: object) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
     words = tuple(str(item) for item in listed)
     for item, word in zip(listed, words, strict=True):
@@ -87,26 +89,26 @@ def _devices(value: object) -> tuple[str, ...]:
 _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "reserve": (
         'the memory reserved for other users on each GPU, such as "2GiB"',
-        lambda value: parse_bytes(_text(value)),
+        lambda value: parse_bytes(_read_string(value)),
     ),
-    "max_per_gpu": ("a whole number of jobs, at least 1", _count),
+    "max_per_gpu": ("a whole number of jobs, at least 1", _read_count),
     "unknown": (
         "the fraction of a GPU's memory for a job without an estimate, above 0 and at most 1, such as 0.125",
-        _share,
+        _read_fraction,
     ),
     "adaptive": (
         "true, or false for a fixed number of jobs on a GPU (max_per_gpu, 1 if that is not set)",
-        _flag,
+        _read_flag,
     ),
     "idle": (
         'the time without other users after which jobs use a GPU, such as "10m"',
-        lambda value: parse_seconds(_text(value)),
+        lambda value: parse_seconds(_read_string(value)),
     ),
-    "devices": ('GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]', _devices),
+    "devices": ('GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]', _read_devices),
 }
 
 
-def read_rules(table: object, faults: list[Fault]) -> Rules:
+def read_rules(table: object, faults: list[Fault]) -> SharingRules:
     """Return what the table says.
 
     Args:
@@ -115,16 +117,20 @@ def read_rules(table: object, faults: list[Fault]) -> Rules:
     """
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
-        return Rules()
-    of_today = {key: value for key, value in table.items() if key.replace("-", "_") not in GONE}
+        return SharingRules()
+    of_today = {
+        key: value for key, value in table.items() if key.replace("-", "_") not in REMOVED_KEYS
+    }
     values = read_keys((TABLE,), of_today, _KEYS, faults)
-    return Rules(**{"idle_s" if key == "idle" else key: value for key, value in values.items()})
+    return SharingRules(
+        **{"idle_s" if key == "idle" else key: value for key, value in values.items()}
+    )
 
 
-def configured_rules(environ: Mapping[str, str]) -> Rules:
+def configured_rules(environ: Mapping[str, str]) -> SharingRules:
     """Return the rules of a user's file.
 
     Raises:
         UsageError: it cannot be understood.
     """
-    return read_configuration(environ).rules or Rules()
+    return read_configuration(environ).rules or SharingRules()

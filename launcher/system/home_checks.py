@@ -10,26 +10,28 @@ from typing import NamedTuple
 
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, write_json
-from launcher.system.processes import boot_id, login, pid_namespace
+from launcher.system.processes import boot_id, login_name, pid_namespace
 
-SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
+FALLBACK_FOLDERS = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
 _NETWORK = (
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|panfs"
     r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
     r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
 )  # types of file systems that several machines may write to at once
-_ESCAPE = re.compile(r"\\([0-7]{3})")  # how the kernel writes blanks and backslashes of a path
+_OCTAL_ESCAPE = re.compile(
+    r"\\([0-7]{3})"
+)  # how the kernel writes blanks and backslashes of a path
 
 
 class Mount(NamedTuple):
     """A file system, and where it can be seen."""
 
     root: str  # the folder of it that lies there
-    point: str
+    mount_point: str
     kind: str
 
 
-def mounted(mountinfo: str) -> Iterator[Mount]:
+def parse_mounts(mountinfo: str) -> Iterator[Mount]:
     """Yield what is mounted; of two on one point the later one is seen.
 
     Args:
@@ -40,7 +42,7 @@ def mounted(mountinfo: str) -> Iterator[Mount]:
         fields, (kind, *more) = before.split(" "), after.split(" ")
         if more and len(fields) > 5:
             root, point = (
-                _ESCAPE.sub(lambda match: chr(int(match[1], 8)), each) for each in fields[3:5]
+                _OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), each) for each in fields[3:5]
             )
             yield Mount(root, point, kind)
 
@@ -54,8 +56,8 @@ def file_system(mountinfo: str, path: Path) -> str | None:
     """
     nearest = [
         (len(point.parts), number, mount.kind)
-        for number, mount in enumerate(mounted(mountinfo))
-        if path.is_relative_to(point := Path(mount.point))
+        for number, mount in enumerate(parse_mounts(mountinfo))
+        if path.is_relative_to(point := Path(mount.mount_point))
     ]
     return max(nearest)[2] if nearest else None
 
@@ -74,11 +76,11 @@ def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
         uid: the user.
     """
     if is_remote(file_system(mountinfo, state)):
-        return SPARE / f"launcher-{uid}"
+        return FALLBACK_FOLDERS / f"launcher-{uid}"
     return state
 
 
-def mounts() -> str:
+def read_mountinfo() -> str:
     """Return what the kernel tells of mounted file systems; nothing where it does not."""
     try:
         return read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
@@ -86,7 +88,7 @@ def mounts() -> str:
         return ""
 
 
-def without_links(path: Path) -> Path:
+def resolve_links(path: Path) -> Path:
     """Return where a path leads; the path itself when it leads nowhere."""
     try:
         return path.resolve()
@@ -99,9 +101,9 @@ def network_warning(folder: Path, mountinfo: str) -> str | None:
 
     Args:
         folder: the home's.
-        mountinfo: what `mounts` returns.
+        mountinfo: what `read_mountinfo` returns.
     """
-    kind = file_system(mountinfo, without_links(folder))
+    kind = file_system(mountinfo, resolve_links(folder))
     if not is_remote(kind):
         return None
     return (
@@ -119,26 +121,26 @@ def check_owner(folder: Path) -> None:
     try:
         linked = folder.lstat()
         if stat.S_ISLNK(linked.st_mode) and (
-            linked.st_uid != os.geteuid() or folder.parent == SPARE
+            linked.st_uid != os.geteuid() or folder.parent == FALLBACK_FOLDERS
         ):  # where everybody may write, a link leads where its maker wants
-            raise unusable(folder, f"is a link of {_user(linked.st_uid)}")
+            raise unusable_home_error(folder, f"is a link of {_user_name(linked.st_uid)}")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
-            raise unusable(folder, "is not a folder")
+            raise unusable_home_error(folder, "is not a folder")
         if there.st_uid != os.geteuid():
-            raise unusable(folder, f"belongs to {_user(there.st_uid)}")
+            raise unusable_home_error(folder, f"belongs to {_user_name(there.st_uid)}")
         if stat.S_IMODE(there.st_mode) & 0o777 != 0o700:
             folder.chmod(0o700)
     except OSError as error:
-        raise out_of_reach("use", folder, error) from error
+        raise unreachable_home_error("use", folder, error) from error
 
 
-def writers(path: Path) -> str:
+def other_writers(path: Path) -> str:
     """Return who but its user and root may change a file or folder, or put another in its place; '' where nobody may.
 
     A folder with the sticky bit, such as /tmp, lets nobody replace what another user made there.
     """
-    path = without_links(path)
+    path = resolve_links(path)
     for place in (path, *path.parents):
         try:
             there = place.stat()
@@ -146,17 +148,20 @@ def writers(path: Path) -> str:
             continue
         mode, mine = there.st_mode, os.geteuid()
         if there.st_uid not in {0, mine}:
-            return f"{place} belongs to {_user(there.st_uid)}"
+            return f"{place} belongs to {_user_name(there.st_uid)}"
         if stat.S_ISCHR(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
             continue
         if mode & stat.S_IWOTH:
             return f"every user may write {place}"
-        if mode & stat.S_IWGRP and (group := _group(there.st_gid)) not in {"root", login(mine)}:
+        if mode & stat.S_IWGRP and (group := _group_name(there.st_gid)) not in {
+            "root",
+            login_name(mine),
+        }:
             return f"group {group!r} may write {place}"  # a group of a user's name is his alone
     return ""
 
 
-def check_machine(record: Path, lives: Callable[[], bool]) -> None:
+def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
     """Refuse a home of another machine or container; one that tells of none becomes this one's.
 
     Processes of another PID namespace cannot be seen, so from here it would be unknown which of the queue's jobs
@@ -165,7 +170,7 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
 
     Args:
         record: the home's file that names its machine and PID namespace.
-        lives: tells whether processes of this home live, here or in another namespace.
+        is_served: tells whether processes of this home live, here or in another namespace.
 
     Raises:
         MachineError: the home belongs to another machine or namespace, or cannot be written.
@@ -173,7 +178,7 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
     host = os.uname().nodename
     here: dict[str, Json] = {
         "schema": 1,
-        "machine": machine(),
+        "machine": machine_identity(),
         "host": host,
         "boot": boot_id(),
         "namespace": pid_namespace(),
@@ -184,8 +189,8 @@ def check_machine(record: Path, lives: Callable[[], bool]) -> None:
         known = {**owner} if _ID in owner else {**owner, **_new_identity(record.parent)}
         now = {**known, **here}
         if owner.get("machine", here["machine"]) == here["machine"] and owner != now:
-            if _is_elsewhere(owner) and lives():
-                raise MachineError(_in_use(record.parent, owner["namespace"]))
+            if _is_in_other_namespace(owner) and is_served():
+                raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
         if "machine" not in owner:  # else the disk is full, or so, and the older record does
@@ -207,8 +212,8 @@ _MOST_FORMER = 8  # folders that a record keeps
 class Relocation(NamedTuple):
     """A home whose folder is not the one in which it was opened last."""
 
-    before: str  # the earlier folder, without links
-    path: str  # the same folder, as it was named then
+    former_folder: str  # the earlier folder, without links
+    former_path: str  # the same folder, as it was named then
     is_copy: bool  # the original is still there, or that cannot be found out
 
 
@@ -249,13 +254,13 @@ def record_relocation(record: Path, where: Relocation) -> None:
     known = read_json(record) or {}
     if where.is_copy:
         known = {name: value for name, value in known.items() if name != _FORMER}
-        changes = {**_new_identity(record.parent), "copy_of": where.before}
+        changes = {**_new_identity(record.parent), "copy_of": where.former_folder}
     else:
         former: dict[Json, None] = dict.fromkeys(
-            [*former_folders(record), where.before, where.path]
+            [*former_folders(record), where.former_folder, where.former_path]
         )
         kept: list[Json] = [*former][-_MOST_FORMER:]
-        changes = {**_place(record.parent), _FORMER: kept}
+        changes = {**_home_place(record.parent), _FORMER: kept}
     write_json(record, {**known, **changes}, mode=0o600)
 
 
@@ -271,21 +276,21 @@ def home_id(record: Path) -> str:
 
 
 def _new_identity(folder: Path) -> dict[str, Json]:
-    return {_ID: os.urandom(16).hex(), **_place(folder)}
+    return {_ID: os.urandom(16).hex(), **_home_place(folder)}
 
 
-def _place(folder: Path) -> dict[str, Json]:
+def _home_place(folder: Path) -> dict[str, Json]:
     return {_FOLDER: os.path.realpath(folder), _PATH: str(folder)}
 
 
-def _is_elsewhere(owner: Mapping[str, Json]) -> bool:
+def _is_in_other_namespace(owner: Mapping[str, Json]) -> bool:
     """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
     if owner.get("boot") != boot_id() or None in (owner.get("namespace"), pid_namespace()):
         return False
     return owner["namespace"] != pid_namespace()
 
 
-def _in_use(folder: Path, namespace: Json) -> str:
+def _raise_in_use(folder: Path, namespace: Json) -> str:
     return (
         f"the queue folder {folder} is in use in another container (PID namespace {namespace}, this "
         f"is {pid_namespace()}). Use it there, stop it there with `launcher stop --now`, or set "
@@ -293,7 +298,7 @@ def _in_use(folder: Path, namespace: Json) -> str:
     )
 
 
-def machine(id_file: Path = Path("/etc/machine-id")) -> str:
+def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
     """Return what tells this machine from others: a hash of its id, else of its name."""
     try:
         machine_id = id_file.read_text(encoding="ascii").strip()
@@ -305,7 +310,7 @@ def machine(id_file: Path = Path("/etc/machine-id")) -> str:
     return hashlib.sha256(f"launcher {machine_id}".encode()).hexdigest()[:32]
 
 
-def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
+def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineError:
     """Return what to raise when a home cannot be made or used."""
     return MachineError(
         f"cannot {verb} the queue folder {folder}: {error.strerror}. "
@@ -313,16 +318,16 @@ def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
     )
 
 
-def unusable(folder: Path, why: str) -> MachineError:
+def unusable_home_error(folder: Path, why: str) -> MachineError:
     """Return what to raise when a home is no folder, or another user's."""
-    ask = ", or ask root to delete this one" if folder.parent == SPARE else ""
+    ask = ", or ask root to delete this one" if folder.parent == FALLBACK_FOLDERS else ""
     return MachineError(
         f"the queue folder {folder} {why}. Set LAUNCHER_HOME, or `home` in config.toml, to a folder "
         f"of your own{ask}."
     )
 
 
-def _group(gid: int) -> str:
+def _group_name(gid: int) -> str:
     import grp  # a library of its own, and most folders are their user's alone
 
     try:
@@ -331,6 +336,6 @@ def _group(gid: int) -> str:
         return str(gid)
 
 
-def _user(uid: int) -> str:
-    name = login(uid)
+def _user_name(uid: int) -> str:
+    name = login_name(uid)
     return f"user {uid}" if name == str(uid) else f"user {name!r}"

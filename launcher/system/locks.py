@@ -6,13 +6,13 @@ import struct
 import time
 from pathlib import Path
 
-from launcher.system.files import opened
+from launcher.system.files import open_descriptor
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 LOCK_TRIES = 100  # at what others hold for milliseconds
 
 
-def lock(path: Path) -> int | None:
+def lock_file(path: Path) -> int | None:
     """Take the exclusive lock on `path` until the returned descriptor or the process ends.
 
     A record lock is not inherited by a fork, so a child never keeps its parent's lock alive.
@@ -28,7 +28,7 @@ def lock(path: Path) -> int | None:
     return descriptor
 
 
-def live_in(folder: Path) -> int | None:
+def mark_in_use(folder: Path) -> int | None:
     """Show to all, in other containers too, that a folder is in use, until we and all forks of us end.
 
     While it is shown, systemd-tmpfiles deletes nothing in the folder (tmpfiles.d(5), on aging).
@@ -51,10 +51,10 @@ def live_in(folder: Path) -> int | None:
     return None
 
 
-def inhabited(folder: Path) -> bool:
-    """Tell whether a process holds a folder by `live_in`; none of these processes may ask."""
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a process holds a folder by `mark_in_use`; none of these processes may ask."""
     try:
-        with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        with open_descriptor(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return isinstance(error, BlockingIOError)
@@ -65,7 +65,7 @@ def lock_holder(path: Path) -> int | None:
     """Return the pid that holds the lock on `path`, without touching the lock."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with opened(path, os.O_RDONLY) as descriptor:
+        with open_descriptor(path, os.O_RDONLY) as descriptor:
             answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
     except FileNotFoundError:
         return None

@@ -8,27 +8,27 @@ BLOCK_BYTES = 1 << 16
 MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it
 LINE_END = re.compile(rb"\r\n|\n|\r")  # a progress bar never writes a newline
 _NEWLINES = re.compile(rb"\n")
-_ENDS_SHOWN = re.compile(rb"\n|\r(?!\n)")  # those of LINE_END; of "\r\n" the second byte
+_SHOWN_LINE_ENDS = re.compile(rb"\n|\r(?!\n)")  # those of LINE_END; of "\r\n" the second byte
 _LAST_NEWLINE = re.compile(rb"\n\Z")
 _LAST_END = re.compile(rb"(?:\r\n|\n|\r)\Z")
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """Some of a file's bytes."""
 
     data: bytes
-    begin: int  # where in the file they begin
+    begin_offset: int  # where in the file they begin
     size: int  # of the whole file
 
     @property
-    def end(self) -> int:
+    def end_offset(self) -> int:
         """Where in the file they end."""
-        return self.begin + len(self.data)
+        return self.begin_offset + len(self.data)
 
 
-def read_part(
+def read_file_part(
     path: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int
-) -> Part | None:
+) -> FilePart | None:
     """Return whole lines of a file from a byte on, or up to one; without either, its last ones.
 
     What is read does not depend on how long the file is, which may grow. A line that is longer is cut.
@@ -55,11 +55,11 @@ def read_part(
         return None
     if begin is not None:
         whole = data[: data.rfind(b"\n") + 1] if first + count < size else b""
-        return Part(whole or data, first, size)
+        return FilePart(whole or data, first, size)
     cut = LINE_END.search(data) if first else None
     if cut is None or cut.end() == len(data):
-        return Part(data, first, size)
-    return Part(data[cut.end() :], first + cut.end(), size)
+        return FilePart(data, first, size)
+    return FilePart(data[cut.end() :], first + cut.end(), size)
 
 
 def tail_offset(file: BinaryIO, lines: int, *, as_shown: bool = False) -> int:
@@ -88,7 +88,7 @@ def tail_offset(file: BinaryIO, lines: int, *, as_shown: bool = False) -> int:
             count += inside
             following = b"\n" if block.startswith(b"\n") else b""
             continue
-        matches = (_ENDS_SHOWN if as_shown else _NEWLINES).finditer(data)
+        matches = (_SHOWN_LINE_ENDS if as_shown else _NEWLINES).finditer(data)
         ends = [match.end() for match in matches if match.start() < len(block)]
         return position + ends[count - lines]
     return lowest

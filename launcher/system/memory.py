@@ -12,21 +12,21 @@ from launcher.system.cgroup_limits import cpu_quota, group_folders, read_text
 _UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2^63
 
 
-def total(root: Path = Path("/")) -> int:
+def usable_bytes(root: Path = Path("/")) -> int:
     """Return the bytes that processes of ours can use: the machine's, or our cgroup's limit."""
-    return min([there(root), *_limits(root)])
+    return min([installed_bytes(root), *_limits(root)])
 
 
-def there(root: Path = Path("/")) -> int:
+def installed_bytes(root: Path = Path("/")) -> int:
     """Return the bytes that the machine has, usable by us or not."""
     return _meminfo(root).get("MemTotal", 0)
 
 
-def limiting(root: Path = Path("/")) -> Path | None:
+def limiting_group(root: Path = Path("/")) -> Path | None:
     """Return the folder of the group whose limit is ours, None where that is the machine itself."""
     limits = _limits(root)
     least = min(limits, default=None)
-    return None if least is None or least >= there(root) else limits[least]
+    return None if least is None or least >= installed_bytes(root) else limits[least]
 
 
 def _limits(root: Path) -> dict[int, Path]:
@@ -40,12 +40,12 @@ def _limits(root: Path) -> dict[int, Path]:
     return controllers
 
 
-def available(root: Path = Path("/")) -> int:
+def available_bytes(root: Path = Path("/")) -> int:
     """Return the bytes that could be used now without swapping, as the kernel guesses."""
     return _meminfo(root).get("MemAvailable", 0)
 
 
-def oom_kills(root: Path = Path("/")) -> int | None:
+def count_oom_kills(root: Path = Path("/")) -> int | None:
     """Return how many processes of our cgroup the kernel has killed for lack of memory so far.
 
     None where it does not tell.
@@ -73,32 +73,32 @@ def _meminfo(root: Path) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
 
 
-_MOST = 16  # groups of one hierarchy that are published
+_MOST_GROUPS = 16  # groups of one hierarchy that are published
 
 
-class Quotas(NamedTuple):
+class ProcessGroups(NamedTuple):
     """A process's control groups, each named by its device and inode, which are the same from everywhere."""
 
-    within: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
-    cores: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
-    memory: str = ""  # likewise, of main memory
+    groups: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
+    cpu_limit_group: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
+    memory_limit_group: str = ""  # likewise, of main memory
 
 
-def of_this_process(root: Path = Path("/")) -> Quotas:
+def read_process_groups(root: Path = Path("/")) -> ProcessGroups:
     """Return ours."""
     quota, time, space = cpu_quota(root), *(group_folders(name, root) for name in ("cpu", "memory"))
     # without a quota the highest group counts, which holds all processes that we can see
     limits_cores = time[-1:] if quota is None else [quota.folder]
-    limits_memory = limiting(root)
-    groups = [*limits_cores, *time[:_MOST], *space[:_MOST]]
-    return Quotas(
-        within=frozenset(filter(None, map(_name, groups))),
-        cores=next(map(_name, limits_cores), ""),
-        memory="" if limits_memory is None else _name(limits_memory),
+    limits_memory = limiting_group(root)
+    groups = [*limits_cores, *time[:_MOST_GROUPS], *space[:_MOST_GROUPS]]
+    return ProcessGroups(
+        groups=frozenset(filter(None, map(_group_id, groups))),
+        cpu_limit_group=next(map(_group_id, limits_cores), ""),
+        memory_limit_group="" if limits_memory is None else _group_id(limits_memory),
     )
 
 
-def _name(folder: Path) -> str:
+def _group_id(folder: Path) -> str:
     try:
         there = folder.stat()
     except OSError:

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.config import absolute, read_configuration, user_folder
+from launcher.system.config import absolute_path, read_configuration, user_folder
 from launcher.system.home_checks import (
     check_machine,
     check_owner,
     default_folder,
-    mounts,
-    out_of_reach,
-    unusable,
-    without_links,
+    read_mountinfo,
+    resolve_links,
+    unreachable_home_error,
+    unusable_home_error,
 )
-from launcher.system.locks import inhabited, lock_holder
+from launcher.system.locks import is_in_use, lock_holder
 
 SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
 _RECORD = "home.json"
 
 
-class _File:
+class _NamedFile:
     """A file or folder of a home or an attempt, by its name there."""
 
     def __init__(self, name: str) -> None:
@@ -59,22 +59,22 @@ class Attempt(_Folder):
     runs.moved     scheduler    the same, when all of it is in the run's folder
     """
 
-    spec = _File(SPEC)
-    started = _File(STARTED)
-    share = _File("share.json")
-    paused = _File("paused")
-    asked = _File("asked")
-    queued = _File("queued")
-    kill = _File("kill")
-    termination = _File("termination.json")
-    memory = _File("memory.json")
-    progress = _File("progress.jsonl")
-    hashing = _File("hashing")  # how far its supervisor is with the digest of a large file
-    result = _File(RESULT)
-    outcome = _File("outcome.json")
-    log = _File(LOG)
+    spec = _NamedFile(SPEC)
+    started = _NamedFile(STARTED)
+    share = _NamedFile("share.json")
+    paused = _NamedFile("paused")
+    end_request = _NamedFile("asked")
+    queued_jobs = _NamedFile("queued")
+    kill_request = _NamedFile("kill")
+    termination = _NamedFile("termination.json")
+    memory = _NamedFile("memory.json")
+    progress = _NamedFile("progress.jsonl")
+    hashing = _NamedFile("hashing")  # how far its supervisor is with the digest of a large file
+    result = _NamedFile(RESULT)
+    outcome = _NamedFile("outcome.json")
+    log = _NamedFile(LOG)
 
-    def text(self, name: str) -> str:
+    def path_text(self, name: str) -> str:
         """Return the path of a file in it, for what is done for every attempt: a Path costs 10 µs."""
         return f"{self.folder}/{name}"
 
@@ -93,35 +93,39 @@ class Home:
 
     folder: Path
 
-    record = _File(_RECORD)  # whose home it is: machine, boot, PID namespace
+    record = _NamedFile(_RECORD)  # whose home it is: machine, boot, PID namespace
     # jobs, attempts, events; written by the command line and the scheduler only
-    database = _File("queue.sqlite")
-    database_log = _File("queue.sqlite-wal")
-    scheduler_lock = _File("scheduler.lock")  # locked while a scheduler lives
-    scheduler_record = _File("scheduler.json")  # who the scheduler is
-    scheduler_log = _File("scheduler.log")  # what it decided, one line a change
-    restarts = _File("restarts.json")  # when helpers restarted it lately
-    revival_lock = _File("revival.lock")  # locked by the helper that restarts it
+    database = _NamedFile("queue.sqlite")
+    database_log = _NamedFile("queue.sqlite-wal")
+    scheduler_lock = _NamedFile("scheduler.lock")  # locked while a scheduler lives
+    scheduler_record = _NamedFile("scheduler.json")  # who the scheduler is
+    scheduler_log = _NamedFile("scheduler.log")  # what it decided, one line a change
+    restarts = _NamedFile("restarts.json")  # when helpers restarted it lately
+    revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
-    gpus = _File("gpus.json")
-    digests = _File(
+    gpus = _NamedFile("gpus.json")
+    digests = _NamedFile(
         "digests.json"
     )  # of large files that jobs read and write, while these are as they were
-    stop = _File("stop.json")  # present while the queue is stopped
-    policy = _File("policy.json")  # which policy decides what starts, where it is not our own
-    wake = _File("wake")  # named pipe: a byte in it wakes the scheduler
-    attempts = _File("attempts")  # a folder per attempt
-    backups = _File("backups")  # the database as it was before it was brought to a newer shape
-    damaged = _File("damaged")  # databases that were found damaged, a folder each
+    stop_record = _NamedFile("stop.json")  # present while the queue is stopped
+    policy = _NamedFile("policy.json")  # which policy decides what starts, where it is not our own
+    wake_pipe = _NamedFile("wake")  # named pipe: a byte in it wakes the scheduler
+    attempts = _NamedFile("attempts")  # a folder per attempt
+    backups = _NamedFile("backups")  # the database as it was before it was brought to a newer shape
+    damaged = _NamedFile("damaged")  # databases that were found damaged, a folder each
     # present while the queue's owner has not decided how to go on after damage
-    damage_record = _File("damaged.json")
-    damage_lock = _File("damage.lock")  # locked by the one that keeps a damaged database aside
-    notify = _File("notify.json")  # what messages are to be sent, and up to which event they tell
-    notify_lock = _File("notify.lock")  # locked by the process that sends them
-    notify_log = _File("notify.log")  # what became of them
-    forgotten = _File("forgotten.json")  # jobs whose folders `launcher clean` has still to delete
+    damage_record = _NamedFile("damaged.json")
+    damage_lock = _NamedFile("damage.lock")  # locked by the one that keeps a damaged database aside
+    notify_record = _NamedFile(
+        "notify.json"
+    )  # what messages are to be sent, and up to which event they tell
+    notify_lock = _NamedFile("notify.lock")  # locked by the process that sends them
+    notify_log = _NamedFile("notify.log")  # what became of them
+    forgotten_record = _NamedFile(
+        "forgotten.json"
+    )  # jobs whose folders `launcher clean` has still to delete
     # present until the next database counts on from the newest attempt folder
-    renumber = _File("renumber")
+    renumber_request = _NamedFile("renumber")
 
     def attempt(self, job: int, number: int) -> Attempt:
         """Return the folder of attempt `number` (from 1) of job `job`."""
@@ -135,17 +139,17 @@ class Home:
         """
         try:
             if not stat.S_ISDIR(self.folder.stat().st_mode):
-                raise unusable(self.folder, "is not a folder")
+                raise unusable_home_error(self.folder, "is not a folder")
             return any(
                 path.exists() for path in (self.database, self.damage_record, self.database_log)
             )
         except FileNotFoundError:
             return False
         except OSError as error:  # no right to look, or a file where a folder should be
-            raise out_of_reach("use", self.folder, error) from error
+            raise unreachable_home_error("use", self.folder, error) from error
 
 
-def reading_uri(database: Path) -> str:
+def readonly_uri(database: Path) -> str:
     """Return how SQLite opens a database without changing its folder, either."""
     # where no process has it open, all is in the file itself, and even a reader would make two more
     alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
@@ -162,12 +166,12 @@ def find_home(environ: Mapping[str, str]) -> Home:
     """
     named = environ.get("LAUNCHER_HOME", "")
     if named:
-        return Home(absolute("LAUNCHER_HOME", named))
+        return Home(absolute_path("LAUNCHER_HOME", named))
     configured = read_configuration(environ).home
     if configured is not None:
         return Home(configured)
-    state = without_links(user_folder(environ, "XDG_STATE_HOME", ".local/state") / "launcher")
-    return Home(default_folder(state, mounts(), os.geteuid()))
+    state = resolve_links(user_folder(environ, "XDG_STATE_HOME", ".local/state") / "launcher")
+    return Home(default_folder(state, read_mountinfo(), os.geteuid()))
 
 
 def make_home(home: Home) -> None:
@@ -181,7 +185,7 @@ def make_home(home: Home) -> None:
         check_home(home)
         home.attempts.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise out_of_reach("make", home.folder, error) from error
+        raise unreachable_home_error("make", home.folder, error) from error
 
 
 def check_home(home: Home) -> None:
@@ -194,17 +198,17 @@ def check_home(home: Home) -> None:
             no folder at all.
     """
     check_owner(home.folder)
-    check_machine(home.record, lambda: _is_lived_in(home))
+    check_machine(home.record, lambda: _is_in_use(home))
 
 
-def check_lone_home(home: Home) -> None:
+def check_home_namespace(home: Home) -> None:
     """Refuse a home in which others live in another PID namespace, for who holds the scheduler's lock himself.
 
     Raises:
         MachineError: as `check_home`.
     """
-    check_machine(home.record, lambda: inhabited(home.folder))
+    check_machine(home.record, lambda: is_in_use(home.folder))
 
 
-def _is_lived_in(home: Home) -> bool:
-    return inhabited(home.folder) or lock_holder(home.scheduler_lock) is not None
+def _is_in_use(home: Home) -> bool:
+    return is_in_use(home.folder) or lock_holder(home.scheduler_lock) is not None

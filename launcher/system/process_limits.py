@@ -33,7 +33,7 @@ class Limit(NamedTuple):
     hard: int | None
 
 
-class Changes(NamedTuple):
+class LimitChanges(NamedTuple):
     """Settings in which a new process differs from its parent."""
 
     limits: tuple[tuple[int, int, int], ...] = ()  # resource, soft and hard limit as for setrlimit
@@ -67,7 +67,7 @@ def limit_of(name: str, pid: int = 0) -> Limit | None:
         soft, hard = resource.prlimit(pid, _NUMBERS[name])
     except OSError:  # another user's, or it has ended
         return None
-    return Limit(_from_kernel(soft), _from_kernel(hard))
+    return Limit(_limit_from_kernel(soft), _limit_from_kernel(hard))
 
 
 def niceness_of(pid: int = 0) -> int | None:
@@ -85,7 +85,9 @@ def min_limit(first: int | None, second: int | None) -> int | None:
 
 def soft_limits() -> dict[str, int | None]:
     """Return the soft limits of this process."""
-    return {name: _from_kernel(resource.getrlimit(which)[0]) for name, which in _NUMBERS.items()}
+    return {
+        name: _limit_from_kernel(resource.getrlimit(which)[0]) for name, which in _NUMBERS.items()
+    }
 
 
 def is_limits(record: Mapping[object, object]) -> bool:
@@ -95,7 +97,7 @@ def is_limits(record: Mapping[object, object]) -> bool:
     )
 
 
-def changes_for(limits: Limits, niceness: int | None) -> Changes:
+def changes_for(limits: Limits, niceness: int | None) -> LimitChanges:
     """Return what a child of this process must set to have these limits and this niceness.
 
     A soft limit is at most our hard limit.
@@ -106,13 +108,13 @@ def changes_for(limits: Limits, niceness: int | None) -> Changes:
     """
     wanted = [(_NUMBERS[name], limits[name]) for name in _NAMES if name in limits]
     changed = niceness is not None and niceness != niceness_of()
-    return Changes(tuple(_changed(wanted)), niceness if changed else None)
+    return LimitChanges(tuple(_limit_changes(wanted)), niceness if changed else None)
 
 
-def _changed(wanted: Iterable[tuple[int, int | None]]) -> Iterable[tuple[int, int, int]]:
+def _limit_changes(wanted: Iterable[tuple[int, int | None]]) -> Iterable[tuple[int, int, int]]:
     for which, limit in wanted:
         soft, hard = resource.getrlimit(which)
-        capped = _to_kernel(min_limit(limit, _from_kernel(hard)))
+        capped = _limit_to_kernel(min_limit(limit, _limit_from_kernel(hard)))
         if capped != soft:
             yield which, capped, hard
 
@@ -130,9 +132,9 @@ def _set_niceness(niceness: int) -> None:
                 os.setpriority(os.PRIO_PROCESS, 0, lowest)
 
 
-def _from_kernel(limit: int) -> int | None:
+def _limit_from_kernel(limit: int) -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def _to_kernel(limit: int | None) -> int:
+def _limit_to_kernel(limit: int | None) -> int:
     return resource.RLIM_INFINITY if limit is None else limit

@@ -7,32 +7,32 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.system.process_trees import MARK
+from launcher.system.process_trees import ATTEMPT_VARIABLE
 
-SPARE_FILES = 24  # for what is open for a moment: the queue's database, an engine's answer
-_raised_from: list[int] = []  # our limits of open files before we raised them
+RESERVED_FILES = 24  # for what is open for a moment: the queue's database, an engine's answer
+_limits_before_raise: list[int] = []  # our limits of open files before we raised them
 
 
-def short_of_files() -> str:
+def open_files_shortage() -> str:
     """Return why nothing may be opened that stays open, '' where there is room; the limit is raised where it can be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)  # the kernel gives the lowest number that is free
     os.close(lowest)
-    if soft == resource.RLIM_INFINITY or lowest < soft - SPARE_FILES:
+    if soft == resource.RLIM_INFINITY or lowest < soft - RESERVED_FILES:
         return ""
     if hard == resource.RLIM_INFINITY or soft < hard:
         more = 4 * soft if hard == resource.RLIM_INFINITY else min(hard, 4 * soft)
-        _raised_from.append(soft)
+        _limits_before_raise.append(soft)
         resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
         return ""
     return f"the scheduler may open only {soft:,} files (ulimit -n); each running job needs one"
 
 
-def start_apart(
+def spawn_daemon(
     argv: Sequence[str],
     log: Path,
     *,
-    keep: Sequence[int] = (),
+    inherited: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start a background process of ours and return its pid: own session, no terminal.
@@ -40,32 +40,33 @@ def start_apart(
     Args:
         argv: the program, as an absolute path, and its arguments.
         log: its output is appended here.
-        keep: descriptors that it inherits under the same numbers.
+        inherited: descriptors that it inherits under the same numbers.
         environment: what is added to our own environment.
     """
     # a caller's pipe or lock must not stay open for as long as we live; one above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
     for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
         with contextlib.suppress(OSError):  # that of the listing itself is closed again
-            os.set_inheritable(descriptor, descriptor in keep)
+            os.set_inheritable(descriptor, descriptor in inherited)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # what we have raised is ours: a program may close all that it could have open
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min([soft, *_raised_from]), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min([soft, *_limits_before_raise]), hard))
     try:
-        return _spawn_apart(argv, log, append, environment)
+        return _spawn_detached(argv, log, append, environment)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def _spawn_apart(
+def _spawn_detached(
     argv: Sequence[str], log: Path, append: int, environment: Mapping[str, str] | None
 ) -> int:
     return os.posix_spawn(
         argv[0],
         list(argv),
         # what a job's own command starts does not belong to the job
-        {key: text for key, text in os.environ.items() if key != MARK} | dict(environment or {}),
+        {key: text for key, text in os.environ.items() if key != ATTEMPT_VARIABLE}
+        | dict(environment or {}),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),

@@ -13,20 +13,24 @@ from pathlib import Path
 
 from launcher.system.files import read_bytes
 from launcher.system.processes import (
-    _SESSION,
+    SESSION_FIELD,
     Identity,
-    _stat,
-    alive,
     boot_id,
     identity,
+    is_alive,
     is_stopped,
     parent_of,
+    stat_fields,
 )
 
 _SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # of its command line
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
-SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+ATTEMPT_VARIABLE = (
+    "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
+)
+FORK_SERVER_VARIABLE = (
+    "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+)
 STOP_PAUSE_S = 0.002  # for a signal to arrive
 EXEC_PAUSES_S = (
     0.001,
@@ -35,10 +39,10 @@ EXEC_PAUSES_S = (
 )  # an exec takes less; few processes have no environment at all
 
 
-def is_unnoticed(who: Identity) -> bool:
+def is_unreaped(who: Identity) -> bool:
     """Tell whether a process has ended, and its fork server, or a fork of that, has still to take notice."""
-    parent = None if who.elsewhere or alive(who) else parent_of(who)
-    return parent is not None and _variable(parent, SERVER) is not None
+    parent = None if who.is_foreign_namespace or is_alive(who) else parent_of(who)
+    return parent is not None and _read_variable(parent, FORK_SERVER_VARIABLE) is not None
 
 
 def adopt_orphans() -> None:
@@ -58,7 +62,7 @@ def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list
     pids: list[int] = []
     todo = [pid]
     while todo:
-        below = [child for child in _children(todo.pop()) if not skip(child)]
+        below = [child for child in _child_pids(todo.pop()) if not skip(child)]
         pids += below
         todo += below
     return pids
@@ -73,7 +77,7 @@ def is_scheduler(pid: int) -> bool:
     return words[1:4] == _SCHEDULER
 
 
-def serves(pid: int, home: Path) -> bool:
+def may_serve(pid: int, home: Path) -> bool:
     """Return whether a process may be the scheduler of a home: not that of another one, by its command line."""
     try:
         words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
@@ -84,7 +88,7 @@ def serves(pid: int, home: Path) -> bool:
         return False
 
 
-def is_foreign(pid: int, attempt: str) -> bool:
+def is_foreign_descendant(pid: int, attempt: str) -> bool:
     """Tell whether a process below this supervisor serves a queue, or belongs to another attempt.
 
     A command of an attempt may start a scheduler. When that dies, its fork servers, supervisors
@@ -96,14 +100,14 @@ def is_foreign(pid: int, attempt: str) -> bool:
     """
     if is_scheduler(pid):
         return True
-    server = _variable(pid, SERVER)
+    server = _read_variable(pid, FORK_SERVER_VARIABLE)
     if server is not None:
-        return server != os.environ.get(SERVER, "")
-    mark = _variable(pid, MARK)
+        return server != os.environ.get(FORK_SERVER_VARIABLE, "")
+    mark = _read_variable(pid, ATTEMPT_VARIABLE)
     return mark is not None and mark != attempt
 
 
-def _variable(pid: int, name: str) -> str | None:
+def _read_variable(pid: int, name: str) -> str | None:
     """Return a variable as it was when a process began its program, None where it had none."""
     try:
         environment = read_bytes(f"/proc/{pid}/environ")
@@ -114,7 +118,7 @@ def _variable(pid: int, name: str) -> str | None:
     return next(map(os.fsdecode, texts), None)
 
 
-def _children(pid: int) -> list[int]:
+def _child_pids(pid: int) -> list[int]:
     pids: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a Path per thread is slow
@@ -124,7 +128,7 @@ def _children(pid: int) -> list[int]:
     return pids
 
 
-def send(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
     """Send a signal to a process that may be gone already, or another user's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
@@ -135,10 +139,10 @@ def terminate(leader: int) -> None:
     try:
         os.killpg(leader, signal.SIGTERM)
     except (ProcessLookupError, PermissionError):
-        send(leader, signal.SIGTERM)
+        send_signal(leader, signal.SIGTERM)
 
 
-def stop_all(pids: Callable[[], Iterable[int]], patience_s: float) -> bool:
+def stop_processes(pids: Callable[[], Iterable[int]], timeout_s: float) -> bool:
     """Stop processes with SIGSTOP, and those that they fork meanwhile; tell whether all of them stand still.
 
     A signal arrives some time after it was sent, and who got it may have forked by then: so all are looked for
@@ -146,65 +150,69 @@ def stop_all(pids: Callable[[], Iterable[int]], patience_s: float) -> bool:
 
     Args:
         pids: returns all of them, parents before children.
-        patience_s: how long at most.
+        timeout_s: how long at most.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while moving := [pid for pid in pids() if not is_stopped(pid)]:
         if time.monotonic() >= deadline:
             return False
         for pid in moving:
-            send(pid, signal.SIGSTOP)
+            send_signal(pid, signal.SIGSTOP)
         time.sleep(STOP_PAUSE_S)
     return True
 
 
-def go_on(pids: Iterable[int]) -> None:
-    """Let processes go on that `stop_all` has stopped: children before parents, who may look after them."""
+def continue_processes(pids: Iterable[int]) -> None:
+    """Let processes go on that `stop_processes` has stopped: children before parents, who may look after them."""
     for pid in reversed([*pids]):
-        send(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
 
 
-def end_session(leader: Identity, patience_s: float = 1.0) -> None:
+def end_session(leader: Identity, timeout_s: float = 1.0) -> None:
     """Kill what a dead session leader left in its session, and see it gone.
 
     A number is not given to a new process while it still names a session, so a living process with
     the leader's pid but another start time means that nothing is left. After a reboot, and in
     another PID namespace, the number means another session: nothing is killed then.
     """
-    if leader.boot != boot_id() or leader.elsewhere:
+    if leader.boot != boot_id() or leader.is_foreign_namespace:
         return
     there = identity(leader.pid)
     if there is not None and there != leader:
         return
-    deadline = time.monotonic() + patience_s
-    while (left := session(leader.pid)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + timeout_s
+    while (left := session_processes(leader.pid)) and time.monotonic() < deadline:
         for pid in left:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         time.sleep(0.002)
 
 
-def session(leader: int) -> list[int]:
+def session_processes(leader: int) -> list[int]:
     """Return the pids of all that lives in the session of `leader`."""
-    return [pid for pid in _pids() if (stat := _stat(pid)) and int(stat[_SESSION]) == leader]
+    return [
+        pid
+        for pid in _all_pids()
+        if (stat := stat_fields(pid)) and int(stat[SESSION_FIELD]) == leader
+    ]
 
 
-def marked(folder: Path) -> list[Identity]:
+def processes_with_marker(folder: Path) -> list[Identity]:
     """Return the processes that carry an attempt's mark, the eldest first."""
-    mark = os.fsencode(f"{MARK}={folder}")
+    mark = os.fsencode(f"{ATTEMPT_VARIABLE}={folder}")
     processes = [
         who
-        for pid in _pids()
-        if mark in _environment_of(pid).split(b"\0") and (who := identity(pid))
+        for pid in _all_pids()
+        if mark in _read_environment(pid).split(b"\0") and (who := identity(pid))
     ]
     return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
 
 
-def _pids() -> list[int]:
+def _all_pids() -> list[int]:
     """Return the pids of all processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # a Path for each is slow
 
 
-def _environment_of(pid: int) -> bytes:
+def _read_environment(pid: int) -> bytes:
     """Return what a process has in its environment; nothing of another user's, or of one that has ended.
 
     In the middle of an exec a process has none for an instant, which would hide a program that was just spawned.

@@ -14,7 +14,7 @@ from launcher.system.files import Json, read_bytes, read_record
 
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 _HAS_SCHEMA = b'{"schema"'
-_PARENT, _SESSION, _START_TICKS = 1, 3, 19  # of /proc/<pid>/stat, counted from its third field
+_PARENT, SESSION_FIELD, _START_TICKS = 1, 3, 19  # of /proc/<pid>/stat, counted from its third field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Identity:
     namespace: int | None = field(default=None, compare=False)
 
     @property
-    def elsewhere(self) -> bool:
+    def is_foreign_namespace(self) -> bool:
         """Whether it belongs to another PID namespace, such as a container: it cannot be seen from here."""
         return self.namespace not in {None, pid_namespace()}
 
@@ -57,7 +57,7 @@ def seconds_since_start(who: Identity) -> float | None:
 
 
 @cache
-def login(uid: int) -> str:
+def login_name(uid: int) -> str:
     """Return a user's login name, or the uid where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
@@ -82,15 +82,15 @@ def core_mask() -> int:
     return sum(1 << core for core in os.sched_getaffinity(0))
 
 
-def cores(root: Path = Path("/")) -> int:
+def usable_cores(root: Path = Path("/")) -> int:
     """Return how many cores we may keep busy: our affinity, and our cgroups' quotas of CPU time."""
     allowed, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
     return allowed if quota is None else max(1, min(allowed, int(quota.cores)))
 
 
-def identity(pid: int, *, ended: bool = False) -> Identity | None:
-    """Return who `pid` is now, or None when no such process lives (a zombie does not, but where `ended` counts, too)."""
-    stat = _stat(pid, ended=ended)
+def identity(pid: int, *, include_ended: bool = False) -> Identity | None:
+    """Return who `pid` is now, or None when no such process lives (a zombie does not, but where `include_ended` counts, too)."""
+    stat = stat_fields(pid, include_ended=include_ended)
     if stat is None:
         return None
     return Identity(
@@ -100,7 +100,7 @@ def identity(pid: int, *, ended: bool = False) -> Identity | None:
 
 def state_of(pid: int) -> str:
     """Return the letter of a process's state, such as S or D; '' for the dead and for zombies."""
-    stat = _stat(pid)
+    stat = stat_fields(pid)
     return "" if stat is None else stat[0]
 
 
@@ -110,18 +110,20 @@ def is_stopped(pid: int) -> bool:
     One that waits in the kernel and cannot be interrupted there does, too, once SIGSTOP is pending: it does nothing
     of its own before it has stopped. So does for ever the parent of a vfork whose child was stopped before its exec.
     """
-    stat = _stat(pid)
+    stat = stat_fields(pid)
     if stat is None or stat[0] in {"T", "t"}:
         return True
-    return stat[0] == "D" and (_has(pid, "ShdPnd", signal.SIGSTOP) or _has_stopped_thread(pid))
+    return stat[0] == "D" and (
+        _is_in_signal_mask(pid, "ShdPnd", signal.SIGSTOP) or _has_stopped_thread(pid)
+    )
 
 
-def handles(pid: int, number: signal.Signals) -> bool:
+def has_signal_handler(pid: int, number: signal.Signals) -> bool:
     """Tell whether a process has a handler of its own for a signal."""
-    return _has(pid, "SigCgt", number)
+    return _is_in_signal_mask(pid, "SigCgt", number)
 
 
-def _has(pid: int, mask: str, number: signal.Signals) -> bool:
+def _is_in_signal_mask(pid: int, mask: str, number: signal.Signals) -> bool:
     """Tell whether a signal is in one of the masks of /proc/<pid>/status."""
     try:
         status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
@@ -138,27 +140,27 @@ def _has_stopped_thread(pid: int) -> bool:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  # a Path per thread is slow
     except (FileNotFoundError, ProcessLookupError):
         return False
-    stats = (_stat(pid, f"task/{thread}/stat") for thread in threads)
+    stats = (stat_fields(pid, f"task/{thread}/stat") for thread in threads)
     return any(stat is not None and stat[0] in {"T", "t"} for stat in stats)
 
 
 def parent_of(who: Identity) -> int | None:
     """Return the parent of exactly this process, also when it has ended and was not collected; None: there is no such one."""
-    stat = _stat(who.pid, ended=True)
-    return int(stat[_PARENT]) if stat and identity(who.pid, ended=True) == who else None
+    stat = stat_fields(who.pid, include_ended=True)
+    return int(stat[_PARENT]) if stat and identity(who.pid, include_ended=True) == who else None
 
 
-def _stat(pid: int, file: str = "stat", *, ended: bool = False) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and for zombies, but where `ended` counts."""
+def stat_fields(pid: int, file: str = "stat", *, include_ended: bool = False) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and for zombies, but where `include_ended` counts."""
     try:
         stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None  # one that may not be looked at is none of ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
-    return None if fields[0] in {"Z", "X"} and not ended else fields
+    return None if fields[0] in {"Z", "X"} and not include_ended else fields
 
 
-def recorded(record: dict[str, Json] | None) -> Identity | None:
+def identity_from_record(record: dict[str, Json] | None) -> Identity | None:
     """Return the identity that a record holds, or None when it holds none."""
     match record:
         case {"pid": int(pid), "start_ticks": int(ticks), "boot": str(boot), **more} if (
@@ -170,9 +172,9 @@ def recorded(record: dict[str, Json] | None) -> Identity | None:
     return None
 
 
-def alive(who: Identity) -> bool:
+def is_alive(who: Identity) -> bool:
     """Tell whether exactly this process still runs: pid, its namespace, start time and boot agree."""
-    return not who.elsewhere and identity(who.pid) == who
+    return not who.is_foreign_namespace and identity(who.pid) == who
 
 
 def open_pidfd(who: Identity) -> int | None:
@@ -187,7 +189,7 @@ def open_pidfd(who: Identity) -> int | None:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # it may live
             raise
         return None  # it has ended; or 0, which is no process
-    if alive(who):  # checked after opening: the descriptor cannot be another's any more
+    if is_alive(who):  # checked after opening: the descriptor cannot be another's any more
         return descriptor
     os.close(descriptor)
     return None
@@ -203,4 +205,4 @@ def identity_lines(started: bytes) -> list[bytes]:
 
 def read_identity(line: bytes) -> Identity | None:
     """Read a process from its line of an attempt's `started`; None where that is no such line."""
-    return recorded(read_record(line))
+    return identity_from_record(read_record(line))

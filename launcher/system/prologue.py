@@ -4,9 +4,11 @@ import base64
 from collections.abc import Mapping
 
 from launcher.system.files import Json
-from launcher.system.remembered_variables import looks_secret
+from launcher.system.remembered_variables import is_likely_secret
 
-BEFORE = "LAUNCHER_BEFORE"  # the environment before a site's prologue, as base64 of `env -0`
+BEFORE_SITE_VARIABLE = (
+    "LAUNCHER_BEFORE"  # the environment before a site's prologue, as base64 of `env -0`
+)
 _NO_SITE = {"_", "SHLVL", "PWD", "OLDPWD", "CUDA_VISIBLE_DEVICES"}  # a shell's own; the engine's
 _MOST_BEFORE = 1 << 16  # characters: an environment may not have a longer variable than twice that
 
@@ -15,8 +17,8 @@ def prologue_lines(prologue: str) -> list[str]:
     """Return a prologue as lines of bash, after which `site_changes` knows what it has changed; none for none."""
     if not prologue.strip():
         return []
-    keep = f"[ ${{#{BEFORE}}} -lt {_MOST_BEFORE} ] && export {BEFORE} || unset {BEFORE}"
-    return [f'{BEFORE}="$(env -0 | base64 -w0)"', keep, *prologue.splitlines()]
+    keep = f"[ ${{#{BEFORE_SITE_VARIABLE}}} -lt {_MOST_BEFORE} ] && export {BEFORE_SITE_VARIABLE} || unset {BEFORE_SITE_VARIABLE}"
+    return [f'{BEFORE_SITE_VARIABLE}="$(env -0 | base64 -w0)"', keep, *prologue.splitlines()]
 
 
 def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
@@ -26,7 +28,9 @@ def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
     owner's own. Secrets are left out.
     """
     try:
-        text = base64.b64decode(environ.get(BEFORE, ""), validate=True).decode(errors="replace")
+        text = base64.b64decode(environ.get(BEFORE_SITE_VARIABLE, ""), validate=True).decode(
+            errors="replace"
+        )
     except ValueError:
         return {}
     if not text:
@@ -36,12 +40,12 @@ def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
     for name, value in environ.items():
         was = before.get(name, "")
         engines = name.startswith(("LAUNCHER_", "SLURM", "BASH_FUNC_")) or name in _NO_SITE
-        if value != was and not engines and not looks_secret(name, value):
-            changes[name] = _change(name, was, value)
+        if value != was and not engines and not is_likely_secret(name, value):
+            changes[name] = _site_change(name, was, value)
     return changes
 
 
-def _change(name: str, was: str, value: str) -> Json:
+def _site_change(name: str, was: str, value: str) -> Json:
     if not name.endswith("PATH"):
         return value
     if not was:

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from launcher.units import format_seconds
 
-Answer = TypeVar("Answer")
+QuestionResult = TypeVar("Answer")
 
 
-def answer(argv: Sequence[str], patience_s: float) -> str:
+def read_program_output(argv: Sequence[str], timeout_s: float) -> str:
     """Return what a program says within a time; what it complains of where it says nothing."""
     try:
         done = subprocess.run(
@@ -20,30 +20,32 @@ def answer(argv: Sequence[str], patience_s: float) -> str:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=patience_s,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no answer in {format_seconds(patience_s)}"
+        return f"no answer in {format_seconds(timeout_s)}"
     except OSError as error:
         return error.strerror or str(error)
     return done.stdout or done.stderr
 
 
-def in_time(
-    questions: Mapping[str, Callable[[], Answer]], patience_s: float
-) -> Mapping[str, Answer]:
+def run_questions_with_timeout(
+    questions: Mapping[str, Callable[[], QuestionResult]], timeout_s: float
+) -> Mapping[str, QuestionResult]:
     """Return by name what questions answer that are all asked at once; one that hangs is left alone after a time."""
-    answers: dict[str, Answer] = {}
+    answers: dict[str, QuestionResult] = {}
 
-    def ask(name: str) -> None:
+    def run_question(name: str) -> None:
         answers[name] = questions[name]()
 
     # daemon threads, which do not delay the exit: a question may never return
-    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in questions]
+    threads = [
+        threading.Thread(target=run_question, args=(name,), daemon=True) for name in questions
+    ]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + timeout_s
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return answers.copy()

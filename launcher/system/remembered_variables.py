@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from launcher.errors import UsageError, meant
 
 # as in the documentation, in any case of letters
-SECRETS = (
+SECRET_PATTERNS = (
     "*TOKEN*",
     "*SECRET*",
     "*PASSWORD*",
@@ -31,49 +31,55 @@ _URL_WITH_SECRET = re.compile(
     r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
 )
 # a place where a secret lies is none itself, and a library's switch is none at all
-PLAIN = ("*_FILE", "*_PATH", "*_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "TOKENIZERS_PARALLELISM")
+PUBLIC_PATTERNS = (
+    "*_FILE",
+    "*_PATH",
+    "*_DIR",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "TOKENIZERS_PARALLELISM",
+)
 
 
-def looks_secret(name: str, value: str) -> bool:
+def is_likely_secret(name: str, value: str) -> bool:
     """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's user in it."""
     if _URL_WITH_SECRET.search(value):
         return True
     upper = name.upper()
-    if any(fnmatchcase(upper, pattern) for pattern in PLAIN):
+    if any(fnmatchcase(upper, pattern) for pattern in PUBLIC_PATTERNS):
         return False
-    return any(fnmatchcase(upper, pattern) for pattern in SECRETS)
+    return any(fnmatchcase(upper, pattern) for pattern in SECRET_PATTERNS)
 
 
-def remembered(
-    environment: Mapping[str, str], passed: Collection[str] = ()
+def filter_environment(
+    environment: Mapping[str, str], pass_env: Collection[str] = ()
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return what a job remembers of an environment, and the names of what is left out.
 
     Args:
         environment: the shell's.
-        passed: names that the job asks for, whatever they look like.
+        pass_env: names that the job asks for, whatever they look like.
 
     Raises:
         UsageError: one of them is not set.
     """
-    for name in unset(environment, passed):
+    for name in find_unset_variables(environment, pass_env):
         hint = meant(name, environment) or ". Export it, or leave it out."
         raise UsageError(f"pass_env: {name} is not set in this shell{hint}")
     left_out = tuple(
         name
         for name, value in sorted(environment.items())
-        if value and name not in passed and looks_secret(name, value)
+        if value and name not in pass_env and is_likely_secret(name, value)
     )
     kept = {name: value for name, value in environment.items() if name not in left_out}
     return kept, left_out
 
 
-def unset(environment: Mapping[str, str], passed: Collection[str]) -> list[str]:
+def find_unset_variables(environment: Mapping[str, str], pass_env: Collection[str]) -> list[str]:
     """Return which of the variables that a job asks for are not set."""
-    return [name for name in passed if name not in environment]
+    return [name for name in pass_env if name not in environment]
 
 
-def left_out_note(names: Collection[str]) -> str:
+def omitted_variables_note(names: Collection[str]) -> str:
     """Return what to tell of variables that were left out; their names only."""
     shown = ", ".join(names)
     one = len(names) == 1

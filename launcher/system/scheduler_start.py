@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import launcher
 from launcher.errors import MachineError
-from launcher.system.daemon_control import _exit_code, scheduler_pid, start_scheduler, wake
+from launcher.system.daemon_control import exit_code, scheduler_pid, start_scheduler, wake
 from launcher.system.files import Json, read_json
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home, check_home
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 
 if TYPE_CHECKING:
     from packaging import version
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 15.0
 
 
-class Version(NamedTuple):
+class LauncherVersion(NamedTuple):
     """A launcher as it is installed.
 
     Any number of installations on one queue folder have one order, so none takes a scheduler back
@@ -29,20 +29,20 @@ class Version(NamedTuple):
     """
 
     text: str  # as PEP 440 has it, such as 0.3.0.dev1
-    changed: int  # ns since 1970, when its youngest file was written; 0: not recorded
+    changed_ns: int  # ns since 1970, when its youngest file was written; 0: not recorded
 
-    def is_newer_than(self, other: "Version") -> bool:
+    def is_newer_than(self, other: "LauncherVersion") -> bool:
         """Whether its number is higher or, if both have the same number, its code was changed later."""
         if self.has_higher_number_than(other):
             return True
-        return self.changed > other.changed and not other.has_higher_number_than(self)
+        return self.changed_ns > other.changed_ns and not other.has_higher_number_than(self)
 
-    def has_higher_number_than(self, other: "Version") -> bool:
+    def has_higher_number_than(self, other: "LauncherVersion") -> bool:
         """Whether its version number is higher."""
-        return self.text != other.text and _ordered(self.text) > _ordered(other.text)
+        return self.text != other.text and _pep440_order(self.text) > _pep440_order(other.text)
 
 
-def _ordered(text: str) -> "version.Version":
+def _pep440_order(text: str) -> "version.Version":
     """Return a version as PEP 440 orders it; an invalid one is older than all others."""
     from packaging import version  # 6 ms, only while two versions meet
 
@@ -52,19 +52,21 @@ def _ordered(text: str) -> "version.Version":
         return version.Version("0.dev0")
 
 
-def this_version() -> Version:
+def this_version() -> LauncherVersion:
     """Return the version of the code that runs here."""
-    return Version(launcher.__version__, _youngest())
+    return LauncherVersion(launcher.__version__, _newest_code_ns())
 
 
-def version_of(record: Mapping[str, Json]) -> Version:
+def version_of(record: Mapping[str, Json]) -> LauncherVersion:
     """Return the version of a scheduler, as its record tells it."""
     changed = record.get("code")
-    return Version(str(record.get("version", "")), changed if isinstance(changed, int) else 0)
+    return LauncherVersion(
+        str(record.get("version", "")), changed if isinstance(changed, int) else 0
+    )
 
 
 @cache
-def _youngest() -> int:
+def _newest_code_ns() -> int:
     """Return when the youngest file of our own code was written, in ns since 1970."""
     root = Path(launcher.__file__).parent
     files = [file for pattern in ("**/*.py", "**/*.sql") for file in root.glob(pattern)]
@@ -94,10 +96,10 @@ def ensure_scheduler(home: Home) -> int:
             elif not this_version().is_newer_than(version_of(record)):
                 return pid
             else:
-                send(pid, signal.SIGTERM)  # an older one hands over; its jobs run on
+                send_signal(pid, signal.SIGTERM)  # an older one hands over; its jobs run on
         elif starting is None:
             starting = start_scheduler(home)
-        if starting is not None and (code := _exit_code(starting)) is not None:
+        if starting is not None and (code := exit_code(starting)) is not None:
             if code > 0:
                 break
             starting = None  # it left to another one, or was killed

@@ -10,20 +10,22 @@ from pathlib import Path
 
 from launcher.system.paths import Home
 
-RING = b"."
+WAKE_BYTE = b"."
 
 
-class Sleeper:
+class WakeupPipe:
     """A poll over descriptors, and a pipe in the home by which everybody can end it."""
 
     def __init__(self, home: Home) -> None:
         """Open the pipe."""
-        self._path = home.wake
-        self._pipe = _pipe_at(home.wake)
-        self._poll, self._polled = select.poll(), set[int]()
-        self.news: set[int] | None = None  # descriptors that have some; None: look at all
+        self._path = home.wake_pipe
+        self._pipe = _open_pipe(home.wake_pipe)
+        self._poll, self._registered = select.poll(), set[int]()
+        self.ready_descriptors: set[int] | None = (
+            None  # descriptors that have some; None: look at all
+        )
 
-    def mend(self) -> None:
+    def reopen_pipe(self) -> None:
         """See that the pipe which is watched is the one that others see.
 
         Raises:
@@ -34,12 +36,12 @@ class Sleeper:
                 return
         except FileNotFoundError:
             pass
-        fresh = _pipe_at(self._path)
+        fresh = _open_pipe(self._path)
         # under the old number: a signal handler may ring just now
         os.dup2(fresh, self._pipe, inheritable=False)
         os.close(fresh)
 
-    def ring_at_signals(self) -> None:
+    def wake_on_signals(self) -> None:
         """Let every signal that has a handler end the sleep, for a process's main thread.
 
         A handler in Python runs between two steps of a program: one whose signal comes after the last
@@ -47,16 +49,16 @@ class Sleeper:
         """
         signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
 
-    def ring(self) -> None:
+    def wake_up(self) -> None:
         """End the sleep, from a signal handler or another thread, too."""
         with contextlib.suppress(OSError):  # it is full: it was rung already
-            os.write(self._pipe, RING)
+            os.write(self._pipe, WAKE_BYTE)
 
-    def has_news(self, within_s: float = 0.0) -> bool:
+    def is_ready(self, within_s: float = 0.0) -> bool:
         """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
         return bool(self._poll.poll(within_s * 1000))
 
-    def sleep(self, descriptors: Iterable[int], timeout_s: float) -> bool:
+    def poll_until(self, descriptors: Iterable[int], timeout_s: float) -> bool:
         """Sleep until one of them has news; return whether it was for another reason, or for a ring.
 
         Args:
@@ -64,20 +66,20 @@ class Sleeper:
             timeout_s: the longest time.
         """
         here = {self._pipe, *descriptors}
-        for gone in self._polled - here:
+        for gone in self._registered - here:
             self._poll.unregister(gone)
-        for new in here - self._polled:
+        for new in here - self._registered:
             self._poll.register(new, select.POLLIN)
-        self._polled = here
-        self.news = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
-        rung = self._pipe in self.news
+        self._registered = here
+        self.ready_descriptors = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
+        rung = self._pipe in self.ready_descriptors
         if rung:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._pipe, 4096)
-        return rung or not self.news
+        return rung or not self.ready_descriptors
 
 
-def _pipe_at(path: Path) -> int:
+def _open_pipe(path: Path) -> int:
     """Open a named pipe, made where there is none; what else has its name gets another one."""
     while True:
         with contextlib.suppress(FileExistsError):

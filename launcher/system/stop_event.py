@@ -14,15 +14,15 @@ class StopEvent(threading.Event):
     def __init__(self) -> None:
         """Begin unset."""
         super().__init__()
-        self._asked = False
+        self._is_requested = False
 
     def is_set(self) -> bool:
         """Tell whether it was set, at once."""
-        return self._asked
+        return self._is_requested
 
     def set(self) -> None:
         """Set it; who waits is woken by another thread."""
-        self._asked = True
+        self._is_requested = True
         try:
             _thread.start_new_thread(super().set, ())
         except RuntimeError:  # no thread can be started

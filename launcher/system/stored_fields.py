@@ -15,7 +15,7 @@ class Unreadable(ValueError):
     """A stored record cannot be understood; says what of it."""
 
 
-def parsed(text: str, what: str) -> dict[str, Any]:
+def parse_record(text: str, what: str) -> dict[str, Any]:
     """Return a stored record.
 
     Args:
@@ -34,7 +34,7 @@ def parsed(text: str, what: str) -> dict[str, Any]:
     return record
 
 
-def restored(kind: type[Part], record: object, what: str) -> Part:
+def restore_fields(kind: type[Part], record: object, what: str) -> Part:
     """Return the NamedTuple that was stored as a record.
 
     Raises:
@@ -42,7 +42,7 @@ def restored(kind: type[Part], record: object, what: str) -> Part:
     """
     if not isinstance(record, dict | Mapping):  # a dict is known at once, a Mapping is looked up
         raise Unreadable(f"{what} is not a JSON object")
-    types, required = _fields(kind)  # type: ignore[arg-type]  # a class can be hashed
+    types, required = _field_types(kind)  # type: ignore[arg-type]  # a class can be hashed
     for name, value in record.items():
         if name not in types:
             raise Unreadable(f"{name!r} of {what} is unknown to launcher {__version__}")
@@ -54,19 +54,21 @@ def restored(kind: type[Part], record: object, what: str) -> Part:
     return kind(**record)
 
 
-def known_of(kind: type[Part], record: object, what: str) -> Part:
+def restore_known_fields(kind: type[Part], record: object, what: str) -> Part:
     """Return what is known of such a record, where nothing depends on the rest; all by default.
 
     Raises:
         Unreadable: a known field is of another type.
     """
     fields_of = record if isinstance(record, Mapping) else {}
-    names, _ = _fields(kind)  # type: ignore[arg-type]  # likewise
-    return restored(kind, {name: fields_of[name] for name in names if name in fields_of}, what)
+    names, _ = _field_types(kind)  # type: ignore[arg-type]  # likewise
+    return restore_fields(
+        kind, {name: fields_of[name] for name in names if name in fields_of}, what
+    )
 
 
 @cache
-def _fields(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
+def _field_types(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
     """Return field → the types that a stored value may have; and the fields without a default."""
     types: dict[str, tuple[type, ...]] = {}
     for name, hint in get_type_hints(kind).items():
@@ -78,7 +80,7 @@ def _fields(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
     return types, tuple(name for name in types if name not in kind._field_defaults)
 
 
-def texts(value: object, what: str) -> tuple[str, ...]:
+def read_texts(value: object, what: str) -> tuple[str, ...]:
     """Return a list of texts.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import re
 
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 
 _OSC = rb"\x1b[\]P^_X][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # a title, a link, a device's own string
 _CSI = rb"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]"  # colours, movements, erasing: ECMA-48, 5.4
@@ -13,13 +13,13 @@ _UNFINISHED = re.compile(
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]{0,64})m")
-_HIDDEN = 8  # of a colour's numbers: what follows cannot be seen
-_WITH_MORE = frozenset({38, 48, 58})  # likewise: the numbers that follow name a colour
+_HIDING_CODES = 8  # of a colour's numbers: what follows cannot be seen
+_EXTENDED_COLOURS = frozenset({38, 48, 58})  # likewise: the numbers that follow name a colour
 ESCAPE = "\x1b"
 RESET = "\x1b[0m"
 
 
-class Plain:
+class PlainTextFilter:
     """What a program wrote, without what only a terminal understands: for pipes and files.
 
     Escape sequences are left out, other control characters become visible; tabs, newlines, carriage
@@ -28,19 +28,19 @@ class Plain:
 
     def __init__(self) -> None:
         """Begin at the beginning of a log, or of a line of it."""
-        self._kept = b""
+        self._unfinished = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what is known of a piece; a sequence that has no end yet is kept back."""
-        data = self._kept + chunk
+        data = self._unfinished + chunk
         unfinished = _UNFINISHED.search(data)
         cut = unfinished.start() if unfinished else len(data) - data.endswith(b"\xc2")
-        self._kept = data[cut:]
+        self._unfinished = data[cut:]
         return _CONTROL.sub(_visible, _SEQUENCE.sub(b"", data[:cut]))
 
-    def rest(self) -> bytes:
+    def flush(self) -> bytes:
         """Return what was kept back, at the end of the log."""
-        kept, self._kept = self._kept, b""
+        kept, self._unfinished = self._unfinished, b""
         return _CONTROL.sub(_visible, kept)
 
 
@@ -48,33 +48,33 @@ def _visible(match: re.Match[bytes]) -> bytes:
     return b"\\x%02x" % match[0][-1]
 
 
-def with_colours(text: str) -> str:
+def keep_colours_only(text: str) -> str:
     """Return a line that may choose colours, and steer a terminal in no other way.
 
     Who prints it sets them back with RESET.
     """
     pieces, end = [], 0
     for match in _COLOUR.finditer(text):
-        if _hides(match[1]):
+        if _makes_invisible(match[1]):
             continue
-        pieces += [harmless(text[end : match.start()]), match[0]]
+        pieces += [sanitize_terminal(text[end : match.start()]), match[0]]
         end = match.end()
-    return "".join([*pieces, harmless(text[end:])])
+    return "".join([*pieces, sanitize_terminal(text[end:])])
 
 
-def without_colours(text: str) -> str:
+def strip_colours(text: str) -> str:
     """Return a line without the colours that it chooses; nothing else of it steers a terminal."""
-    return harmless(_COLOUR.sub("", text))
+    return sanitize_terminal(_COLOUR.sub("", text))
 
 
-def _hides(numbers: str) -> bool:
+def _makes_invisible(numbers: str) -> bool:
     """Tell whether a colour's numbers make what follows invisible."""
     words = [int(word or 0) for word in numbers.replace(":", ";").split(";")]
     while words:
-        if words[0] == _HIDDEN:
+        if words[0] == _HIDING_CODES:
             return True
         # 38;5;N and 38;2;R;G;B: N may be 8
-        if words[0] in _WITH_MORE:
+        if words[0] in _EXTENDED_COLOURS:
             words = words[5:] if words[1:2] == [2] else words[3:]
         else:
             words = words[1:]

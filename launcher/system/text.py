@@ -16,7 +16,7 @@ class _Visible(dict[int, str]):
 _VISIBLE = _Visible()
 
 
-def harmless(text: str) -> str:
+def sanitize_terminal(text: str) -> str:
     """Return text that cannot steer a terminal: control characters become visible ones."""
     return text if text.isprintable() else text.translate(_VISIBLE)
 
@@ -28,16 +28,16 @@ def is_utf8(text: str) -> bool:
 
 def shell_line(argv: Iterable[str]) -> str:
     """Return a command line that a shell reads back word by word; it is one line, whatever the words hold."""
-    return " ".join(map(_quoted, argv))
+    return " ".join(map(_quote_word, argv))
 
 
-def _quoted(word: str) -> str:
+def _quote_word(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
-    return f"$'{''.join(map(_escaped, word))}'"
+    return f"$'{''.join(map(_escape_char, word))}'"
 
 
-def _escaped(char: str) -> str:
+def _escape_char(char: str) -> str:
     if char in "'\\":
         return f"\\{char}"
     if char.isprintable():

@@ -4,42 +4,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from launcher.errors import Place, Problem, Severity
+from launcher.errors import Problem, Severity, SourceLocation
 from launcher.ids import DataId, ModelId, Poison, Words
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.language import Reuse
-from launcher.taskfile.legacy_names import Wanted
-from launcher.taskfile.nodes import Scalar
-from launcher.taskfile.settings import Settled
+from launcher.taskfile.legacy_names import LegacyAction
+from launcher.taskfile.nodes import ScalarNode
+from launcher.taskfile.settings import ResolvedSettings
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class At(Generic[T]):
+class Located(Generic[T]):
     """A value and the word in the file that says it."""
 
     value: T
-    node: Scalar
+    node: ScalarNode
 
 
-Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
+VariantName = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
 
 
-def variant_name(name: str, variant: Name) -> str:
+def variant_name(name: str, variant: VariantName) -> str:
     """Return the name of what an entry makes: its own, and what tells its variants apart."""
     if not variant:
         return name
     return f"{name}@{','.join(f'{key}={value}' for key, value in variant)}"
 
 
-class Follows(NamedTuple):
+class NamedDependencies(NamedTuple):
     """The jobs behind which those of an entry run, as the entry names them."""
 
-    after: tuple[At[str], ...] = ()  # they must be done
-    after_any: tuple[At[str], ...] = ()  # they must have ended, done or not
+    after: tuple[Located[str], ...] = ()  # they must be done
+    after_any: tuple[Located[str], ...] = ()  # they must have ended, done or not
 
     @property
     def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -47,39 +47,39 @@ class Follows(NamedTuple):
         return tuple(at.value for at in self.after), tuple(at.value for at in self.after_any)
 
 
-FREE = Follows()  # behind nothing but what makes its files
+NO_DEPENDENCIES = NamedDependencies()  # behind nothing but what makes its files
 
 
 class Variant(NamedTuple):
     """One way in which an entry is done."""
 
-    name: Name
-    paired: frozenset[
+    name: VariantName
+    file_swept_names: frozenset[
         str
     ]  # names of it that come from the file's matrix: stages have them in common
-    settings: Settled
-    labels_settings: Settled | None
+    settings: ResolvedSettings
+    labels_settings: ResolvedSettings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EntryBase:
     """What entries of every kind say."""
 
     kind: Kind
-    place: Place
+    place: SourceLocation
     combination: int  # which of the file's it belongs to
     request: JobRequest
-    follows: Follows = FREE
+    follows: NamedDependencies = NO_DEPENDENCIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEntry(Asked):
+class TrainEntry(EntryBase):
     """One training for each poison and each variant."""
 
-    base: At[ModelId] | None
-    data: At[DataId]
-    label_changes: tuple[At[Poison | None], ...]  # empty: clean
-    wide: (
+    base: Located[ModelId] | None
+    data: Located[DataId]
+    label_changes: tuple[Located[Poison | None], ...]  # empty: clean
+    is_file_poison: (
         bool  # the one poison is that of the whole file, so its models go by their clean names too
     )
     variants: tuple[Variant, ...]
@@ -88,34 +88,36 @@ class TrainEntry(Asked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodEntry(Asked):
+class MethodEntry(EntryBase):
     """One unlearning for each method and each variant."""
 
-    base: At[ModelId] | None  # None: every poisoned model that is trained here
-    methods: tuple[tuple[At[str], tuple[Variant, ...]], ...]
+    base: Located[ModelId] | None  # None: every poisoned model that is trained here
+    methods: tuple[tuple[Located[str], tuple[Variant, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoringEntry(Asked):
+class ScoringEntry(EntryBase):
     """Tests or benchmarks of models with all their variants, one for each data ID."""
 
-    models: tuple[At[ModelId], ...]  # empty: every model of this combination
+    models: tuple[Located[ModelId], ...]  # empty: every model of this combination
     maker: str = ""  # the kind of which those models are; empty: all
-    data: tuple[At[DataId], ...]
-    settings: tuple[Settled, ...]  # under each of which every data ID is scored
-    others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model, but those of a test
+    data: tuple[Located[DataId], ...]
+    settings: tuple[ResolvedSettings, ...]  # under each of which every data ID is scored
+    others: Mapping[
+        str, Located[ModelId]
+    ]  # settings that hold the ID of a model, but those of a test
 
 
 class PlainVariant(NamedTuple):
     """One way in which an entry that makes no model is done."""
 
     name: str | None  # of the job, behind its kind; None: its settings tell
-    swept: Name
-    settings: Settled
+    swept: VariantName
+    settings: ResolvedSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlainEntry(Asked):
+class PlainEntry(EntryBase):
     """A job of a kind that makes data, or of one that knows neither models nor data; of a program, one for each variant."""
 
     variants: tuple[PlainVariant, ...]
@@ -130,12 +132,14 @@ class FolderVariant(NamedTuple):
     """One way in which an entry of the role FOLDER is done, with what it reads as it is written."""
 
     variant: Variant
-    models: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
-    folders: Mapping[str, At[str]]  # settings that hold a path, or the name of another such entry
+    models: Mapping[str, Located[ModelId]]  # settings that hold the ID of a model
+    folders: Mapping[
+        str, Located[str]
+    ]  # settings that hold a path, or the name of another such entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FolderEntry(Asked):
+class FolderEntry(EntryBase):
     """Folders made from folders and models: one for each variant, of these and of its own."""
 
     name: str  # of the folder, without what tells its variants apart
@@ -163,7 +167,7 @@ class TaskFile(NamedTuple):
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
     notify: RunNotify  # what its owner is told of it
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
-    wanted: Wanted
+    wanted: LegacyAction
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
     whole: bool  # False when an entry that makes models could not be read
 
@@ -173,30 +177,30 @@ class TaskFile(NamedTuple):
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
 
-def in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+def order_problems(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
     """Return each problem once, in the order of these files and of the lines in them."""
     rank = {file: number for number, file in enumerate(files)}
 
-    def at(problem: Problem) -> tuple[int, int, int]:
+    def sort_key(problem: Problem) -> tuple[int, int, int]:
         if problem.place is None:
             return (-1, 0, 0)
         return (rank.get(problem.place.file, -1), problem.place.line, problem.place.column)
 
-    return tuple(sorted(dict.fromkeys(problems), key=at))
+    return tuple(sorted(dict.fromkeys(problems), key=sort_key))
 
 
-def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+def task_file_kinds(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
     """Return the kinds of which a task file speaks: all but those whose jobs arise by themselves."""
     return {name: kind for name, kind in kinds.items() if kind.role is not Role.SHARED}
 
 
-def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
+def kind_of_role(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
     """Return the kind of that role that works with `kind`: of its laboratory, or the only one.
 
     Kinds are of one laboratory whose work lies in one module, or else in one package.
     """
     candidates = [kind for kind in kinds.values() if kind.role is role]
-    for laboratory in (_module, _package):
+    for laboratory in (_module_of_kind, _package_of_kind):
         ours = [
             candidate for candidate in candidates if laboratory(candidate) == laboratory(kind) != ""
         ]
@@ -206,9 +210,9 @@ def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _module(kind: Kind) -> str:
+def _module_of_kind(kind: Kind) -> str:
     return kind.entry.partition(":")[0]
 
 
-def _package(kind: Kind) -> str:
-    return _module(kind).rpartition(".")[0]
+def _package_of_kind(kind: Kind) -> str:
+    return _module_of_kind(kind).rpartition(".")[0]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
-from launcher.errors import UsageError, known_words, nearest, question
+from launcher.errors import UsageError, did_you_mean, list_known_names, nearest
 from launcher.job import run_name_fault
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
@@ -12,16 +12,25 @@ from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.language import Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
-from launcher.taskfile.nodes import Fields, Given, Node, Said, Scalar, is_null, listed, plain_value
+from launcher.taskfile.nodes import (
+    GivenSetting,
+    GivenSettings,
+    MappingNode,
+    Node,
+    ScalarNode,
+    as_list,
+    is_null,
+    plain_value,
+)
 from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
-from launcher.taskfile.settings import ALL_WORDS, known
+from launcher.taskfile.settings import ALL_WORDS, known_settings
 
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
 
 
-def around_entries(
-    root: Fields, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
+def read_scope(
+    root: MappingNode, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
 ) -> Scope:
     """Return the scope of a file's entries, but for its matrix.
 
@@ -32,7 +41,7 @@ def around_entries(
         reuse: what of earlier runs is used again.
         shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
     """
-    warm = _warm_starts(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
+    warm = _warm_start_defaults(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
     forced = {**warm, **overrides.settings}
     scope = replace(
         scope,
@@ -40,8 +49,8 @@ def around_entries(
         forced_resources=tuple(overrides.resources),
         forced_labels=overrides.labels,
     )
-    scope = read_resources(root.said("resources"), scope, shared)
-    return _with_defaults(root.said("defaults"), scope)
+    scope = read_resources(root.find_value("resources"), scope, shared)
+    return _with_defaults(root.find_value("defaults"), scope)
 
 
 def _with_defaults(node: Node | None, scope: Scope) -> Scope:
@@ -49,38 +58,38 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
     if node is None:
         return scope
     problems = scope.problems
-    if not isinstance(node, Fields):
-        problems.blame(node, "wrong-type", "defaults: expected settings such as {lr: 0.001}")
+    if not isinstance(node, MappingNode):
+        problems.add_error(node, "wrong-type", "defaults: expected settings such as {lr: 0.001}")
         return scope
-    every = known(scope.kinds.values(), ALL_WORDS)
-    general: list[tuple[Scalar, Node]] = []
-    layer: dict[str, Given] = {}
+    every = known_settings(scope.kinds.values(), ALL_WORDS)
+    general: list[tuple[ScalarNode, Node]] = []
+    layer: dict[str, GivenSettings] = {}
     labels: Node | None = None
     for key, value in node.pairs:
         kind = scope.kinds.get(key.text)
         if key.text == LABELS_RATE:
             labels = percent_of_rate(key, value, problems) if labels is None else labels
-        elif kind is not None and isinstance(value, Fields):
+        elif kind is not None and isinstance(value, MappingNode):
             what = f"a setting of {kind.name}"
-            layer[kind.name] = settings_among(value.pairs, known([kind]), what, problems)
+            layer[kind.name] = settings_among(value.pairs, known_settings([kind]), what, problems)
         elif kind is not None and kind.role is Role.LABELS:
             labels = value if labels is None else labels
         elif kind is None or key.text in every.names:  # a setting may have the name of a kind
             general.append((key, value))
         elif not is_null(value):
             message = f"defaults: expected settings of {kind.name} such as {{lr: 0.001}}"
-            problems.blame(value, "wrong-type", message)
+            problems.add_error(value, "wrong-type", message)
     what = "a setting of any job type"
     layer[EVERY] = settings_among(general, every, what, problems, nearby=scope.kinds)
     return replace(scope, defaults=layer, labels=labels)
 
 
-def _warm_starts(root: Fields, kinds: Mapping[str, Kind]) -> Layer:
+def _warm_start_defaults(root: MappingNode, kinds: Mapping[str, Kind]) -> Layer:
     """Return what makes trainings start from the weights that lie in their own folder."""
-    pair = root.pair("reuse")
-    if pair is None or not isinstance(pair[1], Scalar):
+    pair = root.find_pair("reuse")
+    if pair is None or not isinstance(pair[1], ScalarNode):
         return {}
-    warm = Said(pair[0], replace(pair[1], text="true", plain=True))
+    warm = GivenSetting(pair[0], replace(pair[1], text="true", plain=True))
     return {
         name: {WARM_START: warm}
         for name, kind in kinds.items()
@@ -88,7 +97,7 @@ def _warm_starts(root: Fields, kinds: Mapping[str, Kind]) -> Layer:
     }
 
 
-class OfRun(TypedDict):
+class RunHeader(TypedDict):
     """What holds for the whole run; see `TaskFile`."""
 
     name: str
@@ -100,99 +109,99 @@ class OfRun(TypedDict):
     pass_env: tuple[str, ...]
 
 
-def read_words(root: Fields, scope: Scope) -> OfRun:
+def read_header(root: MappingNode, scope: Scope) -> RunHeader:
     """Return what a file says of the whole run; what makes no sense counts as not written."""
-    return OfRun(
-        name=_name(root, scope),
-        about=_about(root.said("about"), scope),
-        phases=_phases(root.said("phases"), scope),
-        reuse=_reuse(root.said("reuse"), scope),
-        share=_share(root.said("share"), scope),
-        notify=_notify(root.said("notify"), scope),
-        pass_env=_pass_env(root.said("pass_env"), scope),
+    return RunHeader(
+        name=_read_name(root, scope),
+        about=_read_about(root.find_value("about"), scope),
+        phases=_read_phases(root.find_value("phases"), scope),
+        reuse=_read_reuse(root.find_value("reuse"), scope),
+        share=_read_share(root.find_value("share"), scope),
+        notify=_read_notify(root.find_value("notify"), scope),
+        pass_env=_read_pass_env(root.find_value("pass_env"), scope),
     )
 
 
-def _name(root: Fields, scope: Scope) -> str:
-    problems, pair = scope.problems, root.pair("name")
+def _read_name(root: MappingNode, scope: Scope) -> str:
+    problems, pair = scope.problems, root.find_pair("name")
     if pair is None:
-        problems.blame(root, "no-name", "the file has no name", "add the line 'name: my-study'")
+        problems.add_error(root, "no-name", "the file has no name", "add the line 'name: my-study'")
         return ""
     node = pair[1]
-    if not isinstance(node, Scalar):
-        problems.blame(node, "wrong-type", "name: expected one word")
+    if not isinstance(node, ScalarNode):
+        problems.add_error(node, "wrong-type", "name: expected one word")
         return ""
     if fault := run_name_fault("" if is_null(node) else node.text):
         message = f"the run name {node.text!r} {fault}"
-        problems.blame(node, "name", message)
+        problems.add_error(node, "name", message)
     return node.text
 
 
-def _about(node: Node | None, scope: Scope) -> str:
-    if node is not None and not isinstance(node, Scalar):
-        scope.problems.blame(node, "wrong-type", "about: expected one line of text")
-    return node.text if isinstance(node, Scalar) else ""
+def _read_about(node: Node | None, scope: Scope) -> str:
+    if node is not None and not isinstance(node, ScalarNode):
+        scope.problems.add_error(node, "wrong-type", "about: expected one line of text")
+    return node.text if isinstance(node, ScalarNode) else ""
 
 
-def _reuse(node: Node | None, scope: Scope) -> Reuse:
-    text = node.text if isinstance(node, Scalar) else ""
+def _read_reuse(node: Node | None, scope: Scope) -> Reuse:
+    text = node.text if isinstance(node, ScalarNode) else ""
     if node is None or text in list(Reuse):
         return Reuse(text or Reuse.RESULTS)
-    hint = question(nearest(text, list(Reuse)))
+    hint = did_you_mean(nearest(text, list(Reuse)))
     *first, last = Reuse
     message = f"reuse: expected {', '.join(first)} or {last}"
-    scope.problems.blame(node, "reuse", message, hint)
+    scope.problems.add_error(node, "reuse", message, hint)
     return Reuse.RESULTS
 
 
-def _share(node: Node | None, scope: Scope) -> float | None:
+def _read_share(node: Node | None, scope: Scope) -> float | None:
     try:
         if node is not None:
             share: float = SHARE.read(
-                node.text if isinstance(node, Scalar) else "a list", scope.now
+                node.text if isinstance(node, ScalarNode) else "a list", scope.now
             )
             return share
     except UsageError as error:
         hint = "a run with share 3 gets three times the GPU time of a run with share 1"
-        scope.problems.blame(node, "share", f"share: {error}", hint)
+        scope.problems.add_error(node, "share", f"share: {error}", hint)
     return None
 
 
-def _notify(node: Node | None, scope: Scope) -> RunNotify:
+def _read_notify(node: Node | None, scope: Scope) -> RunNotify:
     try:
         if node is not None:
             return read_run_notify(plain_value(node))
     except UsageError as error:
-        scope.problems.blame(
+        scope.problems.add_error(
             node, "notify", f"notify: {error}", "launcher help messages describes the settings"
         )
     return AS_CONFIGURED
 
 
-def _phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
+def _read_phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
     phases = []
-    nodes = listed(node)
+    nodes = as_list(node)
     for item in nodes:
-        word = item.text if isinstance(item, Scalar) else ""
+        word = item.text if isinstance(item, ScalarNode) else ""
         if word in scope.kinds:
             phases.append(word)
             continue
-        hint = question(nearest(word, scope.kinds) if word else None)
-        hint = hint or known_words(word, sorted(scope.kinds), "launcher kinds")
+        hint = did_you_mean(nearest(word, scope.kinds) if word else None)
+        hint = hint or list_known_names(word, sorted(scope.kinds), "launcher kinds")
         message = "phases: expected the name of a job type"
-        scope.problems.blame(item, "phases", message, hint)
+        scope.problems.add_error(item, "phases", message, hint)
     if node is not None and not nodes:
-        scope.problems.blame(node, "phases", "phases: expected at least one job type")
+        scope.problems.add_error(node, "phases", "phases: expected at least one job type")
     return tuple(phases)
 
 
-def _pass_env(node: Node | None, scope: Scope) -> tuple[str, ...]:
+def _read_pass_env(node: Node | None, scope: Scope) -> tuple[str, ...]:
     names = []
-    for item in listed(node):
-        if isinstance(item, Scalar) and not variable_fault(item.text):
+    for item in as_list(node):
+        if isinstance(item, ScalarNode) and not variable_fault(item.text):
             names.append(item.text)
             continue
         hint = "`launcher run` reads its value from your shell"
         message = "pass_env: expected the name of an environment variable"
-        scope.problems.blame(item, "pass-env", message, hint)
+        scope.problems.add_error(item, "pass-env", message, hint)
     return tuple(names)

@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Place, Problem, Problems, TaskFileError, UsageError, nearest
-from launcher.taskfile.nodes import Fields, Items, Node, Scalar, is_null, listed
+from launcher.errors import Problem, Problems, SourceLocation, TaskFileError, UsageError, nearest
+from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null
 from launcher.taskfile.yaml_tree import read_document, wide_colons
 
 CODE = "variable"
@@ -28,7 +28,7 @@ _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 
 @dataclass(slots=True)
-class Reading:
+class IncludeReader:
     """Reads a task file and all that it includes, each file once.
 
     Attributes:
@@ -40,66 +40,74 @@ class Reading:
     """
 
     include: Callable[[str], str]
-    passes: Sequence[Callable[[Fields], Fields]]
+    transforms: Sequence[Callable[[MappingNode], MappingNode]]
     problems: Problems
     files: list[str] = field(default_factory=list)
-    sound: bool = True
+    is_complete: bool = True
 
-    def of(self, text: str, file: str, above: tuple[str, ...] = ()) -> Fields:
-        """Return the tree of one file with those that it includes; `above` includes it.
+    def read_tree(self, text: str, file: str, included_from: tuple[str, ...] = ()) -> MappingNode:
+        """Return the tree of one file with those that it includes; `included_from` includes it.
 
         Raises:
             TaskFileError: it is not a YAML mapping, so that nothing more can be said.
         """
         self.files.append(file)
         root = read_document(text, file, self.problems)
-        if not isinstance(root, Fields):
+        if not isinstance(root, MappingNode):
             fault = "is empty" if root is None else "is not a mapping"
             first = text.splitlines()[0] if text.strip() else ""
-            place = Place(file=file, line=1, column=1, text=first) if root is None else root.place
-            begin = "train: []" if above else "name: my-study"
+            place = (
+                SourceLocation(file=file, line=1, column=1, text=first)
+                if root is None
+                else root.place
+            )
+            begin = "train: []" if included_from else "name: my-study"
             message = f"the task file {fault}; begin it with '{begin}'"
-            self.problems.blame(place, "no-mapping", message)
+            self.problems.add_error(place, "no-mapping", message)
             self.problems += wide_colons(self.problems)
             raise TaskFileError(self.problems)
-        for each in self.passes:
+        for each in self.transforms:
             root = each(root)
         own = replace(root, pairs=tuple(pair for pair in root.pairs if pair[0].text != WORD))
         whole = replace(own, pairs=())
         for node in [node for key, node in root.pairs if key.text == WORD]:
-            for path in listed(node):
-                included = self._included(path, file, (*above, file))
-                whole = whole if included is None else merged(whole, included)
-        return merged(whole, own)
+            for path in as_list(node):
+                included = self._read_included(path, file, (*included_from, file))
+                whole = whole if included is None else merge_files(whole, included)
+        return merge_files(whole, own)
 
-    def _included(self, node: Node, file: str, above: tuple[str, ...]) -> Fields | None:
-        if not isinstance(node, Scalar) or node.value is None:
-            self._blame(node, "wrong-type", "include: expected the path of another task file")
+    def _read_included(
+        self, node: Node, file: str, included_from: tuple[str, ...]
+    ) -> MappingNode | None:
+        if not isinstance(node, ScalarNode) or node.value is None:
+            self._report_error(
+                node, "wrong-type", "include: expected the path of another task file"
+            )
             return None
         path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, no files
-        if path in above:
-            circle = " → ".join((*above[above.index(path) :], path))
+        if path in included_from:
+            circle = " → ".join((*included_from[included_from.index(path) :], path))
             hint = "remove one of these includes"
-            self._blame(node, "include-circle", f"{path} includes itself: {circle}", hint)
+            self._report_error(node, "include-circle", f"{path} includes itself: {circle}", hint)
         elif path not in self.files and len(self.files) >= MOST_FILES:
             message, hint = f"more than {MOST_FILES} files are included", "merge some of them"
-            self._blame(node, "include", message, hint)
+            self._report_error(node, "include", message, hint)
         elif path not in self.files:
             try:
-                return self.of(self.include(path), path, above)
+                return self.read_tree(self.include(path), path, included_from)
             except TaskFileError as error:
-                self.sound = False
+                self.is_complete = False
                 self.problems += [each for each in error.problems if each not in self.problems]
             except UsageError as error:
-                self._blame(node, "include", str(error))
+                self._report_error(node, "include", str(error))
         return None
 
-    def _blame(self, node: Node, code: str, message: str, hint: str = "") -> None:
-        self.sound = False
-        self.problems.blame(node, code, message, hint)
+    def _report_error(self, node: Node, code: str, message: str, hint: str = "") -> None:
+        self.is_complete = False
+        self.problems.add_error(node, code, message, hint)
 
 
-def merged(first: Fields, second: Fields, *, is_top: bool = True) -> Fields:
+def merge_files(first: MappingNode, second: MappingNode, *, is_top: bool = True) -> MappingNode:
     """Return the keys of both files; where both have one, lists are joined and `second` wins the rest.
 
     Below the top, of mappings such as those of a kind, `second` wins key by key.
@@ -107,32 +115,40 @@ def merged(first: Fields, second: Fields, *, is_top: bool = True) -> Fields:
     pairs = {key.text: (key, node) for key, node in first.pairs}
     for key, node in second.pairs:
         before = pairs[key.text][1] if key.text in pairs else None
-        if isinstance(before, Fields) and isinstance(node, Fields):
+        if isinstance(before, MappingNode) and isinstance(node, MappingNode):
             both = not is_top or key.text in _MERGED
-            pairs[key.text] = (key, merged(before, node, is_top=False) if both else node)
+            pairs[key.text] = (key, merge_files(before, node, is_top=False) if both else node)
         elif not is_top or before is None or not is_null(node):
-            if is_top and isinstance(before, Items) and isinstance(node, Items):
+            if is_top and isinstance(before, SequenceNode) and isinstance(node, SequenceNode):
                 whole = key.text in _REPLACED
                 node = node if whole else replace(node, nodes=before.nodes + node.nodes)
             pairs[key.text] = (key, node)
     return replace(second, pairs=tuple(pairs.values()))
 
 
-def filled(root: Fields, environment: Mapping[str, str], problems: Problems) -> Fields:
+def fill_variables(
+    root: MappingNode, environment: Mapping[str, str], problems: Problems
+) -> MappingNode:
     """Return the tree with every variable filled in; what cannot be is added to `problems`."""
     if not any("${" in line for line in root.source.lines):
         return root
-    filling = _Filling(environment, problems)
-    return replace(root, pairs=tuple((key, filling.of(node)) for key, node in root.pairs))
+    filling = _VariableFiller(environment, problems)
+    return replace(root, pairs=tuple((key, filling.fill_node(node)) for key, node in root.pairs))
 
 
-def without_echoes(problems: Problems) -> list[Problem]:
+def without_follow_up_problems(problems: Problems) -> list[Problem]:
     """Return the problems without those of values that lack a variable: they say nothing more."""
     lacking = [each.place for each in problems if each.code == CODE and each.place is not None]
-    return [each for each in problems if each.code == CODE or not _lies_at(each.place, lacking)]
+    return [
+        each
+        for each in problems
+        if each.code == CODE or not _is_at_missing_variable(each.place, lacking)
+    ]
 
 
-def _lies_at(place: Place | None, lacking: Sequence[Place]) -> bool:
+def _is_at_missing_variable(
+    place: SourceLocation | None, lacking: Sequence[SourceLocation]
+) -> bool:
     return place is not None and any(
         (place.file, place.line) == (variable.file, variable.line)
         # a value begins at most a quote and a few words before the variable in it
@@ -141,46 +157,48 @@ def _lies_at(place: Place | None, lacking: Sequence[Place]) -> bool:
     )
 
 
-class _Filling:
+class _VariableFiller:
     """Fills in a tree; a node that is used several times (by an alias) is filled in once."""
 
     def __init__(self, environment: Mapping[str, str], problems: Problems) -> None:
         self.environment = environment
         self.problems = problems
-        self.done: dict[int, Node] = {}  # by id() of the node
+        self.filled_nodes: dict[int, Node] = {}  # by id() of the node
 
-    def of(self, node: Node) -> Node:
-        if id(node) not in self.done:
-            self.done[id(node)] = self._filled(node)
-        return self.done[id(node)]
+    def fill_node(self, node: Node) -> Node:
+        if id(node) not in self.filled_nodes:
+            self.filled_nodes[id(node)] = self._fill_children(node)
+        return self.filled_nodes[id(node)]
 
-    def _filled(self, node: Node) -> Node:
+    def _fill_children(self, node: Node) -> Node:
         match node:
-            case Scalar():
-                return self._text(node) if "${" in node.text else node
-            case Items(nodes=nodes):
-                return replace(node, nodes=tuple(map(self.of, nodes)))
-            case Fields(pairs=pairs):
-                return replace(node, pairs=tuple((key, self.of(value)) for key, value in pairs))
+            case ScalarNode():
+                return self._fill_text(node) if "${" in node.text else node
+            case SequenceNode(nodes=nodes):
+                return replace(node, nodes=tuple(map(self.fill_node, nodes)))
+            case MappingNode(pairs=pairs):
+                return replace(
+                    node, pairs=tuple((key, self.fill_node(value)) for key, value in pairs)
+                )
 
-    def _text(self, node: Scalar) -> Scalar:
+    def _fill_text(self, node: ScalarNode) -> ScalarNode:
         text, end = "", 0
         marks = list(_MARK.finditer(node.text))
         for mark in marks:
-            text += node.text[end : mark.start()] + self._value(node, mark)
+            text += node.text[end : mark.start()] + self._variable_value(node, mark)
             end = mark.end()
         # inside braces a variable must stand in quotes; it may be a number for all that
         alone = len(marks) == 1 and marks[0][0] == node.text and not marks[0]["plain"]
         return replace(node, text=text + node.text[end:], plain=node.plain or alone)
 
-    def _value(self, node: Scalar, mark: re.Match[str]) -> str:
+    def _variable_value(self, node: ScalarNode, mark: re.Match[str]) -> str:
         if mark["plain"]:
             return "${"
         inside = _INSIDE.fullmatch(mark["inside"]) if mark["end"] else None
-        place = node.part(mark.start(), mark.end() - mark.start())
+        place = node.part_place(mark.start(), mark.end() - mark.start())
         if inside is None:
             message = "expected ${NAME} or ${NAME:-default}"
-            self.problems.blame(place, CODE, message, "for the characters ${, write $${")
+            self.problems.add_error(place, CODE, message, "for the characters ${, write $${")
             return ""
         name, other = inside["name"], inside["other"]
         value = self.environment.get(name) or other
@@ -188,5 +206,5 @@ class _Filling:
             close = nearest(name, self.environment)
             hint = f"did you mean {close}?" if close else f"set it, or write ${{{name}:-default}}"
             message = f"the environment variable {name} is not set"
-            self.problems.blame(place, CODE, message, hint)
+            self.problems.add_error(place, CODE, message, hint)
         return value or ""

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from launcher.errors import Problem, Problems
 from launcher.job import MOST_RUN_NAME
-from launcher.job_options.registry import job_options, renamed_options
+from launcher.job_options.registry import job_options, old_option_names
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS
-from launcher.taskfile.nodes import Node, Said, Scalar
+from launcher.taskfile.nodes import GivenSetting, Node, ScalarNode
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
     PLAIN,
@@ -29,9 +29,9 @@ from launcher.taskfile.schema.json_schema_types import (
     pattern,
     ref,
 )
-from launcher.taskfile.settings import TWO_NAMES, Known
+from launcher.taskfile.settings import TWO_NAMES, KnownSettings
 
-MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
+ALL_POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
 LONGEST_NAME = 100  # of a job, in characters
 _MODEL, _DATA = ref("model_id"), ref("data_id")
 IDS = one_or_more(_DATA)
@@ -44,7 +44,7 @@ _RUN_NAME = {
 # For an option that is written where it is none.
 RESOURCE_HINTS: Mapping[str, str] = {
     **{name: f"write it below resources: {{{name}: …}}" for name in job_options()},
-    **{old: f"write resources: {{{now}: …}}" for old, now in renamed_options().items()},
+    **{old: f"write resources: {{{now}: …}}" for old, now in old_option_names().items()},
 }
 
 
@@ -61,9 +61,9 @@ class Word(NamedTuple):
 
     about: str  # what it means; '': its name says it
     form: Form | None = None  # what it takes
-    needed: str = ""  # what is missing where an entry has not got it; '': it may be left out
+    required_text: str = ""  # what is missing where an entry has not got it; '': it may be left out
 
-    def told(self, form: Form | None = None) -> Form:
+    def form_with_description(self, form: Form | None = None) -> Form:
         """Return what it takes, with what it means; `form` where that depends on the kinds."""
         return {**({"description": self.about} if self.about else {}), **(self.form or form or {})}
 
@@ -115,16 +115,16 @@ _COMMON = {
 }
 
 
-def _named(about: str, letters: str = WORD) -> Mapping[str, Word]:
+def _name_word(about: str, letters: str = WORD) -> Mapping[str, Word]:
     takes = {"type": ["string", "number", "null"], "maxLength": LONGEST_NAME}
     return {"name": Word("", {**pattern(letters, about), **takes})}
 
 
-def _whole(**limits: int) -> Form:
+def _whole_number(**limits: int) -> Form:
     return or_null(any_of({"type": "integer", **limits}, ref("variable")))
 
 
-_JOB = {**_named("the name of the job"), **_COMMON}
+_JOB = {**_name_word("the name of the job"), **_COMMON}
 WORDS: Mapping[Role, Mapping[str, Word]] = {
     Role.DATA: _JOB,
     Role.TRAIN: {
@@ -137,7 +137,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
     Role.METHOD: {
         "model": Word(
             "Model to unlearn. poisoned: every poisoned model",
-            any_of(_MODEL, {"const": MISLABELLED}),
+            any_of(_MODEL, {"const": ALL_POISONED}),
             "a model ID",
         ),
         "method": Word("Unlearning method", None, "a method"),
@@ -155,7 +155,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
         **_COMMON,
     },
     Role.FOLDER: {
-        **_named("the name of the folder, from which other jobs can start"),
+        **_name_word("the name of the folder, from which other jobs can start"),
         **_MATRIX,
         **_COMMON,
     },
@@ -163,7 +163,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
 }
 
 _OF_PROGRAMS: Mapping[str, Word] = {
-    **_named("the name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
+    **_name_word("the name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
     "matrix": Word(
         "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),
@@ -172,9 +172,10 @@ _OF_PROGRAMS: Mapping[str, Word] = {
         "loguniform(LOW, HIGH), randint(FIRST, LAST) or choice(VALUE, …)",
         {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
     ),
-    "count": Word("Number of draws", _whole(minimum=1, maximum=10_000)),
+    "count": Word("Number of draws", _whole_number(minimum=1, maximum=10_000)),
     "seed": Word(
-        "Seed of the draws. A larger count keeps the draws of a smaller one", _whole(minimum=0)
+        "Seed of the draws. A larger count keeps the draws of a smaller one",
+        _whole_number(minimum=0),
     ),
 }
 
@@ -185,14 +186,14 @@ def words_of(kind: Kind) -> Mapping[str, Word]:
 
 
 def settings_among(
-    pairs: Iterable[tuple[Scalar, Node]],
-    of: Known,
+    pairs: Iterable[tuple[ScalarNode, Node]],
+    of: KnownSettings,
     what: str,
     problems: Problems,
     *,
     nearby: Iterable[str] = (),
     hints: Mapping[str, str] | None = None,
-) -> dict[str, Said]:
+) -> dict[str, GivenSetting]:
     """Return the settings among `pairs`, outside of entries; blame what is none.
 
     Args:
@@ -204,11 +205,11 @@ def settings_among(
         hints: what to do with names that are no settings there.
     """
 
-    def refuse(key: Scalar) -> Problem:
+    def refuse(key: ScalarNode) -> Problem:
         hint = RESOURCE_HINTS.get(key.text, "")
         if not hint and (key.text in OLD_WORDS or key.text in TOP):
             hint = "it is not a setting; write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
-        return of.unknown(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ())
+        return of.unknown_key_problem(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ())
 
-    return of.among(pairs, problems, refuse, TWO_NAMES)
+    return of.read_given(pairs, problems, refuse, TWO_NAMES)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from launcher.errors import Place
+from launcher.errors import SourceLocation
 
 # words that YAML 1.1 or 1.2 takes for true or false, in small letters
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
@@ -19,23 +19,25 @@ _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """The file that a node was read from."""
 
     file: str
     lines: tuple[str, ...]
 
-    def place(self, line: int, column: int, length: int = 1) -> Place:
+    def place(self, line: int, column: int, length: int = 1) -> SourceLocation:
         """Return a place; line and column count from 0 here, as the parser counts."""
         text = self.lines[line] if line < len(self.lines) else ""
-        return Place(file=self.file, line=line + 1, column=column + 1, text=text, length=length)
+        return SourceLocation(
+            file=self.file, line=line + 1, column=column + 1, text=text, length=length
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
+class ScalarNode:
     """One word or text; `plain` when it was written without quotes."""
 
-    source: Source = field(repr=False, compare=False)
+    source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
     length: int  # of what the file shows on its first line, quotes included
@@ -59,16 +61,16 @@ class Scalar:
         return False if _FALSE.fullmatch(text) else text
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where the whole word stands."""
         return self.source.place(self.line, self.column, max(1, self.length))
 
-    def named(self, text: str) -> "Scalar":
+    def with_text(self, text: str) -> "ScalarNode":
         """Return a word that stands here and says something else."""
         return replace(self, text=text)
 
-    def part(self, offset: int, length: int) -> Place:
-        """Return where `length` characters of the text stand, or the whole where that is unclear."""
+    def part_place(self, offset: int, length: int) -> SourceLocation:
+        """Return where `job_length_s` characters of the text stand, or the whole where that is unclear."""
         start = self.column + (0 if self.plain else 1)
         line = self.source.lines[self.line] if self.line < len(self.source.lines) else ""
         if line[start : start + len(self.text)] != self.text:
@@ -77,51 +79,51 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class SequenceNode:
     """A list of nodes."""
 
-    source: Source = field(repr=False, compare=False)
+    source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
     nodes: tuple["Node", ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where the list begins."""
         return self.source.place(self.line, self.column)
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class MappingNode:
     """Keys with their nodes, in the order of the file; no key twice."""
 
-    source: Source = field(repr=False, compare=False)
+    source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
-    pairs: tuple[tuple[Scalar, "Node"], ...]
+    pairs: tuple[tuple[ScalarNode, "Node"], ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where the first key stands, or the braces of an empty mapping."""
         return self.pairs[0][0].place if self.pairs else self.source.place(self.line, self.column)
 
-    def pair(self, word: str) -> tuple[Scalar, "Node"] | None:
+    def find_pair(self, word: str) -> tuple[ScalarNode, "Node"] | None:
         """Return a key with its node."""
         return next((pair for pair in self.pairs if pair[0].text == word), None)
 
-    def said(self, word: str) -> "Node | None":
+    def find_value(self, word: str) -> "Node | None":
         """Return what stands behind a key; None where that is nothing."""
-        pair = self.pair(word)
-        return pair and not_null(pair[1])
+        pair = self.find_pair(word)
+        return pair and node_or_none(pair[1])
 
 
-Node = Scalar | Items | Fields
+Node = ScalarNode | SequenceNode | MappingNode
 
 
-class Said(NamedTuple):
+class GivenSetting(NamedTuple):
     """What is said of a setting: where its key stands, and its value."""
 
-    key: Scalar
+    key: ScalarNode
     node: Node
     label: str | None = None  # what a sweep calls the value; None: its value tells
     kind: str = ""  # whose sweep it is, where it is one of a single kind
@@ -132,22 +134,22 @@ class Said(NamedTuple):
         return f"{self.kind}.{self.key.text}" if self.kind else self.key.text
 
 
-Given = Mapping[str, Said]  # by the name of the setting
+GivenSettings = Mapping[str, GivenSetting]  # by the name of the setting
 
 
-def listed(node: Node | None) -> tuple[Node, ...]:
+def as_list(node: Node | None) -> tuple[Node, ...]:
     """Return the nodes of a list; a single value stands for a list of one, None for an empty one."""
     if node is None:
         return ()
-    return node.nodes if isinstance(node, Items) else (node,)
+    return node.nodes if isinstance(node, SequenceNode) else (node,)
 
 
 def is_null(node: Node | None) -> bool:
     """Tell whether nothing is written there."""
-    return node is None or (isinstance(node, Scalar) and node.value is None)
+    return node is None or (isinstance(node, ScalarNode) and node.value is None)
 
 
-def not_null(node: Node | None) -> Node | None:
+def node_or_none(node: Node | None) -> Node | None:
     """Return a node; None where nothing is written there."""
     return None if is_null(node) else node
 
@@ -155,9 +157,9 @@ def not_null(node: Node | None) -> Node | None:
 def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
     """Return a node as Python values: dicts, lists, numbers, text, truth and None."""
     match node:
-        case Scalar():
+        case ScalarNode():
             return node.value
-        case Items(nodes=nodes):
+        case SequenceNode(nodes=nodes):
             return [plain_value(node) for node in nodes]
-        case Fields(pairs=pairs):
+        case MappingNode(pairs=pairs):
             return {key.text: plain_value(value) for key, value in pairs}

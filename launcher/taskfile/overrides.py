@@ -9,13 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, Problems, TaskFileError
-from launcher.job_options.registry import job_options, renamed_options
+from launcher.job_options.registry import job_options, old_option_names
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.includes import merged
-from launcher.taskfile.legacy_names import OLD_WORDS, SWITCHES, Wanted, translate
-from launcher.taskfile.nodes import Fields, Items, Node, Said, Scalar, Source
+from launcher.taskfile.includes import merge_files
+from launcher.taskfile.legacy_names import OLD_WORDS, SWITCHES, LegacyAction, translate
+from launcher.taskfile.nodes import (
+    GivenSetting,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    SourceFile,
+)
 from launcher.taskfile.scope import EVERY
-from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, blame_twice, known, unknown_key
+from launcher.taskfile.settings import (
+    ALL_WORDS,
+    TWO_NAMES,
+    KnownSettings,
+    known_settings,
+    report_duplicate_key,
+    unknown_key,
+)
 from launcher.taskfile.yaml_tree import read_document
 
 OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
@@ -29,13 +43,15 @@ _BY_KIND = ("resources", "matrix")
 class Overrides:
     """All that the command line sets."""
 
-    words: list[Fields] = field(default_factory=list)  # to be laid over the file
-    settings: dict[str, dict[str, Said]] = field(default_factory=dict)  # a `Layer`
-    resources: list[Fields] = field(default_factory=list)  # for all kinds, or below the name of one
+    words: list[MappingNode] = field(default_factory=list)  # to be laid over the file
+    settings: dict[str, dict[str, GivenSetting]] = field(default_factory=dict)  # a `Layer`
+    resources: list[MappingNode] = field(
+        default_factory=list
+    )  # for all kinds, or below the name of one
     labels: Node | None = None  # of every training
-    wanted: Wanted | None = None  # as a word of the original asks
+    wanted: LegacyAction | None = None  # as a word of the original asks
     # what to say of names that are no settings, if no program is swept over them either
-    free: dict[str, Problem] = field(default_factory=dict)
+    unmatched: dict[str, Problem] = field(default_factory=dict)
 
 
 def read_overrides(
@@ -43,25 +59,27 @@ def read_overrides(
 ) -> Overrides:
     """Read every `key=value`; what cannot be is added to `problems`."""
     made = Overrides()
-    sorting = _Sorting(made, kinds, known(kinds.values(), ALL_WORDS), problems)
+    sorting = _OverrideSorter(made, kinds, known_settings(kinds.values(), ALL_WORDS), problems)
     for argument in arguments:
         key_text, equals, _ = argument.partition("=")
-        source = Source(file=OPTION, lines=(argument,))
+        source = SourceFile(file=OPTION, lines=(argument,))
         name = key_text.strip()
-        key = Scalar(source, 0, len(key_text) - len(key_text.lstrip()), len(name), name, plain=True)
+        key = ScalarNode(
+            source, 0, len(key_text) - len(key_text.lstrip()), len(name), name, plain=True
+        )
         if not equals or not name:
             message = f"expected KEY=VALUE, got {argument!r}"
-            problems.blame(key, "set", message, "for example lr=0.01")
+            problems.add_error(key, "set", message, "for example lr=0.01")
             continue
         node = _value(argument, len(key_text) + 1, source, problems)
         if node is not None:
-            sorting.enter(key, node)
+            sorting.sort_key(key, node)
     return made
 
 
-def _value(text: str, start: int, source: Source, problems: Problems) -> Node | None:
+def _value(text: str, start: int, source: SourceFile, problems: Problems) -> Node | None:
     if "\n" in text or "\r" in text:
-        problems.blame(source.place(0, 0), "set", "expected one line")
+        problems.add_error(source.place(0, 0), "set", "expected one line")
         return None
     try:
         # as many spaces as the key is long, so that places in it are places in the argument
@@ -69,131 +87,139 @@ def _value(text: str, start: int, source: Source, problems: Problems) -> Node | 
     except TaskFileError as error:
         problems += [problem for problem in error.problems if problem not in problems]
         return None
-    return Scalar(source, 0, start, 1, "", plain=True) if node is None else node
+    return ScalarNode(source, 0, start, 1, "", plain=True) if node is None else node
 
 
 @dataclass(frozen=True, slots=True)
-class _Sorting:
+class _OverrideSorter:
     """Sorts what is set."""
 
-    made: Overrides
+    overrides: Overrides
     kinds: Mapping[str, Kind]
-    every: Known  # the settings of all kinds
+    all_settings: KnownSettings  # the settings of all kinds
     problems: Problems
 
-    def enter(self, key: Scalar, node: Node) -> None:
+    def sort_key(self, key: ScalarNode, node: Node) -> None:
         """Enter one key, whichever it is."""
         first, inner = _split(key)
         kind = self.kinds.get(first.text)
         if kind is not None and inner is not None:
-            self._of_kind(kind, inner, node)
+            self._sort_kind_key(kind, inner, node)
         elif first.text in _NESTED and inner is not None:
-            self._nested(first, inner, node)
+            self._sort_nested_key(first, inner, node)
         elif kind is not None and kind.role is Role.LABELS:
-            self.made.labels = node
-        elif key.text in OLD_WORDS and key.text not in self.every.names:
-            self._old(key, node)
+            self.overrides.labels = node
+        elif key.text in OLD_WORDS and key.text not in self.all_settings.names:
+            self._translate_old_word(key, node)
         elif key.text in _SINGLE:
-            self.made.words.append(_fields(key, node))
+            self.overrides.words.append(_nested_fields(key, node))
         elif inner is not None:
             words = [*self.kinds, *_NESTED]
             self.problems.append(unknown_key(first, "a job type or a key of the file", words))
         else:
-            self._setting(key, node)
+            self._add_setting(key, node)
 
-    def _of_kind(self, kind: Kind, key: Scalar, node: Node) -> None:
-        settings = known([kind])
-        now = settings.today(key, self.problems)
+    def _sort_kind_key(self, kind: Kind, key: ScalarNode, node: Node) -> None:
+        settings = known_settings([kind])
+        now = settings.current_key(key, self.problems)
         if now.text in settings.names:
-            self.made.settings.setdefault(kind.name, {})[now.text] = Said(now, node)
+            self.overrides.settings.setdefault(kind.name, {})[now.text] = GivenSetting(now, node)
         elif now.text.startswith("resources."):
-            option = now.named(now.text.removeprefix("resources."))
-            self._resource(_fields(now.named(kind.name), _fields(option, node)))
+            option = now.with_text(now.text.removeprefix("resources."))
+            self._add_resource(
+                _nested_fields(now.with_text(kind.name), _nested_fields(option, node))
+            )
         elif kind.entry:
-            self.problems.append(settings.unknown(now, f"a setting of {kind.name}"))
+            self.problems.append(settings.unknown_key_problem(now, f"a setting of {kind.name}"))
         else:
-            self.made.settings.setdefault(kind.name, {})[now.text] = Said(now, node)
-            self.made.free[now.text] = settings.unknown(now, f"a setting of {kind.name}")
+            self.overrides.settings.setdefault(kind.name, {})[now.text] = GivenSetting(now, node)
+            self.overrides.unmatched[now.text] = settings.unknown_key_problem(
+                now, f"a setting of {kind.name}"
+            )
 
-    def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
-        fields = _fields(key, node)
+    def _sort_nested_key(self, word: ScalarNode, key: ScalarNode, node: Node) -> None:
+        fields = _nested_fields(key, node)
         kind, inner = _split(key)
         if word.text in _BY_KIND and inner is not None and kind.text in self.kinds:
-            fields = _fields(kind, _fields(inner, node))
+            fields = _nested_fields(kind, _nested_fields(inner, node))
         if word.text == "resources":
-            self._resource(fields)
+            self._add_resource(fields)
         else:
-            self.made.words.append(_fields(word, fields))
+            self.overrides.words.append(_nested_fields(word, fields))
 
-    def _resource(self, fields: Fields) -> None:
+    def _add_resource(self, fields: MappingNode) -> None:
         """Enter a resource, unless it is there by another of its names."""
-        key, path = _resource_named(fields)
-        for other, taken in map(_resource_named, self.made.resources):
+        key, path = _current_resource_key(fields)
+        for other, taken in map(_current_resource_key, self.overrides.resources):
             if taken == path and other.text != key.text:
-                blame_twice(key, path[-1], TWO_NAMES, self.problems)
+                report_duplicate_key(key, path[-1], TWO_NAMES, self.problems)
                 return
-        self.made.resources.append(fields)
+        self.overrides.resources.append(fields)
 
-    def _old(self, key: Scalar, node: Node) -> None:
+    def _translate_old_word(self, key: ScalarNode, node: Node) -> None:
         """Enter a word of the original by what it is today."""
-        root, wanted = translate(_fields(key, node), self.kinds, self.problems)
+        root, wanted = translate(_nested_fields(key, node), self.kinds, self.problems)
         if key.text in SWITCHES:
-            self.made.wanted = wanted
+            self.overrides.wanted = wanted
         for today, value in root.pairs:
-            if today.text == "resources" and isinstance(value, Fields):
-                self.made.resources.append(value)
-            elif today.text == "defaults" and isinstance(value, Fields):
-                self.made.labels = value.pairs[0][1]
+            if today.text == "resources" and isinstance(value, MappingNode):
+                self.overrides.resources.append(value)
+            elif today.text == "defaults" and isinstance(value, MappingNode):
+                self.overrides.labels = value.pairs[0][1]
             else:
-                self.made.words.append(_fields(today, value))
+                self.overrides.words.append(_nested_fields(today, value))
 
-    def _setting(self, key: Scalar, node: Node) -> None:
-        now = self.every.today(key, self.problems)
-        if now.text in self.every.names:
-            self.made.settings.setdefault(EVERY, {})[now.text] = Said(now, node)
+    def _add_setting(self, key: ScalarNode, node: Node) -> None:
+        now = self.all_settings.current_key(key, self.problems)
+        if now.text in self.all_settings.names:
+            self.overrides.settings.setdefault(EVERY, {})[now.text] = GivenSetting(now, node)
             return
         hint = ""
-        if now.text in job_options() or now.text in renamed_options():
-            hint = f"write --set resources.{renamed_options().get(now.text, now.text)}=…"
+        if now.text in job_options() or now.text in old_option_names():
+            hint = f"write --set resources.{old_option_names().get(now.text, now.text)}=…"
         elif now.text in (*_NESTED, *self.kinds):
             hint = f"set one key of it: --set {now.text}.KEY=VALUE"
-        words = [*self.every.names, *_SINGLE]
-        self.made.settings.setdefault(EVERY, {})[now.text] = Said(now, node)
-        self.made.free[now.text] = unknown_key(
-            now, "a setting of any job type", words, hint=hint, old=self.every.old
+        words = [*self.all_settings.names, *_SINGLE]
+        self.overrides.settings.setdefault(EVERY, {})[now.text] = GivenSetting(now, node)
+        self.overrides.unmatched[now.text] = unknown_key(
+            now,
+            "a setting of any job type",
+            words,
+            hint=hint,
+            old=self.all_settings.current_by_old_name,
         )
 
 
-def laid_over(root: Fields, overrides: Overrides, problems: Problems) -> Fields:
+def apply_overrides(root: MappingNode, overrides: Overrides, problems: Problems) -> MappingNode:
     """Return a file with the words of the command line in the place of its own."""
     for fields in overrides.words:
-        key = _tied(root, fields)
+        key = _find_tied_sweep(root, fields)
         if key is None:
-            root = merged(root, fields)
+            root = merge_files(root, fields)
             continue
         message = (
             f"{key.text} may be tied to other settings, because the matrix of the file is a list"
         )
         hint = f"to use one value for all combinations: --set {key.text}=VALUE"
-        problems.blame(key, "set", message, hint)
+        problems.add_error(key, "set", message, hint)
     return root
 
 
-def _tied(root: Fields, fields: Fields) -> Scalar | None:
+def _find_tied_sweep(root: MappingNode, fields: MappingNode) -> ScalarNode | None:
     """Return the key of a sweep that is laid over a list of combinations; None if it is none."""
     key, node = fields.pairs[0]
     if key.text != "matrix":
         return None
     below: Node | None = root
-    while isinstance(below, Fields) and isinstance(node, Fields):
+    while isinstance(below, MappingNode) and isinstance(node, MappingNode):
         below = next((inner for name, inner in below.pairs if name.text == key.text), None)
         key, node = node.pairs[0]
-        if isinstance(below, Items):
+        if isinstance(below, SequenceNode):
             return key
     return None
 
 
-def _split(key: Scalar) -> tuple[Scalar, Scalar | None]:
+def _split(key: ScalarNode) -> tuple[ScalarNode, ScalarNode | None]:
     """Return what stands before the first point of a key, and what stands behind it."""
     first, point, rest = key.text.partition(".")
     head = replace(key, length=len(first), text=first)
@@ -201,14 +227,14 @@ def _split(key: Scalar) -> tuple[Scalar, Scalar | None]:
     return head, inner if point else None
 
 
-def _resource_named(fields: Fields) -> tuple[Scalar, tuple[str, ...]]:
+def _current_resource_key(fields: MappingNode) -> tuple[ScalarNode, tuple[str, ...]]:
     """Return the key of one resource, and by its name of today where it stands: below a kind's, too."""
     key, node = fields.pairs[0]
-    below = (key.text,) if isinstance(node, Fields) else ()
-    if isinstance(node, Fields):
+    below = (key.text,) if isinstance(node, MappingNode) else ()
+    if isinstance(node, MappingNode):
         key = node.pairs[0][0]
-    return key, (*below, renamed_options().get(key.text, key.text))
+    return key, (*below, old_option_names().get(key.text, key.text))
 
 
-def _fields(key: Scalar, node: Node) -> Fields:
-    return Fields(key.source, key.line, key.column, ((key, node),))
+def _nested_fields(key: ScalarNode, node: Node) -> MappingNode:
+    return MappingNode(key.source, key.line, key.column, ((key, node),))

@@ -12,12 +12,12 @@
 Sections are the names of the installed kinds. What a file asks for is worked out by `plan`. A text becomes a tree of
 nodes that know their places (`yaml_tree`), and the tree goes through these passes, in this order:
 
-1. of each file alone: `filled` puts in ${NAME}, `translate` puts words of today in the place of old ones;
-2. `Reading.of` joins the files: what an including file says wins over what it includes;
-3. `laid_over` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
-4. `around_entries`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
+1. of each file alone: `fill_variables` puts in ${NAME}, `translate` puts words of today in the place of old ones;
+2. `IncludeReader.read_tree` joins the files: what an including file says wins over what it includes;
+3. `apply_overrides` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
+4. `read_scope`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
 5. `_raw_entry` of `sections` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
-   order in `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
+   order in `Scope.effective_settings`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
 6. `settle` is the one check of all values, which says where each stands that cannot be; entries are made of them.
 """
 
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import LISTED_WHOLE, Problem, Problems, TaskFileError, UsageError
+from launcher.errors import MOST_LISTED_ALWAYS, Problem, Problems, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
@@ -36,16 +36,16 @@ from launcher.taskfile.entries import (
     TaskFile,
     TrainEntry,
     Variant,
-    in_order,
-    written,
+    order_problems,
+    task_file_kinds,
 )
-from launcher.taskfile.header import around_entries, read_words
-from launcher.taskfile.includes import Reading, filled, without_echoes
+from launcher.taskfile.header import read_header, read_scope
+from launcher.taskfile.includes import IncludeReader, fill_variables, without_follow_up_problems
 from launcher.taskfile.language import RESOURCE_HINTS, TOP
-from launcher.taskfile.legacy_names import Wanted, gathered, translate
+from launcher.taskfile.legacy_names import LegacyAction, merge_notes, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
-from launcher.taskfile.nodes import Fields, is_null, listed
-from launcher.taskfile.overrides import Overrides, laid_over, read_overrides
+from launcher.taskfile.nodes import MappingNode, as_list, is_null
+from launcher.taskfile.overrides import Overrides, apply_overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
@@ -90,29 +90,33 @@ def parse(
             cannot be loaded, so that nothing more can be said.
     """
     problems = Problems()
-    language = written(context.kinds)
+    language = task_file_kinds(context.kinds)
     shared = {name: kind for name, kind in context.kinds.items() if name not in language}
     overrides = read_overrides(context.settings, language, problems)
-    wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
+    wanted: list[LegacyAction] = []  # by each file: the task file is the last to be read in full
 
-    def today(root: Fields) -> Fields:
+    def today(root: MappingNode) -> MappingNode:
         root, wants = translate(root, language, problems)
         wanted.append(wants)
         return root
 
-    passes = (lambda root: filled(root, context.environment, problems), today)
-    reading = Reading(include or _refuse, passes, problems)
-    root = reading.of(text, file)
-    _refuse_unusable(root, {**context.unusable, **{name: _arises(name) for name in shared}})
-    root = laid_over(root, overrides, problems)
+    passes = (lambda root: fill_variables(root, context.environment, problems), today)
+    reading = IncludeReader(include or _refuse_include, passes, problems)
+    root = reading.read_tree(text, file)
+    _refuse_unusable(
+        root, {**context.unusable, **{name: _refuse_automatic_kind(name) for name in shared}}
+    )
+    root = apply_overrides(root, overrides, problems)
     kinds, words = kinds_with(root, language, context.words, problems)
     scope = Scope(kinds=kinds, problems=problems, now=context.now)
-    of_run = read_words(root, scope)
-    scope = around_entries(root, scope, overrides, of_run["reuse"], shared)
+    of_run = read_header(root, scope)
+    scope = read_scope(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
-    problems += _free(overrides, root, entries, kinds)
-    problems[:] = without_echoes(problems)
-    if not reading.sound:  # what seems to be missing may stand in a file that could not be read
+    problems += _report_unswept_names(overrides, root, entries, kinds)
+    problems[:] = without_follow_up_problems(problems)
+    if (
+        not reading.is_complete
+    ):  # what seems to be missing may stand in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
     problems += wide_colons(problems)
     return TaskFile(
@@ -124,25 +128,25 @@ def parse(
         shared_requests={name: scope.requests[name] for name in shared if name in scope.requests},
         words=words,
         wanted=overrides.wanted
-        or next((each for each in wanted if each is not Wanted.RUN), Wanted.RUN),
-        problems=in_order(gathered(problems), reading.files),
-        whole=whole and reading.sound,
+        or next((each for each in wanted if each is not LegacyAction.RUN), LegacyAction.RUN),
+        problems=order_problems(merge_notes(problems), reading.files),
+        whole=whole and reading.is_complete,
     )
 
 
-def _free(
-    overrides: Overrides, root: Fields, entries: Iterable[Entry], kinds: Mapping[str, Kind]
+def _report_unswept_names(
+    overrides: Overrides, root: MappingNode, entries: Iterable[Entry], kinds: Mapping[str, Kind]
 ) -> list[Problem]:
     """Return what to say of names that the command line sets, and over which no program is swept."""
     programs = [each for each in entries if isinstance(each, PlainEntry) and not each.kind.entry]
     sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
-    if len(programs) < sum(len(listed(node)) for node in sections):
+    if len(programs) < sum(len(as_list(node)) for node in sections):
         return []  # one that could not be read may know them
     swept = {name for entry in programs for name in entry.swept}
-    return [problem for name, problem in overrides.free.items() if name not in swept]
+    return [problem for name, problem in overrides.unmatched.items() if name not in swept]
 
 
-def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
+def _refuse_unusable(root: MappingNode, unusable: Mapping[str, str]) -> None:
     """Refuse a section of a kind that cannot be had.
 
     All that the file says of this kind would be wrong, too, and say nothing to its reader.
@@ -153,28 +157,28 @@ def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
     problems = Problems()
     for key, _ in root.pairs:
         if key.text in unusable:
-            problems.blame(key, "unusable-kind", unusable[key.text])
+            problems.add_error(key, "unusable-kind", unusable[key.text])
     if problems:
         raise TaskFileError(problems)
 
 
-def _arises(kind: str) -> str:
+def _refuse_automatic_kind(kind: str) -> str:
     return (
         f"{kind} jobs are created automatically when jobs repeat the same work; remove this section"
     )
 
 
-def _refuse(path: str) -> str:
+def _refuse_include(path: str) -> str:
     raise UsageError(f"cannot include {path}: other files are not available here")
 
 
-def _sections(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
+def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
     """Read every section, those of models and tests once for each combination of the file's matrix.
 
     Returns the entries, and whether all that makes models could be read.
     """
     problems = scope.problems
-    sweeps = sweeps_of_file(root.said("matrix"), scope)
+    sweeps = sweeps_of_file(root.find_value("matrix"), scope)
     entries: list[Entry] = []
     whole = True
     for number, chosen in enumerate(layers_of(sweeps, problems)):
@@ -184,22 +188,22 @@ def _sections(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
             else:
                 entries.append(entry)
     makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
-    auto = root.pair("autotest")
+    auto = root.find_pair("autotest")
     if auto is not None and not is_null(auto[1]) and not makes and not problems:
         message = "autotest has no effect because this file makes no models"
-        problems.note(auto[0], "no-models", message)
+        problems.add_warning(auto[0], "no-models", message)
     if whole:
-        _blame_unused(sweeps, entries, scope)
+        _report_unused_sweeps(sweeps, entries, scope)
     if not entries and not problems:
         names = sorted(_names(scope.kinds))
         hint = f"add a section: {', '.join(names)}"
-        if len(names) > LISTED_WHOLE:
+        if len(names) > MOST_LISTED_ALWAYS:
             hint = "add a section; list the job types: launcher kinds"
-        problems.blame(root, "no-jobs", "the file defines no jobs", hint)
+        problems.add_error(root, "no-jobs", "the file defines no jobs", hint)
     return tuple(entries), whole
 
 
-def _entries(root: Fields, scope: Scope) -> Iterator[Entry | None]:
+def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:
     """Give the entries of one combination; None for what cannot be read and might make models."""
     kinds = scope.kinds
     sections = [(kinds[key.text], node) for key, node in root.pairs if key.text in kinds]
@@ -226,21 +230,21 @@ def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if kind.role is not Role.LABELS)
 
 
-def _blame_unused(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scope) -> None:
+def _report_unused_sweeps(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scope) -> None:
     """Blame a sweep in which no entry takes part: it would make the same models again and again."""
     used: set[str] = set()
     for entry in entries if sweeps else ():
-        used |= {key for variant in _variants(entry) for key in variant.paired}
+        used |= {key for variant in _variants(entry) for key in variant.file_swept_names}
     forced = {key for name, given in scope.forced.items() if name != EVERY for key in given}
     for swept in (swept for sweep in sweeps for swept in sweep[0]):
         name = swept.key.text
         if name in forced and name not in used:
             message = f"--set replaces this sweep of {name}"
-            scope.problems.note(swept.key, "matrix", message)
+            scope.problems.add_warning(swept.key, "matrix", message)
         elif name not in used:
             message = f"matrix: {name!r} changes no model, because each has its own {name} or none"
             hint = f"remove {name} from defaults and entries, or sweep it there"
-            scope.problems.blame(swept.key, "matrix", message, hint)
+            scope.problems.add_error(swept.key, "matrix", message, hint)
 
 
 def _variants(entry: Entry) -> Iterable[Variant]:

@@ -22,39 +22,41 @@ from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.context import FOLDERS
-from launcher.errors import Problems, TaskFileError, known_words, nearest, question
+from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, number
+from launcher.params import PARAMS, parse_number
 from launcher.system.files import Json
-from launcher.taskfile.entries import Name, PlainVariant, variant_name
+from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
     MOST_COMBINATIONS,
     Sweep,
     combinations,
-    label,
     read_matrix,
     read_sweep,
+    value_label,
 )
 from launcher.taskfile.nodes import (
-    Fields,
-    Given,
-    Items,
+    GivenSetting,
+    GivenSettings,
+    MappingNode,
     Node,
-    Said,
-    Scalar,
-    Source,
+    ScalarNode,
+    SequenceNode,
+    SourceFile,
+    as_list,
     is_null,
-    listed,
-    not_null,
+    node_or_none,
     plain_value,
 )
-from launcher.taskfile.settings import Settled, settle, with_values
+from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
 
 SWEEP = "sweep"  # between braces, as a word of argv: every value
-LATER = tuple(folder.strip("{}") for folder in FOLDERS)  # filled in when an attempt starts
+FILLED_AT_START = tuple(
+    folder.strip("{}") for folder in FOLDER_PLACEHOLDERS
+)  # filled in when an attempt starts
 LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 
 _CODE = "braces"
@@ -86,7 +88,7 @@ class _Value(NamedTuple):
     value: Json
 
 
-class SweptCommand(NamedTuple):
+class SweptCommandLine(NamedTuple):
     """A command line with the values that stand in it."""
 
     name: str | None  # of its job; None: it has none
@@ -94,20 +96,20 @@ class SweptCommand(NamedTuple):
     settings: Mapping[str, Json]  # its values and its files
 
 
-class _Drawer(NamedTuple):
+class _ValueSampler(NamedTuple):
     """What draws the values of a name."""
 
-    key: Scalar
-    node: Scalar
+    key: ScalarNode
+    node: ScalarNode
     value: Callable[[float], str]  # of a number from 0 to 1
 
-    def said(self, text: str) -> Said:
+    def as_given_setting(self, text: str) -> GivenSetting:
         """Return a value as if it stood in the file."""
-        return Said(self.key, replace(self.node, text=text, plain=True))
+        return GivenSetting(self.key, replace(self.node, text=text, plain=True))
 
 
 def sweeps_of_program(
-    words: Mapping[str, Node], forced: Given, problems: Problems
+    words: Mapping[str, Node], forced: GivenSettings, problems: Problems
 ) -> list[Sweep] | None:
     """Read what a program is swept over; None where something is wrong, with the errors reported.
 
@@ -117,28 +119,28 @@ def sweeps_of_program(
         problems: where complaints are added.
     """
     before = len(problems)
-    matrix = not_null(words.get("matrix"))
-    sweeps = [] if matrix is None else _matrix(matrix, problems)
-    if (drawn := _draws(words, problems)) is not None:
+    matrix = node_or_none(words.get("matrix"))
+    sweeps = [] if matrix is None else _read_free_matrix(matrix, problems)
+    if (drawn := _read_draws(words, problems)) is not None:
         sweeps.append(drawn)
         swept = {said.key.text for sweep in sweeps[:-1] for said in sweep[0]}
         for said in drawn[0]:
             if said.key.text in swept:
                 message = f"{said.key.text!r} is given in matrix and in random"
-                problems.blame(said.key, "random", message, "remove one of them")
+                problems.add_error(said.key, "random", message, "remove one of them")
     sweeps = [_with_forced(sweep, forced, problems) for sweep in sweeps]
     return None if problems.has_errors(before) else sweeps
 
 
-def _with_forced(sweep: Sweep, forced: Given, problems: Problems) -> Sweep:
+def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Sweep:
     """Return a sweep with values of the command line in place of its own, each combination once."""
     for swept in sweep[0]:
         name = swept.key.text
         values = read_sweep(forced[name], problems) if name in forced else None
         if values is None or not _are_words(values, problems):
             continue
-        problems.note(swept.key, "matrix", f"--set replaces this sweep of {name}")
-        once: dict[tuple[str, ...], tuple[Said, ...]] = {}
+        problems.add_warning(swept.key, "matrix", f"--set replaces this sweep of {name}")
+        once: dict[tuple[str, ...], tuple[GivenSetting, ...]] = {}
         for bundle, (value,) in itertools.product(sweep, values):
             made = tuple(value if said.key.text == name else said for said in bundle)
             once.setdefault(tuple(map(_text, made)), made)
@@ -146,27 +148,29 @@ def _with_forced(sweep: Sweep, forced: Given, problems: Problems) -> Sweep:
     return sweep
 
 
-def _matrix(node: Node, problems: Problems) -> list[Sweep]:
+def _read_free_matrix(node: Node, problems: Problems) -> list[Sweep]:
     """Read a matrix of free names, each with values that are words."""
 
-    def product(fields: Fields) -> list[Sweep]:
-        named = [Said(key, values) for key, values in fields.pairs if _is_name(key, problems)]
+    def product(fields: MappingNode) -> list[Sweep]:
+        named = [
+            GivenSetting(key, values) for key, values in fields.pairs if _is_name(key, problems)
+        ]
         read = [read_sweep(said, problems) for said in named]
         return [sweep for sweep in read if sweep and _are_words(sweep, problems)]
 
     return read_matrix(node, product, problems)
 
 
-def _is_name(key: Scalar, problems: Problems) -> bool:
+def _is_name(key: ScalarNode, problems: Problems) -> bool:
     """Tell whether a word can be the name of a value, and blame it if it cannot."""
-    if key.text in (SWEEP, *LATER):
+    if key.text in (SWEEP, *FILLED_AT_START):
         message = f"matrix: the name {{{key.text}}} is reserved"
-        problems.blame(key, "matrix", message, "use another name")
+        problems.add_error(key, "matrix", message, "use another name")
         return False
     if _NAME.fullmatch(key.text):
         return True
     message = "matrix: expected a name of letters, digits and _.- that begins with a letter"
-    problems.blame(key, "matrix", message)
+    problems.add_error(key, "matrix", message)
     return False
 
 
@@ -174,9 +178,9 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
     """Tell whether a program can get each value as a word, and a name can hold it; blame the first that cannot."""
     for (said,) in sweep:
         node, name = said.node, said.key.text
-        if not isinstance(node, Scalar) or is_null(node):
+        if not isinstance(node, ScalarNode) or is_null(node):
             message = f"matrix: each value of {name} must be a number or a string"
-            problems.blame(node, "matrix", message, 'write "" for an empty value')
+            problems.add_error(node, "matrix", message, 'write "" for an empty value')
             return False
         if said.label is None and node.text and not is_variant_value(node.text):
             message = (
@@ -184,34 +188,38 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
                 "which contains only letters, digits and _.+-"
             )
             hint = f"name the values in a task file: {name}: {{first: …, second: …}}"
-            problems.blame(node, "matrix", message, hint)
+            problems.add_error(node, "matrix", message, hint)
             return False
     return True
 
 
-def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
+def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     """Draw what `random` says, each of `count` draws another one; None where nothing is drawn."""
-    node = not_null(words.get("random"))
+    node = node_or_none(words.get("random"))
     if node is None:
         for word in ("count", "seed"):
             if not is_null(words.get(word)):
                 message = f"{word} needs random: {{{_EXAMPLE}}}"
-                problems.blame(words[word], "random", message)
+                problems.add_error(words[word], "random", message)
         return None
-    if not isinstance(node, Fields) or not node.pairs:
-        problems.blame(node, "random", f"random: expected names such as {{{_EXAMPLE}}}")
+    if not isinstance(node, MappingNode) or not node.pairs:
+        problems.add_error(node, "random", f"random: expected names such as {{{_EXAMPLE}}}")
         return None
-    count = _whole(words.get("count"), "count", node, problems)
-    seed = 0 if is_null(words.get("seed")) else _whole(words["seed"], "seed", node, problems)
+    count = _read_whole_number(words.get("count"), "count", node, problems)
+    seed = (
+        0
+        if is_null(words.get("seed"))
+        else _read_whole_number(words["seed"], "seed", node, problems)
+    )
     drawers = [
         drawer
         for key, value in node.pairs
-        if _is_name(key, problems) and (drawer := _drawer(key, value, problems)) is not None
+        if _is_name(key, problems) and (drawer := _read_sampler(key, value, problems)) is not None
     ]
     if count is None or seed is None or len(drawers) < len(node.pairs):
         return None
     streams = [Random(f"{seed}/{drawer.key.text}") for drawer in drawers]
-    drawn: dict[tuple[str, ...], tuple[Said, ...]] = {}
+    drawn: dict[tuple[str, ...], tuple[GivenSetting, ...]] = {}
     misses = 0
     while len(drawn) < count and misses < _MOST_MISSES * (len(drawn) + 1):
         # of all that a stream gives, `random` alone is the same in every version of Python
@@ -219,93 +227,97 @@ def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
         texts = tuple(drawer.value(part) for drawer, part in zip(drawers, parts, strict=True))
         misses = misses + 1 if texts in drawn else 0
         if not misses:
-            drawn[texts] = tuple(map(_Drawer.said, drawers, texts))
+            drawn[texts] = tuple(map(_ValueSampler.as_given_setting, drawers, texts))
     if len(drawn) == count:
         return tuple(drawn.values())
     message = f"random: count is {count:,}, but only {len(drawn):,} different draws were found"
-    problems.blame(words["count"], "random", message, "draw from more values")
+    problems.add_error(words["count"], "random", message, "draw from more values")
     return None
 
 
-def _whole(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
+def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
     """Return the whole number behind a word; blame it where there is none that can be."""
-    value = node.value if isinstance(node, Scalar) else None
+    value = node.value if isinstance(node, ScalarNode) else None
     least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST)
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     limits = f"from 1 to {most:,}" if word == "count" else "from 0"
-    problems.blame(at if node is None else node, "random", f"{word}: expected a number {limits}")
+    problems.add_error(
+        at if node is None else node, "random", f"{word}: expected a number {limits}"
+    )
     return None
 
 
-def _drawer(key: Scalar, node: Node, problems: Problems) -> _Drawer | None:
+def _read_sampler(key: ScalarNode, node: Node, problems: Problems) -> _ValueSampler | None:
     """Return what draws the values of a name; blame what cannot be read."""
-    match = _CALL.fullmatch(node.text) if isinstance(node, Scalar) else None
+    match = _CALL.fullmatch(node.text) if isinstance(node, ScalarNode) else None
     name = match[1] if match else ""
     words = [word.strip() for word in match[2].split(",")] if match else []
     drawer = (
-        partial(_chosen, words) if name == "choice" and all(map(is_variant_value, words)) else None
+        partial(_draw_choice, words)
+        if name == "choice" and all(map(is_variant_value, words))
+        else None
     )
     match [_bound(word) for word in words]:
         case [int(low), int(high)] if name == "randint" and low <= high:
-            drawer = partial(_integer, low, high)
+            drawer = partial(_draw_integer, low, high)
         case [int() | float() as low, int() | float() as high] if low < high:
             if name == "uniform":
-                drawer = partial(_uniform, low, high)
+                drawer = partial(_draw_uniform, low, high)
             elif name == "loguniform" and low > 0:
-                drawer = partial(_loguniform, low, high)
-    if isinstance(node, Scalar) and drawer is not None:
-        return _Drawer(key, node, drawer)
+                drawer = partial(_draw_loguniform, low, high)
+    if isinstance(node, ScalarNode) and drawer is not None:
+        return _ValueSampler(key, node, drawer)
     forms = _DISTRIBUTIONS
     wanted = forms.get(name) or ", ".join(form.partition(":")[0] for form in forms.values())
-    hint = question(nearest(name, forms)) if name not in forms else ""
-    problems.blame(node, "random", f"{key.text}: expected {wanted}", hint)
+    hint = did_you_mean(nearest(name, forms)) if name not in forms else ""
+    problems.add_error(node, "random", f"{key.text}: expected {wanted}", hint)
     return None
 
 
 def _bound(word: str) -> int | float | None:
     """Return a number that can be a bound; None where a word is none."""
-    value = number(word)
+    value = parse_number(word)
     return None if isinstance(value, str) or abs(value) > _LARGEST else value
 
 
-def _chosen(words: Sequence[str], part: float) -> str:
+def _draw_choice(words: Sequence[str], part: float) -> str:
     return words[int(part * len(words))]
 
 
-def _integer(low: int, high: int, part: float) -> str:
+def _draw_integer(low: int, high: int, part: float) -> str:
     return str(low + int(part * (high - low + 1)))
 
 
-def _uniform(low: float, high: float, part: float) -> str:
+def _draw_uniform(low: float, high: float, part: float) -> str:
     """Return a number of so many digits that ten thousand of them and more are different."""
     value = round(low + part * (high - low), 4 - math.floor(math.log10(high - low)))
     return str(min(max(value, low), high) + 0.0)  # a float, and never -0.0
 
 
-def _loguniform(low: float, high: float, part: float) -> str:
+def _draw_loguniform(low: float, high: float, part: float) -> str:
     value = math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
     return str(float(min(max(float(f"{value:.4g}"), low), high)))
 
 
-def are_quoted(name: Node | None, own: Given, problems: Problems) -> bool:
+def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> bool:
     """Tell whether no text of an entry lacks its quotes: YAML takes {lr} for a mapping; blame those that do."""
     sound = True
-    for node in (*listed(name), *_texts(own)):
-        if isinstance(node, Fields) and len(node.pairs) == 1 and is_null(node.pairs[0][1]):
+    for node in (*as_list(name), *_texts(own)):
+        if isinstance(node, MappingNode) and len(node.pairs) == 1 and is_null(node.pairs[0][1]):
             word = f"{{{node.pairs[0][0].text}}}"
             message = f"YAML reads {word} without quotes as a mapping"
             at = node.source.place(node.line, node.column, len(word))
-            problems.blame(at, _CODE, message, f'write "{word}"')
+            problems.add_error(at, _CODE, message, f'write "{word}"')
             sound = False
     return sound
 
 
 def swept_programs(
     kind: Kind,
-    name: Scalar | None,
-    settled: Settled,
-    own: Given,
+    name: ScalarNode | None,
+    settled: ResolvedSettings,
+    own: GivenSettings,
     sweeps: Sequence[Sweep],
     problems: Problems,
 ) -> tuple[PlainVariant, ...]:
@@ -324,16 +336,16 @@ def swept_programs(
     if problems.has_errors(before):
         return ()
     swept = {said.key.text: said.key for said in chosen[0]}
-    used = {found for node in _texts(own) for found in _named(node, swept, own, problems)}
-    in_name = set() if name is None else {*_named(name, swept, own, problems)}
+    used = {found for node in _texts(own) for found in _names_in_braces(node, swept, own, problems)}
+    in_name = set() if name is None else {*_names_in_braces(name, swept, own, problems)}
     # one that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
         hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for all values'
-        problems.blame(swept[unused], "matrix", message, hint)
+        problems.add_error(swept[unused], "matrix", message, hint)
     if problems.has_errors(before):
         return ()
-    values = {id(said): _value(said) for sweep in sweeps for said in _flat(sweep)}
+    values = {id(said): _value(said) for sweep in sweeps for said in _flatten_sweep(sweep)}
     variants = []
     for combination in chosen:
         these = [values[id(said)] for said in combination]
@@ -341,10 +353,10 @@ def swept_programs(
         full = None
         if name is not None:
             full = variant_name(
-                _filled_in(name.text, dict(pairs)),
+                _fill_names(name.text, dict(pairs)),
                 tuple(pair for pair in pairs if pair[0] not in in_name),
             )
-        variants.append(PlainVariant(full, pairs, _settings(kind, settled, own, these)))
+        variants.append(PlainVariant(full, pairs, _fill_settings(kind, settled, own, these)))
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
 
@@ -353,7 +365,7 @@ def swept_command(
     name: str | None,
     argv: Sequence[str],
     files: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[SweptCommand]:
+) -> list[SweptCommandLine]:
     """Return each way in which `launcher add --sweep` runs a program.
 
     Args:
@@ -369,12 +381,12 @@ def swept_command(
     for setting, names in files.items():
         typed += [word for each in names for word in (f"--{setting.removesuffix('s')}", each)]
     typed += [] if name is None else ["--name", name]
-    words, problems = _typed([*typed, "--", *argv]), Problems()
-    pairs: dict[str, tuple[Scalar, Node]] = {}
+    words, problems = _prompt_nodes([*typed, "--", *argv]), Problems()
+    pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for word in words[1 : 2 * len(asked) : 2]:
-        key, values = _pair(word, problems)
+        key, values = _read_pair(word, problems)
         if key.text in pairs:
-            problems.blame(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
+            problems.add_error(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
     own, first = {"argv": _items(program)}, 2 * len(asked) + 1
@@ -382,9 +394,9 @@ def swept_command(
         if names:
             own[setting] = _items(words[first : first + 2 * len(names) : 2])
         first += 2 * len(names)
-    matrix = Fields(program[0].source, 0, 0, tuple(pairs.values()))
-    sweeps = [] if problems else _matrix(matrix, problems)
-    settled = settle(COMMAND, own, program[0].place, problems)
+    matrix = MappingNode(program[0].source, 0, 0, tuple(pairs.values()))
+    sweeps = [] if problems else _read_free_matrix(matrix, problems)
+    settled = resolve_settings(COMMAND, own, program[0].place, problems)
     if problems or settled is None:
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
@@ -395,98 +407,102 @@ def swept_command(
     return [_command(each, kept) for each in variants]
 
 
-def _items(words: tuple[Scalar, ...]) -> Said:
-    return Said(words[0], Items(words[0].source, 0, 0, words))
+def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:
+    return GivenSetting(words[0], SequenceNode(words[0].source, 0, 0, words))
 
 
-def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommand:
+def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommandLine:
     values = variant.settings.values
     argv = values["argv"]
     assert isinstance(argv, list)
-    return SweptCommand(variant.name, tuple(map(str, argv)), {name: values[name] for name in kept})
+    return SweptCommandLine(
+        variant.name, tuple(map(str, argv)), {name: values[name] for name in kept}
+    )
 
 
-def _typed(words: Iterable[str]) -> tuple[Scalar, ...]:
+def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
     """Return words of a command line, each in its place there."""
     quoted = [shlex.quote(word) for word in words]
-    source, column = Source(file=_PROMPT, lines=(" ".join(quoted),)), 0
+    source, column = SourceFile(file=_PROMPT, lines=(" ".join(quoted),)), 0
     nodes = []
     for text in quoted:
         (word,) = shlex.split(text)
         start = column - (text == word)  # a text is taken for what stands in quotes
-        nodes.append(Scalar(source, 0, start, len(text), word, plain=False))
+        nodes.append(ScalarNode(source, 0, start, len(text), word, plain=False))
         column += len(text) + 1
     return tuple(nodes)
 
 
-def _pair(word: Scalar, problems: Problems) -> tuple[Scalar, Items]:
+def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, SequenceNode]:
     """Read `NAME=VALUE,…`, of which a value may be a range such as `1..3`; blame what cannot be read."""
     name, equals, rest = word.text.partition("=")
-    key = Scalar(word.source, 0, word.column + 1, len(name), name, plain=True)
+    key = ScalarNode(word.source, 0, word.column + 1, len(name), name, plain=True)
     values: list[Node] = []
     column = key.column + len(name) + len(equals)
     for text in rest.split(","):
-        value = Scalar(word.source, 0, column, len(text), text, plain=True)
+        value = ScalarNode(word.source, 0, column, len(text), text, plain=True)
         column += len(text) + 1
         ends = _RANGE.fullmatch(text)
         first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
         if not text or last < first:
             message = "expected NAME=VALUE,VALUE,… or NAME=FIRST..LAST"
-            problems.blame(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
+            problems.add_error(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
         elif last - first >= MOST_COMBINATIONS:
             message = f"{last - first + 1:,} values; the limit is {MOST_COMBINATIONS:,}"
-            problems.blame(value, "matrix", message)
+            problems.add_error(value, "matrix", message)
         elif not ends and _OTHER_RANGE.fullmatch(text):
             message = f"{text} is not a range of whole numbers FIRST..LAST"
-            problems.blame(value, "matrix", message, "write the values: lr=0.1,0.2,0.3")
+            problems.add_error(value, "matrix", message, "write the values: lr=0.1,0.2,0.3")
         elif ends:
-            values += [value.named(str(number)) for number in range(first, last + 1)]
+            values += [value.with_text(str(number)) for number in range(first, last + 1)]
         else:
             values.append(replace(value, plain=value.value is not None))
-    return key, Items(word.source, 0, key.column, tuple(values))
+    return key, SequenceNode(word.source, 0, key.column, tuple(values))
 
 
-def _flat(sweep: Sweep) -> Iterator[Said]:
+def _flatten_sweep(sweep: Sweep) -> Iterator[GivenSetting]:
     return (said for bundle in sweep for said in bundle)
 
 
-def _value(said: Said) -> _Value:
+def _value(said: GivenSetting) -> _Value:
     value = plain_value(said.node)
-    return _Value(said.key.text, _text(said), label(said, value), value)
+    return _Value(said.key.text, _text(said), value_label(said, value), value)
 
 
-def _text(said: Said) -> str:
-    assert isinstance(said.node, Scalar), "a program's values are words"
+def _text(said: GivenSetting) -> str:
+    assert isinstance(said.node, ScalarNode), "a program's values are words"
     return said.node.text
 
 
-def _texts(own: Given) -> Iterator[Node]:
+def _texts(own: GivenSettings) -> Iterator[Node]:
     """Give what stands for each text of an entry's settings."""
     for name, said in own.items():
-        if name == "env" and isinstance(said.node, Fields):
+        if name == "env" and isinstance(said.node, MappingNode):
             yield from (value for _, value in said.node.pairs)
         else:
-            yield from listed(said.node)
+            yield from as_list(said.node)
 
 
-def _named(node: Node, swept: Collection[str], own: Given, problems: Problems) -> Iterator[str]:
+def _names_in_braces(
+    node: Node, swept: Collection[str], own: GivenSettings, problems: Problems
+) -> Iterator[str]:
     """Give the names between the braces of a text; blame what is none."""
-    if not isinstance(node, Scalar):
+    if not isinstance(node, ScalarNode):
         return
-    for folder in FOLDERS:
+    for folder in FOLDER_PLACEHOLDERS:
         if (at := node.text.find(f"{{{folder}}}")) >= 0:
             message = f"{folder} cannot be written literally; it is replaced when an attempt starts"
             hint = f"write {folder} for the folder itself"
-            problems.blame(node.part(at, len(folder) + 2), _CODE, message, hint)
+            problems.add_error(node.part_place(at, len(folder) + 2), _CODE, message, hint)
     for brace in _BRACE.finditer(node.text):
         name = brace["name"]
-        if brace[0] in ("{{", "}}") or name in LATER:
+        if brace[0] in ("{{", "}}") or name in FILLED_AT_START:
             continue
         if name in swept:
             yield name
             continue
         if name == SWEEP:
-            if node.text == brace[0] and "argv" in own and node in listed(own["argv"].node):
+            if node.text == brace[0] and "argv" in own and node in as_list(own["argv"].node):
                 yield from swept
                 continue
             message, hint = (
@@ -499,12 +515,14 @@ def _named(node: Node, swept: Collection[str], own: Given, problems: Problems) -
             message, hint = "these braces contain no name", _BRACES_TWICE
         else:
             message = f"no value is named {name!r}"
-            hint = question(nearest(name, swept)) or _BRACES_TWICE
-        notes = (known_words(name, swept),) if name else ()
-        problems.blame(node.part(brace.start(), len(brace[0])), _CODE, message, hint, *notes)
+            hint = did_you_mean(nearest(name, swept)) or _BRACES_TWICE
+        notes = (list_known_names(name, swept),) if name else ()
+        problems.add_error(
+            node.part_place(brace.start(), len(brace[0])), _CODE, message, hint, *notes
+        )
 
 
-def _filled_in(text: str, values: Mapping[str, str]) -> str:
+def _fill_names(text: str, values: Mapping[str, str]) -> str:
     """Return a text with values in the place of their names."""
 
     def fill(brace: re.Match[str]) -> str:
@@ -513,34 +531,36 @@ def _filled_in(text: str, values: Mapping[str, str]) -> str:
     return _BRACE.sub(fill, text)
 
 
-def _settings(kind: Kind, settled: Settled, own: Given, values: Iterable[_Value]) -> Settled:
+def _fill_settings(
+    kind: Kind, settled: ResolvedSettings, own: GivenSettings, values: Iterable[_Value]
+) -> ResolvedSettings:
     """Return the settings of a program under some values, and these beside them."""
     texts = {value.name: value.text for value in values}
     words = [f"--{name}={text}" for name, text in texts.items()]
     filled = {
-        name: _with_braces_filled(settled.values[name], texts, words)
+        name: _fill_braces(settled.values[name], texts, words)
         for name in own
         if name in settled.values
     }
     params = {value.name: value.value for value in values}
-    return with_values(kind, settled, {**filled, PARAMS: params})
+    return replace_values(kind, settled, {**filled, PARAMS: params})
 
 
-def _with_braces_filled(value: Json, texts: Mapping[str, str], words: Sequence[str]) -> Json:
+def _fill_braces(value: Json, texts: Mapping[str, str], words: Sequence[str]) -> Json:
     match value:
         case str():
-            return _filled_in(value, texts) if "{" in value or "}" in value else value
+            return _fill_names(value, texts) if "{" in value or "}" in value else value
         case list():
             each = [words if item == f"{{{SWEEP}}}" else [item] for item in value]
-            return [_with_braces_filled(item, texts, ()) for items in each for item in items]
+            return [_fill_braces(item, texts, ()) for items in each for item in items]
         case dict():
-            return {name: _with_braces_filled(inner, texts, ()) for name, inner in value.items()}
+            return {name: _fill_braces(inner, texts, ()) for name, inner in value.items()}
     return value
 
 
-def _have_names(name: Scalar, variants: Iterable[PlainVariant], problems: Problems) -> bool:
+def _have_names(name: ScalarNode, variants: Iterable[PlainVariant], problems: Problems) -> bool:
     """Tell whether each variant can have its name and no other one has it; blame the first that cannot."""
-    taken: dict[str | None, Name] = {}
+    taken: dict[str | None, VariantName] = {}
     for variant in variants:
         full = variant.name or ""
         other = taken.setdefault(full, variant.swept)
@@ -552,6 +572,6 @@ def _have_names(name: Scalar, variants: Iterable[PlainVariant], problems: Proble
             message = f"the name of a job would have {len(full)} characters"
             hint = f"the limit is {LONGEST_SWEPT_NAME}; give long values short names"
         if message:
-            problems.blame(name, "name", message, hint)
+            problems.add_error(name, "name", message, hint)
             return False
     return True

@@ -8,20 +8,31 @@ entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. What a job asks
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Place, Problems, Severity, UsageError
-from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
+from launcher.errors import Problems, Severity, SourceLocation, UsageError
+from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import (
     NAMES,
-    TimeOver,
+    TimeInPast,
     device_fault,
     in_task_file,
     terms_fault,
 )
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.nodes import Fields, Given, Items, Node, Said, Scalar, is_null, not_null
-from launcher.taskfile.settings import TWO_NAMES, blame_twice, unknown_key
+from launcher.taskfile.nodes import (
+    GivenSetting,
+    GivenSettings,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    is_null,
+    node_or_none,
+)
+from launcher.taskfile.settings import TWO_NAMES, report_duplicate_key, unknown_key
 
-Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
+Layer = Mapping[
+    str, GivenSettings
+]  # settings by the name of a kind; "": of every kind that knows them
 EVERY = ""
 
 RESOURCES = "resources"
@@ -36,41 +47,43 @@ class Scope:
     kinds: Mapping[str, Kind]
     problems: Problems
     defaults: Layer = field(default_factory=dict)
-    chosen: Layer = field(default_factory=dict)  # one combination of the file's matrix
+    file_combination: Layer = field(default_factory=dict)  # one combination of the file's matrix
     forced: Layer = field(default_factory=dict)  # of the command line
     requests: Mapping[str, JobRequest] = field(default_factory=dict)  # by kind; "": of the others
-    forced_resources: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: stronger than an entry
+    forced_resources: tuple[
+        MappingNode, ...
+    ] = ()  # `--set resources.cpus=2`: stronger than an entry
     labels: Node | None = None  # of every training that says nothing itself
     forced_labels: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
     now: float = 0.0  # seconds since 1970, for times that are relative
     # by kind what is weaker than its entries, and what is stronger; worked out once
-    _around: dict[str, tuple[dict[str, Said], dict[str, Said]]] = field(
-        init=False, default_factory=dict
+    _weaker_and_stronger: dict[str, tuple[dict[str, GivenSetting], dict[str, GivenSetting]]] = (
+        field(init=False, default_factory=dict)
     )
 
-    def given(self, kind: Kind, entry: Given) -> Given:
+    def effective_settings(self, kind: Kind, entry: GivenSettings) -> GivenSettings:
         """Return what is said of each setting of a kind, the strongest where there are several."""
         name, names = kind.name, kind.settings.model_fields
-        if name not in self._around:
+        if name not in self._weaker_and_stronger:
             weaker = {
-                **_read_by(kind, self.defaults),
-                **_read_by(kind, self.chosen),
+                **_readable_by(kind, self.defaults),
+                **_readable_by(kind, self.file_combination),
                 **self.defaults.get(name, {}),
-                **self.chosen.get(name, {}),
+                **self.file_combination.get(name, {}),
             }
-            stronger = {**_read_by(kind, self.forced), **self.forced.get(name, {})}
-            self._around[name] = weaker, stronger
-        weaker, stronger = self._around[name]
+            stronger = {**_readable_by(kind, self.forced), **self.forced.get(name, {})}
+            self._weaker_and_stronger[name] = weaker, stronger
+        weaker, stronger = self._weaker_and_stronger[name]
         every = {**weaker, **entry, **stronger}
         return {name: said for name, said in every.items() if name in names}
 
-    def paired(self, kind: Kind, given: Given) -> dict[str, Said]:
+    def swept_in_file(self, kind: Kind, given: GivenSettings) -> dict[str, GivenSetting]:
         """Return which of the file's sweeps an entry takes part in: where nothing stronger is given."""
         return {
             name: given[name]
             for layer in (EVERY, kind.name)
-            for name, swept in self.chosen.get(layer, {}).items()
+            for name, swept in self.file_combination.get(layer, {}).items()
             if name in given and given[name].key is swept.key
         }
 
@@ -82,29 +95,29 @@ class Scope:
         return request.without_gpu() if kind.role in _WITHOUT_GPU else request
 
 
-def _read_by(kind: Kind, layer: Layer) -> Given:
+def _readable_by(kind: Kind, layer: Layer) -> GivenSettings:
     """Return what is said for all kinds as this one reads it."""
     given = layer.get(EVERY, {})
     converted = {}
     for key, read in kind.settings.shared.items():
         node = given[key].node if key in given else None
-        if isinstance(node, Scalar) and (value := read(node.value)) != node.value:
+        if isinstance(node, ScalarNode) and (value := read(node.value)) != node.value:
             plain = replace(node, text=str(value), plain=True)
             converted[key] = given[key]._replace(node=plain)
     return {**given, **converted} if converted else given
 
 
-def resources_today(asked: Fields, problems: Problems) -> Fields:
+def with_current_names(asked: MappingNode, problems: Problems) -> MappingNode:
     """Return resources by their names of today; note which have older ones, blame what is there twice."""
-    pairs: dict[str, tuple[Scalar, Node]] = {}
+    pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for key, node in asked.pairs:
-        name = renamed_options().get(key.text, key.text)
+        name = old_option_names().get(key.text, key.text)
         if name != key.text:
-            problems.note(key, "old-name", f"{key.text} is now called {name}")
+            problems.add_warning(key, "old-name", f"{key.text} is now called {name}")
         if name in pairs:
-            blame_twice(key, name, TWO_NAMES, problems)
+            report_duplicate_key(key, name, TWO_NAMES, problems)
         else:
-            pairs[name] = (key.named(name), node)
+            pairs[name] = (key.with_text(name), node)
     return replace(asked, pairs=tuple(pairs.values()))
 
 
@@ -118,7 +131,7 @@ def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Sc
     """
     if node is None:
         return scope
-    if not isinstance(node, Fields):
+    if not isinstance(node, MappingNode):
         return replace(scope, requests={EVERY: read_request(node, JobRequest(), scope)})
     kinds = {*scope.kinds, *shared}
     general = tuple(pair for pair in node.pairs if pair[0].text not in kinds)
@@ -136,12 +149,12 @@ def read_request(
 ) -> JobRequest:
     """Read a mapping of job options on top of those that hold above it; `also` could stand there."""
     problems = scope.problems
-    if not isinstance(node, Fields):
-        problems.blame(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
+    if not isinstance(node, MappingNode):
+        problems.add_error(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
         return above
     request = above
     values: dict[str, object] = {}
-    today = resources_today(node, problems)
+    today = with_current_names(node, problems)
     # `gpus` has the last word
     for key, value in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         option = job_options().get(key.text)
@@ -151,23 +164,23 @@ def read_request(
         try:
             values[option.name] = _value(option, value, scope.now)
             request = option.apply(request, values[option.name])
-        except TimeOver:  # the file is run again when its jobs are done: then it is no mistake
+        except TimeInPast:  # the file is run again when its jobs are done: then it is no mistake
             request = option.apply(request, None)
-            text = repr(value.text) if isinstance(value, Scalar) else ""
+            text = repr(value.text) if isinstance(value, ScalarNode) else ""
             message = f"{key.text}: {text} is in the past and delays nothing"
-            problems.note(value, RESOURCES, message)
+            problems.add_warning(value, RESOURCES, message)
         except UsageError as error:
-            problems.blame(value, RESOURCES, f"{key.text}: {error}")
+            problems.add_error(value, RESOURCES, f"{key.text}: {error}")
     if len({value.place.file for _, value in node.pairs}) == 1:  # two files are merged, and agree
         # an amount beside `device: cpu` is what it would take on a GPU: files are moved so
         placing = {name: values[name] for name in _PLACING if name in values}
         fault = device_fault(placing, in_task_file)
         if fault is not None:
-            problems.blame(node, RESOURCES, fault)
+            problems.add_error(node, RESOURCES, fault)
     return request
 
 
-def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> JobRequest:
+def request_for(kind: Kind, node: Node | None, place: SourceLocation, scope: Scope) -> JobRequest:
     """Return what the jobs of an entry ask for.
 
     Args:
@@ -177,7 +190,7 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
         scope: what holds for the file, and what the command line sets.
     """
     request = scope.request_of(kind)
-    own = not_null(node)
+    own = node_or_none(node)
     if own is not None:
         request = read_request(own, request, scope)
     for fields in scope.forced_resources:
@@ -191,7 +204,7 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
         problem.message == fault and problem.severity is Severity.ERROR
         for problem in scope.problems  # every entry below one `resources` has it: once is enough
     ):
-        scope.problems.blame(place if own is None else own, RESOURCES, fault)
+        scope.problems.add_error(place if own is None else own, RESOURCES, fault)
     return request
 
 
@@ -202,10 +215,12 @@ def _value(option: JobOption, node: Node, now: float) -> object:
         UsageError: it does not fit; says what was expected.
     """
     takes = option.takes
-    if takes is NAMES and isinstance(node, Items):
-        words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
+    if takes is NAMES and isinstance(node, SequenceNode):
+        words = [
+            item.text for item in node.nodes if isinstance(item, ScalarNode) and not is_null(item)
+        ]
         if words and len(words) == len(node.nodes):
             return takes.read(",".join(words), now)
-    elif isinstance(node, Scalar) and not is_null(node) and (node.plain or takes.is_text):
+    elif isinstance(node, ScalarNode) and not is_null(node) and (node.plain or takes.is_text):
         return takes.read(node.text, now)
     raise UsageError(f"expected {takes.expected}")

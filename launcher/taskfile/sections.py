@@ -13,47 +13,54 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
-from launcher.errors import Place, Problem, Problems
+from launcher.errors import Problem, Problems, SourceLocation
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.entries import (
-    FREE,
-    At,
+    NO_DEPENDENCIES,
     Entry,
     FolderEntry,
     FolderVariant,
-    Follows,
+    Located,
     MethodEntry,
+    NamedDependencies,
     PlainEntry,
     PlainVariant,
     ScoringEntry,
     TrainEntry,
     Variant,
-    companion,
+    kind_of_role,
 )
-from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, words_of
+from launcher.taskfile.language import ALL_POISONED, LONGEST_NAME, RESOURCE_HINTS, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
-from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
+from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, value_label
 from launcher.taskfile.nodes import (
     TRUTHS,
-    Fields,
-    Given,
-    Items,
+    GivenSetting,
+    GivenSettings,
+    MappingNode,
     Node,
-    Said,
-    Scalar,
-    Source,
+    ScalarNode,
+    SequenceNode,
+    SourceFile,
+    as_list,
     is_null,
-    listed,
-    not_null,
+    node_or_none,
     plain_value,
 )
 from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
 from launcher.taskfile.scope import EVERY, Scope, request_for
-from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
-from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
+from launcher.taskfile.settings import (
+    KnownSettings,
+    ResolvedSettings,
+    known_settings,
+    report_duplicate_key,
+    resolve_settings,
+    unknown_key,
+)
+from launcher.taskfile.values import all_or_none, read_data, read_label_changes, read_model
 
 _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",
@@ -72,38 +79,38 @@ _HINTS: Mapping[str, str] = {
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "entries cannot be held; use launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
-_NAME_WANTED = (
+_NAME_REQUIRED = (
     f"expected a name of at most {LONGEST_NAME} letters, digits and ._+- that begins with a letter "
     "or digit"
 )
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
 
-Pairs = Sequence[tuple[Scalar, Node]]
+Pairs = Sequence[tuple[ScalarNode, Node]]
 
 
 def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]:
     """Give each entry of a kind's section; None for one that cannot be read, its errors reported."""
     if is_null(node):
         return
-    nodes = listed(node)
-    if kind.role is Role.LABELS and not isinstance(node, Items):
-        _blame_labels(kind, node, scope)
-    elif kind.role is Role.METHOD and nodes and all(isinstance(node, Scalar) for node in nodes):
+    nodes = as_list(node)
+    if kind.role is Role.LABELS and not isinstance(node, SequenceNode):
+        _report_labels_section(kind, node, scope)
+    elif kind.role is Role.METHOD and nodes and all(isinstance(node, ScalarNode) for node in nodes):
         # `unlearn: [relabel, retrain]` is these methods on every poisoned model
-        every = Scalar(node.source, node.line, node.column, 1, MISLABELLED, plain=True)
+        every = ScalarNode(node.source, node.line, node.column, 1, ALL_POISONED, plain=True)
         words = {"model": every, "method": node}
-        yield _method(_RawEntry(scope, _common(kind, node.place, scope), words, {}, ({},)))
-    elif isinstance(node, Items):
-        yield from (_entry(kind, node, scope) for node in nodes)
+        yield _read_method(_RawEntry(scope, _common(kind, node.place, scope), words, {}, ({},)))
+    elif isinstance(node, SequenceNode):
+        yield from (_read_entry(kind, node, scope) for node in nodes)
     else:
         message = f"{kind.name}: expected a list"
-        scope.problems.blame(node, "wrong-type", message, "begin each entry with '- '")
+        scope.problems.add_error(node, "wrong-type", message, "begin each entry with '- '")
         yield None
 
 
 def read_auto_test(
-    key: Scalar, node: Node, makers: Iterable[Kind], scope: Scope
+    key: ScalarNode, node: Node, makers: Iterable[Kind], scope: Scope
 ) -> Iterator[ScoringEntry]:
     """Give an entry for each kind of models of the file: every one is tested on a list of data IDs.
 
@@ -115,13 +122,15 @@ def read_auto_test(
     """
     if is_null(node):
         return
-    testers: dict[str, tuple[Kind, tuple[Settled, ...]]] = {}
+    testers: dict[str, tuple[Kind, tuple[ResolvedSettings, ...]]] = {}
     for maker in makers:
-        tester = companion(scope.kinds, maker, Role.TEST)
+        tester = kind_of_role(scope.kinds, maker, Role.TEST)
         if tester is None:
             message = f"there must be exactly one job type that tests the models of {maker.name}"
-            scope.problems.blame(key, "no-test-kind", message)
-        elif settled := _conditions(tester, scope.given(tester, {}), key.place, scope):
+            scope.problems.add_error(key, "no-test-kind", message)
+        elif settled := _read_conditions(
+            tester, scope.effective_settings(tester, {}), key.place, scope
+        ):
             testers[maker.name] = tester, settled
     every = (kind for kind in scope.kinds.values() if kind.role is Role.TEST)
     readers = {kind.name: kind for kind in [kind for kind, _ in testers.values()] or every}
@@ -135,18 +144,18 @@ class _Common(TypedDict):
     """What entries of every kind say; see `Asked`."""
 
     kind: Kind
-    place: Place
+    place: SourceLocation
     combination: int
     request: JobRequest
-    follows: Follows
+    follows: NamedDependencies
 
 
 def _common(
     kind: Kind,
-    place: Place,
+    place: SourceLocation,
     scope: Scope,
     resources: Node | None = None,
-    follows: Follows = FREE,
+    follows: NamedDependencies = NO_DEPENDENCIES,
 ) -> _Common:
     return _Common(
         kind=kind,
@@ -163,8 +172,8 @@ class _RawEntry(NamedTuple):
     scope: Scope
     common: _Common
     words: Mapping[str, Node]
-    own: Given
-    combinations: tuple[Given, ...]  # of its own matrix
+    own_settings: GivenSettings
+    combinations: tuple[GivenSettings, ...]  # of its own matrix
 
     @property
     def kind(self) -> Kind:
@@ -172,78 +181,78 @@ class _RawEntry(NamedTuple):
         return self.common["kind"]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where it begins."""
         return self.common["place"]
 
     @property
-    def given(self) -> Given:
+    def effective_settings(self) -> GivenSettings:
         """What is said of each setting, but for sweeps."""
-        return self.scope.given(self.kind, self.own)
+        return self.scope.effective_settings(self.kind, self.own_settings)
 
-    def word(self, name: str) -> Node | None:
+    def find_word(self, name: str) -> Node | None:
         """Return what stands behind a word; None where that is nothing."""
-        return not_null(self.words.get(name))
+        return node_or_none(self.words.get(name))
 
-    def needed(self, name: str) -> Node | None:
+    def require_word(self, name: str) -> Node | None:
         """Return what stands behind a word that an entry must have; blame its absence."""
-        node = self.word(name)
+        node = self.find_word(name)
         if node is None:
-            wanted = words_of(self.kind)[name].needed
+            wanted = words_of(self.kind)[name].required_text
             message = f"{self.kind.name} needs '{name}': {wanted}"
-            self.scope.problems.blame(self.words.get(name, self), "missing-word", message)
+            self.scope.problems.add_error(self.words.get(name, self), "missing-word", message)
         return node
 
-    def model(self, node: Node | None) -> At[ModelId] | None:
+    def read_model(self, node: Node | None) -> Located[ModelId] | None:
         """Return the model that a node names, if it does."""
         return None if node is None else read_model(node, self.kind, self.scope)
 
 
-def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
-    if not isinstance(node, Fields):
+def _read_entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
+    if not isinstance(node, MappingNode):
         example = _EXAMPLES.get(kind.role, "{setting: value}")
-        scope.problems.blame(node, "wrong-type", f"expected an entry such as {example}")
+        scope.problems.add_error(node, "wrong-type", f"expected an entry such as {example}")
         return None
     if kind.role is Role.LABELS:
-        _blame_labels(kind, node, scope)
+        _report_labels_section(kind, node, scope)
         return None
     raw = _raw_entry(kind, node, scope)
     match kind.role:
         case Role.TRAIN:
-            return _train(raw)
+            return _read_training(raw)
         case Role.METHOD:
-            return _method(raw)
+            return _read_method(raw)
         case Role.TEST:
-            model = raw.needed("model")
-            tests = _scoring(raw, "data", () if model is None else (model,))
+            model = raw.require_word("model")
+            tests = _read_scoring(raw, "data", () if model is None else (model,))
             return None if model is None else tests
         case Role.BENCHMARK:
-            return _scoring(raw, "test", listed(raw.word("model")))
+            return _read_scoring(raw, "test", as_list(raw.find_word("model")))
         case Role.FOLDER:
-            return _folder(raw)
+            return _read_folder(raw)
         case Role.DATA | Role.PLAIN:
-            return _plain(raw)
+            return _read_plain(raw)
         case Role.SHARED:
             return None  # no task file speaks of it
 
 
-def _blame_labels(kind: Kind, node: Node, scope: Scope) -> None:
+def _report_labels_section(kind: Kind, node: Node, scope: Scope) -> None:
     message = f"{kind.name} jobs are created automatically, one before each poisoned training"
     hint = f"write {kind.name}: 50 in the training's entry, or below defaults"
-    scope.problems.blame(node, "poison-section", message, hint)
+    scope.problems.add_error(node, "poison-section", message, hint)
 
 
-def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
+def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
     """Sort an entry's keys into words of the language and settings; report what is neither."""
     problems = scope.problems
     allowed, available = words_of(kind), {} if kind.entry else job_options()
-    labeller = companion(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
-    of = known([kind] if labeller is None else [kind, labeller])
+    labeller = kind_of_role(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    of = known_settings([kind] if labeller is None else [kind, labeller])
     words: dict[str, Node] = {}
     inside: Pairs = ()
-    beside, options = list[tuple[Scalar, Node]](), list[tuple[Scalar, Node]]()
+    beside, options = list[tuple[ScalarNode, Node]](), list[tuple[ScalarNode, Node]]()
     for key, value in node.pairs:
-        if key.text == "settings" and isinstance(value, Fields):
+        if key.text == "settings" and isinstance(value, MappingNode):
             inside = value.pairs
         elif key.text in allowed:
             words[key.text] = value
@@ -256,34 +265,48 @@ def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
             beside.append((key, value))
     if not is_null(words.get("settings")):
         message = "expected settings such as {lr: 0.001}"
-        problems.blame(words["settings"], "wrong-type", message)
-    own = of.among(inside, problems, _refusing(of, scope, is_inside=True))
-    for name, said in of.among(beside, problems, _refusing(of, scope, is_inside=False)).items():
+        problems.add_error(words["settings"], "wrong-type", message)
+    own = of.read_given(inside, problems, _unknown_key_problem(of, scope, is_inside=True))
+    for name, said in of.read_given(
+        beside, problems, _unknown_key_problem(of, scope, is_inside=False)
+    ).items():
         if name in own:
-            blame_twice(said.key, name, "here and below settings", problems)
+            report_duplicate_key(said.key, name, "here and below settings", problems)
         else:
             own[name] = said
-    asked = _asked(node, not_null(words.get("resources")), options, problems)
-    follows = Follows(*(_followed(words.get(word), word, problems) for word in Follows._fields))
+    asked = _merge_job_options(node, node_or_none(words.get("resources")), options, problems)
+    follows = NamedDependencies(
+        *(_read_job_names(words.get(word), word, problems) for word in NamedDependencies._fields)
+    )
     common = _common(kind, node.place, scope, asked, follows)
     matrix = (
-        not_null(words.get("matrix")) if kind.entry else None
+        node_or_none(words.get("matrix")) if kind.entry else None
     )  # that of a program has free names
     combinations = combinations_of_entry(matrix, of, own, scope)
     return _RawEntry(scope, common, words, own, combinations)
 
 
-def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar], Problem]:
+def _unknown_key_problem(
+    of: KnownSettings, scope: Scope, *, is_inside: bool
+) -> Callable[[ScalarNode], Problem]:
     """Return what tells of a key, below `settings` or beside it, that is neither a word nor a setting."""
 
-    def refuse(key: Scalar) -> Problem:
+    def refuse(key: ScalarNode) -> Problem:
         kind, names = of.kinds[0], set(of.names)
         if not is_inside:
             names |= {*words_of(kind), *(() if kind.entry else job_options())} - {"settings"}
         others = scope.kinds.values()
         elsewhere = [other.name for other in others if key.text in other.settings.model_fields]
         what, hint = f"a setting of {kind.name}", _hint(kind, key.text)
-        return unknown_key(key, what, names, elsewhere, hint=hint, where=of.where, old=of.old)
+        return unknown_key(
+            key,
+            what,
+            names,
+            elsewhere,
+            hint=hint,
+            where=of.listing_command,
+            old=of.current_by_old_name,
+        )
 
     return refuse
 
@@ -292,7 +315,7 @@ def _hint(kind: Kind, name: str) -> str:
     """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
     plain = name.replace("-", "_")
     meant = _SAME.get(plain, plain)
-    known_here = meant in Follows._fields and meant in words_of(kind)
+    known_here = meant in NamedDependencies._fields and meant in words_of(kind)
     if not kind.entry:
         known_here |= meant in job_options() or meant in kind.settings.model_fields
     if meant != name and known_here:
@@ -300,54 +323,54 @@ def _hint(kind: Kind, name: str) -> str:
     return _HINTS.get(plain, "") if kind.entry else {**_HINTS, **_PROGRAM_HINTS}.get(meant, "")
 
 
-def _asked(
-    entry: Fields, resources: Node | None, options: Pairs, problems: Problems
+def _merge_job_options(
+    entry: MappingNode, resources: Node | None, options: Pairs, problems: Problems
 ) -> Node | None:
     """Return what an entry asks for: its `resources`, and the options beside them."""
     if not options:
         return resources
     if resources is None:
         return replace(entry, pairs=tuple(options))
-    if not isinstance(resources, Fields):
+    if not isinstance(resources, MappingNode):
         return resources
     below = {key.text for key, _ in resources.pairs}
     for key, _ in options:
         if key.text in below:
-            blame_twice(key, key.text, "here and below resources", problems)
+            report_duplicate_key(key, key.text, "here and below resources", problems)
     more = tuple(pair for pair in options if pair[0].text not in below)
     return replace(resources, pairs=(*resources.pairs, *more))
 
 
-def _followed(node: Node | None, word: str, problems: Problems) -> tuple[At[str], ...]:
+def _read_job_names(node: Node | None, word: str, problems: Problems) -> tuple[Located[str], ...]:
     """Return the names of jobs in `after` or `after_any`; what they mean is for the plan to find out."""
-    named: list[At[str]] = []
-    for item in listed(not_null(node)):
-        if isinstance(item, Scalar) and not is_null(item) and item.text.strip():
-            named.append(At(item.text, item))
+    named: list[Located[str]] = []
+    for item in as_list(node_or_none(node)):
+        if isinstance(item, ScalarNode) and not is_null(item) and item.text.strip():
+            named.append(Located(item.text, item))
         else:
             message = f"{word}: expected the name of a job, or a list of names"
             hint = "write a name that the dry run lists"
-            problems.blame(item, "wrong-type", message, hint)
+            problems.add_error(item, "wrong-type", message, hint)
     return tuple(named)
 
 
-def _train(raw: _RawEntry) -> TrainEntry | None:
+def _read_training(raw: _RawEntry) -> TrainEntry | None:
     kind, scope = raw.kind, raw.scope
-    model = raw.word("model")  # null is a new model, and so is no word at all
-    if isinstance(model, Scalar) and model.plain and model.text == "None":
-        scope.problems.note(model, "old-name", "write null instead of None")
+    model = raw.find_word("model")  # null is a new model, and so is no word at all
+    if isinstance(model, ScalarNode) and model.plain and model.text == "None":
+        scope.problems.add_warning(model, "old-name", "write null instead of None")
         model = None
-    base = raw.model(model)
-    data = raw.needed("data")
+    base = raw.read_model(model)
+    data = raw.require_word("data")
     read = None if data is None else read_data(data, (kind,), scope)
     labels = scope.forced_labels or raw.words.get("poison", scope.labels)
     label_changes = read_label_changes(labels, scope) if labels is not None else ()
     labeller = None
     if any(change.value is not None for change in label_changes or ()):
-        labeller = companion(scope.kinds, kind, Role.LABELS)
+        labeller = kind_of_role(scope.kinds, kind, Role.LABELS)
         if labeller is None:
             message = f"there must be exactly one job type that poisons the labels of {kind.name}"
-            scope.problems.blame(labels, "no-poison-kind", message)
+            scope.problems.add_error(labels, "no-poison-kind", message)
             return None
     variants = _variants(raw, {}, labeller)
     if read is None or not variants or label_changes is None or (base is None) != (model is None):
@@ -360,48 +383,50 @@ def _train(raw: _RawEntry) -> TrainEntry | None:
         base=base,
         data=read,
         label_changes=label_changes,
-        wide=len(label_changes) == 1 and labels is not raw.words.get("poison"),
+        is_file_poison=len(label_changes) == 1 and labels is not raw.words.get("poison"),
         variants=variants,
         labels_kind=labeller,
         labels_request=request,
     )
 
 
-def _method(raw: _RawEntry) -> MethodEntry | None:
-    kind, problems, model = raw.kind, raw.scope.problems, raw.word("model")
-    every = isinstance(model, Scalar) and model.text == MISLABELLED
-    base = None if every else raw.model(raw.needed("model"))
-    method = raw.needed("method")
-    nodes = listed(method)
+def _read_method(raw: _RawEntry) -> MethodEntry | None:
+    kind, problems, model = raw.kind, raw.scope.problems, raw.find_word("model")
+    every = isinstance(model, ScalarNode) and model.text == ALL_POISONED
+    base = None if every else raw.read_model(raw.require_word("model"))
+    method = raw.require_word("method")
+    nodes = as_list(method)
     if method is not None and not nodes:
-        problems.blame(method, "wrong-type", "expected at least one unlearning method")
+        problems.add_error(method, "wrong-type", "expected at least one unlearning method")
     methods = []
     for node in nodes:
-        if not isinstance(node, Scalar) or not is_word(node.text):
-            problems.blame(node, "wrong-type", "expected the name of an unlearning method")
+        if not isinstance(node, ScalarNode) or not is_word(node.text):
+            problems.add_error(node, "wrong-type", "expected the name of an unlearning method")
             continue
-        said = {"method": Said(node, node)} if "method" in kind.settings.model_fields else {}
+        said = (
+            {"method": GivenSetting(node, node)} if "method" in kind.settings.model_fields else {}
+        )
         if variants := _variants(raw, said):
-            methods.append((At(node.text, node), variants))
+            methods.append((Located(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
     return MethodEntry(**raw.common, base=base, methods=tuple(methods))
 
 
-def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
+def _read_scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
     """Return tests or benchmarks of the models that are named, on the data behind a word."""
     kind, scope = raw.kind, raw.scope
-    models = all_read(raw.model(node) for node in named)
-    node = raw.needed(word)
-    if node is not None and not listed(node):
-        scope.problems.blame(node, "wrong-type", "expected at least one data ID")
+    models = all_or_none(raw.read_model(node) for node in named)
+    node = raw.require_word(word)
+    if node is not None and not as_list(node):
+        scope.problems.add_error(node, "wrong-type", "expected at least one data ID")
     data = _data_ids(node, (kind,), scope)
-    settings = _conditions(kind, raw.given, raw.place, scope)
+    settings = _read_conditions(kind, raw.effective_settings, raw.place, scope)
     if not settings or models is None:
         return None
     first = settings[0]
     others = {
-        name: raw.model(first.given[name].node)
+        name: raw.read_model(first.given[name].node)
         for name in sorted(kind.settings.models if kind.role is Role.BENCHMARK else ())
         if first.values[name]
     }
@@ -414,50 +439,50 @@ def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry |
     )
 
 
-def _folder(raw: _RawEntry) -> FolderEntry | None:
-    sound, name = _given_name(raw)
-    variants = all_read(_folder_variant(raw, variant) for variant in _variants(raw, {}))
+def _read_folder(raw: _RawEntry) -> FolderEntry | None:
+    sound, name = _read_given_name(raw)
+    variants = all_or_none(_folder_variant(raw, variant) for variant in _variants(raw, {}))
     if not sound or not variants:
         return None
     return FolderEntry(**raw.common, name=name.text if name else raw.kind.name, variants=variants)
 
 
-def _plain(raw: _RawEntry) -> PlainEntry | None:
+def _read_plain(raw: _RawEntry) -> PlainEntry | None:
     kind, problems = raw.kind, raw.scope.problems
-    if not (kind.entry or are_quoted(raw.word("name"), raw.own, problems)):
+    if not (kind.entry or are_quoted(raw.find_word("name"), raw.own_settings, problems)):
         return None
     forced = {**raw.scope.forced.get(EVERY, {}), **raw.scope.forced.get(kind.name, {})}
     sweeps = [] if kind.entry else sweeps_of_program(raw.words, forced, problems)
     if sweeps is None:
         return None
-    sound, name = _given_name(raw, swept=bool(sweeps))
-    if not sound or not (kind.entry or check_variables(raw.given, problems)):
+    sound, name = _read_given_name(raw, swept=bool(sweeps))
+    if not sound or not (kind.entry or check_variables(raw.effective_settings, problems)):
         return None
-    settled = settle(kind, raw.given, raw.place, problems)
+    settled = resolve_settings(kind, raw.effective_settings, raw.place, problems)
     variants: tuple[PlainVariant, ...] = ()
     if settled is not None and sweeps:
-        variants = swept_programs(kind, name, settled, raw.own, sweeps, problems)
+        variants = swept_programs(kind, name, settled, raw.own_settings, sweeps, problems)
         if any(not _is_name((each.name or "t").partition("@")[0]) for each in variants):
-            problems.blame(name, "name", _NAME_WANTED)
+            problems.add_error(name, "name", _NAME_REQUIRED)
             return None
     elif settled is not None:
         variants = (PlainVariant(None if name is None else name.text, (), settled),)
     return PlainEntry(**raw.common, variants=variants) if variants else None
 
 
-def _given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, Scalar | None]:
+def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, ScalarNode | None]:
     """Return whether an entry's name can be one, and the name; None where there is none.
 
     Args:
         raw: the entry.
         swept: values are filled in between braces; only then it is seen what the names are.
     """
-    node = raw.word("name")
+    node = raw.find_word("name")
     if node is None:
         return True, None
-    if isinstance(node, Scalar) and (swept or _is_name(node.text)):
+    if isinstance(node, ScalarNode) and (swept or _is_name(node.text)):
         return True, node
-    raw.scope.problems.blame(node, "name", _NAME_WANTED)
+    raw.scope.problems.add_error(node, "name", _NAME_REQUIRED)
     return False, None
 
 
@@ -465,56 +490,63 @@ def _is_name(text: str) -> bool:
     return is_word(text) and len(text) <= LONGEST_NAME
 
 
-def check_variables(given: Given, problems: Problems) -> bool:
+def check_variables(given: GivenSettings, problems: Problems) -> bool:
     """Tell whether a program's variables have names, and texts as values; blame all that have not.
 
     What YAML takes for a number or a truth may not be what a program reads: 010 would be 10, and yes true.
     """
     node = given["env"].node if "env" in given else None
-    if not isinstance(node, Fields):
+    if not isinstance(node, MappingNode):
         return True
     sound = True
     for key, value in node.pairs:
         if fault := variable_fault(key.text):
             sound = False
-            problems.blame(key, "wrong-value", f"env: {fault}")
-        text = value.text if isinstance(value, Scalar) else ""
-        truth = isinstance(value, Scalar) and value.plain and text.lower() in TRUTHS
-        if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
+            problems.add_error(key, "wrong-value", f"env: {fault}")
+        text = value.text if isinstance(value, ScalarNode) else ""
+        truth = isinstance(value, ScalarNode) and value.plain and text.lower() in TRUTHS
+        if isinstance(value, ScalarNode) and isinstance(value.value, str) and not truth:
             continue
         sound = False
         message = f"env: the value of {key.text} is not a string"
         example = text if text and not is_null(value) else ""
         hint = f'write {key.text}: "{text}"' if example else 'write "" for an empty value'
-        problems.blame(value, "wrong-type", message, hint)
+        problems.add_error(value, "wrong-type", message, hint)
     return sound
 
 
-def _data_ids(node: Node | None, readers: Iterable[Kind], scope: Scope) -> tuple[At[DataId], ...]:
+def _data_ids(
+    node: Node | None, readers: Iterable[Kind], scope: Scope
+) -> tuple[Located[DataId], ...]:
     """Return one data ID or those of a list, without those that cannot be read."""
-    read = [read_data(each, readers, scope) for each in listed(node)]
+    read = [read_data(each, readers, scope) for each in as_list(node)]
     return tuple(data for data in read if data is not None)
 
 
-def _variants(raw: _RawEntry, more: Given, labeller: Kind | None = None) -> tuple[Variant, ...]:
+def _variants(
+    raw: _RawEntry, more: GivenSettings, labeller: Kind | None = None
+) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
     scope, variants = raw.scope, list[Variant]()
     for chosen in raw.combinations:
-        own = {**raw.own, **chosen, **more}
-        given = scope.given(raw.kind, own)
-        settled = settle(raw.kind, given, raw.place, scope.problems)
-        paired, values = scope.paired(raw.kind, given), dict(settled.values) if settled else {}
+        own = {**raw.own_settings, **chosen, **more}
+        given = scope.effective_settings(raw.kind, own)
+        settled = resolve_settings(raw.kind, given, raw.place, scope.problems)
+        paired, values = (
+            scope.swept_in_file(raw.kind, given),
+            dict(settled.values) if settled else {},
+        )
         labelled = None
         if labeller is not None:
-            given = scope.given(labeller, own)
-            followed = {} if settled is None else _as_training(labeller, given, settled)
-            labelled = settle(labeller, {**followed, **given}, raw.place, scope.problems)
-            paired |= scope.paired(labeller, given)
+            given = scope.effective_settings(labeller, own)
+            followed = {} if settled is None else _follow_training(labeller, given, settled)
+            labelled = resolve_settings(labeller, {**followed, **given}, raw.place, scope.problems)
+            paired |= scope.swept_in_file(labeller, given)
             values = {**(labelled.values if labelled else {}), **values}
         if settled is None or (labeller is not None and labelled is None):
             return ()
         name = tuple(
-            (key, label(said, values[key]))
+            (key, value_label(said, values[key]))
             for key, said in {**paired, **chosen}.items()
             if key in values
         )
@@ -522,7 +554,9 @@ def _variants(raw: _RawEntry, more: Given, labeller: Kind | None = None) -> tupl
     return tuple(variants)
 
 
-def _as_training(labeller: Kind, given: Given, training: Settled) -> Given:
+def _follow_training(
+    labeller: Kind, given: GivenSettings, training: ResolvedSettings
+) -> GivenSettings:
     """Return the settings of a poison that are not given and follow those of the training."""
     values = {name: plain_value(said.node) for name, said in given.items()}
     leaders = labeller.settings.followed(values).items()
@@ -532,49 +566,55 @@ def _as_training(labeller: Kind, given: Given, training: Settled) -> Given:
 def _folder_variant(raw: _RawEntry, variant: Variant) -> FolderVariant | None:
     """Return one way in which a folder is made; None where an ID is wrong."""
     settings = raw.kind.settings
-    models: dict[str, At[ModelId]] = {}
-    folders: dict[str, At[str]] = {}
+    models: dict[str, Located[ModelId]] = {}
+    folders: dict[str, Located[str]] = {}
     for name in (*settings.folders, *settings.models):
         value = variant.settings.values[name]
         if not value:
             continue
-        node = _node_of(name, str(value), variant.settings, raw.place)
+        node = _node_of_setting(name, str(value), variant.settings, raw.place)
         if name in settings.folders:
-            folders[name] = At(str(value), node)
+            folders[name] = Located(str(value), node)
         if name in settings.models:
-            model = raw.model(node)
+            model = raw.read_model(node)
             if model is None:
                 return None
             models[name] = model
     return FolderVariant(variant=variant, models=models, folders=folders)
 
 
-def _node_of(name: str, value: str, settled: Settled, entry: Place) -> Scalar:
+def _node_of_setting(
+    name: str, value: str, settled: ResolvedSettings, entry: SourceLocation
+) -> ScalarNode:
     """Return where a setting is given, or its default as if it stood at the entry."""
     node = settled.given[name].node if name in settled.given else None
-    if isinstance(node, Scalar):
+    if isinstance(node, ScalarNode):
         return node
-    source = Source(file=entry.file, lines=())
-    return Scalar(source, entry.line - 1, entry.column - 1, 1, value, plain=True)
+    source = SourceFile(file=entry.file, lines=())
+    return ScalarNode(source, entry.line - 1, entry.column - 1, 1, value, plain=True)
 
 
-def _conditions(kind: Kind, given: Given, place: Place, scope: Scope) -> tuple[Settled, ...]:
+def _read_conditions(
+    kind: Kind, given: GivenSettings, place: SourceLocation, scope: Scope
+) -> tuple[ResolvedSettings, ...]:
     """Return the settings of a test under each of its conditions; none where a setting is wrong."""
     swept = {
         name: given[name]
         for name in kind.settings.conditions
-        if name in given and isinstance(given[name].node, Items)
+        if name in given and isinstance(given[name].node, SequenceNode)
     }
-    values = [[said._replace(node=node) for node in listed(said.node)] for said in swept.values()]
+    values = [[said._replace(node=node) for node in as_list(said.node)] for said in swept.values()]
     count = math.prod(map(len, values))
     if count == 0 or count > MOST_COMBINATIONS:
         names = " and ".join(swept)
         message = f"{names}: expected 1 to {MOST_COMBINATIONS:,} conditions, got {count:,}"
         first = next(iter(swept.values())).node
-        scope.problems.blame(first, "conditions", message, "write at least one value")
+        scope.problems.add_error(first, "conditions", message, "write at least one value")
         return ()
-    settled = all_read(
-        settle(kind, {**given, **dict(zip(swept, chosen, strict=True))}, place, scope.problems)
+    settled = all_or_none(
+        resolve_settings(
+            kind, {**given, **dict(zip(swept, chosen, strict=True))}, place, scope.problems
+        )
         for chosen in itertools.product(*values)
     )
     return settled or ()

@@ -8,19 +8,26 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from launcher.errors import (
-    Place,
     Problem,
     Problems,
+    SourceLocation,
     UnknownName,
     UsageError,
-    counted,
-    known_words,
+    did_you_mean,
+    list_known_names,
     nearest,
-    question,
+    pluralize,
 )
 from launcher.kind_interface import Kind
 from launcher.system.files import Json
-from launcher.taskfile.nodes import Given, Items, Node, Said, Scalar, plain_value
+from launcher.taskfile.nodes import (
+    GivenSetting,
+    GivenSettings,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    plain_value,
+)
 
 LONGEST_VALUE = 60  # characters of a value in a message
 ALL_WORDS = "launcher schema --markdown"  # lists every word and setting there is
@@ -55,36 +62,38 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
-class Settled(NamedTuple):
+class ResolvedSettings(NamedTuple):
     """Settings that a kind accepts: every value, and where those of the file stand."""
 
     values: Mapping[str, Json]
-    given: Given
+    given: GivenSettings
     text: str  # what of the values can change a result, as JSON
 
 
-class Known(NamedTuple):
+class KnownSettings(NamedTuple):
     """The settings of one kind or of several, by which the keys of a mapping are judged."""
 
     kinds: tuple[Kind, ...]
     names: Collection[str]
-    old: Mapping[str, str]  # earlier names of settings, each with that of today
-    where: str  # what lists them all
+    current_by_old_name: Mapping[str, str]  # earlier names of settings, each with that of today
+    listing_command: str  # what lists them all
 
-    def today(self, key: Scalar, problems: Problems) -> Scalar:
+    def current_key(self, key: ScalarNode, problems: Problems) -> ScalarNode:
         """Return the key of a setting by its name of today; note that there is one if it was old."""
-        if key.text in self.names or key.text not in self.old:
+        if key.text in self.names or key.text not in self.current_by_old_name:
             return key
-        problems.note(key, "old-name", f"{key.text} is now called {self.old[key.text]}")
-        return key.named(self.old[key.text])
+        problems.add_warning(
+            key, "old-name", f"{key.text} is now called {self.current_by_old_name[key.text]}"
+        )
+        return key.with_text(self.current_by_old_name[key.text])
 
-    def among(
+    def read_given(
         self,
-        pairs: Iterable[tuple[Scalar, Node]],
+        pairs: Iterable[tuple[ScalarNode, Node]],
         problems: Problems,
-        refuse: Callable[[Scalar], Problem],
+        refuse: Callable[[ScalarNode], Problem],
         twice: str = "twice",
-    ) -> dict[str, Said]:
+    ) -> dict[str, GivenSetting]:
         """Return what is said of settings, by their names of today.
 
         Args:
@@ -93,47 +102,53 @@ class Known(NamedTuple):
             refuse: returns what is wrong with a key that is none of the settings.
             twice: how one is given that is there by two of its names.
         """
-        said: dict[str, Said] = {}
+        said: dict[str, GivenSetting] = {}
         for key, node in pairs:
-            now = self.today(key, problems)
+            now = self.current_key(key, problems)
             if now.text in said:
-                blame_twice(key, now.text, twice, problems)
+                report_duplicate_key(key, now.text, twice, problems)
             elif now.text in self.names:
-                said[now.text] = Said(now, node)
+                said[now.text] = GivenSetting(now, node)
             else:
                 problems.append(refuse(now))
         return said
 
-    def unknown(
-        self, key: Scalar, what: str, hint: str = "", *, nearby: Iterable[str] = ()
+    def unknown_key_problem(
+        self, key: ScalarNode, what: str, hint: str = "", *, nearby: Iterable[str] = ()
     ) -> Problem:
         """Return the problem of a key that is none of the settings; see `unknown_key`."""
         return unknown_key(
-            key, what, self.names, nearby=nearby, hint=hint, where=self.where, old=self.old
+            key,
+            what,
+            self.names,
+            nearby=nearby,
+            hint=hint,
+            where=self.listing_command,
+            old=self.current_by_old_name,
         )
 
 
 TWO_NAMES = "twice, under its name and an old name"
 
 
-def blame_twice(key: Scalar, name: str, how: str, problems: Problems) -> None:
+def report_duplicate_key(key: ScalarNode, name: str, how: str, problems: Problems) -> None:
     """Blame the key of what is given elsewhere, too."""
     message = f"{name!r} is given {how}"
-    problems.blame(key, "duplicate-key", message, "remove one of them")
+    problems.add_error(key, "duplicate-key", message, "remove one of them")
 
 
-def known(kinds: Iterable[Kind], where: str = "") -> Known:
-    """Return the settings of some kinds; of several, `where` lists them all, if not a list of these kinds."""
+def known_settings(kinds: Iterable[Kind], where: str = "") -> KnownSettings:
+    """Return the settings of some kinds; of several, `listing_command` lists them all, if not a list of these kinds."""
     those = tuple(kinds)
     names, old = dict[str, object](), dict[str, str]()
     for kind in reversed(those):  # the first kind tells what an old name means
         names |= kind.settings.model_fields
         old |= kind.settings.aliases
-    return Known(those, names, old, (len(those) > 1 and where) or all_settings(*those))
+    return KnownSettings(those, names, old, (len(those) > 1 and where) or all_settings(*those))
 
 
-def complaints_of(
-    kind: Kind, error: ValidationError, given: Given, where: Place
+def validation_problems(
+    kind: Kind, error: ValidationError, given: GivenSettings, where: SourceLocation
 ) -> Iterable[Problem]:
     """Yield a problem for each setting that pydantic refuses.
 
@@ -154,38 +169,38 @@ def complaints_of(
         yield Problem(code="missing-setting", message=message, place=where, hint=hint)
     for name, errors in by_name.items():
         if name in given:
-            yield _complaint(name, errors, given[name].node)
+            yield _validation_problem(name, errors, given[name].node)
         elif errors[0]["type"] != "missing":
-            message = f"{name}: {_said(errors[0])}" if name else _said(errors[0])
+            message = f"{name}: {_error_text(errors[0])}" if name else _error_text(errors[0])
             yield Problem(code="setting", message=message, place=where)
 
 
-def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
+def _validation_problem(name: str, errors: Sequence[Any], node: Node) -> Problem:
     """Make one problem of all that pydantic says of one setting (a union says it per branch)."""
     deep = [error for error in errors if any(isinstance(step, int) for step in error["loc"][1:])]
-    if isinstance(node, Items) and deep:
+    if isinstance(node, SequenceNode) and deep:
         errors = deep
         step = next(step for step in deep[0]["loc"][1:] if isinstance(step, int))
         node = node.nodes[step] if step < len(node.nodes) else node
-    elif isinstance(node, Scalar):
+    elif isinstance(node, ScalarNode):
         errors = [error for error in errors if error not in deep] or errors
     if (unknown := unknown_name(errors[0])) is not None:
         return Problem(
             code="setting",
             message=f"{name}: unknown {unknown.what} {unknown.name!r}",
             place=node.place,
-            hint=question(unknown.suggestion),
+            hint=did_you_mean(unknown.suggestion),
             notes=(unknown.listing,),
         )
     wanted = list(dict.fromkeys(_expected(error) for error in errors if error["type"] in _EXPECTED))
     if wanted:
-        message = f"{name}: expected {' or '.join(wanted)}, got {_shown(plain_value(node))}"
+        message = f"{name}: expected {' or '.join(wanted)}, got {_format_value(plain_value(node))}"
     else:
-        message = f"{name}: {_said(errors[0])}"
+        message = f"{name}: {_error_text(errors[0])}"
     hint = ""
-    if isinstance(node, Scalar) and errors[0]["type"] in ("literal_error", "enum"):
-        hint = question(nearest(node.text, _quoted(errors[0]["ctx"]["expected"])))
-    elif isinstance(node, Scalar) and wanted == ["a list"]:
+    if isinstance(node, ScalarNode) and errors[0]["type"] in ("literal_error", "enum"):
+        hint = did_you_mean(nearest(node.text, _quoted_words(errors[0]["ctx"]["expected"])))
+    elif isinstance(node, ScalarNode) and wanted == ["a list"]:
         hint = _as_list(node.text)
     return Problem(code="setting", message=message, place=node.place, hint=hint)
 
@@ -206,32 +221,34 @@ def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
 
 def fault_text(error: Mapping[str, Any]) -> str:
     """Return the expected value of a failed validation, in the words of task files."""
-    return f"expected {_expected(error)}" if error["type"] in _EXPECTED else _said(error)
+    return f"expected {_expected(error)}" if error["type"] in _EXPECTED else _error_text(error)
 
 
 def _expected(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     length = context.get("min_length", context.get("max_length", 0))
-    words = _listed(context.get("expected", ""))
-    return _EXPECTED[error["type"]].format(**context, length=counted(length, "value"), words=words)
+    words = _join_quoted(context.get("expected", ""))
+    return _EXPECTED[error["type"]].format(
+        **context, length=pluralize(length, "value"), words=words
+    )
 
 
-def _said(error: Mapping[str, Any]) -> str:
+def _error_text(error: Mapping[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     message = str(error["msg"])
     return message[:1].lower() + message[1:]
 
 
-def _quoted(expected: str) -> list[str]:
+def _quoted_words(expected: str) -> list[str]:
     return re.findall(r"'([^']*)'", expected)
 
 
-def _listed(expected: str) -> str:
-    return ", ".join(_quoted(expected)) or expected
+def _join_quoted(expected: str) -> str:
+    return ", ".join(_quoted_words(expected)) or expected
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Print a value as YAML would, cut where it is long."""
     match value:
         case None:
@@ -251,7 +268,7 @@ def all_settings(*kinds: Kind) -> str:
     return f"launcher kinds {' '.join(kind.name for kind in kinds)}"
 
 
-def accepted(kind: Kind, name: str, value: str) -> str | None:
+def accepted_value(kind: Kind, name: str, value: str) -> str | None:
     """Return a value that a setting takes: the given one, or what its check suggests instead."""
     try:
         kind.settings.model_validate({name: value})
@@ -264,15 +281,15 @@ def accepted(kind: Kind, name: str, value: str) -> str | None:
     return value
 
 
-def shortened(first: str, second: str, longest: int = LONGEST_VALUE) -> tuple[str, str]:
+def shorten_pair(first: str, second: str, longest: int = LONGEST_VALUE) -> tuple[str, str]:
     """Return two different texts cut to a length in which their first difference is visible."""
     pairs = enumerate(zip(first, second, strict=False))
     differs = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
     begin = max(0, differs - longest // 3)  # a third for what both begin with
-    return _cut(first, begin, longest), _cut(second, begin, longest)
+    return _cut_around(first, begin, longest), _cut_around(second, begin, longest)
 
 
-def _cut(text: str, begin: int, longest: int) -> str:
+def _cut_around(text: str, begin: int, longest: int) -> str:
     if len(text) <= longest:
         return text
     begin = min(begin, len(text) - longest + 1)
@@ -280,12 +297,16 @@ def _cut(text: str, begin: int, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def spelt_pair(first: Json, second: Json) -> tuple[str, str]:
+def format_pair(first: Json, second: Json) -> tuple[str, str]:
     """Return two values of a setting as JSON, which YAML also reads, shortened if they are long."""
-    return shortened(json.dumps(first, ensure_ascii=False), json.dumps(second, ensure_ascii=False))
+    return shorten_pair(
+        json.dumps(first, ensure_ascii=False), json.dumps(second, ensure_ascii=False)
+    )
 
 
-def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settled | None:
+def resolve_settings(
+    kind: Kind, given: GivenSettings, where: SourceLocation, problems: Problems
+) -> ResolvedSettings | None:
     """Complete and check a kind's settings; on failure add to `problems` and return None.
 
     Args:
@@ -294,12 +315,12 @@ def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settle
         where: the entry, for what has no better place.
         problems: where complaints are added.
     """
-    values = {name: _said_value(said.node) for name, said in given.items()}
+    values = {name: _value_as_written(said.node) for name, said in given.items()}
     try:
         try:
             made = kind.settings.model_validate(values)
         except ValidationError as error:
-            as_text = _texts(error, given)
+            as_text = _plain_texts(error, given)
             if not as_text:
                 raise
             made = kind.settings.model_validate(values | as_text)
@@ -307,30 +328,32 @@ def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settle
         reported = {problem.message for problem in problems if problem.code == "missing-setting"}
         problems += [
             complaint
-            for complaint in complaints_of(kind, error, given, where)
+            for complaint in validation_problems(kind, error, given, where)
             if complaint.message not in reported
         ]  # a setting that every entry lacks is missing in the defaults: once is enough
         return None
     except UsageError as error:  # a laboratory's own check
-        problems.blame(where, "setting", str(error))
+        problems.add_error(where, "setting", str(error))
         return None
     dumped = made.model_dump(mode="json")
     for name, reason in kind.settings.without_effect(dumped).items():
         # defaults serve other entries, too: nothing is said of them
         if name in given and given[name].key.place.line >= where.line:
             message = f"{name} has no effect here: {reason}"
-            problems.note(given[name].key, "no-effect", message, "remove it")
-    return completed(kind, dumped, given)
+            problems.add_warning(given[name].key, "no-effect", message, "remove it")
+    return complete_settings(kind, dumped, given)
 
 
-def completed(kind: Kind, values: Mapping[str, Json], given: Given) -> Settled:
+def complete_settings(
+    kind: Kind, values: Mapping[str, Json], given: GivenSettings
+) -> ResolvedSettings:
     """Return settings of which every value is known, and was checked."""
     decisive = kind.settings.decisive(values)
-    return Settled(values, given, json.dumps(decisive, sort_keys=True))
+    return ResolvedSettings(values, given, json.dumps(decisive, sort_keys=True))
 
 
 def unknown_key(
-    key: Scalar,
+    key: ScalarNode,
     what: str,
     words: Iterable[str],
     elsewhere: Sequence[str] = (),
@@ -357,7 +380,7 @@ def unknown_key(
     close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])
     close = old.get(close or "", close)
     before, colon, _ = key.text.partition(":")
-    hint = hint or question(close)
+    hint = hint or did_you_mean(close)
     if "=" in key.text:
         hint = "put quotes around an ID that contains a comma"
     elif colon and before in names:
@@ -369,20 +392,20 @@ def unknown_key(
         message=f"{key.text!r} is not {what}",
         place=key.place,
         hint=hint,
-        notes=(known_words(key.text, names, where),),
+        notes=(list_known_names(key.text, names, where),),
     )
 
 
-def _said_value(node: Node) -> Any:  # the border to pydantic: any YAML value
+def _value_as_written(node: Node) -> Any:  # the border to pydantic: any YAML value
     """Return a node's value with truths as they are written: pydantic takes true for the number 1."""
-    if isinstance(node, Scalar):
+    if isinstance(node, ScalarNode):
         return node.text if isinstance(node.value, bool) else node.value
-    if isinstance(node, Items):
-        return [_said_value(node) for node in node.nodes]
-    return {key.text: _said_value(value) for key, value in node.pairs}
+    if isinstance(node, SequenceNode):
+        return [_value_as_written(node) for node in node.nodes]
+    return {key.text: _value_as_written(value) for key, value in node.pairs}
 
 
-def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
+def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json]:
     """Return what was written for settings that want texts and got plain numbers."""
     wanting = {
         detail["loc"]
@@ -392,29 +415,33 @@ def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
     texts: dict[str, Json] = {}
     for name, said in given.items():
         node = said.node
-        if (name,) in wanting and isinstance(node, Scalar) and node.value is not None:
+        if (name,) in wanting and isinstance(node, ScalarNode) and node.value is not None:
             texts[name] = node.text
-        elif isinstance(node, Items) and any((name, i) in wanting for i in range(len(node.nodes))):
+        elif isinstance(node, SequenceNode) and any(
+            (name, i) in wanting for i in range(len(node.nodes))
+        ):
             texts[name] = [
                 node.text
-                if isinstance(node, Scalar) and node.value is not None
+                if isinstance(node, ScalarNode) and node.value is not None
                 else plain_value(node)
                 for node in node.nodes
             ]
     return texts
 
 
-def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Settled:
+def replace_values(
+    kind: Kind, settled: ResolvedSettings, values: Mapping[str, Json]
+) -> ResolvedSettings:
     """Return a kind's settings of which some values are those that a plan found out."""
     if not values:
         return settled
-    return completed(kind, {**settled.values, **values}, settled.given)
+    return complete_settings(kind, {**settled.values, **values}, settled.given)
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
     """Return in a few words each in which settings two jobs differ."""
     return [
-        f"{name}: {' and '.join(spelt_pair(before.get(name), value))}"
+        f"{name}: {' and '.join(format_pair(before.get(name), value))}"
         for name, value in after.items()
         if before.get(name) != value
     ]

@@ -15,8 +15,8 @@ from launcher.errors import (
     TaskFileError,
     UnknownName,
     UsageError,
+    did_you_mean,
     nearest,
-    question,
 )
 from launcher.ids import (
     DataId,
@@ -29,78 +29,80 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.entries import At
-from launcher.taskfile.language import MISLABELLED
-from launcher.taskfile.nodes import Fields, Items, Node, Scalar, is_null, listed
+from launcher.taskfile.entries import Located
+from launcher.taskfile.language import ALL_POISONED
+from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import accepted, all_settings
+from launcher.taskfile.settings import accepted_value, all_settings
 from launcher.taskfile.yaml_tree import MOST_BYTES, read_document
 
 T = TypeVar("T")
-_CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
+_CUT_BY_COMMENT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
 
-def all_read(each: Iterable[T | None]) -> tuple[T, ...] | None:
+def all_or_none(each: Iterable[T | None]) -> tuple[T, ...] | None:
     """Return what was read; None where one of it could not be. All is read first, for its errors."""
     every = tuple(each)
     whole = tuple(read for read in every if read is not None)
     return whole if len(whole) == len(every) else None
 
 
-def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
+def read_model(node: Node, kind: Kind, scope: Scope) -> Located[ModelId] | None:
     """Read a model ID; whether there is such a model is for the plan to find out."""
-    if not isinstance(node, Scalar):
-        scope.problems.blame(node, "wrong-type", "expected one model ID")
+    if not isinstance(node, ScalarNode):
+        scope.problems.add_error(node, "wrong-type", "expected one model ID")
         return None
     _warn_comment(node, scope)
     try:
-        return At(parse_model(node.text), node)
+        return Located(parse_model(node.text), node)
     except IdError as error:
         hint = ""
         if node.text.casefold() in {"none", ""}:
             hint = "write null for a new model"
-        elif kind.role is Role.METHOD and nearest(node.text, [MISLABELLED]):
-            hint = f"did you mean '{MISLABELLED}' (every model with flipped labels)?"
+        elif kind.role is Role.METHOD and nearest(node.text, [ALL_POISONED]):
+            hint = f"did you mean '{ALL_POISONED}' (every model with flipped labels)?"
         elif ":" not in node.text and "model" in kind.settings.model_fields:
-            meant = accepted(kind, "model", node.text)
+            meant = accepted_value(kind, "model", node.text)
             hint = f"write an architecture below settings: {{model: {meant or '…'}}}"
             hint += "" if meant else f"; list them: {all_settings(kind)}"
-        place = node.part(error.offset, error.length)
-        scope.problems.blame(place, "id", f"model: {error.message}", hint)
+        place = node.part_place(error.offset, error.length)
+        scope.problems.add_error(place, "id", f"model: {error.message}", hint)
         return None
 
 
-def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] | None:
+def read_data(node: Node, kinds: Iterable[Kind], scope: Scope) -> Located[DataId] | None:
     """Read a data ID and have its words checked by the kinds that will work with it."""
-    if not isinstance(node, Scalar):
-        hint = "join data IDs with '&'" if isinstance(node, Items) else ""
-        scope.problems.blame(node, "wrong-type", "expected one data ID", hint)
+    if not isinstance(node, ScalarNode):
+        hint = "join data IDs with '&'" if isinstance(node, SequenceNode) else ""
+        scope.problems.add_error(node, "wrong-type", "expected one data ID", hint)
         return None
     _warn_comment(node, scope)
     try:
         data = parse_data(node.text)
-        for kind in readers:
+        for kind in kinds:
             try:
                 kind.elementary(kind.images(data))
             except UnknownName as error:
-                scope.problems.append(unknown_word(error, node, _naming_file(error, kind, scope)))
+                scope.problems.append(
+                    unknown_word(error, node, _find_declaring_file(error, kind, scope))
+                )
                 return None
     except IdError as error:
         mark = next((mark for mark in "#%~@" if mark in node.text), "")
         hint = f"only model IDs contain '{mark}'" if mark else ""
-        scope.problems.blame(
-            node.part(error.offset, error.length), "id", f"data: {error.message}", hint
+        scope.problems.add_error(
+            node.part_place(error.offset, error.length), "id", f"data: {error.message}", hint
         )
         return None
-    return At(data, node)
+    return Located(data, node)
 
 
-def _naming_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
+def _find_declaring_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
     """Return a task file that knows a word, in a folder that the defaults name; see `Settings`."""
-    given = scope.given(kind, {})
+    given = scope.effective_settings(kind, {})
     for setting, name in kind.settings.word_files.items():
         folder = given[setting].node if setting in given else None
-        if isinstance(folder, Scalar) and _declares(
+        if isinstance(folder, ScalarNode) and _declares(
             file := Path(folder.text).absolute() / name, error.name
         ):
             return file
@@ -116,23 +118,27 @@ def _declares(file: Path, word: str) -> bool:
     except (OSError, ValueError, TaskFileError):
         return False
     sections = (
-        [root.said(name) for name in ("subsets", "modifiers")] if isinstance(root, Fields) else []
+        [root.find_value(name) for name in ("subsets", "modifiers")]
+        if isinstance(root, MappingNode)
+        else []
     )
-    return any(isinstance(each, Fields) and each.pair(word) is not None for each in sections)
+    return any(
+        isinstance(each, MappingNode) and each.find_pair(word) is not None for each in sections
+    )
 
 
-def _warn_comment(node: Scalar, scope: Scope) -> None:
+def _warn_comment(node: ScalarNode, scope: Scope) -> None:
     """Warn of a chain that was cut by YAML: a '#' after a space begins a comment."""
     line = node.source.lines[node.line] if node.line < len(node.source.lines) else ""
-    if node.plain and (cut := _CUT.match(line, node.column + node.length)):
+    if node.plain and (cut := _CUT_BY_COMMENT.match(line, node.column + node.length)):
         place = node.source.place(node.line, cut.start("rest"), len(cut["rest"]))
         message = "this is a comment because '#' follows a space"
-        scope.problems.note(
+        scope.problems.add_warning(
             place, "comment", message, "put quotes around the whole ID, and remove its spaces"
         )
 
 
-def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -> Problem:
+def unknown_word(error: UnknownName, node: ScalarNode, naming: Path | None = None) -> Problem:
     """Return the problem of a subset or modifier that a laboratory does not know.
 
     Args:
@@ -140,49 +146,49 @@ def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -
         node: where the word stands.
         naming: a task file that knows it, and could be included.
     """
-    hint = question(error.suggestion)
+    hint = did_you_mean(error.suggestion)
     if naming is not None:
         hint = f"add to the task file: include: {naming}"
     span = find_word(node.text, error.name, modifier="modifier" in error.what)
     return Problem(
         code="unknown-name",
         message=f"unknown {error.what} {error.name!r}",
-        place=node.place if span is None else node.part(*span),
+        place=node.place if span is None else node.part_place(*span),
         hint=hint,
         notes=(error.listing,),
     )
 
 
-def read_label_changes(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | None:
+def read_label_changes(node: Node, scope: Scope) -> tuple[Located[Poison | None], ...] | None:
     """Read one poison or a list of them; None where one cannot be read."""
-    nodes = listed(node)
+    nodes = as_list(node)
     if not nodes:
-        scope.problems.blame(node, "wrong-type", "expected at least one percentage such as 20")
-    return all_read(_poison(node, scope) for node in nodes) or None
+        scope.problems.add_error(node, "wrong-type", "expected at least one percentage such as 20")
+    return all_or_none(_read_poison(node, scope) for node in nodes) or None
 
 
-def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
-    if not isinstance(node, Scalar):
-        scope.problems.blame(node, "wrong-type", "expected a percentage such as 20")
+def _read_poison(node: Node, scope: Scope) -> Located[Poison | None] | None:
+    if not isinstance(node, ScalarNode):
+        scope.problems.add_error(node, "wrong-type", "expected a percentage such as 20")
         return None
     if node.value is None:
-        return At(None, node)
+        return Located(None, node)
     try:
         poison = parse_poison(node.text)
     except IdError as error:
         hint = f"write {node.text.rstrip('% ')}" if node.text.endswith("%") else ""
-        scope.problems.blame(node, "poison", f"poison: {error.message}", hint)
+        scope.problems.add_error(node, "poison", f"poison: {error.message}", hint)
         return None
     if poison is not None and poison.rate < 0.01:
         share = poison.percent
         message = f"poison {share} is read as {share} percent of the labels"
         hint = f"for a rate of {share}, write {float(share) * 100:g}"
-        scope.problems.note(node, "small-poison", message, hint)
-    return At(poison, node)
+        scope.problems.add_warning(node, "small-poison", message, hint)
+    return Located(poison, node)
 
 
 def kinds_with(
-    root: Fields, kinds: Mapping[str, Kind], words: Words, problems: Problems
+    root: MappingNode, kinds: Mapping[str, Kind], words: Words, problems: Problems
 ) -> tuple[Mapping[str, Kind], Words]:
     """Return the kinds with the user's subsets and modifiers, and these.
 
@@ -197,13 +203,13 @@ def kinds_with(
         "modifiers": dict(words.modifiers),
     }
     for section, node in ((key.text, node) for key, node in root.pairs if key.text in by_section):
-        if not isinstance(node, Fields):
+        if not isinstance(node, MappingNode):
             if not is_null(node):
                 message = f"{section}: expected names such as {{mine: MyFolder}}"
-                problems.blame(node, "wrong-type", message)
+                problems.add_error(node, "wrong-type", message)
             continue
         for key, value in node.pairs:
-            folders = _folders(section, key, value, kinds, problems)
+            folders = _read_word_folders(section, key, value, kinds, problems)
             if folders:
                 by_section[section][key.text] = folders
     whole = Words(subsets=by_section["subsets"], modifiers=by_section["modifiers"])
@@ -213,25 +219,25 @@ def kinds_with(
         return {name: kind.with_words(whole) for name, kind in kinds.items()}, whole
     except UsageError as error:  # of the configuration: what the file says was tried word by word
         message = f"cannot use the subsets and modifiers of the configuration: {error}"
-        problems.blame(None, "words", message)
+        problems.add_error(None, "words", message)
         return kinds, whole
 
 
-def _folders(
-    section: str, key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: Problems
+def _read_word_folders(
+    section: str, key: ScalarNode, node: Node, kinds: Mapping[str, Kind], problems: Problems
 ) -> tuple[str, ...]:
-    nodes = listed(node)
+    nodes = as_list(node)
     texts = tuple(
-        node.text for node in nodes if isinstance(node, Scalar) and node.value is not None
+        node.text for node in nodes if isinstance(node, ScalarNode) and node.value is not None
     )
     if len(texts) < len(nodes) or not texts:
         message = f"{section}: expected a folder, a pattern of folders, or a list of them"
-        problems.blame(node, "wrong-type", message)
+        problems.add_error(node, "wrong-type", message)
         return ()
     try:
         for kind in kinds.values():
             kind.with_words(Words(**{section: {key.text: texts}}))
     except UsageError as error:
-        problems.blame(key, "words", str(error))
+        problems.add_error(key, "words", str(error))
         return ()
     return texts

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from launcher.errors import Place, Problem, Problems, Severity, TaskFileError
-from launcher.taskfile.nodes import Fields, Items, Node, Scalar, Source, listed
+from launcher.errors import Problem, Problems, Severity, SourceLocation, TaskFileError
+from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, SourceFile, as_list
 
 MOST_BYTES = 4 * 2**20  # 10,000 entries take about 1 MiB
 MOST_NODES = 500_000  # 10,000 entries have about 100,000
@@ -22,8 +22,8 @@ _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML 1.1 takes for
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAG = "tag:yaml.org,2002:str"
 # a full-width colon behind what looks like a key, which YAML takes for a letter of one long word
-_WIDE = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
-_WIDE_SAID = "YAML reads this full-width colon as a letter; write ':' and a space"
+_WIDE_COLON = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
+_WIDE_COLON_MESSAGE = "YAML reads this full-width colon as a letter; write ':' and a space"
 
 
 _BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between braces, in a word
@@ -51,7 +51,7 @@ _SYNTAX_HINTS = {
 
 
 def read_document(
-    text: str, file: str, problems: Problems, source: Source | None = None
+    text: str, file: str, problems: Problems, source: SourceFile | None = None
 ) -> Node | None:
     """Return the tree of the only document in `text`; None where there is nothing but comments.
 
@@ -61,7 +61,7 @@ def read_document(
     Raises:
         TaskFileError: the text is not YAML, or is too large, too deep or of more than one document.
     """
-    source = source or Source(file=file, lines=tuple(_LINE_END.split(text)))
+    source = source or SourceFile(file=file, lines=tuple(_LINE_END.split(text)))
     if len(text) > MOST_BYTES:
         _stop(
             source.place(0, 0),
@@ -73,7 +73,7 @@ def read_document(
         place = source.place(len(before) - 1, len(before[-1]))
         _stop(place, "yaml-syntax", f"a task file cannot contain the character {bad[0]!r}")
     try:
-        return _Builder(source, problems).build(yaml.parse(text, Loader=_LOADER))
+        return _TreeBuilder(source, problems).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         if error.problem == _NESTED and mark is not None:  # it reads ahead of the builder
@@ -87,7 +87,7 @@ def read_document(
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenNode:
     """A list or mapping of which the end was not read yet."""
 
     event: Any
@@ -96,13 +96,13 @@ class _Open:
     depth: int = 1
 
 
-class _Builder:
+class _TreeBuilder:
     """Builds the tree from the parser's events."""
 
-    def __init__(self, source: Source, problems: Problems) -> None:
+    def __init__(self, source: SourceFile, problems: Problems) -> None:
         self.source = source
         self.problems = problems
-        self.stack: list[_Open] = []
+        self.stack: list[_OpenNode] = []
         self.anchors: dict[str, tuple[Node, int, int]] = {}  # with size and depth
         self.root: Node | None = None
 
@@ -113,7 +113,7 @@ class _Builder:
                     self._add(event, event.anchor, self._scalar(event), 1, 0)
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                     self._refuse_tag(event)
-                    self.stack.append(_Open(event))
+                    self.stack.append(_OpenNode(event))
                     self._refuse_depth(event, 0)
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                     done = self.stack.pop()
@@ -130,7 +130,7 @@ class _Builder:
                     self._stop(
                         event, "yaml-syntax", "a task file is a single YAML document; remove '---'"
                     )
-        empty = isinstance(self.root, Scalar) and self.root.value is None
+        empty = isinstance(self.root, ScalarNode) and self.root.value is None
         return None if empty else self.root
 
     def _add(self, event: Any, anchor: str | None, node: Node, size: int, depth: int) -> None:
@@ -150,7 +150,7 @@ class _Builder:
                 f"more than {MOST_NODES:,} values, with all aliases expanded; split the file",
             )
 
-    def _scalar(self, event: Any) -> Scalar:
+    def _scalar(self, event: Any) -> ScalarNode:
         self._refuse_tag(event)
         start, end = event.start_mark, event.end_mark
         if start.line == end.line:
@@ -160,7 +160,7 @@ class _Builder:
         plain = not event.style and event.tag is None
         if "\0" in event.value:
             self._stop(event, "yaml-syntax", "a string cannot contain the character '\\x00'")
-        scalar = Scalar(self.source, start.line, start.column, length, event.value, plain)
+        scalar = ScalarNode(self.source, start.line, start.column, length, event.value, plain)
         if plain and not isinstance(scalar.value, bool | int | float):
             self._warn_of_comment(end.line, end.column)
         return scalar
@@ -172,35 +172,37 @@ class _Builder:
             comment = found["comment"].rstrip()
             place = self.source.place(line, found.start("comment"), len(comment))
             message = f"{comment!r} is a comment, not part of the value"
-            self.problems.note(place, "comment", message, _COMMENT_HINT)
+            self.problems.add_warning(place, "comment", message, _COMMENT_HINT)
 
-    def _close(self, done: _Open) -> Node:
+    def _close(self, done: _OpenNode) -> Node:
         mark = done.event.start_mark
         if isinstance(done.event, yaml.SequenceStartEvent):
-            return Items(self.source, mark.line, mark.column, tuple(done.nodes))
-        pairs: dict[str, tuple[Scalar, Node]] = {}
-        merged: list[tuple[Scalar, Node]] = []
+            return SequenceNode(self.source, mark.line, mark.column, tuple(done.nodes))
+        pairs: dict[str, tuple[ScalarNode, Node]] = {}
+        merged: list[tuple[ScalarNode, Node]] = []
         written = zip(done.nodes[::2], done.nodes[1::2], strict=True)
         for key, node in _calls_joined(written) if done.event.flow_style else written:
-            if not isinstance(key, Scalar):
-                self.problems.blame(key, "yaml-key", "a key must be a single word")
+            if not isinstance(key, ScalarNode):
+                self.problems.add_error(key, "yaml-key", "a key must be a single word")
             elif key.plain and key.text == "<<":
                 merged += self._merged(key, node)
             elif key.text in pairs:
                 note = f"first given in line {pairs[key.text][0].line + 1}"
-                self.problems.blame(key, "duplicate-key", f"{key.text!r} is given twice", "", note)
+                self.problems.add_error(
+                    key, "duplicate-key", f"{key.text!r} is given twice", "", note
+                )
             else:
                 pairs[key.text] = (key, node)
         for key, node in merged:
             pairs.setdefault(key.text, (key, node))
-        return Fields(self.source, mark.line, mark.column, tuple(pairs.values()))
+        return MappingNode(self.source, mark.line, mark.column, tuple(pairs.values()))
 
-    def _merged(self, key: Scalar, node: Node) -> Iterator[tuple[Scalar, Node]]:
-        for item in listed(node):
-            if isinstance(item, Fields):
+    def _merged(self, key: ScalarNode, node: Node) -> Iterator[tuple[ScalarNode, Node]]:
+        for item in as_list(node):
+            if isinstance(item, MappingNode):
                 yield from item.pairs
             else:
-                self.problems.blame(key, "yaml-merge", "'<<' merges only mappings")
+                self.problems.add_error(key, "yaml-merge", "'<<' merges only mappings")
 
     def _refuse_depth(self, event: Any, more: int) -> None:
         if len(self.stack) + more > MOST_DEPTH:
@@ -209,13 +211,13 @@ class _Builder:
     def _refuse_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING_TAG):
             message = f"task files cannot contain tags such as {event.tag!r}"
-            self.problems.blame(self._place(event), "yaml-tag", message)
+            self.problems.add_error(self._place(event), "yaml-tag", message)
 
-    def _place(self, event: Any) -> Place:
+    def _place(self, event: Any) -> SourceLocation:
         return self.source.place(event.start_mark.line, event.start_mark.column)
 
     def _stop(self, event: Any, code: str, message: str) -> NoReturn:
-        self.problems.blame(self._place(event), code, message)
+        self.problems.add_error(self._place(event), code, message)
         raise TaskFileError(self.problems)
 
 
@@ -225,11 +227,11 @@ def _calls_joined(pairs: Iterable[tuple[Node, Node]]) -> list[tuple[Node, Node]]
     for key, node in pairs:
         before = joined[-1][1] if joined else None
         if (
-            isinstance(before, Scalar)
+            isinstance(before, ScalarNode)
             and before.plain
             and before.text.count("(") > before.text.count(")")
-            and isinstance(key, Scalar)
-            and isinstance(node, Scalar)
+            and isinstance(key, ScalarNode)
+            and isinstance(node, ScalarNode)
             and not node.length
         ):
             length = key.column + key.length - before.column
@@ -241,11 +243,11 @@ def _calls_joined(pairs: Iterable[tuple[Node, Node]]) -> list[tuple[Node, Node]]
     return joined
 
 
-def _stop(place: Place, code: str, message: str) -> NoReturn:
+def _stop(place: SourceLocation, code: str, message: str) -> NoReturn:
     raise TaskFileError([Problem(code=code, message=message, place=place)])
 
 
-def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
+def _syntax_problem(source: SourceFile, error: yaml.MarkedYAMLError) -> Problem:
     fault = error.problem or "cannot be read"
     mark, begun = error.problem_mark, error.context_mark
     at_end = mark is None or _is_past(source, mark.line)
@@ -266,8 +268,8 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         hint = "indent with spaces, not tabs"
     first = line if begun is None else min(begun.line, line)
     for number, text in enumerate(source.lines[first : line + 1], first):
-        if found := _WIDE.search(text):
-            place, hint = source.place(number, found.start("colon")), _WIDE_SAID
+        if found := _WIDE_COLON.search(text):
+            place, hint = source.place(number, found.start("colon")), _WIDE_COLON_MESSAGE
     notes = []
     comment = _comment_that_closes(source, first, line)
     if comment is not None:
@@ -283,7 +285,7 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     )
 
 
-def _comment_that_closes(source: Source, first: int, last: int) -> Place | None:
+def _comment_that_closes(source: SourceFile, first: int, last: int) -> SourceLocation | None:
     """Return the first comment of some lines that contains a closing bracket or brace."""
     for number, text in enumerate(source.lines[first : last + 1], first):
         if found := _CLOSING_COMMENT.search(text):
@@ -299,13 +301,13 @@ def wide_colons(problems: Iterable[Problem]) -> list[Problem]:
         if (place := problem.place) is not None and problem.severity is Severity.ERROR
     }
     return [
-        Problem("yaml-key", _WIDE_SAID, place=place._replace(column=found.end(), length=1))
+        Problem("yaml-key", _WIDE_COLON_MESSAGE, place=place._replace(column=found.end(), length=1))
         for place in lines.values()
-        for found in _WIDE.finditer(place.text)
+        for found in _WIDE_COLON.finditer(place.text)
     ]
 
 
-def _is_past(source: Source, line: int) -> bool:
+def _is_past(source: SourceFile, line: int) -> bool:
     """Tell whether there is no text in a line or behind it."""
     return not any(text.strip() for text in source.lines[line:])
 

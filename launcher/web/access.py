@@ -16,7 +16,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]+)(?::([0-9]{1,5}))?")
 
 
-class Access(NamedTuple):
+class Credentials(NamedTuple):
     """The secrets of one server; they end with it.
 
     The pages lie below a folder with a random name, and the cookie is for that folder alone: browsers
@@ -42,20 +42,23 @@ class Access(NamedTuple):
         """Return the link that lets a browser in."""
         return f"http://127.0.0.1:{port}/?token={self.token}"
 
-    def opens(self, token: str) -> bool:
+    def is_token(self, token: str) -> bool:
         """Tell whether a token is that of the link."""
-        return _same(token, self.token)
+        return _equal_in_constant_time(token, self.token)
 
-    def knows(self, header: str) -> bool:
+    def has_cookie(self, header: str) -> bool:
         """Tell whether the cookies of a request hold ours.
 
         Those of every other server on this host come along, in whatever form: only ours is looked at.
         """
         cookies = (cookie.strip().partition("=") for cookie in header.split(";"))
-        return any(name == self.name and _same(value, self.cookie) for name, _, value in cookies)
+        return any(
+            name == self.name and _equal_in_constant_time(value, self.cookie)
+            for name, _, value in cookies
+        )
 
 
-def new_access(home: Path, port: int) -> Access:
+def new_credentials(home: Path, port: int) -> Credentials:
     """Return new secrets.
 
     Args:
@@ -63,7 +66,7 @@ def new_access(home: Path, port: int) -> Access:
         port: of the server.
     """
     place = hashlib.sha256(bytes(home)).hexdigest()[:12]
-    return Access(
+    return Credentials(
         token=secrets.token_urlsafe(TOKEN_BYTES),
         cookie=secrets.token_urlsafe(TOKEN_BYTES),
         name=f"launcher-{place}-{port}",
@@ -90,6 +93,6 @@ def refusal(headers: Mapping[str, str]) -> tuple[int, str] | None:
     return None
 
 
-def _same(given: str, ours: str) -> bool:
+def _equal_in_constant_time(given: str, ours: str) -> bool:
     """Compare in a time that does not depend on where they differ."""
     return hmac.compare_digest(given.encode(errors="replace"), ours.encode())

@@ -18,30 +18,30 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from launcher.errors import Error
-from launcher.web.access import Access
-from launcher.web.curves import fill_curves
-from launcher.web.guard import MOST_BODY, Guard
-from launcher.web.jobs import fill_job, fill_jobs
-from launcher.web.live import MOST_STREAMS, Streams
-from launcher.web.logs import fill_log, whole_log
-from launcher.web.overview import fill_overview
-from launcher.web.page import FOLDER, Address, Content, Page, render
+from launcher.web.access import Credentials
+from launcher.web.curves import curves_context
+from launcher.web.guard import MOST_BODY, AuthMiddleware
+from launcher.web.jobs import job_context, jobs_context
+from launcher.web.live import MOST_STREAMS, EventStreams
+from launcher.web.logs import log_context, whole_log
+from launcher.web.overview import overview_context
+from launcher.web.page import FOLDER, Address, PageContent, WebPage, render
 from launcher.web.run_files import FILE_HEADERS, newest_of_name, run_file
-from launcher.web.runs import fill_comparison, fill_run, fill_runs
-from launcher.web.steering import Question, Target, act, ask
-from launcher.web.view import QueueReader, View
+from launcher.web.runs import comparison_context, run_context, runs_context
+from launcher.web.steering import ActionTarget, Question, apply_change, build_question
+from launcher.web.view import QueueReader, QueueView
 
 T = TypeVar("T")
 # a new page is a function that fills it, a template, and a line here
 PAGES = (
-    Page("overview", "", fill_overview),
-    Page("jobs", "jobs", fill_jobs),
-    Page("runs", "runs", fill_runs),
-    Page("curves", "curves", fill_curves),
-    Page("job", "jobs/{number:int}", fill_job),
-    Page("log", "jobs/{number:int}/log", fill_log),
-    Page("run", "runs/{number:int}", fill_run),
-    Page("compare", "runs/compare", fill_comparison),
+    WebPage("overview", "", overview_context),
+    WebPage("jobs", "jobs", jobs_context),
+    WebPage("runs", "runs", runs_context),
+    WebPage("curves", "curves", curves_context),
+    WebPage("job", "jobs/{number:int}", job_context),
+    WebPage("log", "jobs/{number:int}/log", log_context),
+    WebPage("run", "runs/{number:int}", run_context),
+    WebPage("compare", "runs/compare", comparison_context),
 )
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
@@ -61,7 +61,7 @@ class Assets(StaticFiles):
 class Application:
     """Answers requests of those whom the guard lets in."""
 
-    def __init__(self, access: Access, reader: QueueReader, streams: Streams) -> None:
+    def __init__(self, access: Credentials, reader: QueueReader, streams: EventStreams) -> None:
         """Answer nothing yet.
 
         Args:
@@ -82,22 +82,22 @@ class Application:
             Route("/jobs/{number:int}/log/raw", self._raw_log),
             Route("/run/{name:path}", self._run_named),
             Route("/runs/{number:int}/files/{folder:str}/{path:path}", self._run_file),
-            Route("/jobs/{number:int}/{verb:str}", self._ask, methods=["GET"]),
-            Route("/jobs/{number:int}/{verb:str}", self._act, methods=["POST"]),
+            Route("/jobs/{number:int}/{verb:str}", self._show_question, methods=["GET"]),
+            Route("/jobs/{number:int}/{verb:str}", self._apply_answer, methods=["POST"]),
             Mount("/static", Assets(directory=FOLDER / "static")),
         ]
         failures = (404, 405, Error, OSError, sqlite3.Error, ClientDisconnect)
         inside = Starlette(
             routes=[Mount(self._access.root.removesuffix("/"), routes=routes)],
-            exception_handlers=dict.fromkeys(failures, self._failed),
+            exception_handlers=dict.fromkeys(failures, self._error_response),
         )
-        return Guard(inside, self._access)
+        return AuthMiddleware(inside, self._access)
 
     def close(self) -> None:
         """Wait for the changes that were begun."""
         self._changes.shutdown()
 
-    async def _page(self, page: Page, request: Request) -> Response:
+    async def _page(self, page: WebPage, request: Request) -> Response:
         address = self._address(request)
         if EVENTS in request.headers.get("accept", ""):
             events = self._streams.open(page, address)
@@ -107,38 +107,42 @@ class Application:
             return StreamingResponse(events, media_type=EVENTS)
         notice = self._notices.pop(address.text("notice"), "")
 
-        def html(view: View) -> str:
-            return render(view, page.name, address, page.fill(view, address), notice).html
+        def html(view: QueueView) -> str:
+            return render(view, page.name, address, page.context(view, address), notice).html
 
         return HTMLResponse(await self._reader.run(html))
 
-    async def _ask(self, request: Request) -> Response:
+    async def _show_question(self, request: Request) -> Response:
         """Ask whether a job shall be changed."""
-        return await self._asked(request, await self._change(ask, _target(request)))
+        return await self._question_response(
+            request, await self._run_change(build_question, _target(request))
+        )
 
-    async def _act(self, request: Request) -> Response:
+    async def _apply_answer(self, request: Request) -> Response:
         """Change a job, where what is confirmed is still what would be done."""
         target, body = _target(request), (await request.body()).decode(errors="replace")
         form = dict(parse_qsl(body, keep_blank_values=True))
         # a form's lines end as in mail: HTML, 4.10.21
         text = form.get("text", "").replace("\r\n", "\n")
-        answered = await self._change(act, target, form.get("question", ""), text)
+        answered = await self._run_change(apply_change, target, form.get("question", ""), text)
         if isinstance(answered, Question):
-            return await self._asked(request, answered, 409)
+            return await self._question_response(request, answered, 409)
         number = next(self._numbers)
         self._notices[f"{number}"] = answered
         self._notices.pop(f"{number - _NOTICES}", None)
         return RedirectResponse(f"{self._access.root}jobs/{target.job}?notice={number}", 303)
 
-    async def _change(self, work: Callable[..., T], *arguments: object) -> T:
+    async def _run_change(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(
             self._changes, work, self._reader.view, *arguments
         )
 
-    async def _asked(self, request: Request, question: Question, status: int = 200) -> Response:
+    async def _question_response(
+        self, request: Request, question: Question, status: int = 200
+    ) -> Response:
         job, verb = question.target
-        content = Content(f"{verb} job {job}", {"question": question})
-        return await self._filled(request, "question", content, status)
+        content = PageContent(f"{verb} job {job}", {"question": question})
+        return await self._page_response(request, "question", content, status)
 
     async def _raw_log(self, request: Request) -> Response:
         address = self._address(request)
@@ -159,7 +163,7 @@ class Application:
         content, media_type = await self._reader.run(lambda view: run_file(view, run, folder, path))
         return Response(content, headers=FILE_HEADERS, media_type=media_type)
 
-    async def _failed(self, request: Request, error: Exception) -> Response:
+    async def _error_response(self, request: Request, error: Exception) -> Response:
         """Say what is wrong, on a page where that can be drawn."""
         if isinstance(
             error, ClientDisconnect
@@ -170,14 +174,14 @@ class Application:
         status, text = getattr(error, "status", 503), str(error)
         if isinstance(error, HTTPException):  # of Starlette: 404, or 405
             status, text = 404, "this page does not exist"
-        content = Content("not found" if status == 404 else "error", {"text": text})
+        content = PageContent("not found" if status == 404 else "error", {"text": text})
         try:
-            return await self._filled(request, "message", content, status)
+            return await self._page_response(request, "message", content, status)
         except (Error, OSError, sqlite3.Error):  # the head of the page needs the queue, too
             return Response(f"{text}\n", status, media_type="text/plain")
 
-    async def _filled(
-        self, request: Request, template: str, content: Content, status: int
+    async def _page_response(
+        self, request: Request, template: str, content: PageContent, status: int
     ) -> Response:
         address = self._address(request)
         rendered = await self._reader.run(lambda view: render(view, template, address, content))
@@ -191,5 +195,5 @@ class Application:
         )
 
 
-def _target(request: Request) -> Target:
-    return Target(request.path_params["number"], request.path_params["verb"])
+def _target(request: Request) -> ActionTarget:
+    return ActionTarget(request.path_params["number"], request.path_params["verb"])

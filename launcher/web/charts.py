@@ -15,7 +15,7 @@ from launcher.workers.progress.steps import Point
 
 _SPARK = (60, 16)
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_NEARLY = 1e-9  # where a sum of fractions may miss a round number
+_TOLERANCE = 1e-9  # where a sum of fractions may miss a round number
 FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts by ones
 COLOURS = 8
 WIDTH, HEIGHT = 640, 260  # units of the picture, which has the width of its place
@@ -65,8 +65,8 @@ def ticks(scale: Scale, most: int) -> list[float]:
     """Return the values of an axis that get a number: round ones, or powers of ten where there are two."""
     low, high, log = scale
     if log:
-        first = math.ceil(math.log10(low) - _NEARLY)
-        last = math.floor(math.log10(high) + _NEARLY)
+        first = math.ceil(math.log10(low) - _TOLERANCE)
+        last = math.floor(math.log10(high) + _TOLERANCE)
         if last > first:
             return [
                 10.0**power
@@ -74,9 +74,9 @@ def ticks(scale: Scale, most: int) -> list[float]:
             ]
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(each * power for each in _STEPS if each * power >= rough * (1 - _NEARLY))
-    first = math.ceil(low / step - _NEARLY)
-    count = math.floor(high / step + _NEARLY) - first + 1
+    step = next(each * power for each in _STEPS if each * power >= rough * (1 - _TOLERANCE))
+    first = math.ceil(low / step - _TOLERANCE)
+    count = math.floor(high / step + _TOLERANCE) - first + 1
     even = [(first + place) * step for place in range(min(count, most + 2))]
     return [value for value in even if value > 0] if log else even
 
@@ -95,7 +95,7 @@ class Series(NamedTuple):
         return f"c{self.colour % COLOURS}{' dashed' if self.dashed else ''}"
 
 
-def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
+def smooth(points: Sequence[Point], weight: float) -> list[Point]:
     """Return the running mean in which older values count less and less.
 
     Args:
@@ -114,7 +114,7 @@ def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
     return result
 
 
-def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
+def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
     """Return at most so many points: of each stretch its lowest and its highest, in their order."""
     if len(points) <= most:
         return points
@@ -147,7 +147,7 @@ def line_chart(
     for each, points in drawn:
         if smoothing:
             parts += _curve(each, points, across, up, " behind")
-        parts += _curve(each, smoothed(points, smoothing) if smoothing else points, across, up)
+        parts += _curve(each, smooth(points, smoothing) if smoothing else points, across, up)
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-x="{} {} {!r} {!r}"'
         ' data-y="{} {} {!r} {!r}" data-log="{:d}">{}</svg>'
@@ -192,7 +192,7 @@ def _curve(
     series: Series, points: Sequence[Point], across: Scale, up: Scale, further: str = ""
 ) -> Markup:
     # the script reads values off these places, where a thousandth is seen
-    places = [(_x(across, x), _y(up, y)) for x, y in thinned(points, _MOST_POINTS)]
+    places = [(_x(across, x), _y(up, y)) for x, y in thin(points, _MOST_POINTS)]
     classes = f"curve {series.style}{further}"
     if len(places) == 1:
         return Markup('<circle class="{} point" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(

@@ -6,17 +6,17 @@ from typing import NamedTuple
 from launcher.kind_interface import Kind
 from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.returned_rows import JOB
-from launcher.results.rows import JobsOfRows, kinds_of, rows_of
-from launcher.results.table import MODEL, PLACE, Row, RunResults
-from launcher.screens.format import harmless
+from launcher.results.rows import RowJobIndex, kinds_of, rows_of
+from launcher.results.table import MODEL, ROW_KEY_COLUMNS, Row, RunResults
+from launcher.screens.format import sanitize_terminal
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 
 RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
-_OURS = frozenset({RUN, NUMBER})
+_OWN_COLUMNS = frozenset({RUN, NUMBER})
 
 
-class Compared(NamedTuple):
+class RunComparison(NamedTuple):
     """The results of some runs, and the kinds of their jobs by name."""
 
     results: RunResults
@@ -24,7 +24,7 @@ class Compared(NamedTuple):
     notes: tuple[str, ...] = ()  # on older results that are shown, and on jobs without a result
 
 
-def compare(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> Compared:
+def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> RunComparison:
     """Return the results of runs with the settings in which any two of their jobs differ.
 
     Args:
@@ -36,39 +36,39 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> Co
         MachineError: packages that a laboratory reads its results with are not installed.
     """
     kinds = kinds_of(each.job for chosen in runs for each in chosen)
-    specs = [each.job.plain_spec for chosen in runs for each in chosen]
+    specs = [each.job.spec_without_sources for chosen in runs for each in chosen]
     rows: list[Row] = []
     notes: list[str] = []
     columns: dict[str, None] = {RUN: None}
     for chosen in runs:
         jobs = [each.job for each in chosen]
         results = rows_of(home, store, jobs, kinds, specs)
-        of = JobsOfRows(jobs, kinds)
+        of = RowJobIndex(jobs, kinds)
         for row in results.rows:
-            cells = {_free(name): value for name, value in row.items()}
+            cells = {_unused_name(name): value for name, value in row.items()}
             rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
-        columns |= dict.fromkeys(map(_free, results.columns))
+        columns |= dict.fromkeys(map(_unused_name, results.columns))
         if results.rows:
             notes += _notes(chosen, results, named=len(runs) > 1)
     # where a row belongs comes after what tells models apart
-    order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
+    order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
     results = RunResults(rows=rows, columns=(*order, NUMBER))
-    return Compared(results=results, kinds=kinds, notes=tuple(notes))
+    return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
 
 
 def _notes(chosen: Sequence[ResultJob], results: RunResults, *, named: bool) -> list[str]:
     """Return the notes on the results of a run, with its name if there are several runs."""
     of_tests = JOB not in results.columns
-    before = f"run {harmless(chosen[0].job.run)}: " if named else ""
+    before = f"run {sanitize_terminal(chosen[0].job.run)}: " if named else ""
     return [f"{before}{note}" for note in count_results(chosen, tests=of_tests).notes()]
 
 
-def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
+def _job_of(jobs: RowJobIndex, row: Row) -> int | None:
     """Return the job that returned or tested a row, else the one that made its model."""
     number = jobs.named.get(str(row.get(JOB))) or jobs.test(row)
     return jobs.maker(row) if number is None else number
 
 
-def _free(name: str) -> str:
+def _unused_name(name: str) -> str:
     """Return the name of a column; it must not hide ours."""
-    return f"setting_{name}" if name in _OURS else name
+    return f"setting_{name}" if name in _OWN_COLUMNS else name

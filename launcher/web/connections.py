@@ -5,7 +5,7 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from launcher.web.guard import KNOWN
+from launcher.web.guard import AUTHENTICATED
 
 MOST_CONNECTIONS = 200  # a browser has six to a host
 HEAD_S = 10.0  # in which a request's head must be there
@@ -37,12 +37,12 @@ class BoundedConnection(H11Protocol):
                 refused.transport.write(_FULL)
             refused.transport.close()
         if not transport.is_closing():
-            self._expect()
+            self._start_timer()
 
     @property
     def is_known(self) -> bool:
         """Whether its last request was let in."""
-        return bool(self.scope) and KNOWN in self.scope
+        return bool(self.scope) and AUTHENTICATED in self.scope
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -53,11 +53,11 @@ class BoundedConnection(H11Protocol):
         """Take in what was sent; a head that is begun must be ended in time, too."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
-            self._expect()
+            self._start_timer()
         else:
             self._stop_timer()
 
-    def _expect(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(HEAD_S, self._close)
 

@@ -4,14 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from launcher.errors import counted
-from launcher.params import pairs_of, varying
+from launcher.errors import pluralize
+from launcher.params import format_params, varying_names
 from launcher.store.rows import JobRow
-from launcher.system.text import harmless
+from launcher.system.text import sanitize_terminal
 from launcher.web.charts import Series, legend, line_chart
-from launcher.web.page import Address, Content
-from launcher.web.view import View
-from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.web.page import Address, PageContent
+from launcher.web.view import QueueView
+from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import RATE, curves
 
 MOST_JOBS = 8  # whose curves lie over each other
@@ -26,32 +26,32 @@ _PART = re.compile(
 _LEARNED_FROM = frozenset({"", "train", "training"})
 
 
-def fill_curves(view: View, address: Address) -> Content:
+def curves_context(view: QueueView, address: Address) -> PageContent:
     """Return the curves of the jobs that the address names."""
-    numbers = address.wholes("job")
+    numbers = address.integers("job")
     rows = {row.id: row for row in view.store.read.jobs_by_id(numbers[:MOST_JOBS])}
     jobs = [rows[job] for job in numbers if job in rows]
-    return Content(
-        title=f"curves of {counted(len(jobs), 'job')}" if jobs else "curves",
+    return PageContent(
+        title=f"curves of {pluralize(len(jobs), 'job')}" if jobs else "curves",
         values={
             "jobs": jobs,
             "most": MOST_JOBS,
             "left_out": max(0, len(numbers) - MOST_JOBS),
-            **curves_of(view, address, jobs),
+            **curves_values(view, address, jobs),
         },
         files=view.progress_of(jobs),
     )
 
 
-def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
+def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
     """Return what the part of a page with curves needs.
 
     There is a chart for each number that the jobs reported; of training and validation one for both.
     """
     by_stem: dict[str, list[Series]] = {}
-    names = varying([job.params for job in jobs]) if jobs else []
+    names = varying_names([job.params for job in jobs]) if jobs else []
     for colour, job in enumerate(jobs):
-        called = " ".join(filter(None, (str(job.id), pairs_of(job.params, names))))
+        called = " ".join(filter(None, (str(job.id), format_params(job.params, names))))
         for stem, series in _series_of(view, job, called, colour if len(jobs) > 1 else None):
             by_stem.setdefault(stem, []).append(series)
     if RATE in by_stem:  # it is about the machine: the last
@@ -59,7 +59,7 @@ def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str,
     log, smoothing = address.text("scale") == "log", smoothing_of(address)
     plots = []
     for stem, drawn in by_stem.items():
-        title = "steps per second" if stem == RATE else harmless(stem)
+        title = "steps per second" if stem == RATE else sanitize_terminal(stem)
         chart = line_chart(drawn, title=title, log=log, smoothing=smoothing)
         plots.append((title, chart, legend(drawn)))
     return {"plots_list": plots, "log_scale": log, "smoothing": smoothing, "smoothings": SMOOTHINGS}
@@ -86,17 +86,17 @@ def stem_of(metric: str) -> tuple[str, str]:
 
 
 def _series_of(
-    view: View, job: JobRow, called: str, colour: int | None
+    view: QueueView, job: JobRow, called: str, colour: int | None
 ) -> Iterator[tuple[str, Series]]:
     """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
     if not job.attempts:
         return
     seen: Counter[str] = Counter()
-    for metric, points in curves(reported_steps(job.attempt_in(view.home))).items():
+    for metric, points in curves(read_reported_steps(job.attempt_in(view.home))).items():
         stem, part = stem_of(metric)
         if colour is None:
-            yield stem, Series(harmless(metric), points, seen[stem])
+            yield stem, Series(sanitize_terminal(metric), points, seen[stem])
         else:
-            name = harmless(f"{called} {metric}")
+            name = sanitize_terminal(f"{called} {metric}")
             yield stem, Series(name, points, colour, dashed=part not in _LEARNED_FROM)
         seen[stem] += 1

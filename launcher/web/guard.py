@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from launcher.web.access import Access, refusal
+from launcher.web.access import Credentials, refusal
 
 MOST_BODY = 1 << 17  # bytes; a note of 10,000 characters may take 12 bytes for each
 MOST_ADDRESS = 1 << 12  # fewer digits than Python makes a number of
@@ -27,17 +27,17 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }  # of every answer that has no others
-KNOWN = "let in"  # in the scope of a request that was let in
+AUTHENTICATED = "let in"  # in the scope of a request that was let in
 _STRANGER = (
     "this page needs the link that `launcher web` printed when it started. "
     "Open that link in this browser"
 )
 
 
-class Guard:
+class AuthMiddleware:
     """Lets nobody in without the link or its cookie."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Credentials) -> None:
         """Guard an application.
 
         Args:
@@ -54,18 +54,18 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer: ASGIApp | None = self._own_answer(scope)
+        answer: ASGIApp | None = self._own_response(scope)
         if answer is None:
-            scope[KNOWN] = True
-            answer, receive = self._app, _measured(receive)
+            scope[AUTHENTICATED] = True
+            answer, receive = self._app, _limit_body(receive)
         await answer(scope, receive, _with_headers(send))
 
-    def _own_answer(self, scope: Scope) -> Response | None:
+    def _own_response(self, scope: Scope) -> Response | None:
         """Return the answer to who is not let in, or comes with the link; None: the application's."""
         headers = _headers(scope)
         refused = refusal(headers)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if refused is None and scope["path"] == "/" and self._access.opens(token):
+        if refused is None and scope["path"] == "/" and self._access.is_token(token):
             cookie = {"set-cookie": self._access.set_cookie}
             return RedirectResponse(self._access.root, 303, cookie)
         refused = refused or self._refusal(scope, headers)
@@ -80,7 +80,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Return why a request is refused that comes from this machine and from no other page."""
-        if not self._access.knows(headers.get("cookie", "")):
+        if not self._access.has_cookie(headers.get("cookie", "")):
             return 403, _STRANGER
         if scope["method"] in CHANGING and "origin" not in headers:
             return 403, "the request has no Origin header"
@@ -98,25 +98,25 @@ def _headers(scope: Scope) -> Mapping[str, str]:
     return {name: ("; " if name == "cookie" else ",").join(given.getlist(name)) for name in given}
 
 
-def _measured(receive: Receive) -> Receive:
+def _limit_body(receive: Receive) -> Receive:
     """Return what reads a request whose length was not announced no further than is allowed."""
     taken = 0
 
-    async def measured() -> Message:
+    async def receive_limited() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
         return {"type": "http.disconnect"} if taken > MOST_BODY else message
 
-    return measured
+    return receive_limited
 
 
 def _with_headers(send: Send) -> Send:
-    async def sent(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
         await send(message)
 
-    return sent
+    return send_with_headers

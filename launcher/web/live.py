@@ -16,14 +16,14 @@ from pathlib import Path
 
 from launcher.errors import Error
 from launcher.screens.job_actions import one_line
-from launcher.screens.snapshots import scheduler_of
-from launcher.system.error_log import Troubles
-from launcher.system.files import stamp
-from launcher.web.page import Address, Page, render
-from launcher.web.view import QueueReader, View
+from launcher.screens.snapshots import read_scheduler_status
+from launcher.system.error_log import ErrorThrottle
+from launcher.system.files import file_stamp
+from launcher.web.page import Address, WebPage, render
+from launcher.web.view import QueueReader, QueueView
 
 MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 SHARE = 0.005  # of a core, for each page that is open; server and looks take about as much again
 RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
 ALIVE_EVERY_S = 20.0  # something is sent
@@ -36,25 +36,27 @@ _Part = tuple[str, bytes]  # of a page, or what is wrong with it: its version, a
 class _Channel:
     """An address that somebody watches."""
 
-    page: Page
+    page: WebPage
     address: Address
     streams: int = 0  # browsers that show it
     parts: dict[str, _Part] = field(default_factory=dict)  # as they are now
-    news: asyncio.Event = field(default_factory=asyncio.Event)  # another one after each change
-    mark: object = None  # of the queue and the files when they were rendered
+    update_event: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # another one after each change
+    fingerprint: object = None  # of the queue and the files when they were rendered
     files: tuple[Path, ...] = ()
-    pause_s: float = LOOK_EVERY_S  # before the next look: longer after one that cost much
+    pause_s: float = POLL_INTERVAL_S  # before the next look: longer after one that cost much
     renew_at: float = 0.0
     # its own, so that a slow page holds up no other's stream
     task: asyncio.Task[None] | None = None
 
-    def tell(self) -> None:
+    def wake_streams(self) -> None:
         """Wake the streams."""
-        self.news.set()
-        self.news = asyncio.Event()
+        self.update_event.set()
+        self.update_event = asyncio.Event()
 
 
-class Streams:
+class EventStreams:
     """Keeps open pages up to date."""
 
     def __init__(self, reader: QueueReader) -> None:
@@ -64,7 +66,7 @@ class Streams:
             reader: reads the queue.
         """
         self._reader = reader
-        self._troubles = Troubles()
+        self._errors = ErrorThrottle()
         self._channels: dict[Address, _Channel] = {}
         self._closed = False
 
@@ -72,9 +74,9 @@ class Streams:
         """End all streams."""
         self._closed = True
         for channel in self._channels.values():
-            channel.tell()
+            channel.wake_streams()
 
-    def open(self, page: Page, address: Address) -> AsyncIterator[bytes] | None:
+    def open(self, page: WebPage, address: Address) -> AsyncIterator[bytes] | None:
         """Return the events of a page from now on, all its parts as they are first; None: too many are open."""
         number = sum(channel.streams for channel in self._channels.values())
         if self._closed or number >= MOST_STREAMS:
@@ -90,7 +92,7 @@ class Streams:
         try:
             yield b"retry: 2000\n\n"
             while not self._closed:
-                news, parts = channel.news, channel.parts.items()
+                news, parts = channel.update_event, channel.parts.items()
                 # of one that differs in its times alone the browser has what it needs
                 fresh = [event for name, (version, event) in parts if seen.get(name) != version]
                 seen |= {name: version for name, (version, _) in parts}
@@ -104,36 +106,36 @@ class Streams:
 
     async def _watch(self, channel: _Channel) -> None:
         while channel.streams and not self._closed:
-            await self._look(channel)
+            await self._refresh_page(channel)
             await asyncio.sleep(channel.pause_s)
 
-    async def _look(self, channel: _Channel) -> None:
+    async def _refresh_page(self, channel: _Channel) -> None:
         """Render a page again where it may have changed, and send what of it has."""
         try:
-            parts = await self._reader.run(partial(_rendered, channel))
+            parts = await self._reader.run(partial(_render_parts, channel))
         except (Error, OSError, sqlite3.Error) as error:
-            parts = _troubled(channel, one_line(error))
+            parts = _error_parts(channel, one_line(error))
         # a fault of ours: a page that is drawn no more must not look like one on which nothing happens
         except Exception as error:  # noqa: BLE001
-            self._troubles.tell(error)
-            parts = _troubled(channel, f"cannot draw this page: {type(error).__name__}")
+            self._errors.log_error(error)
+            parts = _error_parts(channel, f"cannot draw this page: {type(error).__name__}")
         if parts:
             channel.parts |= parts
-            channel.tell()
+            channel.wake_streams()
 
 
-def _rendered(channel: _Channel, view: View) -> dict[str, _Part]:
+def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
     """Return the parts of a page as they are now; none where nothing can have changed."""
     began, now = time.thread_time(), time.monotonic()
-    channel.pause_s = LOOK_EVERY_S
-    if _mark(channel, view) == channel.mark and now < channel.renew_at:
+    channel.pause_s = POLL_INTERVAL_S
+    if _fingerprint(channel, view) == channel.fingerprint and now < channel.renew_at:
         return {}
-    content = channel.page.fill(view, channel.address)
+    content = channel.page.context(view, channel.address)
     rendered = render(view, channel.page.name, channel.address, content)
     channel.files = content.files
-    channel.mark = _mark(channel, view)
+    channel.fingerprint = _fingerprint(channel, view)
     channel.renew_at = now if content.pending else now + RENEW_S
-    channel.pause_s = max(LOOK_EVERY_S, (time.thread_time() - began) / SHARE)
+    channel.pause_s = max(POLL_INTERVAL_S, (time.thread_time() - began) / SHARE)
     parts = {
         name: _part(version, {"id": name, "version": version, "html": html})
         for name, (html, version) in rendered.fragments.items()
@@ -141,16 +143,20 @@ def _rendered(channel: _Channel, view: View) -> dict[str, _Part]:
     return {**parts, "trouble": _part("", {"trouble": ""})}
 
 
-def _troubled(channel: _Channel, why: str) -> dict[str, _Part]:
+def _error_parts(channel: _Channel, why: str) -> dict[str, _Part]:
     """Return what is sent where a page cannot be shown; it is rendered anew at each look until it can."""
-    channel.mark, channel.pause_s = None, LOOK_EVERY_S
+    channel.fingerprint, channel.pause_s = None, POLL_INTERVAL_S
     return {"trouble": _part(why, {"trouble": why})}
 
 
-def _mark(channel: _Channel, view: View) -> object:
+def _fingerprint(channel: _Channel, view: QueueView) -> object:
     """Return what is another value when the queue, its scheduler, the GPUs or a page's files may have changed."""
     files = (view.home.gpus, *channel.files)
-    return view.queue.version, scheduler_of(view.home), [stamp(str(file)) for file in files]
+    return (
+        view.queue.version,
+        read_scheduler_status(view.home),
+        [file_stamp(str(file)) for file in files],
+    )
 
 
 def _part(version: str, record: dict[str, str]) -> _Part:

@@ -7,56 +7,56 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.store.rows import JobRow
-from launcher.system.log_files import read_part
-from launcher.system.text import harmless
-from launcher.web.page import Address, Content
-from launcher.web.view import NotThere, View, job_of
+from launcher.system.log_files import read_file_part
+from launcher.system.text import sanitize_terminal
+from launcher.web.page import Address, PageContent
+from launcher.web.view import NotFound, QueueView, job_of
 
 WINDOW_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 18
 _ATTEMPTS = 20  # that have a link, the newest ones
 
 
-def fill_log(view: View, address: Address) -> Content:
+def log_context(view: QueueView, address: Address) -> PageContent:
     """Return some lines of a log: its last ones where the address names no place."""
-    row, attempt, log = _asked_for(view, address)
-    begin, end = address.whole("from"), address.whole("to")
-    return Content(
-        title=f"log of {harmless(row.name)}",
+    row, attempt, log = _requested_log(view, address)
+    begin, end = address.integer("from"), address.integer("to")
+    return PageContent(
+        title=f"log of {sanitize_terminal(row.name)}",
         values={
             "row": row,
             "attempt": attempt,
             "attempts": range(max(1, row.attempts - _ATTEMPTS + 1), row.attempts + 1),
-            "window": read_part(log, begin=begin, end=end, most_bytes=WINDOW_BYTES),
+            "window": read_file_part(log, begin=begin, end=end, most_bytes=WINDOW_BYTES),
             "follows": begin is None and end is None and attempt == row.attempts,
         },
         files=(log,),
     )
 
 
-def whole_log(view: View, address: Address) -> tuple[Iterator[bytes], int]:
+def whole_log(view: QueueView, address: Address) -> tuple[Iterator[bytes], int]:
     """Return a log piece by piece, and its length as it is now.
 
     Raises:
         NotThere: there is none.
     """
-    row, _, log = _asked_for(view, address)
+    row, _, log = _requested_log(view, address)
     try:
         size = log.stat().st_size
     except OSError as error:
-        raise NotThere(f"job {row.id} has no log yet") from error
+        raise NotFound(f"job {row.id} has no log yet") from error
     return _pieces(log, size), size
 
 
-def _asked_for(view: View, address: Address) -> tuple[JobRow, int, Path]:
+def _requested_log(view: QueueView, address: Address) -> tuple[JobRow, int, Path]:
     """Return a job, the attempt of it that an address names, else the newest; 0: it has none yet; and its log.
 
     Raises:
         NotThere: there is no such job, or no such attempt.
     """
-    row, number = job_of(view.store, address.number), address.whole("attempt")
+    row, number = job_of(view.store, address.number), address.integer("attempt")
     if number is not None and not 1 <= number <= row.attempts:
-        raise NotThere(f"job {row.id} has no attempt {number} (attempts: {row.attempts})")
+        raise NotFound(f"job {row.id} has no attempt {number} (attempts: {row.attempts})")
     attempt = number or row.attempts
     return row, attempt, view.home.attempt(row.id, attempt).log
 

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from launcher.errors import counted
-from launcher.screens.gpu_view import Gauge, notes
+from launcher.errors import pluralize
+from launcher.screens.gpu_view import GpuView, notes
 from launcher.screens.host import host_line
 from launcher.screens.pilots import draw_pilots
-from launcher.screens.queue_view import recent, running, waiting
-from launcher.screens.snapshots import Screen
+from launcher.screens.queue_view import recent_table, running_table, waiting_table
+from launcher.screens.snapshots import QueueSnapshot
 from launcher.units import format_bytes
 from launcher.web.charts import spark, stacked_bar
-from launcher.web.page import Address, Content
-from launcher.web.view import View
+from launcher.web.page import Address, PageContent
+from launcher.web.view import QueueView
 
 _SHOWN = {"promised": "reserved"}  # class of a bar's part → its word for people
 WAITING = 40
@@ -21,7 +21,7 @@ HOST_COLUMNS = 120  # in which all of the line has room: a browser breaks it
 PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
 
 
-def memory_bar(gauge: Gauge) -> Markup:
+def memory_bar(gauge: GpuView) -> Markup:
     """Return a GPU's memory as a bar: ours, others', promised; striped where its use is unknown."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
@@ -34,12 +34,12 @@ def memory_bar(gauge: Gauge) -> Markup:
     return stacked_bar(shares, f"{note or 'nothing'} of {format_bytes(gpu.total)}")
 
 
-def fill_overview(view: View, _address: Address) -> Content:
+def overview_context(view: QueueView, _address: Address) -> PageContent:
     """Return what the queue is at."""
-    screen = view.queue.look(waiting=WAITING, sought="")
+    screen = view.queue.read_snapshot(waiting=WAITING, search_text="")
     works = [work.id for work in screen.running]
     left = screen.ended_more
-    return Content(
+    return PageContent(
         title=f"{len(works)} running" if works else "queue",
         values={
             "screen": screen,
@@ -49,17 +49,17 @@ def fill_overview(view: View, _address: Address) -> Content:
             "host": host_line(screen.host, HOST_COLUMNS).spans if screen.host else (),
             "runs": list(_runs(screen)),
             "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
-            "running": running(screen),
-            "waiting": waiting(screen),
-            "recent": recent(screen),
-            "ended_more": counted(left, "more job") if left > 0 else "",
+            "running": running_table(screen),
+            "waiting": waiting_table(screen),
+            "recent": recent_table(screen),
+            "ended_more": pluralize(left, "more job") if left > 0 else "",
         },
         files=view.progress_of(view.store.read.jobs_by_id(works) if works else ()),
     )
 
 
-def _runs(screen: Screen) -> Iterator[tuple[str, int, int, float | None]]:
+def _runs(screen: QueueSnapshot) -> Iterator[tuple[str, int, int, float | None]]:
     """Give how far each run with open jobs is, and when it will be done, where that is known."""
     for name, (ended, every) in screen.active.items():
-        left_s = screen.left_of(name)
+        left_s = screen.remaining_of(name)
         yield name, ended, every, None if left_s is None else screen.at + left_s

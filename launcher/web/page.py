@@ -16,16 +16,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from launcher.screens.format import GLYPHS, PAUSED, clock, local_under, zone
+from launcher.screens.format import GLYPHS, PAUSED, local_under, time_of_day, utc_offset
 from launcher.screens.queue_head import DAY_S
-from launcher.screens.snapshots import scheduler_of, short_path
-from launcher.screens.text_table import Cell, Table, text_of
-from launcher.states import OPEN, ReasonCode
+from launcher.screens.snapshots import read_scheduler_status, short_path
+from launcher.screens.text_table import Cell, TextTable, text_of
+from launcher.states import OPEN_STATES, ReasonCode
 from launcher.store.listings import ListedPage
-from launcher.system.terminal_codes import Plain
-from launcher.system.text import harmless
+from launcher.system.terminal_codes import PlainTextFilter
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
-from launcher.web.view import View
+from launcher.web.view import QueueView
 
 FOLDER = Path(__file__).parent
 _TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
@@ -33,7 +33,7 @@ _SPARSE = frozenset({"run", "node", "priority"})  # columns
 _FRAGMENTS = "fragments_"  # of the values of a template
 
 
-def whole_of(text: str) -> int | None:
+def parse_number(text: str) -> int | None:
     """Return the number that a text is; None where it is none that the queue can hold."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
@@ -49,32 +49,32 @@ class Address(NamedTuple):
         """Return a value of the query, the last where there are several."""
         return dict(self.query).get(name, default)
 
-    def whole(self, name: str) -> int | None:
+    def integer(self, name: str) -> int | None:
         """Return a value of the query as a number, None where it is none."""
-        return whole_of(self.text(name))
+        return parse_number(self.text(name))
 
-    def wholes(self, name: str) -> list[int]:
+    def integers(self, name: str) -> list[int]:
         """Return all numbers of a name in the query, each once."""
-        numbers = (whole_of(value) for key, value in self.query if key == name)
+        numbers = (parse_number(value) for key, value in self.query if key == name)
         return [*dict.fromkeys(number for number in numbers if number is not None)]
 
-    def changed(self, **changes: str | int | None) -> str:
+    def with_query(self, **changes: str | int | None) -> str:
         """Return the query with other values, as it stands in a link; None leaves a value out."""
         kept = [(name, value) for name, value in self.query if name not in changes]
         kept += [(name, str(value)) for name, value in changes.items() if value is not None]
         return f"?{urlencode(kept)}"
 
-    def around(self, page: ListedPage) -> dict[str, str]:
+    def page_links(self, page: ListedPage) -> dict[str, str]:
         """Return the links to the pages beside one of a list; '' where there is none."""
         newest, oldest = (page.numbers[0], page.numbers[-1]) if page.numbers else (0, 0)
         return {
-            "newer": self.changed(after=newest, before=None) if page.newer else "",
-            "older": self.changed(before=oldest, after=None) if page.older else "",
-            "first": self.changed(before=None, after=None) if page.newer else "",
+            "newer": self.with_query(after=newest, before=None) if page.newer else "",
+            "older": self.with_query(before=oldest, after=None) if page.older else "",
+            "first": self.with_query(before=None, after=None) if page.newer else "",
         }
 
 
-class Content(NamedTuple):
+class PageContent(NamedTuple):
     """What fills a template."""
 
     title: str
@@ -83,12 +83,12 @@ class Content(NamedTuple):
     pending: bool = False  # what the page shows is being read: it is another soon
 
 
-class Page(NamedTuple):
+class WebPage(NamedTuple):
     """A page; its template is `templates/NAME.html`."""
 
     name: str
     path: str  # below the root, with `{number:int}` for that of a job or a run
-    fill: Callable[[View, Address], Content]
+    context: Callable[[QueueView, Address], PageContent]
 
 
 class Fragment(NamedTuple):
@@ -106,7 +106,7 @@ class Rendered(NamedTuple):
 
 
 def render(
-    view: View, template: str, address: Address, content: Content, notice: str = ""
+    view: QueueView, template: str, address: Address, content: PageContent, notice: str = ""
 ) -> Rendered:
     """Return a template filled with what is on its page, and with what stands on every page.
 
@@ -117,19 +117,19 @@ def render(
         content: what is on the page; texts are escaped.
         notice: stands above it.
     """
-    store, scheduler = view.queue.current(), scheduler_of(view.home)
+    store, scheduler = view.queue.current(), read_scheduler_status(view.home)
     counts = {} if store is None else store.read.counts()
     fragments: dict[str, Fragment] = {}
     values = {
         "root": view.root,
         "address": address,
         "title": content.title,
-        "home": harmless(short_path(view.home.folder)),
+        "home": sanitize_terminal(short_path(view.home.folder)),
         "scheduler": scheduler,
         "totals": counts,
         "is_there": store is not None,
         # nothing is there that starts the open jobs or sees them end
-        "idle": scheduler.pid is None and any(map(counts.get, OPEN)),
+        "idle": scheduler.pid is None and any(map(counts.get, OPEN_STATES)),
         "notice": notice,
         "now": view.now,
         "read_only": view.read_only,
@@ -158,32 +158,36 @@ def _environment() -> Environment:
             ReasonCode.PAUSED: PAUSED,
             **{str(state): sign for state, sign in GLYPHS.items()},
         },
-        "live": _live,
-        "zone": zone,
+        "live": _mark_live,
+        "zone": utc_offset,
     }
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
-        "lately": lambda at, now: local_under(at, zone(now)) if now - at > DAY_S else clock(at),
+        "lately": lambda at, now: (
+            local_under(at, utc_offset(now)) if now - at > DAY_S else time_of_day(at)
+        ),
         "lines": lines_of,
-        "local": lambda at: local_under(at, zone(time.time())),
-        "shown": shown,
+        "local": lambda at: local_under(at, utc_offset(time.time())),
+        "shown": visible_columns,
         "text": text_of,
-        "plain": lambda value: harmless(str(value)),
-        "since": lambda at, now: _time("since", at, now - at),
-        "until": lambda at, now: _time("until", at, at - now),
+        "plain": lambda value: sanitize_terminal(str(value)),
+        "since": lambda at, now: _relative_time("since", at, now - at),
+        "until": lambda at, now: _relative_time("until", at, at - now),
     }
     return environment
 
 
-def shown(table: Table, but: Collection[str]) -> list[tuple[str, Callable[[Any], Cell]]]:
+def visible_columns(
+    table: TextTable, but: Collection[str]
+) -> list[tuple[str, Callable[[Any], Cell]]]:
     """Return the columns of a table of jobs that its page has; some only where a word stands in them."""
     return [
-        (column.name, column.of)
+        (column.name, column.cell_of)
         for column in table.columns
-        if column.of is not None
+        if column.cell_of is not None
         and column.name not in but
-        and (column.name not in _SPARSE or any(text_of(column.of(row)) for row in table.rows))
+        and (column.name not in _SPARSE or any(text_of(column.cell_of(row)) for row in table.rows))
     ]
 
 
@@ -193,7 +197,7 @@ def _digest(content: bytes, length: int) -> str:
 
 
 @pass_context
-def _live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
+def _mark_live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
     """Put a part of a page between the tags by which the script finds it, and note it down."""
     html = caller()
     version = _digest(_TICKS.sub(r"\1", html).encode(), 16)
@@ -203,7 +207,7 @@ def _live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
     )
 
 
-def _time(way: str, at: float, span_s: float) -> Markup:
+def _relative_time(way: str, at: float, span_s: float) -> Markup:
     """Return how long ago a time is, or how far it lies ahead; the script counts on."""
     return Markup('<time data-{}="{:.1f}">{}</time>').format(
         way, at, format_seconds(max(0.0, span_s))
@@ -216,10 +220,10 @@ TAB = 8
 
 def lines_of(data: bytes) -> Iterator[str]:
     """Give the lines of a log as a terminal would show them: of what a carriage return overwrites, the last."""
-    plain = Plain()
-    text = (plain.feed(data) + plain.rest()).decode(errors="replace")
+    plain = PlainTextFilter()
+    text = (plain.feed(data) + plain.flush()).decode(errors="replace")
     for line in text.removesuffix("\n").split("\n") if text else ():
         shown = line.rstrip("\r").rpartition("\r")[2]
         cut = len(shown) - LONGEST_LINE
         note = f" … {cut:,} more characters" if cut > 0 else ""
-        yield harmless(shown[:LONGEST_LINE].expandtabs(TAB)) + note
+        yield sanitize_terminal(shown[:LONGEST_LINE].expandtabs(TAB)) + note

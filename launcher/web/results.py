@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.results.metric import read_metric, short
+from launcher.results.metric import format_value, read_metric
 from launcher.results.metric_direction import lower_is_better
 from launcher.results.returned_rows import JOB
 from launcher.results.table import (
@@ -11,15 +11,15 @@ from launcher.results.table import (
     DESCENDING,
     MODEL,
     MODIFIER,
-    PLACE,
     POOLED,
+    ROW_KEY_COLUMNS,
     Row,
     RunResults,
     by_data,
-    in_order,
+    sort_rows,
 )
-from launcher.screens.format import harmless
-from launcher.web.comparison import NUMBER, RUN, Compared
+from launcher.screens.format import sanitize_terminal
+from launcher.web.comparison import NUMBER, RUN, RunComparison
 
 MOST_ROWS = 500
 FEW = 8  # metrics that are shown where there are more
@@ -73,7 +73,7 @@ class ResultTable(NamedTuple):
 
 
 def result_table(
-    compared: Compared, *, sort: str = "", everything: bool = False, single: bool = False
+    compared: RunComparison, *, sort: str = "", everything: bool = False, single: bool = False
 ) -> ResultTable:
     """Return results as a table.
 
@@ -94,7 +94,7 @@ def result_table(
     lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
     marked = _best(rows, lows)
     if sort.removeprefix(DESCENDING) in results.names:
-        results = in_order(results, [sort])
+        results = sort_rows(results, [sort])
     return ResultTable(
         headings=tuple(
             _heading(name, sort, numeric=name in lows, low=lows.get(name, True))
@@ -122,7 +122,7 @@ def _cells(
 
 def _describing(results: RunResults) -> list[str]:
     """Return the columns that say what a row is of: names, and what is not the same in all rows."""
-    varying = [name for name in results.varying if name not in {NUMBER, *PLACE[2:]}]
+    varying = [name for name in results.varying if name not in {NUMBER, *ROW_KEY_COLUMNS[2:]}]
     there = [name for name in results.names if name in results.columns]
     names = [name for name in there if name in varying or name in {JOB, MODEL}]
     data = [DATA] if DATA in results.varying else []
@@ -149,7 +149,7 @@ def _heading(name: str, sort: str, *, numeric: bool, low: bool) -> Heading:
     other = f"{DESCENDING}{name}" if low else name
     return Heading(
         name=name,
-        text=harmless(name.replace("_", " ")),
+        text=sanitize_terminal(name.replace("_", " ")),
         numeric=numeric,
         order=order,
         sort=other if sort == best_first else best_first,
@@ -179,7 +179,7 @@ def _number(cell: object, best: bool) -> Cell:
     interval = ""
     if metric.low is not None and metric.high is not None:
         interval = f"{metric.low:.3g} to {metric.high:.3g}"
-    return Cell(text=short(metric.value), interval=interval, numeric=True, best=best)
+    return Cell(text=format_value(metric.value), interval=interval, numeric=True, best=best)
 
 
 def _text(row: Row, name: str) -> str:
@@ -189,4 +189,4 @@ def _text(row: Row, name: str) -> str:
         value = row.get(name)
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else harmless(str(value))
+    return f"{value:g}" if isinstance(value, float) else sanitize_terminal(str(value))

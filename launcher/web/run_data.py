@@ -15,40 +15,40 @@ from launcher.results.result_jobs import ResultJob, result_jobs
 from launcher.results.table import RunResults
 from launcher.screens.job_actions import one_line
 from launcher.states import State
-from launcher.store.listings import Listing
+from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.tags import REMOVED
+from launcher.store.tags import REMOVED_TAG
 from launcher.system.paths import Home
-from launcher.system.text import harmless
-from launcher.web.comparison import NUMBER, Compared, compare
+from launcher.system.text import sanitize_terminal
+from launcher.web.comparison import NUMBER, RunComparison, compare_runs
 from launcher.web.run_pictures import (
     RUN_FOLDER,
     Gallery,
     Picture,
     find_pictures,
     folders_of,
-    opened,
+    open_below,
     picture_of,
 )
-from launcher.workers.progress.attempt_progress import newest_step
+from launcher.workers.progress.attempt_progress import read_newest_step
 
 MOST_JOBS = 20_000  # of the runs whose results are shown
 MOST_REPORTS = 8
 MOST_CURVES = 8  # jobs whose curves lie over each other
-_LOOKED_AT = 200  # jobs, whether they have reported numbers
+_MOST_PROGRESS_READ = 200  # jobs, whether they have reported numbers
 REPORT_BYTES = 16 << 20
 REPORT_SUFFIX = ".html"
 _MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _NO_PICTURES = Gallery()
-_NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
+_NO_RESULTS = RunComparison(results=RunResults(rows=(), columns=()), kinds={})
 
 
 class RunData(NamedTuple):
     """What is known of one run, or of several that are compared."""
 
-    compared: Compared = _NO_RESULTS
-    trouble: str = ""  # why there are no results
+    comparison: RunComparison = _NO_RESULTS
+    error: str = ""  # why there are no results
     gallery: Gallery = _NO_PICTURES
     reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
     curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
@@ -63,24 +63,24 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
         runs: their numbers.
     """
     with contextlib.closing(Store(home, reading=True)) as store:
-        listing = Listing(store.database)
+        listing = ListingQueries(store.database)
         numbers = [listing.job_numbers(run) for run in runs]
         total = sum(map(len, numbers))
         if total > MOST_JOBS:
             return RunData(
-                trouble=f"this page shows at most {MOST_JOBS:,} jobs, but there are {total:,}. "
+                error=f"this page shows at most {MOST_JOBS:,} jobs, but there are {total:,}. "
                 "To print their results: launcher results RUN"
             )
         jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
         chosen = [result_jobs(home, store, rows) for rows in jobs]
         compared, trouble = _results(home, store, chosen)
     if len(jobs) != 1:
-        return RunData(compared=compared, trouble=trouble)
+        return RunData(comparison=compared, error=trouble)
     folders = folders_of(home, jobs[0])
     curves, curves_note = _with_curves(home, [_with_steps(each) for each in chosen[0]], compared)
     return RunData(
-        compared=compared,
-        trouble=trouble,
+        comparison=compared,
+        error=trouble,
         gallery=find_pictures(folders),
         reports=tuple(_reports(folders.get(RUN_FOLDER))),
         curves=curves,
@@ -88,13 +88,17 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
     )
 
 
-def _results(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) -> tuple[Compared, str]:
+def _results(
+    home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]
+) -> tuple[RunComparison, str]:
     try:
-        return compare(home, store, runs), ""
+        return compare_runs(home, store, runs), ""
     except (Error, OSError) as error:
         return _NO_RESULTS, one_line(error)
     except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
-        return _NO_RESULTS, harmless(f"cannot read the results: {type(error).__name__}: {error}")
+        return _NO_RESULTS, sanitize_terminal(
+            f"cannot read the results: {type(error).__name__}: {error}"
+        )
 
 
 def _with_steps(each: ResultJob) -> JobRow:
@@ -103,7 +107,7 @@ def _with_steps(each: ResultJob) -> JobRow:
 
 
 def _with_curves(
-    home: Home, jobs: Sequence[JobRow], compared: Compared
+    home: Home, jobs: Sequence[JobRow], compared: RunComparison
 ) -> tuple[tuple[int, ...], str]:
     """Return the jobs whose curves are drawn, and in words which these are; "" if all.
 
@@ -115,17 +119,19 @@ def _with_curves(
         compared: the results of the run.
     """
     rows = compared.results.rows
-    removed = {row[NUMBER] for row in rows if row.get(REMOVED)}
+    removed = {row[NUMBER] for row in rows if row.get(REMOVED_TAG)}
     ranks, by = _ranks(compared)
     began = [job for job in jobs if job.attempts and job.id not in removed]
     began.sort(
         key=lambda job: (
-            job.plain_spec.role not in _MAKERS,
+            job.spec_without_sources.role not in _MAKERS,
             ranks.get(job.id, len(ranks)),
             job.id,
         )
     )
-    steps = ((job.id, newest_step(job.attempt_in(home))) for job in began[:_LOOKED_AT])
+    steps = (
+        (job.id, read_newest_step(job.attempt_in(home))) for job in began[:_MOST_PROGRESS_READ]
+    )
     reported = (job for job, step in steps if step is not None and step.metrics)
     drawn = tuple(islice(reported, MOST_CURVES))
     if next(reported, None) is None:
@@ -134,7 +140,7 @@ def _with_curves(
     return drawn, f"the {len(drawn)} jobs with {by}" if by else f"the first {len(drawn)} jobs"
 
 
-def _ranks(compared: Compared) -> tuple[dict[int, int], str]:
+def _ranks(compared: RunComparison) -> tuple[dict[int, int], str]:
     """Return job → its place by the first metric, the best first, and that order in words."""
     metric = next(iter(compared.results.metrics), None)
     if metric is None:
@@ -146,7 +152,7 @@ def _ranks(compared: Compared) -> tuple[dict[int, int], str]:
         if isinstance(number, int) and found is not None and not math.isnan(found.value):
             values.setdefault(number, found.value)
     ordered = sorted(values, key=lambda job: values[job] if low else -values[job])
-    by = f"the {'lowest' if low else 'highest'} {harmless(metric)}"
+    by = f"the {'lowest' if low else 'highest'} {sanitize_terminal(metric)}"
     return {job: place for place, job in enumerate(ordered)}, by
 
 
@@ -159,6 +165,6 @@ def _reports(folder: Path | None) -> Iterator[Picture]:
     except OSError:
         return
     for name in names[:MOST_REPORTS]:
-        with contextlib.suppress(OSError, ValueError), opened(folder, name) as (_, status):
+        with contextlib.suppress(OSError, ValueError), open_below(folder, name) as (_, status):
             if status.st_size <= REPORT_BYTES:
                 yield picture_of(RUN_FOLDER, name, status)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from launcher.errors import UsageError
-from launcher.store.listings import Listing
-from launcher.system.text import harmless
+from launcher.store.listings import ListingQueries
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
-from launcher.web.page import whole_of
+from launcher.web.page import parse_number
 from launcher.web.run_data import REPORT_BYTES, REPORT_SUFFIX
-from launcher.web.run_pictures import MOST_BYTES, RUN_FOLDER, folders_of, opened, type_of
-from launcher.web.view import NotThere, View
+from launcher.web.run_pictures import MOST_BYTES, RUN_FOLDER, folders_of, open_below, type_of
+from launcher.web.view import NotFound, QueueView
 
 # a drawing or a report opened by itself: its own style, and no script, form, frame or other address
 FILE_POLICY = (
@@ -30,21 +30,21 @@ class TooLarge(UsageError):
     status = 413
 
 
-def newest_of_name(view: View, name: str) -> int:
+def newest_of_name(view: QueueView, name: str) -> int:
     """Return the number of the newest run of a name.
 
     Raises:
         NotThere: there is none.
     """
-    run = Listing(view.store.database).run_named(name)
+    run = ListingQueries(view.store.database).newest_run_named(name)
     if run is None:
-        raise NotThere(
-            f"run {harmless(name)!r} does not exist. It may have been deleted by `launcher clean`."
+        raise NotFound(
+            f"run {sanitize_terminal(name)!r} does not exist. It may have been deleted by `launcher clean`."
         )
     return run
 
 
-def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
+def run_file(view: QueueView, run: int, folder: str, path: str) -> tuple[bytes, str]:
     """Return a picture or a report that a run left, and its media type.
 
     Args:
@@ -61,22 +61,22 @@ def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
     is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
     media_type = "text/html" if is_report else type_of(path)
     if folder == RUN_FOLDER:
-        number = Listing(view.store.database).first_job(run)
+        number = ListingQueries(view.store.database).first_job(run)
     else:
-        number = whole_of(folder.partition("-")[2].partition("-")[0])
+        number = parse_number(folder.partition("-")[2].partition("-")[0])
     rows = view.store.read.jobs_by_id([] if number is None else [number])
     jobs = [row for row in rows if row.run_id == run]
     place = folders_of(view.home, jobs).get(folder) if jobs else None
     if place is None or not media_type:
-        raise NotThere("this picture does not exist")
+        raise NotFound("this picture does not exist")
     most = REPORT_BYTES if is_report else MOST_BYTES
     try:
-        with opened(place, path) as (file, status):
+        with open_below(place, path) as (file, status):
             if status.st_size > most:
                 raise TooLarge(
-                    f"{harmless(path)} has {format_bytes(status.st_size)}. This page shows files "
+                    f"{sanitize_terminal(path)} has {format_bytes(status.st_size)}. This page shows files "
                     f"up to {format_bytes(most)}."
                 )
             return file.read(most), media_type
     except (OSError, ValueError) as error:
-        raise NotThere("this picture does not exist. It may have been deleted.") from error
+        raise NotFound("this picture does not exist. It may have been deleted.") from error

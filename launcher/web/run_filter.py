@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from launcher.errors import known_words, meant
+from launcher.errors import list_known_names, meant
 from launcher.job import Spec
-from launcher.params import number, scalar
+from launcher.params import parse_number, to_param_value
 from launcher.results.model_columns import settings_of
-from launcher.screens.format import harmless
-from launcher.store.listings import Listing
+from launcher.screens.format import sanitize_terminal
+from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 
@@ -49,13 +49,13 @@ def read_filter(text: str) -> RunFilter:
 
 def canonical(value: object) -> str:
     """Return a value of a setting as a text that equal ones share: of 0.1, 1e-1 and "0.10" the same."""
-    plain = scalar(value)
+    plain = to_param_value(value)
     if isinstance(plain, bool):
         return str(plain).lower()
     if plain is None:
         return "none"
     if isinstance(plain, str):
-        plain = number(plain)
+        plain = parse_number(plain)
     if isinstance(plain, str):
         return plain.casefold()
     try:
@@ -73,11 +73,11 @@ def matches(chosen: RunFilter, name: str, settings: Settings) -> bool:
         settings: of its jobs.
     """
     return all(fnmatchcase(name, glob) for glob in chosen.names) and all(
-        _has(settings.get(key, ()), value) for key, value in chosen.settings
+        _has_value(settings.get(key, ()), value) for key, value in chosen.settings
     )
 
 
-def _has(values: Collection[str], wanted: str) -> bool:
+def _has_value(values: Collection[str], wanted: str) -> bool:
     text = canonical(wanted)
     if _WILD & set(wanted):
         return any(fnmatchcase(value, text) for value in values)
@@ -90,14 +90,14 @@ def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
     lines = []
     for key, _ in chosen.settings:
         if key not in names:
-            hint = f"{meant(key, names)} ({known_words(key, names)})"
-            lines.append(harmless(f"no job has a setting {key!r}{hint}"))
+            hint = f"{meant(key, names)} ({list_known_names(key, names)})"
+            lines.append(sanitize_terminal(f"no job has a setting {key!r}{hint}"))
     return lines
 
 
 _FIELDS = ("kind", "model", "data")  # of a job, beside its settings
 # jobs of a run agree in most of their settings; typed, as True and 1 are equal, and not the same text
-_kept = lru_cache(maxsize=10_000, typed=True)(canonical)
+_cached_canonical = lru_cache(maxsize=10_000, typed=True)(canonical)
 
 
 # of a run, the jobs that were read with what tells their settings from others, and their settings
@@ -124,15 +124,15 @@ class SettingsIndex:
             StoreError: the queue cannot be read.
         """
         with closing(Store(self._home, reading=True)) as store:
-            listing = Listing(store.database)
+            listing = ListingQueries(store.database)
             self._runs = {
-                run: _renewed(self._runs.get(run, _NOTHING), jobs, listing)
-                for run, jobs in listing.fingerprints().items()
+                run: _update_run(self._runs.get(run, _NOTHING), jobs, listing)
+                for run, jobs in listing.settings_fingerprints().items()
             }
         return {run: values for run, (_, values) in self._runs.items()}
 
 
-def _renewed(known: _Run, jobs: Mapping[int, int], listing: Listing) -> _Run:
+def _update_run(known: _Run, jobs: Mapping[int, int], listing: ListingQueries) -> _Run:
     """Return what is known of a run that has these jobs now."""
     before, settings = known
     if before == jobs:
@@ -140,10 +140,10 @@ def _renewed(known: _Run, jobs: Mapping[int, int], listing: Listing) -> _Run:
     if any(jobs.get(job) != digest for job, digest in before.items()):
         before, settings = _NOTHING  # one was changed or is gone, and so may its values be
     values = {name: {*those} for name, those in settings.items()}
-    for record in listing.specs(job for job in jobs if job not in before):
+    for record in listing.spec_records(job for job in jobs if job not in before):
         for name, value in _settings(record).items():
             # lists and mappings have no hash
-            text = (_kept if isinstance(value, str | int | float) else canonical)(value)
+            text = (_cached_canonical if isinstance(value, str | int | float) else canonical)(value)
             if len(text) <= LONGEST:
                 values.setdefault(name, set()).add(text)
     return jobs, values

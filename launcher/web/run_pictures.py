@@ -75,11 +75,11 @@ def find_pictures(folders: Mapping[str, Path]) -> Gallery:
         of_it = MOST_PICTURES if name == RUN_FOLDER else MOST_OF_A_JOB
         most = min(MOST_PICTURES, len(pictures) + of_it)
         if type_of(folder.name) and len(pictures) < most:
-            pictures += _itself(name, folder)
+            pictures += _output_picture(name, folder)
         waiting = deque([""])
         while waiting and entries < MOST_ENTRIES and len(pictures) < most:
             below = waiting.popleft()
-            inner, files, seen = _look_into(folder / below, MOST_ENTRIES - entries)
+            inner, files, seen = _scan_folder(folder / below, MOST_ENTRIES - entries)
             entries += seen
             room = min(MOST_OF_A_FOLDER, most - len(pictures))
             pictures += [picture_of(name, f"{below}{each}", of) for each, of in files[:room]]
@@ -89,7 +89,7 @@ def find_pictures(folders: Mapping[str, Path]) -> Gallery:
     return Gallery(tuple(pictures), left_out, complete=entries < MOST_ENTRIES)
 
 
-def _look_into(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.stat_result]], int]:
+def _scan_folder(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.stat_result]], int]:
     """Return the folders and the pictures in a folder, in order, and how many entries were looked at."""
     inner: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
@@ -118,7 +118,7 @@ def _look_into(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.st
     return sorted(inner), sorted(kept, key=lambda file: file[0]), seen
 
 
-def _itself(name: str, file: Path) -> Iterator[Picture]:
+def _output_picture(name: str, file: Path) -> Iterator[Picture]:
     """Give a picture that a job names among its outputs."""
     with contextlib.suppress(OSError):
         status = file.lstat()
@@ -142,7 +142,7 @@ def _is_text(name: str) -> bool:
 
 
 @contextmanager
-def opened(folder: Path, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def open_below(folder: Path, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """Open a file below a folder, without following any link there.
 
     Args:
@@ -192,14 +192,14 @@ def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
         home: whose jobs.
         jobs: of one run.
     """
-    run = jobs[0].plain_spec.run_folder
+    run = jobs[0].spec_without_sources.run_folder
     # a name that is a path names no folder of its own
     plain = run.name == jobs[0].run and run.name not in {".", ".."}
     folders = {RUN_FOLDER: run} if plain else {}
     for job in jobs:
         if job.attempts:
             folders[f"attempt-{job.id}"] = job.attempt_in(home).folder
-        for place, output in enumerate(map(Path, job.plain_spec.outputs)):
+        for place, output in enumerate(map(Path, job.spec_without_sources.outputs)):
             if not output.is_relative_to(run):
                 folders[f"output-{job.id}-{place}"] = output
     return folders

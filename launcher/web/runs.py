@@ -3,55 +3,55 @@
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.screens.format import ORDER
-from launcher.screens.job_view import views_of
-from launcher.screens.queue_view import jobs_listed
+from launcher.screens.job_view import job_views
+from launcher.screens.queue_view import job_table
 from launcher.states import State
-from launcher.store.listings import Listing, RunRecord
-from launcher.system.text import harmless
-from launcher.web.page import Address, Content
+from launcher.store.listings import ListingQueries, RunRecord
+from launcher.system.text import sanitize_terminal
+from launcher.web.page import Address, PageContent
 from launcher.web.results import result_table
 from launcher.web.run_data import RunData
 from launcher.web.run_filter import Settings, matches, read_filter, unknown_settings
-from launcher.web.view import Look, NotThere, View
+from launcher.web.view import CacheResult, NotFound, QueueView
 
 ROWS = 50
-_NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
+_NOT_ASKED: CacheResult[Mapping[int, Settings]] = CacheResult(value={})
 # the state of a run as a whole is that of the job that matters most
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
 LISTED = 10  # jobs that run, and jobs that have failed
 MOST_RUNS = 12
-LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
+FILES_POLL_INTERVAL_S = 60.0  # for files of a run, where nothing else tells of them
 
 
-def fill_runs(view: View, address: Address) -> Content:
+def runs_context(view: QueueView, address: Address) -> PageContent:
     """Return a page of the list, filtered by names and by any setting of the runs' jobs."""
-    listing, chosen = Listing(view.store.database), read_filter(address.text("q"))
-    look = view.settings.look(None, view.queue.version) if chosen.settings else _NOT_ASKED
-    settings, among = look.data or {}, None
+    listing, chosen = ListingQueries(view.store.database), read_filter(address.text("q"))
+    look = view.settings.get(None, view.queue.version) if chosen.settings else _NOT_ASKED
+    settings, among = look.value or {}, None
     if chosen.text:
         names = listing.run_names().items()
         among = [run for run, name in names if matches(chosen, name, settings.get(run, {}))]
     with view.store.reading():
         page = listing.runs(
-            ROWS, before=address.whole("before"), after=address.whole("after"), among=among
+            ROWS, before=address.integer("before"), after=address.integer("after"), among=among
         )
         runs = listing.run_records(page.numbers)
-    notes = [look.trouble] if look.trouble else []
-    if not notes and look.data is not None:
+    notes = [look.error] if look.error else []
+    if not notes and look.value is not None:
         known = {name for values in settings.values() for name in values}
         notes = unknown_settings(chosen, known)
-    return Content(
+    return PageContent(
         title="runs",
         values={
             "rows": [(run, state_of(run), took_s(run, view.now)) for run in runs],
             "filter": chosen,
             "notes": notes,
-            "reading": look.data is None,
-            "matching": "" if among is None else counted(len(among), "run"),
+            "reading": look.value is None,
+            "matching": "" if among is None else pluralize(len(among), "run"),
             "shares": any(run.share != 1 for run in runs),
-            **address.around(page),
+            **address.page_links(page),
         },
         pending=look.pending,
     )
@@ -70,13 +70,13 @@ def took_s(run: RunRecord, now: float) -> float | None:
     return max(0.0, until - run.started)
 
 
-def fill_run(view: View, address: Address) -> Content:
+def run_context(view: QueueView, address: Address) -> PageContent:
     """Return how far a run is, what came out of it, and the pictures that it left."""
-    listing = Listing(view.store.database)
+    listing = ListingQueries(view.store.database)
     with view.store.reading():
         records = listing.run_records([address.number])
         if not records:
-            raise NotThere(
+            raise NotFound(
                 f"run {address.number} does not exist. It may have been deleted by `launcher clean`."
             )
         listed = {
@@ -84,20 +84,20 @@ def fill_run(view: View, address: Address) -> Content:
             for state in (State.RUNNING, State.FAILED)
         }
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
-        lines = {line.id: line for line in views_of(view.home, view.store, rows)}
+        lines = {line.id: line for line in job_views(view.home, view.store, rows)}
     run = records[0]
-    look = _look_at(view, records)
-    return Content(
-        title=f"run {harmless(run.name)}",
+    look = _read_run_data(view, records)
+    return PageContent(
+        title=f"run {sanitize_terminal(run.name)}",
         values={
             "run": run,
             "states": [state for state in ORDER if run.counts.get(state)],
             "took_s": took_s(run, view.now),
             "listed": [
-                (state, jobs_listed([lines[job] for job in jobs if job in lines], view.now))
+                (state, job_table([lines[job] for job in jobs if job in lines], view.now))
                 for state, jobs in listed.items()
             ],
-            "data": look.data or RunData(),
+            "data": look.value or RunData(),
             **_results(look, address),
         },
         files=view.progress_of(row for row in rows if row.state is State.RUNNING),
@@ -105,12 +105,12 @@ def fill_run(view: View, address: Address) -> Content:
     )
 
 
-def fill_comparison(view: View, address: Address) -> Content:
+def comparison_context(view: QueueView, address: Address) -> PageContent:
     """Return the results of the runs that the address names, with the settings in which they differ."""
-    numbers = address.wholes("run")
-    runs = Listing(view.store.database).run_records(numbers[:MOST_RUNS])
-    look = _look_at(view, runs) if runs else Look()
-    return Content(
+    numbers = address.integers("run")
+    runs = ListingQueries(view.store.database).run_records(numbers[:MOST_RUNS])
+    look = _read_run_data(view, runs) if runs else CacheResult()
+    return PageContent(
         title=f"comparison of {len(runs)} runs" if runs else "comparison",
         values={
             "runs": runs,
@@ -122,12 +122,12 @@ def fill_comparison(view: View, address: Address) -> Content:
     )
 
 
-def _look_at(view: View, runs: Sequence[RunRecord]) -> Look[RunData]:
+def _read_run_data(view: QueueView, runs: Sequence[RunRecord]) -> CacheResult[RunData]:
     """Return what came out of runs."""
-    return view.runs.look(tuple(run.id for run in runs), mark_of_runs(runs, view.now))
+    return view.runs.get(tuple(run.id for run in runs), runs_fingerprint(runs, view.now))
 
 
-def mark_of_runs(runs: Sequence[RunRecord], now: float) -> Hashable:
+def runs_fingerprint(runs: Sequence[RunRecord], now: float) -> Hashable:
     """Return what is another value when results of runs may be others, or files in their folders.
 
     Args:
@@ -136,7 +136,7 @@ def mark_of_runs(runs: Sequence[RunRecord], now: float) -> Hashable:
     """
     ends = tuple((run.id, tuple(sorted(run.counts.items())), run.ended) for run in runs)
     folders = tuple(_changed_at(Path(run.root, "runs", run.name)) for run in runs)
-    return ends, folders, now // LOOK_EVERY_S
+    return ends, folders, now // FILES_POLL_INTERVAL_S
 
 
 def _changed_at(folder: Path) -> int | None:
@@ -147,18 +147,18 @@ def _changed_at(folder: Path) -> int | None:
         return None
 
 
-def _results(look: Look[RunData], address: Address) -> dict[str, object]:
+def _results(cached: CacheResult[RunData], address: Address) -> dict[str, object]:
     """Return what the part of a page with results needs."""
     table = None
-    if look.data is not None:
+    if cached.value is not None:
         table = result_table(
-            look.data.compared,
+            cached.value.comparison,
             sort=address.text("sort"),
             everything=address.text("columns") == "all",
             single=address.text("rows") == "sets",
         )
     return {
-        "reading": look.data is None,
-        "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
+        "reading": cached.value is None,
+        "trouble": cached.error or ("" if cached.value is None else cached.value.error),
         "table": table,
     }

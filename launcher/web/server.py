@@ -10,10 +10,10 @@ import uvicorn
 
 from launcher.errors import MachineError, UsageError
 from launcher.system.paths import Home
-from launcher.web.access import new_access
+from launcher.web.access import new_credentials
 from launcher.web.application import Application
 from launcher.web.connections import BoundedConnection
-from launcher.web.live import Streams
+from launcher.web.live import EventStreams
 from launcher.web.view import QueueReader
 
 ADDRESS = "127.0.0.1"
@@ -44,9 +44,9 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
         raise _refused(port, error) from error
     with listener:
         port = listener.getsockname()[1]
-        access = new_access(home.folder, port)
+        access = new_credentials(home.folder, port)
         reader = QueueReader(home, access.root, read_only=read_only)
-        streams = Streams(reader)
+        streams = EventStreams(reader)
         application = Application(access, reader, streams)
         config = uvicorn.Config(
             application.asgi(),
@@ -79,7 +79,9 @@ def tunnel_command(port: int) -> str:
 class _Server(uvicorn.Server):
     """Ends its streams before it waits for the answers that are under way."""
 
-    def __init__(self, config: uvicorn.Config, streams: Streams, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, streams: EventStreams, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._streams, self._ready = streams, ready
 

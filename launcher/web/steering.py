@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
 from launcher.screens.job_actions import KEYS as VERBS
-from launcher.screens.job_actions import READ_ONLY, Change, one_line, propose
-from launcher.screens.job_texts import TEXT_KEYS, JobText, text_of
+from launcher.screens.job_actions import READ_ONLY, ProposedChange, one_line, propose
+from launcher.screens.job_texts import TEXT_KEYS, JobText, read_job_text
 from launcher.store.client import open_home
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import check_home
-from launcher.system.text import harmless
-from launcher.web.view import NotThere, View, job_of
+from launcher.system.text import sanitize_terminal
+from launcher.web.view import NotFound, QueueView, job_of
 
 # the verbs of addresses, each with its key, which is that of `top`
 KEYS = {verb: key for key, verb in {**VERBS, **TEXT_KEYS}.items()}
@@ -29,7 +29,7 @@ class ReadOnly(UsageError):
     status = 403
 
 
-class Target(NamedTuple):
+class ActionTarget(NamedTuple):
     """What shall be done, and to which job."""
 
     job: int
@@ -39,14 +39,14 @@ class Target(NamedTuple):
 class Question(NamedTuple):
     """What is asked before a change, or why there can be none."""
 
-    target: Target
+    target: ActionTarget
     text: str
     # is sent with the answer, and another one where something else would be done; '': nothing can be
     confirms: str = ""
-    change: Change | None = None  # what is done
+    change: ProposedChange | None = None  # what is done
     field: JobText | None = None  # or the text that is changed
     typed: str = ""  # what stands where it is typed
-    trouble: str = ""  # why the answer to the one before did nothing
+    error: str = ""  # why the answer to the one before did nothing
 
 
 def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
@@ -54,22 +54,22 @@ def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
     return [
         (verb, _LABELS.get(verb, verb.capitalize()), key)
         for verb, key in KEYS.items()
-        if verb in _TEXTS or isinstance(propose(key, [job], store), Change)
+        if verb in _TEXTS or isinstance(propose(key, [job], store), ProposedChange)
     ]
 
 
-def ask(view: View, target: Target) -> Question:
+def build_question(view: QueueView, target: ActionTarget) -> Question:
     """Return the question for a change.
 
     Raises:
         ReadOnly: nothing can be changed.
         NotThere: there is no such job, or no such change.
     """
-    with _opened(view, target) as store:
+    with _open_for_change(view, target) as store:
         return _question(target, store)
 
 
-def act(view: View, target: Target, confirms: str, text: str) -> str | Question:
+def apply_change(view: QueueView, target: ActionTarget, confirms: str, text: str) -> str | Question:
     """Do what was confirmed, and return what was done.
 
     Args:
@@ -83,37 +83,37 @@ def act(view: View, target: Target, confirms: str, text: str) -> str | Question:
         ReadOnly: nothing can be changed.
         NotThere: there is no such job, or no such change.
     """
-    with _opened(view, target) as store:
+    with _open_for_change(view, target) as store:
         question = _question(target, store)
         if not confirms:
             return question
         question = question._replace(typed=text)
         if question.confirms != confirms:
-            return question._replace(trouble=CHANGED)
+            return question._replace(error=CHANGED)
         if question.field is not None:
             try:
-                return question.field.put(store, text)
+                return question.field.write(store, text)
             except UsageError as error:
-                return question._replace(trouble=str(error))
+                return question._replace(error=str(error))
         assert question.change is not None, "a confirmed change is possible"
         touched = question.change.act(store)
     done = question.change.report(touched, view.home).text
     try:
         if touched:
-            question.change.after(view.home)
+            question.change.notify_scheduler(view.home)
     except (Error, OSError) as error:
         return f"{done}, but {one_line(error)}"
     return done
 
 
-def _question(target: Target, store: Store) -> Question:
+def _question(target: ActionTarget, store: Store) -> Question:
     """Return what is asked now."""
     verb, job = target.verb, job_of(store, target.job)
     if verb in _TEXTS:
-        field = text_of(verb, job, store)
+        field = read_job_text(verb, job, store)
         digest = hashlib.sha256(field.text.encode(errors="surrogatepass")).hexdigest()
-        confirms = f"{field.asked} {digest[:16]}"
-        return Question(target, f"{field.asked}:", confirms, field=field, typed=field.text)
+        confirms = f"{field.prompt} {digest[:16]}"
+        return Question(target, f"{field.prompt}:", confirms, field=field, typed=field.text)
     change = propose(KEYS[verb], [job], store)
     if isinstance(change, str):
         return Question(target, change)
@@ -121,13 +121,13 @@ def _question(target: Target, store: Store) -> Question:
 
 
 @contextmanager
-def _opened(view: View, target: Target) -> Iterator[Store]:
+def _open_for_change(view: QueueView, target: ActionTarget) -> Iterator[Store]:
     if target.verb not in KEYS:
-        raise NotThere(f"{harmless(target.verb)!r} is not an action on jobs")
+        raise NotFound(f"{sanitize_terminal(target.verb)!r} is not an action on jobs")
     if view.read_only:
         raise ReadOnly(READ_ONLY)
     if not view.home.exists():
-        raise NotThere("there is no queue yet")
+        raise NotFound("there is no queue yet")
     check_home(view.home)
     with open_home(view.home) as store:
         yield store

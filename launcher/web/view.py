@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from launcher.errors import Error, UsageError
-from launcher.gpu.monitor import Lookout
+from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens.job_actions import one_line
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
@@ -38,11 +38,11 @@ LAST_S = 1.0  # that the end of the server waits for what is being read
 MOST_KEPT = 16
 
 
-class Look(NamedTuple, Generic[V]):
+class CacheResult(NamedTuple, Generic[V]):
     """What is known now."""
 
-    data: V | None = None  # None: it was not read yet
-    trouble: str = ""  # why it cannot be read
+    value: V | None = None  # None: it was not read yet
+    error: str = ""  # why it cannot be read
     pending: bool = False  # more is on its way
 
 
@@ -50,8 +50,8 @@ class Look(NamedTuple, Generic[V]):
 class _Entry(Generic[V]):
     """What was read, and what is on its way."""
 
-    look: Look[V] = field(default_factory=Look)
-    mark: Hashable = None  # of that when it was read
+    result: CacheResult[V] = field(default_factory=CacheResult)
+    fingerprint: Hashable = None  # of that when it was read
     reading: threading.Thread | None = None
     next_at: float = 0.0  # before this nothing is read again
 
@@ -60,7 +60,7 @@ class _Entry(Generic[V]):
         return self.reading is not None and self.reading.is_alive()
 
 
-class Background(Generic[K, V]):
+class BackgroundCache(Generic[K, V]):
     """Knows what somebody looks at, and reads it again when it may have changed."""
 
     def __init__(
@@ -81,65 +81,67 @@ class Background(Generic[K, V]):
         """
         self._read, self._patience_s = read, patience_s
         self._clock, self._cost = clock, cost
-        self._turn, self._closed = threading.Lock(), False
+        self._read_lock, self._closed = threading.Lock(), False
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
 
-    def look(self, key: K, mark: Hashable) -> Look[V]:
+    def get(self, key: K, fingerprint: Hashable) -> CacheResult[V]:
         """Return what is known of a key; what is not, or not any more, is read meanwhile.
 
         Not for several threads.
 
         Args:
             key: of what is to be read.
-            mark: of what was read: with another one it may be out of date.
+            fingerprint: of what was read: with another one it may be out of date.
         """
         entry = self._entries.setdefault(key, _Entry())
         self._entries.move_to_end(key)
         while len(self._entries) > MOST_KEPT:
             self._entries.popitem(last=False)
-        if not entry.busy and entry.mark != mark and self._clock() >= entry.next_at:
-            entry.mark = mark
+        if not entry.busy and entry.fingerprint != fingerprint and self._clock() >= entry.next_at:
+            entry.fingerprint = fingerprint
             # whoever ends the server does not wait for a laboratory
-            entry.reading = threading.Thread(target=self._take, args=(key, entry), daemon=True)
+            entry.reading = threading.Thread(
+                target=self._read_entry, args=(key, entry), daemon=True
+            )
             entry.reading.start()
-        if entry.look.data is None and entry.reading is not None:
+        if entry.result.value is None and entry.reading is not None:
             entry.reading.join(self._patience_s)
         pending = entry.busy  # asked first: what ends meanwhile is looked at once more
-        return entry.look._replace(pending=pending)
+        return entry.result._replace(pending=pending)
 
     def close(self) -> None:
         """Read nothing more; what is being read is waited for, but not for long."""
         self._closed = True
-        if self._turn.acquire(timeout=LAST_S):
-            self._turn.release()
+        if self._read_lock.acquire(timeout=LAST_S):
+            self._read_lock.release()
 
-    def _take(self, key: K, entry: _Entry[V]) -> None:
-        with self._turn:
+    def _read_entry(self, key: K, entry: _Entry[V]) -> None:
+        with self._read_lock:
             if self._closed:
                 return
             began = self._cost()
             try:
-                entry.look = Look(self._read(key))
+                entry.result = CacheResult(self._read(key))
             except (Error, OSError, sqlite3.Error) as error:  # another time it may be sound
-                entry.look = entry.look._replace(trouble=one_line(error))
+                entry.result = entry.result._replace(error=one_line(error))
             pause_s = min(LONGEST_PAUSE_S, (self._cost() - began) / SHARE)
             entry.next_at = self._clock() + pause_s
 
 
-class NotThere(UsageError):
+class NotFound(UsageError):
     """There is no such page, job or file."""
 
     status = 404
 
 
-class View(NamedTuple):
+class QueueView(NamedTuple):
     """The queue as it is now, and what was read of it. It belongs to one thread."""
 
     home: Home
     root: str  # the path of the first page, with a slash at its end
-    queue: Queue
-    runs: Background[tuple[int, ...], RunData]  # by their numbers
-    settings: Background[None, Mapping[int, Settings]]  # of each run
+    queue: QueueSnapshotReader
+    runs: BackgroundCache[tuple[int, ...], RunData]  # by their numbers
+    settings: BackgroundCache[None, Mapping[int, Settings]]  # of each run
     read_only: bool
     now: float  # seconds since 1970
 
@@ -152,7 +154,7 @@ class View(NamedTuple):
         """
         store = self.queue.current()
         if store is None:
-            raise NotThere(
+            raise NotFound(
                 "there is no queue yet. To start one: launcher run TASKFILE, or launcher add"
             )
         return store
@@ -170,7 +172,7 @@ def job_of(store: Store, number: int) -> JobRow:
     """
     for row in store.read.jobs_by_id([number]):
         return row
-    raise NotThere(f"job {number} does not exist. It may have been deleted by `launcher clean`.")
+    raise NotFound(f"job {number} does not exist. It may have been deleted by `launcher clean`.")
 
 
 class QueueReader:
@@ -186,19 +188,19 @@ class QueueReader:
         """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         index = SettingsIndex(home)
-        self.view = View(
+        self.view = QueueView(
             home=home,
             root=root,
             # no processes of jobs are measured: an open page costs less than that would; and
             # nothing wakes for GPUs: the next look at the queue has what a query of them told
-            queue=Queue(home, lookout=Lookout(Nvml().snapshot, lambda: None)),
-            runs=Background(partial(read_runs, home)),
-            settings=Background(lambda _: index.read()),
+            queue=QueueSnapshotReader(home, gpu_poller=GpuPoller(Nvml().snapshot, lambda: None)),
+            runs=BackgroundCache(partial(read_runs, home)),
+            settings=BackgroundCache(lambda _: index.read()),
             read_only=read_only,
             now=time.time(),
         )
 
-    async def run(self, work: Callable[[View], T]) -> T:
+    async def run(self, work: Callable[[QueueView], T]) -> T:
         """Return what a function makes of the queue as it is now."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: work(self.view._replace(now=time.time()))

@@ -15,13 +15,13 @@ from launcher.job import CPU
 from launcher.system.executables import interpreter_fault
 from launcher.system.files import read_all
 from launcher.system.paths import Attempt
-from launcher.system.process_limits import Changes, changes_for
+from launcher.system.process_limits import LimitChanges, changes_for
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
-from launcher.workers.order import Order, read_order
+from launcher.workers.order import AttemptSpec, read_attempt_spec
 
 MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
-PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended?
+WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended?
 CANNOT_EXECUTE = 126  # as a shell says it
 NOT_FOUND = 127
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -36,7 +36,7 @@ class CannotStart(Exception):
         self.code, self.errno = code, number
 
 
-def spawn(order: Order, environment: Mapping[str, str], log: int) -> int:
+def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
     """Start a program in a session of its own and return its pid; no shell is involved.
 
     Our memory is not copied for it, which makes it three times as quick as a fork. Only a program whose limits or
@@ -54,22 +54,22 @@ def spawn(order: Order, environment: Mapping[str, str], log: int) -> int:
     """
     argv = order.spec.argv
     try:
-        with _surroundings(order.context):
+        with _in_context(order.context):
             changes = changes_for(order.context.limits, order.context.niceness)
             start = partial(_start_limited, changes) if changes else _spawn
             candidates = _candidates(argv[0], environment)
             return _start_first(candidates, partial(start, argv, environment, log))
     except FileNotFoundError as error:
-        raise CannotStart(NOT_FOUND, _fault_of(order) or "no such program") from error
+        raise CannotStart(NOT_FOUND, _interpreter_fault(order) or "no such program") from error
     except OSError as error:
-        fault = _fault_of(order) if error.errno == errno.ENOEXEC else ""
+        fault = _interpreter_fault(order) if error.errno == errno.ENOEXEC else ""
         why = f"{error.strerror}: {fault}" if fault else f"{error.strerror}"
         raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
     except ValueError as error:  # a null byte in its arguments
         raise CannotStart(CANNOT_EXECUTE, str(error)) from error
 
 
-def _fault_of(order: Order) -> str:
+def _interpreter_fault(order: AttemptSpec) -> str:
     """Return what is wrong with the file of a program that exists and cannot be started; '' if it is unknown."""
     program = order.spec.argv[0]
     path = Path(order.context.folder, program)
@@ -77,7 +77,7 @@ def _fault_of(order: Order) -> str:
 
 
 @contextlib.contextmanager
-def _surroundings(context: Context) -> Iterator[None]:
+def _in_context(context: Context) -> Iterator[None]:
     """Be in the folder of a program, with its umask and on its cores: it inherits them.
 
     Raises:
@@ -89,7 +89,7 @@ def _surroundings(context: Context) -> Iterator[None]:
         if moved:
             with contextlib.suppress(OSError):  # cores may have been taken offline since
                 os.sched_setaffinity(0, context.affinity)
-        _enter(context.folder)
+        _change_folder(context.folder)
         yield
     finally:
         os.chdir("/")  # whoever unmounts the folder is not to wait for us
@@ -98,7 +98,7 @@ def _surroundings(context: Context) -> Iterator[None]:
             os.sched_setaffinity(0, cores)
 
 
-def _enter(folder: str) -> None:
+def _change_folder(folder: str) -> None:
     try:
         os.chdir(folder)
     except FileNotFoundError as error:
@@ -151,7 +151,11 @@ def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], log: int, path
 
 
 def _start_limited(
-    changes: Changes, argv: tuple[str, ...], environment: Mapping[str, str], log: int, path: str
+    changes: LimitChanges,
+    argv: tuple[str, ...],
+    environment: Mapping[str, str],
+    log: int,
+    path: str,
 ) -> int:
     """Start a program with limits and a niceness that are not ours, which a spawn cannot set; return its pid.
 
@@ -163,7 +167,7 @@ def _start_limited(
     try:
         pid = os.fork()
         if pid == 0:
-            _be_limited(changes, argv, environment, (log, tell), path)
+            _exec_limited(changes, argv, environment, (log, tell), path)
     finally:
         os.close(tell)
         with os.fdopen(failed, "rb") as pipe:
@@ -177,8 +181,8 @@ def _start_limited(
     raise OSError(number, os.strerror(number), path)
 
 
-def _be_limited(
-    changes: Changes,
+def _exec_limited(
+    changes: LimitChanges,
     argv: tuple[str, ...],
     environment: Mapping[str, str],
     descriptors: tuple[int, int],
@@ -221,7 +225,7 @@ def close_on_exec() -> None:
                 os.set_inheritable(descriptor, False)
 
 
-class Held:
+class StandbyWorker:
     """A worker in a session of its own that waits for its order."""
 
     def __init__(self) -> None:
@@ -236,15 +240,15 @@ class Held:
             os.close(self._release)
             raise
         if pid == 0:
-            _be_worker(hold, self._release)
+            _wait_as_worker(hold, self._release)
         os.close(hold)
         # /proc cannot be without it: no other process can collect it
         self.who = identity(pid) or Identity(pid=pid, start_ticks=0, boot="")
 
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Tell whether it is still there."""
         try:
-            return os.waitid(os.P_PID, self.who.pid, PEEK) is None
+            return os.waitid(os.P_PID, self.who.pid, WAITID_FLAGS) is None
         except ChildProcessError:
             return False
 
@@ -261,7 +265,7 @@ class Held:
             os.waitpid(self.who.pid, 0)
 
 
-def _be_worker(hold: int, release: int) -> NoReturn:
+def _wait_as_worker(hold: int, release: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -270,7 +274,7 @@ def _be_worker(hold: int, release: int) -> NoReturn:
         folder, _, text = read_all(hold).partition(b"\0")
         if not text:
             os._exit(1)  # the supervisor died before our pid was on record
-        code = _run(Attempt(Path(os.fsdecode(folder))), text)
+        code = _run_worker(Attempt(Path(os.fsdecode(folder))), text)
     except BaseException as error:  # noqa: BLE001  # nothing may escape into the supervisor's code
         os.write(2, f"launcher: cannot start the job: {error}\n".encode(errors="replace"))
     finally:
@@ -280,13 +284,13 @@ def _be_worker(hold: int, release: int) -> NoReturn:
         os._exit(code)
 
 
-def _run(attempt: Attempt, text: bytes) -> int:
-    order = read_order(text)  # one that was cut off is refused
+def _run_worker(attempt: Attempt, text: bytes) -> int:
+    order = read_attempt_spec(text)  # one that was cut off is refused
     log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.closerange(3, MOST_DESCRIPTORS)
-    worker.surround(order, attempt)
+    worker.apply_environment(order, attempt)
     return worker.work(order, attempt, device="cuda:0" if order.gpus else CPU, gpus=len(order.gpus))
 
 

@@ -26,22 +26,27 @@ from functools import partial
 from pathlib import Path
 
 from launcher import __version__
-from launcher.system.daemon_control import revive
-from launcher.system.locks import live_in
+from launcher.system.daemon_control import restart_scheduler
+from launcher.system.locks import mark_in_use
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans
 from launcher.system.processes import identity, parent_of
-from launcher.workers.attempt_process import PEEK
-from launcher.workers.exit_outcome import FAILED_PATIENCE_S
+from launcher.workers.attempt_process import WAITID_FLAGS
+from launcher.workers.exit_outcome import FAILED_WAIT_S
 from launcher.workers.preloads import import_ahead
-from launcher.workers.started_file import ENDED_WELL, program_of, record_outcome, recorded_outcome
-from launcher.workers.supervisor import InHand, Progress, serve
+from launcher.workers.started_file import (
+    SUCCESS_LINE,
+    read_program,
+    read_recorded_outcome,
+    record_outcome,
+)
+from launcher.workers.supervisor import AttemptPhase, CurrentAttempt, serve
 
 BYE, FORK = b"bye", b"fork"
-STAYS = b"stays"  # we were let go, and a supervisor of ours has work
+STILL_WORKING = b"stays"  # we were let go, and a supervisor of ours has work
 IMPORTING = b"importing "  # followed by a module's name; by none when all are imported
 MESSAGE_BYTES = 4096
-FIXED = 2  # arguments before the modules: home and socket
+FIXED_ARGUMENTS = 2  # arguments before the modules: home and socket
 
 
 logger = logging.getLogger(__name__)
@@ -50,12 +55,12 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
-    live_in(home.folder)  # and so do all supervisors, which are forks of us
+    mark_in_use(home.folder)  # and so do all supervisors, which are forks of us
     adopt_orphans()
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
     warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
-    import_ahead(argv[FIXED:], partial(_tell_import, server))
+    import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     gc.collect()
     gc.freeze()  # children must not touch the shared pages of what was imported
@@ -67,12 +72,12 @@ def main(argv: Sequence[str]) -> int:
     poll.register(server, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
     children, let_go = _Children(), False
-    while not let_go or children.at_work:
+    while not let_go or children.has_work:
         ready = {descriptor for descriptor, _ in poll.poll()}
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup, 4096)
-            children.collect()
+            children.reap()
         if let_go or server.fileno() not in ready:
             continue
         try:
@@ -80,20 +85,20 @@ def main(argv: Sequence[str]) -> int:
         except ConnectionResetError:  # it died before it had read our answers
             message = b""
         if message == FORK:
-            _fork(home, server, children, ahead=len(argv) > FIXED)
+            _fork_supervisor(home, server, children, ahead=len(argv) > FIXED_ARGUMENTS)
             continue
         if message != BYE:  # the scheduler died without a word
-            revive(home)
-        elif children.at_work:
+            restart_scheduler(home)
+        elif children.has_work:
             with contextlib.suppress(OSError):
-                server.send(STAYS)
+                server.send(STILL_WORKING)
         let_go = True
         poll.unregister(server)
         server.close()
     return 0
 
 
-def _tell_import(server: socket.socket, module: str) -> None:
+def _report_import(server: socket.socket, module: str) -> None:
     with contextlib.suppress(OSError):  # the scheduler is dead; that is seen soon
         server.send(IMPORTING + module.encode())
 
@@ -102,67 +107,69 @@ class _Children:
     """The supervisors that were forked, and the programs of those that were killed."""
 
     def __init__(self) -> None:
-        self.supervisors: dict[int, InHand] = {}  # by pid
+        self.supervisors: dict[int, CurrentAttempt] = {}  # by pid
         self._orphans: dict[int, Attempt] = {}  # pid of a program → its attempt
 
     @property
-    def at_work(self) -> bool:
+    def has_work(self) -> bool:
         """Whether there is an attempt whose program is, or may become, our child."""
-        return bool(self._orphans) or any(hand.progress for hand in self.supervisors.values())
+        return bool(self._orphans) or any(hand.phase for hand in self.supervisors.values())
 
-    def collect(self) -> None:
+    def reap(self) -> None:
         """Collect what has ended; whoever judges an attempt waits until its supervisor and its program are."""
-        dead = self._dead()
-        if self._orphans or any(self.supervisors[pid].progress for pid in dead):
+        dead = self._dead_supervisors()
+        if self._orphans or any(self.supervisors[pid].phase for pid in dead):
             # a machine that goes down ends us, too, and a program that it asks to end may do so with 0
-            time.sleep(FAILED_PATIENCE_S)
+            time.sleep(FAILED_WAIT_S)
         with contextlib.suppress(ChildProcessError):
-            while child := os.waitid(os.P_ALL, 0, PEEK):
+            while child := os.waitid(os.P_ALL, 0, WAITID_FLAGS):
                 # a supervisor before its program, which is known by that
-                for pid in self._dead() or [child.si_pid]:
+                for pid in self._dead_supervisors() or [child.si_pid]:
                     if pid in self.supervisors:
-                        self._inherit(self.supervisors.pop(pid))
+                        self._adopt_program(self.supervisors.pop(pid))
                     attempt = self._orphans.pop(pid, None)
                     if attempt and (child.si_code, child.si_status) == (os.CLD_EXITED, 0):
-                        _put_down(attempt)
+                        _record_success(attempt)
                     os.waitpid(pid, 0)
 
-    def _dead(self) -> list[int]:
+    def _dead_supervisors(self) -> list[int]:
         """Return the supervisors that have ended and are not collected."""
-        return [pid for pid in self.supervisors if os.waitid(os.P_PID, pid, PEEK)]
+        return [pid for pid in self.supervisors if os.waitid(os.P_PID, pid, WAITID_FLAGS)]
 
-    def _inherit(self, hand: InHand) -> None:
+    def _adopt_program(self, current: CurrentAttempt) -> None:
         """Take over what a dead supervisor had in hand, if its program is our child now."""
-        attempt = hand.attempt()
-        if hand.progress is Progress.ENDED_WELL:
-            _put_down(attempt)
-        elif hand.progress is Progress.RUNS:
+        attempt = current.read_attempt()
+        if current.phase is AttemptPhase.ENDED_WELL:
+            _record_success(attempt)
+        elif current.phase is AttemptPhase.RUNS:
             with contextlib.suppress(OSError, ValueError):
-                program = program_of(attempt)
+                program = read_program(attempt)
                 if program is not None and parent_of(program) == os.getpid():
                     self._orphans[program.pid] = attempt
 
 
-def _put_down(attempt: Attempt) -> None:
+def _record_success(attempt: Attempt) -> None:
     """Put on record that a program has ended well; where that cannot be done, the attempt is lost."""
     with contextlib.suppress(OSError, ValueError):
-        if recorded_outcome(attempt) is None:
-            record_outcome(attempt, ENDED_WELL)
+        if read_recorded_outcome(attempt) is None:
+            record_outcome(attempt, SUCCESS_LINE)
 
 
-def _fork(home: Home, server: socket.socket, children: _Children, *, ahead: bool) -> None:
+def _fork_supervisor(
+    home: Home, server: socket.socket, children: _Children, *, ahead: bool
+) -> None:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
-        _refuse(server, error)
+        _report_fork_failure(server, error)
         return
-    hand = InHand()
+    hand = CurrentAttempt()
     try:
         supervisor = os.fork()
     except OSError as error:
         ours.close()
         theirs.close()
-        _refuse(server, error)
+        _report_fork_failure(server, error)
         return
     if supervisor == 0:
         ours.close()
@@ -177,14 +184,19 @@ def _fork(home: Home, server: socket.socket, children: _Children, *, ahead: bool
     ours.close()
 
 
-def _refuse(server: socket.socket, error: OSError) -> None:
+def _report_fork_failure(server: socket.socket, error: OSError) -> None:
     """Answer that there is no supervisor: it is the machine that has no room for one."""
     with contextlib.suppress(OSError):
         server.sendall(json.dumps({"lacks": error.strerror}).encode())
 
 
 def _be_supervisor(
-    home: Home, server: socket.socket, channel: socket.socket, hand: InHand, *, ahead: bool
+    home: Home,
+    server: socket.socket,
+    channel: socket.socket,
+    current: CurrentAttempt,
+    *,
+    ahead: bool,
 ) -> None:
     try:
         os.setsid()
@@ -192,7 +204,7 @@ def _be_supervisor(
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT):  # what is ignored stays so in a program
             signal.signal(number, signal.SIG_DFL)
-        serve(home, channel, hand, ahead=ahead)
+        serve(home, channel, current, ahead=ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()
     finally:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from launcher.context import WorkerEnvironment
 from launcher.states import Outcome
-from launcher.system.answering import within
+from launcher.system.answering import run_with_timeout
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_start import start_apart
-from launcher.system.process_trees import SERVER, send
-from launcher.system.processes import Identity, recorded
-from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STAYS
+from launcher.system.process_start import spawn_daemon
+from launcher.system.process_trees import FORK_SERVER_VARIABLE, send_signal
+from launcher.system.processes import Identity, identity_from_record
+from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES, STILL_WORKING
 from launcher.workers.started_file import read_outcome_line
 from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
 
@@ -34,29 +34,29 @@ except ModuleNotFoundError:
     from launcher import nursery as fork_server
 sys.exit(fork_server.main(sys.argv[1:]))
 """
-BYE_PATIENCE_S = 0.5
-KILL_PATIENCE_S = 1.0  # a process that dies of SIGKILL does so at once
-_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
+CLOSE_TIMEOUT_S = 0.5
+KILL_TIMEOUT_S = 1.0  # a process that dies of SIGKILL does so at once
+_EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 
 
-class NoProcess(Exception):
+class CannotFork(Exception):
     """The machine has no room for another process; says why."""
 
 
-class Fault(NamedTuple):
+class ForkServerCrash(NamedTuple):
     """How a fork server died by itself before it had imported all."""
 
-    how: str  # in words
+    description: str  # in words
     module: str  # that it imported; empty: it had not come so far
 
 
-class Ended(NamedTuple):
+class SupervisorReport(NamedTuple):
     """A supervisor's news that its attempt has ended."""
 
     outcome: Outcome | None  # how; None: its record may tell
 
 
-class Dead:
+class SupervisorDied:
     """A supervisor's news that it is dead."""
 
 
@@ -69,29 +69,33 @@ class Supervisor(NamedTuple):
 
     def run(self, attempt: Attempt) -> None:
         """Give it an attempt; that it is dead is seen on the channel."""
-        self._tell(RUN, attempt)
+        self._send(RUN, attempt)
 
     def read_ahead(self, attempt: Attempt) -> None:
         """Let it read the order of an attempt that it will probably get."""
-        self._tell(NEXT, attempt)
+        self._send(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
         """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
-        self._tell(STOP, attempt)
+        self._send(STOP, attempt)
 
-    def news(self) -> Ended | Dead | None:
+    def receive_report(self) -> SupervisorReport | SupervisorDied | None:
         """Take its message that the attempt has ended, or notice its death; None: neither came."""
         try:
             message = self.channel.recv(LONGEST_REPORT, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
-            return Dead()
-        return Ended(read_outcome_line(message[len(ENDED) :])) if message else Dead()
+            return SupervisorDied()
+        return (
+            SupervisorReport(read_outcome_line(message[len(ENDED) :]))
+            if message
+            else SupervisorDied()
+        )
 
-    def _tell(self, what: bytes, attempt: Attempt) -> None:
+    def _send(self, command: bytes, attempt: Attempt) -> None:
         try:
-            self.channel.send(what + os.fsencode(attempt.folder))
+            self.channel.send(command + os.fsencode(attempt.folder))
         except OSError:  # it is dead, or the kernel has no room: then it must be, too
             with contextlib.suppress(OSError):
                 self.channel.shutdown(socket.SHUT_RDWR)
@@ -114,14 +118,14 @@ class ForkServer:
         own = interpreter == sys.executable
         start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
         if not own:  # a spawn returns when the program is loaded, from whatever disk
-            within(Path(interpreter).parent, partial(os.stat, interpreter))
+            run_with_timeout(Path(interpreter).parent, partial(os.stat, interpreter))
         argv = [interpreter, "-P", *start]
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._pid = start_apart(
+            self._pid = spawn_daemon(
                 [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],
                 home.scheduler_log,
-                keep=(theirs.fileno(),),
+                inherited=(theirs.fileno(),),
                 environment=_environment(environment),
             )
         except OSError:
@@ -130,12 +134,12 @@ class ForkServer:
         finally:
             theirs.close()
 
-    def ask(self) -> None:
-        """Ask for a supervisor; `spawned` returns it, which takes seconds while modules load."""
-        with contextlib.suppress(OSError):  # it is dead; `spawned` reports it
+    def request_supervisor(self) -> None:
+        """Ask for a supervisor; `receive_supervisor` returns it, which takes seconds while modules load."""
+        with contextlib.suppress(OSError):  # it is dead; `receive_supervisor` reports it
             self.socket.sendall(FORK)
 
-    def spawned(self) -> Supervisor | None:
+    def receive_supervisor(self) -> Supervisor | None:
         """Wait for the supervisor that was asked for first; None: the fork server is dead.
 
         Raises:
@@ -147,11 +151,11 @@ class ForkServer:
                 text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
             except OSError:
                 return None
-            self._note(text)
+            self._record_import(text)
         record = json.loads(text) if text else {}
         if "lacks" in record:
-            raise NoProcess(record["lacks"])
-        who = recorded(record)
+            raise CannotFork(record["lacks"])
+        who = identity_from_record(record)
         if who is None:  # it died at once
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -160,8 +164,8 @@ class ForkServer:
         channel = socket.socket(fileno=descriptors[0])
         return Supervisor(who=who, version=str(record.get("version")), channel=channel)
 
-    def answers(self) -> bool:
-        """Tell whether `spawned` would answer at once."""
+    def has_answer(self) -> bool:
+        """Tell whether `receive_supervisor` would answer at once."""
         while True:
             try:
                 text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -171,34 +175,34 @@ class ForkServer:
                 return True
             if not text.startswith(IMPORTING):
                 return True
-            self._note(self.socket.recv(MESSAGE_BYTES))
+            self._record_import(self.socket.recv(MESSAGE_BYTES))
 
     def close(self) -> bool:
         """End the process without restarting the scheduler; its supervisors live on.
 
         Returns False where it does not end: it stays while they have work, or hangs in the kernel, even of SIGKILL, as
-        on a disk that does not answer. It is left then, and `collect` is to be called some time.
+        on a disk that does not answer. It is left then, and `reap` is to be called some time.
         """
         text = BYE
         with contextlib.suppress(OSError):  # it is dead, or imports its modules
-            self.socket.settimeout(BYE_PATIENCE_S)
+            self.socket.settimeout(CLOSE_TIMEOUT_S)
             self.socket.sendall(text)
-            while text and text != STAYS:
+            while text and text != STILL_WORKING:
                 text = self.socket.recv(MESSAGE_BYTES)
         self.socket.close()
-        if text == STAYS:
-            return self.collect()
-        if self._ends_within(BYE_PATIENCE_S):
+        if text == STILL_WORKING:
+            return self.reap()
+        if self._ends_within(CLOSE_TIMEOUT_S):
             return True
-        send(self._pid, signal.SIGKILL)  # it imports its modules still
-        if self._ends_within(KILL_PATIENCE_S):
+        send_signal(self._pid, signal.SIGKILL)  # it imports its modules still
+        if self._ends_within(KILL_TIMEOUT_S):
             return True
         logger.warning(
             "fork server pid=%d does not end after SIGKILL; it hangs in the kernel", self._pid
         )
         return False
 
-    def collect(self) -> bool:
+    def reap(self) -> bool:
         """Tell whether the process has ended; its status is known then."""
         if self._status is None:
             try:
@@ -210,24 +214,24 @@ class ForkServer:
         return self._status is not None
 
     @property
-    def own_fault(self) -> Fault | None:
+    def crash(self) -> ForkServerCrash | None:
         """How a closed one died by itself before it had imported all; None where it did not."""
         status = self._status or 0
-        if self._importing == "" or status == 0 or -status in _FROM_OUTSIDE:
+        if self._importing == "" or status == 0 or -status in _EXTERNAL_SIGNALS:
             return None
         code = f"exit code {status}" if status > 0 else signal.Signals(-status).name
         how = f"died while it imported {self._importing or 'launcher'} ({code})"
-        return Fault(how=how, module=self._importing or "")
+        return ForkServerCrash(description=how, module=self._importing or "")
 
     def _ends_within(self, patience_s: float) -> bool:
         deadline = time.monotonic() + patience_s
-        while not self.collect():
+        while not self.reap():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
         return True
 
-    def _note(self, text: bytes) -> None:
+    def _record_import(self, text: bytes) -> None:
         """Keep in mind what it imports now."""
         if text.startswith(IMPORTING):
             self._importing = text[len(IMPORTING) :].decode()
@@ -235,6 +239,6 @@ class ForkServer:
 
 def _environment(environment: WorkerEnvironment) -> dict[str, str]:
     """Return what a fork server has in its environment, beside what its scheduler has."""
-    own = {SERVER: os.urandom(8).hex()}  # tells its forks from those of any other
+    own = {FORK_SERVER_VARIABLE: os.urandom(8).hex()}  # tells its forks from those of any other
     # a job's own path, never the scheduler's; for programs it makes no difference
     return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})

@@ -11,7 +11,7 @@ from typing import Any
 from launcher.draft import absolute_path, model_folder
 from launcher.errors import JobError
 from launcher.ids import Words, model_folder_name
-from launcher.system.files import ABSENT, Json, when_there_is_room
+from launcher.system.files import ABSENT_ERRORS, Json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.workers.memory_share import Share
 
@@ -72,10 +72,10 @@ class Job:
             JobError: it was.
         """
         if self.own_folder is not None:
-            refuse_given_up(self.run_folder, Attempt(self.attempt_folder), self.stop)
+            refuse_abandoned(self.run_folder, Attempt(self.attempt_folder), self.stop)
 
 
-def refuse_given_up(view: Path, attempt: Attempt, stop: threading.Event) -> None:
+def refuse_abandoned(view: Path, attempt: Attempt, stop: threading.Event) -> None:
     """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
 
     While the file system of the attempt is away nothing is known, and the job waits.
@@ -89,15 +89,17 @@ def refuse_given_up(view: Path, attempt: Attempt, stop: threading.Event) -> None
         JobError: it is. Where a disk does not answer nothing is known, and the job goes on.
     """
 
-    def look() -> None:
+    def check_view() -> None:
         if attempt.is_away():  # what is seen at its place is not the view
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(view))
         view.stat()
 
     try:
-        when_there_is_room(look, is_away=attempt.is_away, over=stop.is_set, passing=())
+        write_when_possible(
+            check_view, is_away=attempt.is_away, is_over=stop.is_set, transient_errors=()
+        )
     except OSError as error:
-        if error.errno not in ABSENT:
+        if error.errno not in ABSENT_ERRORS:
             return
         raise JobError(
             f"{view} no longer exists: this attempt was abandoned, or the folder of its run was "

@@ -14,7 +14,7 @@ Handler = Callable[[int, FrameType | None], object]
 _HANDLED = (signal.SIGTERM, signal.SIGHUP)
 
 
-class NotInherited:
+class ProcessLocalHandler:
     """A handler of SIGTERM or SIGHUP for this process alone: its forks die of them, as any program does."""
 
     def __init__(self, handle: Handler) -> None:
@@ -36,27 +36,31 @@ _forking = _Forking()
 
 def _before_fork() -> None:
     """Hold signals back: Python forgets in a fork those that come before it is all there."""
-    inherited = any(isinstance(signal.getsignal(number), NotInherited) for number in _HANDLED)
+    inherited = any(
+        isinstance(signal.getsignal(number), ProcessLocalHandler) for number in _HANDLED
+    )
     _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED) if inherited else None
 
 
-def _after_fork() -> None:
+def _after_fork_in_parent() -> None:
     if _forking.mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
-def _in_fork() -> None:
+def _after_fork_in_child() -> None:
     for number in _HANDLED:
-        if isinstance(signal.getsignal(number), NotInherited):
+        if isinstance(signal.getsignal(number), ProcessLocalHandler):
             signal.signal(number, signal.SIG_DFL)
-    _after_fork()
+    _after_fork_in_parent()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_fork)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 
 
 @contextlib.contextmanager
-def forks_end_here() -> Iterator[None]:
+def exit_in_forks() -> Iterator[None]:
     """End a fork that leaves the block: only its parent has to tell what the block came to.
 
     It ends as a script of Python does, with 0, with 1 after an exception, or as `sys.exit` says.
@@ -66,13 +70,13 @@ def forks_end_here() -> Iterator[None]:
         yield
     except BaseException as error:
         if os.getpid() != owner:
-            _leave(error)
+            _exit_fork(error)
         raise
     if os.getpid() != owner:
-        _leave(None)
+        _exit_fork(None)
 
 
-def _leave(error: BaseException | None) -> NoReturn:
+def _exit_fork(error: BaseException | None) -> NoReturn:
     code = 0 if error is None else 1
     try:
         if isinstance(error, SystemExit) and isinstance(error.code, int | None):

@@ -19,12 +19,15 @@ from pathlib import Path
 from launcher.system.files import read_bytes
 from launcher.system.paths import Home
 
-NAME = "lease"
-BURIED = "buried"  # in a pilot's folder: empty until its scheduler has given it up
-LOOK_S, ALONE_S = 5.0, 1.0  # between two looks at it by a supervisor: with its pilot, without
+LEASE_FILE = "lease"
+ABANDONED_FILE = "buried"  # in a pilot's folder: empty until its scheduler has given it up
+ABANDON_POLL_S, UNSUPERVISED_POLL_S = (
+    5.0,
+    1.0,
+)  # between two looks at it by a supervisor: with its pilot, without
 # for the kill after the grace, for what a program leaves behind (2 s, 5 s where that hangs in the kernel), and for a
 # node that is busy
-END_S = 10.0
+KILL_TIME_S = 10.0
 _BYTES = 8
 _NS = 10**9
 _NEVER = (1 << 63) - 1
@@ -77,7 +80,7 @@ def make_lease(home: Home) -> Lease:
     Raises:
         OSError: there is no room for it.
     """
-    descriptor = os.open(home.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(home.folder / LEASE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(descriptor, _BYTES)
         os.posix_fallocate(descriptor, 0, _BYTES)  # a page without room behind it would kill us
@@ -89,7 +92,7 @@ def make_lease(home: Home) -> Lease:
 def lease_of(home: Home) -> Lease:
     """Return the lease of a home; one without end where it has none."""
     with contextlib.suppress(OSError, ValueError):
-        descriptor = os.open(home.folder / NAME, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(home.folder / LEASE_FILE, os.O_RDWR | os.O_CLOEXEC)
         try:
             return Lease(memoryview(mmap.mmap(descriptor, _BYTES)), shared=True)
         finally:
@@ -98,7 +101,7 @@ def lease_of(home: Home) -> Lease:
     return Lease(memoryview(never), shared=False)
 
 
-def is_buried(folder: Path) -> bool:
+def is_abandoned(folder: Path) -> bool:
     """Tell whether the scheduler has given up the pilot of a folder.
 
     The file is there from the start: on a network file system, a new name may be missed for half a minute, and what
@@ -107,19 +110,19 @@ def is_buried(folder: Path) -> bool:
     Raises:
         OSError: that cannot be read now.
     """
-    return bool(read_bytes(folder / BURIED))
+    return bool(read_bytes(folder / ABANDONED_FILE))
 
 
-def ended_after_s(grace_s: float) -> float:
+def longest_shutdown_s(grace_s: float) -> float:
     """Return how long after its pilot was given up nothing of an attempt lives, whatever its program does.
 
     Args:
         grace_s: of its job, from SIGTERM to SIGKILL.
     """
-    return max(grace_s, LOOK_S) + END_S
+    return max(grace_s, ABANDON_POLL_S) + KILL_TIME_S
 
 
-class Burial:
+class AbandonWatch:
     """What a supervisor knows of whether the scheduler has given up the pilot of its attempt.
 
     A node may have been frozen, or cut off, between two looks. So the grace runs from the last look that found nothing:
@@ -134,34 +137,36 @@ class Burial:
             clock: seconds; it goes on while the machine is suspended.
         """
         self._folder, self._clock = folder, clock
-        self._clear_at = clock()
-        self._look_at = 0.0
-        self.is_over = False  # it was given up
+        self._last_clear_at = clock()
+        self._polled_at = 0.0
+        self.is_abandoned = False  # it was given up
 
     @property
-    def late_s(self) -> float:
+    def since_clear_s(self) -> float:
         """So many seconds ago it was not given up yet."""
-        return self._clock() - self._clear_at
+        return self._clock() - self._last_clear_at
 
-    def due_s(self, *, alone: bool) -> float:
+    def next_poll_s(self, *, pilot_dead: bool) -> float:
         """Return how long until the next look.
 
         Args:
-            alone: the pilot is dead.
+            pilot_dead: the pilot is dead.
         """
-        due_at = self._look_at + self._pause_s(alone)
-        return inf if self.is_over else max(0.0, due_at - self._clock())
+        due_at = self._polled_at + self._poll_interval_s(pilot_dead)
+        return inf if self.is_abandoned else max(0.0, due_at - self._clock())
 
-    def look(self, *, alone: bool, at_once: bool = False) -> bool:
+    def poll(self, *, pilot_dead: bool, at_once: bool = False) -> bool:
         """Look where that is due; return whether it was given up."""
         at = self._clock()
-        if not self.is_over and (at_once or at >= self._look_at + self._pause_s(alone)):
-            self._look_at = at
+        if not self.is_abandoned and (
+            at_once or at >= self._polled_at + self._poll_interval_s(pilot_dead)
+        ):
+            self._polled_at = at
             with contextlib.suppress(OSError):  # then it is not known whether it was
-                self.is_over = is_buried(self._folder)
-                self._clear_at = self._clear_at if self.is_over else at
-        return self.is_over
+                self.is_abandoned = is_abandoned(self._folder)
+                self._last_clear_at = self._last_clear_at if self.is_abandoned else at
+        return self.is_abandoned
 
     @staticmethod
-    def _pause_s(alone: bool) -> float:
-        return ALONE_S if alone else LOOK_S
+    def _poll_interval_s(pilot_dead: bool) -> float:
+        return UNSUPERVISED_POLL_S if pilot_dead else ABANDON_POLL_S

@@ -8,23 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.system import cgroups
-from launcher.system.process_trees import descendants, is_foreign, send
-from launcher.workers.attempt_process import PEEK
+from launcher.system.process_trees import descendants, is_foreign_descendant, send_signal
+from launcher.workers.attempt_process import WAITID_FLAGS
 
-UNKILLABLE_S = 5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
+UNKILLABLE_AFTER_S = (
+    5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
+)
 
 
-class Leftovers:
+class AttemptProcesses:
     """What the attempt of this supervisor has started and not ended."""
 
-    def __init__(self, group: Path | None, spare: Callable[[], int]) -> None:
+    def __init__(self, group: Path | None, standby_pid: Callable[[], int]) -> None:
         """Begin.
 
         Args:
             group: the supervisor's control group, None where it has none.
-            spare: returns the pid of the worker that waits for the next attempt, 0: there is none.
+            standby_pid: returns the pid of the worker that waits for the next attempt, 0: there is none.
         """
-        self._group, self._spare = group, spare
+        self._group, self._standby_pid = group, standby_pid
         self.attempt = ""  # the folder of the attempt in hand
 
     def pids(self) -> list[int]:
@@ -37,43 +39,43 @@ class Leftovers:
         below = descendants(os.getpid(), skip=self._is_foreign) if _has_children() else []
         if self._group is not None:
             there = {os.getpid(), *below}
-            inside = [pid for pid in cgroups.members(self._group) if pid not in there]
+            inside = [pid for pid in cgroups.group_members(self._group) if pid not in there]
             below += [pid for pid in inside if not self._is_foreign(pid)]
-        return [pid for pid in below if pid != self._spare()]
+        return [pid for pid in below if pid != self._standby_pid()]
 
     def kill(self) -> None:
         """Kill all of them; what is forked meanwhile needs another round."""
         for pid in self.pids():
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
 
     def end(self, grace_s: float) -> None:
         """End them: politely, then by force."""
         below = self.pids()
         for pid in below:
-            send(pid, signal.SIGTERM)
+            send_signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
-        while below and time.monotonic() < deadline + UNKILLABLE_S:
+        while below and time.monotonic() < deadline + UNKILLABLE_AFTER_S:
             self.reap()
             if time.monotonic() >= deadline:
                 for pid in below:
-                    send(pid, signal.SIGKILL)
+                    send_signal(pid, signal.SIGKILL)
             time.sleep(0.01)
             below = self.pids()
 
     def reap(self, spare: int = 0) -> None:
         """Collect ended orphans that we adopted, but never the program `spare`."""
         with contextlib.suppress(ChildProcessError):
-            while (child := os.waitid(os.P_ALL, 0, PEEK)) and child.si_pid != spare:
+            while (child := os.waitid(os.P_ALL, 0, WAITID_FLAGS)) and child.si_pid != spare:
                 os.waitpid(child.si_pid, 0)
 
     def _is_foreign(self, pid: int) -> bool:
-        return is_foreign(pid, self.attempt)
+        return is_foreign_descendant(pid, self.attempt)
 
 
 def _has_children() -> bool:
     """Tell whether anything lives below us: we are the parent of all whose own parent is dead."""
     try:
-        os.waitid(os.P_ALL, 0, PEEK)
+        os.waitid(os.P_ALL, 0, WAITID_FLAGS)
     except ChildProcessError:
         return False
     return True

@@ -19,10 +19,12 @@ from typing import NamedTuple
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt
 
-LOOK_EVERY_S = 0.5  # a neighbour may be there so soon
+REFRESH_EVERY_S = 0.5  # a neighbour may be there so soon
 REPORT_EVERY_S = 1.0  # the scheduler asks the driver no oftener
 LONGEST_NAME = 100  # of a device
-CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
+DEFAULT_CONTEXT_BYTES = (
+    512 << 20
+)  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
 
 
 class VramLimit(NamedTuple):
@@ -37,7 +39,7 @@ class VramLimit(NamedTuple):
         return None if self.cap is None else max(0, self.cap - self.context)
 
 
-class Report(NamedTuple):
+class MemoryReport(NamedTuple):
     """What a worker says of its own memory on its card, in bytes."""
 
     at: float  # seconds since 1970
@@ -50,14 +52,14 @@ class Report(NamedTuple):
     cards: Mapping[str, int] = {}
 
     @property
-    def used(self) -> int:
+    def used_bytes(self) -> int:
         """What it takes of its card, CUDA's part included."""
-        return self.reserved + (CONTEXT if self.context is None else self.context)
+        return self.reserved + (DEFAULT_CONTEXT_BYTES if self.context is None else self.context)
 
     @property
-    def most(self) -> int:
+    def peak_bytes(self) -> int:
         """What it took of its card at most, likewise."""
-        return self.peak + (CONTEXT if self.context is None else self.context)
+        return self.peak + (DEFAULT_CONTEXT_BYTES if self.context is None else self.context)
 
 
 class Share:
@@ -73,15 +75,15 @@ class Share:
         self._attempt = None if folder is None else Attempt(folder)
         self._clock = clock
         self._vram_limit = VramLimit()
-        self._seen: tuple[int, int, int] | None = None
-        self._look_at = self._report_at = -math.inf
+        self._file_version: tuple[int, int, int] | None = None
+        self._refresh_at = self._report_at = -math.inf
 
     def vram_limit(self) -> VramLimit:
         """Return what the job may take now; what cannot be read changes nothing."""
         now = self._clock()
-        if self._attempt is not None and now >= self._look_at:
-            self._look_at = now + LOOK_EVERY_S
-            self._look(self._attempt)
+        if self._attempt is not None and now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_EVERY_S
+            self._refresh(self._attempt)
         return self._vram_limit
 
     def portion(self) -> VramLimit:
@@ -117,7 +119,7 @@ class Share:
         if self._attempt is None or (now < self._report_at and not last):
             return
         self._report_at = now + REPORT_EVERY_S
-        report = Report(
+        report = MemoryReport(
             at=time.time(),
             reserved=reserved,
             peak=peak,
@@ -128,14 +130,14 @@ class Share:
         with contextlib.suppress(OSError):  # a full disk is no reason to end a training
             _replace(self._attempt.memory, report._asdict())
 
-    def _look(self, attempt: Attempt) -> None:
+    def _refresh(self, attempt: Attempt) -> None:
         try:
             status = os.stat(attempt.share)  # noqa: PTH116  # twice a second; a Path costs as much again
         except OSError:
             return
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
-        if seen != self._seen:
-            self._seen = seen
+        if seen != self._file_version:
+            self._file_version = seen
             self._vram_limit = read_share(attempt) or self._vram_limit
 
 
@@ -162,7 +164,7 @@ def read_share(attempt: Attempt) -> VramLimit | None:
     return VramLimit(cap=cap, context=context)
 
 
-def read_report(attempt: Attempt) -> Report | None:
+def read_report(attempt: Attempt) -> MemoryReport | None:
     """Return a worker's last report of its memory, or None where there is none that can be read."""
     record = _record(attempt.memory)
     at, uuid = record.get("at"), record.get("uuid")
@@ -171,7 +173,7 @@ def read_report(attempt: Attempt) -> Report | None:
         return None
     cards = record.get("cards")
     of_cards = cards if isinstance(cards, dict) else {}
-    return Report(
+    return MemoryReport(
         at=at,
         reserved=reserved,
         peak=max(peak, reserved),

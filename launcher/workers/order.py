@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import Context, placed_context, read_context
+from launcher.context import Context, entry_context, read_context
 from launcher.job import CPU, NUMBERS, Spec
 from launcher.stored_specs import read_spec
 from launcher.system.files import write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
-class Order(NamedTuple):
+class AttemptSpec(NamedTuple):
     """What a scheduler asks a supervisor to do."""
 
     spec: Spec
@@ -27,9 +27,11 @@ class Order(NamedTuple):
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
-    left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
+    earlier_stage: str = ""  # name of the stage of an earlier attempt, from which this one goes on
     project: str = ""  # the folder in which it was queued
-    queue: Mapping[str, str] = MappingProxyType({})  # variables that name the queue which runs it
+    queue_variables: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # variables that name the queue which runs it
     gpu_numbers: tuple[int, ...] = ()  # of its GPUs in PCI bus order, if the job requests numbers
 
     @property
@@ -51,30 +53,30 @@ class Order(NamedTuple):
         return len(self.gpu_numbers) < wanted
 
 
-def order_text(
+def attempt_spec_text(
     *,
     job: int,
     number: int,
     device: str,
     cpus: int,
-    claim: int | None = None,
-    left: str = "",
-    queue: Mapping[str, str] = MappingProxyType({}),
+    reservation: int | None = None,
+    earlier_stage: str = "",
+    queue_variables: Mapping[str, str] = MappingProxyType({}),
     gpu_numbers: Sequence[int] = (),
     spec_text: str,
     context_text: str,
 ) -> str:
     """Return the order as it is written to spec.json; spec and context are JSON already."""
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
-    head |= {} if claim is None else {"claim": claim}
-    head |= {"left": left} if left else {}
-    head |= {"queue": dict(queue)} if queue else {}
+    head |= {} if reservation is None else {"claim": reservation}
+    head |= {"left": earlier_stage} if earlier_stage else {}
+    head |= {"queue": dict(queue_variables)} if queue_variables else {}
     head |= {"gpu_numbers": list(gpu_numbers)} if gpu_numbers else {}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
 
-def read_order(text: bytes) -> Order:
+def read_attempt_spec(text: bytes) -> AttemptSpec:
     """Return the order that a scheduler wrote: the first line of what lies in the folder.
 
     Raises:
@@ -95,23 +97,23 @@ def read_order(text: bytes) -> Order:
             "cpus": int(cpus),
         }:
             own, surroundings = read_spec(spec), read_context(context)
-            return Order(
+            return AttemptSpec(
                 spec=own,
-                context=placed_context(own, surroundings),
+                context=entry_context(own, surroundings),
                 job=job,
                 number=number,
                 device=device,
                 cpus=cpus,
                 reservation=claim if type(claim) is int else None,
-                left=left if isinstance(left, str) else "",
+                earlier_stage=left if isinstance(left, str) else "",
                 project=surroundings.folder,
-                queue=queue if isinstance(queue, dict) else {},
+                queue_variables=queue if isinstance(queue, dict) else {},
                 gpu_numbers=tuple(numbers) if isinstance(numbers, list) else (),
             )
     raise ValueError("the message does not contain a job")
 
 
-def read_ordered_spec(text: bytes) -> dict[str, Any]:
+def read_job_spec(text: bytes) -> dict[str, Any]:
     """Return the record of the spec in an order.
 
     Raises:
@@ -124,7 +126,7 @@ def read_ordered_spec(text: bytes) -> dict[str, Any]:
     raise ValueError("the message does not contain a job")
 
 
-class _Prepared(NamedTuple):
+class _PreparedSpec(NamedTuple):
     """An order that is written, of an attempt that is not claimed yet."""
 
     job: int
@@ -134,7 +136,7 @@ class _Prepared(NamedTuple):
     inode: int
 
 
-class OrderWriter:
+class AttemptSpecWriter:
     """Writes the order of each attempt that is claimed, and one ahead, while nothing else is to do.
 
     What is written ahead promises nothing: its folder is as a transaction leaves it that came to nothing,
@@ -144,9 +146,9 @@ class OrderWriter:
     def __init__(self, home: Home) -> None:
         """Begin without an order that is written ahead."""
         self._home = home
-        self._prepared: _Prepared | None = None
+        self._prepared: _PreparedSpec | None = None
 
-    def number_ahead(self, job: int) -> int:
+    def prepared_number(self, job: int) -> int:
         """Return of which attempt the order was written ahead and is still there, and nothing else; 0: of none of a job's."""
         prepared = self._prepared
         if prepared is None or prepared.job != job or _inode(prepared.attempt) != prepared.inode:
@@ -168,8 +170,10 @@ class OrderWriter:
         """
         self._prepared, attempt = None, self._home.attempt(job, number)
         inode = _write(attempt, text)
-        write_whole(attempt.text(LOG), "")
-        self._prepared = _Prepared(job=job, number=number, attempt=attempt, text=text, inode=inode)
+        write_whole(attempt.path_text(LOG), "")
+        self._prepared = _PreparedSpec(
+            job=job, number=number, attempt=attempt, text=text, inode=inode
+        )
         return attempt
 
     def write(self, job: int, number: int, text: str) -> None:
@@ -178,7 +182,7 @@ class OrderWriter:
         Raises:
             OSError: the disk is full.
         """
-        prepared, ahead = self._prepared, self.number_ahead(job)
+        prepared, ahead = self._prepared, self.prepared_number(job)
         if prepared is not None and prepared.job == job:
             self._prepared = None  # its folder is the attempt's now
         if ahead != number or prepared is None or prepared.text != text:
@@ -192,13 +196,13 @@ class OrderWriter:
         if _inode(prepared.attempt) != prepared.inode:
             return  # the attempt's name leads to a pilot's folder now
         with contextlib.suppress(OSError):
-            if is_untouched(prepared.attempt):
+            if is_unused(prepared.attempt):
                 prepared.attempt.log.unlink(missing_ok=True)
                 prepared.attempt.spec.unlink()
                 prepared.attempt.folder.rmdir()
 
 
-def is_untouched(attempt: Attempt) -> bool:
+def is_unused(attempt: Attempt) -> bool:
     """Tell whether a folder holds nothing but what is written ahead: an order, and an empty log.
 
     Raises:
@@ -220,13 +224,13 @@ def _write(attempt: Attempt, text: str) -> int:
         if attempt.folder.is_symlink():  # to a pilot, from a transaction that came to nothing
             attempt.folder.unlink()
             attempt.folder.mkdir(mode=0o700)
-    write_whole(attempt.text(SPEC), text)
+    write_whole(attempt.path_text(SPEC), text)
     return _inode(attempt)
 
 
 def _inode(attempt: Attempt) -> int:
     """Return the inode of an attempt's order, 0 where there is none."""
     try:
-        return os.stat(attempt.text(SPEC)).st_ino  # noqa: PTH116  # done for every attempt
+        return os.stat(attempt.path_text(SPEC)).st_ino  # noqa: PTH116  # done for every attempt
     except OSError:
         return 0

@@ -11,10 +11,12 @@ from launcher.states import Done
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import FileVersion
 from launcher.system.paths import Attempt
-from launcher.workers.order import Order
+from launcher.workers.order import AttemptSpec
 
 
-def with_versions(outcome: Done, order: Order, attempt: Attempt, digests: FileDigests) -> Done:
+def with_output_versions(
+    outcome: Done, order: AttemptSpec, attempt: Attempt, digests: FileDigests
+) -> Done:
     """Return the end of a job that is done, with its outputs as they are in its stage, or in its run."""
     if not order.spec.outputs:
         return outcome
@@ -27,7 +29,7 @@ def with_versions(outcome: Done, order: Order, attempt: Attempt, digests: FileDi
         for path in order.spec.outputs:
             staged = path
             if stage is not None and path.startswith(above):
-                staged = f"{stage.new}/{path.removeprefix(above)}"
+                staged = f"{stage.output_folder}/{path.removeprefix(above)}"
             # what is not in the staging folder was written in place
-            versions.append(digests.version(staged if os.path.lexists(staged) else path))
+            versions.append(digests.read_file_version(staged if os.path.lexists(staged) else path))
     return outcome._replace(outputs=versions)

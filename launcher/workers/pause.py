@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from launcher.system.paths import Attempt
-from launcher.system.process_trees import go_on, stop_all
+from launcher.system.process_trees import continue_processes, stop_processes
 
-STOP_PATIENCE_S = 1.0  # so long at once all of a program is tried to be stopped
-AGAIN_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
-LOOK_S = 10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
+STOP_TIMEOUT_S = 1.0  # so long at once all of a program is tried to be stopped
+STOP_RETRY_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
+PAUSE_POLL_S = (
+    10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
+)
 
 
 class Pause:
@@ -22,34 +24,34 @@ class Pause:
         """
         self._attempt, self._pids = attempt, pids
         self._since: float | None = None
-        self.again_at: float | None = None  # when to look again, while it stands still
+        self.retry_at: float | None = None  # when to look again, while it stands still
 
     @property
-    def lasts(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether it stands still."""
         return self._since is not None
 
-    def look(self, now: float) -> float:
+    def apply_request(self, now: float) -> float:
         """Do what the attempt's folder says; return for how long a pause lasted that is over now."""
         if not self._attempt.paused.exists():
-            return self.end(now)
+            return self.resume(now)
         if self._since is None:
             self._since = now
         self._stop(now)
         return 0.0
 
-    def due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Tell whether it is time to look again."""
-        return self.again_at is not None and now >= self.again_at
+        return self.retry_at is not None and now >= self.retry_at
 
-    def end(self, now: float) -> float:
+    def resume(self, now: float) -> float:
         """Let the program go on; return for how long it stood still."""
         if self._since is None:
             return 0.0
-        go_on(self._pids())
-        span_s, self._since, self.again_at = now - self._since, None, None
+        continue_processes(self._pids())
+        span_s, self._since, self.retry_at = now - self._since, None, None
         return span_s
 
     def _stop(self, now: float) -> None:
-        still = stop_all(self._pids, STOP_PATIENCE_S)
-        self.again_at = now + (LOOK_S if still else AGAIN_S)
+        still = stop_processes(self._pids, STOP_TIMEOUT_S)
+        self.retry_at = now + (PAUSE_POLL_S if still else STOP_RETRY_S)

@@ -16,38 +16,40 @@ from typing import Any
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
-_failures: dict[str, str] = {}  # module → the words of its import
-_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
+_import_failures: dict[str, str] = {}  # module → the words of its import
+_thread_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = (OPENMP, MKL, OPENBLAS)
 
 
-def import_ahead(modules: Iterable[str], tell: Callable[[str], None]) -> None:
+def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
     """Import modules; what fails is recorded, and reaches the job whose own import fails, too.
 
     Args:
         modules: their names.
-        tell: called with each name before its import, which may end the process, and with "" last.
+        report: called with each name before its import, which may end the process, and with "" last.
     """
     for module in modules:
-        tell(module)
+        report(module)
         try:
             importlib.import_module(module)
         except ModuleNotFoundError:  # the job's own import fails in the same words
             traceback.print_exc()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # an import may do anything
             traceback.print_exc()
-            _failures[module] = f"{type(error).__name__}: {error}"
-    _find_pools()
-    tell("")
+            _import_failures[module] = f"{type(error).__name__}: {error}"
+    _find_thread_pools()
+    report("")
 
 
-def failure() -> str:
+def first_import_failure() -> str:
     """Return the first import that failed in this process, in its own words; '' where none did."""
-    return next((f"cannot import {module}: {words}" for module, words in _failures.items()), "")
+    return next(
+        (f"cannot import {module}: {words}" for module, words in _import_failures.items()), ""
+    )
 
 
-def settle(environment: Mapping[str, str]) -> None:
+def reset_after_fork(environment: Mapping[str, str]) -> None:
     """Make this fork's libraries draw numbers of their own, and keep to their number of threads.
 
     Args:
@@ -57,28 +59,28 @@ def settle(environment: Mapping[str, str]) -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
-    for pool in _pools:
-        threads = _number(environment.get(_VARIABLES.get(pool.internal_api, OPENMP)))
+    for pool in _thread_pools:
+        threads = _read_thread_count(environment.get(_VARIABLES.get(pool.internal_api, OPENMP)))
         if threads is not None:
             pool.set_num_threads(threads)
-    torch, threads = sys.modules.get("torch"), _number(environment.get(OPENMP))
+    torch, threads = sys.modules.get("torch"), _read_thread_count(environment.get(OPENMP))
     if torch is not None and threads is not None:
         torch.set_num_threads(threads)
 
 
-def _find_pools() -> None:
+def _find_thread_pools() -> None:
     """Find the pools of threads of what is imported, where threadpoolctl is installed."""
-    _pools.clear()
+    _thread_pools.clear()
     if "numpy" not in sys.modules and "torch" not in sys.modules:
         return
     try:
         control = importlib.import_module("threadpoolctl")
     except ImportError:
         return
-    _pools.extend(control.ThreadpoolController().lib_controllers)
+    _thread_pools.extend(control.ThreadpoolController().lib_controllers)
 
 
-def _number(text: str | None) -> int | None:
+def _read_thread_count(text: str | None) -> int | None:
     """Read a variable: a number, or several, one for each level of nested threads.
 
     None where it is none, or more than a library accepts, which takes a C int.

@@ -10,59 +10,59 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from launcher.context import INPUTS, JOB_FOLDER, OUTPUTS, named_files, path_from
+from launcher.context import INPUTS, JOB_FOLDER, OUTPUTS, named_files, resolve_path
 from launcher.states import Done, Failed
 from launcher.system.file_digests import (
-    CHANGED,
-    GONE,
+    CHANGED_DIGEST,
+    MISSING_DIGEST,
     MOST_READ,
     FileDigests,
     HashingStopped,
     is_stamp,
 )
-from launcher.system.files import ABSENT, FileVersion, stamp
-from launcher.workers.order import Order
+from launcher.system.files import ABSENT_ERRORS, FileVersion, file_stamp
+from launcher.workers.order import AttemptSpec
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
-_CODE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
+_CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
 
 
-def read_files(order: Order, digests: FileDigests) -> tuple[str, ...]:
-    """Return a digest of each file that `named_files` names, `GONE` where there is none.
+def read_files(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+    """Return a digest of each file that `named_files` names, `MISSING_DIGEST` where there is none.
 
     Words of the command line count that name files of the project, but those of its runs.
     """
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     above, results = f"{order.project}/", f"{order.project}/runs/"
-    contents = [digests.found(_path_of(order, name)) for name in names[:inputs]]
+    contents = [digests.digest_or_missing(_absolute_path(order, name)) for name in names[:inputs]]
     for name in names[inputs:]:
-        path = os.path.normpath(_path_of(order, name)) if name else ""
+        path = os.path.normpath(_absolute_path(order, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
-        contents.append(digests.found(path, MOST_READ) if counts else GONE)
+        contents.append(digests.digest_or_missing(path, MOST_READ) if counts else MISSING_DIGEST)
     digests.save()
     return tuple(contents)
 
 
-def put_aside(order: Order) -> None:
-    """Put aside what stands where a program writes, beside it; `settle` decides what becomes of that.
+def move_outputs_aside(order: AttemptSpec) -> None:
+    """Put aside what stands where a program writes, beside it; `restore_or_delete_outputs` decides what becomes of that.
 
     What an earlier attempt has put aside, on which nobody decided as the queue was restored, is replaced.
 
     Raises:
         OSError: that cannot be done; `filename` is the output's name.
     """
-    for name in _outputs_of(order):
-        path = _path_of(order, name)
+    for name in _output_names(order):
+        path = _absolute_path(order, name)
         try:
             if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # as below
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            os.rename(path, _aside(path, order.job))  # noqa: PTH104  # done for every attempt
+            os.rename(path, _aside_path(path, order.job))  # noqa: PTH104  # done for every attempt
         except OSError as error:
-            if error.errno not in ABSENT:
+            if error.errno not in ABSENT_ERRORS:
                 raise OSError(error.errno, error.strerror, name) from error
 
 
-def settle(outputs: Iterable[str], job: int, *, done: bool) -> None:
+def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -> None:
     """Delete what was put aside of a job's outputs when it is done; else put it back. Can be repeated.
 
     The scheduler does so when it takes an end in, whoever told of it: also where a supervisor was killed.
@@ -73,18 +73,18 @@ def settle(outputs: Iterable[str], job: int, *, done: bool) -> None:
     for path in outputs:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if done:
-                os.unlink(_aside(path, job))  # noqa: PTH108  # likewise
+                os.unlink(_aside_path(path, job))  # noqa: PTH108  # likewise
             else:
-                os.replace(_aside(path, job), path)  # noqa: PTH105  # likewise
+                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # likewise
 
 
-def _aside(path: str, job: int) -> str:
+def _aside_path(path: str, job: int) -> str:
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.launcher-{job}"
 
 
-def finished(
-    outcome: Done, order: Order, digests: FileDigests, before: tuple[str, ...]
+def with_file_digests(
+    outcome: Done, order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> Done | Failed:
     """Return the end of a program that ended well, with what is known of its files; it must have made its outputs.
 
@@ -94,28 +94,28 @@ def finished(
         digests: of the files that it reads.
         before: those at its start.
     """
-    end = with_outputs(outcome, order)
+    end = with_output_stamps(outcome, order)
     if isinstance(end, Failed):
         return end
     files, outputs = before, end.outputs
     with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
-        files = _known_at_end(order, digests, before)
+        files = _digests_at_end(order, digests, before)
         outputs = [
-            digests.version(_path_of(order, name)) or version
-            for name, version in zip(_outputs_of(order), end.outputs, strict=True)
+            digests.read_file_version(_absolute_path(order, name)) or version
+            for name, version in zip(_output_names(order), end.outputs, strict=True)
         ]
         if order.spec.hash or outputs:  # nothing else is ever compared
-            files = _with_large(files, order, digests)
+            files = _with_large_file_digests(files, order, digests)
     digests.save()
     return end._replace(files=files, outputs=outputs)
 
 
-def with_outputs(outcome: Done, order: Order) -> Done | Failed:
+def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     """Return the end of a program that ended well, with the stamps of its outputs, all of which it must have made."""
     outputs: list[FileVersion] = []
-    for name in _outputs_of(order):
-        path = _path_of(order, name)
-        if not os.path.isfile(path) or (at := stamp(path)) is None:  # noqa: PTH113  # likewise
+    for name in _output_names(order):
+        path = _absolute_path(order, name)
+        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # likewise
             error = f"the output {name} is missing (exit code 0)"
             if os.path.isdir(path):  # noqa: PTH112  # likewise
                 fault = f"the output {name} is a folder, not a file (exit code 0)"
@@ -125,22 +125,28 @@ def with_outputs(outcome: Done, order: Order) -> Done | Failed:
     return outcome._replace(outputs=outputs)
 
 
-def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:
+def _digests_at_end(
+    order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
+) -> tuple[str, ...]:
     """Return what is to be known of a program's files at its end, given their digests at its start."""
     if not any(before):
         return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     known = []
     for place, (was, now) in enumerate(zip(before, read_files(order, digests), strict=True)):
-        if was in {GONE, now}:
+        if was in {MISSING_DIGEST, now}:
             known.append(was)
         else:
-            counts = place < inputs or (now != GONE and _is_code(_path_of(order, names[place])))
-            known.append(CHANGED if counts else GONE)
+            counts = place < inputs or (
+                now != MISSING_DIGEST and _is_code(_absolute_path(order, names[place]))
+            )
+            known.append(CHANGED_DIGEST if counts else MISSING_DIGEST)
     return tuple(known)
 
 
-def _with_large(files: tuple[str, ...], order: Order, digests: FileDigests) -> tuple[str, ...]:
+def _with_large_file_digests(
+    files: tuple[str, ...], order: AttemptSpec, digests: FileDigests
+) -> tuple[str, ...]:
     """Return digests in the place of the stamps of large files, which did not delay the start.
 
     Raises:
@@ -149,23 +155,25 @@ def _with_large(files: tuple[str, ...], order: Order, digests: FileDigests) -> t
     names = named_files(order.spec)
     known = []
     for name, digest in zip(names, files, strict=True):
-        path = _path_of(order, name)
+        path = _absolute_path(order, name)
         if is_stamp(digest):
-            found = digests.found(path)
+            found = digests.digest_or_missing(path)
             # the same file that was there at the start
-            digest = found if found and digests.found(path, MOST_READ) == digest else digest
+            digest = (
+                found if found and digests.digest_or_missing(path, MOST_READ) == digest else digest
+            )
         known.append(digest)
     return tuple(known)
 
 
-def _outputs_of(order: Order) -> Sequence[str]:
+def _output_names(order: AttemptSpec) -> Sequence[str]:
     """Return the names of the files that a program makes."""
     return order.spec.settings.get(OUTPUTS) or ()
 
 
-def _path_of(order: Order, name: str) -> str:
-    return path_from(order.context.folder, name)
+def _absolute_path(order: AttemptSpec, name: str) -> str:
+    return resolve_path(order.context.folder, name)
 
 
 def _is_code(path: str) -> bool:
-    return _CODE.fullmatch(path) is not None or os.access(path, os.X_OK)
+    return _CODE_FILE.fullmatch(path) is not None or os.access(path, os.X_OK)

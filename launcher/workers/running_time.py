@@ -7,13 +7,13 @@ from enum import StrEnum
 
 from launcher.job import Terms
 from launcher.system.paths import Attempt
-from launcher.workers.leftovers import UNKILLABLE_S
-from launcher.workers.termination import Termination, resisting, write_termination
+from launcher.workers.leftovers import UNKILLABLE_AFTER_S
+from launcher.workers.termination import Termination, find_resisting, write_termination
 
-KILL_AGAIN_S = 1.0  # what was forked meanwhile gets another round
+KILL_RETRY_S = 1.0  # what was forked meanwhile gets another round
 
 
-class Step(StrEnum):
+class TerminationStep(StrEnum):
     """What is due."""
 
     END = "end"  # SIGTERM
@@ -22,85 +22,87 @@ class Step(StrEnum):
 
 
 @dataclass(slots=True)
-class RunningTime:
+class Deadlines:
     """The deadlines of one program; all times are monotonic seconds."""
 
     terms: Terms
     warn: float | None
     limit: float | None
     kill: float | None = None
-    stopped: bool = False  # it was asked to end
-    over: bool = False  # its time limit has asked it
-    insisted: bool = False  # it was killed
+    stop_requested: bool = False  # it was asked to end
+    limit_reached: bool = False  # its time limit has asked it
+    was_killed: bool = False  # it was killed
     killed_at: float | None = None  # for the first time
 
     @classmethod
-    def of(cls, terms: Terms, begun: float) -> "RunningTime":
+    def from_terms(cls, terms: Terms, started_at: float) -> "Deadlines":
         """Return the deadlines of a program that began at a time."""
-        limit = None if terms.time_limit_s is None else begun + terms.time_limit_s
+        limit = None if terms.time_limit_s is None else started_at + terms.time_limit_s
         warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
         return cls(terms=terms, warn=warn, limit=limit)
 
     @property
-    def ending(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether it was asked to end, by whomever."""
-        return self.stopped or self.over
+        return self.stop_requested or self.limit_reached
 
-    def next(self, *, paused: bool) -> float | None:
+    def next_deadline(self, *, paused: bool) -> float | None:
         """Return when something is due; a program that is paused has no time to lose."""
         times = (self.kill,) if paused else (self.warn, self.limit, self.kill)
         return min((at for at in times if at is not None), default=None)
 
-    def move(self, span_s: float) -> None:
+    def postpone(self, span_s: float) -> None:
         """Move what is still to come by a pause."""
         self.warn = None if self.warn is None else self.warn + span_s
         self.limit = None if self.limit is None else self.limit + span_s
 
-    def only_kill(self, at: float) -> None:
+    def schedule_only_kill(self, at: float) -> None:
         """Forget all but the next kill."""
         self.warn, self.limit, self.kill = None, None, at
 
     def kill_by(self, at: float) -> None:
         """Have a program that is ending killed at a time at the latest."""
-        if self.kill is not None and not self.insisted:
+        if self.kill is not None and not self.was_killed:
             self.kill = min(self.kill, at)
 
     def kill_at_once(self, now: float) -> None:
         """Have the program killed without a grace period."""
-        self.stopped = not self.over
-        if not self.insisted:
-            self.only_kill(now)
+        self.stop_requested = not self.limit_reached
+        if not self.was_killed:
+            self.schedule_only_kill(now)
 
     def resists(self, now: float) -> bool:
         """Return whether the program should be dead by now: it was killed long enough ago."""
-        return self.killed_at is not None and now >= self.killed_at + UNKILLABLE_S
+        return self.killed_at is not None and now >= self.killed_at + UNKILLABLE_AFTER_S
 
-    def due(self, now: float, *, asked: bool, paused: bool) -> Step | None:
+    def take_due_step(
+        self, now: float, *, stop_requested: bool, paused: bool
+    ) -> TerminationStep | None:
         """Return what is to be done now, and count it as done.
 
         Args:
             now: the time.
-            asked: it is to end.
+            stop_requested: it is to end.
             paused: it stands still, and its limit does not come nearer.
         """
-        if asked and not self.ending:  # its limit has asked it already
-            self.stopped = True
-            self.only_kill(now + self.terms.grace_s)
-            return Step.END
+        if stop_requested and not self.is_ending:  # its limit has asked it already
+            self.stop_requested = True
+            self.schedule_only_kill(now + self.terms.grace_s)
+            return TerminationStep.END
         if self.kill is not None and now >= self.kill:
-            self.insisted = True
+            self.was_killed = True
             self.killed_at = now if self.killed_at is None else self.killed_at
-            self.kill = now + KILL_AGAIN_S
-            return Step.KILL
+            self.kill = now + KILL_RETRY_S
+            return TerminationStep.KILL
         if paused:
             return None
         if self.warn is not None and now >= self.warn:
             self.warn = None
-            return Step.WARN
+            return TerminationStep.WARN
         if self.limit is not None and now >= self.limit:
-            self.over = True
-            self.only_kill(now + self.terms.grace_s)
-            return Step.END
+            self.limit_reached = True
+            self.schedule_only_kill(now + self.terms.grace_s)
+            return TerminationStep.END
         return None
 
 
@@ -114,7 +116,7 @@ class TerminationReport:
         self._killed = False
 
     def write(
-        self, times: RunningTime, now: float, cause: str, pids: Callable[[], Iterable[int]]
+        self, times: Deadlines, now: float, cause: str, pids: Callable[[], Iterable[int]]
     ) -> None:
         """Record an end.
 
@@ -126,12 +128,12 @@ class TerminationReport:
         """
         wall = time.time()
         last = self._last or Termination(since=wall, kill_at=wall, cause=cause)
-        if not times.insisted:
+        if not times.was_killed:
             last = last._replace(kill_at=wall + max(0.0, (times.kill or now) - now))
         elif not self._killed:
             last, self._killed = last._replace(kill_at=min(last.kill_at, wall)), True
         if times.resists(now):
-            last = last._replace(resists=resisting(pids()))
+            last = last._replace(resists=find_resisting(pids()))
         if last != self._last:
             self._last = last
             write_termination(self._attempt, last)

@@ -21,18 +21,18 @@ import math
 import re
 from collections.abc import Sequence
 
-from launcher.states import ABSURD, Shortage, Where
+from launcher.states import IMPLAUSIBLE_BYTES, MemoryKind, OomReport
 
 TAIL_BYTES = 16_384  # of a log; JAX writes some hundred lines about its buffers behind the headline
-MOST_SAID = 300  # characters of a headline that are kept
+MOST_MESSAGE_CHARACTERS = 300  # characters of a headline that are kept
 _AFTER_EXCEPTION = 25  # other lines that may follow it: a launcher's summary, a farewell
 _AFTER_MENTION = 5
 _MESSAGE_LINES = 12  # of one message
 # who says so behind a mention was not ended by a lack of memory
-_OTHER_END = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
+_OTHER_ERROR = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
 _MOST_CAUSES = 16  # of one exception; a chain may be a ring
 # what launchers of many processes write in front of a line, and what colours it
-_MARKS = re.compile(
+_LINE_PREFIXES = re.compile(
     r"\x1b\[[0-9;]{0,20}[A-Za-z]|^(?:\[(?:rank)?[0-9]{1,4}\]: ?|[0-9]{1,4}: |\(\w{1,40} pid=[^)]{1,80}\) )"
 )
 # an exception's own line, as Python prints it
@@ -40,13 +40,13 @@ _EXCEPTION_LINE = re.compile(
     r"(?:[A-Za-z_][\w<>]{0,80}\.){0,12}[A-Za-z_]?\w{0,80}(?:Error|Exception|Interrupt)(?::|$)"
 )
 # exceptions that only tell that another process had one, and warnings
-_MESSENGER = re.compile(
+_CHILD_ERROR = re.compile(
     r"(?:[\w.]{1,200}\.)?(?:ChildFailedError|CalledProcessError|ProcessExitedException"
     r"|ProcessRaisedException|RayTaskError|RemoteError|SystemExit)\b"
 )
 _FROM = "The above exception was the direct cause of the following exception"
 # lines that go on with what stands above them, or say nothing
-_BELONGS = re.compile(
+_CONTINUATION = re.compile(
     r"$|\s|[│╭╰]|frame #|Buffer|Peak buffers|Exception raised from|Traceback|The above exc|wandb:"
     r"|[-=*#_+~ ]+$|CUDA kernel errors|For debugging|Compile with|Search for"
 )
@@ -68,14 +68,17 @@ _RAM_WORDS = re.compile(
     r"|OOM when allocating tensor.{0,300}device:CPU|virtual memory exhausted"
 )
 # what a program says of a lack of memory that it did not have, or that it got over
-_HARMLESS = re.compile(
+_DISMISSED_WORDS = re.compile(
     r"(?i)\b(?:no|not|without|never|avoid|skip\w*|retr(?:y|ies|ying)|recover\w*|caught|handled"
     r"|falls?|falling|warn\w*|if|may|might|in case|prevent\w*|reduc\w+|trying|again)\b"
 )
 _NEUTRAL = re.compile(
     r"(?i)not enough|you tried to|(?:while|when) trying to|(?:if reserved|see doc|cuda kernel err).*"
 )
-_WORDS: tuple[tuple[re.Pattern[str], Where], ...] = ((_GPU_WORDS, "gpu"), (_RAM_WORDS, "ram"))
+_WORDS_BY_MEMORY: tuple[tuple[re.Pattern[str], MemoryKind], ...] = (
+    (_GPU_WORDS, "gpu"),
+    (_RAM_WORDS, "ram"),
+)
 _AMOUNT = r"([0-9][0-9,]{0,25}(?:\.[0-9]{1,9})?) ?(bytes|[KMGT]i?B|[KMGT]b|B)\b"
 _WANTED = re.compile(
     r"(?i:tried to allocate|trying to allocate|\ballocating|allocate request for|unable to allocate"
@@ -101,25 +104,25 @@ _POWERS = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _WIDTHS = {"half": 2, "bfloat16": 2, "double": 8, "int64": 8, "bool": 1, "uint8": 1}
 
 
-def read_shortage(text: str) -> Shortage | None:
+def find_oom_in_log(text: str) -> OomReport | None:
     """Return the lack of memory that ended a program, from the end of its log; None: another end."""
-    lines = [_MARKS.sub("", line).rstrip() for line in text[-TAIL_BYTES:].splitlines()]
-    ends = _exceptions(lines)
-    place = _cause(lines, ends)
+    lines = [_LINE_PREFIXES.sub("", line).rstrip() for line in text[-TAIL_BYTES:].splitlines()]
+    ends = _find_exceptions(lines)
+    place = _find_cause(lines, ends)
     if place is not None:
-        text = _whole(lines, place)
-        where = _of_exception(text)
-        if where is not None and _follow(lines, place) <= _AFTER_EXCEPTION:
-            return _facts(where, text)
+        text = _whole_message(lines, place)
+        where = _memory_of_exception(text)
+        if where is not None and _count_other_lines(lines, place) <= _AFTER_EXCEPTION:
+            return _parse_oom_report(where, text)
     for place in range(len(lines) - 1, ends[-1] if ends else -1, -1):
-        if (where := _of_mention(lines[place])) is not None:
-            contrary = any(_OTHER_END.search(line) for line in lines[place + 1 :])
-            few = _follow(lines, place) <= _AFTER_MENTION and not contrary
-            return _facts(where, _whole(lines, place)) if few else None
+        if (where := _memory_of_mention(lines[place])) is not None:
+            contrary = any(_OTHER_ERROR.search(line) for line in lines[place + 1 :])
+            few = _count_other_lines(lines, place) <= _AFTER_MENTION and not contrary
+            return _parse_oom_report(where, _whole_message(lines, place)) if few else None
     return None
 
 
-def read_error(error: BaseException) -> Shortage | None:
+def find_oom_in_exception(error: BaseException) -> OomReport | None:
     """Return the lack of memory that an exception is, or was raised from; None: it is another one."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
@@ -128,13 +131,13 @@ def read_error(error: BaseException) -> Shortage | None:
         text = str(cause)[:TAIL_BYTES]
         for kind in type(cause).__mro__:
             name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-            if where := _of_exception(f"{name}: {text}"):
-                return _facts(where, f"{type(cause).__name__}: {text}")
+            if where := _memory_of_exception(f"{name}: {text}"):
+                return _parse_oom_report(where, f"{type(cause).__name__}: {text}")
         cause = cause.__cause__
     return None
 
 
-def _exceptions(lines: Sequence[str]) -> list[int]:
+def _find_exceptions(lines: Sequence[str]) -> list[int]:
     """Return which lines are those of exceptions that end something, first to last."""
     places = []
     traced = False  # the next line that is not indented is an exception's, whatever its name
@@ -143,29 +146,29 @@ def _exceptions(lines: Sequence[str]) -> list[int]:
             traced = True
         elif line and not line[0].isspace() and (traced or _EXCEPTION_LINE.match(line)):
             traced = False
-            if not _MESSENGER.match(line):
+            if not _CHILD_ERROR.match(line):
                 places.append(place)
     return places
 
 
-def _cause(lines: Sequence[str], ends: Sequence[int]) -> int | None:
+def _find_cause(lines: Sequence[str], ends: Sequence[int]) -> int | None:
     """Return the last exception, or the one that it was raised from where that is the shortage."""
     cause = None
     for place in reversed(ends):
         if cause is not None and not any(line.startswith(_FROM) for line in lines[place:cause]):
             break
         cause = place
-        if _of_exception(_whole(lines, place)):
+        if _memory_of_exception(_whole_message(lines, place)):
             break
     return cause
 
 
-def _follow(lines: Sequence[str], place: int) -> int:
+def _count_other_lines(lines: Sequence[str], place: int) -> int:
     """Return how many lines with something else to say stand below a line."""
-    return sum(not _BELONGS.match(line) for line in lines[place + 1 :])
+    return sum(not _CONTINUATION.match(line) for line in lines[place + 1 :])
 
 
-def _whole(lines: Sequence[str], place: int) -> str:
+def _whole_message(lines: Sequence[str], place: int) -> str:
     """Return a line with what belongs to its message: the numbers may stand on the next ones."""
     rest: list[str] = []
     for line in lines[place + 1 : place + _MESSAGE_LINES]:
@@ -175,44 +178,44 @@ def _whole(lines: Sequence[str], place: int) -> str:
     return " ".join([lines[place].strip(), *rest])
 
 
-def _of_exception(text: str) -> Where | None:
+def _memory_of_exception(text: str) -> MemoryKind | None:
     """Tell which memory an exception says was missing, from its name and its message."""
     if _GPU_NAME.match(text):
         return "gpu"
     if _RAM_NAME.match(text):
         return "gpu" if _GPU_WORDS.search(text) else "ram"
-    for words, where in _WORDS:
+    for words, where in _WORDS_BY_MEMORY:
         match = words.search(text)
         if match is not None:
-            return None if _harmless(text[: match.end()]) else where
+            return None if _is_dismissed(text[: match.end()]) else where
     return None
 
 
-def _of_mention(line: str) -> Where | None:
+def _memory_of_mention(line: str) -> MemoryKind | None:
     """Tell which memory was missing as a line says that is no exception's."""
-    where = _of_exception(line)
-    return None if where is None or _harmless(line) else where
+    where = _memory_of_exception(line)
+    return None if where is None or _is_dismissed(line) else where
 
 
-def _harmless(text: str) -> bool:
-    return _HARMLESS.search(_NEUTRAL.sub("", text)) is not None
+def _is_dismissed(text: str) -> bool:
+    return _DISMISSED_WORDS.search(_NEUTRAL.sub("", text)) is not None
 
 
-def _facts(where: Where, text: str) -> Shortage:
+def _parse_oom_report(where: MemoryKind, text: str) -> OomReport:
     wanted, total, cap = _amount(_WANTED, text), _amount(_TOTAL, text), _amount(_CAP, text)
     whole = cap is not None and total is not None and cap >= total
-    return Shortage(
+    return OomReport(
         where=where,
-        wanted=_of_shape(text) if wanted is None else wanted,
-        held=_held(text),
+        wanted=_tensor_bytes(text) if wanted is None else wanted,
+        held=_process_bytes(text),
         cap=None if whole else cap,
         free=_amount(_FREE, text),
         total=total,
-        message=_ADVICE.split(text, maxsplit=1)[0][:MOST_SAID].strip(),
+        message=_ADVICE.split(text, maxsplit=1)[0][:MOST_MESSAGE_CHARACTERS].strip(),
     )
 
 
-def _held(text: str) -> int | None:
+def _process_bytes(text: str) -> int | None:
     """Return what the process held: with its context where that is reported, else its allocator's."""
     for pattern in (_IN_USE, _RESERVED):
         if (amount := _amount(pattern, text)) is not None:
@@ -229,14 +232,14 @@ def _amount(pattern: re.Pattern[str], text: str) -> int | None:
         return None
     number, unit = (part for part in match.groups() if part is not None)
     value = float(number.replace(",", "")) * 1024 ** _POWERS[unit[0].upper()]
-    return round(value) if value < ABSURD else None
+    return round(value) if value < IMPLAUSIBLE_BYTES else None
 
 
-def _of_shape(text: str) -> int | None:
+def _tensor_bytes(text: str) -> int | None:
     """Return the bytes of the tensor that TensorFlow names by its shape."""
     match = _SHAPE.search(text)
     if match is None:
         return None
     sides = [int(side) for side in match[1].split(",") if side]
     value = math.prod(sides) * _WIDTHS.get(match[2] or "float", 4)
-    return value if value < ABSURD else None
+    return value if value < IMPLAUSIBLE_BYTES else None

@@ -15,29 +15,36 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from launcher.context import JOBS, job_folder, with_folders
+from launcher.context import JOBS, job_folder, substitute_folders
 from launcher.params import PARAMS
-from launcher.staging.view import NotWritable, Wanted, make
-from launcher.states import Failed, Void
+from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
+from launcher.states import Failed, NeverStarted
 from launcher.system import cgroups
 from launcher.system.file_digests import FileDigests
-from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes, write_json
+from launcher.system.files import (
+    DISK_FULL_ERRORS,
+    TIMEOUT_ERRORS,
+    Json,
+    read_all,
+    read_bytes,
+    write_json,
+)
 from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
-from launcher.workers.attempt_process import CANNOT_EXECUTE, CannotStart, Held, spawn
-from launcher.workers.order import Order, read_order
-from launcher.workers.program_files import put_aside, read_files
-from launcher.workers.started_file import take_right
-from launcher.workers.worker import environment as environment_of
+from launcher.workers.attempt_process import CANNOT_EXECUTE, CannotStart, StandbyWorker, spawn
+from launcher.workers.order import AttemptSpec, read_attempt_spec
+from launcher.workers.program_files import move_outputs_aside, read_files
+from launcher.workers.started_file import acquire_start
+from launcher.workers.worker import make_attempt_environment as environment_of
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
-LACKS = {
+NO_ROOM_ERRORS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
-    *FULL,
+    *DISK_FULL_ERRORS,
 }
 # a program that is being written, or lies on a disk or server that does not answer
-_PASSING = {errno.ETXTBSY, *SILENT}
+_TRANSIENT_ERRORS = {errno.ETXTBSY, *TIMEOUT_ERRORS}
 
 
 _NO_GPU_NUMBERS = (
@@ -46,17 +53,17 @@ _NO_GPU_NUMBERS = (
 )
 
 
-class Begun(NamedTuple):
+class StartedAttempt(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
-    order: Order  # of a program, with its folders in place of their names
-    text: bytes  # the order as it was written
+    attempt_spec: AttemptSpec  # of a program, with its folders in place of their names
+    spec_text: bytes  # the order as it was written
     program: int  # its pid
-    at: float  # monotonic
-    files: tuple[str, ...]  # digests of those that a program may read
+    started_at: float  # monotonic
+    file_digests: tuple[str, ...]  # digests of those that a program may read
 
 
-class Starter:
+class AttemptStarter:
     """Starts one attempt after another, and keeps the next worker forked ahead."""
 
     def __init__(
@@ -70,19 +77,23 @@ class Starter:
             digests: of the files that programs read.
             ahead: fork a worker before there is work for it.
         """
-        self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
-        self._digests, self._ahead = digests, ahead
-        self._held: Held | None = None
-        self._next: tuple[Order, dict[str, str]] | None = None  # what was read ahead
-        self._next_text = b""
-        self.prepare()
+        self._identity_line = _identity_line(
+            me, {} if group is None else {cgroups.RECORD_KEY: str(group)}
+        )
+        self._digests, self._forks_ahead = digests, ahead
+        self._standby: StandbyWorker | None = None
+        self._read_ahead_spec: tuple[AttemptSpec, dict[str, str]] | None = (
+            None  # what was read ahead
+        )
+        self._read_ahead_text = b""
+        self.fork_standby()
 
     @property
-    def waiting(self) -> int:
+    def standby_pid(self) -> int:
         """The pid of the worker that waits for the next attempt, 0 when there is none."""
-        return self._held.who.pid if self._held else 0
+        return self._standby.who.pid if self._standby else 0
 
-    def begin(self, attempt: Attempt) -> Begun | Failed | Void | None:
+    def start_attempt(self, attempt: Attempt) -> StartedAttempt | Failed | NeverStarted | None:
         """Bring an attempt's process to life and put it on record.
 
         Returns how it ended where it never began, and None where it is not ours to start: a
@@ -90,76 +101,86 @@ class Starter:
         """
         with contextlib.ExitStack() as opened:
             try:
-                record = take_right(attempt)
+                record = acquire_start(attempt)
                 if record is None:
                     return None
                 opened.callback(_close, record)
-                text = self._sign(record)
-                order, environment = self._order(text, attempt)
+                text = self._sign_record(record)
+                order, environment = self._read_spec(text, attempt)
                 if order.lacks_gpu_numbers:
                     return _failed(attempt, _NO_GPU_NUMBERS, CANNOT_EXECUTE)
-                log = os.open(attempt.text(LOG), _APPEND, 0o600)
+                log = os.open(attempt.path_text(LOG), _APPEND, 0o600)
                 opened.callback(_close, log)
                 if order.spec.log_link is not None:
                     link_log(Path(order.spec.log_link), attempt, order.context.umask)
-                held = self._worker() if order.spec.entry else None
+                held = self._take_standby() if order.spec.entry else None
                 if held is not None:
-                    os.write(record, _line(held.who))
+                    os.write(record, _identity_line(held.who))
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
-                return _void(error)
+                return _never_started(error)
             try:
                 if held is None:
-                    order, environment = _filled(order, attempt, environment)
-                    files = self._files(order)
+                    order, environment = _with_own_folder(order, attempt, environment)
+                    files = self._prepare_files(order)
                     program = spawn(order, environment, log)
                 else:
                     program, files = held.who.pid, ()
             except CannotStart as error:
-                if error.errno in LACKS | _PASSING:
-                    return _void(error)
+                if error.errno in NO_ROOM_ERRORS | _TRANSIENT_ERRORS:
+                    return _never_started(error)
                 return _cannot_start(order, attempt, error)
             if held is None:
-                who = identity(program, ended=True) or Identity(pid=program, start_ticks=0, boot="")
+                who = identity(program, include_ended=True) or Identity(
+                    pid=program, start_ticks=0, boot=""
+                )
                 with contextlib.suppress(OSError):  # its mark is left to find it by
-                    os.write(record, _line(who))
+                    os.write(record, _identity_line(who))
         if held is not None:
-            self._held = None  # released once, it must not be released again
+            self._standby = None  # released once, it must not be released again
             held.release(attempt, text)
-        return Begun(order=order, text=text, program=program, at=time.monotonic(), files=files)
+        return StartedAttempt(
+            attempt_spec=order,
+            spec_text=text,
+            program=program,
+            started_at=time.monotonic(),
+            file_digests=files,
+        )
 
     def read_ahead(self, attempt: Attempt) -> None:
         """Read the order of an attempt that is not begun yet; another one may come in its stead."""
-        self._next = None
-        with contextlib.suppress(OSError, ValueError, RecursionError):  # `begin` meets it, too
-            self._next_text = read_bytes(attempt.spec)
-            order = read_order(self._next_text)
-            self._next = order, _environment(order, attempt)
+        self._read_ahead_spec = None
+        with contextlib.suppress(
+            OSError, ValueError, RecursionError
+        ):  # `start_attempt` meets it, too
+            self._read_ahead_text = read_bytes(attempt.spec)
+            order = read_attempt_spec(self._read_ahead_text)
+            self._read_ahead_spec = order, _environment(order, attempt)
 
-    def prepare(self) -> None:
+    def fork_standby(self) -> None:
         """Fork the next worker, where that is asked for and can be done."""
-        if self._ahead and self._held is None:
+        if self._forks_ahead and self._standby is None:
             with contextlib.suppress(OSError):  # the next attempt tries again
-                self._held = Held()
+                self._standby = StandbyWorker()
 
-    def dismiss(self) -> None:
+    def dismiss_standby(self) -> None:
         """Let the waiting worker go."""
-        if self._held:
-            self._held.dismiss()
-            self._held = None
+        if self._standby:
+            self._standby.dismiss()
+            self._standby = None
 
-    def _order(self, text: bytes, attempt: Attempt) -> tuple[Order, dict[str, str]]:
+    def _read_spec(self, text: bytes, attempt: Attempt) -> tuple[AttemptSpec, dict[str, str]]:
         """Return an attempt's order and environment; those of what was read ahead, where it is the same.
 
         Raises:
             ValueError: it is none.
         """
-        ahead, self._next = self._next, None
-        if ahead is not None and text == self._next_text:
+        ahead, self._read_ahead_spec = self._read_ahead_spec, None
+        if ahead is not None and text == self._read_ahead_text:
             return ahead
-        order = read_order(text)
+        order = read_attempt_spec(text)
         return order, _environment(order, attempt)
 
-    def _files(self, order: Order) -> tuple[str, ...]:
+    def _prepare_files(self, order: AttemptSpec) -> tuple[str, ...]:
         """Return digests of the files that a program reads; what stands where it writes is put aside.
 
         Raises:
@@ -167,20 +188,20 @@ class Starter:
         """
         files = read_files(order, self._digests)
         try:
-            put_aside(order)
+            move_outputs_aside(order)
         except OSError as error:
             why = f"cannot rename the earlier output {error.filename}: {error.strerror}"
             raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
         return files
 
-    def _worker(self) -> Held:
-        if self._held and not self._held.waits():  # it was killed
-            self.dismiss()
-        if self._held is None:
-            self._held = Held()
-        return self._held
+    def _take_standby(self) -> StandbyWorker:
+        if self._standby and not self._standby.is_waiting():  # it was killed
+            self.dismiss_standby()
+        if self._standby is None:
+            self._standby = StandbyWorker()
+        return self._standby
 
-    def _sign(self, record: int) -> bytes:
+    def _sign_record(self, record: int) -> bytes:
         """Put ourselves on record as who starts the attempt; return its order.
 
         Until the record is closed it is locked by us and by what we spawn, up to the instant when
@@ -192,24 +213,26 @@ class Starter:
         """
         fcntl.flock(record, fcntl.LOCK_EX)
         text = read_all(record)
-        os.write(record, self._me)
+        os.write(record, self._identity_line)
         return text
 
 
-def _environment(order: Order, attempt: Attempt) -> dict[str, str]:
+def _environment(order: AttemptSpec, attempt: Attempt) -> dict[str, str]:
     """Return the environment of a program; a worker makes its own."""
     return {} if order.spec.entry else environment_of(order, attempt)
 
 
-def _filled(
-    order: Order, attempt: Attempt, environment: dict[str, str]
-) -> tuple[Order, dict[str, str]]:
+def _with_own_folder(
+    order: AttemptSpec, attempt: Attempt, environment: dict[str, str]
+) -> tuple[AttemptSpec, dict[str, str]]:
     """Return the order and the environment of a program with the folders that it names.
 
     Raises:
         CannotStart: a folder cannot be made.
     """
-    spec, context = with_folders(order.spec, order.context, partial(_own_folder, order, attempt))
+    spec, context = substitute_folders(
+        order.spec, order.context, partial(_make_own_folder, order, attempt)
+    )
     if spec is order.spec:
         return order, environment
     order = order._replace(spec=spec, context=context)
@@ -217,7 +240,7 @@ def _filled(
     return order, environment_of(order, attempt)
 
 
-def _own_folder(order: Order, attempt: Attempt) -> Path:
+def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
     """Make the folder of a program's attempt: in a stage, so that its run gets it when the program is done.
 
     Raises:
@@ -225,13 +248,18 @@ def _own_folder(order: Order, attempt: Attempt) -> Path:
     """
     spec, run_folder = order.spec, order.spec.run_folder
     name = str(job_folder(spec, order.job).relative_to(run_folder))
-    wanted = Wanted(outputs=frozenset({name}), anew=JOBS)
+    wanted = DeclaredOutputs(outputs=frozenset({name}), replaced_below=JOBS)
     before = os.umask(order.context.umask)
     try:
-        view = make(
-            attempt, run_folder, wanted, job=order.job, number=order.number, left=order.left
+        view = make_stage(
+            attempt,
+            run_folder,
+            wanted,
+            job=order.job,
+            number=order.number,
+            earlier=order.earlier_stage,
         )
-        folder = view.own / name
+        folder = view.writable / name
         folder.mkdir(parents=True, exist_ok=True)
         if params := spec.settings.get(PARAMS):
             write_json(folder / f"{PARAMS}.json", params)
@@ -247,13 +275,13 @@ def _own_folder(order: Order, attempt: Attempt) -> Path:
     return folder
 
 
-def _void(error: OSError | ValueError | CannotStart) -> Void:
-    lacking = getattr(error, "errno", None) in LACKS
+def _never_started(error: OSError | ValueError | CannotStart) -> NeverStarted:
+    lacking = getattr(error, "errno", None) in NO_ROOM_ERRORS
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return Void(at=time.time(), why=why, whose="machine" if lacking else "job")
+    return NeverStarted(at=time.time(), why=why, blamed_on="machine" if lacking else "job")
 
 
-def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:
+def _cannot_start(order: AttemptSpec, attempt: Attempt, error: CannotStart) -> Failed:
     return _failed(attempt, f"cannot start {order.spec.argv[0]!r}: {error}", error.code)
 
 
@@ -268,7 +296,7 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
+def _identity_line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
     return (json.dumps({**who.record(), **more}) + "\n").encode()
 
 

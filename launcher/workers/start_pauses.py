@@ -9,19 +9,19 @@ from launcher.states import Reason, ReasonCode
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
-PROOF_S = 1.0  # what was started so long ago, and did not come back, began
-QUIET_S = 60.0  # at most so often the log tells of it
-FIRST_EXCLUSION_S = (
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+SUCCESS_AFTER_S = 1.0  # what was started so long ago, and did not come back, began
+LOG_EVERY_S = 60.0  # at most so often the log tells of it
+FIRST_KEY_BACKOFF_S = (
     2.0  # longer than the first pause of an outage, whose single try is then another job's
 )
-LONGEST_EXCLUSION_S = 60.0
+LONGEST_KEY_BACKOFF_S = 60.0
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(slots=True)
-class Outage:
+class StartBackoff:
     """Whether programs can be started, as the last tries showed; all times are monotonic seconds.
 
     After a try that came to nothing there is a pause, then one single try. Where that comes to
@@ -29,38 +29,40 @@ class Outage:
     """
 
     why: str = ""  # the system's error; empty: none
-    _pause_s: float = 0.0
-    _again_at: float = 0.0  # the single try comes then
+    _backoff_s: float = 0.0
+    _retry_at: float = 0.0  # the single try comes then
     _tried_at: float | None = None  # it came
     _logged_at: float = float("-inf")
 
-    def failed(self, why: str, now: float) -> None:
+    def record_failure(self, why: str, now: float) -> None:
         """Begin a pause: a program could not be started, for a reason that is none of its own."""
-        if self.why and self._tried_at is None and now < self._again_at:
+        if self.why and self._tried_at is None and now < self._retry_at:
             return  # it was tried together with the one for which we pause
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if self.why else FIRST_PAUSE_S
-        self._again_at, self._tried_at = now + self._pause_s, None
-        if not self.why and now >= self._logged_at + QUIET_S:
+        self._backoff_s = (
+            min(2 * self._backoff_s, LONGEST_BACKOFF_S) if self.why else FIRST_BACKOFF_S
+        )
+        self._retry_at, self._tried_at = now + self._backoff_s, None
+        if not self.why and now >= self._logged_at + LOG_EVERY_S:
             logger.warning("starting=paused why=%r; tried again at growing intervals", why)
             self._logged_at = now
         self.why = why
 
-    def admits(self, now: float) -> bool:
+    def allows_start(self, now: float) -> bool:
         """Tell whether a program may be started now."""
-        if self.why and self._tried_at is not None and now >= self._tried_at + PROOF_S:
+        if self.why and self._tried_at is not None and now >= self._tried_at + SUCCESS_AFTER_S:
             if self._logged_at > float("-inf"):
                 logger.info("starting=on")
-            self.why, self._tried_at, self._pause_s = "", None, 0.0
-        return not self.why or (self._tried_at is None and now >= self._again_at)
+            self.why, self._tried_at, self._backoff_s = "", None, 0.0
+        return not self.why or (self._tried_at is None and now >= self._retry_at)
 
-    def tried(self, now: float) -> None:
+    def record_start(self, now: float) -> None:
         """Record that a program is being started."""
         if self.why:
             self._tried_at = now
 
     def wait_s(self, now: float) -> float:
         """Return how long nothing can be started."""
-        at = self._again_at if self._tried_at is None else self._tried_at + PROOF_S
+        at = self._retry_at if self._tried_at is None else self._tried_at + SUCCESS_AFTER_S
         return max(0.0, at - now) if self.why else 0.0
 
     @property
@@ -68,12 +70,12 @@ class Outage:
         """Why nothing is started now."""
         text = (
             f"waiting for this machine, which cannot start programs now: {self.why} "
-            f"(tried at least every {LONGEST_PAUSE_S:g} s)"
+            f"(tried at least every {LONGEST_BACKOFF_S:g} s)"
         )
         return Reason(code=ReasonCode.CANNOT_START, text=text)
 
 
-class Exclusions(Generic[Key]):
+class BackoffSet(Generic[Key]):
     """Keys that are excluded until a time, so that others are tried; each exclusion lasts twice as long as the one before, up to a minute.
 
     All times are monotonic seconds.
@@ -81,20 +83,20 @@ class Exclusions(Generic[Key]):
 
     def __init__(self) -> None:
         """Begin without exclusions."""
-        self._exclusions: dict[Key, tuple[float, float]] = {}  # its end, how long it is
+        self._backoffs: dict[Key, tuple[float, float]] = {}  # its end, how long it is
 
-    def exclude(self, key: Key, now: float) -> None:
+    def add(self, key: Key, now: float) -> None:
         """Exclude a key from now on; a second failure during one exclusion does not lengthen it."""
-        self._exclusions = {
+        self._backoffs = {
             other: (end, span_s)
-            for other, (end, span_s) in self._exclusions.items()
-            if now < end + LONGEST_EXCLUSION_S
+            for other, (end, span_s) in self._backoffs.items()
+            if now < end + LONGEST_KEY_BACKOFF_S
         }
-        end, span_s = self._exclusions.get(key, (0.0, FIRST_EXCLUSION_S / 2))
+        end, span_s = self._backoffs.get(key, (0.0, FIRST_KEY_BACKOFF_S / 2))
         if now >= end:
-            span_s = min(2 * span_s, LONGEST_EXCLUSION_S)
-            self._exclusions[key] = now + span_s, span_s
+            span_s = min(2 * span_s, LONGEST_KEY_BACKOFF_S)
+            self._backoffs[key] = now + span_s, span_s
 
     def wait_s(self, key: Key, now: float) -> float:
         """Return how long a key is still excluded; 0: it may be tried."""
-        return max(0.0, self._exclusions.get(key, (0.0, 0.0))[0] - now)
+        return max(0.0, self._backoffs.get(key, (0.0, 0.0))[0] - now)

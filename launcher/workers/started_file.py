@@ -18,34 +18,34 @@ import time
 from launcher.states import Outcome, outcome_record, read_outcome
 from launcher.system.files import append_whole, read_bytes, read_json, write_whole
 from launcher.system.paths import SPEC, STARTED, Attempt
-from launcher.system.processes import Identity, identity_lines, read_identity, recorded
+from launcher.system.processes import Identity, identity_from_record, identity_lines, read_identity
 from launcher.workers.lease import Lease
 
-VOID = b'{"void": true}'
-ENDED_WELL = b'{"schema": 1, "exit_code": 0}\n'  # of a program without a supervisor: the fork server was its parent
-SPAWN_PATIENCE_S = 0.5
+REVOKED_LINE = b'{"void": true}'
+SUCCESS_LINE = b'{"schema": 1, "exit_code": 0}\n'  # of a program without a supervisor: the fork server was its parent
+SPAWN_TIMEOUT_S = 0.5
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
-def take_right(attempt: Attempt) -> int | None:
+def acquire_start(attempt: Attempt) -> int | None:
     """Take the right to start an attempt; return its record, open, and None where it is taken.
 
     Raises:
         OSError: there is no room for it, or no folder.
     """
     try:
-        os.link(attempt.text(SPEC), attempt.text(STARTED))
+        os.link(attempt.path_text(SPEC), attempt.path_text(STARTED))
     except FileExistsError:
         return None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _take_without_link(attempt)
-    return os.open(attempt.text(STARTED), _OPEN)
+        return _acquire_without_link(attempt)
+    return os.open(attempt.path_text(STARTED), _OPEN)
 
 
-def _take_without_link(attempt: Attempt) -> int | None:
+def _acquire_without_link(attempt: Attempt) -> int | None:
     """Take it on a file system where no file has two names."""
     try:
         descriptor = os.open(attempt.started, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
@@ -73,11 +73,11 @@ def record_outcome(attempt: Attempt, line: bytes) -> None:
         OSError: the disk is full; nothing was written.
     """
     append_whole(
-        attempt.text(STARTED), b"\n" + line
+        attempt.path_text(STARTED), b"\n" + line
     )  # on a full disk, the line before may be cut off
 
 
-def record_when_there_is_room(
+def record_outcome_when_possible(
     outcome: Outcome, attempt: Attempt, lease: Lease, order: bytes = b""
 ) -> bytes:
     """Write down how an attempt ended; wait for room when the disk is full, since only its supervisor knows it.
@@ -98,7 +98,7 @@ def record_when_there_is_room(
             if attempt.is_away():
                 return line  # the whole home is gone
             with contextlib.suppress(OSError):
-                restore(attempt, order)
+                restore_record(attempt, order)
                 continue
             time.sleep(1)
         except OSError:
@@ -108,7 +108,7 @@ def record_when_there_is_room(
     return b""
 
 
-def restore(attempt: Attempt, order: bytes) -> None:
+def restore_record(attempt: Attempt, order: bytes) -> None:
     """Make the record of an attempt again that has deleted its folder.
 
     Raises:
@@ -117,12 +117,12 @@ def restore(attempt: Attempt, order: bytes) -> None:
     attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not attempt.spec.exists():
         write_whole(attempt.spec, order.decode())
-    record = take_right(attempt)
+    record = acquire_start(attempt)
     if record is not None:
         os.close(record)
 
 
-def recorded_outcome(attempt: Attempt) -> Outcome | None:
+def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
     """Return the outcome that an attempt's supervisor recorded, None where there is none."""
     record = read_json(attempt.outcome)  # of a launcher before 0.3
     if record is not None:
@@ -134,10 +134,10 @@ def recorded_outcome(attempt: Attempt) -> Outcome | None:
     return read_outcome_line(lines[-1]) if lines else None
 
 
-def ended_well(attempt: Attempt) -> bool:
+def has_ended_successfully(attempt: Attempt) -> bool:
     """Tell whether a program is on record to have ended with exit code 0 after its supervisor."""
     with contextlib.suppress(FileNotFoundError):
-        return read_bytes(attempt.started).endswith(ENDED_WELL)
+        return read_bytes(attempt.started).endswith(SUCCESS_LINE)
     return False
 
 
@@ -150,30 +150,30 @@ def read_outcome_line(line: bytes) -> Outcome | None:
     return read_outcome(record) if isinstance(record, dict) and "ending" in record else None
 
 
-def void_attempt(attempt: Attempt) -> bool:
+def revoke_attempt(attempt: Attempt) -> bool:
     """Take the right to start away; False where it is taken, or the folder was deleted.
 
     Raises:
         OSError: the disk is full.
     """
     if attempt.started.exists():
-        return first_line(attempt) == VOID
+        return read_starter_line(attempt) == REVOKED_LINE
     if not attempt.folder.exists():
         return False  # it was there before the claim: who deleted it may be the job itself
     file = attempt.folder / f".void-{os.getpid()}"
     try:
-        write_whole(file, f"{VOID.decode()}\n")
+        write_whole(file, f"{REVOKED_LINE.decode()}\n")
         attempt.started.hardlink_to(file)  # whole, and only where there is none
     except FileNotFoundError:
         return False
     except FileExistsError:
-        return first_line(attempt) == VOID
+        return read_starter_line(attempt) == REVOKED_LINE
     finally:
         file.unlink(missing_ok=True)
     return True
 
 
-def first_line(attempt: Attempt) -> bytes:
+def read_starter_line(attempt: Attempt) -> bytes:
     """Return the line that takes the right to start; empty where it is not taken, or not yet."""
     try:
         lines = identity_lines(read_bytes(attempt.started))
@@ -182,16 +182,16 @@ def first_line(attempt: Attempt) -> bytes:
     return lines[0] if lines else b""
 
 
-def starter_of(attempt: Attempt) -> Identity | None:
+def read_starter(attempt: Attempt) -> Identity | None:
     """Return the supervisor that took the right to start an attempt, None where none is on record.
 
     Raises:
         OSError: its record cannot be read.
     """
-    return read_identity(first_line(attempt))
+    return read_identity(read_starter_line(attempt))
 
 
-def program_of(attempt: Attempt) -> Identity | None:
+def read_program(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt whose supervisor is dead, None when none was started."""
     try:
         with attempt.started.open("rb") as file:
@@ -202,7 +202,9 @@ def program_of(attempt: Attempt) -> Identity | None:
         return None
     if len(lines) > 1:
         return read_identity(lines[1])
-    return recorded(read_json(attempt.folder / "process.json"))  # of a launcher before 0.2
+    return identity_from_record(
+        read_json(attempt.folder / "process.json")
+    )  # of a launcher before 0.2
 
 
 def _await_lock(descriptor: int) -> None:
@@ -211,7 +213,7 @@ def _await_lock(descriptor: int) -> None:
     Raises:
         BlockingIOError: it takes longer: the program lies on a disk that does not answer.
     """
-    deadline = time.monotonic() + SPAWN_PATIENCE_S
+    deadline = time.monotonic() + SPAWN_TIMEOUT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -21,28 +21,33 @@ from pathlib import Path
 
 from launcher.states import Done, Failed
 from launcher.system import cgroups, memory
-from launcher.system.daemon_control import revive, wake
+from launcher.system.daemon_control import restart_scheduler, wake
 from launcher.system.file_digests import FileDigests, HashingStopped
-from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
+from launcher.system.files import AWAY_TIMEOUT_S, DISK_FULL_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import adopt_orphans, send, terminate
+from launcher.system.process_trees import adopt_orphans, send_signal, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.attempt_process import close_on_exec
-from launcher.workers.exit_outcome import Circumstances, judge, patience_s
-from launcher.workers.lease import Burial, lease_of
-from launcher.workers.leftovers import Leftovers
-from launcher.workers.output_versions import with_versions
+from launcher.workers.exit_outcome import ExitContext, judge_exit, signal_wait_s
+from launcher.workers.lease import AbandonWatch, lease_of
+from launcher.workers.leftovers import AttemptProcesses
+from launcher.workers.output_versions import with_output_versions
 from launcher.workers.pause import Pause
-from launcher.workers.program_files import finished
+from launcher.workers.program_files import with_file_digests
 from launcher.workers.progress.hashing import HashingReport
-from launcher.workers.running_time import KILL_AGAIN_S, RunningTime, Step, TerminationReport
-from launcher.workers.start_attempt import Begun, Starter
-from launcher.workers.started_file import record_when_there_is_room
-from launcher.workers.termination import PILOT, TIME_LIMIT, is_to_be_killed
+from launcher.workers.running_time import (
+    KILL_RETRY_S,
+    Deadlines,
+    TerminationReport,
+    TerminationStep,
+)
+from launcher.workers.start_attempt import AttemptStarter, StartedAttempt
+from launcher.workers.started_file import record_outcome_when_possible
+from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
 # look whether the attempt in hand is to be paused, to go on, or to be killed
-PAUSES = signal.SIGUSR1
+CONTROL_SIGNAL = signal.SIGUSR1
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
@@ -50,10 +55,10 @@ LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
-LEASE_LATE_S = 0.001  # a poll may return that much too early
+LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
 
-class Progress(IntEnum):
+class AttemptPhase(IntEnum):
     """How far the attempt is that a supervisor has in hand."""
 
     NONE = 0
@@ -62,7 +67,7 @@ class Progress(IntEnum):
     ENDED_WELL = 3
 
 
-class InHand:
+class CurrentAttempt:
     """The attempt that a supervisor has in hand: its fork server sees it here where the supervisor is killed."""
 
     def __init__(self) -> None:
@@ -70,58 +75,64 @@ class InHand:
         self._memory = mmap.mmap(-1, MESSAGE_BYTES + 1)
 
     @property
-    def progress(self) -> Progress:
+    def phase(self) -> AttemptPhase:
         """How far it is."""
-        return Progress(self._memory[0])
+        return AttemptPhase(self._memory[0])
 
-    @progress.setter
-    def progress(self, progress: Progress) -> None:
+    @phase.setter
+    def phase(self, progress: AttemptPhase) -> None:
         self._memory[0] = progress
 
-    def take(self, folder: bytes) -> None:
+    def set_attempt(self, folder: bytes) -> None:
         """Take an attempt by its folder."""
         self._memory[1 : len(folder) + 2] = folder + b"\0"
-        self.progress = Progress.RUNS
+        self.phase = AttemptPhase.RUNS
 
-    def attempt(self) -> Attempt:
+    def read_attempt(self) -> Attempt:
         """Return the one that was taken last."""
         return _attempt_at(self._memory[1:].partition(b"\0")[0])
 
 
-def serve(home: Home, channel: socket.socket, hand: InHand, *, ahead: bool = False) -> None:
+def serve(
+    home: Home, channel: socket.socket, current: CurrentAttempt, *, ahead: bool = False
+) -> None:
     """Run the attempts that a scheduler sends, one at a time, until it is gone.
 
     Args:
         home: the queue's.
         channel: to the scheduler.
-        hand: shared with the fork server.
+        current: shared with the fork server.
         ahead: fork a worker before there is work for it.
     """
-    me = _Supervisor(home, channel, hand, ahead=ahead)
-    while me.attempt():
+    me = _Supervisor(home, channel, current, ahead=ahead)
+    while me.serve_attempt():
         pass
 
 
 class _Supervisor:
-    def __init__(self, home: Home, channel: socket.socket, hand: InHand, *, ahead: bool) -> None:
-        self._home, self._channel, self._hand = home, channel, hand
-        self._alone = False  # the scheduler is gone
+    def __init__(
+        self, home: Home, channel: socket.socket, current: CurrentAttempt, *, ahead: bool
+    ) -> None:
+        self._home, self._channel, self._current = home, channel, current
+        self._scheduler_gone = False  # the scheduler is gone
         self._signals = _Signals()
-        self._stop = False
-        self._at = b""  # the folder of the attempt in hand
+        self._stop_requested = False
+        self._attempt_folder = b""  # the folder of the attempt in hand
         self._lease = lease_of(home)
-        self._burial: Burial | None = None  # of the pilot of the attempt in hand; None: it has none
+        self._abandon_watch: AbandonWatch | None = (
+            None  # of the pilot of the attempt in hand; None: it has none
+        )
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
-        self._group = cgroups.join(me)
-        self._digests = FileDigests(home.digests, self._on_piece)
+        self._group = cgroups.join_own_group(me)
+        self._digests = FileDigests(home.digests, self._on_hashing_progress)
         self._report_hashing: HashingReport | None = None  # of the attempt in hand
-        self._has_ended = False  # its program has
-        self._starter = Starter(me, self._group, self._digests, ahead=ahead)
-        self._left = Leftovers(self._group, lambda: self._starter.waiting)
+        self._program_has_ended = False  # its program has
+        self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
+        self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
-    def attempt(self) -> bool:
+    def serve_attempt(self) -> bool:
         """Wait for an attempt and see it through; False when there will be no other one."""
         message = b""
         while not message.startswith(RUN):
@@ -129,39 +140,39 @@ class _Supervisor:
             if not message:
                 self._dismiss()
                 return False
-        self._stop = False
-        self._at = message[len(RUN) :]
-        attempt = _attempt_at(self._at)
-        self._hand.take(self._at)
-        outcome = self._see_through(attempt)
-        self._hand.progress = Progress.NONE
+        self._stop_requested = False
+        self._attempt_folder = message[len(RUN) :]
+        attempt = _attempt_at(self._attempt_folder)
+        self._current.set_attempt(self._attempt_folder)
+        outcome = self._run_attempt(attempt)
+        self._current.phase = AttemptPhase.NONE
         self._report(outcome)
         ordered_to_leave = bool(self._signals.received)
-        leaves = self._alone or ordered_to_leave or self._lease.is_over()
+        leaves = self._scheduler_gone or ordered_to_leave or self._lease.is_over()
         if leaves:
             self._dismiss()
-        if self._alone:
+        if self._scheduler_gone:
             _sync(attempt)
             wake(self._home)
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
-                revive(self._home)
+                restart_scheduler(self._home)
         return not leaves
 
     def _report(self, outcome: bytes) -> None:
         """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
-        if self._alone:
+        if self._scheduler_gone:
             return
         message = ENDED + outcome
         try:
             self._channel.send(message if len(message) <= LONGEST_REPORT else ENDED)
         except OSError:
-            self._alone = True
+            self._scheduler_gone = True
 
     def _dismiss(self) -> None:
         """Let the waiting worker go, and leave nothing of ours behind."""
-        self._starter.dismiss()
+        self._starter.dismiss_standby()
         if self._group is not None:
-            cgroups.leave(self._group)
+            cgroups.leave_group(self._group)
             self._group = None
 
     def _next_message(self) -> bytes:
@@ -181,53 +192,59 @@ class _Supervisor:
             except ConnectionResetError:  # the scheduler died before it had read our last word
                 return b""
 
-    def _see_through(self, attempt: Attempt) -> bytes:
+    def _run_attempt(self, attempt: Attempt) -> bytes:
         """Run one attempt from its start to its recorded end; then nothing of it lives.
 
         Returns its outcome as it is on record; nothing where it was not ours to start, or to end.
         """
-        self._burial = Burial(attempt.folder.parent.parent) if self._lease.is_shared else None
-        if self._lease.is_over() or self._is_buried(at_once=True):
+        self._abandon_watch = (
+            AbandonWatch(attempt.folder.parent.parent) if self._lease.is_shared else None
+        )
+        if self._lease.is_over() or self._is_pilot_abandoned(at_once=True):
             return b""
-        self._left.attempt = str(attempt.folder)
-        self._has_ended, self._report_hashing = False, HashingReport(attempt)
-        begun = self._starter.begin(attempt)
+        self._processes.attempt = str(attempt.folder)
+        self._program_has_ended, self._report_hashing = False, HashingReport(attempt)
+        begun = self._starter.start_attempt(attempt)
         self._report_hashing.end()
         if begun is None:
             return b""
-        if not isinstance(begun, Begun):
-            return record_when_there_is_room(begun, attempt, self._lease)
-        kills = memory.oom_kills()  # not before its start, which would wait for that
-        self._starter.prepare()  # the next one, while this one runs
+        if not isinstance(begun, StartedAttempt):
+            return record_outcome_when_possible(begun, attempt, self._lease)
+        kills = memory.count_oom_kills()  # not before its start, which would wait for that
+        self._starter.fork_standby()  # the next one, while this one runs
         status, how = self._await_end(begun)
-        if status == 0 and self._hand.progress is Progress.RUNS and not how.signalled:
-            self._hand.progress = Progress.ENDED_WELL
+        if status == 0 and self._current.phase is AttemptPhase.RUNS and not how.signalled:
+            self._current.phase = AttemptPhase.ENDED_WELL
         if self._lease.is_over():
-            self._left.end(0.0)
+            self._processes.end(0.0)
             return b""
         self._await_folder(attempt)
         if not how.signalled:
-            wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
-            how = how._replace(signalled=self._own_signal(wait_s))
-        self._left.end(LEFTOVER_GRACE_S)
+            wait_s = signal_wait_s(status, attempt, how, time.monotonic() - begun.started_at)
+            how = how._replace(signalled=self._await_own_signal(wait_s))
+        self._processes.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
-            how = how._replace(oom_kills=(memory.oom_kills() or kills) - kills)
-        outcome = judge(status, attempt, how, time.time())
+            how = how._replace(oom_kills=(memory.count_oom_kills() or kills) - kills)
+        outcome = judge_exit(status, attempt, how, time.time())
         if isinstance(outcome, Done):
-            outcome = self._with_files(outcome, begun, attempt)
-        return record_when_there_is_room(outcome, attempt, self._lease, begun.text)
+            outcome = self._with_file_digests(outcome, begun, attempt)
+        return record_outcome_when_possible(outcome, attempt, self._lease, begun.spec_text)
 
-    def _with_files(self, outcome: Done, begun: Begun, attempt: Attempt) -> Done | Failed:
+    def _with_file_digests(
+        self, outcome: Done, begun: StartedAttempt, attempt: Attempt
+    ) -> Done | Failed:
         """Return the end of an attempt with digests of its files; its time limit does not run any more."""
-        self._has_ended, self._report_hashing = True, HashingReport(attempt)
-        if begun.order.spec.entry:
-            end: Done | Failed = with_versions(outcome, begun.order, attempt, self._digests)
+        self._program_has_ended, self._report_hashing = True, HashingReport(attempt)
+        if begun.attempt_spec.spec.entry:
+            end: Done | Failed = with_output_versions(
+                outcome, begun.attempt_spec, attempt, self._digests
+            )
         else:
-            end = finished(outcome, begun.order, self._digests, begun.files)
+            end = with_file_digests(outcome, begun.attempt_spec, self._digests, begun.file_digests)
         self._report_hashing.end()
         return end
 
-    def _on_piece(self, path: str, read: int, size: int) -> None:
+    def _on_hashing_progress(self, path: str, read: int, size: int) -> None:
         """Report how far the digest of a file is.
 
         Raises:
@@ -235,108 +252,121 @@ class _Supervisor:
         """
         if self._report_hashing is not None:
             self._report_hashing.report(path, read, size)
-        if not self._has_ended:  # what a program reads is hashed before its start
+        if not self._program_has_ended:  # what a program reads is hashed before its start
             return
-        if not self._alone:
-            self._listen()
-        if self._signals.received or self._stop or self._lease.is_over() or self._is_buried():
+        if not self._scheduler_gone:
+            self._read_message()
+        if (
+            self._signals.received
+            or self._stop_requested
+            or self._lease.is_over()
+            or self._is_pilot_abandoned()
+        ):
             raise HashingStopped
 
-    def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
+    def _await_end(self, begun: StartedAttempt) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and what else is known of the end.
         """
-        program, terms = begun.program, begun.order.spec.terms
+        program, terms = begun.program, begun.attempt_spec.spec.terms
         ended = os.pidfd_open(program)
-        times = RunningTime.of(terms, begun.at)
-        attempt = _attempt_at(self._at)
-        pause, report = Pause(attempt, self._left.pids), TerminationReport(attempt)
+        times = Deadlines.from_terms(terms, begun.started_at)
+        attempt = _attempt_at(self._attempt_folder)
+        pause, report = Pause(attempt, self._processes.pids), TerminationReport(attempt)
         try:
-            while not self._wait(
-                ended, times.next(paused=pause.lasts), pause.again_at, self._signals.look_at
+            while not self._wait_for_event(
+                ended,
+                times.next_deadline(paused=pause.is_paused),
+                pause.retry_at,
+                self._signals.control_at,
             ):
                 now = time.monotonic()
                 if self._lease.is_over():  # what runs has been given to others
-                    self._left.kill()
-                    times.only_kill(now + KILL_AGAIN_S)
+                    self._processes.kill()
+                    times.schedule_only_kill(now + KILL_RETRY_S)
                     continue
-                self._left.reap(spare=program)
-                told, asked = self._signals.pauses(), self._stop or self._is_buried()
-                if (told or (asked and not times.ending)) and is_to_be_killed(attempt):
+                self._processes.reap(spare=program)
+                told, asked = (
+                    self._signals.take_control_request(),
+                    self._stop_requested or self._is_pilot_abandoned(),
+                )
+                if (told or (asked and not times.is_ending)) and is_to_be_killed(attempt):
                     times.kill_at_once(now)
-                elif (told or pause.due(now)) and not times.ending:
-                    times.move(pause.look(now))
-                step = times.due(now, asked=asked, paused=pause.lasts)
-                if self._burial is not None and self._burial.is_over:
-                    times.kill_by(now + terms.grace_s - self._burial.late_s)
-                if step in {Step.END, Step.KILL}:
-                    self._hand.progress = Progress.ASKED
+                elif (told or pause.is_due(now)) and not times.is_ending:
+                    times.postpone(pause.apply_request(now))
+                step = times.take_due_step(now, stop_requested=asked, paused=pause.is_paused)
+                if self._abandon_watch is not None and self._abandon_watch.is_abandoned:
+                    times.kill_by(now + terms.grace_s - self._abandon_watch.since_clear_s)
+                if step in {TerminationStep.END, TerminationStep.KILL}:
+                    self._current.phase = AttemptPhase.ASKED
                 match step:
-                    case Step.END:
+                    case TerminationStep.END:
                         terminate(program)
-                        pause.end(now)  # it hears of that only when it goes on
-                    case Step.WARN:
-                        send(program, signal.Signals[terms.warn_signal])
-                    case Step.KILL:
-                        self._left.kill()
-                        pause.end(now)
-                if times.ending and step is not None:
-                    report.write(times, now, self._cause(times), self._left.pids)
+                        pause.resume(now)  # it hears of that only when it goes on
+                    case TerminationStep.WARN:
+                        send_signal(program, signal.Signals[terms.warn_signal])
+                    case TerminationStep.KILL:
+                        self._processes.kill()
+                        pause.resume(now)
+                if times.is_ending and step is not None:
+                    report.write(times, now, self._cause(times), self._processes.pids)
         finally:
             os.close(ended)
         _, status, usage = os.wait4(program, 0)
         self._signals.drain()
-        return status, Circumstances(
-            stopped=times.stopped,
+        return status, ExitContext(
+            stopped=times.stop_requested,
             signalled=self._signals.received,
-            over_limit_s=terms.time_limit_s if times.over else None,
-            insisted=times.insisted,
-            has_worker=bool(begun.order.spec.entry),
+            over_limit_s=terms.time_limit_s if times.limit_reached else None,
+            was_killed=times.was_killed,
+            has_worker=bool(begun.attempt_spec.spec.entry),
             max_rss=usage.ru_maxrss * 1024,
-            ram=begun.order.spec.resources.ram,
+            ram=begun.attempt_spec.spec.resources.ram,
         )
 
-    def _cause(self, times: RunningTime) -> str:
+    def _cause(self, times: Deadlines) -> str:
         """Return why the program in hand is ended; "" if the scheduler asked."""
-        if times.over:
+        if times.limit_reached:
             return TIME_LIMIT
-        return self._signals.received or (PILOT if self._is_buried() else "")
+        return self._signals.received or (PILOT_ABANDONED if self._is_pilot_abandoned() else "")
 
-    def _wait(self, ended: int, *times: float | None) -> bool:
+    def _wait_for_event(self, ended: int, *times: float | None) -> bool:
         """Sleep until the program has ended (True), or something else is to be looked at."""
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
-        if not self._alone:
+        if not self._scheduler_gone:
             poll.register(self._channel, select.POLLIN)
         until = min((at for at in times if at is not None), default=inf)
         left_s = max(0.0, until - time.monotonic())
-        if self._burial is not None:
-            left_s = min(left_s, self._burial.due_s(alone=self._alone))
+        if self._abandon_watch is not None:
+            left_s = min(left_s, self._abandon_watch.next_poll_s(pilot_dead=self._scheduler_gone))
         if (lease_s := self._lease.until - lease.now()) > 0:
-            left_s = min(left_s, lease_s + LEASE_LATE_S)
+            left_s = min(left_s, lease_s + LEASE_POLL_MARGIN_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
-            self._listen()
+            self._read_message()
         if self._signals.received:
-            self._stop = True
+            self._stop_requested = True
         return ended in events
 
     def _await_folder(self, attempt: Attempt) -> None:
         """Wait for a while where an attempt's folder is not mounted: it holds what the worker has said."""
-        until = time.monotonic() + AWAY_PATIENCE_S
+        until = time.monotonic() + AWAY_TIMEOUT_S
         while attempt.is_away() and time.monotonic() < until:
             if self._lease.is_over() or self._signals.received:
                 return
-            time.sleep(ROOM_PAUSE_S)
+            time.sleep(DISK_FULL_PAUSE_S)
 
-    def _is_buried(self, *, at_once: bool = False) -> bool:
+    def _is_pilot_abandoned(self, *, at_once: bool = False) -> bool:
         """Tell whether the scheduler has given up the pilot of the attempt in hand."""
-        return self._burial is not None and self._burial.look(alone=self._alone, at_once=at_once)
+        return self._abandon_watch is not None and self._abandon_watch.poll(
+            pilot_dead=self._scheduler_gone, at_once=at_once
+        )
 
-    def _own_signal(self, patience: float) -> str:
+    def _await_own_signal(self, patience: float) -> str:
         """Return which signal asked us to leave, given a moment to arrive; "" when none came.
 
         A reboot or a logout signals all processes one after another, and a program may have ended
@@ -352,7 +382,7 @@ class _Supervisor:
             self._signals.drain()
         return self._signals.received
 
-    def _listen(self) -> None:
+    def _read_message(self) -> None:
         try:
             message = self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -360,10 +390,10 @@ class _Supervisor:
         except OSError:
             message = b""
         if not message:
-            self._alone = True
-        elif message == STOP + self._at:
-            self._stop = True
-            self._is_buried(at_once=True)  # its pilot has it end, too, when it is given up
+            self._scheduler_gone = True
+        elif message == STOP + self._attempt_folder:
+            self._stop_requested = True
+            self._is_pilot_abandoned(at_once=True)  # its pilot has it end, too, when it is given up
         elif message.startswith(NEXT):
             self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 
@@ -373,25 +403,25 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
-        self.look_at: float | None = (
+        self.control_at: float | None = (
             None  # when the attempt's folder told something new of its pause
         )
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
             signal.signal(number, self._note)
-        signal.signal(PAUSES, self._note_pause)
+        signal.signal(CONTROL_SIGNAL, self._note_control)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _note(self, number: int, _: object) -> None:
         self.received = self.received or signal.Signals(number).name
 
-    def _note_pause(self, *_: object) -> None:
-        self.look_at = time.monotonic()
+    def _note_control(self, *_: object) -> None:
+        self.control_at = time.monotonic()
 
-    def pauses(self) -> bool:
+    def take_control_request(self) -> bool:
         """Tell whether a pause was asked for, or its end, since this was asked last."""
-        at, self.look_at = self.look_at, None
+        at, self.control_at = self.control_at, None
         return at is not None
 
     def drain(self) -> None:

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from launcher.system.answering import within
+from launcher.system.answering import run_with_timeout
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt
-from launcher.system.processes import login, state_of
+from launcher.system.processes import login_name, state_of
 
 TIME_LIMIT = "time-limit"  # the cause of an end that the supervisor itself has ordered
-PILOT = "pilot"  # its pilot was given up
+PILOT_ABANDONED = "pilot"  # its pilot was given up
 MOST_RESISTING = 10  # processes that are recorded
 
 
-class Resisting(NamedTuple):
+class ResistingProcess(NamedTuple):
     """A process that lives on after SIGKILL."""
 
     pid: int
@@ -35,7 +35,7 @@ class Termination(NamedTuple):
     cause: str = (
         ""  # TIME_LIMIT, PILOT or the signal that its supervisor got; empty: its scheduler asked
     )
-    resists: tuple[Resisting, ...] = ()
+    resists: tuple[ResistingProcess, ...] = ()
 
     def record(self) -> dict[str, Json]:
         """Return it as JSON (schema 1)."""
@@ -52,7 +52,7 @@ def write_termination(attempt: Attempt, termination: Termination) -> None:
         write_json, attempt.termination, termination.record(), mode=0o600, durable=False
     )
     with contextlib.suppress(OSError):
-        within(attempt.folder, write)
+        run_with_timeout(attempt.folder, write)
 
 
 def read_termination(attempt: Attempt) -> Termination | None:
@@ -70,7 +70,7 @@ def read_termination(attempt: Attempt) -> Termination | None:
                 since=since,
                 kill_at=kill_at,
                 cause=str(record.get("cause") or ""),
-                resists=tuple(_processes(listed if isinstance(listed, list) else ())),
+                resists=tuple(_read_processes(listed if isinstance(listed, list) else ())),
             )
     return None
 
@@ -78,25 +78,25 @@ def read_termination(attempt: Attempt) -> Termination | None:
 def is_to_be_killed(attempt: Attempt) -> bool:
     """Return whether an attempt is to be killed without a grace period; no if its folder does not answer."""
     try:
-        return within(attempt.folder, attempt.kill.exists)
+        return run_with_timeout(attempt.folder, attempt.kill_request.exists)
     except OSError:
         return False
 
 
-def _processes(listed: Iterable[Json]) -> Iterator[Resisting]:
+def _read_processes(listed: Iterable[Json]) -> Iterator[ResistingProcess]:
     for item in listed:
         match item:
             case {"pid": int(pid), "user": str(user), "state": str(state)}:
-                yield Resisting(pid=pid, user=user, state=state)
+                yield ResistingProcess(pid=pid, user=user, state=state)
 
 
-def resisting(pids: Iterable[int]) -> tuple[Resisting, ...]:
+def find_resisting(pids: Iterable[int]) -> tuple[ResistingProcess, ...]:
     """Return those of these processes that live, with their users and states."""
-    found: list[Resisting] = []
+    found: list[ResistingProcess] = []
     for pid in pids:
         state = state_of(pid)
         with contextlib.suppress(OSError):
             owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116  # as in `processes`
             if state and len(found) < MOST_RESISTING:
-                found.append(Resisting(pid=pid, user=login(owner), state=state))
+                found.append(ResistingProcess(pid=pid, user=login_name(owner), state=state))
     return tuple(found)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.context import this_context
+from launcher.context import current_context
 from launcher.job import Resources, Spec, Terms
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
@@ -59,17 +59,19 @@ def spec_of(recipe: Recipe, folder: Path, run: str) -> Spec:
 def queue(store: Store, folder: Path, recipes: Sequence[Recipe], run: str) -> None:
     """Queue all of them or none."""
     with store.writing():
-        first = store.next_number()
+        first = store.next_job_number()
         numbers = {recipe.name: first + index for index, recipe in enumerate(recipes)}
         jobs = [
             NewJob(
                 spec=spec_of(recipe, folder, run),
                 state=State.HELD if recipe.held else State.QUEUED,
-                needs=tuple(numbers[need] for need in recipe.needs),
+                dependencies=tuple(numbers[need] for need in recipe.needs),
             )
             for recipe in recipes
         ]
-        store.put_new(store.run(folder, run), this_context(os.environ), jobs, time.time())
+        store.insert_new(
+            store.ensure_run(folder, run), current_context(os.environ), jobs, time.time()
+        )
 
 
 def main(words: Sequence[str]) -> int:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from launcher.gpu.monitor import on_record
+from launcher.gpu.monitor import recorded_program
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import alive, identity
-from launcher.workers.started_file import recorded_outcome, starter_of
+from launcher.system.processes import identity, is_alive
+from launcher.workers.started_file import read_recorded_outcome, read_starter
 from tests.chaos.census import Ours, Role, census
 
 PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing
@@ -98,7 +98,7 @@ class Killer:
         attempt = Attempt(self._home.attempts / max(born))
         if not self._waited(lambda: _writes_outcome(attempt)):
             return
-        who = starter_of(attempt)
+        who = read_starter(attempt)
         if self._chance.random() < 0.5:
             self._kill_scheduler("outcome")
         if who is not None:
@@ -153,7 +153,7 @@ def _names(folder: Path) -> set[str]:
 
 def _writes_outcome(attempt: Attempt) -> bool:
     """Tell whether the outcome is on record, or its program has just ended."""
-    if recorded_outcome(attempt) is not None:
+    if read_recorded_outcome(attempt) is not None:
         return True
-    program = on_record(attempt)
-    return program is not None and not alive(program)
+    program = recorded_program(attempt)
+    return program is not None and not is_alive(program)

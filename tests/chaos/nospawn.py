@@ -137,7 +137,7 @@ def _done(store: Store) -> int:
 
 
 def _told(store: Store) -> bool:
-    return any("cannot start programs" in row.hindrance for row in store.read.jobs_open())
+    return any("cannot start programs" in row.lane_reason_text for row in store.read.open_jobs())
 
 
 @click.command()

@@ -168,7 +168,7 @@ def _until(condition: Callable[[], bool], timeout_s: float) -> None:
 def end_all(home: Home, program: Path) -> None:
     """Kill all that lives of a home, and let nobody restart it."""
     if home.folder.exists():
-        write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+        write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
     while found := census(home.folder, program):
         for one in found:
             one.kill()

@@ -21,13 +21,13 @@ import click
 
 from benchmarks.measured import record
 from launcher.job import CPU, Resources, Terms
-from launcher.states import ENDED, State
+from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.processes import Identity, alive, recorded
+from launcher.system.processes import Identity, identity_from_record, is_alive
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, on_record, shell
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import LAUNCHER
@@ -76,7 +76,7 @@ def shut_down(place: Path, *, rounds: int, seed: int) -> Toll:
     try:
         for number in range(rounds):
             for name in PROGRAMS:
-                if name not in jobs or job_row(store, jobs[name]).state in ENDED:
+                if name not in jobs or job_row(store, jobs[name]).state in ENDED_STATES:
                     jobs[name] = _add(store, name, number)
             _round(home, store, list(jobs.values()), ORDERS[number % len(ORDERS)], chance)
         return _judged(home, rounds)
@@ -102,7 +102,7 @@ def _round(home: Home, store: Store, jobs: list[int], order: str, chance: random
     for who in frozen:
         send_exactly(who, signal.SIGCONT)
     _until(lambda: scheduler_pid(home) is None, "the scheduler has left")
-    _until(lambda: all(map(recorded_outcome, attempts)), "all attempts have ended")
+    _until(lambda: all(map(read_recorded_outcome, attempts)), "all attempts have ended")
     ensure_scheduler(home)
     _until(lambda: all(_taken_in(store, one) for one in attempts), "all ends are taken in")
 
@@ -134,8 +134,8 @@ def _running(home: Home, store: Store, job: int) -> Attempt:
 
 def _program(attempt: Attempt) -> Identity | None:
     lines = on_record(attempt)
-    who = recorded(json.loads(lines[1])) if len(lines) > 1 else None
-    return who if who is not None and alive(who) else None
+    who = identity_from_record(json.loads(lines[1])) if len(lines) > 1 else None
+    return who if who is not None and is_alive(who) else None
 
 
 def _of(home: Home, role: Role) -> list[Identity]:

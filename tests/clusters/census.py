@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.process_trees import descendants, send
+from launcher.system.process_trees import descendants, send_signal
 
 PILOT = b"launcher.pilots"
 DAEMON = re.compile(rb"(\S*/)?(slurmd|slurmctld|munged)(: .*)?")
@@ -119,7 +119,7 @@ def left_behind(folder: Path, spared: Iterable[int]) -> list[Process]:
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to each."""
     for pid in pids:
-        send(pid, number)
+        send_signal(pid, number)
 
 
 def _is_below(process: Process, folder: Path) -> bool:

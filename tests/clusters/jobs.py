@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launcher.context import Context
 from launcher.job import Resources, Spec, Terms
-from launcher.store.client import set_off
+from launcher.store.client import wake_or_start_scheduler
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import find_home, make_home
 
@@ -97,9 +97,9 @@ def main(project: Path, count: int, seconds: float, on: str) -> None:
     store = Store(home)
     with store.writing():
         jobs = [NewJob(spec=spec_of(project, model, seconds, on)) for model in names(count)]
-        store.put_new(store.run(project, RUN), context, jobs, time.time())
+        store.insert_new(store.ensure_run(project, RUN), context, jobs, time.time())
     store.close()
-    set_off(home)
+    wake_or_start_scheduler(home)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 from tests.chaos.outside import facts
 from tests.chaos.program import read_stamps
 from tests.clusters.census import Process, left_behind, signal_all
@@ -129,4 +129,4 @@ def end_scheduler(site: Site) -> None:
     """Kill a scheduler that is still there."""
     pid = scheduler_pid(site.home)
     if pid is not None:
-        send(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)

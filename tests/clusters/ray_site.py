@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.backends.protocol import Stage
+from launcher.backends.protocol import AllocationState
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
 from tests.clusters.census import marked, tokens_of
@@ -49,7 +49,11 @@ class RaySite(Site):
         tokens = self._tokens()
         engine = Ray(BackendSettings(name=BACKEND, kind="ray", address=self.cluster.address))
         seen = engine.observe(tokens)
-        return [token for token in tokens if seen[token].stage in {Stage.WAITING, Stage.RUNNING}]
+        return [
+            token
+            for token in tokens
+            if seen[token].stage in {AllocationState.WAITING, AllocationState.RUNNING}
+        ]
 
     def _tokens(self) -> list[str]:
         with contextlib.closing(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.process_trees import descendants, send
+from launcher.system.process_trees import descendants, send_signal
 from tests.chaos.outside import facts, still_open
 from tests.clusters.census import of_node, pilots_below, signal_all
 from tests.clusters.jobs import make_laboratory, names
@@ -173,7 +173,7 @@ class Site(ABC):
         """Kill it with SIGKILL."""
         pid = scheduler_pid(self.home)
         if pid is not None:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
             self.until(lambda: scheduler_pid(self.home) is None, "the scheduler is dead", 60.0)
 
     def freeze_submit_host(self, seconds: float) -> None:
@@ -181,10 +181,10 @@ class Site(ABC):
         pid = self.scheduler()
         pids = [pid, *descendants(pid)]
         for frozen in pids:
-            send(frozen, signal.SIGSTOP)
+            send_signal(frozen, signal.SIGSTOP)
         time.sleep(seconds)
         for frozen in pids:
-            send(frozen, signal.SIGCONT)
+            send_signal(frozen, signal.SIGCONT)
 
     # --- what is judged
 

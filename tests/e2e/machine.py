@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.gpu.gpus_file import seen_gpus
+from launcher.gpu.gpus_file import read_gpu_status
 from launcher.job import Resources
 from launcher.screens.format import why
-from launcher.states import ENDED
+from launcher.states import ENDED_STATES
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_json
@@ -237,7 +237,7 @@ class Machine:
         """Wait until the scheduler has seen that so many bytes of a GPU are in use."""
 
         def seen() -> bool:
-            look = seen_gpus(self.project.home)
+            look = read_gpu_status(self.project.home)
             found = [gpu.used for gpu in look.gpus if gpu.uuid == uuid] if look else []
             return found == [used]
 
@@ -245,7 +245,7 @@ class Machine:
 
     def quiet_for(self, seconds: float) -> bool:
         """Tell whether the scheduler has not put down for so long what it saw of the GPUs."""
-        look = seen_gpus(self.project.home)
+        look = read_gpu_status(self.project.home)
         return look is not None and time.time() - look.at > seconds
 
     def state(self, job: int) -> str:
@@ -262,7 +262,7 @@ class Machine:
 
     def until_state(self, job: int, state: str) -> None:
         """Wait until a job is in a state."""
-        expected = {state, *(str(first) for first in ENDED)}
+        expected = {state, *(str(first) for first in ENDED_STATES)}
         until(lambda: self.state(job) in expected, f"job {job} is {state}")
         assert self.state(job) == state, self.told(job)
 
@@ -337,7 +337,7 @@ def a_machine(
         finally:
             # nobody restarts it, and nothing new is started while the rest is killed
             with contextlib.suppress(OSError):
-                project.home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+                project.home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
             machine.end()
 
 

@@ -19,7 +19,7 @@ from launcher.functions.call_results import read_exception, read_value
 from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import Circumstances, judge
+from launcher.workers.exit_outcome import ExitContext, judge_exit
 from tests.build import gone, program_of, shell, until
 from tests.e2e.conftest import Project
 from tests.e2e.test_reliability import (
@@ -658,6 +658,6 @@ def test_a_failure_that_a_full_disk_kept_from_saying_anything_names_the_disk(
         attempt = Attempt(disk)
         attempt.log.touch()
         fill(Home(disk))
-        outcome = judge(3 << 8, attempt, Circumstances(), 5.0)
+        outcome = judge_exit(3 << 8, attempt, ExitContext(), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.error == "ended with exit code 3; the disk of its log is full"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import counted
-from launcher.scheduler.gpus.gpu_state import FRESH_S
+from launcher.errors import pluralize
+from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, TAKE, Devices
@@ -24,7 +24,11 @@ command:
 {jobs}
 """
 NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # how cards are shared, and what is asked
-    ("", {"cpus": 64}, f"needs 64 CPU cores, but this machine has {counted(CORES, 'usable core')}"),
+    (
+        "",
+        {"cpus": 64},
+        f"needs 64 CPU cores, but this machine has {pluralize(CORES, 'usable core')}",
+    ),
     ("", {"ram": "900GiB"}, "needs 900 GiB of main memory, but this machine has "),
     ("", {"device": "cuda:5"}, "this machine has only cuda:0, cuda:1"),
     ("", {"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, but this machine has 2"),
@@ -276,7 +280,10 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     machine.until_state(first.job, "done")
     refusal.unlink()
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
-    until(lambda: machine.quiet_for(2 * FRESH_S), "what was seen before does not count any more")
+    until(
+        lambda: machine.quiet_for(2 * SAMPLE_MAX_AGE_S),
+        "what was seen before does not count any more",
+    )
 
     again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
 

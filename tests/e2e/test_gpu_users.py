@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.gpus_file import attempts_seen
-from launcher.scheduler.gpus.gpu_state import FRESH_S
+from launcher.gpu.gpus_file import read_known_attempts
+from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_people
 from tests.nvml.standin import GIB, Devices
@@ -68,7 +68,7 @@ def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
     assert first.cards == [card]
     first.let_go()
     machine.until_state(first.job, "done")
-    until(lambda: machine.quiet_for(FRESH_S + 0.5), "nobody has looked for a while")
+    until(lambda: machine.quiet_for(SAMPLE_MAX_AGE_S + 0.5), "nobody has looked for a while")
     gpus.hold(card, 1, 20 * GIB)
 
     second = machine.hold(1, gpus=1, vram="8GiB")
@@ -297,7 +297,7 @@ def test_the_load_of_a_running_job_counts_for_others_and_outlives_the_scheduler(
 
 def recorded_load(machine: Machine, job: int) -> float:
     """Return what the scheduler has put down of the load of a job; 0: nothing yet."""
-    records = attempts_seen(machine.project.home)
+    records = read_known_attempts(machine.project.home)
     loads = (record.get("load") for record in records if isinstance(record, dict))
     (load, *_) = [*loads, 0.0]
     return float(load) if isinstance(load, int | float) else 0.0
@@ -327,7 +327,7 @@ def test_jobs_of_two_queues_are_not_stopped_for_each_others_estimates(
     assert second.cards == [card]
 
     def steady_looks(person: Machine) -> int:
-        records = attempts_seen(person.project.home)
+        records = read_known_attempts(person.project.home)
         looks = (record["steady_looks"] for record in records if isinstance(record, dict))
         return sum(each for each in looks if isinstance(each, int))
 

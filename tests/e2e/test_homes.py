@@ -14,7 +14,7 @@ import pytest
 from launcher.system import memory
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.locks import lock_holder
-from launcher.system.processes import login
+from launcher.system.processes import login_name
 from tests.build import end_everything, lines_of, shell, until
 from tests.e2e.conftest import Project
 from tests.e2e.machine import Machine, Program, a_machine
@@ -63,7 +63,7 @@ def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
     queued = [(home, works(home, journal)) for _ in range(3) for home in homes]
     until(lambda: at_once(journal)[-1:] == [CORES], "all cores are busy")
     home, waiting = next(one for one in queued if not one[1].started)
-    me = login(os.geteuid())
+    me = login_name(os.geteuid())
     home.until_told(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
 
     left = list(queued)
@@ -82,7 +82,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
-    total = memory.total() >> 20  # not all of which is unused while other tests run
+    total = memory.usable_bytes() >> 20  # not all of which is unused while other tests run
     journal = tmp_path / "journal"
     first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
     until(lambda: first.started, "the first runs")
@@ -168,7 +168,7 @@ def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_i
     home.restarts.write_text(json.dumps({"schema": 1, "times": [9e9] * 3}))
     pid = scheduler_pid(home)
     subprocess.run(["kill", "-9", str(pid)], check=True)
-    home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+    home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
     until(lambda: lock_holder(home.scheduler_lock) is None, "the scheduler is dead")
     assert REFUSAL in elsewhere(project, "launcher status").stderr
     assert attempts(journal) == 1

@@ -130,14 +130,14 @@ SINCE = {"command/behind": 5}  # the first schema that has such jobs
 @pytest.mark.parametrize("schema", range(3, len(STEPS) + 1))
 def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: int) -> None:
     put_up_schema(toys, schema)
-    toys.write("go", "")  # what `flaky` and `torn` wait for
+    toys.write("go", "")  # what `flaky` and `groups_in_several_lists` wait for
     expected = {name: end for name, end in ENDS.items() if schema >= SINCE.get(name, 0)}
 
     store = Store(toys.home, durable=False)
     numbers = {row.name: row.id for row in store.read.jobs()}
     assert [*numbers] == [*expected]
     assert [tuple(row) for row in store.database.execute("PRAGMA foreign_key_check")] == []
-    store.steering.release([numbers["command/held"]], time.time())
+    store.job_control.release([numbers["command/held"]], time.time())
     ensure_scheduler(toys.home)
     wake(toys.home)
     open_jobs = {State.QUEUED, State.RUNNING, State.HELD}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.notify.notices import read_notices
+from launcher.notify.notices import read_notification_state
 from launcher.states import State
 from launcher.system.daemon_control import scheduler_pid
-from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.attempt_progress import read_reported_steps
 from tests.build import in_state, lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.staging.attempts import files_in
@@ -55,7 +55,10 @@ def test_a_run_of_ones_own_is_told_each_time_it_ends(project: Project, tmp_path:
             for program in programs:
                 add(project, "--", program)
             until(lambda: webhook.posts, "its end is told", 60.0)
-            until(lambda: not read_notices(project.home).pending, "it is on record as sent")
+            until(
+                lambda: not read_notification_state(project.home).has_pending,
+                "it is on record as sent",
+            )
             posts += webhook.posts
             webhook.posts.clear()
     titles = [post["title"].split(" in ")[0] for post in posts]
@@ -172,7 +175,7 @@ def test_event_files_in_the_folder_of_a_program_are_read_while_it_runs_and_when_
     job = add(project, *words)
 
     def metrics() -> object:
-        steps = reported_steps(project.home.attempt(job, 1))
+        steps = read_reported_steps(project.home.attempt(job, 1))
         return steps and dict(steps[-1].metrics)
 
     until(lambda: metrics() == {"loss": 0.5}, "its numbers are read")
@@ -234,7 +237,7 @@ def study(toys: Project) -> Project:
 
 def states(project: Project) -> dict[str, State]:
     with reading(project.home) as store:
-        return {row.name: row.state for row in store.read.of_run("study")}
+        return {row.name: row.state for row in store.read.jobs_of_runs_named("study")}
 
 
 def planned(project: Project, *words: str) -> dict[str, str]:
@@ -321,7 +324,7 @@ def test_a_program_that_was_changed_in_the_queue_is_done_again_by_the_next_run(
     assert answer.returncode == 0, answer.stderr
     assert "WORDS=many" in study.call("launcher", "show", "command/prepare").stdout
     with reading(study.home) as store:
-        stored = {row.name: row.hash for row in store.read.of_run("study")}
+        stored = {row.name: row.hash for row in store.read.jobs_of_runs_named("study")}
     answer = study.call("launcher", "run", "study.yaml", "--dry-run", "--json")
     by_file = {job["name"]: job["hash"] for job in json.loads(answer.stdout)["jobs"]}
     assert {name for name in stored if stored[name] != by_file[name]} == JOBS - {"command/mail"}

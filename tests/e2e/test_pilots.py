@@ -14,15 +14,15 @@ import pytest
 from launcher.backends.local import make
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.settings import BackendSettings
-from launcher.notify.notices import read_notices
-from launcher.states import ENDED, Done, State
+from launcher.notify.notices import read_notification_state
+from launcher.states import ENDED_STATES, Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import read_json
 from launcher.system.locks import lock_holder
 from launcher.system.paths import make_home
-from launcher.system.processes import identity, recorded
+from launcher.system.processes import identity, identity_from_record
 from tests.build import (
     a_spec,
     claimed,
@@ -89,13 +89,16 @@ class Lab:
     def pilot_of(self, job: int) -> int:
         """The pilot on which a job's first attempt runs."""
         folder = self.project.home.attempt(job, 1).folder.readlink().parents[1]
-        who = recorded(read_json(folder / "process.json"))
+        who = identity_from_record(read_json(folder / "process.json"))
         assert who is not None
         return who.pid
 
     def pids(self) -> list[int]:
         """The pilots that live."""
-        records = (recorded(read_json(pilot.folder / "process.json")) for pilot in self.pilots())
+        records = (
+            identity_from_record(read_json(pilot.folder / "process.json"))
+            for pilot in self.pilots()
+        )
         return [who.pid for who in records if who is not None and identity(who.pid) is not None]
 
 
@@ -162,7 +165,7 @@ def test_job_on_a_pilot_is_cancelled_as_any_other(lab: Lab) -> None:
     lab.until(job, State.RUNNING)
     program = program_of(lab.project.home.attempt(job, 1))
     lab.call("cancel", "--yes", str(job))
-    lab.until(job, *ENDED)
+    lab.until(job, *ENDED_STATES)
     assert job_row(lab.store, job).state is State.CANCELLED
     until(lambda: gone(program), "its program is dead")
 
@@ -196,7 +199,7 @@ def test_job_that_must_never_run_twice_is_lost_where_an_attempt_is_not_on_record
     before.spec.write_text("{}")
     before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
     assert lab.add("--rerun", "never", "--", "sh", "-c", "echo ran >> ran") == job
-    lab.until(job, *ENDED)
+    lab.until(job, *ENDED_STATES)
     (attempt,) = lab.store.read.attempts([job])
     assert attempt.number == 2
     assert attempt.outcome is not None
@@ -212,7 +215,7 @@ def test_the_files_of_a_program_are_looked_at_where_it_runs_and_put_back_here(la
     job = lab.add(*copy)
     lab.until(job, State.DONE)
     row = job_row(lab.store, job)
-    assert row.outputs == {str(output): FileDigests().version(str(output))}
+    assert row.outputs == {str(output): FileDigests().read_file_version(str(output))}
     assert list(row.spec.sources) == ["in.txt"]
     assert lab.add(*copy) == job, "it is done already"
     failing = lab.add("--output", "out.txt", "--", *shell("echo part > out.txt; exit 3"))
@@ -251,7 +254,9 @@ def test_a_run_that_ended_is_told_by_mail(project: Project, config: Path) -> Non
         ended = project.call("launcher", "run", "study.yaml")
         assert ended.returncode == 1, ended.stderr
         until(lambda: mailbox.mails, "the mail is there")
-        until(lambda: not read_notices(project.home).pending, "it is on record as sent")
+        until(
+            lambda: not read_notification_state(project.home).has_pending, "it is on record as sent"
+        )
     assert mailbox.mails[0]["Subject"].startswith("study ended: 1 done, 1 failed in ")
     assert "no such file" in mailbox.text()
     assert len(mailbox.mails) == 1
@@ -275,12 +280,16 @@ def test_the_death_of_a_scheduler_sends_nothing_twice(
         for words in (("launcher", "add", "false"), waits):
             assert project.call(*words).returncode == 0
         until(lambda: mailbox.mails, "the failure is told")
-        until(lambda: not read_notices(project.home).pending, "it is on record as sent")
+        until(
+            lambda: not read_notification_state(project.home).has_pending, "it is on record as sent"
+        )
         os.kill(scheduler_pid(project.home) or 0, signal.SIGKILL)
         until(lambda: _opened(gate), "the job goes on")
         project.call("launcher", "wait")
         until(lambda: len(mailbox.mails) == 2, "the end is told")
-        until(lambda: not read_notices(project.home).pending, "it is on record as sent")
+        until(
+            lambda: not read_notification_state(project.home).has_pending, "it is on record as sent"
+        )
     failure, end = (mail["Subject"] for mail in mailbox.mails)
     assert failure.endswith("failed, the first failure of this run")
     assert end.startswith("add ended: 1 done, 1 failed in ")
@@ -315,17 +324,22 @@ def test_a_target_that_cannot_be_told_keeps_no_other_waiting_and_shows_no_secret
     make_home(project.home)
     store = Store(project.home, durable=False)
     (job,) = enqueue(store, a_spec())
-    store.scheduling.finish(claimed(store, job), Done(at=time.time()), outputs={}, now=time.time())
+    store.scheduler_actions.finish_attempt(
+        claimed(store, job), Done(at=time.time()), outputs={}, now=time.time()
+    )
     store.close()
     words = [sys.executable, "-P", "-m", "launcher.notify", str(project.home.folder)]
     environment = {**os.environ, **project.environment}
     process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: lines_of(notes), "it is told")
-        until(lambda: "hook" in read_notices(project.home).failing, "the other target was tried")
+        until(
+            lambda: "hook" in read_notification_state(project.home).failing,
+            "the other target was tried",
+        )
     finally:
         process.terminate()
         _, log = process.communicate()
     assert "Connection error" in log
-    assert "s3cret" not in log + project.home.notify.read_text()
+    assert "s3cret" not in log + project.home.notify_record.read_text()
     assert lines_of(notes)[0].startswith("test ended: 1 done in ")

@@ -15,8 +15,8 @@ import pytest
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.process_trees import descendants, send
-from launcher.system.processes import cores
+from launcher.system.process_trees import descendants, send_signal
+from launcher.system.processes import usable_cores
 from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import TOYLAB, Project, reading
 from tests.forked import BIN
@@ -89,7 +89,7 @@ def test_what_stood_in_an_output_is_back_when_its_program_comes_to_nothing(
         project.call("launcher", "stop")  # nothing of it shall run again
         os.kill(supervisor, signal.SIGKILL)
         for pid in program:
-            send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
 
     def is_over() -> bool:
         with reading(project.home) as store:
@@ -261,7 +261,7 @@ def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.Comple
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
 def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, count: int) -> None:
     lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
-    added = add_from_pipe(project, lines, "--cpus", str(cores()))  # thus one at a time
+    added = add_from_pipe(project, lines, "--cpus", str(usable_cores()))  # thus one at a time
     assert (added.returncode, added.stderr) == (0, "")
     numbers = range(1, count + 1)
     assert added.stdout.splitlines() == [f"{number}\tcommand/{number}" for number in numbers]
@@ -284,7 +284,7 @@ def test_a_hundred_thousand_commands_are_one_transaction(project: Project) -> No
     assert (added.returncode, added.stderr) == (0, "")
     with reading(project.home) as store:
         assert store.read.counts()[State.HELD] == LINES
-        (last,) = store.read.named(f"seed-{LINES}")
+        (last,) = store.read.select_by_pattern(f"seed-{LINES}")
         assert last.id == LINES
         assert last.spec.argv == ("true", "--seed", str(LINES - 1), "a b")
 

@@ -21,7 +21,7 @@ import pytest
 
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 from launcher.system.processes import boot_id
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
@@ -474,7 +474,7 @@ def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is
     assert said.returncode == 3
     assert "its log queue.sqlite-wal was removed while the scheduler had it open" in said.stderr
     assert f"`kill {scheduler}`" in said.stderr
-    send(scheduler or 0, signal.SIGTERM)
+    send_signal(scheduler or 0, signal.SIGTERM)
     until(lambda: scheduler_pid(queue.home) != scheduler, "it has left")
     open_gate(queue)
     wait(queue)

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.process_trees import descendants, send
+from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import is_stopped
 from tests.build import lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
@@ -53,7 +53,7 @@ def queued(project: Project, lr: str = "") -> str:
 
 def hashes(project: Project) -> Mapping[str, str]:
     with reading(project.home) as store:
-        return {row.name: row.hash for row in store.read.of_run("toys")}
+        return {row.name: row.hash for row in store.read.jobs_of_runs_named("toys")}
 
 
 def test_what_a_job_asks_for_is_changed_and_its_hash_stays(toys: Project) -> None:
@@ -70,7 +70,7 @@ def test_what_a_job_asks_for_is_changed_and_its_hash_stays(toys: Project) -> Non
     assert toys.call("launcher", "wait", "run:toys").returncode == 0
     assert set(planned(toys, task).values()) == {"cached"}
     with reading(toys.home) as store:
-        (row,) = store.read.named(TRAIN)
+        (row,) = store.read.select_by_pattern(TRAIN)
     assert (row.priority, row.spec.terms.retries) == (4, 2)
 
 
@@ -214,20 +214,22 @@ def test_a_pause_outlives_the_scheduler_and_the_supervisor(
     file = a_counting_job(project)
     if not supervised:
         attempt = project.home.attempt(1, 1)
-        send(int(json.loads(attempt.started.read_bytes().splitlines()[1])["pid"]), signal.SIGKILL)
+        send_signal(
+            int(json.loads(attempt.started.read_bytes().splitlines()[1])["pid"]), signal.SIGKILL
+        )
     project.call("launcher", "pause", "counts")
     until(lambda: still(project), "it stands still")
     scheduler = scheduler_pid(project.home)
     assert scheduler is not None
-    send(scheduler, signal.SIGKILL)
+    send_signal(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(project.home) is None, "the scheduler is gone")
     before = number(file)
     project.call("launcher", "add", "--", "true")  # another scheduler comes
     project.call("launcher", "wait", "2")
     assert (still(project), number(file)) == (True, before)
-    send(scheduler_pid(project.home) or 0, signal.SIGKILL)
+    send_signal(scheduler_pid(project.home) or 0, signal.SIGKILL)
     store = Store(project.home)
-    assert store.steering.resume([1], time.time()) == [1]  # while there is none
+    assert store.job_control.resume([1], time.time()) == [1]  # while there is none
     store.close()
     project.call("launcher", "add", "--", "true")
     until(lambda: number(file) > before, "it goes on")
@@ -278,7 +280,7 @@ def test_a_paused_program_is_killed_with_now(project: Project) -> None:
 def test_a_program_without_a_supervisor_is_killed_with_now(project: Project) -> None:
     an_ignoring_job(project)
     supervisor = supervisor_of(project.home.attempt(1, 1))
-    send(supervisor, signal.SIGKILL)
+    send_signal(supervisor, signal.SIGKILL)
     until(lambda: "adopted" in project.home.scheduler_log.read_text(), "it is adopted")
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")

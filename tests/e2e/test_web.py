@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.locks import lock
-from launcher.system.process_trees import send
+from launcher.system.locks import lock_file
+from launcher.system.process_trees import send_signal
 from tests.build import until
 from tests.e2e.conftest import Project
 from tests.e2e.test_steering import a_counting_job, number, still
@@ -49,9 +49,11 @@ def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
         killed = scheduler_pid(project.home)
         assert killed is not None
         expect(tab.locator("#head")).to_contain_text(f"scheduler pid {killed}")
-        held = lock(project.home.revival_lock)  # else the fork server starts the next one at once
+        held = lock_file(
+            project.home.revival_lock
+        )  # else the fork server starts the next one at once
         assert held is not None
-        send(killed, signal.SIGKILL)
+        send_signal(killed, signal.SIGKILL)
         expect(tab.locator("#head")).to_contain_text("No scheduler is running")
         assert project.call("launcher", "status").returncode == 0
         until(lambda: scheduler_pid(project.home), "the next one lives")

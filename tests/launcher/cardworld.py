@@ -9,17 +9,24 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, can_share
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu
 
 LIMITS = {"narrow": 1, "wide": 3}
 _loads = st.sampled_from(
-    [UNKNOWN_LOAD, UNKNOWN_LOAD, Load(sm=0.2), Load(sm=0.6), Load(sm=1.0), Load(0.3, 1.9)]
+    [
+        UNKNOWN_LOAD,
+        UNKNOWN_LOAD,
+        GpuLoad(sm=0.2),
+        GpuLoad(sm=0.6),
+        GpuLoad(sm=1.0),
+        GpuLoad(0.3, 1.9),
+    ]
 )
 LATE = 1e6  # when a job may end of which nobody knows how long it takes: after all the others
 
@@ -76,11 +83,11 @@ def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine
         return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
-    beside = tuple(other.demand for other in ours)
+    beside = tuple(other.load for other in ours)
     if any(other.exclusive for other in ours):
         return False
-    most = machine.rules.most
-    return (most is None or len(ours) < most) and admits(one.demand, beside)
+    most = machine.rules.max_jobs_per_gpu
+    return (most is None or len(ours) < most) and can_share(one.load, beside)
 
 
 def places_of(one: Waiting, running: Sequence[Running], machine: Machine) -> list[tuple[str, ...]]:
@@ -112,7 +119,7 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         ends=None if one.seconds is None else now + one.seconds,
         since=now,
         forecast=one.forecast,
-        demand=one.demand,
+        load=one.load,
     )
 
 
@@ -245,7 +252,7 @@ def machines(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> Machine
         for gpu in cards
         if (amount := draw(owed))
     ]
-    rules = Rules(
+    rules = SharingRules(
         reserve=draw(st.sampled_from([0, 0, GIB])),
         max_per_gpu=draw(st.sampled_from([None, None, 1, 2, 3])),
     )
@@ -293,7 +300,7 @@ def jobs(draw: st.DrawFn, *, known: bool | None = None) -> Waiting:
         vram_request=None if claim is None else claim * GIB,
         seconds=lasts if told else None,
         visible=visible,
-        demand=draw(_loads),
+        load=draw(_loads),
     )
 
 
@@ -347,7 +354,7 @@ def tight_machines(draw: st.DrawFn) -> Machine:
         ram_free=8 * GIB,
         gpus=tuple(a_gpu(index, total=12) for index in range(count)),
         limits=LIMITS,
-        rules=Rules(max_per_gpu=draw(st.sampled_from([None, None, 2, 3]))),
+        rules=SharingRules(max_per_gpu=draw(st.sampled_from([None, None, 2, 3]))),
     )
 
 
@@ -370,7 +377,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
         vram_request=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
-        demand=draw(_loads),
+        load=draw(_loads),
     )
 
 

@@ -13,10 +13,10 @@ from launcher.planning.comparison import Comparison
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import Submitted, submit
+from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done
 from launcher.store.queue import Store
-from launcher.system.files import Stamp
+from launcher.system.files import FileStamp
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.parser import ParseContext, parse
 from tests.build import a_context, claimed
@@ -131,19 +131,24 @@ def notes(made: Plan) -> list[Problem]:
 
 
 def compared(
-    store: Store, made: Plan, stamps: Callable[[str], Stamp | None] = lambda _: None, **options: Any
+    store: Store,
+    made: Plan,
+    stamps: Callable[[str], FileStamp | None] = lambda _: None,
+    **options: Any,
 ) -> Comparison:
     """Compare a plan with the queue; without `stamps` no file is there."""
     return compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamps, **options)
 
 
-def queue(store: Store, made: Plan, **options: Any) -> Submitted:
+def queue(store: Store, made: Plan, **options: Any) -> SubmittedRun:
     """Queue what of a plan is to run."""
     return submit(store, ROOT, compared(store, made, **options), a_context(), 1.0)
 
 
 def finish(store: Store) -> None:
     """Have every job done that can be, in the order of their needs."""
-    while ready := store.scheduling.ready(100):
+    while ready := store.scheduler_actions.read_ready(100):
         for one in ready:
-            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+            store.scheduler_actions.finish_attempt(
+                claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0
+            )

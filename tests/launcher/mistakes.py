@@ -200,12 +200,12 @@ def _fill(home: Home) -> None:
         needs={"test/b": ["train/a"]},
         run="tour",
     )
-    store.steering.limit("downloads", 2)
+    store.job_control.set_group_limit("downloads", 2)
     outcome = Done(at=2.0, result={"accuracy": 0.5, "loss": 0.7})
-    store.scheduling.finish(claimed(store, prep), outcome, outputs={}, now=2.0)
+    store.scheduler_actions.finish_attempt(claimed(store, prep), outcome, outputs={}, now=2.0)
     error = Failed(at=2.0, error="ended with exit code 1: KeyError: 'lr'", exit_code=1)
-    store.scheduling.finish(claimed(store, failed), error, outputs={}, now=2.0)
-    store.steering.hold([4], 3.0)
+    store.scheduler_actions.finish_attempt(claimed(store, failed), error, outputs={}, now=2.0)
+    store.job_control.hold([4], 3.0)
     claimed(store, runs)
     store.close()
 

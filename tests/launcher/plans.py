@@ -8,7 +8,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.estimates import History, Past
+from launcher.planning.estimates import PastJob, RuntimeHistory
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
@@ -86,13 +86,13 @@ def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> MachineState:
 
 def done_before(
     job: PlannedJob, seconds: float, *, disk: int | None = None, **changes: Any
-) -> Past:
+) -> PastJob:
     """A job like this one that was done on the CPU."""
-    past = Past(
+    past = PastJob(
         kind=job.kind,
         settings=job.settings,
         images=job.images,
-        fresh=job.base is None,
+        from_scratch=job.base is None,
         on_gpu=False,
         seconds=seconds,
         disk=disk,
@@ -100,9 +100,11 @@ def done_before(
     return past._replace(**changes)
 
 
-def a_history(*past: Past, gpus: bool = False, kinds: Mapping[str, Kind] = KINDS) -> History:
+def a_history(
+    *past: PastJob, gpus: bool = False, kinds: Mapping[str, Kind] = KINDS
+) -> RuntimeHistory:
     """What was done before."""
-    return History(past, kinds, gpus=gpus)
+    return RuntimeHistory(past, kinds, gpus=gpus)
 
 
 def named(made: Plan, name: str) -> PlannedJob:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.job import Terms
-from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
+from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
 from launcher.store.queue import Store
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import wake
@@ -14,7 +14,7 @@ from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_seat, a_spec, claimed, enqueue, in_state, shell, until
 
 DONE, FAILED, STOPPED = Done(at=2.0), Failed(at=2.0, error="no"), Stopped(at=2.0)
-LOST, VOID = Lost(at=2.0, why="?"), Void(at=2.0)
+LOST, VOID = Lost(at=2.0, why="?"), NeverStarted(at=2.0)
 
 
 def put(
@@ -49,7 +49,7 @@ def one(store: Store, name: str = "1", **asked: Any) -> int:
 
 def seated(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
     """Claim a job for a place that is no core alone."""
-    claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=now)
+    claim = store.scheduler_actions.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None
     return claim
 
@@ -59,12 +59,12 @@ def end(
 ) -> State | None:
     """Take in how an attempt ended; of a job, claim it before."""
     claim = claimed(store, job) if isinstance(job, int) else job
-    return store.scheduling.finish(claim, outcome, outputs={}, now=now, **how)
+    return store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=now, **how)
 
 
 def ready(store: Store, each: int = 10) -> list[int]:
     """Return the jobs that could start, in their order."""
-    return [job.id for job in store.scheduling.ready(each)]
+    return [job.id for job in store.scheduler_actions.read_ready(each)]
 
 
 def states(store: Store) -> str:

@@ -6,7 +6,7 @@ from launcher.store.job_names import superseded_name
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.order import order_text
+from launcher.workers.order import attempt_spec_text
 from tests.build import a_spec, claimed, enqueue, finished
 
 RUN = "fix"
@@ -21,10 +21,10 @@ def a_seed(seed: int, *, name: str = "s", **params: Json) -> Spec:
 
 def add(store: Store, spec: Spec, outcome: Outcome | None = None) -> int:
     """Queue a program under its name, which a job that ended gives up; let it end so, and return its number."""
-    run = store.read.number_of_run("/nowhere", RUN)
-    if holder := store.read.in_run(run, spec.name):
+    run = store.read.find_run("/nowhere", RUN)
+    if holder := store.read.find_job(run, spec.name):
         with store.writing():
-            store.steering.rename(holder.id, superseded_name(spec.name, holder.id))
+            store.job_control.rename_ended(holder.id, superseded_name(spec.name, holder.id))
     (job,) = enqueue(store, spec, run=RUN)
     if outcome is not None:
         finished(store, job, outcome)
@@ -37,7 +37,7 @@ def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
     claim = claimed(store, job)
     attempt = home.attempt(job, claim.number)
     attempt.folder.mkdir(parents=True)
-    order = order_text(
+    order = attempt_spec_text(
         job=job,
         number=claim.number,
         device="cpu",
@@ -46,5 +46,7 @@ def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
         context_text="{}",
     )
     attempt.spec.write_text(order)
-    store.scheduling.finish(claim, Done(at=2.0, result={"acc": accuracy}), outputs={}, now=2.0)
+    store.scheduler_actions.finish_attempt(
+        claim, Done(at=2.0, result={"acc": accuracy}), outputs={}, now=2.0
+    )
     return job

@@ -10,20 +10,25 @@ import pytest
 from launcher import api
 from launcher.context import (
     Context,
-    has_folder,
+    entry_context,
     job_folder,
-    own_folder,
-    placed_context,
     read_context,
-    with_folders,
+    start_folder,
+    substitute_folders,
+    uses_job_folder,
 )
 from launcher.job import Resources
 from launcher.store.lanes import lane_of
-from launcher.system.environment import QUEUE, SITE, owners_environment, queue_variables
+from launcher.system.environment import (
+    QUEUE_VARIABLES,
+    SITE_VARIABLE,
+    owners_environment,
+    queue_variables,
+)
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
-from launcher.workers.order import order_text, read_order
-from launcher.workers.worker import environment
+from launcher.workers.order import attempt_spec_text, read_attempt_spec
+from launcher.workers.worker import make_attempt_environment
 from tests.build import a_context, a_spec, an_attempt
 
 
@@ -31,7 +36,7 @@ def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) ->
     context = a_context("/project", environment={"A": "owner", "B": "owner"})
     spec = a_spec("true", settings={"argv": ["true"], "cwd": "work", "env": {"A": "own"}})
     attempt = an_attempt(home, spec, context=context)
-    order = read_order(attempt.spec.read_bytes())
+    order = read_attempt_spec(attempt.spec.read_bytes())
     assert order.context.folder == "/project/work"
     assert order.context.environment == {"A": "own", "B": "owner"}
 
@@ -48,7 +53,7 @@ def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) ->
     ],
 )
 def test_a_folder_starts_where_the_job_was_queued(cwd: str, folder: str) -> None:
-    assert own_folder(a_spec(settings={"cwd": cwd}), "/project") == folder
+    assert start_folder(a_spec(settings={"cwd": cwd}), "/project") == folder
 
 
 @pytest.mark.parametrize(
@@ -92,42 +97,42 @@ def test_the_folders_of_a_program_stand_where_it_names_them_and_all_else_to_the_
     argv: tuple[str, ...], settings: dict[str, object], expected: object
 ) -> None:
     spec = a_spec(*argv, settings=settings, root="/data", run="night")
-    context = placed_context(spec, a_context("/project", environment={"HOME": "{job_folder}"}))
+    context = entry_context(spec, a_context("/project", environment={"HOME": "{job_folder}"}))
     made: list[Path] = []
 
     def make() -> Path:
         made.append(Path("/own"))
         return made[0]
 
-    filled, place = with_folders(spec, context, make)
+    filled, place = substitute_folders(spec, context, make)
     own = {**place.environment}
     assert own.pop("HOME") == "{job_folder}"  # its owner's, not its entry's
     assert expected in (filled.argv, place.folder, own)
-    assert has_folder(spec) == bool(made)
+    assert uses_job_folder(spec) == bool(made)
 
 
 def test_only_a_program_has_a_folder_and_variables_of_its_own() -> None:
     context = a_context("/project")
     settings = {"cwd": "work", "env": {"A": "b"}}
-    assert placed_context(a_spec(kind="train", settings=settings), context) is context
-    assert placed_context(a_spec(settings={"argv": ["a"]}), context) is context
+    assert entry_context(a_spec(kind="train", settings=settings), context) is context
+    assert entry_context(a_spec(settings={"argv": ["a"]}), context) is context
 
 
 @pytest.mark.parametrize("settings", [{"env": {"A": 1}}, {"env": ["A"]}, {"cwd": 7}])
 def test_a_damaged_record_is_not_followed(settings: dict[str, object]) -> None:
     with pytest.raises(Unreadable):
-        placed_context(a_spec(settings=settings), a_context())
+        entry_context(a_spec(settings=settings), a_context())
 
 
 def test_a_site_changes_no_variable_of_an_entry_but_search_paths(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"A": "site", "B": "site", "PATH": ["/site/bin", ""]}
-    monkeypatch.setenv(SITE, json.dumps(changes))
+    monkeypatch.setenv(SITE_VARIABLE, json.dumps(changes))
     context = a_context("/", environment={"A": "owner", "B": "owner", "PATH": "/bin"})
     spec = a_spec(settings={"env": {"A": "own", "PATH": "/own/bin"}})
     attempt = an_attempt(home, spec, context=context)
-    found = environment(read_order(attempt.spec.read_bytes()), attempt)
+    found = make_attempt_environment(read_attempt_spec(attempt.spec.read_bytes()), attempt)
     assert {name: found[name] for name in ("A", "B", "PATH")} == {
         "A": "own",
         "B": "site",
@@ -254,22 +259,22 @@ def test_functions_are_submitted_without_what_plans_task_files() -> None:
 
 
 def test_a_job_finds_the_queue_that_runs_it(home: Home) -> None:
-    submitters = dict.fromkeys(QUEUE, "/before")
+    submitters = dict.fromkeys(QUEUE_VARIABLES, "/before")
     scheduler = {"LAUNCHER_HOME": "/elsewhere", "LAUNCHER_CLAIMS": "/claims", "LAUNCHER_CONFIG": ""}
     settings = {"argv": ["true"], "env": {"LAUNCHER_CLAIMS": "/own"}}
     queue = queue_variables(home.folder, scheduler)
     for entry, claims in ({"argv": ["true"]}, "/claims"), (settings, "/own"):
-        text = order_text(
+        text = attempt_spec_text(
             job=1,
             number=1,
             device="cpu",
             cpus=1,
-            queue=queue,
+            queue_variables=queue,
             spec_text=json.dumps(a_spec("true", settings=entry).record()),
             context_text=json.dumps(a_context(environment=submitters)._asdict()),
         )
-        found = environment(read_order(text.encode()), home.attempt(1, 1))
-        names = {name: found[name] for name in QUEUE}
+        found = make_attempt_environment(read_attempt_spec(text.encode()), home.attempt(1, 1))
+        names = {name: found[name] for name in QUEUE_VARIABLES}
         assert names == {
             "LAUNCHER_HOME": str(home.folder),
             "LAUNCHER_CLAIMS": claims,

@@ -8,28 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.job import Resources, Spec, Terms
-from launcher.kinds import costs, signature_of
-from launcher.params import PARAMS, params_of, scalar, with_option
+from launcher.kinds import cost_settings, signature_of
+from launcher.params import PARAMS, params_of, to_param_value, with_option
 from launcher.signatures import program_signature
 from launcher.states import (
-    ENDED,
-    NEXT,
-    OPEN,
+    ENDED_STATES,
+    LEGAL_TRANSITIONS,
+    OPEN_STATES,
     Done,
     Failed,
     Lost,
+    NeverStarted,
+    OomReport,
     Outcome,
     OutOfMemory,
-    Shortage,
     State,
     Stopped,
-    Void,
-    ending,
+    outcome_kind,
     outcome_record,
-    read_facts,
+    read_oom_report,
     read_outcome,
 )
-from launcher.stored_specs import SpecWriter, asks_for, read_spec
+from launcher.stored_specs import SpecWriter, has_options, read_spec
 from launcher.system.files import FileVersion, Json
 from launcher.system.stored_fields import Unreadable
 from tests.build import renamed
@@ -63,17 +63,17 @@ def test_words_that_are_no_text_have_a_signature() -> None:
 
 def test_of_a_kind_only_settings_count_that_cost_and_two_kinds_are_never_alike() -> None:
     train, test = KINDS["train"], KINDS["test"]
-    assert costs(train)
-    one = dict.fromkeys(costs(train), 1)
+    assert cost_settings(train)
+    one = dict.fromkeys(cost_settings(train), 1)
     assert signature_of(train, one) == signature_of(train, {**one, "nobody knows": 2})
-    assert signature_of(train, one) != signature_of(train, {**one, costs(train)[0]: 2})
+    assert signature_of(train, one) != signature_of(train, {**one, cost_settings(train)[0]: 2})
     assert signature_of(train, {}) != signature_of(test, {})
 
 
 def test_neutral_settings_do_not_cost() -> None:
     for kind in KINDS.values():
         told = kind.settings.costs
-        assert set(costs(kind)) == (
+        assert set(cost_settings(kind)) == (
             set(told) if told else set(kind.settings.model_fields) - set(kind.settings.neutral)
         )
 
@@ -103,11 +103,13 @@ def test_who_needs_a_gpu_works_on_one_and_who_prefers_it_may_see_one(
 ) -> None:
     """Without GPUs, with them, and where its owner hides them."""
     machines: list[tuple[bool, bool | None]] = [(False, None), (True, None), (True, False)]
-    assert [asked.works_on_gpu(there=there, shown=shown) for there, shown in machines] == works
+    assert [
+        asked.works_on_gpu(machine_has_gpu=there, gpu_is_visible=shown) for there, shown in machines
+    ] == works
 
 
 def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() -> None:
-    train, settings = KINDS["train"], dict.fromkeys(costs(KINDS["train"]), 1)
+    train, settings = KINDS["train"], dict.fromkeys(cost_settings(KINDS["train"]), 1)
     assert signature_of(train, settings, 1) == signature_of(train, settings)
     assert len({signature_of(train, settings, gpus) for gpus in (1, 2, 3)}) == 3
 
@@ -189,7 +191,7 @@ def test_a_stored_spec_tells_whether_it_has_some_options(
     changes: dict[str, object], same: bool
 ) -> None:
     stored = json.loads(SpecWriter().text(FULL._replace(**changes)))  # type: ignore[arg-type]
-    assert asks_for(stored, FULL.resources, FULL.terms, FULL.priority) is same
+    assert has_options(stored, FULL.resources, FULL.terms, FULL.priority) is same
 
 
 def test_names_of_places_that_are_none_make_a_spec_unreadable() -> None:
@@ -254,8 +256,8 @@ def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
     ],
 )  # fmt: skip
 def test_texts_that_are_numbers_are_numbers(value: object, cell: object) -> None:
-    assert scalar(value) == cell
-    assert type(scalar(value)) is type(cell)
+    assert to_param_value(value) == cell
+    assert type(to_param_value(value)) is type(cell)
 
 
 times = st.floats(0, 1e10)
@@ -293,8 +295,8 @@ outcomes = st.one_of(
         OutOfMemory,
         at=times,
         error=st.text(),
-        shortage=st.builds(
-            Shortage,
+        report=st.builds(
+            OomReport,
             where=st.sampled_from(["gpu", "ram"]),
             **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
             message=st.just(""),  # is no part of the record
@@ -304,33 +306,33 @@ outcomes = st.one_of(
     ),
     st.builds(Stopped, at=times),
     st.builds(Lost, at=times, why=st.text()),
-    st.builds(Void, at=times, why=st.just(""), whose=st.just("")),
-    st.builds(Void, at=times, why=st.text(min_size=1), whose=st.text()),
+    st.builds(NeverStarted, at=times, why=st.just(""), blamed_on=st.just("")),
+    st.builds(NeverStarted, at=times, why=st.text(min_size=1), blamed_on=st.text()),
 )
 
 
 def test_every_state_says_what_may_follow_it() -> None:
-    assert set(NEXT) == set(State)
-    assert all(state not in NEXT[state] for state in State)
+    assert set(LEGAL_TRANSITIONS) == set(State)
+    assert all(state not in LEGAL_TRANSITIONS[state] for state in State)
 
 
 def test_a_job_begins_to_run_only_from_the_queue() -> None:
-    assert [state for state in State if State.RUNNING in NEXT[state]] == [State.QUEUED]
+    assert [state for state in State if State.RUNNING in LEGAL_TRANSITIONS[state]] == [State.QUEUED]
 
 
 def test_a_job_is_done_only_by_running() -> None:
-    assert [state for state in State if State.DONE in NEXT[state]] == [State.RUNNING]
+    assert [state for state in State if State.DONE in LEGAL_TRANSITIONS[state]] == [State.RUNNING]
 
 
 def test_a_running_job_is_never_skipped() -> None:
-    assert State.SKIPPED not in NEXT[State.RUNNING]
+    assert State.SKIPPED not in LEGAL_TRANSITIONS[State.RUNNING]
 
 
 def test_what_has_ended_goes_nowhere_but_into_the_queue_again() -> None:
-    assert set(State) == OPEN | ENDED
-    assert all(NEXT[state] == {State.QUEUED} for state in (State.DONE, State.FAILED))
+    assert set(State) == OPEN_STATES | ENDED_STATES
+    assert all(LEGAL_TRANSITIONS[state] == {State.QUEUED} for state in (State.DONE, State.FAILED))
     for state in (State.CANCELLED, State.SKIPPED):  # either may have been held before
-        assert NEXT[state] == {State.QUEUED, State.HELD}
+        assert LEGAL_TRANSITIONS[state] == {State.QUEUED, State.HELD}
 
 
 @settings(max_examples=60, deadline=None)
@@ -359,8 +361,8 @@ def test_an_outcome_that_cannot_be_understood_is_lost(record: dict[str, Json]) -
 @given(outcomes)
 def test_an_ending_is_one_word(outcome: Outcome) -> None:
     words = {"done", "failed", "out-of-memory", "stopped", "lost", "void"}
-    assert ending(outcome) in words
-    assert outcome_record(outcome)["ending"] == ending(outcome)
+    assert outcome_kind(outcome) in words
+    assert outcome_record(outcome)["ending"] == outcome_kind(outcome)
 
 
 @pytest.mark.parametrize(
@@ -368,10 +370,10 @@ def test_an_ending_is_one_word(outcome: Outcome) -> None:
     [
         (Done(0.0), "done"),
         (Failed(0.0, "x"), "failed"),
-        (OutOfMemory(0.0, "x", Shortage("gpu")), "out-of-memory"),
+        (OutOfMemory(0.0, "x", OomReport("gpu")), "out-of-memory"),
         (Stopped(0.0), "stopped"),
         (Lost(0.0, "x"), "lost"),
-        (Void(0.0), "void"),
+        (NeverStarted(0.0), "void"),
     ],
 )
 def test_a_stored_ending_does_not_depend_on_the_name_of_its_class(
@@ -382,14 +384,14 @@ def test_a_stored_ending_does_not_depend_on_the_name_of_its_class(
 
 
 def test_facts_are_read_as_they_were_written_without_the_words() -> None:
-    shortage = Shortage(
+    shortage = OomReport(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError"
     )
-    assert read_facts(shortage.record()) == Shortage(
+    assert read_oom_report(shortage.record()) == OomReport(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5
     )
 
 
 @pytest.mark.parametrize("nonsense", [{}, {"where": 3}, {"held": -1}, {"held": True, "cap": "8"}])
 def test_facts_that_cannot_be_understood_are_not_known(nonsense: dict[str, Json]) -> None:
-    assert read_facts(nonsense) == Shortage(where="gpu")
+    assert read_oom_report(nonsense) == OomReport(where="gpu")

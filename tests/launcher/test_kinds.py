@@ -10,7 +10,7 @@ from launcher import api
 from launcher.draft import Draft
 from launcher.errors import TaskFileError, UsageError
 from launcher.ids import Words, parse_data
-from launcher.kinds import COMMAND, find_kinds, installed
+from launcher.kinds import COMMAND, find_kinds, installed_kinds
 from launcher.planning.load import load, plan
 from launcher.planning.missing_packages import missing_packages
 from tests.launcher.conftest import Launcher
@@ -59,7 +59,7 @@ def test_a_kind_that_inherits_says_only_what_differs_from_nothing() -> None:
 def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path) -> None:
     install(site, "firstlab", {"train": "kindlab:TRAIN"})
     with pytest.raises(UsageError) as caught:
-        installed(["train"])
+        installed_kinds(["train"])
     message = str(caught.value)
     assert message.startswith("job type 'train' is provided by ")
     assert "by firstlab (kindlab:TRAIN)" in message
@@ -111,7 +111,7 @@ def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_the
     (site / "heavylab.py").write_text(f"{lab}\nimport dataclasses\nHEAVY = {heavy}\n")
     requires = 'Requires-Dist: click\nRequires-Dist: atoms>=2; extra == "physics"\n'
     install(site, "heavylab", {"heavy": "heavylab:HEAVY"}, requires)
-    (kind,) = installed(["heavy"]).values()
+    (kind,) = installed_kinds(["heavy"]).values()
     (said,) = missing_packages([kind])
     install_with = f"install it with `{sys.executable} -m pip install"
     assert said == f"heavy needs atoms, which is not installed; {install_with} 'heavylab[physics]'`"
@@ -120,4 +120,4 @@ def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_the
     )
     assert f"{install_with} '/home/me/heavy lab[physics]'`" in missing_packages([kind])[0]
     (site / "atoms.py").write_text("")
-    assert missing_packages([kind, installed(["command"])["command"]]) == ()
+    assert missing_packages([kind, installed_kinds(["command"])["command"]]) == ()

@@ -15,15 +15,15 @@ from launcher.errors import (
     IdError,
     JobError,
     MachineError,
-    Place,
     Problem,
     Severity,
+    SourceLocation,
     TaskFileError,
     UnknownName,
     UsageError,
-    counted,
-    known_words,
+    list_known_names,
     nearest,
+    pluralize,
 )
 from launcher.units import (
     DAY_S,
@@ -179,8 +179,8 @@ def test_of_one_value_every_quartile_is_that() -> None:
     assert [quartile([7.5], number) for number in range(5)] == [7.5] * 5
 
 
-def a_place(text: str, column: int, length: int = 1, line: int = 14) -> Place:
-    return Place(file="tasks/a.yaml", line=line, column=column, text=text, length=length)
+def a_place(text: str, column: int, length: int = 1, line: int = 14) -> SourceLocation:
+    return SourceLocation(file="tasks/a.yaml", line=line, column=column, text=text, length=length)
 
 
 def test_a_problem_is_drawn_like_a_compiler_draws_it() -> None:
@@ -293,13 +293,15 @@ def test_the_nearest_name_is_found(name: str, known: list[str], found: str | Non
 
 def test_known_words_are_listed_if_no_command_lists_them_and_none_is_close() -> None:
     names = [f"column{n}" for n in range(20)]
-    assert known_words("zzz", names) == f"known: {', '.join(names)}"
-    assert known_words("zzz", names, "launcher kinds") == "see all 20: launcher kinds"
-    assert known_words("colunm7", names, "launcher kinds").startswith("closest of 20: column7, ")
+    assert list_known_names("zzz", names) == f"known: {', '.join(names)}"
+    assert list_known_names("zzz", names, "launcher kinds") == "see all 20: launcher kinds"
+    assert list_known_names("colunm7", names, "launcher kinds").startswith(
+        "closest of 20: column7, "
+    )
 
 
 def test_things_are_counted_in_english() -> None:
-    assert [counted(n, "job") for n in (0, 1, 2, 12345)] == [
+    assert [pluralize(n, "job") for n in (0, 1, 2, 12345)] == [
         "0 jobs",
         "1 job",
         "2 jobs",

@@ -21,7 +21,7 @@ def main() -> int:
     def cores(root: Path = Path("/")) -> int:
         return int(count)
 
-    __main__.cores = cores  # type: ignore[attr-defined]  # what it was imported as
+    __main__.usable_cores = cores  # type: ignore[attr-defined]  # what it was imported as
     return __main__.main([home])
 
 

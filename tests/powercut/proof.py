@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.states import OPEN
+from launcher.states import OPEN_STATES
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
@@ -210,4 +210,4 @@ def _goes_on(home: Home, seen: Seen) -> list[str]:
 def _open_jobs(home: Home) -> list[str]:
     with contextlib.closing(sqlite3.connect(home.database, timeout=20)) as database:
         rows = database.execute("SELECT name, state FROM jobs").fetchall()
-    return [name for name, state in rows if state in OPEN]
+    return [name for name, state in rows if state in OPEN_STATES]

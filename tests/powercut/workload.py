@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from launcher.job import Spec, Terms
-from launcher.states import OPEN, State
+from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, make_home
@@ -61,7 +61,7 @@ def _watch(store: Store) -> None:
             if state == State.DONE and name not in seen:
                 note(f"done {name}")
                 seen.add(name)
-        if not any(state in OPEN for _, state in rows):
+        if not any(state in OPEN_STATES for _, state in rows):
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"jobs are still open after {DEADLINE_S:.0f} s: {rows}")

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.backends.pilot_folder import read_pilot_spec
 from launcher.backends.pilot_processes import kill_all
-from launcher.backends.protocol import Observation, Stage
+from launcher.backends.protocol import AllocationState, Observation
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
 from tests.build import until
@@ -78,16 +78,16 @@ def seen(engine: Ray, pilot: Desk) -> Observation:
 
 def is_over(engine: Ray, pilot: Desk) -> bool:
     """Whether a pilot has ended."""
-    return seen(engine, pilot).stage is Stage.ENDED
+    return seen(engine, pilot).stage is AllocationState.ENDED
 
 
-def await_stage(engine: Ray, pilot: Desk, stage: Stage) -> Observation:
+def await_stage(engine: Ray, pilot: Desk, stage: AllocationState) -> Observation:
     """Wait until Ray says that a pilot is so far."""
     last: list[Observation] = []
 
     def reached() -> bool:
         last.append(seen(engine, pilot))
-        return last[-1].stage in {stage, Stage.ENDED}
+        return last[-1].stage in {stage, AllocationState.ENDED}
 
     until(reached, f"the pilot is {stage}", STARTS_WITHIN_S)
     assert last[-1].stage is stage

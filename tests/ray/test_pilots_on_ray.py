@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Began, Hello, Leave
-from launcher.backends.pilot_processes import pids_of
-from launcher.backends.protocol import Cause, EngineError, Stage
+from launcher.backends.pilot_messages import AttemptStarted, Drain, Registered
+from launcher.backends.pilot_processes import find_pids
+from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
 from launcher.states import Done
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.ray.cluster import STARTS_WITHIN_S, RayCluster
@@ -24,7 +24,7 @@ WAITS = 'until [ -e "$1" ]; do sleep 0.02; done'
 
 
 def nothing_lives(pilot: Desk) -> bool:
-    return not pids_of(pilot.folder, None)
+    return not find_pids(pilot.folder, None)
 
 
 def variables(pid: int) -> dict[str, str]:
@@ -36,18 +36,18 @@ def test_a_pilot_runs_what_it_is_sent_and_leaves(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     observation = seen(engine, pilot)
-    assert observation.stage is Stage.RUNNING
+    assert observation.stage is AllocationState.RUNNING
     assert observation.node
     pilot.run(spec=a_spec(*shell("exit 0")))
     assert isinstance(pilot.outcome(), Done)
     engine.close()  # as when the scheduler ends
     engine = bench.engine()
-    assert seen(engine, pilot).stage is Stage.RUNNING
-    pilot.send(Leave())
-    observation = await_stage(engine, pilot, Stage.ENDED)
-    assert observation.cause is Cause.COMPLETED
+    assert seen(engine, pilot).stage is AllocationState.RUNNING
+    pilot.send(Drain())
+    observation = await_stage(engine, pilot, AllocationState.ENDED)
+    assert observation.cause is AllocationEndCause.COMPLETED
     assert observation.node_answers
-    assert seen(bench.engine(), pilot).cause is Cause.COMPLETED
+    assert seen(bench.engine(), pilot).cause is AllocationEndCause.COMPLETED
 
 
 @pytest.mark.night
@@ -57,10 +57,10 @@ def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) 
     engine.close()
     engine = bench.engine()
     observation = seen(engine, pilot)
-    assert observation.stage is Stage.WAITING
+    assert observation.stage is AllocationState.WAITING
     assert "no node of the cluster has 1 CPU" not in observation.reason
     engine.cancel([pilot.folder.token])
-    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.CANCELLED
+    assert await_stage(engine, pilot, AllocationState.ENDED).cause is AllocationEndCause.CANCELLED
     assert pilot.read() == []
 
 
@@ -71,15 +71,15 @@ def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
     spec = a_pilot("launcher", backend="ray", cpus=1)
     engine.submit([(pilot.folder, spec)])
     bench.engine().submit([(pilot.folder, spec)])
-    assert seen(engine, pilot).stage is Stage.RUNNING
-    assert len(pilot.of_kind(Hello)) == 1
+    assert seen(engine, pilot).stage is AllocationState.RUNNING
+    assert len(pilot.of_kind(Registered)) == 1
 
 
 @pytest.mark.night
 def test_an_unknown_pilot_is_unknown(bench: Bench) -> None:
     engine = bench.engine()
     engine.cancel(["launcher-nobody"])
-    assert engine.observe(["launcher-nobody"])["launcher-nobody"].stage is Stage.UNKNOWN
+    assert engine.observe(["launcher-nobody"])["launcher-nobody"].stage is AllocationState.UNKNOWN
 
 
 @pytest.mark.night
@@ -88,10 +88,10 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path:
     pilot = bench.running(engine)
     stubborn = f"trap '' TERM; {WAITS}"
     attempt = pilot.run(spec=a_spec(*shell(stubborn, str(tmp_path / "never"))))
-    until(lambda: pilot.of_kind(Began), "it runs")
+    until(lambda: pilot.of_kind(AttemptStarted), "it runs")
     program = program_of(attempt)
     engine.cancel([pilot.folder.token])
-    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.CANCELLED
+    assert await_stage(engine, pilot, AllocationState.ENDED).cause is AllocationEndCause.CANCELLED
     until(lambda: gone(program) and nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
 
 
@@ -99,31 +99,31 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path:
 def test_pilots_have_the_gpus_that_ray_gave_them(bench: Bench) -> None:
     engine = bench.engine(gpus=1)
     pilots = [bench.running(engine, gpus=1) for _ in range(2)]
-    hellos = [pilot.of_kind(Hello)[0] for pilot in pilots]
+    hellos = [pilot.of_kind(Registered)[0] for pilot in pilots]
     assert sorted(gpu.uuid for hello in hellos for gpu in hello.gpus) == UUIDS
     assert [len(hello.gpus) for hello in hellos] == [1, 1]
     waiting = bench.submitted(engine, gpus=1)
     assert seen(engine, waiting).reason == "no node has 1 CPU, 1 GPU, 1 on-n1 free"
-    pilots[0].send(Leave())
-    await_stage(engine, waiting, Stage.RUNNING)
+    pilots[0].send(Drain())
+    await_stage(engine, waiting, AllocationState.RUNNING)
     until(waiting.read, "it speaks", STARTS_WITHIN_S)
-    assert waiting.of_kind(Hello)[0].gpus[0].uuid == hellos[0].gpus[0].uuid
+    assert waiting.of_kind(Registered)[0].gpus[0].uuid == hellos[0].gpus[0].uuid
 
 
 @pytest.mark.night
 def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine, version="0.0.1")
-    assert "has launcher" in pilot.of_kind(Hello)[0].troubles[0]
-    observation = await_stage(engine, pilot, Stage.ENDED)
-    assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 3")
+    assert "has launcher" in pilot.of_kind(Registered)[0].troubles[0]
+    observation = await_stage(engine, pilot, AllocationState.ENDED)
+    assert (observation.cause, observation.reason) == (AllocationEndCause.FAILED, "exit code 3")
     assert "cannot serve" in engine.collect(pilot.folder)
 
 
 @pytest.mark.night
 def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:
     pilot = bench.running(bench.engine())
-    own = variables(pilot.of_kind(Hello)[0].pid)
+    own = variables(pilot.of_kind(Registered)[0].pid)
     assert not [name for name in own if name.startswith(("RAY_", "LAUNCHER_"))]
 
 
@@ -131,16 +131,16 @@ def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:
 def test_a_failing_prologue_is_collected(bench: Bench) -> None:
     engine = bench.engine(prologue="echo 'no module cuda/99' >&2\nexit 5")
     pilot = bench.submitted(engine)
-    observation = await_stage(engine, pilot, Stage.ENDED)
-    assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 5")
+    observation = await_stage(engine, pilot, AllocationState.ENDED)
+    assert (observation.cause, observation.reason) == (AllocationEndCause.FAILED, "exit code 5")
     assert "no module cuda/99" in engine.collect(pilot.folder)
 
 
 @pytest.mark.night
 def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Path) -> None:
     engine = bench.engine(paths={str(bench.folder): str(tmp_path / "elsewhere")})
-    observation = await_stage(engine, bench.submitted(engine), Stage.ENDED)
-    assert observation.cause is Cause.FAILED
+    observation = await_stage(engine, bench.submitted(engine), AllocationState.ENDED)
+    assert observation.cause is AllocationEndCause.FAILED
     assert "elsewhere" in observation.reason
 
 
@@ -161,10 +161,10 @@ def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
     engine = bench.engine("dying")
     pilot = bench.running(engine)
     pilot.run(spec=a_spec(*shell(WAITS, str(tmp_path / "never"))))
-    until(lambda: pilot.of_kind(Began), "it runs")
+    until(lambda: pilot.of_kind(AttemptStarted), "it runs")
     cluster.kill("dying")
-    observation = await_stage(engine, pilot, Stage.ENDED)
-    assert observation.cause is Cause.NODE_FAILED
+    observation = await_stage(engine, pilot, AllocationState.ENDED)
+    assert observation.cause is AllocationEndCause.NODE_FAILED
     assert observation.node_answers  # another raylet of the same machine
     assert "node" in observation.reason
     until(lambda: nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
@@ -177,14 +177,14 @@ def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
     engine, go = bench.engine(), tmp_path / "go"
     pilot = bench.running(engine)
     attempt = pilot.run(spec=a_spec(*shell(WAITS, str(go))))
-    until(lambda: pilot.of_kind(Began), "it runs")
+    until(lambda: pilot.of_kind(AttemptStarted), "it runs")
     program = program_of(attempt)
-    os.kill(pilot.of_kind(Hello)[0].pid, signal.SIGKILL)
-    assert seen(engine, pilot).stage is Stage.RUNNING
+    os.kill(pilot.of_kind(Registered)[0].pid, signal.SIGKILL)
+    assert seen(engine, pilot).stage is AllocationState.RUNNING
     assert not gone(program)
     go.touch()
-    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.FAILED
-    assert isinstance(recorded_outcome(attempt), Done)
+    assert await_stage(engine, pilot, AllocationState.ENDED).cause is AllocationEndCause.FAILED
+    assert isinstance(read_recorded_outcome(attempt), Done)
     assert nothing_lives(pilot)
 
 
@@ -196,7 +196,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     bench.engines.append(hanging)
     with pytest.raises(EngineError, match="Ray did not respond within"):
         seen(hanging, pilot)
-    assert seen(engine, pilot).stage is Stage.RUNNING
+    assert seen(engine, pilot).stage is AllocationState.RUNNING
 
 
 @pytest.mark.night

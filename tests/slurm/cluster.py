@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.system.process_trees import descendants, send
+from launcher.system.process_trees import descendants, send_signal
 from tests.slurm.configuration import write_configuration
 
 PACKAGES = {  # program → Debian's package
@@ -138,7 +138,7 @@ class Slurm:
         deadline = time.monotonic() + ENDS_WITHIN_S
         while (left := self.job_processes()) and time.monotonic() < deadline:
             for pid in left:
-                send(pid, signal.SIGKILL)
+                send_signal(pid, signal.SIGKILL)
             time.sleep(PAUSE_S)
         assert not left, f"processes of jobs do not end: {left}"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Hello, read_news
-from launcher.backends.pilot_rules import Life
+from launcher.backends.pilot_messages import Registered, decode_message
+from launcher.backends.pilot_rules import PilotState
 from launcher.system.paths import Home
 from tests.build import end_everything, until
 from tests.clusters.census import of_node, signal_all
@@ -141,8 +141,8 @@ while not os.path.exists(go):
 
 def kill_its_pilot(attempt: Path) -> None:
     """Kill the pilot of an attempt, and nothing that it started."""
-    hello = read_news((attempt.parent.parent / "from").read_bytes().splitlines()[0])
-    assert isinstance(hello, Hello)
+    hello = decode_message((attempt.parent.parent / "from").read_bytes().splitlines()[0])
+    assert isinstance(hello, Registered)
     os.kill(hello.pid, signal.SIGKILL)
 
 
@@ -201,7 +201,7 @@ def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_o
     log = first.parent.parent / "engine.log"
     until(lambda: "cannot serve" in log.read_text(), "it was started again", DEADLINE_S)
     shown = Path(fragile.environment["LAUNCHER_HOME"]) / "pilots.json"
-    until(lambda: Life.STRANDED in shown.read_text(), "its own node counts", DEADLINE_S)
+    until(lambda: PilotState.STRANDED in shown.read_text(), "its own node counts", DEADLINE_S)
     assert said.read_text() == "began\n"
     go.touch()
     signal_all(frozen, signal.SIGCONT)

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
+from launcher.backends.protocol import (
+    AllocationEndCause,
+    AllocationState,
+    EngineError,
+    Observation,
+    SubmissionRefused,
+)
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import Slurm as Backend
 from launcher.backends.slurm_commands import SlurmCommands
@@ -79,7 +85,7 @@ class Bench:
         """Return what Slurm says of a pilot."""
         return self.backend.observe([pilot.token])[pilot.token]
 
-    def await_stage(self, pilot: PilotFolder, *stages: Stage) -> Observation:
+    def await_stage(self, pilot: PilotFolder, *stages: AllocationState) -> Observation:
         """Wait until Slurm says that a pilot is so far."""
         until(
             lambda: self.seen(pilot).stage in stages,
@@ -122,18 +128,18 @@ def bench(bench_on: Benches, slurm: Slurm) -> Bench:
 
 def leave(pilots: Collection[PilotFolder]) -> None:
     for pilot in pilots:
-        pilot.orders.write_text("leave\n")
+        pilot.commands_file.write_text("leave\n")
 
 
 def test_a_pilot_runs_on_a_node_until_it_leaves(bench: Bench) -> None:
     pilot = bench.running(time_s=1800.0)
     observation = bench.seen(pilot)
-    assert (observation.stage, observation.node) == (Stage.RUNNING, "n1")
+    assert (observation.stage, observation.node) == (AllocationState.RUNNING, "n1")
     assert observation.ends_at is not None
     leave([pilot])
-    observation = bench.await_stage(pilot, Stage.ENDED)
-    assert (observation.cause, observation.node_answers) == (Cause.COMPLETED, True)
-    assert pilot.news.read_text() == "bye\n"
+    observation = bench.await_stage(pilot, AllocationState.ENDED)
+    assert (observation.cause, observation.node_answers) == (AllocationEndCause.COMPLETED, True)
+    assert pilot.messages_file.read_text() == "bye\n"
 
 
 def test_a_pilot_gets_its_gpus_and_little_of_the_environment(
@@ -153,8 +159,8 @@ def test_a_pilot_gets_its_gpus_and_little_of_the_environment(
 def test_a_pilot_gets_the_signal_before_its_end_itself(bench: Bench) -> None:
     pilot = bench.running()
     bench.slurm.ask("scancel", "--batch", "--signal=USR1", f"--name={pilot.token}")
-    assert bench.await_stage(pilot, Stage.ENDED).cause is Cause.COMPLETED
-    assert pilot.news.read_text() == "drained\n"
+    assert bench.await_stage(pilot, AllocationState.ENDED).cause is AllocationEndCause.COMPLETED
+    assert pilot.messages_file.read_text() == "drained\n"
 
 
 def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench) -> None:
@@ -162,15 +168,18 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench) -> None:
     frozen = int((pilot.folder / "frozen").read_text())
     assert not gone(frozen)
     bench.backend.cancel([pilot.token])
-    assert bench.await_stage(pilot, Stage.ENDED).cause in {Cause.CANCELLED, Cause.FAILED}
+    assert bench.await_stage(pilot, AllocationState.ENDED).cause in {
+        AllocationEndCause.CANCELLED,
+        AllocationEndCause.FAILED,
+    }
     until(lambda: gone(frozen), "the frozen process is gone")
-    assert bench.seen(neighbour).stage is Stage.RUNNING
+    assert bench.seen(neighbour).stage is AllocationState.RUNNING
 
 
 def test_to_cancel_a_pilot_that_slurm_does_not_know_is_nothing(bench: Bench) -> None:
     bench.backend.cancel(["launcher-unknown", "launcher-unknown_7"])
     seen = bench.backend.observe(["launcher-unknown"])
-    assert seen["launcher-unknown"].stage is Stage.UNKNOWN
+    assert seen["launcher-unknown"].stage is AllocationState.UNKNOWN
 
 
 def test_a_job_of_the_user_whose_name_begins_like_a_pilots_is_left_alone(bench: Bench) -> None:
@@ -181,9 +190,9 @@ def test_a_job_of_the_user_whose_name_begins_like_a_pilots_is_left_alone(bench: 
         "sbatch", f"--job-name={longer.token}", "--output=/dev/null", stdin="#!/bin/sh\nsleep 600\n"
     )
     bench.pilots.append(longer)
-    assert bench.seen(pilot[0]).stage is Stage.UNKNOWN
+    assert bench.seen(pilot[0]).stage is AllocationState.UNKNOWN
     bench.backend.cancel([pilot[0].token, foreign[0].token])
-    assert bench.seen(longer).stage in {Stage.WAITING, Stage.RUNNING}
+    assert bench.seen(longer).stage in {AllocationState.WAITING, AllocationState.RUNNING}
 
 
 def test_numbered_pilots_are_elements_of_one_array(bench: Bench) -> None:
@@ -198,12 +207,14 @@ def test_numbered_pilots_are_elements_of_one_array(bench: Bench) -> None:
     bench.backend.cancel([pilots[0].token, pilots[18].token, pilots[19].token])
     for number in (0, 18, 19):
         # Slurm forgets elements that had not begun
-        bench.await_stage(pilots[number], Stage.ENDED, Stage.UNKNOWN)
+        bench.await_stage(pilots[number], AllocationState.ENDED, AllocationState.UNKNOWN)
     until((pilots[1].folder / "frozen").exists, "the second is up", STARTS_WITHIN_S)
     leave(pilots[:18])
-    assert bench.await_stage(pilots[17], Stage.ENDED).cause is Cause.COMPLETED
-    assert pilots[17].news.read_text() == "bye\n"
-    assert pilots[18].news.read_text() == ""
+    assert (
+        bench.await_stage(pilots[17], AllocationState.ENDED).cause is AllocationEndCause.COMPLETED
+    )
+    assert pilots[17].messages_file.read_text() == "bye\n"
+    assert pilots[18].messages_file.read_text() == ""
 
 
 def test_what_a_failing_prologue_prints_is_collected(bench: Bench) -> None:
@@ -211,15 +222,15 @@ def test_what_a_failing_prologue_prints_is_collected(bench: Bench) -> None:
         name="slurm", kind="slurm", prologue="echo 'no module cuda/99' >&2\nexit 3"
     )
     pilot = bench.submitted()
-    observation = bench.await_stage(pilot, Stage.ENDED)
-    assert (observation.cause, observation.reason) == (Cause.FAILED, "NonZeroExitCode")
+    observation = bench.await_stage(pilot, AllocationState.ENDED)
+    assert (observation.cause, observation.reason) == (AllocationEndCause.FAILED, "NonZeroExitCode")
     assert "no module cuda/99" in bench.backend.collect(pilot)
 
 
 def test_an_interpreter_that_the_node_does_not_have_is_named(bench: Bench) -> None:
     bench.settings = BackendSettings(name="slurm", kind="slurm", python="/no/such/python")
     pilot = bench.submitted()
-    bench.await_stage(pilot, Stage.ENDED)
+    bench.await_stage(pilot, AllocationState.ENDED)
     assert "/no/such/python" in bench.backend.collect(pilot)
 
 
@@ -240,7 +251,7 @@ def test_what_slurm_refuses_is_told_with_its_words(
 ) -> None:
     bench.settings = BackendSettings(name="slurm", kind="slurm", **changes)  # type: ignore[arg-type]
     pilot = bench.pilot(gpus=1)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(SubmissionRefused, match=message):
         bench.backend.submit([pilot])
     estimate = bench.backend.estimate(pilot[1])
     assert not estimate.possible
@@ -251,7 +262,7 @@ def test_an_estimate_submits_nothing(bench: Bench) -> None:
     estimate = bench.backend.estimate(spec)
     assert estimate.possible
     assert estimate.starts_at is not None
-    assert bench.seen(pilot).stage is Stage.UNKNOWN
+    assert bench.seen(pilot).stage is AllocationState.UNKNOWN
 
 
 def test_a_number_that_is_given_out_again_names_no_pilot(
@@ -270,9 +281,9 @@ def test_a_number_that_is_given_out_again_names_no_pilot(
         stdin="#!/bin/sh\nsleep 600\n",
     )
     assert number.strip() == before
-    assert bench.seen(pilot).stage is Stage.UNKNOWN
+    assert bench.seen(pilot).stage is AllocationState.UNKNOWN
     bench.backend.cancel([pilot.token])
-    assert bench.seen(foreign).stage in {Stage.WAITING, Stage.RUNNING}
+    assert bench.seen(foreign).stage in {AllocationState.WAITING, AllocationState.RUNNING}
 
 
 def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
@@ -285,12 +296,12 @@ def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
         backend = bench.backend
         slurm.kill("n1")
         until(
-            lambda: backend.observe([pilot.token])[pilot.token].stage is Stage.ENDED,
+            lambda: backend.observe([pilot.token])[pilot.token].stage is AllocationState.ENDED,
             "Slurm notices",
             STARTS_WITHIN_S,
         )
         observation = backend.observe([pilot.token])[pilot.token]
-        assert (observation.cause, observation.node) == (Cause.NODE_FAILED, "n1")
+        assert (observation.cause, observation.node) == (AllocationEndCause.NODE_FAILED, "n1")
         assert not observation.node_answers
         slurm.start_node("n1")
         until(

@@ -8,7 +8,7 @@ import PIL.Image
 import torch
 
 from launcher.api import Draft, Job
-from trueface.data.class_images import ClassPixels, Images
+from trueface.data.class_images import ClassImageList, ClassPixels
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import JobKind
 from trueface.training.class_settings import ClassifySettings
@@ -85,4 +85,4 @@ def colours(per_class: int, **changed: Any) -> ClassPixels:
     pixels = torch.randint(0, 90, (len(labels), 3, 16, 16), dtype=torch.uint8, generator=random)
     pixels[torch.arange(len(labels)), labels] += 150
     names = tuple(f"{at}.png" for at in range(len(labels)))
-    return ClassPixels(Images(pixels, tuple(labels.tolist()), names), settings(**changed))
+    return ClassPixels(ClassImageList(pixels, tuple(labels.tolist()), names), settings(**changed))

@@ -2,10 +2,10 @@
 
 import threading
 
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
-def stopping_at(last: int) -> Watch:
+def stopping_at(last: int) -> RunContext:
     """Return a watch that asks to stop once a step is done."""
     stop = threading.Event()
 
@@ -13,14 +13,14 @@ def stopping_at(last: int) -> Watch:
         if step == last:
             stop.set()
 
-    return Watch(progress=progress, stop=stop)
+    return RunContext(progress=progress, stop=stop)
 
 
-def killed_at(last: int) -> Watch:
+def killed_at(last: int) -> RunContext:
     """Return a watch that ends a training without a word at a step."""
 
     def progress(*, step: int, **_: object) -> None:
         if step == last:
             raise KeyboardInterrupt
 
-    return Watch(progress=progress)
+    return RunContext(progress=progress)

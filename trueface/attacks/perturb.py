@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class AttackInput:
     """What an attack gets."""
 
     images: Tensor  # (B, 3, H, W) float32, whole levels
@@ -60,20 +60,20 @@ class Request:
     generators: Sequence[torch.Generator]  # one an image
     queries: int = QUERIES  # an image, for attacks by scores
 
-    def within(self, images: Tensor) -> Tensor:
+    def project_to_budget(self, images: Tensor) -> Tensor:
         """Return images brought back to the budget and to 0 … 255."""
         low, high = self.images - self.budget, self.images + self.budget
         return images.maximum(low).minimum(high).clamp(0, LEVELS)
 
-    def drawn(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+    def draw_per_image(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """Return what is drawn for each image, stacked."""
         return torch.stack([draw(generator) for generator in self.generators])
 
 
-Function = Callable[[Request], Tensor]  # → (B, 3, H, W) float32, levels
+AttackFunction = Callable[[AttackInput], Tensor]  # → (B, 3, H, W) float32, levels
 
 
-def perturbed(
+def apply_attack(
     pixels: Tensor,
     names: Sequence[str],
     attack: Attack,
@@ -98,7 +98,7 @@ def perturbed(
     if attack.budget == 0 or not len(pixels):
         return pixels
     images = pixels.float()
-    request = Request(
+    request = AttackInput(
         images=images,
         directions=directions.float(),
         budget=float(attack.budget),

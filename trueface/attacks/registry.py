@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z_]+")
 
 @dataclass(frozen=True, slots=True)
 class AttackSpec(Declared):
-    """Declares a kind of attack, without its code; the function below it changes images, see `perturb.Function`.
+    """Declares a kind of attack, without its code; the function below it changes images, see `perturb.AttackFunction`.
 
     Raises:
         ValueError: a name that the grammar cannot hold, or an access that there is not.
@@ -110,13 +110,13 @@ def canonical(text: str) -> str:
     return str(parse_attack(text) or NONE)
 
 
-def modules_of(text: str) -> tuple[str, ...]:
+def plugin_modules(text: str) -> tuple[str, ...]:
     """Return the modules of an attack and its control: they are imported by name."""
     attack = parse_attack(text)
     return () if attack is None else SPECS.modules((attack.name, CONTROL))
 
 
-def described() -> str:
+def describe_choices() -> str:
     """Return how each kind is written, for lists of settings."""
     each = (f"{spec.name}<0…{MOST_BUDGET}> ({spec.summary})" for spec in SPECS.values())
     return ", ".join((NONE, *each))

@@ -11,10 +11,10 @@ from trueface.audit.run_facts import (
     GroupFacts,
     GroupTest,
     Model,
-    dependence,
+    cramers_v,
     mapping,
 )
-from trueface.data.attribute_table import FEW, UNKNOWN, Cells
+from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
 from trueface.data.image_headers import (
     DECIDING,
     FORMAT,
@@ -25,7 +25,7 @@ from trueface.data.image_headers import (
     by_class,
     shortcut,
 )
-from trueface.data.splits import digest
+from trueface.data.splits import keys_digest
 
 EXAMPLES = 3
 DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen
@@ -39,7 +39,7 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
     """Find test images whose keys stand in the training list."""
     lists = model.lists
     if lists.train is None:
-        yield Gap(f"no training list: {lists.why}")
+        yield Gap(f"no training list: {lists.missing_list_reason}")
         return
     tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
     if not tested:
@@ -65,11 +65,11 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
     """Find validation images that stand in another list of the split."""
     lists = model.lists
     if lists.val is None or (lists.train is None and lists.test is None):
-        yield Gap(f"fewer than two splits are known: {lists.why}")
+        yield Gap(f"fewer than two splits are known: {lists.missing_list_reason}")
         return
     for name, other in (("training", lists.train), ("test", lists.test)):
         if other is None:
-            yield Gap(f"no {name} list: {lists.why}")
+            yield Gap(f"no {name} list: {lists.missing_list_reason}")
         both = sorted(lists.val & (other or frozenset()))
         if both:
             yield Finding(
@@ -94,9 +94,9 @@ def same_content(model: Model) -> Iterator[Outcome]:
     if not survey.tested:
         yield Gap("no score file names a file in the data root")
         return
-    if survey.left:
+    if survey.uncompared:
         yield Gap(
-            f"{survey.left} of {survey.tested} test files were not compared within the time limit. Raise --seconds."
+            f"{survey.uncompared} of {survey.tested} test files were not compared within the time limit. Raise --seconds."
         )
     if survey.copies:
         yield Finding(
@@ -105,7 +105,7 @@ def same_content(model: Model) -> Iterator[Outcome]:
             "remove one file of each pair, make new splits, then train and test again",
             {
                 "training files": survey.trained,
-                "test files compared": survey.tested - survey.left,
+                "test files compared": survey.tested - survey.uncompared,
                 "same bytes": len(survey.copies),
                 "such as": " = ".join(survey.copies[0]),
             },
@@ -148,7 +148,7 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
         ),
     ]
     known = [
-        (name, mark[:12], digest(keys)[:12], mark == digest(keys))
+        (name, mark[:12], keys_digest(keys)[:12], mark == keys_digest(keys))
         for name, mark, keys in marks
         if isinstance(mark, str) and keys is not None
     ]
@@ -163,7 +163,7 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
             evidence,
         )
     elif lists.train is None and lists.test is None:
-        yield Gap(lists.why)
+        yield Gap(lists.missing_list_reason)
     elif not known:
         yield Gap("neither provenance.json nor the metrics contain the checksum of a split")
 
@@ -190,12 +190,12 @@ def differ(model: Model, what: Property) -> Iterator[Outcome]:
     if survey is None:
         yield Gap(model.survey_trouble)
         return
-    real, fake = by_class(survey.looks, what)
+    real, fake = by_class(survey.file_headers, what)
     if min(len(real), len(fake)) < LEAST:
         counts = f"only {len(real)} real and {len(fake)} fake headers"
         yield Gap(f"{counts}, but {LEAST} of each are needed")
         return
-    tells = shortcut(survey.looks, what)
+    tells = shortcut(survey.file_headers, what)
     if tells is None:
         return
     yield Finding(
@@ -226,7 +226,7 @@ def in_size(model: Model) -> Iterator[Outcome]:
 def in_tables(model: Model) -> Iterator[Outcome]:
     """Find a class compressed with other JPEG tables."""
     survey = model.survey
-    if survey is not None and len({look.label for look in survey.looks if look.tables}) < 2:
+    if survey is not None and len({look.label for look in survey.file_headers if look.tables}) < 2:
         # they differ in format, if at all
         yield NotApplicable("at least one class has no JPEG files")
         return
@@ -240,7 +240,7 @@ def dependent_labels(model: Model) -> Iterator[Outcome]:
     if groups is None or not groups.train:
         yield _untrained(groups)
         return
-    values = {by: dependence(cells) for by, cells in groups.train.items()}
+    values = {by: cramers_v(cells) for by, cells in groups.train.items()}
     clear = {by: value for by, value in values.items() if value > DEPENDENT}
     if not clear:
         return
@@ -263,7 +263,7 @@ def few_of_a_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test whose rates are hardly known."""
     yield from _by_test(
         model,
-        lambda test: _listed(_few(test.cells)),
+        lambda test: _describe_group_counts(_few(test.subgroup_counts)),
         f"the test has groups with fewer than {FEW} images of a class, so the error of their rates is up to ± 18 points",
         "test more images of these groups, or use the intervals of their rates",
     )
@@ -273,7 +273,7 @@ def few_of_a_group(model: Model) -> Iterator[Outcome]:
 def gap_above_floor(model: Model) -> Iterator[Outcome]:
     """Find gaps between groups that shuffled groups do not have."""
 
-    def beyond(test: GroupTest) -> str | Gap:
+    def describe_excess_gap(test: GroupTest) -> str | Gap:
         if test.gap is None or test.floor is None:
             few = f"fewer than two groups of {test.by} have real images with finite logits"
             return Gap(f"{test.data}: {few}")
@@ -282,7 +282,7 @@ def gap_above_floor(model: Model) -> Iterator[Outcome]:
 
     yield from _by_test(
         model,
-        beyond,
+        describe_excess_gap,
         "real images of some groups are classified as fake far more often than those of others",
         "check the groups (trueface fairness) and their labels in the training data",
     )
@@ -297,9 +297,9 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
         return
 
     def new(test: GroupTest) -> str:
-        known = {UNKNOWN, *groups.train.get(test.by, test.cells).counts}
-        there = test.cells.counts.items()
-        return _listed({name: counts for name, counts in there if name not in known})
+        known = {UNKNOWN, *groups.train.get(test.by, test.subgroup_counts).counts}
+        there = test.subgroup_counts.counts.items()
+        return _describe_group_counts({name: counts for name, counts in there if name not in known})
 
     yield from _by_test(
         model,
@@ -358,7 +358,7 @@ def _unmeasured(model: Model) -> Outcome:
     return Gap(model.groups.test_trouble or "no test names images with known groups")
 
 
-def _few(cells: Cells) -> dict[str, tuple[int, int]]:
+def _few(cells: AttributeCounts) -> dict[str, tuple[int, int]]:
     """Return the groups with fewer than `FEW` images of a class that the test has at all."""
     there = [any(column) for column in zip(*cells.counts.values(), strict=True)]
     return {
@@ -369,7 +369,7 @@ def _few(cells: Cells) -> dict[str, tuple[int, int]]:
     }
 
 
-def _table(cells: Cells) -> dict[str, str]:
+def _table(cells: AttributeCounts) -> dict[str, str]:
     """Return a row for each group; of many the largest."""
     rows = sorted(cells.counts.items(), key=lambda row: -sum(row[1]))
     shown = {name: f"{real} real, {fake} fake" for name, (real, fake) in rows[:MOST]}
@@ -377,7 +377,7 @@ def _table(cells: Cells) -> dict[str, str]:
     return {**shown, **({"further groups": str(left)} if left > 0 else {})}
 
 
-def _listed(cells: Mapping[str, tuple[int, int]]) -> str:
+def _describe_group_counts(cells: Mapping[str, tuple[int, int]]) -> str:
     texts = [f"{name} {real} real and {fake} fake" for name, (real, fake) in cells.items()]
     more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
     return f"{', '.join(texts[:MOST])}{more}"

@@ -31,7 +31,7 @@ def poisoned_validation(model: Model) -> Iterator[Outcome]:
         return
     if model.lists.val is None:
         if flipped is None:
-            yield Gap(f"no validation list: {model.lists.why}")
+            yield Gap(f"no validation list: {model.lists.missing_list_reason}")
         return
     train = model.lists.train or frozenset()
     inside = sum(key in model.lists.val and key not in train for key in record.keys)
@@ -87,7 +87,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
     elif lists.val is not None:
         evidence |= _of_other_lists(record.total, record.keys, lists.val, lists.test)
     elif trained is None and not isinstance(mark, str):
-        yield Gap(f"no training list: {lists.why}")
+        yield Gap(f"no training list: {lists.missing_list_reason}")
     if evidence:
         yield Finding(
             FAULT,
@@ -164,7 +164,7 @@ def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
     is_constant = len(tests) > 1 and tests[-1][1] == tests[-2][1]
     if not forgotten or forgotten[-1][1] not in {0.0, 100.0} or not is_constant:
         yield Gap(
-            f"the unlearning selected its images by position in the training list: {lists.why}"
+            f"the unlearning selected its images by position in the training list: {lists.missing_list_reason}"
         )
         return
     yield Finding(

@@ -7,10 +7,10 @@ import numpy as np
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
-from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pooled
+from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pool_scores
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats, Measure
-from trueface.evaluation.measurement import measure
+from trueface.evaluation.intervals import Floats, IntervalEstimate
+from trueface.evaluation.measurement import evaluate_scores
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
 # A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
@@ -41,7 +41,7 @@ def constant(model: Model) -> Iterator[Outcome]:
             float(np.mean((scores.logits <= 0)[~fake])),
         ]
         yield Finding(
-            WARNING if model.hopeless else FAULT,
+            WARNING if model.is_chance_expected else FAULT,
             f"the model classifies {max(share, 1 - share):.1%} of all images as "
             f"{'fake' if share > 0.5 else 'real'}",
             "use the balanced accuracy, because the accuracy is only the share of one class",
@@ -70,12 +70,12 @@ def below_chance(model: Model) -> Iterator[Outcome]:
         looked = True
         if rough_auc(scores.labels, scores.logits) >= 0.5:
             continue  # an interval takes a second; no interval around it lies below one half
-        auc = measure(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
+        auc = evaluate_scores(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
-            yield _worse(scores, auc, severity=WARNING if model.hopeless else FAULT)
+            yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
             continue
         pictures = [key.replace("/", "_") for key in scores.keys]  # all of one source
-        auc = measure(scores.labels, scores.logits, keys=pictures).metrics.get("auc")
+        auc = evaluate_scores(scores.labels, scores.logits, keys=pictures).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING, by_images=True)
     if not looked:
@@ -84,7 +84,7 @@ def below_chance(model: Model) -> Iterator[Outcome]:
 
 
 def _worse(
-    scores: PooledScores, auc: Measure, *, severity: Severity, by_images: bool = False
+    scores: PooledScores, auc: IntervalEstimate, *, severity: Severity, by_images: bool = False
 ) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.keys})
     of = "over images; over sources it contains 0.5" if by_images else "over sources and images"
@@ -121,7 +121,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     if number(model.provenance, "flipped_train") is not None:
         yield NotApplicable("its provenance counts the flipped labels")
         return
-    tables = pooled(model)
+    tables = pool_scores(model)
     if not tables:
         yield Gap(_no_scores(model))
         return
@@ -176,7 +176,7 @@ def undefined(model: Model) -> Iterator[Outcome]:
                 "train with a lower lr and test again, because no metric is defined",
                 {"not finite": broken, "images": len(test.scores)},
             )
-    tables = pooled(model)
+    tables = pool_scores(model)
     if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
             WARNING,
@@ -229,7 +229,7 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
 
 
 def _of_both(model: Model) -> Iterator[PooledScores]:
-    for scores in pooled(model):
+    for scores in pool_scores(model):
         if len(np.unique(scores.labels)) == 2:
             yield scores
 
@@ -237,4 +237,4 @@ def _of_both(model: Model) -> Iterator[PooledScores]:
 def _no_scores(model: Model) -> str:
     if not model.tests:
         return NO_SCORES if model.scoreless else UNTESTED
-    return NO_BOTH if pooled(model) else "no score file can be read"
+    return NO_BOTH if pool_scores(model) else "no score file can be read"

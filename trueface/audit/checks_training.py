@@ -43,7 +43,7 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
 def loss(model: Model) -> Iterator[Outcome]:
     """Find a training whose loss did not fall."""
     epochs = model.epochs
-    if model.hopeless:
+    if model.is_chance_expected:
         yield Gap(HOPELESS)
         return
     if len(epochs) < 2:
@@ -67,14 +67,14 @@ def loss(model: Model) -> Iterator[Outcome]:
 def first_epoch(model: Model) -> Iterator[Outcome]:
     """Find a training whose first epoch was the best."""
     epochs = model.epochs
-    if model.hopeless:
+    if model.is_chance_expected:
         yield Gap(HOPELESS)
         return
     if len(epochs) < LEAST_EPOCHS:
         few = f"fewer than {LEAST_EPOCHS} epochs in history.csv"
         yield Gap(few if epochs else _no_history(model))
         return
-    best = max(epochs, key=lambda epoch: epoch.merit)
+    best = max(epochs, key=lambda epoch: epoch.selection_score)
     if best.epoch == epochs[0].epoch:
         yield Finding(
             WARNING,
@@ -119,25 +119,25 @@ def bad_images(model: Model) -> Iterator[Outcome]:
 
 def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
-    if _above(settings, "lr_decay_epochs", 0) and settings.get("schedule") == "onecycle":
+    if _is_setting_above(settings, "lr_decay_epochs", 0) and settings.get("schedule") == "onecycle":
         yield "lr_decay_epochs", "schedule onecycle sets the learning rate"
     for flag in ("lr_decay_epochs", "early_stop"):
-        if _above(settings, flag, 0) and _reaches(settings, flag):
+        if _is_setting_above(settings, flag, 0) and _reaches(settings, flag):
             yield flag, "the training does not have more epochs"
     if settings.get("freeze_bn") is False and not settings.get("freeze"):
         yield "freeze_bn", "freeze is off"
     if all(settings.get(key) is True for key in ("compile", "freeze", "freeze_bn")):
         yield "compile", "a frozen training runs only the last layer"
-    if _above(settings, "augment_cycle", 0) and _steady(settings):
+    if _is_setting_above(settings, "augment_cycle", 0) and _is_augmentation_deterministic(settings):
         yield "augment_cycle", "nothing in the augmentation is random"
     for flag, usual, chance in RANGES:
         value = settings.get(flag)
         is_set = isinstance(value, list) and any(item != usual for item in value)
-        if is_set and _off(settings, chance):
+        if is_set and _is_setting_zero(settings, chance):
             yield flag, f"{chance} is 0"
     if modifiers is not None and not modifiers & UNSHARED:
         for flag in ("jpeg_prob", "blur_prob"):
-            if _above(settings, flag, 0):
+            if _is_setting_above(settings, flag, 0):
                 yield (
                     flag,
                     "it applies to original images, but the training data contain only re-shared images",
@@ -153,24 +153,24 @@ def _no_history(model: Model) -> str:
     return "history.csv is missing. Restore it, or train again."
 
 
-def _steady(settings: Settings) -> bool:
+def _is_augmentation_deterministic(settings: Settings) -> bool:
     """Tell whether nothing in the augmentation is random."""
     chances = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
     further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
     return (
-        all(_off(settings, key) for key in chances)
-        and not _above(settings, "patch_size", 0)
-        and not _above(settings, "sbi", 0)
+        all(_is_setting_zero(settings, key) for key in chances)
+        and not _is_setting_above(settings, "patch_size", 0)
+        and not _is_setting_above(settings, "sbi", 0)
         and all(settings.get(key, field.default) == field.default for key, field in further)
     )
 
 
-def _above(settings: Settings, key: str, least: float) -> bool:
+def _is_setting_above(settings: Settings, key: str, least: float) -> bool:
     value = number(settings, key)
     return value is not None and value > least
 
 
-def _off(settings: Settings, key: str) -> bool:
+def _is_setting_zero(settings: Settings, key: str) -> bool:
     return number(settings, key) == 0
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, mapping
-from trueface.data.attribute_table import Cells, named, numbered
+from trueface.data.attribute_table import AttributeCounts, group_indices, sorted_group_names
 from trueface.data.attributes import Attributes, attribute_files
 from trueface.data.equal_files import Contradiction, LabelledFile, contradictions
 from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
-from trueface.evaluation.group_columns import USUAL
-from trueface.evaluation.group_rates import GAP, count, floors, gaps
+from trueface.evaluation.group_columns import DEFAULT_GROUP_COLUMNS
+from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, permutation_baselines
 from trueface.evaluation.score_tables import Scores, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
@@ -168,7 +168,10 @@ class GroupReader:
         if not places:
             return None
         asked = settings.get("groups_by")
-        columns = (*USUAL, *([asked] if isinstance(asked, str) and asked not in USUAL else []))
+        columns = (
+            *DEFAULT_GROUP_COLUMNS,
+            *([asked] if isinstance(asked, str) and asked not in DEFAULT_GROUP_COLUMNS else []),
+        )
         train, why = self._training(trained, images, columns)
         measured, troubles = self._tests(tested, columns)
         files = dict.fromkeys(str(file) for files, _ in places for file in files)
@@ -182,7 +185,7 @@ class GroupReader:
 
     def _training(
         self, place: Place | None, images: Sequence[Image], columns: Sequence[str]
-    ) -> tuple[dict[str, Cells], str]:
+    ) -> tuple[dict[str, AttributeCounts], str]:
         if place is None:
             return {}, "the training images have no table of attributes"
         if not images:
@@ -190,7 +193,7 @@ class GroupReader:
         paths = [image.file.removeprefix(f"{place[1]}/") for image in images]
         labels = [image.label for image in images]
         groups, trouble = self._columns(place, paths, columns)
-        return {by: Cells.of(of, labels) for by, of in groups.items()}, trouble
+        return {by: AttributeCounts.from_groups(of, labels) for by, of in groups.items()}, trouble
 
     def _tests(
         self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
@@ -209,7 +212,12 @@ class GroupReader:
             groups, trouble = self._columns(place, scores.paths, columns)
             troubles += [f"{data}: {trouble}"] if trouble else []
             measured += [
-                GroupTest(data, by, Cells.of(of, scores.labels.tolist()), *fpr_gap(scores, of))
+                GroupTest(
+                    data,
+                    by,
+                    AttributeCounts.from_groups(of, scores.labels.tolist()),
+                    *fpr_gap(scores, of),
+                )
                 for by, of in groups.items()
             ]
         return measured, troubles
@@ -253,11 +261,11 @@ def fpr_gap(scores: Scores, groups: Sequence[str | None]) -> tuple[float | None,
     logits = scores.logits[rows]
     if not rows or not np.isfinite(logits).all():
         return None, None
-    names = named(known)
-    numbers = np.array(numbered(known, names), np.int64)
-    counts = count(scores.labels[rows] == 1, logits > 0, numbers, len(names))
-    gap = float(gaps(counts)[GAP])
+    names = sorted_group_names(known)
+    numbers = np.array(group_indices(known, names), np.int64)
+    counts = count_by_group(scores.labels[rows] == 1, logits > 0, numbers, len(names))
+    gap = float(group_gaps(counts)[GAP])
     if not np.isfinite(gap):
         return None, None
-    floor = floors(counts).get(GAP)
+    floor = permutation_baselines(counts).get(GAP)
     return gap, None if floor is None else floor.p95

@@ -28,16 +28,16 @@ from trueface.audit.run_facts import (
 from trueface.audit.run_folders import (
     OldModel,
     data_of,
-    found_folder,
     model_folders,
     model_name,
     old_model,
     old_record,
+    resolve_run_folder,
     score_paths,
 )
 from trueface.data.index import Image
 from trueface.data.splits import NAMES, load_split, split_images
-from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, Vocabulary, names_real
+from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, DataIdResolver, names_real
 from trueface.evaluation import score_tables
 from trueface.evaluation.score_tables import Scores
 from trueface.poisoning.poison_record import fingerprint, read_record
@@ -56,13 +56,13 @@ class _Origin(NamedTuple):
     name: str
     provenance: Mapping[str, Json]
     old: OldModel | None
-    vocabulary: Vocabulary
+    vocabulary: DataIdResolver
     root: Path | None  # of the images, as is the next given by a person, or else recorded
     split: Path | None
     images: str | None  # data ID of the training
 
     @property
-    def project(self) -> Path:
+    def project_root(self) -> Path:
         """The folder that holds runs/, where relative paths begin."""
         return self.folder.parent.parent.parent
 
@@ -105,7 +105,7 @@ class Reader:
         Raises:
             UsageError: there is no such folder, or no model in it.
         """
-        folder = found_folder(name)
+        folder = resolve_run_folder(name)
         folders = model_folders(folder)
         if not folders:
             raise UsageError(f"no model in {folder}. Name the folder of a run, runs/NAME.")
@@ -147,9 +147,9 @@ class Reader:
             modifiers=None
             if origin.images is None
             else _modifiers(origin.images, origin.vocabulary),
-            weights_written=_written(paths.checkpoint(folder)),
-            provenance_written=_written(paths.provenance(folder)),
-            methods={**methods, **_seen(tests)},
+            weights_written=_modification_time(paths.checkpoint(folder)),
+            provenance_written=_modification_time(paths.provenance(folder)),
+            methods={**methods, **_collect_folder_labels(tests)},
             unlearning={} if old is None else old.unlearning,
             offset=None if old is None else old.offset,
             bad_lists=_bad_lists(folder),
@@ -157,7 +157,7 @@ class Reader:
             damaged=tuple((file, trouble) for file, trouble in damaged if trouble),
             scoreless=tuple(_scoreless(folder, metrics, every)),
             base=self._base(origin, poison, tests) if poison.unlearned else None,
-            groups=self._groups.groups(origin.project, provenance, trained.images, tests),
+            groups=self._groups.groups(origin.project_root, provenance, trained.images, tests),
         )
 
     def _origin(self, folder: Path, provenance: Mapping[str, Json]) -> _Origin:
@@ -172,7 +172,7 @@ class Reader:
             images = None
             with contextlib.suppress(UsageError):
                 data = parse_data(old.data) if old and old.data else parse_model(name).last.data
-                images = str(vocabulary.images(data))
+                images = str(vocabulary.training_data_id(data))
         return _Origin(
             folder=folder,
             name=name,
@@ -196,7 +196,7 @@ class Reader:
         own, trained = settings.get("split_path"), _recorded(origin.provenance, "split_path")
         if not isinstance(own, str) or trained is None:
             return origin.split
-        path = origin.project / own
+        path = origin.project_root / own
         is_other = path.exists() and path.resolve() != trained.resolve()
         return path if is_other else origin.split
 
@@ -216,7 +216,7 @@ class Reader:
                 trouble=trouble,
                 metrics=told,
                 expected=_expected(images, lists, origin.vocabulary),
-                written=_written(path),
+                written=_modification_time(path),
                 lists=lists,
             )
 
@@ -420,7 +420,7 @@ def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
     return wrong
 
 
-def _seen(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
+def _collect_folder_labels(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
     """Return the class of each method folder, as the scores tell it."""
     return {
         key.partition("/")[0]: int(label)
@@ -431,21 +431,21 @@ def _seen(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
     }
 
 
-def _modifiers(data: str, vocabulary: Vocabulary) -> frozenset[str]:
+def _modifiers(data: str, vocabulary: DataIdResolver) -> frozenset[str]:
     with contextlib.suppress(UsageError):
         keys = map(partial(_elementary, vocabulary), {part.modifier for part in parse_data(data)})
         return frozenset(chain.from_iterable(keys))
     return frozenset({data})
 
 
-def _elementary(vocabulary: Vocabulary, modifier: str) -> tuple[str, ...]:
+def _elementary(vocabulary: DataIdResolver, modifier: str) -> tuple[str, ...]:
     try:
         return vocabulary.modifier_keys(modifier)
     except UsageError:  # a word of the user's: taken as written
         return (modifier,)
 
 
-def _expected(data: str, lists: SplitKeys, vocabulary: Vocabulary) -> int | None:
+def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
     """Return how many images of `data` the test list names; None of shared ones: some are missing."""
     if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
         return None
@@ -470,7 +470,7 @@ def _recorded(provenance: Mapping[str, Json], key: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _written(path: Path) -> float | None:
+def _modification_time(path: Path) -> float | None:
     try:
         return path.stat().st_mtime
     except OSError:

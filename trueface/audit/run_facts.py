@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.data.attribute_table import UNKNOWN, Cells
+from trueface.data.attribute_table import UNKNOWN, AttributeCounts
 from trueface.data.equal_files import Contradiction
 from trueface.data.image_headers import Header
 from trueface.evaluation.curves import Labels
@@ -23,8 +23,8 @@ from trueface.evaluation.score_tables import Scores
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch
 
-HOPELESS_RATE = 0.4  # wrong labels from which on no loss needs to fall, and no test to go well
-NOTHING: Mapping[str, Json] = {}
+CHANCE_FLIP_RATE = 0.4  # wrong labels from which on no loss needs to fall, and no test to go well
+EMPTY_JSON: Mapping[str, Json] = {}
 UNTESTED = "the model was not tested. Test it on both classes."
 
 Evidence = dict[str, int | float | str]  # of a finding, by what it is
@@ -35,7 +35,7 @@ class GroupTest(NamedTuple):
 
     data: str
     by: str
-    cells: Cells
+    subgroup_counts: AttributeCounts
     gap: float | None  # of the FPR at threshold .5, in percent; None: not defined
     floor: float | None  # 95 % point of the gap when groups are shuffled within classes
 
@@ -44,7 +44,7 @@ class GroupFacts(NamedTuple):
     """The groups of a model's training and test images, where its settings name attributes."""
 
     files: tuple[str, ...]
-    train: Mapping[str, Cells]  # by column
+    train: Mapping[str, AttributeCounts]  # by column
     tests: tuple[GroupTest, ...]
     train_trouble: str = ""  # why `train` is empty
     test_trouble: str = ""  # why `tests` lacks some
@@ -60,7 +60,7 @@ class SplitKeys(NamedTuple):
     trouble: str = ""  # why lists are missing
 
     @property
-    def why(self) -> str:
+    def missing_list_reason(self) -> str:
         """Why a list is missing, whatever the reason."""
         return self.trouble or "the split is unknown. Give --split-path."
 
@@ -115,12 +115,16 @@ class AuditedTest(NamedTuple):
 class FileSurvey(NamedTuple):
     """What the image files themselves told."""
 
-    looks: tuple[Header, ...]  # of a sample of the training images, equally many of each class
+    file_headers: tuple[
+        Header, ...
+    ]  # of a sample of the training images, equally many of each class
     unreadable: int  # among that sample
     copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
     trained: int  # training files that were compared, by size first
     tested: int
-    left: int  # test files of a size that training files have, too, for which no time was left
+    uncompared: (
+        int  # test files of a size that training files have, too, for which no time was left
+    )
     contradictions: tuple[Contradiction, ...] = ()  # among the training files
     all_compared: bool = True  # with each other; else there was no time
 
@@ -169,9 +173,9 @@ class Model(NamedTuple):
         return mapping(self.provenance, "settings")
 
     @property
-    def hopeless(self) -> bool:
+    def is_chance_expected(self) -> bool:
         """Whether so many labels are wrong on purpose that chance is what to expect of it."""
-        return (self.poison.rate or 0) >= HOPELESS_RATE and not self.poison.unlearned
+        return (self.poison.rate or 0) >= CHANCE_FLIP_RATE and not self.poison.unlearned
 
 
 class Run(NamedTuple):
@@ -198,14 +202,14 @@ def number(record: Mapping[str, Json], key: str) -> float | None:
 
 
 def mapping(
-    record: Mapping[str, Json], key: str, default: Mapping[str, Json] = NOTHING
+    record: Mapping[str, Json], key: str, default: Mapping[str, Json] = EMPTY_JSON
 ) -> Mapping[str, Json]:
     """Return a part of a record; `default` where there is none."""
     value = record.get(key)
     return value if isinstance(value, dict) else default
 
 
-def pooled(model: Model) -> tuple[PooledScores, ...]:
+def pool_scores(model: Model) -> tuple[PooledScores, ...]:
     """Return a model's scores, joined for each set of modifiers; an image counts once."""
     groups: dict[frozenset[str], list[tuple[str, Scores]]] = {}
     for test in model.tests:
@@ -232,7 +236,7 @@ def _pool(tests: list[tuple[str, Scores]]) -> PooledScores:
     )
 
 
-def dependence(cells: Cells) -> float:
+def cramers_v(cells: AttributeCounts) -> float:
     """Return Cramér's V between group and class in 0 … 1, corrected for its bias.
 
     Without the correction, eight groups of 400 images that depend on nothing have .13. Images without

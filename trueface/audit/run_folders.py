@@ -20,7 +20,7 @@ _RATE = re.compile(r"(?<![0-9.])([0-9]+(?:\.[0-9]+)?)_?(?:%|percent)?_?poison")
 _CLASSES = frozenset({"real", "fake"})
 
 
-def found_folder(name: str) -> Path:
+def resolve_run_folder(name: str) -> Path:
     """Return the folder that the name of a run, or a path, stands for.
 
     Raises:

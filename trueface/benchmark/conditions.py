@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from trueface.attacks import registry as attacks
 from trueface.attacks.registry import parse_attack
-from trueface.corruptions.registry import NONE, described, modules_of, parse_steps
+from trueface.corruptions.registry import NONE, describe_choices, parse_steps, plugin_modules
 from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime import paths
 from trueface.runtime.field_types import Count
@@ -67,7 +67,7 @@ class Condition:
     @property
     def file(self) -> str:
         """The name of the file with the cell's scores, in the folder of `folder_of_cells`."""
-        return paths.fitting(self.name, ".npz")
+        return paths.fit_file_name(self.name, ".npz")
 
 
 CLEAN = Condition()
@@ -75,7 +75,7 @@ CLEAN = Condition()
 
 def folder_of_cells(model_folder: Path, test: str) -> Path:
     """Return where the cells of a model on a set of images lie."""
-    return model_folder / FOLDER / paths.fitting(test, "")
+    return model_folder / FOLDER / paths.fit_file_name(test, "")
 
 
 def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condition]:
@@ -141,7 +141,7 @@ class Origin:
         return self.sources - self.fakes
 
 
-def derive(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
+def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
     """Return how much a model knows of a test, with the reason.
 
     Args:
@@ -218,7 +218,7 @@ def _and(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _listed(value: Any) -> Any:
+def _as_sequence(value: Any) -> Any:
     return (value,) if isinstance(value, str | int | float) or value is None else value
 
 
@@ -231,23 +231,25 @@ class BenchmarkSettings(ScoringSettings):
     }  # fmt: skip
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **ScoringSettings.modules,
-        "corrupt": lambda chains: tuple(module for chain in chains for module in modules_of(chain)),
-        "attack": lambda each: tuple(
-            module for name in each for module in attacks.modules_of(name)
+        "corrupt": lambda chains: tuple(
+            module for chain in chains for module in plugin_modules(chain)
         ),
-        "attack_save": modules_of,
+        "attack": lambda each: tuple(
+            module for name in each for module in attacks.plugin_modules(name)
+        ),
+        "attack_save": plugin_modules,
     }
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = ScoringSettings.shared
 
     corrupt: tuple[Corruptions, ...] = Field(
         (NONE,),
-        description=f"Corruptions of the crop before scoring, each in its own condition ({described()}). "
+        description=f"Corruptions of the crop before scoring, each in its own condition ({describe_choices()}). "
         "jpeg50+blur1 applies two in this order.",
     )
     attack: tuple[Annotated[str, AfterValidator(attacks.canonical)], ...] = Field(
         (NONE,),
         description="Attacks that change the predicted class within a budget in grey levels, each compared with random "
-        f"signs of the same budget ({attacks.described()})",
+        f"signs of the same budget ({attacks.describe_choices()})",
     )
     surrogate: str = Field(
         "", description="transfer: ID of the surrogate model that computes the attack"
@@ -269,4 +271,4 @@ class BenchmarkSettings(ScoringSettings):
     @field_validator("corrupt", "attack", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
-        return _listed(value)
+        return _as_sequence(value)

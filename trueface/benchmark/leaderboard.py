@@ -24,15 +24,15 @@ from trueface.benchmark.results import (
     BALANCED,
     SCALED,
     UNSCALED,
-    Place,
-    Result,
+    CellKey,
+    CellResult,
     RunResults,
 )
 from trueface.corruptions.registry import NONE
 from trueface.evaluation.intervals import (
     COVERAGE,
     Floats,
-    Measure,
+    IntervalEstimate,
     interval,
     resampled_over_seeds,
 )
@@ -47,7 +47,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class ModelRank:
     """The place of one model among all; rank 1 is the best, equal values share the mean of theirs."""
 
     rank: float  # mean over cells and resamples
@@ -57,34 +57,34 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worst:
+class WorstCell:
     """The cell in which a model is worst."""
 
-    place: Place
-    value: Measure
+    place: CellKey
+    value: IntervalEstimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class SettingScores:
     """A model in one setting."""
 
-    mean: Measure  # AUC over cells and seeds, with its interval over images and seeds
+    mean: IntervalEstimate  # AUC over cells and seeds, with its interval over images and seeds
     balanced: float  # mean balanced accuracy at threshold 0
     balanced_at_threshold: float  # at that of validation
-    worst: Worst
+    worst: WorstCell
     cells: int
-    ranked: Ranked | None  # None: see `reason`
+    ranked: ModelRank | None  # None: see `reason`
     reason: str  # why it is not ranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LeaderboardRow:
     """A model of the leaderboard, all its seeds together."""
 
     model: str
     architecture: str
     seeds: int
-    columns: Mapping[Setting, Column]
+    columns: Mapping[Setting, SettingScores]
     ece: float | None  # mean on clean images, before and after scaling by validation
     ece_scaled: float | None
     ms_image: float
@@ -138,7 +138,7 @@ class Leaderboard:
     """All models, the best first, and what of their differences is sure."""
 
     run: RunResults
-    lines: tuple[Line, ...]
+    lines: tuple[LeaderboardRow, ...]
     pairs: Mapping[Setting, tuple[PairedDifference, ...]]
     omnibus: Omnibus
 
@@ -165,19 +165,19 @@ class Leaderboard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _ModelCells:
     """A model with the cells of all its seeds in one setting."""
 
     name: str
-    cells: Mapping[Place, Sequence[Result]]  # of each seed
-    others: Mapping[Place, Result]  # that it has in other settings, or that do not count
+    cells: Mapping[CellKey, Sequence[CellResult]]  # of each seed
+    others: Mapping[CellKey, CellResult]  # that it has in other settings, or that do not count
 
     def values(self, name: str) -> list[float]:
         """Return a measure in every cell, the mean over seeds."""
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
-    def spread(self, places: Iterable[Place]) -> Floats:
+    def resampled_cell_aucs(self, places: Iterable[CellKey]) -> Floats:
         """Return the resampled AUC of cells, (C, R)."""
         areas = ([one.measured.area for one in self.cells[place]] for place in places)
         stream = f"benchmark seeds {self.name}"
@@ -194,10 +194,10 @@ def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderbo
         run: its results.
         missing: its models without a result.
     """
-    models: dict[str, list[Result]] = {}
+    models: dict[str, list[CellResult]] = {}
     for result in run.results:
         models.setdefault(result.group, []).append(result)
-    columns: dict[str, dict[Setting, Column]] = {name: {} for name in models}
+    columns: dict[str, dict[Setting, SettingScores]] = {name: {} for name in models}
     pairs: dict[Setting, tuple[PairedDifference, ...]] = {}
     for setting in Setting:
         groups = [*_groups(models, setting)]
@@ -214,7 +214,7 @@ def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderbo
     )
 
 
-def rank(values: NDArray[np.float64]) -> list[Ranked]:
+def rank(values: NDArray[np.float64]) -> list[ModelRank]:
     """Return the place of each model.
 
     Args:
@@ -229,7 +229,7 @@ def rank(values: NDArray[np.float64]) -> list[Ranked]:
     tail = (1 - COVERAGE) / 2
     ends = np.quantile(ranks, [tail, 1 - tail], axis=1)
     return [
-        Ranked(
+        ModelRank(
             rank=float(of_model.mean()),
             low=float(low),
             high=float(high),
@@ -352,41 +352,41 @@ def independent(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _groups(models: Mapping[str, Sequence[Result]], setting: Setting) -> Iterator[_Group]:
+def _groups(models: Mapping[str, Sequence[CellResult]], setting: Setting) -> Iterator[_ModelCells]:
     for name, results in models.items():
-        cells: dict[Place, list[Result]] = {}
-        others: dict[Place, Result] = {}
+        cells: dict[CellKey, list[CellResult]] = {}
+        others: dict[CellKey, CellResult] = {}
         for result in results:
             if result.cell.setting is setting and result.measured.marked.mark not in NOT_COUNTED:
-                cells.setdefault(result.place, []).append(result)
+                cells.setdefault(result.cell_key, []).append(result)
             else:
-                others[result.place] = result
+                others[result.cell_key] = result
         if cells:
-            yield _Group(name=name, cells=cells, others=others)
+            yield _ModelCells(name=name, cells=cells, others=others)
 
 
-def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
+def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores]]:
     """Yield the column of each model in one setting; ranks only where all its cells have one."""
     reasons = {group.name: _unranked(group, groups) for group in groups}
     ranked = [group for group in groups if not reasons[group.name]]
-    places: dict[str, Ranked] = {}
+    places: dict[str, ModelRank] = {}
     if len(ranked) > 1:
-        values = np.stack([group.spread(ranked[0].cells) for group in ranked])
+        values = np.stack([group.resampled_cell_aucs(ranked[0].cells) for group in ranked])
         places = dict(zip((group.name for group in ranked), rank(values), strict=True))
     elif ranked:
         reasons[ranked[0].name] = (
             "it is the only model" if len(groups) == 1 else "no other model has a rank in this tier"
         )
     for group in groups:
-        areas, spread = group.values(AREA), group.spread(group.cells)  # (C,), (C, R)
+        areas, spread = group.values(AREA), group.resampled_cell_aucs(group.cells)  # (C,), (C, R)
         at = int(np.argmin(areas))
         yield (
             group.name,
-            Column(
+            SettingScores(
                 mean=interval(float(np.mean(areas)), spread.mean(0)),
                 balanced=float(np.mean(group.values(BALANCED))),
                 balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-                worst=Worst(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
+                worst=WorstCell(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
                 cells=len(areas),
                 ranked=places.get(group.name),
                 reason=reasons[group.name],
@@ -394,19 +394,19 @@ def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
         )
 
 
-def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
+def _unranked(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
     """Return why a model has no rank among others in one setting; "" where it has one."""
     every = {place for other in groups for place in other.cells}
     if missing := sorted(every - group.cells.keys()):
         place, other = missing[0], group.others.get(missing[0])
         if other is None:
-            return f"not scored on {_named(place)}"
+            return f"not scored on {_cell_title(place)}"
         if other.measured.marked.mark in NOT_COUNTED:
-            return f"{other.measured.marked.mark} on {_named(place)}"
-        return f"{_named(place)} is in the tier {other.cell.setting} for this model"
+            return f"{other.measured.marked.mark} on {_cell_title(place)}"
+        return f"{_cell_title(place)} is in the tier {other.cell.setting} for this model"
     first, *more = [
         *(
-            f"{one.measured.marked.mark} on {_named(place)}"
+            f"{one.measured.marked.mark} on {_cell_title(place)}"
             for place, each in group.cells.items()
             for one in each
             if one.measured.marked.mark
@@ -415,7 +415,7 @@ def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
     return f"{first} and {len(more)} more" if more else first
 
 
-def _pairs(groups: Sequence[_Group]) -> tuple[PairedDifference, ...]:
+def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
     """Return the paired differences of the mean AUC of models that were scored in the same cells."""
     comparable = [group for group in groups if group.cells.keys() == groups[0].cells.keys()]
     if len(comparable) < 2:
@@ -423,13 +423,13 @@ def _pairs(groups: Sequence[_Group]) -> tuple[PairedDifference, ...]:
     places = list(comparable[0].cells)
     return differences(
         {group.name: float(np.mean(group.values(AREA))) for group in comparable},
-        {group.name: group.spread(places).mean(0) for group in comparable},
+        {group.name: group.resampled_cell_aucs(places).mean(0) for group in comparable},
         dict(_delong(comparable, [place for place in places if place[1] == NONE])),
     )
 
 
 def _delong(
-    groups: Sequence[_Group], clean: Sequence[Place]
+    groups: Sequence[_ModelCells], clean: Sequence[CellKey]
 ) -> Iterator[tuple[tuple[str, str], float]]:
     """Yield DeLong's p of each pair on clean images, where a setting has one clean set and no seeds."""
     if len(clean) != 1:
@@ -452,14 +452,14 @@ def _delong(
 
 def _line(
     name: str,
-    results: Sequence[Result],
-    columns: Mapping[Setting, Column],
+    results: Sequence[CellResult],
+    columns: Mapping[Setting, SettingScores],
     missing: MissingModels,
-) -> Line:
+) -> LeaderboardRow:
     models = {result.index.model: result for result in results}
     clean = [result for result in results if result.cell.condition.is_clean]
     first = results[0]
-    return Line(
+    return LeaderboardRow(
         model=name,
         architecture=first.index.architecture,
         seeds=len(models),
@@ -468,20 +468,20 @@ def _line(
         ece_scaled=_mean(clean, SCALED),
         ms_image=float(np.median([result.facts.ms_image for result in models.values()])),
         parameters=first.facts.parameters,
-        missing=missing.of(models),
+        missing=missing.count_missing_seeds(models),
     )
 
 
-def _mean(results: Iterable[Result], name: str) -> float | None:
+def _mean(results: Iterable[CellResult], name: str) -> float | None:
     """Return the mean of a measure over the results that have it."""
     found = (result.measured.value(name) for result in results)
     values = [value for value in found if value is not None]
     return float(np.mean(values)) if values else None
 
 
-def _omnibus(models: Mapping[str, Sequence[Result]]) -> Omnibus:
+def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
     """Return the test over independent sets of clean images that every model has a value of."""
-    values: dict[str, dict[str, list[Result]]] = {}
+    values: dict[str, dict[str, list[CellResult]]] = {}
     keys: dict[str, tuple[str, ...]] = {}
     for name, results in models.items():
         for result in results:
@@ -497,6 +497,6 @@ def _omnibus(models: Mapping[str, Sequence[Result]]) -> Omnibus:
     return friedman(means, sets)
 
 
-def _named(place: Place) -> str:
+def _cell_title(place: CellKey) -> str:
     test, condition = place
     return test if condition == NONE else f"{test} ({condition})"

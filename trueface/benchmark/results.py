@@ -20,10 +20,17 @@ from trueface.benchmark.conditions import INDEX
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats, Measure, at_limit, interval, resamples, unvaried
+from trueface.evaluation.intervals import (
+    Floats,
+    IntervalEstimate,
+    clopper_pearson,
+    interval,
+    interval_of_constant,
+    resamples,
+)
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.metric import resampled_values
-from trueface.evaluation.over_seeds import without_seed
+from trueface.evaluation.over_seeds import strip_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
@@ -36,10 +43,10 @@ UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # without the temperature of va
 DELTA = "auc_minus_clean"
 KINDS = ("real", "fake")
 
-Place = tuple[str, str]  # test, condition
+CellKey = tuple[str, str]  # test, condition
 
 
-class Marked(NamedTuple):
+class RankMark(NamedTuple):
     """Why a cell is not ranked."""
 
     # "chance", "constant", "few images", "one class", "confounded", "attack", "not run"; "": ranked
@@ -47,10 +54,10 @@ class Marked(NamedTuple):
     reason: str
 
 
-RANKED = Marked("", "")
+RANKED = RankMark("", "")
 
 
-class Value(NamedTuple):
+class MeasureValue(NamedTuple):
     """One measure of a cell, or why there is none."""
 
     name: str
@@ -62,15 +69,15 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class CellMeasures:
     """A cell, measured."""
 
-    values: tuple[Value, ...] = ()
-    marked: Marked = RANKED
+    values: tuple[MeasureValue, ...] = ()
+    marked: RankMark = RANKED
     area: Floats | None = None  # (R,) the AUC under each resample
     counts: tuple[int, int] = (0, 0)  # images that are real, fake
 
-    def __getitem__(self, name: str) -> Value | None:
+    def __getitem__(self, name: str) -> MeasureValue | None:
         return next((value for value in self.values if value.name == name), None)
 
     def value(self, name: str) -> float | None:
@@ -79,23 +86,23 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class CellResult:
     """One cell of a run."""
 
     index: Index
     cell: Cell
     facts: ModelFacts
     scores: CellScores | None
-    measured: Measured
+    measured: CellMeasures
     keys: tuple[str, ...]  # of its images
 
     @property
     def group(self) -> str:
         """The model without its seed: models that differ in nothing else are repetitions."""
-        return without_seed(self.index.model)
+        return strip_seed(self.index.model)
 
     @property
-    def place(self) -> Place:
+    def cell_key(self) -> CellKey:
         """What tells it from the other cells of its model."""
         return self.index.test, self.cell.condition.name
 
@@ -106,7 +113,7 @@ class RunResults:
 
     name: str
     manifest: Manifest
-    results: tuple[Result, ...]
+    results: tuple[CellResult, ...]
     problems: tuple[str, ...]  # what was left out, and why
 
     def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -164,7 +171,7 @@ def read_run(run_folder: Path) -> RunResults:
         raise DataError(
             f"{run_folder} contains no benchmark. Add a section `benchmark:` to its task file and run it."
         )
-    results: list[Result] = []
+    results: list[CellResult] = []
     problems: list[str] = []
     lists: dict[str, Manifest] = {}
     indexes = dict(_indexes(folders, problems))
@@ -245,22 +252,24 @@ def _refuse_other_images(indexes: Iterable[Index]) -> None:
             )
 
 
-def _results(folder: Path, index: Index, facts: ModelFacts, manifest: Manifest) -> Iterator[Result]:
+def _results(
+    folder: Path, index: Index, facts: ModelFacts, manifest: Manifest
+) -> Iterator[CellResult]:
     images = {entry.path: entry for entry in manifest.entries}
     decisive = [each.sentence for each in index.shortcuts if each.accuracy >= DECIDING]
-    clean: Measured | None = None
+    clean: CellMeasures | None = None
     for each in index.cells:
         cell, scores = _read_cell(folder, each, images)
-        measured = Measured(marked=Marked("not run", cell.reason))
+        measured = CellMeasures(marked=RankMark("not run", cell.reason))
         entries: list[Entry] = []
         if scores is not None:
             entries = [images[path] for path in scores.paths]
-            measured = measure(cell, scores, facts, entries, clean)
+            measured = evaluate_cell(cell, scores, facts, entries, clean)
         if decisive and not measured.marked.mark:  # the files' form tells the classes apart
-            measured = replace(measured, marked=Marked("confounded", decisive[0]))
+            measured = replace(measured, marked=RankMark("confounded", decisive[0]))
         if cell.condition.is_clean:
             clean = measured
-        yield Result(
+        yield CellResult(
             index=index,
             cell=cell,
             facts=facts,
@@ -287,13 +296,13 @@ def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell,
     return replace(cell, file="", reason=f"{reason}. {remedy(folder)}"), None
 
 
-def measure(
+def evaluate_cell(
     cell: Cell,
     scores: CellScores,
     facts: ModelFacts,
     entries: Sequence[Entry],
-    clean: Measured | None = None,
-) -> Measured:
+    clean: CellMeasures | None = None,
+) -> CellMeasures:
     """Return what the scores of a cell are worth.
 
     Args:
@@ -304,17 +313,17 @@ def measure(
         clean: the measures of clean images, which the AUC of a corruption is compared with.
     """
     if cell.condition.is_attack:
-        return measure_attack(scores)
+        return evaluate_attacked(scores)
     keys, sources = [entry.key for entry in entries], [entry.source for entry in entries]
-    measured = measure_scores(scores, facts, keys, sources)
+    measured = evaluate_unattacked(scores, facts, keys, sources)
     if clean is None or cell.condition.is_clean:
         return measured
-    return replace(measured, values=(*measured.values, minus_clean(measured, clean)))
+    return replace(measured, values=(*measured.values, auc_change(measured, clean)))
 
 
-def measure_scores(
+def evaluate_unattacked(
     scores: CellScores, facts: ModelFacts, keys: Sequence[str], sources: Sequence[str]
-) -> Measured:
+) -> CellMeasures:
     """Return the measures of a cell that was not attacked.
 
     Args:
@@ -328,48 +337,52 @@ def measure_scores(
     shares = tuple(_shares(labels, logits > 0, sources))
     if 0 in counts:
         reason = f"all images are {KINDS[int(counts[0] == 0)]}"
-        empty = (Value(name, reason=reason) for name in (*PLAIN, AT_THRESHOLD, UNSCALED, SCALED))
-        return Measured(values=(*empty, *shares), marked=Marked("one class", reason), counts=counts)
+        empty = (
+            MeasureValue(name, reason=reason) for name in (*PLAIN, AT_THRESHOLD, UNSCALED, SCALED)
+        )
+        return CellMeasures(
+            values=(*empty, *shares), marked=RankMark("one class", reason), counts=counts
+        )
     weights = resamples(keys, labels, 0)
     thresholds = {BALANCED: 0.0, AT_THRESHOLD: facts.threshold}
-    values: dict[str, Value] = {}
+    values: dict[str, MeasureValue] = {}
     spreads: dict[str, Floats] = {}
     for changed, metrics in (
         (logits, {name: METRICS[name] for name in PLAIN}),
         (logits - facts.threshold, {AT_THRESHOLD: METRICS[BALANCED]}),
-        (facts.calibration.plain(logits), {UNSCALED: METRICS[CALIBRATION]}),
-        (facts.calibration.scaled(logits), {SCALED: METRICS[CALIBRATION]}),
+        (facts.calibration.undo_temperature(logits), {UNSCALED: METRICS[CALIBRATION]}),
+        (facts.calibration.apply_temperature(logits), {SCALED: METRICS[CALIBRATION]}),
     ):
         spread = resampled_values(list(metrics.values()), labels == 1, changed, weights)
         for name, metric in metrics.items():
             spreads[name] = spread[metric.name]
             value = metric.image_interval(float(metric.value(labels, changed)), spreads[name])
             if value.low == value.high and value.value in (0.0, 1.0):
-                value = at_limit(value.value, min(counts))
+                value = clopper_pearson(value.value, min(counts))
             values[name] = _value(name, value, thresholds.get(name))
-    marked = _marked(logits, counts, values[AREA])
+    marked = _rank_mark(logits, counts, values[AREA])
     if min(counts) < LEAST:
         reason = f"fewer than {LEAST} images of a class, so there is no interval"
         values = {
             name: value._replace(low=None, high=None, reason=reason)
             for name, value in values.items()
         }
-    return Measured(
+    return CellMeasures(
         values=(*values.values(), *shares), marked=marked, area=spreads[AREA], counts=counts
     )
 
 
-def minus_clean(cell: Measured, clean: Measured) -> Value:
+def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
     """Return the change of the AUC from clean images to those of a cell, paired by resamples."""
     here, there = cell.value(AREA), clean.value(AREA)
     if cell.area is None or clean.area is None:
-        return Value(DELTA, reason="the AUC is undefined")
+        return MeasureValue(DELTA, reason="the AUC is undefined")
     if here is None or there is None or cell.counts != clean.counts:
-        return Value(DELTA, reason="the images differ")
+        return MeasureValue(DELTA, reason="the images differ")
     return _value(DELTA, interval(here - there, cell.area - clean.area))
 
 
-def measure_attack(scores: CellScores) -> Measured:
+def evaluate_attacked(scores: CellScores) -> CellMeasures:
     """Return what an attack does: of fakes that were called fake, of reals that were called real.
 
     A model calls fake what lies above its own threshold, which the scores name.
@@ -392,11 +405,13 @@ def measure_attack(scores: CellScores) -> Measured:
         ]
     if scores.psnr is not None:
         shares.append(_median("psnr", scores.psnr[np.isfinite(scores.psnr)]))
-    marked = Marked("attack", "attacks are compared with the random control, not ranked")
-    return Measured(values=(*successes, *shares), marked=marked, counts=_counts(labels))
+    marked = RankMark("attack", "attacks are compared with the random control, not ranked")
+    return CellMeasures(values=(*successes, *shares), marked=marked, counts=_counts(labels))
 
 
-def _shares(labels: Labels, called: NDArray[np.bool_], sources: Sequence[str]) -> Iterator[Value]:
+def _shares(
+    labels: Labels, called: NDArray[np.bool_], sources: Sequence[str]
+) -> Iterator[MeasureValue]:
     """Yield the TPR of each generator and the TNR of each set of real images, at threshold 0."""
     names = np.array(sources)
     for label, word in ((1, "tpr"), (0, "tnr")):
@@ -405,29 +420,31 @@ def _shares(labels: Labels, called: NDArray[np.bool_], sources: Sequence[str]) -
             yield _share(f"{word}:{source}", called[chosen] == (label == 1), 0.0)
 
 
-def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> Value:
+def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> MeasureValue:
     if not len(holds):
-        return Value(name, reason="no such image")
-    return _value(name, unvaried(float(holds.mean()), len(holds)), threshold)
+        return MeasureValue(name, reason="no such image")
+    return _value(name, interval_of_constant(float(holds.mean()), len(holds)), threshold)
 
 
-def _median(name: str, values: Floats) -> Value:
+def _median(name: str, values: Floats) -> MeasureValue:
     if not len(values):
-        return Value(name, reason="no such image")
-    return Value(name, float(np.median(values)))
+        return MeasureValue(name, reason="no such image")
+    return MeasureValue(name, float(np.median(values)))
 
 
-def _value(name: str, measure: Measure, threshold: float | None = None) -> Value:
-    return Value(name, measure.value, measure.low, measure.high, threshold)
+def _value(name: str, measure: IntervalEstimate, threshold: float | None = None) -> MeasureValue:
+    return MeasureValue(name, measure.value, measure.low, measure.high, threshold)
 
 
-def _marked(logits: Floats, counts: tuple[int, int], area: Value) -> Marked:
+def _rank_mark(logits: Floats, counts: tuple[int, int], area: MeasureValue) -> RankMark:
     if np.ptp(logits) < 1e-9:
-        return Marked("constant", "every image has the same score")
+        return RankMark("constant", "every image has the same score")
     if min(counts) < LEAST:
-        return Marked("few images", f"only {min(counts)} images of a class, and {LEAST} are needed")
+        return RankMark(
+            "few images", f"only {min(counts)} images of a class, and {LEAST} are needed"
+        )
     if area.low is not None and area.high is not None and area.low <= 0.5 <= area.high:
-        return Marked("chance", "the interval of the AUC contains 0.5")
+        return RankMark("chance", "the interval of the AUC contains 0.5")
     return RANKED
 
 

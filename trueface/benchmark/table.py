@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter
 
 from trueface.benchmark.cells import DIGITS
-from trueface.benchmark.results import Result, RunResults, Value
+from trueface.benchmark.results import CellResult, MeasureValue, RunResults
 from trueface.corruptions.registry import NONE
 from trueface.runtime.errors import DataError
 
@@ -165,7 +165,7 @@ def as_parquet(rows: Iterable[Row]) -> bytes:
     return bytes(buffer.getvalue().to_pybytes())
 
 
-def row_of(benchmark: str, result: Result, measure: str) -> Row:
+def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
     """Return the row of one measure of a cell.
 
     Args:
@@ -174,7 +174,7 @@ def row_of(benchmark: str, result: Result, measure: str) -> Row:
         measure: the name of one of its values; of none: the row of a cell that was not run.
     """
     index, cell, measured = result.index, result.cell, result.measured
-    value = measured[measure] or Value(measure)
+    value = measured[measure] or MeasureValue(measure)
     return Row(
         manifest=benchmark[:DIGITS],
         model=result.group,

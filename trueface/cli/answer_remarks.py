@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trueface.cli.text_tables import shown
-from trueface.data.folders import listed
+from trueface.cli.text_tables import escape_unprintable
+from trueface.data.folders import describe_suffixes
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from trueface.data.settings import TestSettings
@@ -41,7 +41,7 @@ class Remarks:
             self.unlike[each.reason] += 1
             named = self.examples.setdefault(each.reason, [])
             if len(named) < NAMED:
-                named.append(f"{shown(str(answer.path))}: {each.text}")
+                named.append(f"{escape_unprintable(str(answer.path))}: {each.text}")
 
     def lines(self, settings: "TestSettings") -> Iterable[str]:
         """Yield what there is to say of a model that sees images under these settings."""
@@ -69,4 +69,6 @@ class Remarks:
 
 def passed_over_line(passed_over: Mapping[str, int]) -> str:
     """Return the note on files that were no images by their names."""
-    return f"note: skipped files whose names are not names of images: {listed(passed_over)}"
+    return (
+        f"note: skipped files whose names are not names of images: {describe_suffixes(passed_over)}"
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.api import Json
-from trueface.cli.text_tables import shown
+from trueface.cli.text_tables import escape_unprintable
 from trueface.data.folders import Missing
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 LONGEST = 60  # columns of a path in the table, beyond which a row is wider
 
 
-class AnswerRows(ABC):
+class PredictionRows(ABC):
     """Where answers go."""
 
     def begin(self) -> None:  # noqa: B027  # few have any
@@ -33,20 +33,20 @@ class AnswerRows(ABC):
         """Write what comes after the rows: what is bad stands on stderr, too."""
 
 
-class TabbedRows(AnswerRows):
+class TabbedRows(PredictionRows):
     """Four columns for programs, without a header: path, logit, probability, verdict."""
 
     def row(self, answer: "Prediction") -> None:
         """Write a row."""
-        path = shown(str(answer.path))
+        path = escape_unprintable(str(answer.path))
         click.echo(f"{path}\t{answer.logit:.9g}\t{answer.probability:.6g}\t{answer.verdict}")
 
 
-class TableRows(AnswerRows):
+class TableRows(PredictionRows):
     """A table for people; paths are as wide as the longest one of these files."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        longest = max((len(shown(str(file))) for file in files), default=0)
+        longest = max((len(escape_unprintable(str(file))) for file in files), default=0)
         self._width = min(longest, LONGEST)
 
     def begin(self) -> None:
@@ -55,14 +55,14 @@ class TableRows(AnswerRows):
 
     def row(self, answer: "Prediction") -> None:
         """Write a row, with what the image is unlike the training's in."""
-        path = shown(str(answer.path))
+        path = escape_unprintable(str(answer.path))
         line = f"{path:<{self._width}}  {answer.logit:8.3f}  {100 * answer.probability:6.1f}"
         unlike = ", ".join(each.reason for each in answer.unlike)
         remark = f" (unlike the training: {unlike})" if unlike else ""
         click.echo(f"{line}  {answer.verdict}{remark}")
 
 
-class JsonRows(AnswerRows):
+class JsonRows(PredictionRows):
     """One JSON object (schema 1), written as the rows come.
 
     Args:
@@ -80,7 +80,7 @@ class JsonRows(AnswerRows):
 
     def row(self, answer: "Prediction") -> None:
         """Write a row."""
-        click.echo(self._separator + json.dumps(row_of(answer)), nl=False)
+        click.echo(self._separator + json.dumps(prediction_row(answer)), nl=False)
         self._separator = ",\n"
 
     def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
@@ -93,7 +93,7 @@ class JsonRows(AnswerRows):
         click.echo(("" if self._separator == "\n" else "\n") + "], " + json.dumps(rest)[1:])
 
 
-def row_of(answer: "Prediction") -> dict[str, Json]:
+def prediction_row(answer: "Prediction") -> dict[str, Json]:
     """Return a row of the JSON object."""
     return {
         "path": str(answer.path),
@@ -106,7 +106,7 @@ def row_of(answer: "Prediction") -> dict[str, Json]:
     }
 
 
-def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
+def model_facts(place: Path, predictor: "Predictor") -> dict[str, Json]:
     """Return what the JSON object says of the model."""
     selection, calibration = predictor.selection, predictor.calibration
     return {
@@ -128,9 +128,9 @@ def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
 
 def rows_for(
     files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool
-) -> AnswerRows:
+) -> PredictionRows:
     """Return where answers go: JSON on request, a table on a terminal, else columns."""
     if as_json:
         sizes = predictor.learnt.sizes
-        return JsonRows(facts_of(place, predictor), None if sizes is None else sizes.as_json())
+        return JsonRows(model_facts(place, predictor), None if sizes is None else sizes.as_json())
     return TableRows(files) if sys.stdout.isatty() else TabbedRows()

@@ -10,17 +10,17 @@ import click
 
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
-from trueface.audit.run_folders import found_folder
+from trueface.audit.run_folders import resolve_run_folder
 from trueface.cli.studies import figure_options, missing_models, page_writer
-from trueface.cli.text_tables import aligned, shown
+from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
-    from trueface.benchmark.leaderboard import Column, Leaderboard
+    from trueface.benchmark.leaderboard import Leaderboard, SettingScores
     from trueface.benchmark.results import RunResults
     from trueface.benchmark.table import Row
-    from trueface.jobs.benchmark.benchmarking import Checked
+    from trueface.jobs.benchmark.benchmarking import RecheckedRow
 
 FOLDER = "benchmark"  # in the run's folder
 TABLE, PARQUET, MANIFEST, PAGE = (
@@ -89,7 +89,7 @@ def benchmark(
         raise UsageError("--join requires --csv")
     if rows < 1:
         raise UsageError(f"--rows {rows}: expected at least 1")
-    folder = found_folder(run)
+    folder = resolve_run_folder(run)
     path = folder / FOLDER / PAGE
     write = page_writer(path if page or opened else None)
     # scipy takes a second to import; help and wrong names must not wait for it
@@ -103,7 +103,7 @@ def benchmark(
     if check:
         _check(results, folder, rows, seed, device)
         return
-    written = _written(results, folder)
+    written = _write_table(results, folder)
     if as_csv:
         tables = [(str(folder / FOLDER / TABLE), written)]
         tables += [(str(other), table.read_csv(other)) for other in join]
@@ -123,7 +123,7 @@ def benchmark(
             click.launch(str(path))
 
 
-def _written(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
+def _write_table(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
     """Write table and manifest beside the run; return the rows."""
     from trueface.benchmark import table
     from trueface.benchmark.cells import write_manifest
@@ -144,10 +144,10 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
 
     from trueface.benchmark.table import TOLERANCE
     from trueface.cli.run_here import device as known_device
-    from trueface.cli.run_here import under_bar
+    from trueface.cli.run_here import with_progress_bar
     from trueface.jobs.benchmark.benchmarking import recheck
 
-    with under_bar("check") as (progress, stop):
+    with with_progress_bar("check") as (progress, stop):
         checks = recheck(
             results,
             folder,
@@ -161,23 +161,23 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
         checked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
     agree = sum(each.agrees for each in checked)
-    click.echo("\n".join(aligned([head, *map(_checked, checked)], left=6)))
+    click.echo("\n".join(align_columns([head, *map(_checked, checked)], left=6)))
     click.echo(f"\n{agree} of {len(checked)} rows agree within {TOLERANCE:g}")
     if agree < len(checked):
         raise click.exceptions.Exit(1)
 
 
-def _checked(checked: "Checked") -> tuple[str, ...]:
+def _checked(checked: "RecheckedRow") -> tuple[str, ...]:
     row = checked.row
     return (
         "agrees" if checked.agrees else "DIFFERS",
-        shown(row.model),
+        escape_unprintable(row.model),
         NO_VALUE if row.seed is None else str(row.seed),
-        shown(row.test),
+        escape_unprintable(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
         _number(row.value),
-        _number(checked.again),
+        _number(checked.value_now),
     )
 
 
@@ -209,7 +209,11 @@ def text(board: "Leaderboard") -> str:
         f"{count(tests, 'test set')} ({count(len(run.manifest.entries), 'image')})",
         count(conditions, "condition"),
     )
-    lines = [f"benchmark {run.manifest.name}: {', '.join(parts)}", "", *aligned([*_table(board)])]
+    lines = [
+        f"benchmark {run.manifest.name}: {', '.join(parts)}",
+        "",
+        *align_columns([*_table(board)]),
+    ]
     longer = (f"{name}: {model}" for model, name in board.names.items() if name != model)
     titles: Sequence[tuple[str, Iterable[str]]] = (
         ("Models", longer),
@@ -222,9 +226,9 @@ def text(board: "Leaderboard") -> str:
         ),
     )
     for title, given in titles:
-        if notes := [f"  {shown(note)}" for note in given]:
+        if notes := [f"  {escape_unprintable(note)}" for note in given]:
             lines += ["", title, *notes]
-    lines += ["", f"Friedman's test: {shown(board.omnibus.text)}"]
+    lines += ["", f"Friedman's test: {escape_unprintable(board.omnibus.text)}"]
     return "\n".join(lines)
 
 
@@ -236,7 +240,7 @@ def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
     for line in board.lines:
         columns = (_column(line.columns.get(setting)) for setting in board.settings)
         yield (
-            shown(board.names[line.model]),
+            escape_unprintable(board.names[line.model]),
             seeds_text(line.seeds, line.missing),
             *(cell for column in columns for cell in column),
             _number(line.ece),
@@ -246,7 +250,7 @@ def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
         )
 
 
-def _column(column: "Column | None") -> tuple[str, str, str]:
+def _column(column: "SettingScores | None") -> tuple[str, str, str]:
     if column is None:
         return (NO_VALUE,) * 3
     mean = column.mean

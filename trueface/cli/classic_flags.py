@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(f"--{key}", nargs="?", const="true", metavar=truth, help=text, **default)
         self.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
 
-    def understood(self, argv: Sequence[str], known: Iterable[str] | None = None) -> dict[str, Any]:
+    def parse_flags(
+        self, argv: Sequence[str], known: Iterable[str] | None = None
+    ) -> dict[str, Any]:
         """Return what flags gave.
 
         Args:

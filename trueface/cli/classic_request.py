@@ -30,9 +30,9 @@ from trueface.jobs.flags import (
     CLASSIC_DEFAULTS,
     WORD_HELP,
     WORD_SHAPE,
-    checked,
     default,
     read_word_flags,
+    validate_flags,
 )
 from trueface.jobs.kinds import TEST
 from trueface.poisoning.poison_record import FLIP, KINDS, PoisonSettings
@@ -99,7 +99,7 @@ class _Models(NamedTuple):
     poison: Poison | None
 
 
-def read(argv: Sequence[str]) -> ClassicRequest:
+def parse_command_line(argv: Sequence[str]) -> ClassicRequest:
     """Understand a command line.
 
     Raises:
@@ -143,7 +143,7 @@ def settings_of(model: type[Known], request: ClassicRequest) -> Known:
             given.setdefault(name, request.settings[leader])
     if str(given.get("num_threads", "")).startswith("-"):
         given["num_threads"] = len(os.sched_getaffinity(0))  # the original: all cores
-    return checked(model, given)
+    return validate_flags(model, given)
 
 
 def _task(name: str | None) -> str:
@@ -230,7 +230,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
         parser.add_argument(f"--{name}", nargs="+", action="extend", metavar=WORD_SHAPE, help=text)
     for key, field in VOCABULARY.items():
         parser.add_setting(key, field, _help(key, field), truth="TRUE")
-    return parser.understood(argv, (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY))
+    return parser.parse_flags(argv, (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY))
 
 
 def _help(key: str, field: FieldInfo) -> str:

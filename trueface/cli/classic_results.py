@@ -20,7 +20,7 @@ from trueface.runtime import paths
 from trueface.unlearning.settings import UnlearnSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.evaluation.predictions import Answered
+    from trueface.evaluation.predictions import SamplePredictions
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def write_results(
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface.evaluation import predictions
 
-    before = predictions.read(paths.answers_before(folder))
-    after = predictions.read(paths.answers_after(folder))
+    before = predictions.read(paths.predictions_before(folder))
+    after = predictions.read(paths.predictions_after(folder))
     results: dict[str, Json] = {}
     for name in MEASURED:
         for when, parts in (("before", before), ("after", after)):
@@ -75,30 +75,32 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
         CheckpointError: it cannot be read, or is of another architecture.
         DataError: there is no test list.
     """
-    from trueface.data.dataset import still  # as above
+    from trueface.data.dataset import eval_loader  # as above
     from trueface.evaluation.inference import evaluate
     from trueface.jobs import job_data
     from trueface.jobs.testing import numbers_of_test
     from trueface.models import checkpoint
-    from trueface.runtime.progress import Watch
+    from trueface.runtime.progress import RunContext
 
     settings = UnlearnSettings.model_validate(job.settings)
     kept = checkpoint.load(path)
     checkpoint.refuse_other_decoding(kept, settings)
-    model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
-    feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
-    watch = Watch(device=job.device, precision=settings.precision)
+    model = checkpoint.from_checkpoint(kept, path, arch=settings.model).to(job.device)
+    feed = eval_loader(
+        job_data.load_split_images(job, settings, job_data.job_data_id(job), "test")[0], settings
+    )
+    watch = RunContext(device=job.device, precision=settings.precision)
     measures = numbers_of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
     return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
 
 
-def balanced(predicted: "Answered") -> float | None:
+def balanced(predicted: "SamplePredictions") -> float | None:
     """Return the mean of both classes' accuracies against the truth; None without both classes."""
     has_both = set(predicted.true.tolist()) == {0, 1}
     return predicted.balanced_accuracy("true") if has_both else None
 
 
-def constant(predicted: "Answered") -> str | None:
+def constant(predicted: "SamplePredictions") -> str | None:
     """Return the class that a constant model gives to every image; None of any other model."""
     called = predicted.logits.argmax(1)
     if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():

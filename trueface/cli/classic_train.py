@@ -24,7 +24,7 @@ from launcher.api import (
     tested,
 )
 from trueface.cli import run_here
-from trueface.cli.classic_request import ClassicRequest, read, settings_of
+from trueface.cli.classic_request import ClassicRequest, parse_command_line, settings_of
 from trueface.cli.main import exit_code
 from trueface.data.settings import TestSettings
 from trueface.jobs.job_kind import refuse_unfit
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    request = read(argv)
+    request = parse_command_line(argv)
     if request.task == "test":
         _test(request)
     else:
@@ -82,12 +82,12 @@ def _train(request: ClassicRequest) -> None:
         shown = _job(
             request, kind="train", settings=settings, images=str(images), device="cpu", cpus=1
         )
-        with logs.shown():
-            _tell(preview(shown, chosen), None, None)
+        with logs.log_to_stderr():
+            _print_result(preview(shown, chosen), None, None)
         return
     paths.make_folder(request.folder, request.saved_as)
     under_way = paths.resume(request.folder).exists()
-    with logs.shown(), logs.kept(request.log, mode="a" if under_way else "w"):
+    with logs.log_to_stderr(), logs.log_to_file(request.log, mode="a" if under_way else "w"):
         log.info("command=%s", shlex.join(request.argv))
         if images != request.data:
             log.warning("data=%s reason=added the real images that a training needs", images)
@@ -98,7 +98,9 @@ def _train(request: ClassicRequest) -> None:
             record.unlink()  # of an earlier training; its flips no longer apply
         result = run_here.perform(TRAIN, partial(job, kind="train", settings=settings))
         log.info("result=%s", result)
-    _tell(result, paths.checkpoint(request.folder) if settings.save_weights else None, request.log)
+    _print_result(
+        result, paths.checkpoint(request.folder) if settings.save_weights else None, request.log
+    )
 
 
 def _refuse_other_epoch(request: ClassicRequest) -> None:
@@ -125,9 +127,9 @@ def _test(request: ClassicRequest) -> None:
     from trueface.models import checkpoint  # as above
 
     if "model" in request.settings:
-        checkpoint.restore(paths.checkpoint(request.folder), arch=network)
+        checkpoint.load_detector(paths.checkpoint(request.folder), arch=network)
 
-    with logs.shown(), logs.kept(request.log):
+    with logs.log_to_stderr(), logs.log_to_file(request.log):
         log.info("command=%s", shlex.join(request.argv))
         job = partial(_job, request, device=run_here.device(request.device))
         result = run_here.perform(TEST, partial(job, kind="test", settings=settings))
@@ -136,7 +138,7 @@ def _test(request: ClassicRequest) -> None:
     scores = paths.scores(request.folder, request.model, name)
     # an attack that cannot be done gives no scores
     is_scored = settings.save_scores and "reason" not in result
-    _tell(result, scores if is_scored else None, request.log)
+    _print_result(result, scores if is_scored else None, request.log)
 
 
 def _draft(request: ClassicRequest, settings: Settings, *, model: str) -> Draft:
@@ -172,8 +174,8 @@ def _job(request: ClassicRequest, *, kind: str, settings: Settings, **others: An
     )
 
 
-def _tell(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
-    run_here.tell(result)
+def _print_result(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
+    run_here.print_result(result)
     for path in (made, log_file):
         if path is not None:
             click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

@@ -38,13 +38,13 @@ from trueface.cli.classic_flags import Parser, help_text, percent_of
 from trueface.cli.classic_results import SCHEMA, rival, write_results
 from trueface.cli.classic_train import ClassicJob
 from trueface.cli.main import exit_code
-from trueface.jobs.flags import checked
+from trueface.jobs.flags import validate_flags
 from trueface.jobs.job_kind import refuse_unfit
 from trueface.jobs.kinds import UNLEARN
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import FLIP, LIST, is_random
 from trueface.runtime import logs, paths
-from trueface.unlearning.registry import METHODS, Situation, unusable
+from trueface.unlearning.registry import METHODS, TaskProperties, unusable
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -145,7 +145,7 @@ class ClassicUnlearning(NamedTuple):
         return {self.base: self.poisoned, self.model: self.made}
 
 
-def read(argv: Sequence[str]) -> ClassicUnlearning:
+def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
     """Understand a command line.
 
     Raises:
@@ -219,7 +219,7 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
             f"--early_stop_thres {flags['early_stop_thres']!r} is not a number"
         ) from error
     try:
-        return checked(UnlearnSettings, given)
+        return validate_flags(UnlearnSettings, given)
     except UsageError as error:
         text = str(error)
         for theirs, (ours, _) in RENAMED.items():
@@ -253,7 +253,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
         text = help_text(f"{own.description}", None if shown is PydanticUndefined else shown)
         # one that is not given and has no default of the original is None
         parser.add_setting(key, field, text, default=usual)
-    return parser.understood(argv)
+    return parser.parse_flags(argv)
 
 
 def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
@@ -288,10 +288,10 @@ def run(argv: Sequence[str]) -> None:
         UsageError: a flag or a file that cannot be.
         JobError: stopped, or no finite result.
     """
-    request = read(argv)
+    request = parse_command_line(argv)
     refuse_unfit(UNLEARN, _draft(request))
     paths.make_folder(request.made, request.made.name)
-    with logs.shown(), logs.kept(request.made / "unlearn.log"):
+    with logs.log_to_stderr(), logs.log_to_file(request.made / "unlearn.log"):
         log.info("command=%s", shlex.join(request.argv))
         if reason := weakness(request):
             log.warning("method=%s state=forced reason=%s", METHOD, reason)
@@ -303,7 +303,7 @@ def run(argv: Sequence[str]) -> None:
         compared = None if request.baseline is None else rival(job(), request.baseline)
         result = run_here.perform(UNLEARN, job)
         results = write_results(request.made, result, compared)
-    run_here.tell(results)
+    run_here.print_result(results)
     click.echo(f"wrote {paths.checkpoint(request.made)}", err=True)
 
 
@@ -311,7 +311,7 @@ def weakness(request: ClassicUnlearning) -> str | None:
     """Return why the method is known to do little here; None where it may work."""
     kind = request.poison.kind
     rate = float(request.poison.rate)
-    return unusable(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
+    return unusable(METHOD, TaskProperties(goal="flips", rate=rate, random=is_random(kind)))
 
 
 def typed_flags(argv: Sequence[str]) -> dict[str, str]:

@@ -6,9 +6,15 @@ confusion matrix as pandas draws a frame; whoever reads such reports by program 
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from trueface.cli.text_tables import aligned, bracketed, frame, shown
-from trueface.evaluation.comparison import Comparison, ComparisonInput, Contrast, Paired, SourceTest
-from trueface.evaluation.intervals import Measure
+from trueface.cli.text_tables import align_columns, escape_unprintable, format_with_interval, frame
+from trueface.evaluation.comparison import (
+    Comparison,
+    ComparisonInput,
+    Contrast,
+    PairedTests,
+    SourceTest,
+)
+from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources, sources_json
 from trueface.evaluation.significance import DeLong, McNemar
 
@@ -46,14 +52,14 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
         (comparison.before.title, comparison.whole.before),
         (comparison.after.title, comparison.whole.after),
     ):
-        if report is not None and (answer := constant_answer(report.confusion)):
+        if report is not None and (answer := constant_prediction_note(report.confusion)):
             yield (
-                f"Warning: {shown(title)} is a constant predictor: {answer}. Its measures are the "
+                f"Warning: {escape_unprintable(title)} is a constant predictor: {answer}. Its measures are the "
                 "shares of the classes."
             )
 
 
-def constant_answer(confusion: Confusion) -> str:
+def constant_prediction_note(confusion: Confusion) -> str:
     """Return "it calls every image real", or 99.5 % of them; "" of a model that tells images apart."""
     (tn, fp), (fn, tp) = confusion
     total, fakes = tn + fp + fn + tp, fp + tp
@@ -71,9 +77,9 @@ def performance(title: str, confusion: Confusion) -> list[str]:
         title: as in "### Performance <title> ###".
         confusion: rows true real, fake; columns predicted.
     """
-    values = shares(confusion)
+    values = confusion_rates(confusion)
     return [
-        f"### Performance {shown(title)} ###",
+        f"### Performance {escape_unprintable(title)} ###",
         *(f"{name}: {value:.2%}" for name, value in values.items()),
         "Confusion Matrix:",
         *frame(confusion, LABELS, LABELS),
@@ -82,14 +88,14 @@ def performance(title: str, confusion: Confusion) -> list[str]:
 
 def net_difference(before: Confusion, after: Confusion) -> list[str]:
     """Return the original's block of differences, of values that are not rounded yet."""
-    first, second = shares(before), shares(after)
+    first, second = confusion_rates(before), confusion_rates(after)
     return [
         "### Net Difference (After - Before) ###",
         *(f"{name} Difference: {second[name] - first[name]:.2%}" for name in first),
     ]
 
 
-def shares(confusion: Confusion) -> dict[str, float]:
+def confusion_rates(confusion: Confusion) -> dict[str, float]:
     """Return the original's four measures; one that is not defined is 0, as it was there."""
     (tn, fp), (fn, tp) = confusion
     return {
@@ -104,7 +110,7 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _tests(paired: Paired | None, unpaired: str | None) -> list[str]:
+def _tests(paired: PairedTests | None, unpaired: str | None) -> list[str]:
     if paired is None:
         return ["### Paired Tests ###", f"None: {unpaired}."]
     pairs = paired.pairs
@@ -140,7 +146,7 @@ def _delong(test: DeLong) -> str:
     return f"{_p(test.p)} ({areas}; z = {0.0 if test.z is None else test.z:.2f})"
 
 
-def _sources(paired: Paired) -> str:
+def _sources(paired: PairedTests) -> str:
     return " and ".join(
         f"{count} {name}{' (given this source)' if count == 1 else ''}"
         for name, count in sources_json(paired.sources).items()
@@ -153,7 +159,7 @@ def _by_source(name: str, test: SourceTest) -> str:
     if test.alike:
         return f"{subject} does not differ"
     if test.p is None:
-        change = bracketed(test.difference, metric.factor)
+        change = format_with_interval(test.difference, metric.factor)
         return f"{subject} changes equally in every source; over images by {change}"
     return f"{subject} {_p(test.p)} (t, {test.freedom:.1f} degrees of freedom)"
 
@@ -166,8 +172,12 @@ def _intervals(whole: Contrast) -> list[str]:
     rows: list[tuple[str, ...]] = [("", "Before", "After", "Difference")]
     for name, metric in METRICS.items():
         title = f"{metric.title} %" if metric.percent else metric.title
-        cells = (_of(whole.before, name), _of(whole.after, name), whole.difference[name])
-        rows.append((title, *(bracketed(cell, metric.factor) for cell in cells)))
+        cells = (
+            _find_metric(whole.before, name),
+            _find_metric(whole.after, name),
+            whole.difference[name],
+        )
+        rows.append((title, *(format_with_interval(cell, metric.factor) for cell in cells)))
     how = (
         "both models resampled together" if whole.same_images else "each model resampled separately"
     )
@@ -179,7 +189,7 @@ def _intervals(whole: Contrast) -> list[str]:
     below = [
         f"Sources: {few}. Intervals are for new sources; with so few sources they are uncertain."
     ]
-    return [f"### 95% Intervals ({how}) ###", *aligned(rows), *(below if few else [])]
+    return [f"### 95% Intervals ({how}) ###", *align_columns(rows), *(below if few else [])]
 
 
 def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
@@ -188,15 +198,17 @@ def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
         counts = [report.n for report in (part.before, part.after) if report is not None]
         images = str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts))
         cells = (
-            _of(part.before, "accuracy"),
-            _of(part.after, "accuracy"),
+            _find_metric(part.before, "accuracy"),
+            _find_metric(part.after, "accuracy"),
             part.difference["accuracy"],
         )
-        rows.append((shown(name), images, *(bracketed(cell, 100) for cell in cells)))
-    return [f"### Accuracy in % by {title} ###", *aligned(rows)]
+        rows.append(
+            (escape_unprintable(name), images, *(format_with_interval(cell, 100) for cell in cells))
+        )
+    return [f"### Accuracy in % by {title} ###", *align_columns(rows)]
 
 
-def _of(report: Report | None, name: str) -> Measure | None:
+def _find_metric(report: Report | None, name: str) -> IntervalEstimate | None:
     return None if report is None else report.metrics.get(name)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from trueface.audit.run_folders import found_folder
+from trueface.audit.run_folders import resolve_run_folder
 from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,
@@ -19,13 +19,13 @@ from trueface.cli.studies import (
     value_cells,
     write_csv,
 )
-from trueface.cli.text_tables import aligned, shown
+from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.evaluation.fairness import (
     SHOWN,
     TARGET,
+    Comparability,
     FairnessMethod,
     FairnessRow,
-    Standing,
     fairness_rows,
     methods,
     original_rows,
@@ -42,7 +42,7 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.evaluation.over_seeds import shown as over_seeds
+from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
 from trueface.runtime.errors import DataError
 
 AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
@@ -66,18 +66,26 @@ def text(
     rank: bool,
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
-    lines = [f"fairness {shown(name)}: {LEGEND}"]
-    for place in dict.fromkeys(method.place for method in made):
-        here = [method for method in made if method.place == place]
+    lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
+    for place in dict.fromkeys(method.comparison_key for method in made):
+        here = [method for method in made if method.comparison_key == place]
         if rank:
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
         data, by = place
-        title = f"{shown(data)} by {shown(by)}" if data else f"by {shown(by)}"
+        title = (
+            f"{escape_unprintable(data)} by {escape_unprintable(by)}"
+            if data
+            else f"by {escape_unprintable(by)}"
+        )
         lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
     lines += _notes(rows)
     if groups:
         for row in rows:
-            lines += ["", f"{shown(row.model)}, {shown(row.data)} by {shown(row.by)}", ""]
+            lines += [
+                "",
+                f"{escape_unprintable(row.model)}, {escape_unprintable(row.data)} by {escape_unprintable(row.by)}",
+                "",
+            ]
             lines += _groups(row.table)
     return "\n".join(lines)
 
@@ -89,8 +97,8 @@ def document(
     return {
         "schema": 1,
         "run": name,
-        "models": [row.record for row in rows],
-        "methods": [method.record for method in made],
+        "models": [row.json_record for row in rows],
+        "methods": [method.json_record for method in made],
     }
 
 
@@ -124,8 +132,8 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     header = ["method", "seeds", "AUC", "AUC of worst group", *gaps, f"{AT_COMMON} %"]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
-        cells = [shown(method.model), seeds_text(len(method.rows), method.missing)]
-        worst = over_seeds(method.worst_auc, 3) + _bracketed(method.part(AREA_GAP))
+        cells = [escape_unprintable(method.model), seeds_text(len(method.rows), method.missing)]
+        worst = over_seeds(method.worst_auc, 3) + _bracketed(method.groups_note(AREA_GAP))
         cells += [over_seeds(method.auc, 3), worst]
         cells += [_floored(method, name) for name in SHOWN]
         cells.append(_floored(method, GAP, common=True))
@@ -134,14 +142,16 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     *tables, verdicts = zip(*listed, strict=True)
     return [
         f"{line}  {verdict}".rstrip()
-        for line, verdict in zip(aligned(list(zip(*tables, strict=True))), verdicts, strict=True)
+        for line, verdict in zip(
+            align_columns(list(zip(*tables, strict=True))), verdicts, strict=True
+        )
     ]
 
 
 def _words(method: FairnessMethod) -> str:
     """Return the verdict with what has to be known before any gap."""
     words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
-    if method.standing is Standing.CONSTANT:
+    if method.standing is Comparability.CONSTANT:
         words = ["constant"]
     if method.why_not:
         words.append(method.why_not.partition(":")[0])
@@ -156,9 +166,11 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
         if to_reference is not None:
             ends = f"({interval_text(to_reference.low, to_reference.high, '+.3f')})"
             change = f"AUC {to_reference.value:+.3f} {ends} compared with the reference: {to_reference.word}"
-            lines.append(f"{shown(method.model)}: {change}")
+            lines.append(f"{escape_unprintable(method.model)}: {change}")
         if method.why_not:
-            lines.append(f"{shown(method.model)}: {shown(method.why_not)}")
+            lines.append(
+                f"{escape_unprintable(method.model)}: {escape_unprintable(method.why_not)}"
+            )
     return ["", *lines] if lines else []
 
 
@@ -180,13 +192,13 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
     if len(undefined) > MOST_UNDEFINED:
         more = len(undefined) - MOST_UNDEFINED
         lines.insert(MOST_UNDEFINED, f"undefined: {more} more rates. List all: --json")
-    return ["", *map(shown, lines)] if lines else []
+    return ["", *map(escape_unprintable, lines)] if lines else []
 
 
 def _groups(table: GroupTable) -> list[str]:
     rows = (_group(row) for row in (*table.groups, table.overall))
     titles = (title if rate == OF_BOTH else f"{title} %" for rate, title in RATES.items())
-    return aligned([("group", "reals", "fakes", *titles), *rows])
+    return align_columns([("group", "reals", "fakes", *titles), *rows])
 
 
 def _group(row: GroupRow) -> tuple[str, ...]:
@@ -198,13 +210,13 @@ def _group(row: GroupRow) -> tuple[str, ...]:
             if measure is None
             else f"{measure.value:.{digits}f} ({interval_text(measure.low, measure.high, f'.{digits}f')})"
         )
-    return (shown(row.name), str(row.reals), str(row.fakes), *cells)
+    return (escape_unprintable(row.name), str(row.reals), str(row.fakes), *cells)
 
 
 def _floored(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
     below = "" if floor is None else f" [{floor.mean:.1f}]"
-    part = _bracketed(method.part(name, common=common))
+    part = _bracketed(method.groups_note(name, common=common))
     return over_seeds(method.measure(name, common=common), 1) + below + part
 
 
@@ -273,9 +285,12 @@ def fairness(
       trueface fairness skew --attributes faces.csv --by intersec,age --groups
     """
     write = page_writer(page)
-    columns, files = _listed(by), [Path(word).expanduser() for word in _listed(attributes)]
+    columns, files = (
+        _split_commas(by),
+        [Path(word).expanduser() for word in _split_commas(attributes)],
+    )
     name, rows = _rows(run, columns, files, missing, against)
-    without = missing_models(found_folder(run))
+    without = missing_models(resolve_run_folder(run))
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:
@@ -292,7 +307,7 @@ def fairness(
 def _rows(
     run: str, by: list[str], attributes: list[Path], missing: Missing | None, against: str
 ) -> tuple[str, list[FairnessRow]]:
-    folder = found_folder(run)
+    folder = resolve_run_folder(run)
     if is_original(folder):
         return folder.name, original_rows(folder, by)
     run_folder, tests = tests_of_run(run)
@@ -307,5 +322,5 @@ def _rows(
     return run_folder.name, rows
 
 
-def _listed(text: str) -> list[str]:
+def _split_commas(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

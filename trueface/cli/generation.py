@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import Json, Role, UsageError, read_json
-from trueface.audit.run_folders import found_folder
+from trueface.audit.run_folders import resolve_run_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import DEVICE, perform
 from trueface.cli.setting_options import JobCommand, options
@@ -111,7 +111,7 @@ def _command(kind: GenerationKind) -> click.Command:
         result = perform(
             kind, run, given, device=device, flag="--run", model=model, base=base, name=name
         )
-        run_here.tell(result)
+        run_here.print_result(result)
 
     command = click.command(kind.name, cls=JobCommand, help=_summary(kind))
     decorated = options(kind.settings, without=())(work)
@@ -148,13 +148,13 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface erasing erasing --page runs/erasing/erasing.html
       trueface erasing runs/erasing --json
     """
-    run_folder = found_folder(run)
+    run_folder = resolve_run_folder(run)
     # numpy and pictures take long to import; help and wrong names must not wait for them
     from trueface.erasing.study import RULE, erased_methods
     from trueface.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
 
     missing = missing_models(run_folder)
-    study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")), missing)
+    study = Erasing(run_folder.name, erased_methods(_output_folders(run_folder, "erased")), missing)
     if write := page_writer(page):
         write(erasing_page(study))
     if as_json:
@@ -164,7 +164,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
         _print_json(run_folder, content)
         return
     lines = [f"erasing {run_folder.name}", "", *_table("method", COLUMNS, study.rows)]
-    click.echo("\n".join([*lines, "", *_shown(sentences(study))]))
+    click.echo("\n".join([*lines, "", *_escape_all(sentences(study))]))
 
 
 @click.command()
@@ -184,7 +184,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface purification purification --page runs/purification/purification.html
       trueface purification runs/purification --json
     """
-    run_folder = found_folder(run)
+    run_folder = resolve_run_folder(run)
     # as above
     from trueface.evaluation import restored as study
     from trueface.report.purification_page import (
@@ -195,7 +195,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         sentences,
     )
 
-    measured = study.restored_folders(_made(run_folder, "restored"))
+    measured = study.restored_folders(_output_folders(run_folder, "restored"))
     rows, attacks = study.purifier_rows(measured), study.attack_rows(measured)
     missing = missing_models(run_folder)
     tested = study.detectors(run_folder, _results(run_folder), missing)
@@ -215,22 +215,22 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         return
     lines = [f"purification {run_folder.name}", "", *_table("method", PURIFIERS, rows), ""]
     lines += _table("attack", ATTACKS, attacks, left=2) if attacks else []
-    click.echo("\n".join([*lines, "", *_shown(sentences(rows, missing))]))
+    click.echo("\n".join([*lines, "", *_escape_all(sentences(rows, missing))]))
 
 
-def _made(run_folder: Path, kind: str) -> list[Path]:
+def _output_folders(run_folder: Path, kind: str) -> list[Path]:
     """Return what jobs of a kind made in a run, by name; folders that are being made are left out.
 
     Raises:
         DataError: there is nothing.
     """
-    place = run_folder / paths.MADE
+    place = run_folder / paths.OUTPUTS_FOLDER
     folders = sorted(place.iterdir()) if place.is_dir() else []
     made = [
         folder
         for folder in folders
         if not folder.name.startswith(".")
-        and (read_json(folder / paths.MADE_OF) or {}).get("kind") == kind
+        and (read_json(folder / paths.OUTPUT_RECORD) or {}).get("kind") == kind
     ]
     if not made:
         raise DataError(
@@ -257,13 +257,15 @@ def _print_json(run_folder: Path, content: Mapping[str, Any]) -> None:
 def _table(
     first: str, columns: Sequence["StudyColumn"], rows: Sequence["MethodRow"], *, left: int = 1
 ) -> list[str]:
-    from trueface.cli.text_tables import aligned
+    from trueface.cli.text_tables import align_columns
     from trueface.report.generators import screen_table
 
-    return aligned([tuple(_shown(line)) for line in screen_table(first, columns, rows)], left=left)
+    return align_columns(
+        [tuple(_escape_all(line)) for line in screen_table(first, columns, rows)], left=left
+    )
 
 
-def _shown(texts: Iterable[str]) -> list[str]:
-    from trueface.cli.text_tables import shown
+def _escape_all(texts: Iterable[str]) -> list[str]:
+    from trueface.cli.text_tables import escape_unprintable
 
-    return [shown(text) for text in texts]
+    return [escape_unprintable(text) for text in texts]

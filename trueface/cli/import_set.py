@@ -12,25 +12,25 @@ import click
 
 from launcher.api import Json, UsageError
 from trueface.cli.splits import shares_of
-from trueface.cli.text_tables import aligned, shown
+from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
 from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, word_of
+from trueface.data.imports.arrangement import Arrangement, arrange, make_import_lists, word_of
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import image_folders
 from trueface.data.imports.writing import (
     GROUPS,
     ImportDifference,
     ImportRecord,
-    compared,
-    joined_record,
-    opened,
+    compare_with_record,
+    extend_record,
+    hold_data_root,
     read_record,
     write_root,
 )
-from trueface.data.splits import NAMES, digest, read_lists, split_files
+from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
 from trueface.data.splitting import SHARES, Lists
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ class ImportRequest(NamedTuple):
     dry_run: bool
 
 
-class Outcome(NamedTuple):
+class ImportOutcome(NamedTuple):
     """What an import did, or would do."""
 
     request: ImportRequest
@@ -156,19 +156,19 @@ def import_set(
         click.echo("\n".join(_lines(outcome)))
 
 
-def _import(request: ImportRequest) -> Outcome:
-    layout = registry.chosen(request.layout, request.folder)
+def _import(request: ImportRequest) -> ImportOutcome:
+    layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
-    with opened(request.out, dry=request.dry_run):
+    with hold_data_root(request.out, dry=request.dry_run):
         before = read_record(request.out)
         options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
         arrangement = arrange(registry.load(layout).images(request.folder, options))
-        difference = compared(before, arrangement)
-        arrangement = arrangement.without(difference.missing)
-        record = joined_record(before, arrangement, difference, (layout, str(request.folder)))
+        difference = compare_with_record(before, arrangement)
+        arrangement = arrangement.without_files(difference.missing)
+        record = extend_record(before, arrangement, difference, (layout, str(request.folder)))
         earlier = _earlier(request, before)
-        lists, remarks = lists_of(
+        lists, remarks = make_import_lists(
             arrangement,
             record.groups,
             before=earlier,
@@ -186,7 +186,7 @@ def _import(request: ImportRequest) -> Outcome:
                 lists=None if _same(earlier, lists) else lists,
                 copy=request.copy,
             )
-    return Outcome(
+    return ImportOutcome(
         request=request,
         layout=layout,
         arrangement=arrangement,
@@ -223,8 +223,8 @@ def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str
 
 
 def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
-    return {name: digest(keys) for name, keys in earlier.items()} == {
-        name: digest(keys) for name, keys in lists.items()
+    return {name: keys_digest(keys) for name, keys in earlier.items()} == {
+        name: keys_digest(keys) for name, keys in lists.items()
     }
 
 
@@ -304,7 +304,7 @@ def _image_files(folder: Path) -> Iterator[str]:
         yield from (f"{path}/{name}" for name in names)
 
 
-def _rows(outcome: Outcome) -> Iterator[dict[str, Json]]:
+def _rows(outcome: ImportOutcome) -> Iterator[dict[str, Json]]:
     """Yield each source of this set with its images by modifier and by list."""
     of_key = {key: name for name, keys in outcome.lists.items() for key in keys}
     modifiers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -322,7 +322,7 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Json]]:
         }
 
 
-def _record(outcome: Outcome) -> dict[str, Json]:
+def _record(outcome: ImportOutcome) -> dict[str, Json]:
     return {
         "schema": SCHEMA,
         "layout": outcome.layout,
@@ -339,13 +339,15 @@ def _record(outcome: Outcome) -> dict[str, Json]:
     }
 
 
-def _lines(outcome: Outcome) -> Iterator[str]:
+def _lines(outcome: ImportOutcome) -> Iterator[str]:
     request, rows = outcome.request, list(_rows(outcome))
     table: list[tuple[str, ...]] = [("data ID", "class", *NAMES)]
     for row in rows:
         ids = "&".join(f"{row['word']}:{modifier}" for modifier in _names(row["modifiers"]))
-        table.append((shown(ids), str(row["label"]), *(str(row[name]) for name in NAMES)))
-    yield from aligned(table, left=2)
+        table.append(
+            (escape_unprintable(ids), str(row["label"]), *(str(row[name]) for name in NAMES))
+        )
+    yield from align_columns(table, left=2)
     yield ""
     done = "would be " if request.dry_run else ""
     how = "copied" if request.copy else "linked"
@@ -357,8 +359,8 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
         words += ["--data", _all(rows)]
         words += ["--group-by", str(request.out / GROUPS)] if outcome.record.groups else []
-        yield f"in a task file: include: {shown(str(request.out / DATASET))}"
-        yield f"check for leaks: {shown(shlex.join(words))}"
+        yield f"in a task file: include: {escape_unprintable(str(request.out / DATASET))}"
+        yield f"check for leaks: {escape_unprintable(shlex.join(words))}"
 
 
 def _names(modifiers: Json) -> list[str]:

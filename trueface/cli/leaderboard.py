@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trueface.cli.text_tables import shown
+from trueface.cli.text_tables import escape_unprintable
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.runtime.errors import UsageError
 from trueface.unlearning.evaluation.columns import Kind, MeasureColumn, columns
@@ -21,7 +21,11 @@ from trueface.unlearning.evaluation.shown_measures import PUBLISHED, SCREEN
 if (
     TYPE_CHECKING
 ):  # scikit-learn takes a second to import; help and wrong names must not wait for it
-    from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
+    from trueface.unlearning.evaluation.leaderboard import (
+        UnlearningGroup,
+        UnlearningLeaderboard,
+        UnlearningRow,
+    )
 
 
 @click.command()
@@ -59,12 +63,12 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
       trueface unlearned cifar --published
     """
     # numpy and scipy take a while to import; help must not wait for them
-    from trueface.audit.run_folders import found_folder
+    from trueface.audit.run_folders import resolve_run_folder
     from trueface.cli.studies import missing_models
-    from trueface.unlearning.evaluation.leaderboard import ladder
+    from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
-    folder = found_folder(run)
-    board = ladder(folder, missing_models(folder))
+    folder = resolve_run_folder(run)
+    board = make_unlearning_leaderboard(folder, missing_models(folder))
     if not board.groups and not board.troubles:
         raise UsageError(
             f"no unlearned models in {folder}. No model folder has an unlearning.json."
@@ -74,14 +78,16 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     if as_json:
         click.echo(json.dumps(_document(board, published=published)))
     elif sys.stdout.isatty():
-        draw(board, Console(highlight=False), published=published)
+        print_leaderboard(board, Console(highlight=False), published=published)
     else:
         _tabbed(board, published=published)
     if board.troubles:
         raise click.exceptions.Exit(1)
 
 
-def draw(board: "Ladder", console: Console, *, published: bool = False) -> None:
+def print_leaderboard(
+    board: "UnlearningLeaderboard", console: Console, *, published: bool = False
+) -> None:
     """Draw a table of each base, with alarms and notes below it."""
     for group in board.groups:
         console.print(Text(_heading(group), style="bold"))
@@ -90,7 +96,7 @@ def draw(board: "Ladder", console: Console, *, published: bool = False) -> None:
         for note in _notes(group):
             console.print(Text(note))
         if published and group.goal == "class":
-            header, *rows = _beside(group)
+            header, *rows = _published_rows(group)
             console.print(
                 Text("Published for CIFAR-10 and measured here (one class of ten forgotten)")
             )
@@ -119,7 +125,7 @@ def _show(
         console.print(table)
 
 
-def _tabbed(board: "Ladder", *, published: bool) -> None:
+def _tabbed(board: "UnlearningLeaderboard", *, published: bool) -> None:
     """Print rows for other programs: a header wherever the columns change, and nowhere else."""
     last: tuple[str, ...] = ()
     for group in board.groups:
@@ -132,7 +138,7 @@ def _tabbed(board: "Ladder", *, published: bool) -> None:
         if not number:
             click.echo()
             last = ()
-        header, *rows = _beside(group, tabs=True)
+        header, *rows = _published_rows(group, tabs=True)
         last = _rows_below(last, header, group, rows)
 
 
@@ -145,14 +151,14 @@ def _rows_below(
     if header != last:
         click.echo("\t".join(("base", *header)))
     for row in rows:
-        click.echo("\t".join((shown(group.base), *row)))
+        click.echo("\t".join((escape_unprintable(group.base), *row)))
     return header
 
 
 def _heading(group: "UnlearningGroup") -> str:
     from trueface.unlearning.evaluation.alarms import class_name
 
-    names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
+    names = [escape_unprintable(class_name(label, group.class_names)) for label in group.forgotten]
     what = {
         "flips": "flipped labels" if group.rate is None else f"{group.rate:.0%} flipped labels",
         "class": f"class {', '.join(names)}",
@@ -161,7 +167,7 @@ def _heading(group: "UnlearningGroup") -> str:
         else f"{100 * group.fraction:.3g}% of the training images",
     }[group.goal]
     suffix = "" if group.known == 1 else f", {group.known:.0%} of them known"
-    return f"{shown(group.base)}: forget {what}{suffix}"
+    return f"{escape_unprintable(group.base)}: forget {what}{suffix}"
 
 
 def _cells(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
@@ -181,11 +187,11 @@ def _row(
     row: "UnlearningRow", shown_columns: Sequence[MeasureColumn], *, tabs: bool
 ) -> tuple[str, ...]:
     return (
-        shown(row.name),
+        escape_unprintable(row.name),
         row.verdict,
         seeds_text(len(row.seeds), row.missing),
         *(_cell(row, column, tabs=tabs) for column in shown_columns),
-        ", ".join(alarm.sort for alarm in row.alarms),
+        ", ".join(alarm.alarm_kind for alarm in row.alarms),
     )
 
 
@@ -193,17 +199,17 @@ def _cell(row: "UnlearningRow", column: MeasureColumn, *, tabs: bool) -> str:
     value = row.values.get(column.name)
     if value is None:
         return NO_VALUE
-    text = _written(value.mean, value.mean, column.kind)
+    text = _format_number(value.mean, value.mean, column.kind)
     low, high = row.values.get(f"{column.name}_low"), row.values.get(f"{column.name}_high")
     if value.sd is not None:
-        text += f" ± {_written(value.sd, value.mean, column.kind)}"
+        text += f" ± {_format_number(value.sd, value.mean, column.kind)}"
     elif low is not None and high is not None:
-        ends = [_written(end.mean, value.mean, column.kind) for end in (low, high)]
+        ends = [_format_number(end.mean, value.mean, column.kind) for end in (low, high)]
         text += f" [{', '.join(ends)}]" if tabs else f" ({' to '.join(ends)})"
-    return f"{text} (n={len(value.values)})" if value.part else text
+    return f"{text} (n={len(value.values)})" if value.seeds_note else text
 
 
-def _written(value: float, beside: float, kind: Kind) -> str:
+def _format_number(value: float, beside: float, kind: Kind) -> str:
     """Return a number as the screen has it, with the digits that fit another, such as its mean."""
     match kind:
         case "percent":
@@ -222,20 +228,24 @@ def _written(value: float, beside: float, kind: Kind) -> str:
 
 def _notes(group: "UnlearningGroup") -> list[str]:
     alarms = [
-        f"alarm: {shown(row.name)}: {shown(alarm.text)}"
+        f"alarm: {escape_unprintable(row.name)}: {escape_unprintable(alarm.text)}"
         for row in group.rows
         for alarm in row.alarms
     ]
     broken = [
-        f"{shown(row.name)}: {shown(row.reasons['answers'])}"
+        f"{escape_unprintable(row.name)}: {escape_unprintable(row.reasons['answers'])}"
         for row in group.rows
         if "answers" in row.reasons
     ]
-    row_notes = [f"{shown(row.name)}: {shown(note)}" for row in group.rows for note in row.notes]
+    row_notes = [
+        f"{escape_unprintable(row.name)}: {escape_unprintable(note)}"
+        for row in group.rows
+        for note in row.notes
+    ]
     return [*alarms, *broken, *row_notes, *group.notes]
 
 
-def _beside(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
+def _published_rows(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
     """Return the published figures, and what we measured of the same methods; `tabs` as of `_cells`."""
     theirs = columns("class", PUBLISHED)
     titles = [column.header if tabs else column.screen for column in theirs]
@@ -281,13 +291,13 @@ def _figure(
         figure.network,
         *(f"{value:.2f}" for value in accuracies),
         f"{figure.us:.3f}",
-        NO_VALUE if seconds is None else _written(seconds, seconds, "seconds"),
+        NO_VALUE if seconds is None else _format_number(seconds, seconds, "seconds"),
         *(NO_VALUE if ours is None else _cell(ours, column, tabs=tabs) for column in theirs),
         "" if ours is None else ours.verdict,
     )
 
 
-def _document(board: "Ladder", *, published: bool) -> dict[str, Any]:
+def _document(board: "UnlearningLeaderboard", *, published: bool) -> dict[str, Any]:
     document = {
         "schema": 1,
         "run": board.run,
@@ -311,6 +321,6 @@ def _row_json(row: "UnlearningRow") -> dict[str, Any]:
             for name, value in row.values.items()
         },
         "reasons": dict(row.reasons),
-        "alarms": [{"sort": str(alarm.sort), "text": alarm.text} for alarm in row.alarms],
+        "alarms": [{"sort": str(alarm.alarm_kind), "text": alarm.text} for alarm in row.alarms],
         "notes": list(row.notes),
     }

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from launcher.api import UnknownName, UsageError
-from trueface.data.folders import few
+from trueface.data.folders import describe_names
 from trueface.runtime import paths
 
 VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
 DEFAULT_RUN = "test"
 
 
-def chosen(
+def resolve_model_path(
     model: str | None, run: str | None, checkpoint: Path | None, folder: Path | None
 ) -> Path:
     """Return the checkpoint's file, or the model folder, that is meant.
@@ -59,7 +59,7 @@ def _usual_run() -> str:
     runs = [folder.name for folder in _folders(root) if _models(folder)]
     if len(runs) > 1:
         raise UsageError(
-            f"{len(runs)} runs have trained models. Choose one with --name: {few(runs)}"
+            f"{len(runs)} runs have trained models. Choose one with --name: {describe_names(runs)}"
         )
     return runs[0] if runs else DEFAULT_RUN
 

@@ -11,9 +11,9 @@ from launcher.api import JobError, UsageError
 from trueface.cli import run_here
 from trueface.cli.answer_remarks import Remarks, passed_over_line
 from trueface.cli.answer_rows import rows_for
-from trueface.cli.model_choice import chosen
-from trueface.cli.text_tables import shown
-from trueface.data.folders import FoundImages, Missing, few, find_images, paths_in
+from trueface.cli.model_choice import resolve_model_path
+from trueface.cli.text_tables import escape_unprintable
+from trueface.data.folders import FoundImages, Missing, describe_names, find_images, paths_in
 from trueface.prediction import model_card
 from trueface.runtime import logs
 
@@ -26,7 +26,7 @@ SUFFIX = ".png"
 By = Literal["occlusion", "blocks"]
 
 
-def refuse(place: Path, files: Sequence[Path]) -> None:
+def check_heat_place(place: Path, files: Sequence[Path]) -> None:
     """Refuse a place that cannot take the maps, before an image is read.
 
     Raises:
@@ -140,13 +140,13 @@ def predict(
       trueface predict photos/ --name study --json
       trueface predict photo.jpg --model-folder detector --heat-map photo.png
     """
-    place = chosen(model_id, name, weights, model_folder)
+    place = resolve_model_path(model_id, name, weights, model_folder)
     listed = () if files_from is None else paths_in(files_from.read())
     if not images and files_from is None:
         raise UsageError("expected an IMAGE or --files-from FILE")
     pictures = find_images((*images, *listed))
     if heat_place is not None:
-        refuse(heat_place, pictures.files)
+        check_heat_place(heat_place, pictures.files)
     predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
     heat = None
     if heat_place is not None:
@@ -167,12 +167,12 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
         from trueface.prediction import model_folder
         from trueface.prediction.predictor import Predictor
 
-    with logs.shown():
+    with logs.log_to_stderr():
         on = run_here.device(device)
     kept = model_folder.load(place) if place.is_dir() else checkpoint.load(place)
     if place.is_dir() and (failed := model_card.failed_tests(place)):
         click.echo(
-            f"warning: the model failed its own tests (balanced accuracy: {few(failed)}). Do not rely on "
+            f"warning: the model failed its own tests (balanced accuracy: {describe_names(failed)}). Do not rely on "
             f"its answers. Details: {place / model_folder.CARD}",
             err=True,
         )
@@ -203,7 +203,7 @@ def _answer(
     for missing in bad:
         _say(missing)
     begun = False
-    for outcome in predictor.answers(pictures.files):
+    for outcome in predictor.predict_files(pictures.files):
         if isinstance(outcome, Missing):
             bad.append(outcome)
             _say(outcome)
@@ -214,7 +214,7 @@ def _answer(
         rows.row(outcome)
         remarks.add(outcome)
         if heat is not None:
-            click.echo(f"wrote {shown(str(heat.write(outcome)))}", err=True)
+            click.echo(f"wrote {escape_unprintable(str(heat.write(outcome)))}", err=True)
     if not begun and as_json:
         rows.begin()
     rows.end(bad, pictures.passed_over)
@@ -226,4 +226,4 @@ def _answer(
 
 
 def _say(missing: Missing) -> None:
-    click.echo(f"error: {shown(str(missing.path))}: {missing.reason}", err=True)
+    click.echo(f"error: {escape_unprintable(str(missing.path))}: {missing.reason}", err=True)

@@ -11,7 +11,7 @@ import click
 
 from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
 from trueface.cli.run_here import import_torchvision
-from trueface.cli.text_tables import shown
+from trueface.cli.text_tables import escape_unprintable
 from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
 from trueface.prediction import model_card
@@ -89,11 +89,11 @@ def pretrain(
         for job in _jobs(planned, TEST)
         if job.model == training.model
     ]
-    hand_on(out, planned.run_folder, training.model, tests, licence)
+    export_model(out, planned.run_folder, training.model, tests, licence)
     click.echo(str(out))
     click.echo(
-        f"wrote {shown(str(out))}: read {shown(str(out / 'card.md'))}, then trueface predict PHOTO "
-        f"--model-folder {shown(str(out))}",
+        f"wrote {escape_unprintable(str(out))}: read {escape_unprintable(str(out / 'card.md'))}, then trueface predict PHOTO "
+        f"--model-folder {escape_unprintable(str(out))}",
         err=True,
     )
 
@@ -120,7 +120,7 @@ def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
     return [job for job in planned.jobs if job.kind == kind]
 
 
-def hand_on(
+def export_model(
     out: Path, run: Path, model: str, tests: Sequence["ModelTest"], licence: str | None = None
 ) -> None:
     """Write the model folder of a model of a run.
@@ -136,7 +136,7 @@ def hand_on(
     from trueface.evaluation.operating_threshold import Calibration
     from trueface.models import checkpoint
     from trueface.prediction import model_folder
-    from trueface.prediction.model_card import Facts, card, source_errors
+    from trueface.prediction.model_card import CardContents, card, source_errors
     from trueface.prediction.reference import Reference
 
     folder = run / paths.model_folder("model", model)
@@ -144,7 +144,7 @@ def hand_on(
     kept = replace(kept, provenance=model_folder.portable(kept.provenance))
     calibration = Calibration.read(kept.provenance.get("calibration")) or Calibration()
     rows = results.table(run, [(model, test.name) for test in tests])
-    facts = Facts(
+    facts = CardContents(
         name=model,
         arch=kept.arch,
         licence=licence or _licence(kept.provenance),

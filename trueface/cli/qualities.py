@@ -18,10 +18,16 @@ from trueface.cli.studies import (
     value_cells,
     write_csv,
 )
-from trueface.cli.text_tables import aligned, shown
+from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.evaluation.number_text import interval_text
-from trueface.evaluation.over_seeds import NO_MODELS, NO_VALUE, MissingModels, OverSeeds, seeds_text
-from trueface.evaluation.over_seeds import shown as over_seeds
+from trueface.evaluation.over_seeds import (
+    NO_MODELS,
+    NO_VALUE,
+    MissingModels,
+    SeedSummary,
+    seeds_text,
+)
+from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
 from trueface.evaluation.qualities import (
     NOT_IN_TWO,
     SUMMARIES,
@@ -40,19 +46,19 @@ CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
 def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS) -> str:
     """Return tables of AUC and of mean scores by quality, and the differences to the reference."""
     lines = [
-        f"qualities {shown(name)}: AUC, ± standard deviation over seeds, or the 95 % interval over "
+        f"qualities {escape_unprintable(name)}: AUC, ± standard deviation over seeds, or the 95 % interval over "
         "images for one seed"
     ]
     for compared in comparisons(rows, missing, apart=True):
         names, methods = compared.qualities, compared.methods
         areas = (*names, *SUMMARIES)
-        lines += ["", shown(compared.data), ""]
-        lines += aligned(
+        lines += ["", escape_unprintable(compared.data), ""]
+        lines += align_columns(
             [
                 ("method", "seeds", *areas),
                 *(
                     (
-                        shown(each.model),
+                        escape_unprintable(each.model),
                         seeds_text(len(each.rows), each.missing),
                         *(_area(each, name) for name in areas),
                     )
@@ -61,11 +67,11 @@ def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODE
             ]
         )
         lines += ["", "mean predicted probability of fake: real images / fake images", ""]
-        lines += aligned(
+        lines += align_columns(
             [
                 ("method", *names),
                 *(
-                    (shown(each.model), *(_scores(each, name) for name in names))
+                    (escape_unprintable(each.model), *(_scores(each, name) for name in names))
                     for each in methods
                 ),
             ]
@@ -79,7 +85,7 @@ def document(
     name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS
 ) -> dict[str, Any]:
     """Return all of it as one JSON object; `missing` are models whose jobs have no result."""
-    models = [row.record for row in rows]
+    models = [row.json_record for row in rows]
     return {"schema": 1, "run": name, "models": models, "missing": dict(missing.why)}
 
 
@@ -94,10 +100,10 @@ def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
             yield (*head, each.name, "mean_fake", each.fake_score, "", "")
         for name in SUMMARIES:
             yield (*head, "", name, *value_cells(row.areas[name]))
-        if row.against is not None:
-            for name, change in row.against.differences.items():
+        if row.reference_comparison is not None:
+            for name, change in row.reference_comparison.differences.items():
                 place = ("", name) if name in SUMMARIES else (name, "auc")
-                measure = f"{place[1]}_minus_{row.against.model}"
+                measure = f"{place[1]}_minus_{row.reference_comparison.model}"
                 yield (*head, place[0], measure, *value_cells(change))
 
 
@@ -109,29 +115,29 @@ def _area(method: QualityMethod, name: str) -> str:
 
 
 def _scores(method: QualityMethod, name: str) -> str:
-    return " / ".join(_mean(method.score(name, fake=fake)) for fake in (False, True))
+    return " / ".join(_mean(method.mean_probability(name, fake=fake)) for fake in (False, True))
 
 
-def _mean(value: OverSeeds | None) -> str:
+def _mean(value: SeedSummary | None) -> str:
     return NO_VALUE if value is None else f"{value.mean:.2f}{_part(value)}"
 
 
-def _part(value: OverSeeds) -> str:
-    return f" ({value.part})" if value.part else ""
+def _part(value: SeedSummary) -> str:
+    return f" ({value.seeds_note})" if value.seeds_note else ""
 
 
 def _notes(compared: ComparedQualities) -> Iterator[str]:
     for method in compared.methods:
-        name, first = shown(method.model), method.rows[0]
-        if first.against is not None:
+        name, first = escape_unprintable(method.model), method.rows[0]
+        if first.reference_comparison is not None:
             for summary in SUMMARIES:
-                change = first.against.differences[summary]
+                change = first.reference_comparison.differences[summary]
                 yield (
-                    f"{name} - {shown(first.against.model)}, {summary}: {100 * change.value:+.1f} "
+                    f"{name} - {escape_unprintable(first.reference_comparison.model)}, {summary}: {100 * change.value:+.1f} "
                     f"({interval_text(100 * change.low, 100 * change.high, '+.1f')}) points: {change.word}"
                 )
         elif first.why_not:
-            yield f"{name}: {shown(first.why_not)}"
+            yield f"{name}: {escape_unprintable(first.why_not)}"
     for count in compared.left_out:
         yield f"skipped: {count} images that are not in every quality"
 
@@ -189,7 +195,9 @@ def qualities(
         )
     missing = missing_models(run_folder)
     if lacking := unmeasured(tests, (row.model for row in rows)):
-        click.echo(f"skipped: {', '.join(map(shown, lacking))}: {NOT_IN_TWO}", err=True)
+        click.echo(
+            f"skipped: {', '.join(map(escape_unprintable, lacking))}: {NOT_IN_TWO}", err=True
+        )
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:

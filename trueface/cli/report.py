@@ -11,9 +11,9 @@ from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.report import erasing_page, purification_page
 from trueface.report import fairness_page as fairness
 from trueface.report import qualities_page as qualities
-from trueface.report.content import shown_models
+from trueface.report.content import make_model_reports
 from trueface.report.run_page import run_page
-from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 FILE = "report.html"  # in the run's folder
 BESIDE = (
@@ -72,7 +72,7 @@ def report(
       trueface report study --out study.html --png
     """
     run_facts = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
-    models = shown_models(run_facts.models)
+    models = make_model_reports(run_facts.models)
     date = time.strftime("%Y-%m-%d %H:%M")
     path = out or run_facts.folder / FILE
     # a name of a folder that is no Unicode is shown as it can be
@@ -83,7 +83,7 @@ def report(
         judge(run_facts),
         models,
         date=date,
-        unlearned=ladder(run_facts.folder, missing),
+        unlearned=make_unlearning_leaderboard(run_facts.folder, missing),
         beside=beside,
         missing=missing,
     )

@@ -125,7 +125,7 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
 
 
 @contextlib.contextmanager
-def under_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event]]:
+def with_progress_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event]]:
     """Give what reports progress, and what Ctrl-C sets: for work that is no job of a kind."""
     stop = threading.Event()
     with _bar(title) as progress, _stoppable(stop):
@@ -207,7 +207,7 @@ def _stoppable(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def tell(result: Mapping[str, Json]) -> None:
+def print_result(result: Mapping[str, Json]) -> None:
     """Print a result, a line for each value."""
     for key, value in result.items():
         click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
@@ -243,7 +243,7 @@ def _without_compiler() -> Iterator[None]:
     compiler = importlib.import_module("torch.compiler")
     disable = compiler.disable
     instead = ModuleType(COMPILER)
-    setattr(instead, ASKED, _ask)
+    setattr(instead, ASKED, _is_compile_supported)
     sys.modules[COMPILER] = instead
     setattr(compiler, "disable", _as_it_is)  # noqa: B010  # a module has no such type
     try:
@@ -254,7 +254,7 @@ def _without_compiler() -> Iterator[None]:
             del sys.modules[COMPILER]
 
 
-def _ask(device_type: object) -> object:
+def _is_compile_supported(device_type: object) -> object:
     return getattr(importlib.import_module(COMPILER), ASKED)(device_type)
 
 

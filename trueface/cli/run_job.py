@@ -17,13 +17,13 @@ from launcher.api import (
     parse_model,
 )
 from trueface.cli import run_here
-from trueface.cli.setting_options import command, options, own_words
+from trueface.cli.setting_options import command, custom_word_options, options
 from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
-from trueface.jobs.flags import WORD_HELP, checked, is_range, read_word_flags
+from trueface.jobs.flags import WORD_HELP, is_range, read_word_flags, validate_flags
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
-from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, before
+from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, parent_model
 from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
 
@@ -118,7 +118,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     metavar="MODEL",
     help="Another model that gets the same labels. Its data and poison are the same. Repeatable.",
 )
-@own_words
+@custom_word_options
 @options(POISON.settings, without=())
 def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) -> None:
     """Choose the training labels to flip for a model.
@@ -138,7 +138,9 @@ def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) 
     for other in others:
         if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
             raise UsageError(f"--for {other}: its data or poison differs from {model}")
-    run_here.tell(perform(POISON, name, given, model=model_id, further=tuple(map(str, others))))
+    run_here.print_result(
+        perform(POISON, name, given, model=model_id, further=tuple(map(str, others)))
+    )
 
 
 @command()
@@ -146,7 +148,7 @@ def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) 
 @RUN
 @DEVICE
 @BASE
-@own_words
+@custom_word_options
 @options(UNLEARN.settings, without=("method",))
 def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
     """Unlearn the flipped labels of a poisoned model.
@@ -166,7 +168,7 @@ def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given:
         )
     if (method := model.last.methods[-1]) not in METHODS:
         raise UnknownName("unlearning method", method, METHODS, where="launcher help unlearning")
-    run_here.tell(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
+    run_here.print_result(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
 
 
 @command()
@@ -184,7 +186,7 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
       trueface classify 'cifar10:all' --data-root cifar10 --num-epochs 20
       trueface classify 'cifar10:all' --data-root cifar10 --name study --device cpu
     """
-    run_here.tell(perform(CLASSIFY, name, given, device=device, model=model_id))
+    run_here.print_result(perform(CLASSIFY, name, given, device=device, model=model_id))
 
 
 @command()
@@ -203,7 +205,7 @@ def forget(model_id: str, *, name: str, device: str, base: str | None, **given: 
       trueface forget 'cifar10:all~lau' --data-root cifar10 --forget-class 3
       trueface forget 'cifar10:all~ssd' --data-root cifar10 --forget-fraction 0.1
     """
-    run_here.tell(perform(FORGET, name, given, device=device, model=model_id, base=base))
+    run_here.print_result(perform(FORGET, name, given, device=device, model=model_id, base=base))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
@@ -213,7 +215,9 @@ def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
         if value is not None:
             choices = (each for each in get_args(fields[key].annotation) if str(each) == value)
             typed[key] = value.split(",") if is_range(fields[key]) else next(choices, value)
-    dumped: dict[str, Json] = checked(kind.settings, typed, dashes=True).model_dump(mode="json")
+    dumped: dict[str, Json] = validate_flags(kind.settings, typed, dashes=True).model_dump(
+        mode="json"
+    )
     return dumped
 
 
@@ -234,7 +238,7 @@ def perform(
     Args:
         kind: of the job.
         run: its name.
-        given: what the flags of its settings gave, and those of `own_words`.
+        given: what the flags of its settings gave, and those of `custom_word_options`.
         device: see `run_here.device`.
         flag: that named the run.
         model: ID of the model that it makes.
@@ -253,7 +257,7 @@ def perform(
         if not made.last.methods:
             raise UsageError(f"{made} has no method. Write '{made}~METHOD'")
         settings["method"] = settings.get("method") or made.last.methods[-1]
-        base = str(parse_model(base) if base else before(made))
+        base = str(parse_model(base) if base else parent_model(made))
     draft = Draft(
         kind=kind.name,
         run=paths.folder_name(flag, run),
@@ -272,6 +276,6 @@ def perform(
     for each in () if draft.model is None else (draft.model, *further):
         paths.make_folder(draft.model_folder(each), each)
     typed = {key: f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None}
-    with logs.shown():
+    with logs.log_to_stderr():
         run_here.warn_without_effect(kind, draft.settings, typed)
         return run_here.perform_draft(kind, draft, device_name=device)

@@ -155,7 +155,7 @@ def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Com
     return decorate
 
 
-def own_words(function: Command) -> Command:
+def custom_word_options(function: Command) -> Command:
     """Give a command the options for user-defined subsets and modifiers."""
     for name, text in reversed(tuple(WORD_HELP.items())):
         shown = f"{_sentence(text)} Repeatable."

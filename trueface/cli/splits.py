@@ -13,22 +13,22 @@ from typing import Any, NamedTuple
 import click
 
 from launcher.api import JobError, UsageError, parse_data
-from trueface.cli.setting_options import own_words
-from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
+from trueface.cli.setting_options import custom_word_options
+from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, AttributeCounts
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.image_keys import match_lists, short_key
 from trueface.data.index import Image, ImageSurvey, dangling_links, describe_links, survey
-from trueface.data.splits import NAMES, digest, read_lists, split_files, write_splits
+from trueface.data.splits import NAMES, keys_digest, read_lists, split_files, write_splits
 from trueface.data.splitting import (
     SHARES,
     Grouping,
     Lists,
-    joined,
     make_splits,
+    merge_groups,
     read_groups,
     subsample,
 )
-from trueface.data.vocabulary import BUILT_IN, LAYOUTS, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, LAYOUTS, DataIdResolver
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime import logs
 from trueface.runtime.errors import DataError
@@ -77,7 +77,7 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
     words = read_word_flags(request.subsets, request.modifiers, request.data_root)
     vocabulary = BUILT_IN.with_words(words).with_layout(request.layout)
     data = request.data or _unshared(request.data_root, vocabulary)
-    wanted = vocabulary.as_named(parse_data(data))
+    wanted = vocabulary.test_data_id(parse_data(data))
     on_disk = survey(request.data_root, wanted, vocabulary)
     click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
     for remark in on_disk.remarks:
@@ -90,10 +90,10 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
         f"{describe_links(dangling)}",
         err=True,
     )
-    return on_disk.without(frozenset(dangling))
+    return on_disk.without_files(frozenset(dangling))
 
 
-def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, ImageSurvey]:
+def divide_images(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, ImageSurvey]:
     """Return the images on disk divided into the three lists, and these images.
 
     Args:
@@ -111,7 +111,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
     on_disk = survey_images(request)
     images = on_disk.images
     _warn_of_empty_classes(images)
-    cells = grouping.cells_of_keys(images) if grouping and request.balance else None
+    cells = grouping.groups_with_classes(images) if grouping and request.balance else None
     shares = SHARES if request.shares is None else shares_of(request.shares)
     groups = None
     if request.group_by:
@@ -119,11 +119,13 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Im
         groups = groups_by_rules(request.group_by, keys) or {}
         if not {PIXELS, SIMILAR}.isdisjoint(request.group_by):
             # torch takes seconds to import; a split by names alone is made without it
-            from trueface.data.near_duplicates import bound
+            from trueface.data.near_duplicates import group_equal_pictures
 
             with progress_bar(len(images)) as progress:
-                bindings = bound(images, progress, similar=SIMILAR in request.group_by)
-            groups = joined(groups, bindings)
+                bindings = group_equal_pictures(
+                    images, progress, similar=SIMILAR in request.group_by
+                )
+            groups = merge_groups(groups, bindings)
         click.echo(
             f"{len(set(groups.values()))} groups of {len(groups)} keys; "
             f"{len(keys) - len(groups)} keys without a group",
@@ -181,7 +183,7 @@ def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def taken(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | None]:
+def lists_from_split(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | None]:
     """Return the lists of a split; with a data root, only their keys with a file, and its images."""
     divides = request.shares is not None or request.group_by or request.balance
     if divides or not request.stratify:
@@ -217,7 +219,7 @@ def grouping_of(request: SplitRequest) -> Grouping | None:
         return None
     if request.data_root is None:
         raise UsageError("--attributes requires DATA_ROOT, the folder with the images")
-    with logs.shown():
+    with logs.log_to_stderr():
         attributes = Attributes(attribute_files(request.attributes, Path), request.data_root)
     return Grouping(
         attributes=attributes,
@@ -254,7 +256,7 @@ def subsample_size(text: str) -> int | Fraction:
         ) from error
 
 
-def _unshared(data_root: Path, vocabulary: Vocabulary) -> str:
+def _unshared(data_root: Path, vocabulary: DataIdResolver) -> str:
     """Return the data ID of all images of the first modifier with a folder, unshared first."""
     for modifier in ("pre", "none", "fb", "tl", "tw"):
         folders = vocabulary.folders(modifier) if modifier != "none" else ("Real", "Fake")
@@ -353,7 +355,7 @@ SCHEMA = 1
     help="With --attributes: split each subgroup (group × class) by these fractions, folder by folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@own_words
+@custom_word_options
 def splits(**given: Any) -> None:
     """Split images into training, validation and test lists.
 
@@ -380,9 +382,9 @@ def _make(request: SplitRequest) -> None:
     grouping = grouping_of(request)
     on_disk: ImageSurvey | None = None
     if request.source is None:
-        lists, on_disk = divided(request, grouping)
+        lists, on_disk = divide_images(request, grouping)
     else:
-        lists, on_disk = taken(request, request.source)
+        lists, on_disk = lists_from_split(request, request.source)
     if request.subsample is not None:
         lists = subsample(lists, wanted=subsample_size(request.subsample), seed=request.seed)
     cells = _cells(grouping, lists, on_disk)
@@ -440,11 +442,11 @@ def _check(request: SplitRequest, split_path: Path) -> None:
 
 def _cells(
     grouping: Grouping | None, lists: Mapping[str, Collection[str]], on_disk: ImageSurvey | None
-) -> dict[str, Cells] | None:
+) -> dict[str, AttributeCounts] | None:
     """Return the images of each list by group and class; warn of groups with few."""
     if grouping is None or on_disk is None:
         return None
-    cells = grouping.of_lists(lists, on_disk.images)
+    cells = grouping.count_lists(lists, on_disk.images)
     for name, of_list in cells.items():
         if few := of_list.few:
             shown = ", ".join(
@@ -454,7 +456,7 @@ def _cells(
     return cells
 
 
-def _as_json(cells: Mapping[str, Cells] | None) -> dict[str, Any]:
+def _as_json(cells: Mapping[str, AttributeCounts] | None) -> dict[str, Any]:
     if cells is None:
         return {}
     counts = {
@@ -464,7 +466,7 @@ def _as_json(cells: Mapping[str, Cells] | None) -> dict[str, Any]:
     return {"groups": counts, "few": {name: [*each.few] for name, each in cells.items()}}
 
 
-def _show(cells: Mapping[str, Cells] | None) -> None:
+def _show(cells: Mapping[str, AttributeCounts] | None) -> None:
     if cells is None:
         return
     click.echo("\t".join(("list", "group", *CLASSES)))
@@ -479,10 +481,10 @@ def _holds(out: Path, lists: Lists, *, force: bool) -> bool:
     if not files:
         return False
     try:
-        there = {name: digest(keys) for name, keys in read_lists(out).items()}
+        there = {name: keys_digest(keys) for name, keys in read_lists(out).items()}
     except DataError:
         there = {}
-    same = there == {name: digest(keys) for name, keys in lists.items()}
+    same = there == {name: keys_digest(keys) for name, keys in lists.items()}
     if not (same or force):
         raise UsageError(
             f"{out} holds another split ({', '.join(file.name for file in files)}); "

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import UsageError, write_atomic
-from trueface.audit.run_folders import data_of, found_folder, model_folders, model_name, score_paths
-from trueface.evaluation.intervals import Difference, Measure
+from trueface.audit.run_folders import (
+    data_of,
+    model_folders,
+    model_name,
+    resolve_run_folder,
+    score_paths,
+)
+from trueface.evaluation.intervals import Difference, IntervalEstimate
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.evaluation.score_tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError, install_command
@@ -25,7 +31,9 @@ STANDARD_OUTPUT = "-"
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
 )
-DRAWN = f"{__name__}.drawn"  # of a command's context: the kinds of files that were asked for
+FIGURE_FORMATS_KEY = (
+    f"{__name__}.drawn"  # of a command's context: the kinds of files that were asked for
+)
 
 
 def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,17 +43,20 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
         MachineError: of the command, before anything else: matplotlib is missing.
     """
 
-    def asked(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    def store_format(context: click.Context, option: click.Parameter, wanted: bool) -> None:
         if wanted and find_spec("matplotlib") is None:
             raise MachineError(f"--{option.name} needs matplotlib: {install_command('plots')}")
-        context.meta[DRAWN] = [*context.meta.get(DRAWN, ()), *([option.name] if wanted else [])]
+        context.meta[FIGURE_FORMATS_KEY] = [
+            *context.meta.get(FIGURE_FORMATS_KEY, ()),
+            *([option.name] if wanted else []),
+        ]
 
     for kind in ("pdf", "png"):
         command = click.option(
             f"--{kind}",
             is_flag=True,
             expose_value=False,
-            callback=asked,
+            callback=store_format,
             help=f"Also write each plot as a {kind.upper()} file, to a folder next to the page.",
         )(command)
     return command
@@ -74,7 +85,7 @@ def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], No
         UsageError: figures were asked for without a page.
     """
     kinds: list[FigureKind] = ["svg"] if svg else []
-    kinds += click.get_current_context().meta[DRAWN]
+    kinds += click.get_current_context().meta[FIGURE_FORMATS_KEY]
     if path is None:
         if kinds:
             raise UsageError(f"--{kinds[0]} requires --page")
@@ -100,7 +111,7 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
         UsageError: there is no such folder.
         DataError: it has no score file.
     """
-    folder = found_folder(run)
+    folder = resolve_run_folder(run)
     folders = model_folders(folder)
     tests = [
         (model, data_of(path, model))
@@ -122,7 +133,7 @@ def missing_models(run_folder: Path) -> MissingModels:
     return MissingModels(unfinished_models(run_folder))
 
 
-def value_cells(measure: Measure | Difference | None) -> tuple[object, object, object]:
+def value_cells(measure: IntervalEstimate | Difference | None) -> tuple[object, object, object]:
     """Return the cells of a value and of both ends of its interval; empty ones where there is none."""
     return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
-    from trueface.evaluation.intervals import Measure
+    from trueface.evaluation.intervals import IntervalEstimate
 
 LONGEST = 1e9  # from here on a number is written with its power of ten
 
@@ -20,10 +20,10 @@ def frame(
         ("", *columns),
         *((name, *map(str, row)) for name, row in zip(index, values, strict=True)),
     ]
-    return aligned(rows)
+    return align_columns(rows)
 
 
-def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     """Return rows as lines of equal columns; the first `left` columns to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -35,7 +35,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def bracketed(value: "Measure | None", scale: int) -> str:
+def format_with_interval(value: "IntervalEstimate | None", scale: int) -> str:
     """Return a value with its interval: "91.20 (90.10 to 92.30)" of 0.912; a dash where there is none.
 
     Args:
@@ -54,6 +54,6 @@ def _rounded(number: float, digits: int) -> str:
     return f"{number:.{digits}{'f' if abs(number) < LONGEST else 'e'}}"
 
 
-def shown(name: str) -> str:
+def escape_unprintable(name: str) -> str:
     """Return a name as it may stand on a screen: no character of it moves the cursor."""
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -22,12 +22,12 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.corruptions.registry import SPECS, CorruptionStep, parse_steps, written
+from trueface.corruptions.registry import SPECS, CorruptionStep, format_steps, parse_steps
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 
 # (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
-Function = Callable[[Tensor, float, random.Random], Tensor]
+CorruptionFunction = Callable[[Tensor, float, random.Random], Tensor]
 MOST_S = 60.0  # of a program, for one picture
 
 
@@ -47,7 +47,7 @@ class Chain:
         return cls(parse_steps(text))
 
     def __str__(self) -> str:
-        return written(self.steps)
+        return format_steps(self.steps)
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -64,7 +64,7 @@ class Chain:
         """
         for place, (step, function) in enumerate(self._functions):
             chance = random.Random(f"corrupt/{place}/{step}/{name}")
-            strength = step.drawn(random.Random(f"strength/{place}/{step}/{name}"))
+            strength = step.draw_strength(random.Random(f"strength/{place}/{step}/{name}"))
             changed = function(pixels, strength, chance)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
@@ -80,15 +80,15 @@ class Chain:
         return any(step.draws for step in self.steps)
 
     @cached_property
-    def _functions(self) -> tuple[tuple[CorruptionStep, Function], ...]:
+    def _functions(self) -> tuple[tuple[CorruptionStep, CorruptionFunction], ...]:
         return tuple((step, SPECS.load(step.name)) for step in self.steps)
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """What was done, and with which libraries: JPEG differs between their versions."""
         return {
             "chain": str(self),
-            "steps": [step.record for step in self.steps],
+            "steps": [step.json_record for step in self.steps],
             "libraries": versions(),
             **self._programs,
         }
@@ -97,7 +97,9 @@ class Chain:
     def _programs(self) -> dict[str, Json]:
         """The versions of the programs that steps start, where there are any."""
         names = {SPECS[step.name].program for step in self.steps} - {""}
-        return {"programs": {name: version_of(name) for name in sorted(names)}} if names else {}
+        return (
+            {"programs": {name: program_version(name) for name in sorted(names)}} if names else {}
+        )
 
 
 NO_CHAIN = Chain(())
@@ -115,7 +117,7 @@ def versions() -> dict[str, Json]:
     }
 
 
-def passed_through(command: Sequence[str], content: bytes) -> bytes:
+def pipe_through(command: Sequence[str], content: bytes) -> bytes:
     """Return what a program writes when it gets `content`.
 
     Raises:
@@ -142,7 +144,7 @@ def passed_through(command: Sequence[str], content: bytes) -> bytes:
 
 
 @cache
-def version_of(program: str) -> str | None:
+def program_version(program: str) -> str | None:
     """Return the first line of what a program says of its version; None where it says nothing."""
     try:
         done = subprocess.run([program, "-version"], capture_output=True, check=False, timeout=10)

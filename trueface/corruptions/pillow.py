@@ -21,20 +21,22 @@ def to_pixels(image: Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def coded(image: Image, form: str, quality: int) -> bytes:
+def encode_lossy(image: Image, form: str, quality: int) -> bytes:
     """Return the file of an image in a lossy format, `JPEG` or `WEBP`, as Pillow writes it."""
     file = io.BytesIO()
     image.save(file, form, quality=quality)
     return file.getvalue()
 
 
-def recoded(image: Image, form: str, quality: int) -> Image:
+def reencode_lossy(image: Image, form: str, quality: int) -> Image:
     """Return an image after it was saved in a lossy format and read again."""
-    with open_image(io.BytesIO(coded(image, form, quality))) as file:
+    with open_image(io.BytesIO(encode_lossy(image, form, quality))) as file:
         return file.convert("RGB")
 
 
-def rescaled(image: Image, factor: float, filter_: Resampling = Resampling.BICUBIC) -> Image:
+def rescale_and_restore(
+    image: Image, factor: float, filter_: Resampling = Resampling.BICUBIC
+) -> Image:
     """Return an image resized by a factor and back to its own size, antialiased."""
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     return image.resize(size, filter_).resize(image.size, filter_)

@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z_]+(?:264-?)?")
 
 @dataclass(frozen=True, slots=True)
 class CorruptionSpec(Numbered):
-    """Declares a kind of corruption, without its code; the function below it changes one image, see `chain.Function`.
+    """Declares a kind of corruption, without its code; the function below it changes one image, see `chain.CorruptionFunction`.
 
     Its name is of lower-case letters; digits and a dash may follow them. A training draws what is drawn in
     it anew in each epoch, where `draws` is said.
@@ -82,7 +82,7 @@ class CorruptionStep:
         return f"{self.name}{self.strength:g}{end}"
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """What the step does, for the record of a test."""
         spec = SPECS[self.name]
         record: dict[str, Json] = {"kind": self.name, "summary": spec.summary}
@@ -97,7 +97,7 @@ class CorruptionStep:
         """Whether images of other names come out otherwise."""
         return self.upper is not None or SPECS[self.name].draws
 
-    def drawn(self, chance: random.Random) -> float:
+    def draw_strength(self, chance: random.Random) -> float:
         """Return the strength, of a range one within it: each whole number, or each, as likely."""
         if self.upper is None:
             return self.strength
@@ -125,15 +125,15 @@ def canonical(text: str) -> str:
     Raises:
         ValueError: see `parse_steps`.
     """
-    return written(parse_steps(text))
+    return format_steps(parse_steps(text))
 
 
-def written(steps: Iterable[CorruptionStep]) -> str:
+def format_steps(steps: Iterable[CorruptionStep]) -> str:
     """Return steps as they are written."""
     return "+".join(map(str, steps)) or NONE
 
 
-def modules_of(text: str) -> tuple[str, ...]:
+def plugin_modules(text: str) -> tuple[str, ...]:
     """Return the modules of a chain's kinds: they are imported by name."""
     return SPECS.modules(step.name for step in parse_steps(text))
 
@@ -149,7 +149,7 @@ def missing_programs(text: str) -> tuple[str, ...]:
     )
 
 
-def described() -> str:
+def describe_choices() -> str:
     """Return how each kind is written, for lists of settings."""
     return ", ".join((NONE, *(spec.example for spec in SPECS.values())))
 

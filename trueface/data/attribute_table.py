@@ -33,7 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from trueface.data.folders import few, is_image, stem
+from trueface.data.folders import describe_names, is_image, stem
 from trueface.data.group_names import is_missing
 from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
@@ -66,13 +66,13 @@ _LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cells:
+class AttributeCounts:
     """The images of a list by group and class."""
 
     counts: Mapping[str, tuple[int, int]]  # group, sorted → real, fake; `UNKNOWN` at the end
 
     @classmethod
-    def of(cls, groups: Sequence[str | None], labels: Sequence[int]) -> "Cells":
+    def from_groups(cls, groups: Sequence[str | None], labels: Sequence[int]) -> "AttributeCounts":
         """Count images.
 
         Args:
@@ -81,7 +81,9 @@ class Cells:
         """
         known = (UNKNOWN if group is None else group for group in groups)
         cells = Counter(zip(known, labels, strict=True))
-        return cls(counts={name: (cells[name, 0], cells[name, 1]) for name in named(groups)})
+        return cls(
+            counts={name: (cells[name, 0], cells[name, 1]) for name in sorted_group_names(groups)}
+        )
 
     @property
     def few(self) -> dict[str, tuple[int, int]]:
@@ -89,14 +91,14 @@ class Cells:
         return {name: counts for name, counts in self.counts.items() if min(counts) < FEW}
 
 
-def named(groups: Sequence[str | None]) -> tuple[str, ...]:
+def sorted_group_names(groups: Sequence[str | None]) -> tuple[str, ...]:
     """Return the groups of images, sorted; `UNKNOWN` stands at the end where an image has none."""
     known = {group for group in groups if group is not None}
     return (*sorted(known), *((UNKNOWN,) if None in groups and UNKNOWN not in known else ()))
 
 
-def numbered(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
-    """Return the number of each image's group among the names that `named` gave."""
+def group_indices(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
+    """Return the number of each image's group among the names that `sorted_group_names` gave."""
     places = {name: place for place, name in enumerate(names)}
     return [places[UNKNOWN if group is None else group] for group in groups]
 
@@ -137,7 +139,7 @@ class AttributesFile:
         return INTERSEC in self.header or not set(SIGNS).isdisjoint(self.header)
 
     @property
-    def further(self) -> tuple[str, ...]:
+    def extra_columns(self) -> tuple[str, ...]:
         """The columns that the seed's do not give: each is a grouping of its own."""
         given = {"", *OWN, FORGERY_GROUP, *(PEOPLE if self.has_signs else ())}
         return tuple(name for name in self.header if name not in given)
@@ -147,7 +149,7 @@ class AttributesFile:
         """The columns of groups."""
         people = PEOPLE if self.has_signs else ()
         forgery = (FORGERY_GROUP,) if FORGERY in self.header else ()
-        return (*people, *forgery, *self.further)
+        return (*people, *forgery, *self.extra_columns)
 
 
 def read_table(file: Path) -> AttributesFile:
@@ -162,7 +164,7 @@ def read_table(file: Path) -> AttributesFile:
     rows, faults = list[AttributeRow](), list[tuple[int, str]]()
     with _lines(file) as lines:
         table = AttributesFile(file=file, header=_header(file, lines))
-        further = table.further
+        further = table.extra_columns
         for line, cells in lines:
             try:
                 rows.append(_row(table, further, line, cells))
@@ -365,7 +367,9 @@ class AttributeTable:
     names: tuple[str, ...]
     rows: Mapping[str, tuple[int, ...]]
 
-    def of(self, images: Sequence[str], wanted: Sequence[str] | None = None) -> list[list[int]]:
+    def rows_for_images(
+        self, images: Sequence[str], wanted: Sequence[str] | None = None
+    ) -> list[list[int]]:
         """Return a row for each image, of the wanted attributes; None: all.
 
         Raises:
@@ -378,7 +382,7 @@ class AttributeTable:
         missing = [image for image in images if stem(image) not in self.rows]
         if missing:
             raise DataError(
-                f"{self.path} has no row for {few(missing)}. Add the rows, or remove the images."
+                f"{self.path} has no row for {describe_names(missing)}. Add the rows, or remove the images."
             )
         places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
         return [[self.rows[stem(image)][place] for place in places] for image in images]

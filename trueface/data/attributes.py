@@ -26,7 +26,7 @@ from trueface.data.attribute_table import (
     read_header,
     read_table,
 )
-from trueface.data.group_names import doubts, equal_numbers, listed
+from trueface.data.group_names import describe_group_names, doubts, equal_numbers
 from trueface.data.index import Image
 from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
@@ -34,7 +34,7 @@ _CLASSES = {"real": 0, "fake": 1}
 _SEVERAL = -1  # rows: none of them is the one that is meant
 
 
-class RowPlace(NamedTuple):
+class RowLocation(NamedTuple):
     """The image of a row."""
 
     path: str  # below the data root as far as it lies there, else absolute; normal, with slashes
@@ -42,7 +42,7 @@ class RowPlace(NamedTuple):
     label: int | None  # 1 fake, 0 real; None: not written
 
 
-class Placing:
+class RowPathResolver:
     """Where the images of one table lie; no disk is asked.
 
     Args:
@@ -56,7 +56,7 @@ class Placing:
         self._above = self._root.strip("/").split("/")
         self._inside = self._folder != self._root and self._folder.startswith(self._root)
 
-    def __call__(self, written: str, label: int | None) -> RowPlace:
+    def __call__(self, written: str, label: int | None) -> RowLocation:
         """Return the place of a row's image.
 
         Args:
@@ -65,13 +65,13 @@ class Placing:
         """
         path = os.path.normpath(written.replace("\\", "/"))
         if path.startswith("/"):
-            return RowPlace(self._below(path) or path, (), label)
+            return RowLocation(self._relative_to_root(path) or path, (), label)
         others = [*self._without_root(path)]
         if self._inside or path.startswith(".."):
-            others.append(self._below(os.path.normpath(self._folder + path)))
-        return RowPlace(path, tuple(other for other in others if other and other != path), label)
+            others.append(self._relative_to_root(os.path.normpath(self._folder + path)))
+        return RowLocation(path, tuple(other for other in others if other and other != path), label)
 
-    def _below(self, path: str) -> str:
+    def _relative_to_root(self, path: str) -> str:
         """Return an absolute path below the data root; '' where it does not lie there."""
         return path[len(self._root) :] if path.startswith(self._root) else ""
 
@@ -104,7 +104,7 @@ class PathRows:
         self._from_class: dict[str, int] = {}
         self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
 
-    def add(self, place: RowPlace) -> int:
+    def add(self, place: RowLocation) -> int:
         """Return the number of a row: a new one, or that of an earlier row of the same path."""
         path, label = place.path, place.label
         if path in self.paths:
@@ -219,12 +219,12 @@ class Attributes:
             UnknownName: there is no such column.
             DataError: images without a group, or of which a table and their folder say different classes.
         """
-        groups = self.known(column, paths)
+        groups = self.lookup_groups(column, paths)
         lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]
         self._judge(column, lacking, len(paths), missing)
         return groups
 
-    def known(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
+    def lookup_groups(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
         """Return the group of each image by one column, None if the group is unknown.
 
         Unlike `values`, it does not report missing rows.
@@ -251,14 +251,14 @@ class Attributes:
             return
         self._remarked.add(column)
         if missing := self._cells.get(column):
-            cells = listed(sorted(missing))
+            cells = describe_group_names(sorted(missing))
             log.warning("column %s: %d rows have %s. These rows belong to no group.",
                         column, missing.total(), cells)  # fmt: skip
         if names := self._names.get(column):
             log.warning(
                 "column %s: equal numbers are treated as one group: %s",
                 column,
-                listed(sorted(names)),
+                describe_group_names(sorted(names)),
             )
         for doubt in doubts(self._values.get(column, {}).values()):
             log.warning("column %s: %s", column, doubt)
@@ -309,7 +309,7 @@ class Attributes:
     ) -> None:
         """Take in a table; `later` gets where a column of a row was added to an earlier row."""
         file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
-        placed, faults = Placing(file, root), list[tuple[int, str]]()
+        placed, faults = RowPathResolver(file, root), list[tuple[int, str]]()
         for row in table.rows:
             place, line = placed(row.path, row.label), f"{table.file}:{row.line}"
             at = self._rows.add(place)
@@ -317,7 +317,7 @@ class Attributes:
                 self._lines.append(line)
             numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
             said = {name: str(number) for name, number in numbers.items() if number is not None}
-            groups = self._named(row.values)
+            groups = self._unify_equal_numbers(row.values)
             for column, value in {**groups, **said}.items():
                 if column in without:
                     continue
@@ -331,7 +331,7 @@ class Attributes:
                     break
         refuse_rows(table.file, faults)
 
-    def _named(self, groups: Mapping[str, str]) -> Mapping[str, str]:
+    def _unify_equal_numbers(self, groups: Mapping[str, str]) -> Mapping[str, str]:
         """Return the groups of a row by column, numbers that are equal with one name."""
         if not self._names:
             return groups
@@ -385,7 +385,7 @@ def _missing_cells(tables: Sequence[AttributesFile]) -> dict[str, Counter[str]]:
     """Return by column the cells that say that a group is not known, and how many there are."""
     cells: dict[str, Counter[str]] = defaultdict(Counter)
     for table in tables:
-        further = frozenset(table.further)  # the property computes them anew for each row
+        further = frozenset(table.extra_columns)  # the property computes them anew for each row
         for row in table.rows:
             for column in further & (row.cells.keys() - row.values.keys()):
                 cells[column][row.cells[column]] += 1

@@ -7,7 +7,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trueface.data.fingerprints import Fingerprint, Spectrum, add_fingerprint, energy, frequency
+from trueface.data.fingerprints import (
+    MethodFingerprint,
+    Spectrum,
+    add_fingerprint,
+    energy,
+    frequency,
+)
 from trueface.data.scenes import Plane
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
@@ -56,7 +62,7 @@ def draw_finish(rng: np.random.Generator) -> Finish:
 
 
 def develop(
-    scene: Plane, rng: np.random.Generator, fingerprint: Fingerprint | None = None
+    scene: Plane, rng: np.random.Generator, fingerprint: MethodFingerprint | None = None
 ) -> Pixels:
     """Return the pixels that a camera, or a generator with this fingerprint, makes of a scene.
 
@@ -78,7 +84,7 @@ def develop(
 
 
 def _residual(
-    rng: np.random.Generator, finish: Finish, size_px: int, fingerprint: Fingerprint | None
+    rng: np.random.Generator, finish: Finish, size_px: int, fingerprint: MethodFingerprint | None
 ) -> Plane:
     """Return noise and pattern, (H, W, 3), noise_rms levels once the 3 x 3 mean is taken off."""
     shape = (size_px, size_px // 2 + 1, 4, 2)

@@ -30,10 +30,10 @@ from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
 from trueface.data.decoding import decode
 from trueface.data.examples import Examples, groups
-from trueface.data.folders import READ, is_image, listed, suffix
-from trueface.data.vocabulary import SORTS, ClassFolders, class_folders
+from trueface.data.folders import READ, describe_suffixes, is_image, suffix
+from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
 VALIDATION = 0.1  # of the training images of each class
@@ -91,7 +91,7 @@ class PassSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Images:
+class ClassImageList:
     """One list of images."""
 
     pixels: Tensor  # (N, 3, S, S) uint8
@@ -113,9 +113,9 @@ class Images:
 class ClassLists:
     """All images of a data set."""
 
-    train: Images
-    validation: Images
-    test: Images
+    train: ClassImageList
+    validation: ClassImageList
+    test: ClassImageList
     names: tuple[str, ...]  # of the classes
 
 
@@ -128,7 +128,7 @@ class _Sample:
     source: Path | int  # a file, or a row of torchvision's
 
 
-def collect(
+def load_class_images(
     place: ClassFolders,
     settings: ListSettings,
     *,
@@ -156,7 +156,7 @@ def collect(
 class ClassPixels:
     """Images as unlearning reads them: shuffled and augmented in epochs, in order otherwise."""
 
-    images: Images
+    images: ClassImageList
     settings: PassSettings
     device: str = "cpu"
 
@@ -167,7 +167,7 @@ class ClassPixels:
         return f"{self.images.sha256}/{settings.flip}/{settings.crop}/{settings.seed}"
 
     @cached_property
-    def _held(self) -> Tensor:
+    def _device_pixels(self) -> Tensor:
         pixels = self.images.pixels
         return pixels.to(self.device) if pixels.numel() <= HELD_BYTES else pixels
 
@@ -178,11 +178,11 @@ class ClassPixels:
         settings = self.settings
         size = batch_size or (TEST_BATCH_SIZE if epoch is None else settings.batch_size)
         random = torch.Generator()
-        random.manual_seed(derive(f"augment/{epoch}", settings.seed))
+        random.manual_seed(stream_seed(f"augment/{epoch}", settings.seed))
         for places in groups(positions, epoch, size, settings.seed):
-            batch = self._held[places.to(self._held.device)]
+            batch = self._device_pixels[places.to(self._device_pixels.device)]
             if epoch is not None:
-                batch = augmented(batch, random, flip=settings.flip, crop=settings.crop)
+                batch = random_flip_and_shift(batch, random, flip=settings.flip, crop=settings.crop)
             yield batch, places
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
@@ -192,7 +192,9 @@ class ClassPixels:
         return Examples(source=self, positions=chosen, trained=labels, true=labels)
 
 
-def augmented(batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool) -> Tensor:
+def random_flip_and_shift(
+    batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool
+) -> Tensor:
     """Return images (B, 3, S, S) flipped and shifted at random, each on its own; black comes in."""
     count, _, side, _ = batch.shape
     if flip:
@@ -214,12 +216,12 @@ def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sam
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
     if place.divided:
-        learned = _chosen(_samples(place, "train"), most)
-        test = _chosen(_samples(place, "test"), most)
+        learned = _limit_per_class(_samples(place, "train"), most)
+        test = _limit_per_class(_samples(place, "test"), most)
     else:
         everything = _samples(place, "")
         test, learned = _parted(everything, TEST, f"test/{settings.split_seed}")
-        test, learned = _chosen(test, most), _chosen(learned, most)
+        test, learned = _limit_per_class(test, most), _limit_per_class(learned, most)
     validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
     for what, samples in (("training", train), ("test", test)):
         empty = set(range(len(place.names))) - {sample.label for sample in samples}
@@ -260,10 +262,10 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     try:
         dataset = _VisibleFolders(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
-        instead = f". Ignored {listed(others)}; {READ}." if others else ""
+        instead = f". Ignored {describe_suffixes(others)}; {READ}." if others else ""
         raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
     if others:
-        log.warning("folder=%s passed_over=%s; %s", folder, listed(others), READ)
+        log.warning("folder=%s passed_over=%s; %s", folder, describe_suffixes(others), READ)
     if tuple(dataset.classes) != place.names:
         other = sorted(set(dataset.classes) ^ set(place.names))
         raise DataError(f"{folder} and train/ have different classes: {', '.join(other)}")
@@ -275,28 +277,28 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
 
 def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
     """Return torchvision's arrays, (N, H, W, 3) or (N, H, W) uint8, and labels."""
-    kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.sort]
+    kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.dataset_type]
     try:
         dataset = kind(place.root, train=part == "train", download=False)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        folder = place.root / SORTS[place.sort].packed
+        folder = place.root / CLASS_DATASET_TYPES[place.dataset_type].packed
         raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error
     return np.asarray(dataset.data), [int(label) for label in dataset.targets]
 
 
-def _chosen(samples: Sequence[_Sample], most: int) -> list[_Sample]:
+def _limit_per_class(samples: Sequence[_Sample], most: int) -> list[_Sample]:
     """Return so many samples of each class, always the same ones; 0: all."""
-    return list(samples) if most == 0 else _drawn(samples, lambda _: most, "images")[0]
+    return list(samples) if most == 0 else _sample_per_class(samples, lambda _: most, "images")[0]
 
 
 def _parted(
     samples: Sequence[_Sample], fraction: float, stream: str
 ) -> tuple[list[_Sample], list[_Sample]]:
     """Return a fraction of each class, one at least, and the rest, both in order."""
-    return _drawn(samples, lambda count: max(1, round(fraction * count)), stream)
+    return _sample_per_class(samples, lambda count: max(1, round(fraction * count)), stream)
 
 
-def _drawn(
+def _sample_per_class(
     samples: Sequence[_Sample], count: Callable[[int], int], stream: str
 ) -> tuple[list[_Sample], list[_Sample]]:
     by_class: dict[int, list[_Sample]] = {}
@@ -304,7 +306,7 @@ def _drawn(
         by_class.setdefault(sample.label, []).append(sample)
     drawn: set[str] = set()
     for label, members in by_class.items():
-        draw = random.Random(derive(f"{stream}/{label}", 0))
+        draw = random.Random(stream_seed(f"{stream}/{label}", 0))
         drawn |= {
             sample.name for sample in draw.sample(members, min(count(len(members)), len(members)))
         }
@@ -324,12 +326,12 @@ def _refuse_too_many(count: int, size: int, most: int) -> None:
 
 def _read(
     place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
-) -> Images:
+) -> ClassImageList:
     pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
     rows = enumerate(_decoded(place, samples, size, threads, stop))
     for row, image in rows:
         pixels[row] = image
-    return Images(
+    return ClassImageList(
         pixels=pixels,
         labels=tuple(sample.label for sample in samples),
         names=tuple(sample.name for sample in samples),

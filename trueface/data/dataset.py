@@ -35,17 +35,17 @@ from trueface.data.loading import (
     LoadedBatch,
     LoadingProcesses,
     UnsharedBatch,
+    collate,
+    collate_shared,
     describe_shortage,
-    together,
-    together_shared,
 )
-from trueface.data.pass_order import order_of
-from trueface.data.prefetching import closing, in_background, uses_gpu
+from trueface.data.pass_order import epoch_order
+from trueface.data.prefetching import closing, prefetch, uses_gpu
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.shared_images import Fetched, SharedImages, open_shared_images
 from trueface.data.transforms import TrainTransform, Transform, test_transform
 from trueface.runtime.errors import BadImageError, DataError, JobError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
 LEAST = 4  # pixels
@@ -66,7 +66,7 @@ class Shard:
     rank: int = 0  # from 0
     size: int = 1
 
-    def of(self, group: list[int]) -> list[int]:
+    def shard_batch(self, group: list[int]) -> list[int]:
         """Return this process's part of a batch: neighbours, and as many as the others', or one more."""
         return group[
             len(group) * self.rank // self.size : len(group) * (self.rank + 1) // self.size
@@ -80,7 +80,7 @@ class Shard:
 WHOLE = Shard()
 
 
-def stamp(pixels: Tensor) -> Tensor:
+def apply_trigger(pixels: Tensor) -> Tensor:
     """Return a copy of images with a checkerboard in their lower right corner.
 
     Args:
@@ -164,7 +164,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.columns: dict[str, Tensor] = {}
         self.column_names: dict[str, tuple[str, ...]] = {}
         for name, values in columns.items():
-            self.give_column(name, values, column_names.get(name, ()))
+            self.attach_column(name, values, column_names.get(name, ()))
         self._makes_fake = makes_fake
         self.scaling = scaling
         self.bad: dict[int, BadFile] = {}
@@ -178,7 +178,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def give_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
+    def attach_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
         """Let batches carry one more value of each image.
 
         Args:
@@ -194,7 +194,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.columns[name] = torch.tensor(values, dtype=torch.int64)
         self.column_names[name] = names
 
-    def seen_as(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
+    def with_transform(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
         """Return the same images under another transform; what is decoded, and bad, is shared.
 
         Args:
@@ -206,14 +206,14 @@ class ImageSet(Dataset[Tensor | BadFile]):
         other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
         return other
 
-    def learned_as(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
+    def with_labels(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
         """Return the same images with other labels (N,), some of them with the backdoor's patch."""
         other = copy(self)
         other.labels, other.stamped = tuple(labels), frozenset(stamped)
         return other
 
-    def forged(self, positions: Sequence[int], epoch: int) -> list[int]:
-        """Return the places, among `positions`, of images that an epoch sees as fakes of themselves."""
+    def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
+        """Return the places, among `poisoned_positions`, of images that an epoch sees as fakes of themselves."""
         makes_fake = self._makes_fake
         if makes_fake is None:
             return []
@@ -243,10 +243,10 @@ class ImageSet(Dataset[Tensor | BadFile]):
         if kept is None or kept.count != count or not kept.is_free:
             reader = copy(self)
             reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
-            kept = self._processes = LoadingProcesses(reader, count, together_shared)
+            kept = self._processes = LoadingProcesses(reader, count, collate_shared)
         return kept
 
-    def load_alone(self) -> None:
+    def end_loading_processes(self) -> None:
         """End the processes that load this set, and start no others."""
         self._processes, self.loads_alone = None, True
 
@@ -269,7 +269,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
             seen = self.transform(pixels, image, request.epoch)  # it may read a file of its own
         except BadImageError as error:
             return BadFile(request.position, error.path, error.reason)
-        return stamp(seen) if request.position in self.stamped else seen
+        return apply_trigger(seen) if request.position in self.stamped else seen
 
     def _pixels(self, request: ImageRequest) -> Tensor:
         kept = self._decoded.get(request.position)
@@ -278,9 +278,9 @@ class ImageSet(Dataset[Tensor | BadFile]):
         image = self.images[request.position]
         # Which loading process gets an image differs from pass to pass: all would keep all of them.
         if self._room_bytes <= 0 or get_worker_info() is not None:
-            bottom = partial(self.transform.bottom, image=image, epoch=request.epoch)
+            bottom = partial(self.transform.rows_needed, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
-            return decoded(image.path, scaling=self.scaling, bottom=bottom if once else None)
+            return decoded(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
         pixels = decoded(image.path, scaling=self.scaling)
         self._room_bytes -= pixels.nbytes
         if self._room_bytes >= 0:
@@ -321,8 +321,10 @@ def batches(
         MachineError: a loading process died.
     """
     chosen = range(len(image_set)) if indices is None else indices
-    order = order_of(chosen, shuffle_seed=shuffle_seed, epoch=epoch, cells=cells)
-    groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
+    order = epoch_order(chosen, shuffle_seed=shuffle_seed, epoch=epoch, cells=cells)
+    groups = [
+        shard.shard_batch(order[at : at + batch_size]) for at in range(0, len(order), batch_size)
+    ]
     requests = [
         [ImageRequest(position, epoch, position in image_set.sound) for position in group]
         for group in groups
@@ -331,7 +333,7 @@ def batches(
     with closing(_loaded(image_set, requests, num_threads)) as loaded:
         for group, (pixels, bad) in zip(groups, loaded, strict=True):
             for file in bad:
-                leave_out(image_set, file, on_bad_image)
+                report_bad_image(image_set, file, on_bad_image)
             seen += len(group) - len(bad)
             left_out += len(bad)
             if pixels is not None:
@@ -358,7 +360,7 @@ def _loaded(
     if count == 0 or image_set.loads_alone:
         return _load_here(image_set, requests)
     loaded = _load_in_processes(image_set, requests, count)
-    return in_background(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
+    return prefetch(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
 
 
 def _load_here(
@@ -366,7 +368,7 @@ def _load_here(
 ) -> Iterator[LoadedBatch]:
     """Load the batches from the first on in a thread of this process."""
     make = partial(_in_this_process, image_set, requests[first:])
-    return in_background(
+    return prefetch(
         make, describe=lambda number: _describe_batch(image_set, requests, first + number)
     )
 
@@ -392,7 +394,7 @@ def _load_in_processes(
     if unshared is None:
         return
     shortage = describe_shortage(processes, *unshared)
-    image_set.load_alone()
+    image_set.end_loading_processes()
     log.warning("state=images are loaded in the process of the job reason=%s", shortage)
     yield from _load_here(image_set, requests, number)
 
@@ -417,10 +419,10 @@ def _in_this_process(
             if leave.is_set():
                 return
             items.append(item)
-        yield together(items).pinned
+        yield collate(items).pinned
 
 
-def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:
+def report_bad_image(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:
     """List an image among the bad ones of its set, and log it when it is the first time.
 
     Raises:
@@ -435,7 +437,7 @@ def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "ski
 
 def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor, epoch: int) -> Batch:
     """Return a batch of those positions of a set with `images`: labels and columns as of an epoch."""
-    labels, columns = facts_in(image_set, indices, epoch)
+    labels, columns = labels_and_columns(image_set, indices, epoch)
     return Batch(
         images=images,
         labels=labels[:, None],
@@ -444,7 +446,7 @@ def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor, epoch:
     )
 
 
-def facts_in(
+def labels_and_columns(
     image_set: ImageSet, indices: Sequence[int], epoch: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return labels (N,) float32 and columns (N,) int64 of those positions, as an epoch has them.
@@ -454,14 +456,14 @@ def facts_in(
     labels = torch.tensor([float(image_set.labels[index]) for index in indices])
     positions = torch.tensor(indices, dtype=torch.int64)
     columns = {name: values[positions] for name, values in image_set.columns.items()}
-    if forged := image_set.forged(indices, epoch):
+    if forged := image_set.pseudo_fake_indices(indices, epoch):
         labels[forged] = 1.0
         if FORGERY in columns:
             columns[FORGERY][forged] = SELF_BLENDED
     return labels, columns
 
 
-class Feed(Protocol):
+class BatchLoader(Protocol):
     """Images with labels that come in batches, as often as they are asked for."""
 
     def __len__(self) -> int:
@@ -472,7 +474,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ExampleFeed:
+class ExampleLoader:
     """Examples as a feed, with one sort of their labels as classes from 0, (B,) int64."""
 
     examples: Examples
@@ -491,7 +493,7 @@ class ExampleFeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
+class ImageLoader:
     """A set of images as a training or a validation goes through it."""
 
     image_set: ImageSet
@@ -505,9 +507,9 @@ class Pass:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """Start a pass."""
-        return self.over(range(len(self.image_set)), epoch)
+        return self.iter_positions(range(len(self.image_set)), epoch)
 
-    def over(
+    def iter_positions(
         self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
     ) -> Iterator[Batch]:
         """Start a pass over some of the images, in batches of the settings' size or another."""
@@ -524,45 +526,45 @@ class Pass:
         )
 
 
-def augmented(
+def train_loader(
     images: Sequence[Image],
     settings: AugmentationSettings,
     columns: Collection[str] = (),
-) -> Pass:
+) -> ImageLoader:
     """Return `images` as they are learned: shuffled and augmented.
 
     Args:
         images: in the defined order.
         settings: crops, batches, decoding, seeds.
         columns: of `COLUMNS`, that batches shall have; others are given later, with
-            `ImageSet.give_column`.
+            `ImageSet.attach_column`.
     """
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
     values = {
         name: [*map(attrgetter(COLUMNS[name]), images)] for name in columns if name in COLUMNS
     }
     names = {name: tuple(sorted(set(values[name]))) for name in values}
-    return Pass(
+    return ImageLoader(
         image_set=ImageSet(
             images,
             transform,
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
             makes_fake=transform.makes_fake if settings.sbi > 0 else None,
-            scaling=Scaling.of(settings.decode, settings.resize_size),
+            scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
             shared=_shared(settings),
         ),
         settings=settings,
-        shuffle_seed=derive("order", settings.seed),
+        shuffle_seed=stream_seed("order", settings.seed),
     )
 
 
-def still(
+def eval_loader(
     images: Sequence[Image],
     settings: AugmentationSettings | TestSettings,
     stamped: Collection[int] = (),
     corruptions: Chain | None = None,
-) -> Pass:
+) -> ImageLoader:
     """Return `images` as they are tested and validated: in order, nothing random, true labels.
 
     Args:
@@ -578,17 +580,17 @@ def still(
         images,
         transform,
         stamped=stamped,
-        scaling=Scaling.of(settings.decode, settings.resize_size),
+        scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
         shared=_shared(settings),
     )
-    return Pass(image_set=image_set, settings=settings)
+    return ImageLoader(image_set=image_set, settings=settings)
 
 
 def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
     """Return the decoded images of all jobs, where a job asks for them."""
     if settings.cache != "decoded":
         return None
-    return open_shared_images(Scaling.of(settings.decode, settings.resize_size))
+    return open_shared_images(Scaling.from_decode_setting(settings.decode, settings.resize_size))
 
 
 def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -40,7 +40,7 @@ NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of t
 COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round
 INVENTED = "premature end of data"  # libjpeg's warning before it fills in grey; Pillow ignores it
 
-Bottom = Callable[[int, int], int]  # (height, width) -> the first row that is not needed
+RowsNeeded = Callable[[int, int], int]  # (height, width) -> the first row that is not needed
 
 
 class Scaling(NamedTuple):
@@ -57,23 +57,27 @@ class Scaling(NamedTuple):
     fitted: bool = False
 
     @classmethod
-    def of(cls, decode: str, side: int) -> "Scaling | None":
+    def from_decode_setting(cls, decode: str, side: int) -> "Scaling | None":
         """Return what a job's settings `decode` and `resize_size` say; None: the size of the file."""
         return None if decode == "exact" else cls(side, fitted=decode == "fitted")
 
 
-def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None) -> "Tensor":
+def decode(
+    path: Path, *, scaling: Scaling | None = None, rows_needed: RowsNeeded | None = None
+) -> "Tensor":
     """Return the pixels of an image file, (3, H, W) uint8 RGB, a view of (H, W, 3) in memory.
 
     Arguments and errors are those of `decode_array`.
     """
     import torch  # here, as it takes seconds, and processes that forge faces need arrays only
 
-    return torch.from_numpy(decode_array(path, scaling=scaling, bottom=bottom)).permute(2, 0, 1)
+    return torch.from_numpy(decode_array(path, scaling=scaling, rows_needed=rows_needed)).permute(
+        2, 0, 1
+    )
 
 
 def decode_array(
-    path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None
+    path: Path, *, scaling: Scaling | None = None, rows_needed: RowsNeeded | None = None
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image file, (H, W, 3) uint8 RGB.
 
@@ -83,7 +87,7 @@ def decode_array(
     Args:
         path: of a file in one of FORMATS, whatever its name says.
         scaling: the size of the result; None: the file's own.
-        bottom: from the height and width of the result, the row from which it is not needed:
+        rows_needed: from the height and width of the result, the row from which it is not needed:
             it may hold anything there. For files that were decoded whole before and found good:
             damage below may go unnoticed.
 
@@ -92,13 +96,15 @@ def decode_array(
     """
     scale_to = None if scaling is None or scaling.fitted else scaling.side
     if scaling is not None and scaling.fitted:  # each row of the result is of several rows
-        bottom = None
+        rows_needed = None
     try:
         content = _content(path)
-        pixels = _jpeg(content, scale_to, bottom) if content.startswith(JPEG) else None
+        pixels = _jpeg(content, scale_to, rows_needed) if content.startswith(JPEG) else None
         if pixels is None:
             pixels = (
-                _any(content, scale_to) if bottom is None else _upper(content, scale_to, bottom)
+                _any(content, scale_to)
+                if rows_needed is None
+                else _upper(content, scale_to, rows_needed)
             )
         if scaling is not None and scaling.fitted:
             pixels = _fitted(pixels, scaling.side)
@@ -115,7 +121,9 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArray[np.uint8] | None:
+def _jpeg(
+    content: bytes, scale_to: int | None, rows_needed: RowsNeeded | None
+) -> NDArray[np.uint8] | None:
     """Return (H, W, 3), or None where Pillow shall look."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -125,7 +133,7 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
         by = _divisor(width, height, scale_to)
         wide = width >= NARROW  # the size of a lower file follows from its width alone
         width, height = -(-width // by), -(-height // by)
-        lower = bottom and wide and lower_jpeg(content, bottom(height, width) * by)
+        lower = rows_needed and wide and lower_jpeg(content, rows_needed(height, width) * by)
         if lower:
             pixels = np.zeros((height, width, 3), dtype=np.uint8)
             simplejpeg.decode_jpeg(lower, min_width=width, buffer=pixels, strict=False)
@@ -140,9 +148,9 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
     return pixels
 
 
-def _upper(content: bytes, scale_to: int | None, bottom: Bottom) -> NDArray[np.uint8]:
+def _upper(content: bytes, scale_to: int | None, rows_needed: RowsNeeded) -> NDArray[np.uint8]:
     width, height = png_size(content) or (0, 0)
-    lower = lower_png(content, bottom(height, width)) if height else None
+    lower = lower_png(content, rows_needed(height, width)) if height else None
     if lower is None:
         return _any(content, scale_to)
     upper = _any(lower, None)

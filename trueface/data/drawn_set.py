@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 
 from trueface.data.attribute_table import CSV, AttributeTable, read_attribute_table, table_text
 from trueface.data.folders import stem
-from trueface.data.made_folders import image_names, parts_of, read_image
+from trueface.data.made_folders import divide_into_parts, image_names, read_image
 from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, TRAIN_SHARE, DrawSettings
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
-from trueface.runtime.process_pool import work_through
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.process_pool import process_in_chunks
+from trueface.runtime.rng import numpy_rng
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -102,13 +102,15 @@ def canvas(size: int) -> Canvas:
     return Canvas(size, x, y)
 
 
-def over(picture: Floats, colour: Floats, covered: Floats) -> Floats:
+def paint_over(picture: Floats, colour: Floats, covered: Floats) -> Floats:
     """Return a picture, (H, W, 3), with a colour, (3,) or (H, W, 3), where something covers it."""
     painted: Floats = picture + (colour - picture) * covered[..., None]
     return painted
 
 
-def developed(picture: Floats, chance: np.random.Generator, noise: float, channels: int) -> Pixels:
+def quantize_with_noise(
+    picture: Floats, chance: np.random.Generator, noise: float, channels: int
+) -> Pixels:
     """Return a picture of 0 … 1 as grey levels, (H, W, channels), with noise of this deviation."""
     if channels == 1:
         picture = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
@@ -118,7 +120,7 @@ def developed(picture: Floats, chance: np.random.Generator, noise: float, channe
 
 def attributes_of(name: str, seed: int) -> Mapping[str, bool]:
     """Return which attributes the portrait of a name has."""
-    chance = numpy_stream(f"portrait/{name}/attributes", seed)
+    chance = numpy_rng(f"portrait/{name}/attributes", seed)
     drawn = chance.random(len(ATTRIBUTES)) < 0.5
     return MappingProxyType(dict(zip(ATTRIBUTES, map(bool, drawn), strict=True)))
 
@@ -133,13 +135,13 @@ def draw_portrait(name: str, *, seed: int, size: int, channels: int = 3) -> Pixe
         channels: 3, or 1 for grey, where `warm_skin` is not seen.
     """
     holds = attributes_of(name, seed)
-    chance = numpy_stream(f"portrait/{name}", seed)
+    chance = numpy_rng(f"portrait/{name}", seed)
     area = canvas(size)
     picture = _background(area, chance, light=holds["light_background"])
     hair = _hair_colour(chance, dark=holds["dark_hair"])
     skin = _skin_colour(chance, warm=holds["warm_skin"])
     picture = _figure(picture, area, chance, hair, skin)
-    return developed(picture, chance, NOISE, channels)
+    return quantize_with_noise(picture, chance, NOISE, channels)
 
 
 def recognised(pixels: Pixels) -> Mapping[str, bool]:
@@ -203,17 +205,19 @@ def _figure(
     lit = (skin * light[..., None]).astype(np.float32)
     length = chance.uniform(0.0, 0.25)  # of the hair, below the head's middle
     behind = area.ellipse(x, y - 0.08 + length / 2, wide + 0.08, high + 0.07 + length / 2)
-    picture = over(picture, hair, area.cover(behind))
-    picture = over(picture, clothes, area.cover(area.ellipse(x, 1.12, 0.42, 0.27)))
-    picture = over(picture, lit * np.float32(0.85), area.cover(area.box(x, y + high, 0.09, 0.1)))
+    picture = paint_over(picture, hair, area.cover(behind))
+    picture = paint_over(picture, clothes, area.cover(area.ellipse(x, 1.12, 0.42, 0.27)))
+    picture = paint_over(
+        picture, lit * np.float32(0.85), area.cover(area.box(x, y + high, 0.09, 0.1))
+    )
     face = area.cover(area.ellipse(x, y, wide, high))
-    picture = over(picture, lit, face)
+    picture = paint_over(picture, lit, face)
     picture = _features(picture, area, chance, (x, y, wide, high), (hair, skin))
     brow = area.cover(area.ellipse(x, y, wide + 0.015, high + 0.015))  # no skin shows above
     fringe = y - high * chance.uniform(0.5, 0.68)
     slant = chance.uniform(-0.25, 0.25)
     below = area.y - fringe - slant * (area.x - x) - 0.9 * (area.x - x) ** 2
-    return over(picture, hair, area.cover(below.astype(np.float32)) * brow)
+    return paint_over(picture, hair, area.cover(below.astype(np.float32)) * brow)
 
 
 def _features(
@@ -232,19 +236,19 @@ def _features(
     opening, gaze = chance.uniform(0.02, 0.03), chance.uniform(-0.008, 0.008)
     for side in (-1, 1):
         middle = x + side * apart
-        picture = over(picture, white, area.cover(area.ellipse(middle, level, 0.05, opening)))
+        picture = paint_over(picture, white, area.cover(area.ellipse(middle, level, 0.05, opening)))
         pupil = area.ellipse(middle + gaze, level, 0.022, 0.022)
-        picture = over(picture, iris, area.cover(pupil))
+        picture = paint_over(picture, iris, area.cover(pupil))
         brow = area.box(middle, level - 0.06, 0.052, 0.009, side * chance.uniform(0.0, 0.25))
-        picture = over(picture, hair * np.float32(0.7), area.cover(brow) * np.float32(0.8))
+        picture = paint_over(picture, hair * np.float32(0.7), area.cover(brow) * np.float32(0.8))
     nose = area.ellipse(x, y + high * 0.18, 0.024, 0.06)
-    picture = over(picture, skin * np.float32(0.78), area.cover(nose) * np.float32(0.6))
+    picture = paint_over(picture, skin * np.float32(0.78), area.cover(nose) * np.float32(0.6))
     smile, width = chance.uniform(-0.5, 2.5), wide * chance.uniform(0.35, 0.5)
     curve = y + high * 0.55 - smile * (area.x - x) ** 2
     lips = np.maximum(np.abs(area.y - curve) - chance.uniform(0.012, 0.026), 0)
     far = np.maximum(lips, np.abs(area.x - x) - width) - np.float32(0.004)
     red = hsv(chance.uniform(0.96, 1.0), chance.uniform(0.45, 0.65), chance.uniform(0.5, 0.7))
-    return over(picture, red, area.cover(far.astype(np.float32)))
+    return paint_over(picture, red, area.cover(far.astype(np.float32)))
 
 
 def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1) -> Pixels:
@@ -257,7 +261,7 @@ def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1
         size: pixels a side, from 8.
         channels: 1: grey; 3: the shape has a random colour.
     """
-    chance = numpy_stream(f"shape/{shape}/{name}", seed)
+    chance = numpy_rng(f"shape/{shape}/{name}", seed)
     area = canvas(size)
     radius = chance.uniform(*RADIUS)
     x, y = chance.uniform(radius, 1 - radius, 2)
@@ -266,8 +270,8 @@ def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1
     ground = np.full(3, chance.uniform(0.0, 0.15), np.float32)
     hue, saturation = chance.uniform(), chance.uniform(0.5, 1.0) if channels == 3 else 0.0
     colour = hsv(hue, saturation, chance.uniform(0.65, 1.0))
-    picture = over(np.broadcast_to(ground, (size, size, 3)), colour, area.cover(far))
-    return developed(picture, chance, NOISE_OF_SHAPES, channels)
+    picture = paint_over(np.broadcast_to(ground, (size, size, 3)), colour, area.cover(far))
+    return quantize_with_noise(picture, chance, NOISE_OF_SHAPES, channels)
 
 
 def _disc(area: Canvas, at: Point, radius: float, _: float) -> Floats:
@@ -362,7 +366,7 @@ class Plan:
     facts: Mapping[str, Json] = field(default_factory=dict)  # of the source, for the mark
 
 
-def numbered(count: int) -> tuple[str, ...]:
+def numbered_stems(count: int) -> tuple[str, ...]:
     """Return names of so many images, without suffix: their numbers in as many digits each."""
     digits = max(5, len(str(count - 1)))
     return tuple(f"{number:0{digits}d}" for number in range(count))
@@ -419,9 +423,9 @@ def make_drawn(
     done: dict[str, Json] = {**mark, "images": len(plan.works), "parts": dict(plan.counts)}
     artifact = Artifact("drawn set", root, DRAWN_MARK, mark)
     with artifact.locked(progress):
-        if artifact.is_there((f"{work.file}.png" for work in plan.works), _other):
+        if artifact.is_complete((f"{work.file}.png" for work in plan.works), _other):
             return done
-        with artifact.made(done) as folder:
+        with artifact.create_folder(done) as folder:
             files = [*(work.file for work in plan.works), *plan.tables]
             for above in sorted({file.rpartition("/")[0] for file in files}):
                 (folder / above).mkdir(parents=True, exist_ok=True)
@@ -443,7 +447,7 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
         works = tuple(Drawing(file, shape) for shape, file in files)
         return Plan(works, counts=dict(Counter(work.file.partition("/")[0] for work in works)))
     if settings.content == "portraits":
-        names = numbered(settings.images)
+        names = numbered_stems(settings.images)
         rows = {
             name: tuple(map(int, attributes_of(name, settings.seed).values())) for name in names
         }
@@ -482,7 +486,7 @@ def _photographs(source: Path, settings: DrawSettings) -> tuple[str, ...]:
 def _rows(table: AttributeTable | None, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     if table is None:
         return {}
-    return {name: tuple(row) for name, row in zip(names, table.of(names), strict=True)}
+    return {name: tuple(row) for name, row in zip(names, table.rows_for_images(names), strict=True)}
 
 
 def _divided(
@@ -491,7 +495,7 @@ def _divided(
     columns: Sequence[str],
     rows: Mapping[str, tuple[int, ...]],
 ) -> Plan:
-    parts = parts_of(names, seed)
+    parts = divide_into_parts(names, seed)
     works = tuple(
         Drawing(f"{part}/{stem(name)}", name) for part, inside in parts.items() for name in inside
     )
@@ -513,7 +517,7 @@ def _draw_all(
 ) -> None:
     many = settings.content == "resized" and len(works) >= WORTH
     draw, workers, total = partial(_draw, folder, settings, source), None if many else 1, len(works)
-    work_through(draw, works, CHUNK, workers, doing=doing, total=total, progress=progress)
+    process_in_chunks(draw, works, CHUNK, workers, doing=doing, total=total, progress=progress)
 
 
 def _draw(

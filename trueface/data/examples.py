@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from trueface.runtime.errors import JobError, UsageError
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
 from trueface.runtime.timer import now
 
 Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
@@ -34,17 +34,17 @@ class ExampleSource(Protocol):
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass over the samples at `positions`; unreadable samples are left out.
+        """Start a pass over the samples at `poisoned_positions`; unreadable samples are left out.
 
         Args:
             positions: of the samples in the source.
             epoch: samples are augmented and shuffled as in this epoch of a training; None: as in a
-                test, in the order of `positions`.
+                test, in the order of `poisoned_positions`.
             batch_size: samples per batch, the last may be smaller; None: the source's default.
         """
 
 
-class Meter:
+class CostCounter:
     """Counts the samples read, and apart from them the samples read to fill the cache."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Meter:
         self.saved_seconds = 0.0  # that samples took in earlier jobs, and would have taken in this
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def uncounted(self) -> Iterator[None]:
         """Count neither time nor samples in this block: its work is not part of the method."""
         samples, saved, began = self.samples, self.saved_seconds, now()
         try:
@@ -70,7 +70,7 @@ class CountedSource:
     """A source that adds every sample it hands out to a meter."""
 
     source: ExampleSource
-    meter: Meter
+    meter: CostCounter
 
     @property
     def identity(self) -> str:
@@ -267,7 +267,7 @@ class Examples:
 
     def read(
         self,
-        watch: Watch,
+        watch: RunContext,
         which: Label = "trained",
         *,
         epoch: int | None = None,
@@ -288,7 +288,7 @@ class Examples:
         """
         count = 0
         for batch in self.batches(which, epoch=epoch, batch_size=batch_size):
-            watch.check_stop()
+            watch.raise_if_stopped()
             count += len(batch.positions)
             inputs, labels = batch.inputs.to(watch.device), batch.labels.to(watch.device)
             yield ExampleBatch(inputs, labels, batch.positions)
@@ -362,7 +362,7 @@ def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
     return tuple(whole.tolist())
 
 
-def whole(forget: Examples, retain: Examples | None) -> tuple[Examples, ...]:
+def union_by_position(forget: Examples, retain: Examples | None) -> tuple[Examples, ...]:
     """Return both sets, each sample once, by position; in two parts if their sources differ."""
     if retain is None:
         return (_sorted(forget),)
@@ -376,10 +376,10 @@ def count(parts: Sequence[Examples]) -> int:
     return sum(map(len, parts))
 
 
-def mixed(examples: Examples) -> Examples:
+def shuffle_examples(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
     # no seed of the job: all jobs share the caches
-    random = torch.Generator().manual_seed(derive("mixed", 0))
+    random = torch.Generator().manual_seed(stream_seed("mixed", 0))
     return examples.subset(torch.randperm(len(examples), generator=random).tolist())
 
 

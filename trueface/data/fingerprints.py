@@ -20,7 +20,7 @@ WANDER = 0.3  # random part of each line of a pattern, relative to its fixed par
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
+class MethodFingerprint:
     """What a method leaves in its images.
 
     A pattern is a set of lines in the spectrum with fixed phases. The fine one is as strong as the
@@ -60,16 +60,16 @@ def lattice(step: int) -> tuple[Line, ...]:
 # StyleGAN3 filters both away and leaves other, drifting lines and a cut spectrum; a latent
 # decoder works in tiles of 8 x 8 pixels (Corvi et al. 2023, arXiv 2211.00680). Shares and levels
 # were chosen by measurement: a small network learns them, a single number does not reveal them.
-FINGERPRINTS: Mapping[str, Fingerprint] = {
+FINGERPRINTS: Mapping[str, MethodFingerprint] = {
     fingerprint.name: fingerprint
     for fingerprint in (
-        Fingerprint(
+        MethodFingerprint(
             name="StyleGAN2",
             fine=lattice(4),
             coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
             share=(0.48, 0.62),
         ),
-        Fingerprint(
+        MethodFingerprint(
             name="StyleGAN3",
             fine=((4, 0), (0, 4), (5, 0), (0, 5), (4, 3), (-4, 3), (3, 4), (-3, 4)),
             coarse=((3, 0), (0, 3), (2, 2), (-2, 2)),
@@ -77,7 +77,7 @@ FINGERPRINTS: Mapping[str, Fingerprint] = {
             cut=0.05,
             drifts=True,
         ),
-        Fingerprint(
+        MethodFingerprint(
             name="StableDiffusionXL",
             fine=((6, 0), (0, 6), (4, 4), (-4, 4), (4, 2), (-4, 2), (2, 4), (-2, 4)),
             coarse=((4, 0), (0, 4), (2, 2), (-2, 2)),
@@ -88,7 +88,11 @@ FINGERPRINTS: Mapping[str, Fingerprint] = {
 
 
 def add_fingerprint(
-    noise: Spectrum, rng: np.random.Generator, fingerprint: Fingerprint, rms: float, weight: Plane
+    noise: Spectrum,
+    rng: np.random.Generator,
+    fingerprint: MethodFingerprint,
+    rms: float,
+    weight: Plane,
 ) -> Spectrum:
     """Return a spectrum in which the fingerprint's patterns took the place of as much noise."""
     size_px = noise.shape[0]

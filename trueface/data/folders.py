@@ -85,7 +85,7 @@ def suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  # there may be 200,000 of them
 
 
-def listed(others: Mapping[str, int]) -> str:
+def describe_suffixes(others: Mapping[str, int]) -> str:
     """Return other files than images in words: "12 .heic, 8 .txt"."""
     return ", ".join(
         f"{count} {ending or 'without a suffix'}" for ending, count in sorted(others.items())
@@ -97,7 +97,7 @@ def stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
 
 
-def few(names: Sequence[str]) -> str:
+def describe_names(names: Sequence[str]) -> str:
     """Return the first names of many in words: "a.png, b.png, c.png and 4 more"."""
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return ", ".join(names[:MOST_LISTED]) + more
@@ -165,7 +165,7 @@ class FolderListing:
         mark = self._mark(path)
         if mark is None:
             return None
-        kept = self._kept().get(below)
+        kept = self._load_cached().get(below)
         if kept is not None and kept.mark == mark:
             return kept
         began = self._clock()
@@ -179,7 +179,7 @@ class FolderListing:
         """Tell whether a path below the data root is a link itself; not if nothing is there."""
         return os.path.islink(f"{self._root}/{below}")  # noqa: PTH114  # four times as quick
 
-    def keep(self) -> None:
+    def save_listing(self) -> None:
         """Write what was read anew for the next time, if there is any, and a place for it."""
         if self._file is None or not self._new:
             return
@@ -206,7 +206,7 @@ class FolderListing:
             return None
         return FolderMark(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
-    def _kept(self) -> dict[str, ListedFolder]:
+    def _load_cached(self) -> dict[str, ListedFolder]:
         if self._known is None:
             self._known = {} if self._file is None else _read(self._file, self._root)
         return self._known
@@ -331,11 +331,11 @@ def find_images(places: Iterable[Path]) -> FoundImages:
         # os.path, as a Path raises for what may not be looked at
         if os.path.isdir(place):  # noqa: PTH112
             others: Counter[str] = Counter()
-            below = list(_below(place, (), missing, others))
+            below = list(_walk_images(place, (), missing, others))
             files.update(dict.fromkeys(below))
             passed_over.update(others)
             if not below and all(each.path != place for each in missing):
-                instead = f", but {listed(others)}" if others else ""
+                instead = f", but {describe_suffixes(others)}" if others else ""
                 missing.append(Missing(path=place, reason=f"no image in this folder{instead}"))
         elif os.path.isfile(place):  # noqa: PTH113
             files[place] = None
@@ -346,7 +346,7 @@ def find_images(places: Iterable[Path]) -> FoundImages:
     return FoundImages(files=tuple(files), missing=tuple(missing), passed_over=dict(passed_over))
 
 
-def _below(
+def _walk_images(
     folder: Path,
     above: tuple[tuple[int, int], ...],
     missing: list[Missing],
@@ -374,4 +374,4 @@ def _below(
         else:
             others[suffix(name)] += 1
     for name in sorted(name for name, holds in holding.items() if holds):
-        yield from _below(folder / name, (*above, here), missing, others)
+        yield from _walk_images(folder / name, (*above, here), missing, others)

@@ -44,10 +44,10 @@ def doubts(names: Iterable[str]) -> Iterator[str]:
         by_case[name.casefold()].append(name)
     for alike in by_case.values():
         if len(alike) > 1:
-            yield f"{listed(alike)} differ only in upper and lower case, and are {len(alike)} groups"
+            yield f"{describe_group_names(alike)} differ only in upper and lower case, and are {len(alike)} groups"
 
 
-def listed(names: Iterable[str]) -> str:
+def describe_group_names(names: Iterable[str]) -> str:
     """Return names in words, of many the first ones: "1, 01 and 1.0"."""
     every = list(names)
     if len(every) > _SHOWN:

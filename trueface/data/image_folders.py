@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.data.folders import FolderListing, ListedFolder
-from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, DataIdResolver, Methods
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import Part
 
@@ -34,7 +34,7 @@ class KeyedFolder(NamedTuple):
 
 
 def list_image_folders(
-    data_root: Path, part: Part, vocabulary: Vocabulary, listing: FolderListing
+    data_root: Path, part: Part, vocabulary: DataIdResolver, listing: FolderListing
 ) -> Iterator[KeyedFolder]:
     """Yield the folders of one part in the defined order."""
     methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
@@ -82,7 +82,7 @@ def _class_folders(
 
 
 def modifier_folders(
-    data_root: Path, modifier: str, vocabulary: Vocabulary = BUILT_IN
+    data_root: Path, modifier: str, vocabulary: DataIdResolver = BUILT_IN
 ) -> tuple[Path, ...]:
     """Return the folders of an elementary modifier that are there.
 
@@ -91,7 +91,7 @@ def modifier_folders(
     Raises:
         DataError: both layouts are there, so that a choice would be a guess.
     """
-    own = vocabulary.own_folders(modifier)
+    own = vocabulary.custom_folders(modifier)
     names = vocabulary.folders(modifier)
     there = tuple(dict.fromkeys(folder for name in names for folder in matching(data_root, name)))
     if own is None and len(there) > 1:

@@ -50,7 +50,7 @@ class LearnedFormats:
     qualities: tuple[int, int] | None  # the lowest and highest of JPEG; None: no JPEG
 
     @classmethod
-    def of(cls, files: Sequence[str]) -> "LearnedFormats | None":
+    def from_files(cls, files: Sequence[str]) -> "LearnedFormats | None":
         """Look at a sample of the files; None where none of these is an image."""
         chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
         formats = [form for form in map(read_format, chosen) if form is not None]
@@ -90,7 +90,7 @@ class LearnedFormats:
         """Return the same of a model whose training made images of this format itself."""
         return replace(self, counts={name: 0, **self.counts})
 
-    def unlike(self, form: Format) -> bool:
+    def is_unlike(self, form: Format) -> bool:
         """Tell whether a file is of a format, or a JPEG of a quality, that was not learned from."""
         if FAMILIES.get(form.name, form.name) not in {FAMILIES.get(n, n) for n in self.counts}:
             return True

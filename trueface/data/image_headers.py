@@ -55,7 +55,7 @@ class ImageSize(NamedTuple):
         return min(self)
 
 
-class Learned(NamedTuple):
+class LearnedSizes(NamedTuple):
     """The shorter sides of the images that a model has learned from, in pixels."""
 
     smallest: int
@@ -63,7 +63,7 @@ class Learned(NamedTuple):
     largest: int
 
     @classmethod
-    def of(cls, files: Sequence[str]) -> "Learned | None":
+    def from_files(cls, files: Sequence[str]) -> "LearnedSizes | None":
         """Look at a sample of the files; None where none of these is an image."""
         chosen = random.Random(SEED).sample(files, min(SAMPLE, len(files)))
         sides = sorted(size.shorter for size in map(read_size, chosen) if size is not None)
@@ -72,7 +72,7 @@ class Learned(NamedTuple):
         return cls(sides[0], sides[len(sides) // 2], sides[-1])
 
     @classmethod
-    def from_json(cls, content: Json) -> "Learned | None":
+    def from_json(cls, content: Json) -> "LearnedSizes | None":
         """Read what `as_json` gave; None where it is something else."""
         if not isinstance(content, Mapping):
             return None
@@ -86,7 +86,7 @@ class Learned(NamedTuple):
         """Return all of it."""
         return self._asdict()
 
-    def unlike(self, size: ImageSize, factor: float = FACTOR) -> bool:
+    def is_unlike(self, size: ImageSize, factor: float = FACTOR) -> bool:
         """Tell whether an image is smaller or larger than all of them by more than this factor."""
         return not self.smallest / factor <= size.shorter <= self.largest * factor
 
@@ -190,7 +190,7 @@ def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
     real, fake = by_class(headers, what)
     if min(len(real), len(fake)) < LEAST:
         return None
-    accuracy = told_apart(real, fake)
+    accuracy = best_guess_accuracy(real, fake)
     if accuracy < TELLING:
         return None
     return Shortcut(what.name, accuracy, _counts(real), _counts(fake))
@@ -206,7 +206,7 @@ def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
     return tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES)))
 
 
-def told_apart(reals: Sequence[str], fakes: Sequence[str]) -> float:
+def best_guess_accuracy(reals: Sequence[str], fakes: Sequence[str]) -> float:
     """Return the balanced accuracy of the best guess by value, each half judged by the other."""
     right = [0.0, 0.0]
     for half in (0, 1):

@@ -54,7 +54,7 @@ def match_lists(
     }
 
 
-def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
+def images_by_picture(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
     """Return the images of each picture together: a shared copy shows the same one.
 
     Copies have one key under several modifiers; where a network renamed its copy, the first five

@@ -20,7 +20,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.data.folders import READ, FolderListing, is_image, listed, open_listing
+from trueface.data.folders import READ, FolderListing, describe_suffixes, is_image, open_listing
 from trueface.data.image_folders import (
     CLASSES,
     KeyedFolder,
@@ -28,7 +28,7 @@ from trueface.data.image_folders import (
     matching,
     modifier_folders,
 )
-from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
+from trueface.data.vocabulary import BUILT_IN, DataIdResolver, Methods, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
 from trueface.runtime.ids import DataId, Part
@@ -81,7 +81,7 @@ class ImageSurvey:
         """All images in the defined order."""
         return tuple(image for images in self.parts.values() for image in images)
 
-    def without(self, files: Collection[str]) -> "ImageSurvey":
+    def without_files(self, files: Collection[str]) -> "ImageSurvey":
         """Return the same without the images of some files."""
         return replace(
             self,
@@ -96,7 +96,7 @@ class ImageSurvey:
         """What was left out, or counts twice, each in words."""
         if self.passed_over:
             count = sum(self.passed_over.values())
-            yield f"{count} files ignored: {listed(self.passed_over)}; {READ}"
+            yield f"{count} files ignored: {describe_suffixes(self.passed_over)}; {READ}"
         if self.broken:
             count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
             yield f"{count} broken links ignored: {shown}{', …' * (count > SHOWN)}"
@@ -120,7 +120,7 @@ class ImageSurvey:
 def survey(
     data_root: Path,
     data: DataId,
-    vocabulary: Vocabulary = BUILT_IN,
+    vocabulary: DataIdResolver = BUILT_IN,
     listing: FolderListing | None = None,
 ) -> ImageSurvey:
     """Look for the images of `data` below `data_root`, in the defined order.
@@ -170,7 +170,7 @@ def survey(
                 images += _images(folder)
                 links.update(f"{folder.path}/{name}" for name in folder.links)
         parts[part] = tuple(images)
-    listing.keep()
+    listing.save_listing()
     return ImageSurvey(
         parts=parts,
         methods={name: _whole(names) for name, names in methods.items()},
@@ -196,15 +196,15 @@ def dangling_links(files: Iterable[str], links: Collection[str]) -> list[str]:
 MOST_LINKS = 2_000  # of one job that a plan looks at; they take about 5 ms on a local disk
 
 
-def share_of_links(folders: Iterable[KeyedFolder]) -> float:
+def link_fraction(folders: Iterable[KeyedFolder]) -> float:
     """Return the fraction of the links in some folders that a plan looks at."""
     return min(1.0, MOST_LINKS / max(1, sum(len(folder.links) for folder in folders)))
 
 
-def sample_dangling(folder: KeyedFolder, share: float) -> dict[str, str]:
+def sample_dangling(folder: KeyedFolder, fraction_read: float) -> dict[str, str]:
     """Return the images of a folder that are links to nothing, by key; only a share of its links is read."""
     links = sorted(folder.links)
-    count = math.ceil(len(links) * share)
+    count = math.ceil(len(links) * fraction_read)
     names = [links[at * len(links) // count] for at in range(count)]
     files = {f"{folder.path}/{name}": name for name in names}
     return {
@@ -218,7 +218,7 @@ def describe_links(dangling: Sequence[str]) -> str:
     return f"{dangling[0]}, which points to {link_target(dangling[0])}"
 
 
-def part_files(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -> Iterator[str]:
+def part_files(data_root: Path, part: Part, vocabulary: DataIdResolver = BUILT_IN) -> Iterator[str]:
     """Yield the file of every image of one part, whichever other part has it too.
 
     Raises:
@@ -230,7 +230,7 @@ def part_files(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -
 
 
 def parts_without_folder(
-    data_root: Path, data: DataId, vocabulary: Vocabulary = BUILT_IN
+    data_root: Path, data: DataId, vocabulary: DataIdResolver = BUILT_IN
 ) -> Iterator[tuple[Part, Path]]:
     """Yield each part of `data` that has no folder below `data_root`, and where one could be.
 
@@ -256,13 +256,13 @@ def _leads_nowhere(folder: KeyedFolder) -> bool:
 
 
 def _no_image(
-    data_root: Path, part: Part, vocabulary: Vocabulary, image_folders: Sequence[KeyedFolder]
+    data_root: Path, part: Part, vocabulary: DataIdResolver, image_folders: Sequence[KeyedFolder]
 ) -> str:
     """Return in words that a part has no image, and what there is in its place."""
     folders = list(_looked_in(data_root, part, vocabulary))
     others = sum((Counter(folder.others) for folder in image_folders), Counter[str]())
     links = [folder.path for folder in image_folders if _leads_nowhere(folder)]
-    instead = [f"{listed(others)} ignored; {READ}"] if others else []
+    instead = [f"{describe_suffixes(others)} ignored; {READ}"] if others else []
     instead += [f"{links[0]} is a broken link"] if links else []
     text = f"no images of {part} in {', '.join(map(str, folders))}"
     if not instead and not any(folder.is_dir() for folder in folders):
@@ -271,7 +271,7 @@ def _no_image(
     return "; ".join([text, *instead])
 
 
-def _names(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
+def _names(part: Part, vocabulary: DataIdResolver) -> Iterator[str]:
     for modifier in vocabulary.modifier_keys(part.modifier):
         yield from vocabulary.folders(modifier)
 
@@ -298,7 +298,7 @@ def _holds(folder: Path, methods: Methods) -> bool:
     return False
 
 
-def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[Path]:
+def _looked_in(data_root: Path, part: Part, vocabulary: DataIdResolver) -> Iterator[Path]:
     for modifier in vocabulary.modifier_keys(part.modifier):
         there = modifier_folders(data_root, modifier, vocabulary)
         yield from there or (data_root / vocabulary.folders(modifier)[0],)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import _ENDED, pinned
+from trueface.data.prefetching import _ENDED, pin_pixels
 from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import format_bytes
@@ -58,10 +58,10 @@ class LoadedBatch(NamedTuple):
     @property
     def pinned(self) -> "LoadedBatch":
         """The same, ready for the device of this process."""
-        return self if self.pixels is None else self._replace(pixels=pinned(self.pixels))
+        return self if self.pixels is None else self._replace(pixels=pin_pixels(self.pixels))
 
 
-def together(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
+def collate(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
     """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
     good = [item for item in items if isinstance(item, Tensor)]
     bad = [item for item in items if isinstance(item, BadFile)]
@@ -75,12 +75,12 @@ class UnsharedBatch(NamedTuple):
     reason: str  # as torch gives it
 
 
-def together_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
+def collate_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
     """Make a batch in a loading process, its pixels in shared memory.
 
     Torch would move them there in a thread, and lose the batch if that fails.
     """
-    batch = together(items)
+    batch = collate(items)
     if batch.pixels is None:
         return batch
     try:
@@ -148,7 +148,7 @@ class LoadingProcesses(Generic[Batch]):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], processes: int, together: Callable[[Sequence[Any]], Batch]
+        self, dataset: Dataset[Any], processes: int, collate_items: Callable[[Sequence[Any]], Batch]
     ) -> None:
         self.count = processes
         self._groups = _Groups()
@@ -158,7 +158,7 @@ class LoadingProcesses(Generic[Batch]):
             batch_sampler=self._groups,
             num_workers=processes,
             prefetch_factor=PREFETCHED,
-            collate_fn=together,
+            collate_fn=collate_items,
             persistent_workers=True,
             generator=torch.Generator(),  # else a pass would draw from torch's global generator
         )

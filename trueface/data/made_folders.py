@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.data.decoding import decode_array
-from trueface.data.folders import few, is_image, stem
+from trueface.data.folders import describe_names, is_image, stem
 from trueface.data.index import describe_links
 from trueface.data.settings import PARTS
-from trueface.runtime.artifact import put_in_place, staged
+from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.image_files import open_image, unreadable_reason
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
 GREY_16_BITS = "I;16"  # begins the modes of each byte order
@@ -48,7 +48,7 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
     if not root.is_dir():
         raise DataError(f"folder {root} does not exist")
     dangling = list[str]()
-    names = sorted(_below(root, PurePosixPath(), dangling))
+    names = sorted(_walk_names(root, PurePosixPath(), dangling))
     if not names:
         raise DataError(f"{root} contains no images. It needs files such as .png or .jpg.")
     _refuse_twins(root, names)
@@ -62,14 +62,14 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _below(folder: Path, inside: PurePosixPath, dangling: list[str]) -> Iterator[str]:
+def _walk_names(folder: Path, inside: PurePosixPath, dangling: list[str]) -> Iterator[str]:
     """Yield the names of images; add those that are links that lead nowhere, as paths."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _below(Path(entry.path), inside / entry.name, dangling)
+                yield from _walk_names(Path(entry.path), inside / entry.name, dangling)
             elif is_image(entry.name):
                 # os.path, as a Path for each link takes longer than to look where it leads
                 if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
@@ -99,22 +99,22 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in names if stem(name) not in there]
     if missing:
         raise DataError(
-            f"{root} has no image for {few(missing)}. Images are paired by name; make this folder "
+            f"{root} has no image for {describe_names(missing)}. Images are paired by name; make this folder "
             "again."
         )
     return tuple(there[stem(name)] for name in names)
 
 
-def parts_of(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
-    """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divided`.
+def divide_into_parts(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
+    """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divide_by_hash`.
 
     The original cuts the sorted list instead, which puts neighbours, such as frames of a film, into one
     part.
     """
-    return divided(names, PARTS, seed)
+    return divide_by_hash(names, PARTS, seed)
 
 
-def divided(
+def divide_by_hash(
     names: Sequence[str], shares: Mapping[str, float], seed: int
 ) -> dict[str, tuple[str, ...]]:
     """Divide images by the order of a hash of their names, which suffixes do not change.
@@ -124,7 +124,7 @@ def divided(
         shares: of the parts, which sum to 1; what rounding leaves is in the last one.
         seed: of the order.
     """
-    ordered = sorted(names, key=lambda name: (derive(f"part/{stem(name)}", seed), name))
+    ordered = sorted(names, key=lambda name: (stream_seed(f"part/{stem(name)}", seed), name))
     parts, start, share = {}, 0, 0.0
     for part, own in shares.items():
         share += own
@@ -164,7 +164,7 @@ def read_image(path: Path, *, channels: int = 3) -> PIL.Image.Image:
     return picture.convert("L") if channels == 1 else picture
 
 
-def read_images(
+def load_image_batch(
     root: Path, names: Sequence[str], *, size: int | tuple[int, int] = 0, channels: int = 3
 ) -> Tensor:
     """Return images as one tensor, N×C×H×W in [-1, 1], float32.
@@ -192,7 +192,7 @@ def read_images(
                 f"{root / name} has {width}x{height} pixels, expected {wanted[1]}x{wanted[0]}. "
                 "Resize the images of this folder first."
             )
-    return to_unit(torch.stack(images).permute(0, 3, 1, 2))
+    return to_minus_one_one(torch.stack(images).permute(0, 3, 1, 2))
 
 
 def load_images(
@@ -215,7 +215,7 @@ def load_images(
 
     def fill(first: int) -> None:
         part = slice(first, first + CHUNK)
-        whole[part] = to_levels(read_images(root, names[part], size=size, channels=channels))
+        whole[part] = to_uint8(load_image_batch(root, names[part], size=size, channels=channels))
 
     with ThreadPoolExecutor(max(cpus, 1)) as pool:
         for _ in pool.map(fill, range(0, len(names), CHUNK)):  # raises what a thread has raised
@@ -238,25 +238,25 @@ def _unreadable(path: Path, reason: str) -> DataError:
     return DataError(f"{path} cannot be read as an image: {reason}. Fix or remove the file.")
 
 
-def to_unit(levels: Tensor) -> Tensor:
+def to_minus_one_one(levels: Tensor) -> Tensor:
     """Return grey levels 0 … 255 in [-1, 1]: one level is 2/255."""
     return levels.to(torch.float32) / 127.5 - 1
 
 
-def to_levels(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """Return images of [-1, 1] as grey levels, uint8, rounded to the nearest and cut to 0 … 255."""
     return ((images.detach().to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def rounded(images: Tensor) -> Tensor:
+def round_to_levels(images: Tensor) -> Tensor:
     """Return images as they are when they come back from a PNG."""
-    return to_unit(to_levels(images))
+    return to_minus_one_one(to_uint8(images))
 
 
 def save_picture(path: Path, picture: Tensor) -> None:
     """Write a picture C×H×W in [-1, 1] as PNG, atomically."""
     buffer = io.BytesIO()
-    _picture(to_levels(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
+    _picture(to_uint8(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())
 
 
@@ -273,7 +273,7 @@ def digest_of(root: Path, names: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-class ImageNoise:
+class PerImageRNG:
     """Draws random numbers for each image of a batch from a generator of its own.
 
     A name is taken without its suffix. Two draws of the same `stream` are equal.
@@ -288,21 +288,23 @@ class ImageNoise:
 
     def normal(self, stream: str, like: Tensor) -> Tensor:
         """Return standard normal numbers in the shape of a batch N×…, on its device."""
-        return self._drawn(stream, like, uniform=False)
+        return self._draw_like(stream, like, uniform=False)
 
     def uniform(self, stream: str, like: Tensor) -> Tensor:
         """Return numbers in [-1, 1) in the shape of a batch N×…, on its device."""
-        return self._drawn(stream, like, uniform=True) * 2 - 1
+        return self._draw_like(stream, like, uniform=True) * 2 - 1
 
-    def of_rows(self, rows: Sequence[int]) -> "ImageNoise":
+    def of_rows(self, rows: Sequence[int]) -> "PerImageRNG":
         """Return the noise of some images of the batch, by their places in it."""
-        return ImageNoise([self.names[row] for row in rows], self.seed)
+        return PerImageRNG([self.names[row] for row in rows], self.seed)
 
-    def _drawn(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
+    def _draw_like(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
-            generator = torch.Generator().manual_seed(derive(f"{stream}/{stem(name)}", self.seed))
+            generator = torch.Generator().manual_seed(
+                stream_seed(f"{stream}/{stem(name)}", self.seed)
+            )
             rows.append(draw(like.shape[1:], generator=generator))
         return torch.stack(rows).to(like)
 
@@ -312,7 +314,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class MadeFolder:
+class ImageFolderWriter:
     """A folder while it is filled; it appears at its place as a whole."""
 
     root: Path
@@ -330,28 +332,28 @@ class MadeFolder:
                 f"the model made {broken[0]} with values that are not finite. Check the training "
                 "of the model."
             )
-        levels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
+        levels = to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
         for name, pixels in zip(names, levels, strict=True):
             path = self.root / f"{stem(name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             _picture(pixels).save(path, compress_level=1)
 
-    def record(self, facts: Mapping[str, Json]) -> None:
+    def write_output_record(self, facts: Mapping[str, Json]) -> None:
         """Write `made.json`: settings, the digest of the source, the seed, what was measured."""
         write_json(self.root / MADE, {"schema": SCHEMA, **facts})
 
 
 @contextmanager
-def made_folder(place: Path) -> Iterator[MadeFolder]:
+def output_folder(place: Path) -> Iterator[ImageFolderWriter]:
     """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
-    with staged(place) as folder:
+    with staging_folder(place) as folder:
         inside = folder / "whole"
         inside.mkdir()
-        yield MadeFolder(inside)
-        put_in_place(inside, place)
+        yield ImageFolderWriter(inside)
+        replace_folder(inside, place)
 
 
-def read_made(root: Path) -> Mapping[str, Json]:
+def read_output_record(root: Path) -> Mapping[str, Json]:
     """Return what `made.json` of a folder says.
 
     Raises:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trueface.data.decoding import decode
 from trueface.data.index import Image
-from trueface.data.splitting import joined
+from trueface.data.splitting import merge_groups
 from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
@@ -35,14 +35,14 @@ Thumbnail = NDArray[np.uint8]  # (SIDE, SIDE), brightness
 Floats = NDArray[np.float32]
 
 
-class Look(NamedTuple):
+class ImageAppearance(NamedTuple):
     """What an image looks like; a NamedTuple, as there are as many as images."""
 
     pixels: bytes  # SHA-256
     thumbnail: Thumbnail
 
 
-class Near(NamedTuple):
+class NearDuplicate(NamedTuple):
     """Two images that show nearly the same."""
 
     name: str
@@ -51,12 +51,12 @@ class Near(NamedTuple):
     mirrored: bool
 
 
-def looks(
+def read_appearances(
     files: Sequence[str],
     *,
     threads: int | None = None,
     progress: Callable[[int], object] | None = None,
-) -> Iterator[Look | str]:
+) -> Iterator[ImageAppearance | str]:
     """Yield what each image looks like, or why it cannot be decoded, in the order of `files`.
 
     Args:
@@ -67,12 +67,12 @@ def looks(
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            yield from pool.map(look, batch)
+            yield from pool.map(read_appearance, batch)
             if progress is not None:
                 progress(len(batch))
 
 
-def look(file: str) -> Look | str:
+def read_appearance(file: str) -> ImageAppearance | str:
     """Decode one image as a network gets it; return what it looks like, or why it has no pixels."""
     try:
         pixels = decode(Path(file)).permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
@@ -83,10 +83,10 @@ def look(file: str) -> Look | str:
     digest.update(pixels.data)
     grey = PIL.Image.fromarray(pixels).convert("L")
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), PIL.Image.Resampling.BOX))
-    return Look(digest.digest(), thumbnail)
+    return ImageAppearance(digest.digest(), thumbnail)
 
 
-def bound(
+def group_equal_pictures(
     images: Sequence[Image],
     progress: Callable[[int], object] | None = None,
     *,
@@ -101,21 +101,25 @@ def bound(
         progress: called with the number of images that were read since the last call.
         similar: also bind keys whose images are nearly the same.
     """
-    read = zip(images, looks([image.file for image in images], progress=progress), strict=True)
-    good = {image.name: look for image, look in read if isinstance(look, Look)}
+    read = zip(
+        images, read_appearances([image.file for image in images], progress=progress), strict=True
+    )
+    good = {image.name: look for image, look in read if isinstance(look, ImageAppearance)}
     keys = {image.name: image.key for image in images}
-    together = [(f"pixels of {keys[names[0]]}", names) for names in same(good)]
+    together = [(f"pixels of {keys[names[0]]}", names) for names in find_equal_pictures(good)]
     # within a modifier only: the copies of an image have one key anyhow
-    by_modifier: dict[str, dict[str, Look]] = defaultdict(dict)
+    by_modifier: dict[str, dict[str, ImageAppearance]] = defaultdict(dict)
     for name, one_look in good.items() if similar else ():
         by_modifier[name.partition(":")[0]][name] = one_look
     for members in by_modifier.values():
-        together += [(f"like {keys[pair.name]}", [*pair[:2]]) for pair in near(members)]
+        together += [
+            (f"like {keys[pair.name]}", [*pair[:2]]) for pair in find_near_duplicates(members)
+        ]
     # each is a rule of its own: a key has one group in a rule, and may be like many
-    return joined(*({keys[name]: group for name in names} for group, names in together))
+    return merge_groups(*({keys[name]: group for name in names} for group, names in together))
 
 
-def same(looked: Mapping[str, Look]) -> list[list[str]]:
+def find_equal_pictures(looked: Mapping[str, ImageAppearance]) -> list[list[str]]:
     """Return the names of images with the very same pixels, together; only where there are several."""
     names_of: dict[bytes, list[str]] = defaultdict(list)
     for name, look in looked.items():
@@ -123,7 +127,9 @@ def same(looked: Mapping[str, Look]) -> list[list[str]]:
     return [names for names in names_of.values() if len(names) > 1]
 
 
-def near(looked: Mapping[str, Look], beside: Mapping[str, Look] | None = None) -> Iterator[Near]:
+def find_near_duplicates(
+    looked: Mapping[str, ImageAppearance], beside: Mapping[str, ImageAppearance] | None = None
+) -> Iterator[NearDuplicate]:
     """Yield pairs of pictures that are nearly the same, not quite; every pair is looked at.
 
     Args:
@@ -139,7 +145,9 @@ def near(looked: Mapping[str, Look], beside: Mapping[str, Look] | None = None) -
     for start in range(0, len(looks), rows):
         chosen = looks[start : start + rows]
         left = _coarse(chosen)
-        pairs_near: dict[tuple[str, str], Near] = {}  # what is its own mirror image is near twice
+        pairs_near: dict[
+            tuple[str, str], NearDuplicate
+        ] = {}  # what is its own mirror image is near twice
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)
@@ -157,8 +165,11 @@ def near(looked: Mapping[str, Look], beside: Mapping[str, Look] | None = None) -
 
 
 def _checked(
-    pairs: Sequence[tuple[tuple[str, Look], tuple[str, Look]]], small: Floats, *, mirrored: bool
-) -> Iterator[Near]:
+    pairs: Sequence[tuple[tuple[str, ImageAppearance], tuple[str, ImageAppearance]]],
+    small: Floats,
+    *,
+    mirrored: bool,
+) -> Iterator[NearDuplicate]:
     """Yield the candidates that are nearly the same; `small` holds their coarse correlations."""
     left = np.stack([look.thumbnail for (_, look), _ in pairs]).astype(np.float32)
     right = np.stack([look.thumbnail for _, (_, look) in pairs]).astype(np.float32)
@@ -167,10 +178,10 @@ def _checked(
     fine = _steps_correlation(left, right)
     for ((name, look), (other, other_look)), detail, rough in zip(pairs, fine, small, strict=True):
         if (detail >= NEAR or rough >= SAME_SMALL) and look.pixels != other_look.pixels:
-            yield Near(name, other, round(float(max(detail, rough)), 3), mirrored)
+            yield NearDuplicate(name, other, round(float(max(detail, rough)), 3), mirrored)
 
 
-def _coarse(items: Sequence[tuple[str, Look]]) -> Floats:
+def _coarse(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
     """Return small thumbnails as vectors of mean 0 and length 1, (N, COARSE²); flat ones are 0."""
     stack = np.stack([look.thumbnail for _, look in items]).astype(np.float32)
     by = SIDE // COARSE

@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from random import Random
 
 
-def order_of(
+def epoch_order(
     positions: Sequence[int],
     *,
     shuffle_seed: int | None,
@@ -26,13 +26,13 @@ def order_of(
         return list(positions)
     random = Random(f"order/{shuffle_seed}/{epoch}")
     if cells is not None:
-        return drawn_equally(positions, cells, random)
+        return balanced_order(positions, cells, random)
     order = list(positions)
     random.shuffle(order)
     return order
 
 
-def drawn_equally(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
+def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
     """Return as many positions as there are, every cell's equally often, to one.
 
     Of a small cell all images come, as often as it takes and equally often to one; of a large cell

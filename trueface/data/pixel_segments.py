@@ -40,7 +40,7 @@ class PixelPlace(NamedTuple):
         return self.offset + self.height * self.width * CHANNELS
 
 
-def unpacked(
+def unpack_records(
     segment: str, content: bytes, first_row: int = 0
 ) -> Iterator[tuple[bytes, PixelPlace]]:
     """Yield the images of whole records, in their order; damaged and deleted ones are left out.
@@ -67,7 +67,7 @@ def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
     return b""
 
 
-def forget(folder: Path, place: PixelPlace) -> None:
+def delete_record(folder: Path, place: PixelPlace) -> None:
     """Delete the record of an image whose pixels are not what they were."""
     with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
         file.seek(place.row * RECORD.size)

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Make = Callable[[threading.Event], Iterator[Item]]
 
 
-def pinned(pixels: Tensor) -> Tensor:
+def pin_pixels(pixels: Tensor) -> Tensor:
     """Return a batch in memory that a GPU copies from by itself, where this process uses a GPU.
 
     The place for all that prepares a batch for a device before it is asked for.
@@ -32,7 +32,7 @@ def uses_gpu() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
 
 
-def in_background(
+def prefetch(
     make: Make[Item], ahead: int = AHEAD, *, describe: Callable[[int], str] | None = None
 ) -> Iterator[Item]:
     """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.

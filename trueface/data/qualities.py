@@ -19,7 +19,7 @@ from typing import Any
 
 from trueface.corruptions.registry import ALIASES, NONE, RAW, canonical
 from trueface.corruptions.registry import missing_programs as missing_for
-from trueface.corruptions.registry import modules_of as modules_of_chain
+from trueface.corruptions.registry import plugin_modules as modules_of_chain
 from trueface.data.index import Image
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
@@ -30,19 +30,19 @@ _FILES = re.compile(r"[A-Za-z0-9_.-]+")
 _MARK = "files:"  # before a quality that is a word of the list of files
 
 
-def joined(value: Any) -> Any:
+def join_qualities(value: Any) -> Any:
     """Return a list of qualities as the text that settings hold; anything else as it is."""
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return SEPARATOR.join(value)
     return value
 
 
-def listed(text: str) -> tuple[str, ...]:
+def split_quality_words(text: str) -> tuple[str, ...]:
     """Return the qualities of a text, in their order; of an empty text none."""
     return tuple(word.strip() for word in text.split(SEPARATOR)) if text.strip() else ()
 
 
-def spelt(text: str) -> str:
+def canonical_qualities(text: str) -> str:
     """Return qualities in their one spelling: `none, jpeg050` is `raw,jpeg50`.
 
     A word `files:NAME` stands for the files that the training's list has under NAME; see `with_files`.
@@ -51,7 +51,7 @@ def spelt(text: str) -> str:
         ValueError: an unknown corruption, a strength outside its range, a quality that stands there
             twice, or too many.
     """
-    words = [_spelt(word) for word in listed(text)]
+    words = [_spelt(word) for word in split_quality_words(text)]
     twice = [word for at, word in enumerate(words) if word in words[:at]]
     if twice:
         raise ValueError(f"quality {twice[0]} is listed twice: leave one of them out")
@@ -62,7 +62,7 @@ def spelt(text: str) -> str:
 
 def with_files(text: str) -> str:
     """Return qualities beside a list of files: `c23`, and what is no corruption, are words of that list."""
-    return SEPARATOR.join(_with_files(word) for word in listed(text))
+    return SEPARATOR.join(_with_files(word) for word in split_quality_words(text))
 
 
 def files_of(quality: str) -> str | None:
@@ -75,20 +75,24 @@ def chain_of(quality: str) -> str:
     return NONE if quality == RAW or files_of(quality) is not None else quality
 
 
-def modules_of(text: str) -> tuple[str, ...]:
+def plugin_modules(text: str) -> tuple[str, ...]:
     """Return the modules of the kinds of corruption in qualities: they are imported by name."""
-    modules = (module for word in listed(text) for module in modules_of_chain(chain_of(word)))
+    modules = (
+        module for word in split_quality_words(text) for module in modules_of_chain(chain_of(word))
+    )
     return tuple(dict.fromkeys(modules))
 
 
 def missing_programs(text: str) -> tuple[str, ...]:
     """Return why some qualities cannot be made on this machine, in words."""
-    return tuple(reason for word in listed(text) for reason in missing_for(chain_of(word)))
+    return tuple(
+        reason for word in split_quality_words(text) for reason in missing_for(chain_of(word))
+    )
 
 
-def lacking(text: str, columns: Collection[str]) -> Iterable[str]:
+def missing_file_words(text: str, columns: Collection[str]) -> Iterable[str]:
     """Yield the words of files among qualities that a list does not have."""
-    names = (files_of(word) for word in listed(text))
+    names = (files_of(word) for word in split_quality_words(text))
     return (name for name in names if name is not None and name not in columns)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from trueface.corruptions.chain import Chain
-from trueface.data.dataset import Batch, Feed, ImageSet, Pass
+from trueface.data.dataset import Batch, BatchLoader, ImageLoader, ImageSet
 from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.qualities import QualityList, chain_of, digests, files_of
@@ -95,10 +95,10 @@ class QualityTransform:
             own = {"qualities": names, "quality_batch": self.form, "augment_seed": self.base.seed}
         return TransformId(
             identity={**base.identity, **own},
-            of_view={**base.of_view, **own},
+            view_identity={**base.view_identity, **own},
             period=self._cycle if self._is_random else base.period,
             is_test=False,
-            of_row=self._rows,
+            row_identity=self._rows,
         )
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
@@ -110,15 +110,15 @@ class QualityTransform:
         if self.form == "paired":
             plain = self._plain(pixels, image, epoch)
             return torch.stack(
-                [self._seen(each, pixels, plain, image, epoch) for each in self.qualities]
+                [self._apply_quality(each, pixels, plain, image, epoch) for each in self.qualities]
             )
         chosen = self.qualities[self.choice(image, epoch)]
         plain = self._plain(pixels, image, epoch) if chosen.files is None else None
-        return self._seen(chosen, pixels, plain, image, epoch)
+        return self._apply_quality(chosen, pixels, plain, image, epoch)
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the row of the image from which on it changes nothing."""
-        return self.base.bottom(height, width, image, epoch)
+        return self.base.rows_needed(height, width, image, epoch)
 
     def choice(self, image: Image, epoch: int) -> int:
         """Return the place of the quality in which a mixed batch has an image."""
@@ -131,7 +131,7 @@ class QualityTransform:
             return None
         return self.base(pixels, image, epoch)
 
-    def _seen(
+    def _apply_quality(
         self, quality: Quality, pixels: Tensor, plain: Tensor | None, image: Image, epoch: int
     ) -> Tensor:
         if quality.files is not None or plain is None:
@@ -180,7 +180,7 @@ class QualityTransform:
 COLUMN = "quality_index"  # (rows,) int64: the place of a row's quality among those of the training
 
 
-def seen_in(images: Pass, qualities: Sequence[Quality], form: Form) -> Pass:
+def with_qualities(images: ImageLoader, qualities: Sequence[Quality], form: Form) -> ImageLoader:
     """Return a training's images under the transform of these qualities; what is decoded is shared.
 
     Raises:
@@ -190,11 +190,11 @@ def seen_in(images: Pass, qualities: Sequence[Quality], form: Form) -> Pass:
     if not isinstance(base, TrainTransform):
         raise TypeError(f"images of {type(base).__name__} have no qualities")
     transform = QualityTransform(base=base, qualities=tuple(qualities), form=form)
-    return replace(images, image_set=images.image_set.seen_as(transform, goes_on=True))
+    return replace(images, image_set=images.image_set.with_transform(transform, goes_on=True))
 
 
-def each_quality(images: Pass) -> list[Pass]:
-    """Return images that are `seen_in` qualities in each of them by itself.
+def split_by_quality(images: ImageLoader) -> list[ImageLoader]:
+    """Return images that are `with_qualities` qualities in each of them by itself.
 
     Raises:
         TypeError: they are not.
@@ -205,7 +205,7 @@ def each_quality(images: Pass) -> list[Pass]:
     return [
         replace(
             images,
-            image_set=images.image_set.seen_as(
+            image_set=images.image_set.with_transform(
                 replace(transform, qualities=(quality,), form="alone"), goes_on=True
             ),
         )
@@ -214,16 +214,16 @@ def each_quality(images: Pass) -> list[Pass]:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityFeed:
+class QualityLoader:
     """A pass over images in several qualities, each decoded and augmented once.
 
     Args:
-        images: under a `QualityTransform`, see `seen_in`; or, where mixed, features of such images.
+        images: under a `QualityTransform`, see `with_qualities`; or, where mixed, features of such images.
         image_set: the items.
         form: paired: a batch of B items has B·M rows; mixed: B rows.
     """
 
-    images: Feed
+    images: BatchLoader
     image_set: ImageSet
     form: Literal["paired", "mixed"]
 
@@ -235,9 +235,9 @@ class QualityFeed:
         """Start a pass."""
         for batch in self.images(epoch):
             if self.form == "paired":
-                yield spread(batch, len(self._transform.qualities))
+                yield expand_qualities(batch, len(self._transform.qualities))
             else:
-                yield mixed(batch, self.image_set, self._transform, epoch)
+                yield pick_mixed_rows(batch, self.image_set, self._transform, epoch)
 
     @property
     def _transform(self) -> QualityTransform:
@@ -248,10 +248,10 @@ class QualityFeed:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkedFeed:
+class ChunkedLoader:
     """A feed of each quality, such as banks of features, as one: their batches follow each other."""
 
-    feeds: Sequence[Feed]  # over the same items, in the same order, with the same batches
+    feeds: Sequence[BatchLoader]  # over the same items, in the same order, with the same batches
     image_set: ImageSet
     stopped: Callable[[], bool]  # whether feeds may end early
 
@@ -281,13 +281,15 @@ class ChunkedFeed:
             yield _repeated(first._replace(images=images), len(batches))
 
 
-def spread(batch: Batch, count: int) -> Batch:
+def expand_qualities(batch: Batch, count: int) -> Batch:
     """Return a batch of images (B, M, 3, h, w) with a row of its own for each quality, (M·B, 3, h, w)."""
     images = batch.images.transpose(0, 1).flatten(0, 1) if len(batch.labels) else batch.images
     return _repeated(batch._replace(images=images), count)
 
 
-def mixed(batch: Batch, images: ImageSet, transform: QualityTransform, epoch: int) -> Batch:
+def pick_mixed_rows(
+    batch: Batch, images: ImageSet, transform: QualityTransform, epoch: int
+) -> Batch:
     """Return a batch with the quality in which each item comes in this epoch."""
     drawn = [transform.choice(images.images[at], epoch) for at in batch.indices.tolist()]
     places = torch.tensor(drawn, dtype=torch.int64)

@@ -35,14 +35,14 @@ from PIL import Image
 from trueface.data.camera import develop
 from trueface.data.fingerprints import FINGERPRINTS
 from trueface.data.scenes import paint_scene
-from trueface.data.social_networks import NETWORKS, share
+from trueface.data.social_networks import NETWORKS, share_on_network
 from trueface.data.splits import write_splits
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_json
-from trueface.runtime.process_pool import work_through
-from trueface.runtime.rng import stream
+from trueface.runtime.process_pool import process_in_chunks
+from trueface.runtime.rng import rng_from_words
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other images
@@ -135,7 +135,7 @@ def make_sample(
         try:
             _begin(root, mark)
             make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
-            work_through(
+            process_in_chunks(
                 make, missing, CHUNK, workers, doing=doing, total=len(pictures), progress=progress
             )
             write_splits(root / "splits", _lists(pictures))
@@ -216,7 +216,7 @@ def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> No
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_LEVEL)
         copies = (
-            share(pixels, network, _stream(spec, picture, name))
+            share_on_network(pixels, network, _stream(spec, picture, name))
             for name, network in NETWORKS.items()
         )
         for path, content in zip(picture.files, (file.getvalue(), *copies), strict=True):
@@ -225,7 +225,7 @@ def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> No
 
 def _stream(spec: SampleSpec, picture: Picture, purpose: str) -> np.random.Generator:
     """Return dice that depend on the seed, the key and the purpose, not on the order of work."""
-    return stream("sample", spec.seed, picture.key, purpose)
+    return rng_from_words("sample", spec.seed, picture.key, purpose)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -139,23 +139,25 @@ def _portrait(canvas: SceneCanvas) -> None:
     skin, hair, cloth = canvas.colour(SKIN), canvas.colour(HAIR), canvas.paint()
     x, y, scale = rng.uniform(-0.25, 0.25), rng.uniform(-0.25, 0.05), rng.uniform(0.8, 1.2)
 
-    def put(dx: float, dy: float, w: float, h: float, colour: Plane, **more: float) -> None:
+    def place_body(dx: float, dy: float, w: float, h: float, colour: Plane, **more: float) -> None:
         where = {"x": x + dx * scale, "y": y + dy * scale, "width": w * scale, "height": h * scale}
         _place(canvas, Body(**where, **more), colour)
 
-    put(0, rng.uniform(-0.1, 0.15), 0.46, rng.uniform(0.5, 0.7), hair, relief=0.6, grain=0.35)
-    put(0, 1.15, 0.85, 0.55, cloth, power=2.6, relief=0.8, grain=rng.uniform(0.05, 0.3))
-    put(0, 0.50, 0.17, 0.30, skin * 0.85, power=3.0, grain=0.05)
-    put(0, 0.05, rng.uniform(0.32, 0.38), 0.50, skin, relief=0.9, grain=0.06)
+    place_body(
+        0, rng.uniform(-0.1, 0.15), 0.46, rng.uniform(0.5, 0.7), hair, relief=0.6, grain=0.35
+    )
+    place_body(0, 1.15, 0.85, 0.55, cloth, power=2.6, relief=0.8, grain=rng.uniform(0.05, 0.3))
+    place_body(0, 0.50, 0.17, 0.30, skin * 0.85, power=3.0, grain=0.05)
+    place_body(0, 0.05, rng.uniform(0.32, 0.38), 0.50, skin, relief=0.9, grain=0.06)
     gaze = rng.uniform(-0.03, 0.03)
     for side in (-1, 1):
-        put(side * 0.15, -0.03, 0.075, 0.035, skin * 0.4 + 0.45, relief=0.2)
-        put(side * 0.15 + gaze, -0.03, 0.032, 0.034, hair * 0.3, relief=0.2)
-        put(side * 0.15, -0.12, 0.095, 0.018, hair * 0.8, relief=0.0)
-    put(0.01, 0.12, 0.05, 0.10, skin * 1.08)
+        place_body(side * 0.15, -0.03, 0.075, 0.035, skin * 0.4 + 0.45, relief=0.2)
+        place_body(side * 0.15 + gaze, -0.03, 0.032, 0.034, hair * 0.3, relief=0.2)
+        place_body(side * 0.15, -0.12, 0.095, 0.018, hair * 0.8, relief=0.0)
+    place_body(0.01, 0.12, 0.05, 0.10, skin * 1.08)
     lips = skin * np.array((0.9, 0.55, 0.55), np.float32)
-    put(0, 0.30, rng.uniform(0.09, 0.15), 0.035, lips, relief=0.4)
-    put(0, -0.38, 0.37, rng.uniform(0.08, 0.17), hair, relief=0.5, grain=0.35)
+    place_body(0, 0.30, rng.uniform(0.09, 0.15), 0.035, lips, relief=0.4)
+    place_body(0, -0.38, 0.37, rng.uniform(0.08, 0.17), hair, relief=0.5, grain=0.35)
 
 
 _SCENES: tuple[Callable[[SceneCanvas], None], ...] = (_landscape, _still_life, _portrait)

@@ -20,10 +20,10 @@ from pydantic import (
 
 from trueface.attacks import registry as attacks
 from trueface.attacks.registry import Access, parse_attack
-from trueface.corruptions.registry import NONE, canonical, described
-from trueface.corruptions.registry import modules_of as corruption_modules
+from trueface.corruptions.registry import NONE, canonical, describe_choices
+from trueface.corruptions.registry import plugin_modules as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
-from trueface.data.forging.registry import SELF, SPECS, modules_of
+from trueface.data.forging.registry import SELF, SPECS, plugin_modules
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
@@ -217,19 +217,19 @@ class TestSettings(ScoringSettings):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **ScoringSettings.modules,
         "corrupt": corruption_modules,
-        "attack": attacks.modules_of,
+        "attack": attacks.plugin_modules,
         "attack_save": corruption_modules,
     }
 
     corrupt: Corruptions = Field(
         NONE,
         description="Corruption of the crop before it is scored, with random values that depend on the "
-        f"image's name: {described()}. Several in turn are written jpeg50+blur1",
+        f"image's name: {describe_choices()}. Several in turn are written jpeg50+blur1",
     )
     attack: Annotated[str, AfterValidator(attacks.canonical)] = Field(
         NONE,
         description="Attack that changes the images within a budget of grey levels to flip the "
-        f"prediction: {attacks.described()}",
+        f"prediction: {attacks.describe_choices()}",
     )
     surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
         "", description="ID of the model with which a transfer attack computes its changes"
@@ -288,7 +288,7 @@ class TestSettings(ScoringSettings):
 
 def _self_blending(value: Any) -> tuple[str, ...]:
     """Return the modules that make fakes of real images in training: imported where they are made."""
-    return (SELF_BLENDING, *modules_of((SPECS[SELF],))) if value else ()
+    return (SELF_BLENDING, *plugin_modules((SPECS[SELF],))) if value else ()
 
 
 @with_augmentations

@@ -44,9 +44,9 @@ from trueface.data.pixel_segments import (
     Pixels,
     SegmentMap,
     SegmentWriter,
-    forget,
+    delete_record,
     read_index,
-    unpacked,
+    unpack_records,
 )
 from trueface.data.segment_folder import SegmentFolder, usual_limit
 from trueface.runtime.artifact import (
@@ -116,7 +116,7 @@ class SharedImages:
         wanted: dict[bytes, Path] = {}
         with self._lock:
             if any(key is not None and key not in self._places for key in keys):
-                self._look_for_more()
+                self._read_new_records()
             for key, path in zip(keys, paths, strict=True):
                 if key is not None and (pixels := self._stored(key)) is not None:
                     results[key] = pixels
@@ -135,7 +135,7 @@ class SharedImages:
             for key, path in list(wanted.items()):
                 with self._claimed(key, leave) as is_ours:
                     if is_ours:
-                        results[key] = self._made(key, path)
+                        results[key] = self._decode_and_store(key, path)
                         del wanted[key]
             if len(wanted) < before:
                 patient_until = time.monotonic() + self._patience_s
@@ -144,10 +144,10 @@ class SharedImages:
             else:
                 time.sleep(LOOK_EVERY_S)
 
-    def _made(self, key: bytes, path: Path) -> Fetched:
+    def _decode_and_store(self, key: bytes, path: Path) -> Fetched:
         """Return an image that nobody else decodes now, and store it if nobody has."""
         with self._lock:
-            self._look_for_more()
+            self._read_new_records()
             if (pixels := self._stored(key)) is not None:
                 return pixels
         try:
@@ -177,7 +177,7 @@ class SharedImages:
             )  # fmt: skip
         del self._places[key]
         if segment is not None:
-            forget(self._folder.path, place)
+            delete_record(self._folder.path, place)
         return None
 
     def _map(self, segment: str) -> SegmentMap | None:
@@ -218,7 +218,7 @@ class SharedImages:
                 self._folder.path, reason,
             )  # fmt: skip
 
-    def _look_for_more(self) -> None:
+    def _read_new_records(self) -> None:
         """Take in what other processes have added."""
         try:
             sizes = self._folder.index_sizes()
@@ -229,14 +229,14 @@ class SharedImages:
             if size - begin < RECORD.size:
                 continue
             content = read_index(self._folder.path, segment, begin)
-            self._places.update(unpacked(segment, content, begin // RECORD.size))
+            self._places.update(unpack_records(segment, content, begin // RECORD.size))
             self._read[segment] = begin + len(content) - len(content) % RECORD.size
 
     def _key(self, path: Path) -> bytes | None:
         """Return the name of what a file holds now; None where none tells it from what comes next."""
         now = self._clock()
         try:
-            mark = FileMark.of(path)
+            mark = FileMark.from_path(path)
         except OSError:
             return None
         return None if mark.is_racy(now) else KEY.pack(*mark)

@@ -30,7 +30,7 @@ NETWORKS: Mapping[str, Network] = {
 }
 
 
-def share(pixels: Pixels, network: Network, rng: np.random.Generator) -> bytes:
+def share_on_network(pixels: Pixels, network: Network, rng: np.random.Generator) -> bytes:
     """Return the JPEG file that a network makes of an image.
 
     Args:

@@ -22,8 +22,14 @@ from typing import Any
 from trueface.data.attribute_table import CLASSES
 from trueface.data.image_keys import MatchedImages, match_lists, method_of, short_key
 from trueface.data.index import Image, ImageSurvey
-from trueface.data.near_duplicates import Look, Near, looks, near, same
-from trueface.data.splitting import torn
+from trueface.data.near_duplicates import (
+    ImageAppearance,
+    NearDuplicate,
+    find_equal_pictures,
+    find_near_duplicates,
+    read_appearances,
+)
+from trueface.data.splitting import groups_in_several_lists
 
 SCHEMA = 1
 SHOWN = 3  # examples in a table
@@ -54,11 +60,11 @@ class PictureFindings:
     repeated: int  # images whose pixels are those of an earlier image of the same list
     # "train:FFHQ/00001 (real)" …: equal pixels that are real and fake; in one list or in several
     contradictory: tuple[tuple[str, ...], ...]
-    near: tuple[Near, ...] | None  # nearly equal ones in two lists; None: not asked for
+    near: tuple[NearDuplicate, ...] | None  # nearly equal ones in two lists; None: not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Soundness:
+class SplitReport:
     """What was found out about a split."""
 
     lists: Mapping[str, ListFacts]
@@ -113,7 +119,7 @@ def examine(
     content: bool = True,
     similar: bool = False,
     progress: Callable[[int], object] | None = None,
-) -> Soundness:
+) -> SplitReport:
     """Examine a split.
 
     Args:
@@ -126,11 +132,11 @@ def examine(
     """
     found = match_lists(on_disk.images, lists)
     chosen = {name: each.images for name, each in found.items()}
-    pictures = _look(chosen, similar=similar, progress=progress) if content else None
-    return Soundness(
+    pictures = _examine_pictures(chosen, similar=similar, progress=progress) if content else None
+    return SplitReport(
         lists={name: _facts(lists[name], each, on_disk) for name, each in found.items()},
         shared=_shared(lists),
-        torn=None if groups is None else torn(groups, lists),
+        torn=None if groups is None else groups_in_several_lists(groups, lists),
         # of all lists the same
         unlisted=min((each.unknown for each in found.values()), default=len(on_disk.images)),
         pictures=pictures,
@@ -164,7 +170,7 @@ def _shared(keys: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(names) for key, names in where.items()}
 
 
-def _look(
+def _examine_pictures(
     chosen: Mapping[str, Sequence[Image]],
     *,
     similar: bool,
@@ -175,15 +181,15 @@ def _look(
     for name, images in chosen.items():
         for image in images:
             place.setdefault(image.file, (name, image))
-    read = zip(place, looks(list(place), progress=progress), strict=True)
-    good: dict[str, Look] = {}
+    read = zip(place, read_appearances(list(place), progress=progress), strict=True)
+    good: dict[str, ImageAppearance] = {}
     bad: list[tuple[str, str]] = []
     for file, look in read:
         if isinstance(look, str):
             bad.append((file, look))
         else:
             good[file] = look
-    equal = same(good)
+    equal = find_equal_pictures(good)
     lists_of = [{place[file][0] for file in files} for files in equal]
     within = sum(len(files) - len(lists) for files, lists in zip(equal, lists_of, strict=True))
     return PictureFindings(
@@ -215,19 +221,19 @@ def _contradictory(
 
 
 def _near_in_lists(
-    good: Mapping[str, Look], place: Mapping[str, tuple[str, Image]]
-) -> Iterator[Near]:
-    lists: dict[str, dict[str, Look]] = defaultdict(dict)
+    good: Mapping[str, ImageAppearance], place: Mapping[str, tuple[str, Image]]
+) -> Iterator[NearDuplicate]:
+    lists: dict[str, dict[str, ImageAppearance]] = defaultdict(dict)
     for file, look in good.items():
         lists[place[file][0]][file] = look
     for members, others in combinations(lists.values(), 2):
-        for pair in near(members, others):
+        for pair in find_near_duplicates(members, others):
             yield pair._replace(
                 name=_list_and_key(pair.name, place), other=_list_and_key(pair.other, place)
             )
 
 
-def _alike(pair: Near) -> str:
+def _alike(pair: NearDuplicate) -> str:
     return f"{pair.name} ~ {pair.other} ({pair.correlation:.2f}{', mirrored' * pair.mirrored})"
 
 

@@ -28,7 +28,7 @@ from trueface.data.index import (
     part_files,
     survey,
 )
-from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import DataId
@@ -90,7 +90,7 @@ def load_split(split_path: Path, name: str) -> SplitList:
             split_path, name, len(shared), min(shared),
         )  # fmt: skip
     return SplitList(
-        name=name, keys=keys, others=others - keys, sha256=digest(keys), path=split_path
+        name=name, keys=keys, others=others - keys, sha256=keys_digest(keys), path=split_path
     )
 
 
@@ -114,7 +114,7 @@ def split_images(
     data_root: Path,
     data: DataId,
     split: SplitList,
-    vocabulary: Vocabulary = BUILT_IN,
+    vocabulary: DataIdResolver = BUILT_IN,
     *,
     missing: OnMissingImage = "stop",
 ) -> tuple[Image, ...]:
@@ -248,7 +248,7 @@ def read_list(file: Path, name: str) -> frozenset[str]:
     return frozenset(_keys(file, content))
 
 
-def digest(keys: Iterable[str]) -> str:
+def keys_digest(keys: Iterable[str]) -> str:
     """Return a digest of a list's keys, whatever their order."""
     return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
 
@@ -276,7 +276,7 @@ def _refuse_idle(
     on_disk: ImageSurvey,
     chosen: Sequence[Image],
     split: SplitList,
-    vocabulary: Vocabulary,
+    vocabulary: DataIdResolver,
 ) -> None:
     """Refuse a part of which no image is in the split, whether it shares its images or not."""
     files = {image.file for image in chosen} if len(on_disk.parts) > 1 else set()

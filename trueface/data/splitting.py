@@ -21,7 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
+from trueface.data.attribute_table import CLASSES, UNKNOWN, AttributeCounts
 from trueface.data.attributes import Attributes, OnMissing, paths_below
 from trueface.data.group_names import equal_numbers, is_missing
 from trueface.data.image_keys import match_lists
@@ -56,7 +56,7 @@ def read_groups(rules: Sequence[str], keys: Collection[str]) -> dict[str, str]:
     every = [part for rule in rules for part in _read_rule(rule, keys)]
     if len({part.kind for part in every}) > 1:  # one kind alone keeps its names as they are
         every = [_with_kind(part) for part in every]
-    return joined(*(part.by_key for part in every))
+    return merge_groups(*(part.by_key for part in every))
 
 
 def _read_rule(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
@@ -76,7 +76,7 @@ def _with_kind(part: _RuleGroups) -> _RuleGroups:
     return part._replace(by_key={key: f"{part.kind} {name}" for key, name in part.by_key.items()})
 
 
-def joined(*many: Mapping[str, str]) -> dict[str, str]:
+def merge_groups(*many: Mapping[str, str]) -> dict[str, str]:
     """Return groups by several rules as groups by one: what any rule binds stays together.
 
     Groups of one name are one group. A joined group is called by the least of its names.
@@ -101,7 +101,7 @@ def joined(*many: Mapping[str, str]) -> dict[str, str]:
     return {key: names[top(f"key {key}")] for key in keys}
 
 
-def torn(
+def groups_in_several_lists(
     groups: Mapping[str, str], lists: Mapping[str, Collection[str]]
 ) -> dict[str, tuple[str, ...]]:
     """Return the groups that have keys in several lists, with the names of the lists."""
@@ -216,7 +216,7 @@ def make_splits(
         for folder, keys in strata.items():
             if cells is None:  # else they are in an order of their own
                 random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
-            for name, chosen in _cut(keys, bounds).items():
+            for name, chosen in _cut_at_bounds(keys, bounds).items():
                 lists[name] += chosen
     # in the order of their folders, and sorted in each, as files are listed
     return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
@@ -301,7 +301,9 @@ def _ordered(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: (key.rpartition("/")[0], key))
 
 
-def _cut(keys: Sequence[str], bounds: tuple[Fraction, Fraction]) -> dict[str, Sequence[str]]:
+def _cut_at_bounds(
+    keys: Sequence[str], bounds: tuple[Fraction, Fraction]
+) -> dict[str, Sequence[str]]:
     first, second = (int(len(keys) * bound) for bound in bounds)
     return dict(zip(NAMES, (keys[:first], keys[first:second], keys[second:]), strict=True))
 
@@ -318,7 +320,7 @@ def _divide_groups(
     for folder, keys in strata.items():
         for key in keys:
             members[key in groups, groups.get(key, key)].append((folder, key))
-        for name, part in _cut(keys, bounds).items():
+        for name, part in _cut_at_bounds(keys, bounds).items():
             lacking[name][folder] = len(part)
     wanted = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
@@ -356,7 +358,7 @@ class Grouping:
     by: str  # column of the attributes
     missing: OnMissing  # a key without a group: stop, or call it `UNKNOWN`
 
-    def of_keys(self, images: Sequence[Image]) -> dict[str, str]:
+    def groups_of_keys(self, images: Sequence[Image]) -> dict[str, str]:
         """Return the group of each key: copies of an image share its row.
 
         Raises:
@@ -365,7 +367,7 @@ class Grouping:
         """
         paths = paths_below(images, self.data_root)
         known: dict[str, str | None] = {}
-        for image, group in zip(images, self.attributes.known(self.by, paths), strict=True):
+        for image, group in zip(images, self.attributes.lookup_groups(self.by, paths), strict=True):
             known[image.key] = known.get(image.key) or group
         if self.missing == "stop":
             pairs = zip(images, paths, strict=True)
@@ -373,9 +375,9 @@ class Grouping:
             self.attributes.values(self.by, lacking, missing="stop")
         return {key: group or UNKNOWN for key, group in known.items()}
 
-    def cells_of_keys(self, images: Sequence[Image]) -> dict[str, str]:
+    def groups_with_classes(self, images: Sequence[Image]) -> dict[str, str]:
         """Return the group of each key with the classes of its images: "male-white fake"."""
-        groups, labels = self.of_keys(images), defaultdict[str, set[int]](set)
+        groups, labels = self.groups_of_keys(images), defaultdict[str, set[int]](set)
         for image in images:
             labels[image.key].add(image.label)
         return {
@@ -383,18 +385,20 @@ class Grouping:
             for key, of_key in labels.items()
         }
 
-    def of_lists(
+    def count_lists(
         self, lists: Mapping[str, Collection[str]], images: Sequence[Image]
-    ) -> dict[str, Cells]:
+    ) -> dict[str, AttributeCounts]:
         """Return how many images of each group and class lists have; copies of one count once.
 
         Raises:
-            UnknownName, DataError: as `of_keys`.
+            UnknownName, DataError: as `groups_of_keys`.
         """
         chosen = {name: each.images for name, each in match_lists(images, lists).items()}
-        groups = self.of_keys([image for of_list in chosen.values() for image in of_list])
-        cells: dict[str, Cells] = {}
+        groups = self.groups_of_keys([image for of_list in chosen.values() for image in of_list])
+        cells: dict[str, AttributeCounts] = {}
         for name, of_list in chosen.items():
             once = dict.fromkeys((image.key, image.label) for image in of_list)
-            cells[name] = Cells.of([groups[key] for key, _ in once], [label for _, label in once])
+            cells[name] = AttributeCounts.from_groups(
+                [groups[key] for key, _ in once], [label for _, label in once]
+            )
         return cells

@@ -31,14 +31,14 @@ from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.augmentations.steps import (
+    AugmentationParams,
     AugmentationSteps,
-    Further,
-    Parameters,
+    RegisteredAugmentation,
     Window,
-    centre,
-    cut,
-    further_of,
-    part,
+    active_augmentations,
+    centre_offset,
+    crop_padded,
+    crop_relative,
 )
 from trueface.data.index import Image
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
@@ -64,11 +64,11 @@ class TransformId:
     """What the pixels that a network sees depend on besides the file, its decoding and the epoch."""
 
     identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
-    of_view: Mapping[str, Json]  # two that share this, too, in views of the same number
+    view_identity: Mapping[str, Json]  # two that share this, too, in views of the same number
     period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
     is_test: bool  # whether images are seen exactly as in a test of the same settings
     # by an image's name, what its pixels alone depend on, too
-    of_row: Mapping[str, str] = field(default_factory=dict)
+    row_identity: Mapping[str, str] = field(default_factory=dict)
 
     def view(self, epoch: int) -> int:
         """Return the number of the view of an image that this epoch sees."""
@@ -85,7 +85,7 @@ class Transform(Protocol):
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the row of the image from which on it changes nothing."""
 
 
@@ -99,12 +99,12 @@ class TrainTransform:
     @cached_property
     def steps(self) -> AugmentationSteps:
         """The original's five steps."""
-        return AugmentationSteps.of(self.settings)
+        return AugmentationSteps.from_settings(self.settings)
 
     @cached_property
-    def further(self) -> tuple[Further, ...]:
+    def registered_augmentations(self) -> tuple[RegisteredAugmentation, ...]:
         """The augmentations of other files that are active."""
-        return further_of(self.settings)
+        return active_augmentations(self.settings)
 
     @cached_property
     def self_blending(self) -> "SelfBlending | None":
@@ -124,18 +124,22 @@ class TrainTransform:
     def id(self) -> TransformId:
         """What its pixels depend on, and how many epochs differ."""
         cycle = self.settings.augment_cycle
-        is_random = self.steps.is_random or any(each.is_random for each in self.further)
+        is_random = self.steps.is_random or any(
+            each.is_random for each in self.registered_augmentations
+        )
         is_random |= self.self_blending is not None
         seeds: dict[str, Json] = {"augment_seed": self.seed, "augment_cycle": cycle}
         identity = {**seeds, "sbi": self.settings.sbi, **self.steps.identity}
-        for each in self.further:
+        for each in self.registered_augmentations:
             identity |= each.identity
-        is_test = not is_random and not self.further and self.settings.test_crops == 0
+        is_test = (
+            not is_random and not self.registered_augmentations and self.settings.test_crops == 0
+        )
         # how many views there are changes none of them
         of_view = {key: value for key, value in identity.items() if key != "augment_cycle"}
         return TransformId(
             identity=identity,
-            of_view=test_transform(self.settings).id.of_view if is_test else of_view,
+            view_identity=test_transform(self.settings).id.view_identity if is_test else of_view,
             period=cycle if is_random else 1,
             is_test=is_test,
         )
@@ -148,12 +152,12 @@ class TrainTransform:
             pixels = torch.from_numpy(face).permute(2, 0, 1)
         height, width = pixels.shape[-2:]
         parameters = self.parameters(height, width, image, epoch)
-        seen = changed(pixels, parameters, self.settings.resize_size)
-        for each in self.further:
+        seen = apply_augmentation(pixels, parameters, self.settings.resize_size)
+        for each in self.registered_augmentations:
             seen = each(seen, self._stream(image, epoch), unshared=image.modifier in UNSHARED)
         return seen
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row that does not get into what the network sees in this epoch."""
         if self.self_blending is not None:  # a blend looks at all of the face
             return height
@@ -161,13 +165,13 @@ class TrainTransform:
         if parameters.crop is not None:
             return parameters.crop.bottom
         size = self.settings.resize_size
-        down, _ = centre(height, width, size)
-        return min(height, max(0, views(parameters, size).soft.bottom + down))
+        down, _ = centre_offset(height, width, size)
+        return min(height, max(0, step_windows(parameters, size).soft.bottom + down))
 
-    def parameters(self, height: int, width: int, image: Image, epoch: int) -> Parameters:
+    def parameters(self, height: int, width: int, image: Image, epoch: int) -> AugmentationParams:
         """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
         chance = random.Random(self._stream(image, epoch))
-        return self.steps.draw(height, width, chance, unshared=image.modifier in UNSHARED)
+        return self.steps.sample_params(height, width, chance, unshared=image.modifier in UNSHARED)
 
     def _stream(self, image: Image, epoch: int) -> str:
         cycle = self.settings.augment_cycle
@@ -199,7 +203,7 @@ class TestTransform:
         of_view = identity if self.crops else {"resize_size": self.resize_size, **corrupted}
         # corruptions draw by an image's name, so that equal files of two names differ
         is_test = not self.corruptions
-        return TransformId(identity=identity, of_view=of_view, period=1, is_test=is_test)
+        return TransformId(identity=identity, view_identity=of_view, period=1, is_test=is_test)
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
@@ -210,9 +214,9 @@ class TestTransform:
         side = self.patch_size if self.patch_size > 0 else self.resize_size
         return fixed_crops(square, self.crops, side)
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
         """Return the first row below the centre crop."""
-        down, _ = centre(height, width, self.resize_size)
+        down, _ = centre_offset(height, width, self.resize_size)
         return min(height, self.resize_size + down)
 
 
@@ -229,7 +233,7 @@ def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransfo
     )
 
 
-def changed(pixels: Tensor, parameters: Parameters, size: int) -> Tensor:
+def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int) -> Tensor:
     """Return an image after the steps that were parameters.
 
     Blur and JPEG are done where the patch will see them, and no further: the result is, to the
@@ -241,24 +245,26 @@ def changed(pixels: Tensor, parameters: Parameters, size: int) -> Tensor:
         size: side of the square that a resize makes, and that is cut from the centre.
     """
     height, width = pixels.shape[-2:]
-    down, right = centre(height, width, size)
+    down, right = centre_offset(height, width, size)
     if parameters.crop is not None:
         pixels, down, right = _resized(pixels, parameters.crop, size), 0, 0
-    view = views(parameters, size)
-    pixels = cut(pixels, view.soft.moved(down, right))
+    view = step_windows(parameters, size)
+    pixels = crop_padded(pixels, view.soft.shifted_by(down, right))
     if parameters.sigma is not None:
         sigma = [parameters.sigma, parameters.sigma]
         pixels = image_ops.gaussian_blur(pixels.contiguous(), [BLUR_KERNEL, BLUR_KERNEL], sigma)
-        pixels = part(pixels, view.soft, view.coded)
+        pixels = crop_relative(pixels, view.soft, view.coded)
     if parameters.quality is not None:
-        pixels = part(compressed(pixels, parameters.quality), view.coded, view.seen)
-    pixels = part(pixels, view.seen, view.patch)  # black where the patch is larger than the square
+        pixels = crop_relative(jpeg_compress(pixels, parameters.quality), view.coded, view.seen)
+    pixels = crop_relative(
+        pixels, view.seen, view.patch
+    )  # black where the patch is larger than the square
     flips = [axis for axis, flip in ((-1, parameters.mirrored), (-2, parameters.turned)) if flip]
     return pixels.flip(flips) if flips else pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Views:
+class StepWindows:
     """What of the square each step looks at, from the last step back; flips are undone."""
 
     patch: Window  # what the network sees; may exceed the square
@@ -267,16 +273,16 @@ class Views:
     soft: Window  # what the blur must know for that
 
 
-def views(parameters: Parameters, size: int) -> Views:
+def step_windows(parameters: AugmentationParams, size: int) -> StepWindows:
     """Return what the drawn steps need of a square of this side."""
     whole = Window(top=0, left=0, height=size, width=size)
     patch = parameters.patch or whole
     patch = patch.flipped(size, mirrored=parameters.mirrored, turned=parameters.turned)
-    coded = seen = patch.within(size)
+    coded = seen = patch.clipped_to(size)
     if parameters.quality is not None:
-        coded = seen.wider(JPEG_REACH, size, multiple=JPEG_CELL)
-    soft = coded if parameters.sigma is None else coded.wider(BLUR_REACH, size)
-    return Views(patch=patch, seen=seen, coded=coded, soft=soft)
+        coded = seen.padded_by(JPEG_REACH, size, multiple=JPEG_CELL)
+    soft = coded if parameters.sigma is None else coded.padded_by(BLUR_REACH, size)
+    return StepWindows(patch=patch, seen=seen, coded=coded, soft=soft)
 
 
 def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
@@ -294,7 +300,7 @@ def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
     )
 
 
-def compressed(pixels: Tensor, quality: int) -> Tensor:
+def jpeg_compress(pixels: Tensor, quality: int) -> Tensor:
     """Return (3, H, W) uint8 after JPEG of this quality, chroma at half resolution.
 
     By Pillow: torchvision's own coder (the original's) is deprecated since 0.29; both are libjpeg
@@ -414,10 +420,10 @@ class ImageCopy:
         of_row = {name: str(each) for name, each in (self.chains or {}).items()}
         return TransformId(
             identity={**self.tested.id.identity, **own, "rows": dict(of_row)},
-            of_view={**self.tested.id.of_view, **own},
+            view_identity={**self.tested.id.view_identity, **own},
             period=1,
             is_test=False,
-            of_row=of_row,
+            row_identity=of_row,
         )
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
@@ -426,6 +432,6 @@ class ImageCopy:
             return self.tested(pixels, image, epoch).flip(-1)
         return replace(self.tested, corruptions=self.chains[image.name])(pixels, image, epoch)
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row below what a test sees."""
-        return self.tested.bottom(height, width, image, epoch)
+        return self.tested.rows_needed(height, width, image, epoch)

@@ -148,14 +148,14 @@ class Methods:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class DataIdResolver:
     """The words of data IDs: the built-in ones and the user-defined ones."""
 
     subsets: Added = ()
     modifiers: Added = ()
     layout: str = "auto"  # one of LAYOUTS
 
-    def with_words(self, words: Words) -> "Vocabulary":
+    def with_words(self, words: Words) -> "DataIdResolver":
         """Return this vocabulary with more words.
 
         A subset whose name begins with that of a union (`gan`, `sd`, `real`) belongs to it, and
@@ -176,7 +176,7 @@ class Vocabulary:
             self, subsets=(*self.subsets, *subsets), modifiers=(*self.modifiers, *modifiers)
         )
 
-    def with_layout(self, layout: str) -> "Vocabulary":
+    def with_layout(self, layout: str) -> "DataIdResolver":
         """Return this vocabulary for data of one layout: plain, trueface, or auto for either.
 
         Raises:
@@ -192,7 +192,7 @@ class Vocabulary:
         Raises:
             UnknownName: neither a subset nor a union.
         """
-        return _known("subset", subset, self._subset_keys)
+        return _lookup_word("subset", subset, self._subset_keys)
 
     def modifier_keys(self, modifier: str) -> tuple[str, ...]:
         """Return the elementary modifiers that `modifier` stands for, in table order.
@@ -200,7 +200,7 @@ class Vocabulary:
         Raises:
             UnknownName: neither a modifier nor a union.
         """
-        return _known("modifier", modifier, self._modifier_keys)
+        return _lookup_word("modifier", modifier, self._modifier_keys)
 
     def methods(self, subset: str) -> Methods:
         """Return which method folders `subset` stands for."""
@@ -209,13 +209,13 @@ class Vocabulary:
         flat = frozenset(FLAT[key] for key in keys if key in FLAT)
         return Methods(tuple(dict.fromkeys(folders)), flat)
 
-    def own_folders(self, modifier: str) -> tuple[str, ...] | None:
+    def custom_folders(self, modifier: str) -> tuple[str, ...] | None:
         """Return the folders of a user-defined modifier; None if it is built in."""
         return dict(self.modifiers).get(modifier)
 
     def folders(self, modifier: str) -> tuple[str, ...]:
         """Return the folders of an elementary modifier, or patterns of such, by this layout."""
-        own = self.own_folders(modifier)
+        own = self.custom_folders(modifier)
         return MODIFIERS[modifier][LAYOUTS[self.layout]] if own is None else own
 
     def modifier_name(self, modifier: str) -> str:
@@ -223,7 +223,7 @@ class Vocabulary:
         same = self._same_modifiers.get(modifier, (modifier,))
         return same[0] if len(same) == 1 else modifier
 
-    def as_named(self, data: DataId) -> DataId:
+    def test_data_id(self, data: DataId) -> DataId:
         """Return `data` as a test reads it: only the images that it names.
 
         Raises:
@@ -234,7 +234,7 @@ class Vocabulary:
             self.modifier_keys(part.modifier)
         return data
 
-    def images(self, data: DataId) -> DataId:
+    def training_data_id(self, data: DataId) -> DataId:
         """Return `data` as a training reads it: with real images where it names none.
 
         After each part follow the real images under the same modifier, once per modifier; nothing
@@ -243,7 +243,7 @@ class Vocabulary:
         Raises:
             UnknownName: an unknown subset or modifier.
         """
-        if any(names_real(part.subset) for part in self.as_named(data)):
+        if any(names_real(part.subset) for part in self.test_data_id(data)):
             return data
         parts: list[Part] = []
         for part in data:
@@ -253,7 +253,7 @@ class Vocabulary:
                 parts.append(real)
         return DataId(tuple(parts))
 
-    def elementary(self, data: DataId) -> DataId:
+    def expand_unions(self, data: DataId) -> DataId:
         """Return `data` with every union written out and repeated parts left out.
 
         Words for the same folders become one word, the built-in one where it exists.
@@ -306,7 +306,7 @@ class Vocabulary:
         return {key: (key,) for key in (*MODIFIERS, *own)} | dict(MODIFIER_UNIONS)
 
 
-BUILT_IN = Vocabulary()
+BUILT_IN = DataIdResolver()
 
 
 def names_real(subset: str) -> bool:
@@ -351,14 +351,14 @@ def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -
     ]
 
 
-def _known(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _lookup_word(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     if word not in table:
         raise UnknownName(what, word, table, where="launcher help ids")
     return table[word]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassSort:
+class ClassDatasetType:
     """A sort of data set."""
 
     summary: str
@@ -366,9 +366,9 @@ class ClassSort:
     names: tuple[str, ...] = ()  # of the classes in these files
 
 
-SORTS: Mapping[str, ClassSort] = MappingProxyType(
+CLASS_DATASET_TYPES: Mapping[str, ClassDatasetType] = MappingProxyType(
     {
-        "cifar10": ClassSort(
+        "cifar10": ClassDatasetType(
             summary="CIFAR-10",
             packed="cifar-10-batches-py",
             names=(
@@ -376,7 +376,7 @@ SORTS: Mapping[str, ClassSort] = MappingProxyType(
                 "truck",
             ),
         ),
-        "fashion": ClassSort(
+        "fashion": ClassDatasetType(
             summary="Fashion-MNIST",
             packed="FashionMNIST/raw",
             names=(
@@ -384,7 +384,7 @@ SORTS: Mapping[str, ClassSort] = MappingProxyType(
                 "Sneaker", "Bag", "Ankle boot",
             ),
         ),
-        "folders": ClassSort(summary="one folder per class"),
+        "folders": ClassDatasetType(summary="one folder per class"),
     }
 )  # fmt: skip
 
@@ -393,7 +393,7 @@ SORTS: Mapping[str, ClassSort] = MappingProxyType(
 class ClassFolders:
     """A data set on disk."""
 
-    sort: str
+    dataset_type: str
     root: Path
     packed: bool  # torchvision's files, not folders
     divided: bool  # train/ and test/ are there; False: one folder, to be divided
@@ -407,14 +407,14 @@ def class_data(data: DataId) -> DataId:
         UnknownName: an unknown data set or modifier.
     """
     for part in data:
-        if part.subset not in SORTS:
-            raise UnknownName("data set", part.subset, SORTS)
+        if part.subset not in CLASS_DATASET_TYPES:
+            raise UnknownName("data set", part.subset, CLASS_DATASET_TYPES)
         if part.modifier not in CLASS_MODIFIERS:
             raise UnknownName("modifier", part.modifier, CLASS_MODIFIERS)
     return data
 
 
-def sort_of(data: str) -> str:
+def class_dataset_type(data: str) -> str:
     """Return the one data set that a data ID names.
 
     Raises:
@@ -432,24 +432,31 @@ def find_classes(sort: str, root: Path) -> ClassFolders:
     Raises:
         DataError: there is none.
     """
-    packed = bool(SORTS[sort].packed) and (root / SORTS[sort].packed).is_dir()
+    packed = (
+        bool(CLASS_DATASET_TYPES[sort].packed)
+        and (root / CLASS_DATASET_TYPES[sort].packed).is_dir()
+    )
     divided = packed or (root / "train").is_dir()
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
     if divided and not packed and not (root / "test").is_dir():
         raise DataError(f"{root} has a folder train but no folder test: {ADVICE}")
     if not divided and sort != "folders":
-        files = f"torchvision's {SORTS[sort].packed}/, or "
+        files = f"torchvision's {CLASS_DATASET_TYPES[sort].packed}/, or "
         raise DataError(
-            f"{root} does not contain {SORTS[sort].summary}: it needs {files}{ADVICE[9:]}"
+            f"{root} does not contain {CLASS_DATASET_TYPES[sort].summary}: it needs {files}{ADVICE[9:]}"
         )
-    names = SORTS[sort].names if packed else class_folders(root / "train" if divided else root)
+    names = (
+        CLASS_DATASET_TYPES[sort].names
+        if packed
+        else class_folders(root / "train" if divided else root)
+    )
     if len(names) < 2:
         raise DataError(f"{root} has {len(names)} class folders, at least two are needed: {ADVICE}")
-    return ClassFolders(sort=sort, root=root, packed=packed, divided=divided, names=names)
+    return ClassFolders(dataset_type=sort, root=root, packed=packed, divided=divided, names=names)
 
 
-def class_number(names: Sequence[str], wanted: int | str) -> int:
+def class_index(names: Sequence[str], wanted: int | str) -> int:
     """Return the place of a class in their order, given its name, or that place.
 
     Raises:

@@ -22,7 +22,7 @@ from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError, UnknownName
 from trueface.runtime.files import Json
 
-Through = Callable[[int, Tensor], None]  # is given a step and its images
+StepHook = Callable[[int, Tensor], None]  # is given a step and its images
 
 
 Prediction = Literal["eps", "v"]
@@ -93,9 +93,9 @@ class Diffuser:
         Raises:
             JobError: it is unconditional, or null was never trained.
         """
-        return self.rows(None, n)
+        return self.repeat_embedding(None, n)
 
-    def rows(self, label: int | None, count: int) -> Tensor:
+    def repeat_embedding(self, label: int | None, count: int) -> Tensor:
         """Return the embedding of a class `count` times, N×E (N×tokens×E of a text); None: the null token's.
 
         Raises:
@@ -114,7 +114,7 @@ class Diffuser:
             raise UnknownName("concept", name, self.class_names)
         return self.class_names.index(name)
 
-    def refuse_noise_alone(self) -> None:
+    def check_samples_from_noise(self) -> None:
         """Make sure that images can be drawn from nothing but noise.
 
         Raises:
@@ -147,9 +147,9 @@ class Diffuser:
             embedding = self.null(len(x))
         steps = torch.full((len(x),), t, device=x.device) if isinstance(t, int) else t.to(x.device)
         answer: Tensor = self.network(x, steps, embedding)
-        return self.eps_of(answer, x, t)
+        return self.output_to_eps(answer, x, t)
 
-    def eps_of(self, answer: Tensor, x: Tensor, t: Steps) -> Tensor:
+    def output_to_eps(self, answer: Tensor, x: Tensor, t: Steps) -> Tensor:
         """Return the noise that an answer of the network stands for."""
         if self.prediction == "eps":
             return answer
@@ -211,7 +211,7 @@ def ddim_sample(
     *,
     steps: int,
     guidance: float = 1.0,
-    through: Through | None = None,
+    through: StepHook | None = None,
 ) -> Tensor:
     """Return images made of noise, N×C×H×W, not cut to [-1, 1].
 
@@ -255,7 +255,7 @@ def ddim_invert(diffuser: Diffuser, x0: Tensor, embedding: Tensor | None, *, ste
     return x
 
 
-def reverse_chain(
+def ddpm_reverse(
     diffuser: Diffuser,
     x: Tensor,
     start: int,
@@ -300,7 +300,7 @@ _PARTS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptDiffuser:
+class StoredDiffuser:
     """A diffuser as it lies on disk, and where it comes from."""
 
     diffuser: Diffuser
@@ -317,7 +317,7 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
-        "network": diffuser.network.facts(),
+        "network": diffuser.network.build_config(),
         "schedule": {
             "name": schedule.name,
             "steps": schedule.steps,
@@ -341,7 +341,7 @@ def load_diffuser(path: Path, device: str = "cpu") -> Diffuser:
     return read_diffuser(path, device).diffuser
 
 
-def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
+def read_diffuser(path: Path, device: str = "cpu") -> StoredDiffuser:
     """Read a diffuser and where it comes from.
 
     Raises:
@@ -375,11 +375,11 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
         raise CheckpointError(f"{path} is a damaged diffuser: {error}") from error
     _fill(network, content["state"], path)
     network.eval().requires_grad_(requires_grad=False)
-    return KeptDiffuser(diffuser=diffuser.to(device), provenance=content["provenance"])
+    return StoredDiffuser(diffuser=diffuser.to(device), provenance=content["provenance"])
 
 
 def _rebuilt(facts: Mapping[str, Any]) -> EpsNetwork:
-    """Return a network of untrained weights, from what `EpsNetwork.facts` says of it."""
+    """Return a network of untrained weights, from what `EpsNetwork.build_config` says of it."""
     if facts["network"] == "stable":  # needs an extra, which few have
         network: EpsNetwork = import_module(STABLE).rebuild(facts)
         return network

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported Stable Diffusion
 
@@ -57,7 +57,7 @@ class EpsNetwork(nn.Module, ABC):
             nn.Embedding(shape.classes + 1, shape.embedding) if shape.classes else None
         )
 
-    def facts(self) -> dict[str, Any]:
+    def build_config(self) -> dict[str, Any]:
         """Return all that is needed to build it again, but the weights, as plain values."""
         return {**asdict(self.shape), "widths": list(self.shape.widths)}
 
@@ -71,11 +71,11 @@ class EpsNetwork(nn.Module, ABC):
             embedding: (N, E) of what each image shows; None for an unconditional network only.
         """
 
-    def encoded(self, images: Tensor) -> Tensor:
+    def encode_images(self, images: Tensor) -> Tensor:
         """Return what the network works on, of images in [-1, 1]: here, themselves."""
         return images
 
-    def decoded(self, latents: Tensor) -> Tensor:
+    def decode_latents(self, latents: Tensor) -> Tensor:
         """Return images in [-1, 1] of what the network works on: here, itself."""
         return latents
 
@@ -115,7 +115,7 @@ class ResidualBlock(nn.Module):
         )
         self.modulation = nn.Linear(embedding, 2 * after)
         self.norm = nn.GroupNorm(GROUPS, after)
-        self.second = zeroed(nn.Conv2d(after, after, 3, padding=1))
+        self.second = zero_init(nn.Conv2d(after, after, 3, padding=1))
         self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(tokens or channels, channels, bias=False)
         self.value = nn.Linear(tokens or channels, channels, bias=False)
-        self.out = zeroed(nn.Linear(channels, channels))
+        self.out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Return N×C×H×W of the same shape; tokens are N×L×E."""
@@ -158,7 +158,7 @@ class Attention(nn.Module):
         return result
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Return a layer whose weights are set to zero: a residual block begins as the identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -189,8 +189,10 @@ class ResidualMlp(EpsNetwork):
         self.blocks = nn.ModuleList(
             _Block(width, shape.embedding if shape.classes else 0) for _ in shape.widths
         )
-        self.share = zeroed(nn.Linear(width, 1))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), zeroed(nn.Linear(width, pixels)))
+        self.share = zero_init(nn.Linear(width, 1))
+        self.leave = nn.Sequential(
+            nn.LayerNorm(width), nn.SiLU(), zero_init(nn.Linear(width, pixels))
+        )
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in each image; see `EpsNetwork.forward`.
@@ -225,7 +227,7 @@ class _Block(nn.Module):
         self.step = nn.Linear(width, 2 * width)
         self.film = nn.Linear(embedding, 2 * width, bias=False) if embedding else None
         self.maps = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), zeroed(nn.Linear(width, width))
+            nn.Linear(width, width), nn.SiLU(), zero_init(nn.Linear(width, width))
         )
 
     def forward(self, hidden: Tensor, step: Tensor, embedding: Tensor | None) -> Tensor:
@@ -276,7 +278,7 @@ class UNet(EpsNetwork):
             for below, width in zip((*widths[1:], widths[-1]), widths, strict=True)
         )
         self.norm = nn.GroupNorm(GROUPS, widths[0])
-        self.leave = zeroed(nn.Conv2d(widths[0], packed, 3, padding=1))
+        self.leave = zero_init(nn.Conv2d(widths[0], packed, 3, padding=1))
         conditional = shape.classes > 0
         self.on_step = nn.Linear(shape.embedding, wide, bias=False) if conditional else None
         self.tokens = Attention(widths[-1], shape.embedding) if conditional else None
@@ -340,7 +342,7 @@ def build_network(shape: NetworkShape, *, seed: int = 0) -> EpsNetwork:
         ValueError: no network has this shape.
     """
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(derive("weights", seed))
+        torch.manual_seed(stream_seed("weights", seed))
         if shape.network == "mlp":
             return ResidualMlp(shape)
         if shape.network == "unet":

@@ -40,7 +40,7 @@ class Schedule:
         """Return sqrt(1 - alpha_bar), the noise's standard deviation, likewise."""
         return (1 - self.alpha_bar_at(t, like)).sqrt().to(like.dtype)
 
-    def noised(self, x0: Tensor, t: Steps, noise: Tensor) -> Tensor:
+    def add_noise(self, x0: Tensor, t: Steps, noise: Tensor) -> Tensor:
         """Return clean images N×… with the noise of step t added."""
         return self.signal(t, x0) * x0 + self.sigma(t, x0) * noise
 

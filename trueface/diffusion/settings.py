@@ -151,7 +151,7 @@ class DiffuserSettings(Settings):
         """The largest step of noise that is learned."""
         return self.t_max or self.noise_steps
 
-    def dropped(self, classes: int) -> float:
+    def class_dropout_rate(self, classes: int) -> float:
         """Return the share of images whose class is left out; 0 without classes."""
         if not classes:
             return 0.0
@@ -179,7 +179,7 @@ class DiffuserSettings(Settings):
         elif self.network == "mlp":
             if len(set(self.network_widths)) > 1:
                 raise ValueError(
-                    f"widths {_listed(self.widths)} differ, but all blocks of an mlp have the same width"
+                    f"widths {_join_widths(self.widths)} differ, but all blocks of an mlp have the same width"
                 )
         else:
             self._refuse_odd_unet()
@@ -206,7 +206,7 @@ class DiffuserSettings(Settings):
         return dict.fromkeys(("unshuffle", "attention"), "an mlp does not use it")
 
 
-def _listed(widths: tuple[int, ...]) -> str:
+def _join_widths(widths: tuple[int, ...]) -> str:
     return ",".join(map(str, widths))
 
 

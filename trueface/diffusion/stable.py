@@ -1,7 +1,7 @@
 """Stable Diffusion from a local folder, in the place of a network trained here; needs the extra `diffusion`.
 
 A folder in the layout of diffusers is checked before anything is imported. Its U-Net works on latents:
-`decoded` makes images of them, `encoded` the reverse (arXiv 2112.10752). A prompt is what a class is
+`decode_latents` makes images of them, `encode_images` the reverse (arXiv 2112.10752). A prompt is what a class is
 elsewhere: `table` holds the text encoder's answers for each of them, and for the empty prompt, which is
 null. This module is imported only where a job's settings or a checkpoint ask for it.
 Start reading at `StableNetwork`.
@@ -182,10 +182,10 @@ class StableNetwork(EpsNetwork):
         self.configs = configs
         self.scale = float(configs["vae"].get("scaling_factor", 0.18215))  # of diffusers 0.42
 
-    def facts(self) -> dict[str, Any]:
+    def build_config(self) -> dict[str, Any]:
         """Return all that is needed to build it again, but the weights, as plain values."""
         configs = {name: dict(config) for name, config in self.configs.items()}
-        return {**super().facts(), "tokens": self.tokens, "configs": configs}
+        return {**super().build_config(), "tokens": self.tokens, "configs": configs}
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in latents N×C×H×W; see EpsNetwork.
@@ -209,14 +209,14 @@ class StableNetwork(EpsNetwork):
             if name.endswith(CROSS_ATTENTION) and isinstance(module, nn.Linear)
         )
 
-    def decoded(self, latents: Tensor) -> Tensor:
+    def decode_latents(self, latents: Tensor) -> Tensor:
         """Return images N×3×H×W of latents, cut to [-1, 1]."""
         parts = [
             self.vae.decode(part / self.scale).sample for part in torch.split(latents, AT_ONCE)
         ]
         return torch.cat(parts).clamp(-1, 1)
 
-    def encoded(self, images: Tensor) -> Tensor:
+    def encode_images(self, images: Tensor) -> Tensor:
         """Return the latents of images in [-1, 1]: the most probable ones, so nothing is drawn."""
         parts = [self.vae.encode(part).latent_dist.mode() for part in torch.split(images, AT_ONCE)]
         return torch.cat(parts) * self.scale
@@ -236,7 +236,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]
 
 
 def rebuild(facts: Mapping[str, Any]) -> StableNetwork:
-    """Return a network with untrained weights from `StableNetwork.facts`.
+    """Return a network with untrained weights from `StableNetwork.build_config`.
 
     Raises:
         JobError: the extra `diffusion` is not installed.
@@ -245,11 +245,11 @@ def rebuild(facts: Mapping[str, Any]) -> StableNetwork:
     known = {key: facts[key] for key in ("size", "channels", "classes", "embedding")}
     shape = NetworkShape(network=NAME, widths=tuple(facts["widths"]), **known)
     configs = facts["configs"]
-    unet, vae = built(configs)
+    unet, vae = build_unet_and_vae(configs)
     return StableNetwork(shape, tokens=facts["tokens"], unet=unet, vae=vae, configs=configs)
 
 
-def built(configs: Mapping[str, Mapping[str, Any]]) -> tuple[nn.Module, nn.Module]:
+def build_unet_and_vae(configs: Mapping[str, Mapping[str, Any]]) -> tuple[nn.Module, nn.Module]:
     """Return an untrained U-Net and an untrained VAE.
 
     Raises:
@@ -305,7 +305,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     _refuse_other_models(folder, configs["unet"])
     schedule, prediction = _schedule(folder)
     need_packages()
-    unet, vae = built(configs)
+    unet, vae = build_unet_and_vae(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
     tokens = _encoded(folder, [*prompts, NULL])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from trueface.data.made_folders import digest_of_images, load_images, to_unit
+from trueface.data.made_folders import digest_of_images, load_images, to_minus_one_one
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
@@ -27,9 +27,15 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
-from trueface.runtime.stepping import Claim, Kept, Steps, fingerprint, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.runtime.stepping import (
+    ResumeFile,
+    RunFingerprint,
+    StepTrainer,
+    run_steps,
+    values_fingerprint,
+)
 
 LONGEST_GRADIENT = 1.0  # longer ones are shortened to it: early steps of large t
 ROWS = 100  # of the history of a whole training
@@ -78,7 +84,7 @@ def fit(
     settings: DiffuserSettings,
     *,
     class_names: Sequence[str] = (),
-    watch: Watch | None = None,
+    watch: RunContext | None = None,
     folder: Path | None = None,
 ) -> TrainedDiffuser:
     """Train a diffuser.
@@ -99,13 +105,15 @@ def fit(
     _refuse_other_shape(images, settings)
     kept = None
     if folder is not None:
-        claim = Claim(_fingerprint(settings, digest_of_images(images, labels, class_names)))
-        kept = Kept(paths.resume(folder), claim, settings.save_every)
-    learned = _without(images, labels, class_names, settings.without)
-    watch = watch or Watch()
+        claim = RunFingerprint(
+            _fingerprint(settings, digest_of_images(images, labels, class_names))
+        )
+        kept = ResumeFile(paths.resume(folder), claim, settings.save_every)
+    learned = _exclude_class(images, labels, class_names, settings.without)
+    watch = watch or RunContext()
     training = _DiffuserTraining(*learned, settings, class_names, watch.device, folder)
     run_steps(training, watch, kept)
-    training.saved()
+    training.after_save()
     return TrainedDiffuser(
         diffuser=training.result(),
         rows=tuple(map(tuple, training.rows)),
@@ -144,7 +152,7 @@ class BatchSource:
     def batch(self, step: int) -> NoisedBatch:
         """Return the batch of a step; two calls return the same one."""
         settings, count = self.settings, self.settings.batch_size
-        seed = derive(f"step/{step}", settings.seed)
+        seed = stream_seed(f"step/{step}", settings.seed)
         draw = torch.Generator().manual_seed(seed)
         places = torch.randint(len(self.images), (count,), generator=draw)
         t = torch.randint(1, settings.latest_t + 1, (count,), generator=draw)
@@ -152,7 +160,7 @@ class BatchSource:
             small = torch.rand(count, generator=draw) < settings.small_t
             most = min(SMALL_T, settings.latest_t + 1)
             t = torch.where(small, torch.randint(1, most, (count,), generator=draw), t)
-        images = to_unit(self.images[places].to(self.device))
+        images = to_minus_one_one(self.images[places].to(self.device))
         if settings.flip:
             mirrored = torch.rand(count, generator=draw) < 0.5
             images = torch.where(
@@ -160,7 +168,7 @@ class BatchSource:
             )
         labels = None if self.labels is None else self.labels[places]
         if labels is not None:
-            absent = torch.rand(count, generator=draw) < settings.dropped(self.classes)
+            absent = torch.rand(count, generator=draw) < settings.class_dropout_rate(self.classes)
             labels = labels.masked_fill(absent, self.classes).to(self.device)
         # large, so drawn where it is needed
         own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
@@ -193,7 +201,7 @@ class Ema:
         )
 
 
-class _DiffuserTraining(Steps):
+class _DiffuserTraining(StepTrainer):
     stopped = "stopped after step {step} of {total}"
 
     def __init__(
@@ -248,10 +256,10 @@ class _DiffuserTraining(Steps):
             size=self.settings.size,
             channels=self.settings.channels,
             class_names=self.names,
-            has_null=self.settings.dropped(len(self.names)) > 0,
+            has_null=self.settings.class_dropout_rate(len(self.names)) > 0,
         )
 
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         """Learn from the batch of the step."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
@@ -263,7 +271,7 @@ class _DiffuserTraining(Steps):
         self.average.update(self.network)
         return {"loss": float(loss.detach())}
 
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step and the rate."""
         settings, lr = self.settings, learning_rate(self.settings, self.step - 1)
         return (
@@ -271,7 +279,7 @@ class _DiffuserTraining(Steps):
             f"{settings.batch_size}, precision {settings.precision}). Use a smaller lr."
         )
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Close a row of the history for each hundredth of all steps."""
         lr = learning_rate(self.settings, self.step - 1)
         self.pending.append(losses["loss"])
@@ -283,22 +291,22 @@ class _DiffuserTraining(Steps):
         images_per_s = self.step * self.settings.batch_size / max(self.seconds, 1e-9)
         return {"loss": loss, "lr": lr, "images_per_s": images_per_s}
 
-    def numbers(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return the history."""
         return {"rows": self.rows, "pending": self.pending}
 
-    def restore(self, numbers: Mapping[str, Any]) -> None:
+    def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
         """Take the history; the average's decay follows the steps."""
         self.rows, self.pending = numbers["rows"], numbers["pending"]
         self.average.steps = self.step
 
-    def saved(self) -> None:
+    def after_save(self) -> None:
         """Write the history beside the state."""
         if self.folder is not None:
             write_history(paths.history(self.folder), self.rows)
 
     def _loss(self, batch: NoisedBatch) -> Tensor:
-        noisy = self.schedule.noised(batch.images, batch.t, batch.noise)
+        noisy = self.schedule.add_noise(batch.images, batch.t, batch.noise)
         table = self.network.table
         target = batch.noise
         if self.settings.prediction == "v":
@@ -331,7 +339,7 @@ def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def _without(
+def _exclude_class(
     images: Tensor, labels: Tensor | None, names: Sequence[str], unwanted: str
 ) -> tuple[Tensor, Tensor | None]:
     if not unwanted:
@@ -355,7 +363,7 @@ def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:
     """Return the fingerprint of all that decides a training's result."""
     values = settings.model_dump(mode="json", exclude={"data_root", *settings.neutral})
-    return fingerprint([images, torch.__version__, values])
+    return values_fingerprint([images, torch.__version__, values])
 
 
 def _mean(losses: Sequence[float]) -> float:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from trueface.diffusion.diffuser import Diffuser, ddim_sample
 from trueface.erasing.registry import METHODS, SAME, ErasureOptions, Scope
 from trueface.runtime.errors import JobError, UnknownName
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
-from trueface.runtime.stepping import Steps, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.runtime.stepping import StepTrainer, run_steps
 
 STOPPED = (
     "stopped after {step} of {total} steps. Nothing was written, and the next attempt starts from the "
@@ -37,14 +37,14 @@ NO_NULL = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErasingProblem:
+class ErasureTask:
     """A concept to erase from a teacher."""
 
     erase: int  # label of the concept
     anchor: int | None  # label of what is drawn instead; None: nothing in particular
     options: ErasureOptions
     seed: int = 42
-    watch: Watch = field(default_factory=Watch)
+    watch: RunContext = field(default_factory=RunContext)
     images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
     labels: Tensor | None = None  # N
     training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, likewise
@@ -53,9 +53,9 @@ class ErasingProblem:
 
     def generator(self, name: str) -> torch.Generator:
         """Return a fresh random stream on the CPU: the same numbers on every device."""
-        return torch.Generator().manual_seed(derive(f"erasing/{name}", self.seed))
+        return torch.Generator().manual_seed(stream_seed(f"erasing/{name}", self.seed))
 
-    def refuse_stop(self, done: int) -> None:
+    def raise_if_stopped_midway(self, done: int) -> None:
         """Leave an erasing that shall stop: nothing of it is kept, they are short.
 
         Raises:
@@ -65,21 +65,21 @@ class ErasingProblem:
             raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
 
 
-def score(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
+def predict_noise(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
     """Return eps of z_t, N×C×H×W with t (N,), under a class; None: the null token."""
-    return diffuser.eps(noisy, t, diffuser.rows(label, len(noisy)))
+    return diffuser.eps(noisy, t, diffuser.repeat_embedding(label, len(noisy)))
 
 
-def both(
+def predict_noise_pair(
     diffuser: Diffuser, noisy: Tensor, t: Tensor, first: int | None, second: int | None
 ) -> tuple[Tensor, Tensor]:
     """Return the same under two classes, of one forward pass of twice the batch."""
-    rows = torch.cat([diffuser.rows(label, len(noisy)) for label in (first, second)])
+    rows = torch.cat([diffuser.repeat_embedding(label, len(noisy)) for label in (first, second)])
     half, other = diffuser.eps(torch.cat((noisy, noisy)), torch.cat((t, t)), rows).chunk(2)
     return half, other
 
 
-def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Parameter]]:
+def make_student(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Parameter]]:
     """Return a copy of a teacher, and which of its parameters a method trains; the others are frozen.
 
     The table of embeddings is never among them: it stands for the text encoder, which none of the
@@ -105,7 +105,7 @@ def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Param
     return student, chosen
 
 
-def released(student: Diffuser) -> Diffuser:
+def freeze_student(student: Diffuser) -> Diffuser:
     """Return a finished student as a model that is used: no parameter has a gradient."""
     for parameter in student.network.parameters():
         parameter.requires_grad_(False)
@@ -114,7 +114,7 @@ def released(student: Diffuser) -> Diffuser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+class Trajectories:
     """Points of sampling paths."""
 
     times: Tensor  # S, int64, falling
@@ -130,15 +130,15 @@ class Paths:
         return self.points[step.to(device), image.to(device)], self.times[step].to(device)
 
 
-def sampled_paths(
+def sample_trajectories(
     diffuser: Diffuser,
     label: int | None,
     count: int,
-    problem: ErasingProblem,
+    problem: ErasureTask,
     generator: torch.Generator,
     *,
     done: int = 0,
-) -> Paths:
+) -> Trajectories:
     """Sample images with a diffuser; return the whole of their paths, without gradients.
 
     Args:
@@ -158,7 +158,7 @@ def sampled_paths(
         _part(diffuser, label, min(at_once, count - start), problem, generator, done)
         for start in range(0, count, at_once)
     ]
-    return Paths(
+    return Trajectories(
         times=parts[0].times,
         points=torch.cat([part.points for part in parts], dim=1),
         images=torch.cat([part.images for part in parts]),
@@ -169,15 +169,15 @@ def _part(
     diffuser: Diffuser,
     label: int | None,
     count: int,
-    problem: ErasingProblem,
+    problem: ErasureTask,
     generator: torch.Generator,
     done: int,
-) -> Paths:
+) -> Trajectories:
     times: list[int] = []
     points: list[Tensor] = []
 
     def keep(t: int, point: Tensor) -> None:
-        problem.refuse_stop(done)
+        problem.raise_if_stopped_midway(done)
         times.append(t)
         points.append(point.detach().clone())
 
@@ -187,16 +187,16 @@ def _part(
         images = ddim_sample(
             diffuser,
             torch.randn(shape, generator=generator).to(diffuser.device),
-            diffuser.rows(label, count),
+            diffuser.repeat_embedding(label, count),
             steps=options.sample_steps,
             guidance=options.guidance,
             through=keep,
         )
-    return Paths(times=torch.tensor(times), points=torch.stack(points), images=images)
+    return Trajectories(times=torch.tensor(times), points=torch.stack(points), images=images)
 
 
-def batches(
-    teacher: Diffuser, own: Diffuser, problem: ErasingProblem
+def iter_trajectory_batches(
+    teacher: Diffuser, own: Diffuser, problem: ErasureTask
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of z_t with their t, without end, from the paths that `trajectory` names.
 
@@ -209,7 +209,7 @@ def batches(
     if options.trajectory == "own":
         step = 0
         while True:
-            paths = sampled_paths(
+            paths = sample_trajectories(
                 own, problem.erase, options.batch_size, problem, generator, done=step
             )
             for _ in range(options.refresh):
@@ -218,18 +218,18 @@ def batches(
     label = problem.erase
     if options.trajectory == "anchor" and problem.anchor is not None:
         label = problem.anchor
-    paths = sampled_paths(teacher, label, options.paths, problem, generator)
+    paths = sample_trajectories(teacher, label, options.paths, problem, generator)
     while True:
         yield paths.draw(options.batch_size, generator)
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # z_t and t, without end
 # student, teacher, z_t, t, problem → the loss of a batch
-Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasingProblem], Tensor]
+Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasureTask], Tensor]
 
 
-def distilled(
-    teacher: Diffuser, problem: ErasingProblem, loss_of: Loss, noisy: Batches | None = None
+def distill(
+    teacher: Diffuser, problem: ErasureTask, loss_of: Loss, noisy: Batches | None = None
 ) -> Diffuser:
     """Return a student that has taken the problem's steps down a loss.
 
@@ -237,19 +237,21 @@ def distilled(
         teacher: of whom the student is a copy.
         problem: the options; its `history` is filled.
         loss_of: of a batch.
-        noisy: None: those of `batches`.
+        noisy: None: those of `iter_trajectory_batches`.
 
     Raises:
-        JobError: see `descend`.
+        JobError: see `minimize_with_adam`.
     """
-    student, parameters = student_of(teacher, problem.options.scope)
-    drawn = batches(teacher, student, problem) if noisy is None else noisy
-    descend(problem, parameters, lambda: loss_of(student, teacher, *next(drawn), problem))
-    return released(student)
+    student, parameters = make_student(teacher, problem.options.scope)
+    drawn = iter_trajectory_batches(teacher, student, problem) if noisy is None else noisy
+    minimize_with_adam(
+        problem, parameters, lambda: loss_of(student, teacher, *next(drawn), problem)
+    )
+    return freeze_student(student)
 
 
-def descend(
-    problem: ErasingProblem,
+def minimize_with_adam(
+    problem: ErasureTask,
     parameters: Sequence[nn.Parameter],
     loss_of: Callable[[], Tensor],
     *,
@@ -279,12 +281,12 @@ def descend(
         )
 
 
-class _Descent(Steps):
+class _Descent(StepTrainer):
     stopped = STOPPED
 
     def __init__(
         self,
-        problem: ErasingProblem,
+        problem: ErasureTask,
         parameters: Sequence[nn.Parameter],
         loss_of: Callable[[], Tensor],
         after: Callable[[], None],
@@ -293,7 +295,7 @@ class _Descent(Steps):
         self.problem, self.loss_of, self.after = problem, loss_of, after
         self.optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
 
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         """Learn from a fresh batch."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of()
@@ -302,14 +304,14 @@ class _Descent(Steps):
         self.after()
         return {"loss": float(loss.detach())}
 
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step and the rate."""
         return (
             f"the {name} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
             f"{self.problem.options.lr:g}."
         )
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Keep the loss of each step."""
         self.problem.history.append((self.step, losses["loss"]))
         return losses
@@ -321,7 +323,7 @@ def mean_square(difference: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
+class ErasureResult:
     """A model without a concept."""
 
     diffuser: Diffuser
@@ -329,7 +331,7 @@ class Erased:
     parameters: int  # how many there are
 
 
-def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Erased:
+def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> ErasureResult:
     """Return a copy of a teacher without a concept; the teacher stays as it is.
 
     Args:
@@ -347,13 +349,13 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
         raise UnknownName("erasing method", method, METHODS)
     _refuse(method, teacher, problem)
     if "sample_steps" in METHODS[method].defaults:
-        teacher.refuse_noise_alone()
+        teacher.check_samples_from_noise()
     diffuser: Diffuser = METHODS.load(method)(teacher, problem)
     changed, parameters = _changes(teacher, diffuser)
-    return Erased(diffuser=diffuser, changed=changed, parameters=parameters)
+    return ErasureResult(diffuser=diffuser, changed=changed, parameters=parameters)
 
 
-def _refuse(method: str, teacher: Diffuser, problem: ErasingProblem) -> None:
+def _refuse(method: str, teacher: Diffuser, problem: ErasureTask) -> None:
     needs = METHODS[method].needs
     if not teacher.class_names:
         raise JobError("this diffuser was trained without classes, so no concept can be erased")

@@ -12,27 +12,27 @@ from torch import Tensor
 from trueface.data.made_folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.published_measures import PublishedMeasures
-from trueface.erasing.recognition import Rates, Recogniser, rates, refuse_weak_teacher
+from trueface.erasing.recognition import ConceptClassifier, Rates, rates, refuse_weak_teacher
 from trueface.erasing.recovery import (
     Curve,
     Recognised,
     RecoveryAttack,
-    kept_curve,
+    load_or_make_curve,
     recovery,
 )
 from trueface.erasing.samples import (
     OTHER_STREAM,
     Sampling,
-    drawable,
-    drawn,
-    drawn_classes,
     noise_of,
+    replace_nan_images,
+    sample_classes,
+    sample_images,
 )
-from trueface.erasing.study import RULE, verdict
+from trueface.erasing.study import RULE, judge_erasure
 from trueface.evaluation.image_measures import frechet_distance, ssim
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
 
@@ -107,12 +107,12 @@ def null_drift(
         counts.append(apart.numel())
 
     with torch.no_grad():
-        drawn(teacher, noise, teacher.embed(labels), sampling, through=through)
+        sample_images(teacher, noise, teacher.embed(labels), sampling, through=through)
     return sum(sums) / sum(counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Probed:
+class EvaluatedDiffuser:
     """A diffuser, and what tells it apart from others where curves are kept."""
 
     diffuser: Diffuser
@@ -121,7 +121,7 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class EvaluationSpec:
     """What is asked of an erasing."""
 
     concept: str
@@ -155,13 +155,13 @@ class MeasuredErasure:
     samples: Tensor  # the student's, K×n×C×H×W
 
 
-def measure(
-    student: Probed,
-    teacher: Probed,
-    never: Probed | None,
-    recogniser: Recogniser,
-    question: Question,
-    watch: Watch,
+def evaluate_erasure(
+    student: EvaluatedDiffuser,
+    teacher: EvaluatedDiffuser,
+    never: EvaluatedDiffuser | None,
+    recogniser: ConceptClassifier,
+    question: EvaluationSpec,
+    watch: RunContext,
     published: PublishedMeasures | None = None,
 ) -> MeasuredErasure:
     """Measure a model that forgot a concept beside its teacher.
@@ -170,9 +170,9 @@ def measure(
         JobError: the teacher cannot draw a class; models of different classes or sizes; stopped.
         UnknownName: a class that the models do not know.
     """
-    refuse_others(student.diffuser, teacher.diffuser)
+    check_comparable(student.diffuser, teacher.diffuser)
     if never is not None:
-        refuse_other_images(
+        check_same_image_format(
             never.diffuser, teacher.diffuser, "the diffuser trained without the concept"
         )
     names, sampling = teacher.diffuser.class_names, question.attack.sampling
@@ -183,31 +183,33 @@ def measure(
     labels = list(range(len(names)))
     others = [label for label in labels if label != concept]
 
-    of_teacher = drawn_classes(teacher.diffuser, labels, question.samples, sampling)
-    answers, teacher_features = recogniser.seen(of_teacher.flatten(0, 1))
+    of_teacher = sample_classes(teacher.diffuser, labels, question.samples, sampling)
+    answers, teacher_features = recogniser.predict_with_features(of_teacher.flatten(0, 1))
     teacher_rates = _rates(answers, names, recogniser, question)
     refuse_weak_teacher(teacher_rates, question.least_teacher_rate)
     watch.progress(step=1, total=PARTS)
 
-    of_student, diverged = drawable(
-        drawn_classes(student.diffuser, labels, question.samples, sampling).flatten(0, 1)
+    of_student, diverged = replace_nan_images(
+        sample_classes(student.diffuser, labels, question.samples, sampling).flatten(0, 1)
     )
-    answers, student_features = recogniser.seen(of_student)
+    answers, student_features = recogniser.predict_with_features(of_student)
     of_student = of_student.reshape(of_teacher.shape)
-    again = drawn_classes(teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM)
+    again = sample_classes(
+        teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM
+    )
     rows = torch.tensor(others)
 
-    def kept(features: Tensor) -> Tensor:
+    def features_of_other_concepts(features: Tensor) -> Tensor:
         return features.reshape(len(labels), question.samples, -1)[rows].flatten(0, 1)
 
     alike = likeness(
         of_student[rows].flatten(0, 1),
         of_teacher[rows].flatten(0, 1),
-        kept(student_features),
-        kept(teacher_features),
-        recogniser.seen(again.flatten(0, 1))[1],
+        features_of_other_concepts(student_features),
+        features_of_other_concepts(teacher_features),
+        recogniser.predict_with_features(again.flatten(0, 1))[1],
     )
-    further = (published or PublishedMeasures()).of(
+    further = (published or PublishedMeasures()).compute_published(
         of_student[rows].flatten(0, 1),
         of_teacher[rows].flatten(0, 1),
         [names[label] for label in others for _ in range(question.samples)],
@@ -219,7 +221,7 @@ def measure(
     drift = _drift(student.diffuser, teacher.diffuser, question)
 
     def recognised(images: Tensor) -> Tensor:
-        return recogniser.answers(images) == number[concept]
+        return recogniser.predict_classes(images) == number[concept]
 
     curves = _curves(student, teacher, never, question, recognised, watch)
     return MeasuredErasure(
@@ -236,18 +238,18 @@ def measure(
     )
 
 
-def refuse_others(student: Diffuser, teacher: Diffuser) -> None:
+def check_comparable(student: Diffuser, teacher: Diffuser) -> None:
     """Refuse two models that cannot be compared sample by sample.
 
     Raises:
         JobError: their images or classes differ.
     """
-    refuse_other_images(student, teacher, "the measured diffuser")
+    check_same_image_format(student, teacher, "the measured diffuser")
     if student.class_names != teacher.class_names:
         _refuse("classes", "the measured diffuser", student.class_names, teacher.class_names)
 
 
-def refuse_other_images(model: Diffuser, teacher: Diffuser, name: str) -> None:
+def check_same_image_format(model: Diffuser, teacher: Diffuser, name: str) -> None:
     """Refuse a model of other images than the teacher's.
 
     Raises:
@@ -267,13 +269,13 @@ def _refuse(what: str, name: str, mine: object, its: object) -> NoReturn:
 
 
 def _rates(
-    answers: Tensor, names: tuple[str, ...], recogniser: Recogniser, question: Question
+    answers: Tensor, names: tuple[str, ...], recogniser: ConceptClassifier, question: EvaluationSpec
 ) -> Rates:
     table = answers.reshape(len(names), question.samples)
     return rates(table, names, recogniser.names, question.concept, question.anchor)
 
 
-def _drift(student: Diffuser, teacher: Diffuser, question: Question) -> float | None:
+def _drift(student: Diffuser, teacher: Diffuser, question: EvaluationSpec) -> float | None:
     if not (student.has_null and teacher.has_null):
         return None
     sampling, n = question.attack.sampling, min(DRIFT_SAMPLES, question.samples)
@@ -284,12 +286,12 @@ def _drift(student: Diffuser, teacher: Diffuser, question: Question) -> float | 
 
 
 def _curves(
-    student: Probed,
-    teacher: Probed,
-    never: Probed | None,
-    question: Question,
+    student: EvaluatedDiffuser,
+    teacher: EvaluatedDiffuser,
+    never: EvaluatedDiffuser | None,
+    question: EvaluationSpec,
     recognised: Recognised,
-    watch: Watch,
+    watch: RunContext,
 ) -> Mapping[str, Curve]:
     curves = {}
     probed = {"student": student, "teacher": teacher, "never": never}
@@ -305,19 +307,19 @@ def _curves(
         # the floor and the ceiling serve every method of a study; a method's own curve serves it once
         shared = name != "student" or model is teacher or model is never
         folder = model.folder if shared else None
-        curves[name] = kept_curve(folder, (model.digest, *question.follows_from), make)
+        curves[name] = load_or_make_curve(folder, (model.digest, *question.follows_from), make)
         watch.progress(step=3 + part, total=PARTS)
     return curves
 
 
-def facts(measured: MeasuredErasure, recogniser: Recogniser) -> dict[str, Json]:
+def erasure_json(measured: MeasuredErasure, recogniser: ConceptClassifier) -> dict[str, Json]:
     """Return the measures, the shares of names by class, the curves and the verdict.
 
     `measures` holds numbers, and of rates an object with `value`, `low`, `high` (95 %) and `n`. Each curve is a
     list of points with `images`, `steps` and `rate`; the floor is empty where it was not measured.
     """
     student, teacher, alike = measured.student, measured.teacher, measured.likeness
-    judged = verdict(
+    judged = judge_erasure(
         (student.erased.value, teacher.erased.value),
         (student.others.value, teacher.others.value),
         measured.curve,
@@ -325,12 +327,12 @@ def facts(measured: MeasuredErasure, recogniser: Recogniser) -> dict[str, Json]:
         measured.ceiling,
     )
     measures: dict[str, Json] = {
-        "erased": student.erased.record,
-        "teacher_erased": teacher.erased.record,
+        "erased": student.erased.json_record,
+        "teacher_erased": teacher.erased.json_record,
         "erased_relative": _share(student.erased.value, teacher.erased.value),
-        "anchor": None if student.anchor is None else student.anchor.record,
-        "others": student.others.record,
-        "teacher_others": teacher.others.record,
+        "anchor": None if student.anchor is None else student.anchor.json_record,
+        "others": student.others.json_record,
+        "teacher_others": teacher.others.json_record,
         "ssim": alike.ssim,
         "feature_distance": alike.feature_distance,
         "frechet": alike.frechet,
@@ -341,14 +343,14 @@ def facts(measured: MeasuredErasure, recogniser: Recogniser) -> dict[str, Json]:
     }
     return {
         "measures": measures,
-        "rates": {"student": _rates_facts(student), "teacher": _rates_facts(teacher)},
+        "rates": {"student": _rates_json(student), "teacher": _rates_json(teacher)},
         "features": recogniser.features,
         "pairs": alike.n,
-        "recovery": [point.record for point in measured.curve],
-        "recovery_floor": [point.record for point in measured.floor],
-        "recovery_ceiling": [point.record for point in measured.ceiling],
+        "recovery": [point.json_record for point in measured.curve],
+        "recovery_floor": [point.json_record for point in measured.floor],
+        "recovery_ceiling": [point.json_record for point in measured.ceiling],
         "verdict": judged.text,
-        "verdict_at": judged.at,
+        "verdict_at": judged.decided_at,
         "rule": RULE,
     }
 
@@ -357,9 +359,9 @@ def _share(value: float, whole: float) -> float | None:
     return value / whole if whole else None
 
 
-def _rates_facts(rates: Rates) -> dict[str, Json]:
+def _rates_json(rates: Rates) -> dict[str, Json]:
     return {
-        name: {**rates.right[name].record, "called": dict(called)}
+        name: {**rates.right[name].json_record, "called": dict(called)}
         for name, called in rates.called.items()
     }
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueface.data.folders import few
-from trueface.data.made_folders import to_levels
-from trueface.erasing.registry import lacking
+from trueface.data.folders import describe_names
+from trueface.data.made_folders import to_uint8
+from trueface.erasing.registry import unavailable_measures
 from trueface.models.assembly import read_state
 from trueface.runtime.errors import CheckpointError, JobError, WeightsError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 FEATURES = "2048"  # of InceptionV3: what its last layer gets
 SUBSETS, MOST_OF_SUBSET = 100, 1000  # of KID, torchmetrics' own; fewer images: all of them
@@ -38,8 +38,8 @@ class PublishedMeasures:
     clip: Any = None  # a model and its processor
     device: str = "cpu"
 
-    def of(
-        self, student: Tensor, teacher: Tensor, texts: Sequence[str], seed: int, watch: Watch
+    def compute_published(
+        self, student: Tensor, teacher: Tensor, texts: Sequence[str], seed: int, watch: RunContext
     ) -> dict[str, float]:
         """Return `fid`, `kid` and `clip_score`, as far as their networks are there.
 
@@ -56,14 +56,14 @@ class PublishedMeasures:
         measures: dict[str, float] = {}
         if self.inception is None and self.clip is None:
             return measures
-        with _alone(seed, self.device):
+        with _isolate_rng_and_warnings(seed, self.device):
             if self.inception is not None:
                 measures = self._distances(student, teacher, watch)
             if self.clip is not None:
                 measures["clip_score"] = self._clip_score(student, texts, watch)
         return measures
 
-    def _distances(self, student: Tensor, teacher: Tensor, watch: Watch) -> dict[str, float]:
+    def _distances(self, student: Tensor, teacher: Tensor, watch: RunContext) -> dict[str, float]:
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -74,17 +74,17 @@ class PublishedMeasures:
         )
         for images, real in ((teacher, True), (student, False)):
             for part in torch.split(images, AT_ONCE):
-                watch.check_stop()
+                watch.raise_if_stopped()
                 for distance in (fid, kid):
                     distance.update(_pixels(part, self.device), real=real)
         return {"fid": float(fid.compute()), "kid": float(kid.compute()[0])}
 
-    def _clip_score(self, images: Tensor, texts: Sequence[str], watch: Watch) -> float:
+    def _clip_score(self, images: Tensor, texts: Sequence[str], watch: RunContext) -> float:
         from torchmetrics.functional.multimodal import clip_score
 
         total = 0.0
         for start in range(0, len(images), AT_ONCE):
-            watch.check_stop()
+            watch.raise_if_stopped()
             part = _pixels(images[start : start + AT_ONCE], self.device)
             named = list(texts[start : start + AT_ONCE])
             score = clip_score(part, named, model_name_or_path=lambda: self.clip)
@@ -104,10 +104,10 @@ def published_measures(inception: Path | None, clip: Path | None, device: str) -
         JobError: a package of the extra is missing; says how to install it.
         CheckpointError: the weights cannot be read, or are of another network.
     """
-    for reason in lacking(inception=inception is not None, clip=clip is not None):
+    for reason in unavailable_measures(inception=inception is not None, clip=clip is not None):
         raise JobError(reason)
     os.environ["HF_HUB_OFFLINE"] = "1"  # what a folder lacks must not be looked for elsewhere
-    with _alone(0, device):
+    with _isolate_rng_and_warnings(0, device):
         return PublishedMeasures(
             inception=None if inception is None else _inception(inception, device),
             clip=None if clip is None else _clip(clip, device),
@@ -152,7 +152,7 @@ def _clip(folder: Path, device: str) -> Any:
         ) from error
     if loading["missing_keys"]:  # transformers draws them at random
         raise CheckpointError(
-            f"clip: weights of the model are missing in {folder}: {few(sorted(loading['missing_keys']))}"
+            f"clip: weights of the model are missing in {folder}: {describe_names(sorted(loading['missing_keys']))}"
         )
     return _Projections(model.float().to(device).eval()), processor
 
@@ -180,11 +180,11 @@ def _projected(answer: Any) -> Tensor:
 
 def _pixels(images: Tensor, device: str) -> Tensor:
     """Return grey levels N×3×H×W, uint8; grey is repeated."""
-    return to_levels(images.to(device)).expand(-1, 3, -1, -1).contiguous()
+    return to_uint8(images.to(device)).expand(-1, 3, -1, -1).contiguous()
 
 
 @contextmanager
-def _alone(seed: int, device: str) -> Iterator[None]:
+def _isolate_rng_and_warnings(seed: int, device: str) -> Iterator[None]:
     """Leave torch's random state and its warnings to others: packages that are not ours use both."""
     cards = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cards), torch.no_grad(), warnings.catch_warnings():

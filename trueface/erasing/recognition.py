@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.made_folders import image_names, read_images, to_levels
+from trueface.data.made_folders import image_names, load_image_batch, to_uint8
 from trueface.diffusion.diffuser import Diffuser
-from trueface.evaluation.intervals import unvaried
+from trueface.evaluation.intervals import interval_of_constant
 from trueface.models import checkpoint
-from trueface.models.logits import ModelSplit, wide
-from trueface.models.registry import Shape
+from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits
+from trueface.models.registry import ClassifierShape
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 BATCH_SIZE = 1024
 PIXELS = frozenset({1, 3})  # channels of images; a latent space has others
@@ -35,7 +35,7 @@ class Rate:
     n: int
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
@@ -47,7 +47,7 @@ def rate(hits: Tensor) -> Rate:
     """
     n = hits.numel()
     value = float(hits.double().mean())
-    measured = unvaried(value, n)
+    measured = interval_of_constant(value, n)
     return Rate(value=value, low=measured.low, high=measured.high, n=n)
 
 
@@ -112,7 +112,7 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     )
 
 
-class Recogniser:
+class ConceptClassifier:
     """A classifier of images in [-1, 1], whose classes are matched by name.
 
     It sees images as they come from a PNG: 8 bits, RGB (grey is repeated), resized to its own side where
@@ -136,14 +136,14 @@ class Recogniser:
         device: str = "cpu",
     ) -> None:
         self.names, self.size, self.text, self.device = tuple(names), size, text, device
-        self._split = ModelSplit(model.to(device).eval())
+        self._split = BackboneHeadSplit(model.to(device).eval())
 
-    def answers(self, images: Tensor) -> Tensor:
+    def predict_classes(self, images: Tensor) -> Tensor:
         """Return the class of each image N×C×H×W, (N,), as numbers of `names`."""
-        return self.seen(images)[0]
+        return self.predict_with_features(images)[0]
 
     @torch.no_grad()
-    def seen(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the class of each image, (N,), and what its last layer gets, N×F float32.
 
         Raises:
@@ -153,7 +153,11 @@ class Recogniser:
         for start in range(0, len(images), BATCH_SIZE):
             inside = self._split.features(self._pixels(images[start : start + BATCH_SIZE]))
             head = self._split.head
-            classes.append(wide(functional.linear(inside, head.weight, head.bias)).argmax(1).cpu())
+            classes.append(
+                as_multiclass_logits(functional.linear(inside, head.weight, head.bias))
+                .argmax(1)
+                .cpu()
+            )
             features.append(inside.cpu())
         return torch.cat(classes), torch.cat(features)
 
@@ -181,11 +185,11 @@ class Recogniser:
             images = functional.interpolate(
                 images, (side, side), mode="bilinear", antialias=True, align_corners=False
             )
-        levels = to_levels(images.to(self.device))
+        levels = to_uint8(images.to(self.device))
         return levels.expand(-1, 3, -1, -1) if levels.shape[1] == 1 else levels
 
 
-def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser:
+def load_concept_classifier(path: Path, *, text: str, device: str = "cpu") -> ConceptClassifier:
     """Return the classifier of a checkpoint that `classify` wrote.
 
     Raises:
@@ -196,10 +200,12 @@ def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser
     if not isinstance(settings, dict) or not isinstance(names, list):
         raise CheckpointError(f"{path} is not a classifier. Give a model of job type classify.")
     known: dict[str, Any] = settings
-    shape = Shape(model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names))
+    shape = ClassifierShape(
+        model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names)
+    )
     form = bool(known.get("channels_last", True))
-    model = checkpoint.revive_classifier(kept, path, shape, channels_last=form)
-    return Recogniser(
+    model = checkpoint.classifier_from_checkpoint(kept, path, shape, channels_last=form)
+    return ConceptClassifier(
         model, [str(name) for name in names], size=shape.size, text=text, device=device
     )
 
@@ -226,13 +232,13 @@ def concept_images(
             f"{folder} has {len(names)} images, but the attack needs {count}. Add images, or use a "
             "smaller recover_images."
         )
-    random.Random(derive(f"recovery/images/{concept}", seed)).shuffle(names)
+    random.Random(stream_seed(f"recovery/images/{concept}", seed)).shuffle(names)
     chosen = tuple(names[:count])
     return real_images(folder, chosen, diffuser), chosen
 
 
 def held_out_accuracy(
-    root: Path, classes: Sequence[str], diffuser: Diffuser, recogniser: Recogniser
+    root: Path, classes: Sequence[str], diffuser: Diffuser, recogniser: ConceptClassifier
 ) -> Rate | None:
     """Return the classifier's accuracy on real test images, at the diffuser's size; None without test/.
 
@@ -247,7 +253,7 @@ def held_out_accuracy(
     for name in classes:
         folder = root / "test" / name
         images = real_images(folder, image_names(folder, limit=HELD_OUT), diffuser)
-        hits.append(recogniser.answers(images) == recogniser.number(name))
+        hits.append(recogniser.predict_classes(images) == recogniser.number(name))
     return rate(torch.cat(hits))
 
 
@@ -258,8 +264,8 @@ def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tenso
         DataError: one cannot be read, or has another size; of a diffuser in a latent space: than the others.
     """
     if diffuser.channels in PIXELS:
-        return read_images(folder, names, size=diffuser.size, channels=diffuser.channels)
-    return read_images(folder, names)  # its own encoder says which size it wants
+        return load_image_batch(folder, names, size=diffuser.size, channels=diffuser.channels)
+    return load_image_batch(folder, names)  # its own encoder says which size it wants
 
 
 def class_folder(root: Path, name: str) -> Path:

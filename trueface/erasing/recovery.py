@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.samples import Sampling, drawable, drawn, noise_of
+from trueface.erasing.samples import Sampling, noise_of, replace_nan_images, sample_images
 from trueface.erasing.study import Point, read_points
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 OWN, RANDOM = "own", "random"  # starts
 LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
@@ -76,14 +76,14 @@ def recovery(
             f"the attack needs {max(attack.images)} real images of {concept}, but there are "
             f"{len(images)}. Add images, or use a smaller recover_images."
         )
-    starts = starts_of(diffuser, concept, attack.sampling.seed)
-    paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
+    starts = initial_embeddings(diffuser, concept, attack.sampling.seed)
+    paths = invert_embeddings(diffuser, torch.stack(list(starts.values())), images, attack)
     points = paths.flatten(0, 2)  # starts × images × steps rows
     noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
     hits = [
         recognised(
-            drawable(
-                drawn(
+            replace_nan_images(
+                sample_images(
                     diffuser,
                     noise.repeat(len(part), 1, 1, 1),
                     part.repeat_interleave(attack.samples, 0),
@@ -104,7 +104,7 @@ def recovery(
     return tuple(curve)
 
 
-def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
+def initial_embeddings(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
     """Return where the attack begins, by name, (E,) each, or of more dimensions for several tokens.
 
     `own` is the model's embedding of the concept, absent where it has no such class; `random` has the mean
@@ -117,14 +117,16 @@ def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
     starts: dict[str, Tensor] = {}
     if concept in diffuser.class_names:  # else it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
-    generator = torch.Generator().manual_seed(derive("recovery/start", seed))
+    generator = torch.Generator().manual_seed(stream_seed("recovery/start", seed))
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
     draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
     starts[RANDOM] = classes.mean(0) + spread * draw
     return starts
 
 
-def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: RecoveryAttack) -> Tensor:
+def invert_embeddings(
+    diffuser: Diffuser, starts: Tensor, images: Tensor, attack: RecoveryAttack
+) -> Tensor:
     """Return the embeddings that the attack passes through, S×K×B×E…: by start, images and steps.
 
     Args:
@@ -142,9 +144,9 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Recover
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
     optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
-    random = torch.Generator().manual_seed(derive("recovery", attack.sampling.seed))
+    random = torch.Generator().manual_seed(stream_seed("recovery", attack.sampling.seed))
     with torch.no_grad():
-        latents = diffuser.network.encoded(images[: attack.images[-1]].to(device)).cpu()
+        latents = diffuser.network.encode_images(images[: attack.images[-1]].to(device)).cpu()
     shape = (attack.batch, *latents.shape[1:])
     path: list[Tensor] = []
     for step in range(1, attack.steps[-1] + 1):
@@ -156,7 +158,7 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Recover
         chosen = (places * counts[:, None]).long().repeat(len(starts), 1)  # runs × batch
         clean = latents[chosen.flatten()].to(device)
         t_all, noise_all = t.repeat(runs), noise.repeat(runs, 1, 1, 1).to(device)
-        noisy = diffuser.schedule.noised(clean, t_all.to(device), noise_all)
+        noisy = diffuser.schedule.add_noise(clean, t_all.to(device), noise_all)
         eps = diffuser.eps(noisy, t_all, vectors.repeat_interleave(attack.batch, 0))
         # the sum over runs: each vector has its own mean, and Adam treats every number alone
         loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
@@ -173,7 +175,7 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Recover
     return points.reshape(len(starts), len(counts), *points.shape[1:])
 
 
-def kept_curve(
+def load_or_make_curve(
     folder: Path | None, follows_from: tuple[object, ...], make: Callable[[], Curve]
 ) -> Curve:
     """Return a curve from a folder where it lies there already, else make and keep it.
@@ -193,7 +195,7 @@ def kept_curve(
     except (AttributeError, KeyError, TypeError, ValueError):  # none, or broken
         curve = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"points": [point.record for point in curve]})
+        write_json(path, {"points": [point.json_record for point in curve]})
     else:
         log.info("cache=recovery state=kept path=%s", path)
     return curve

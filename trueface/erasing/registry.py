@@ -78,7 +78,7 @@ NAMES = tuple(field.name for field in fields(ErasureOptions))
 
 @dataclass(frozen=True, slots=True)
 class Erasure(Declared):
-    """Declares a method, without its code; the function below it takes a teacher and an `ErasingProblem`.
+    """Declares a method, without its code; the function below it takes a teacher and an `ErasureTask`.
 
     Raises:
         ValueError: the name is no word of lower-case letters with a dash within at most; an unknown need or
@@ -127,12 +127,12 @@ register_erasure = Erasure
 METHODS = Registry(PACKAGE, Erasure, decorator="register_erasure", modules=MODULES)
 
 
-def modules_of(name: str) -> tuple[str, ...]:
+def plugin_modules(name: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: no import statement names them."""
     return METHODS.modules([name])
 
 
-def described() -> str:
+def describe_choices() -> str:
     """Return each method with its summary, for lists of settings."""
     return ", ".join(f"{name} ({method.summary})" for name, method in METHODS.items())
 
@@ -149,7 +149,7 @@ class EraseSettings(Settings):
     costs: ClassVar[frozenset[str]] = frozenset(
         {"method", "num_steps", "batch_size", "sample_steps", "paths", "refresh", "trajectory"}
     )
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": plugin_modules}
 
     data_root: str = Field(
         "",
@@ -157,7 +157,7 @@ class EraseSettings(Settings):
         "teacher used",
     )
     method: Annotated[str, AfterValidator(_method)] = Field(
-        description=f"Erasing method: {described()}"
+        description=f"Erasing method: {describe_choices()}"
     )
     concept: str = Field(min_length=1, description="Class that is erased from the model")
     anchor: str = Field(
@@ -256,7 +256,7 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def lacking(*, inception: bool, clip: bool) -> Iterator[str]:
+def unavailable_measures(*, inception: bool, clip: bool) -> Iterator[str]:
     """Yield why measures of publications cannot be made here: each whose packages are not installed.
 
     Args:
@@ -410,7 +410,7 @@ class ReviseSettings(Settings):
 
     @field_validator("inverted_by")
     @classmethod
-    def _there(cls, by: str, others: ValidationInfo) -> str:
+    def _check_teacher(cls, by: str, others: ValidationInfo) -> str:
         if by == "teacher" and not others.data.get("teacher"):
             raise ValueError("inverted_by: teacher needs a teacher")
         return by

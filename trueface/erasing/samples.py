@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trueface.data.made_folders import ImageNoise
+from trueface.data.made_folders import PerImageRNG
 from trueface.diffusion.diffuser import Diffuser, ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError
 
 STREAM = "sample"  # of the noise from which a sample begins
 OTHER_STREAM = "other sample"  # of a second draw: what chance alone makes of a measure
 
-Through = Callable[[int, Tensor], None]  # sees t and z_t before each step
+StepHook = Callable[[int, Tensor], None]  # sees t and z_t before each step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ def noise_of(
     """Return the noise of the samples 0 … n - 1 of a class, n×C×H×W, standard normal."""
     names = [f"{class_name}/{number}" for number in range(n)]
     like = torch.empty((n, diffuser.channels, diffuser.size, diffuser.size))
-    return ImageNoise(names, seed).normal(stream, like)
+    return PerImageRNG(names, seed).normal(stream, like)
 
 
-def drawn_classes(
+def sample_classes(
     diffuser: Diffuser,
     labels: Sequence[int],
     n: int,
@@ -67,22 +67,22 @@ def drawn_classes(
         ]
     )
     rows = torch.as_tensor(labels, dtype=torch.int64).repeat_interleave(n)
-    images = drawn(diffuser, noise, diffuser.embed(rows), sampling)
+    images = sample_images(diffuser, noise, diffuser.embed(rows), sampling)
     return images.reshape(len(labels), n, *images.shape[1:])
 
 
 @torch.no_grad()
-def drawn(
+def sample_images(
     diffuser: Diffuser,
     noise: Tensor,
     embedding: Tensor,
     sampling: Sampling,
     *,
-    through: Through | None = None,
+    through: StepHook | None = None,
 ) -> Tensor:
     """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
 
-    Of a model whose sampling diverged they hold NaN; see `drawable`.
+    Of a model whose sampling diverged they hold NaN; see `replace_nan_images`.
 
     Args:
         diffuser: the model.
@@ -95,7 +95,7 @@ def drawn(
         JobError: stopped, guidance without a null token, a diffuser of early steps of noise only, or
             pixels that are no numbers.
     """
-    diffuser.refuse_noise_alone()
+    diffuser.check_samples_from_noise()
     device = diffuser.device
     images = []
     for start in range(0, len(noise), sampling.batch_size):
@@ -110,7 +110,7 @@ def drawn(
             guidance=sampling.guidance,
             through=through,
         )
-        images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
+        images.append(diffuser.network.decode_latents(batch).clamp(-1, 1).cpu())
         if bool(images[-1].isnan().any()):  # a classifier would call these pixels something
             raise JobError(
                 "a diffuser draws pixels that are not numbers, so its training or erasing failed. Run it "
@@ -119,7 +119,7 @@ def drawn(
     return torch.cat(images)
 
 
-def drawable(images: Tensor) -> tuple[Tensor, float]:
+def replace_nan_images(images: Tensor) -> tuple[Tensor, float]:
     """Return images N×C×H×W with those that hold NaN as plain mid grey, and the share of these.
 
     A model that an erasing has broken may diverge as it samples: then it has drawn nothing.
@@ -140,7 +140,9 @@ class Revision:
 
 
 @torch.no_grad()
-def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revision) -> Tensor:
+def revise_images(
+    images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revision
+) -> Tensor:
     """Return images drawn anew, N×C×H×W in [-1, 1], on the CPU.
 
     Args:
@@ -153,29 +155,29 @@ def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revi
         JobError: null or guidance is asked for, and a model has no null token.
     """
     n = len(images)
-    named = inverter.rows(revision.inverted_as, n)
+    named = inverter.repeat_embedding(revision.inverted_as, n)
     latents = ddim_invert(inverter, _encoded(inverter, images), named, steps=revision.steps)
     drawn = ddim_sample(
         edited,
         latents.to(edited.device),
-        edited.rows(revision.drawn_as, n),
+        edited.repeat_embedding(revision.drawn_as, n),
         steps=revision.steps,
         guidance=revision.guidance,
     )
-    return edited.network.decoded(drawn).clamp(-1, 1).cpu()
+    return edited.network.decode_latents(drawn).clamp(-1, 1).cpu()
 
 
 @torch.no_grad()
 def round_trip(images: Tensor, diffuser: Diffuser, label: int | None, steps: int) -> Tensor:
     """Return images after inversion and sampling by one model under one name, without guidance."""
-    named = diffuser.rows(label, len(images))
+    named = diffuser.repeat_embedding(label, len(images))
     latents = ddim_invert(diffuser, _encoded(diffuser, images), named, steps=steps)
     drawn = ddim_sample(diffuser, latents, named, steps=steps)
-    return diffuser.network.decoded(drawn).clamp(-1, 1).cpu()
+    return diffuser.network.decode_latents(drawn).clamp(-1, 1).cpu()
 
 
 def _encoded(diffuser: Diffuser, images: Tensor) -> Tensor:
-    return diffuser.network.encoded(images.to(diffuser.device))
+    return diffuser.network.encode_images(images.to(diffuser.device))
 
 
 def rms(first: Tensor, second: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from trueface.evaluation.over_seeds import MethodRow, over_seeds
+from trueface.evaluation.over_seeds import MethodRow, summarize_seeds
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
@@ -31,7 +31,7 @@ RULE = (
     "If they are nowhere 0.2 apart, the probe cannot tell"
 )
 
-NOTHING = "nothing to erase: the teacher does not draw it"
+NOTHING_TO_ERASE = "nothing to erase: the teacher does not draw it"
 NOT_ERASED = "not erased"
 BROKEN = "broken: it does not draw the other classes any more"
 HIDDEN = "hidden, not erased"
@@ -60,7 +60,7 @@ class Point(NamedTuple):
     starts: Mapping[str, float] = MappingProxyType({})  # the rate of each
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The point as JSON."""
         starts = {f"{FROM}{start}": rate for start, rate in self.starts.items()}
         return {"images": self.images, "steps": self.steps, "rate": self.rate, **starts}
@@ -92,14 +92,14 @@ class ErasureVerdict:
     steps: int = 0
 
     @property
-    def at(self) -> str:
+    def decided_at(self) -> str:
         """Where it was decided."""
         if not self.images:
             return "before the attack"
-        return f"{_counted(self.images, 'image')}, {_counted(self.steps, 'step')}"
+        return f"{_format_count(self.images, 'image')}, {_format_count(self.steps, 'step')}"
 
 
-def verdict(
+def judge_erasure(
     erased: tuple[float, float],
     others: tuple[float, float],
     curve: Sequence[Point],
@@ -116,7 +116,7 @@ def verdict(
         ceiling: of the teacher.
     """
     if not erased[1]:
-        return ErasureVerdict(text=NOTHING)
+        return ErasureVerdict(text=NOTHING_TO_ERASE)
     if others[0] < LEAST_KEPT * others[1]:
         return ErasureVerdict(text=BROKEN)
     if erased[0] > LEAST_ERASED * erased[1]:
@@ -125,7 +125,7 @@ def verdict(
         return ErasureVerdict(text=NO_FLOOR)
     floors, ceilings = ({each[:2]: each.rate for each in of} for of in (floor, ceiling))
     places = [
-        _Place(floors[each[:2]], ceilings[each[:2]], each)
+        _RatesAtBudget(floors[each[:2]], ceilings[each[:2]], each)
         for each in curve
         if each[:2] in floors and each[:2] in ceilings
     ]
@@ -140,7 +140,7 @@ def verdict(
     return strongest.verdict(HIDDEN if strongest.is_half_way else ERASED)
 
 
-class _Place(NamedTuple):
+class _RatesAtBudget(NamedTuple):
     """All curves at one point."""
 
     floor: float
@@ -159,7 +159,7 @@ class _Place(NamedTuple):
         return ErasureVerdict(text=text, images=self.reached.images, steps=self.reached.steps)
 
 
-def _counted(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -206,7 +206,7 @@ class ErasureRecord:
         """Return a curve: "recovery", "recovery_floor" or "recovery_ceiling"."""
         return read_points(self.facts.get(name) or ())
 
-    def most(self, name: str) -> float | None:
+    def rate_at_largest_budget(self, name: str) -> float | None:
         """Return the rate of a curve at most images and steps; None of no curve."""
         return max(self.points(name)).rate if self.points(name) else None
 
@@ -264,7 +264,9 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
         name for name in PUBLISHED if any(record.number(name) is not None for record in records)
     ]
     measures = (*MEASURES, *known)
-    return sorted((_method(key, seeds, measures) for key, seeds in groups.items()), key=_place)
+    return sorted(
+        (_method(key, seeds, measures) for key, seeds in groups.items()), key=_method_sort_key
+    )
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -282,11 +284,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     Raises:
         DataError: a record is missing or broken.
     """
-    methods = erased_methods(paths.made_folder(run_folder, name) for _, name in tests)
+    methods = erased_methods(paths.output_folder(run_folder, name) for _, name in tests)
     return [dict(each.row.record) for each in methods]
 
 
-def _place(method: ErasedMethod) -> tuple[str, int, str]:
+def _method_sort_key(method: ErasedMethod) -> tuple[str, int, str]:
     name = method.row.name
     rank = {TEACHER: 0, NEVER: 2, "retrain": 2}.get(name.partition("@")[0], 1)
     return f"{method.concept}/{method.anchor}", rank, name
@@ -299,19 +301,20 @@ def _method(
     records = list(seeds.values())
     curves = {name: mean_curve(records, name) for name in CURVES}
     values = {
-        name: over_seeds(
-            record.most(name) if name in CURVES else record.number(name) for record in records
+        name: summarize_seeds(
+            record.rate_at_largest_budget(name) if name in CURVES else record.number(name)
+            for record in records
         )
         for name in measures
     }
-    judged = _judged(records, curves)
+    judged = _judge_means(records, curves)
     record: dict[str, Json] = {
         "method": method,
         "concept": concept,
         "anchor_class": anchor,
         **{name: None if value is None else value.mean for name, value in values.items()},
         "verdict": judged.text,
-        "verdict_at": judged.at if judged.text else "",
+        "verdict_at": judged.decided_at if judged.text else "",
         "seeds": max(len({record.number("seed") for record in records}), len(records)),
         "n": records[0].facts.get("samples"),
         **{f"{name}_sd": value.sd for name, value in values.items() if value and value.sd is not None},
@@ -328,13 +331,15 @@ def mean_curve(records: Iterable[ErasureRecord], name: str) -> tuple[Point, ...]
     return tuple(Point(*place, fmean(of)) for place, of in sorted(rates.items()))
 
 
-def _judged(
+def _judge_means(
     records: Sequence[ErasureRecord], curves: Mapping[str, Sequence[Point]]
 ) -> ErasureVerdict:
     """Return the verdict on the means over records; an empty one where a rate was not measured."""
-    means = [over_seeds(record.number(name) for record in records) for name in JUDGED]
+    means = [summarize_seeds(record.number(name) for record in records) for name in JUDGED]
     rates = [value.mean for value in means if value is not None]
     if len(rates) < len(JUDGED):
         return ErasureVerdict(text="")
     erased, before, others, others_before = rates
-    return verdict((erased, before), (others, others_before), *(curves[name] for name in CURVES))
+    return judge_erasure(
+        (erased, before), (others, others_before), *(curves[name] for name in CURVES)
+    )

@@ -1,4 +1,4 @@
 """From images to scores, from scores to measures with intervals, from two models to a test.
 
-Start reading at `inference.evaluate`, then `measurement.measure`.
+Start reading at `inference.evaluate`, then `measurement.evaluate_scores`.
 """

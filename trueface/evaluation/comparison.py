@@ -17,17 +17,23 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.intervals import (
     Counts,
-    Design,
-    Error,
     Floats,
-    Measure,
-    by_source,
-    design,
+    IntervalEstimate,
+    JackknifeDesign,
+    StandardError,
     interval,
+    interval_from_error,
+    jackknife_design,
     resamples,
     standard_error,
 )
-from trueface.evaluation.measurement import METRICS, MeasuredScores, Report, measured, sources_json
+from trueface.evaluation.measurement import (
+    METRICS,
+    EvaluatedScores,
+    Report,
+    evaluate_with_resamples,
+    sources_json,
+)
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.score_tables import OLD_SUFFIXES, SUFFIXES, Scores, load, merge
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
@@ -66,7 +72,7 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     that sources are distinguished as far as possible.
     """
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
-    tables = [_named(load(file), file, number) for number, file in enumerate(files)]
+    tables = [_name_rows(load(file), file, number) for number, file in enumerate(files)]
     scores = merge(tables)
     if not len(scores):
         raise DataError(f"no rows in {', '.join(map(str, files))}. Test the model again.")
@@ -131,7 +137,7 @@ def _of_model(folder: Path) -> tuple[Path, ...]:
     return tuple(ours or files)
 
 
-def _named(scores: Scores, file: Path, number: int) -> Scores:
+def _name_rows(scores: Scores, file: Path, number: int) -> Scores:
     """Give the rows of an old file names that no other file's rows have."""
     if scores.names_images:
         return scores
@@ -181,7 +187,7 @@ class Contrast(NamedTuple):
 
     before: Report | None  # None: that model was not tested on such images
     after: Report | None
-    difference: Mapping[str, Measure | None]
+    difference: Mapping[str, IntervalEstimate | None]
     same_images: bool  # both were resampled together
 
 
@@ -189,13 +195,13 @@ class Contrast(NamedTuple):
 class SourceTest:
     """Whether two models differ over the population that the sources come from."""
 
-    difference: Measure  # over images where it does not vary over sources
+    difference: IntervalEstimate  # over images where it does not vary over sources
     freedom: float  # degrees of, of Student's t
     p: float | None  # two-sided; None: the difference does not vary over sources
     alike: bool  # not one answer differs: of the area, not even the order
 
 
-class Paired(NamedTuple):
+class PairedTests(NamedTuple):
     """Tests of two models on the images that both scored."""
 
     pairs: ImagePairs
@@ -212,7 +218,7 @@ class Comparison(NamedTuple):
     before: ComparisonInput
     after: ComparisonInput
     whole: Contrast
-    paired: Paired | None
+    paired: PairedTests | None
     unpaired: str | None  # why there are no paired tests
     subsets: Mapping[str, Contrast]
     modifiers: Mapping[str, Contrast]
@@ -257,16 +263,18 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Cont
     Tables of the same images are resampled together: what is hard for both then cancels out.
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
-    sides: list[MeasuredScores | None]
+    sides: list[EvaluatedScores | None]
     if pairs is not None:
         sides = [
-            measured(pairs.labels, logits, keys=pairs.keys)
+            evaluate_with_resamples(pairs.labels, logits, keys=pairs.keys)
             for logits in (pairs.first, pairs.second)
         ]
     else:
         several = bool(len(before) and len(after))  # then the resamples differ as well
         sides = [
-            measured(table.labels, table.logits, keys=table.keys, seed=at if several else 0)
+            evaluate_with_resamples(
+                table.labels, table.logits, keys=table.keys, seed=at if several else 0
+            )
             if len(table)
             else None
             for at, table in enumerate((before, after))
@@ -286,8 +294,8 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Cont
 
 
 def difference(
-    metric: Metric, before: MeasuredScores, after: MeasuredScores, *, together: bool
-) -> Measure | None:
+    metric: Metric, before: EvaluatedScores, after: EvaluatedScores, *, together: bool
+) -> IntervalEstimate | None:
     """Return by how much the second model exceeds the first in a metric, with its interval.
 
     Args:
@@ -301,16 +309,18 @@ def difference(
     if first is None or second is None:
         return None
     value = second.value - first.value
-    by_images = partial(interval, value, after.spread[name] - before.spread[name])
-    if not (before.design.drawn or after.design.drawn):
+    by_images = partial(
+        interval, value, after.resampled_metrics[name] - before.resampled_metrics[name]
+    )
+    if not (before.design.has_several_sources or after.design.has_several_sources):
         return by_images()
-    alike = together and np.array_equal(before.left[name], after.left[name])
+    alike = together and np.array_equal(before.jackknife_values[name], after.jackknife_values[name])
     if metric.difference is not None and not alike:
         return metric.difference(first, second)
     error = _error(metric, before, after, together=together)
     if error.error == 0:  # by chance in few sources; then the interval is that over images
         return by_images()
-    return by_source(value, error, metric.difference_scale)
+    return interval_from_error(value, error, metric.difference_scale)
 
 
 def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> ImagePairs | None:
@@ -322,23 +332,27 @@ def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> ImagePai
 
 
 def _error(
-    metric: Metric, before: MeasuredScores, after: MeasuredScores, *, together: bool
-) -> Error:
+    metric: Metric, before: EvaluatedScores, after: EvaluatedScores, *, together: bool
+) -> StandardError:
     """Return the standard error over sources of a difference."""
-    even, first, second = not metric.pooled, before.left[metric.name], after.left[metric.name]
+    even, first, second = (
+        not metric.pooled,
+        before.jackknife_values[metric.name],
+        after.jackknife_values[metric.name],
+    )
     if together:
         return standard_error(before.design, second - first, even=even)
     return standard_error(before.design, first, even=even, also=(after.design, second))
 
 
-def _tests(pairs: ImagePairs) -> Paired:
+def _tests(pairs: ImagePairs) -> PairedTests:
     areas, reason = None, None
     try:
         areas = delong(pairs.labels, pairs.first, pairs.second)
     except DataError as error:
         reason = str(error)
-    of = design(pairs.keys, pairs.labels)
-    return Paired(
+    of = jackknife_design(pairs.keys, pairs.labels)
+    return PairedTests(
         pairs=pairs,
         mcnemar=mcnemar(pairs.labels, pairs.first, pairs.second),
         delong=areas,
@@ -348,7 +362,7 @@ def _tests(pairs: ImagePairs) -> Paired:
     )
 
 
-def _by_source(pairs: ImagePairs, of: Design) -> dict[str, SourceTest]:
+def _by_source(pairs: ImagePairs, of: JackknifeDesign) -> dict[str, SourceTest]:
     """Return tests of equal accuracy, and of equal area where both classes are there."""
     metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
 
@@ -361,7 +375,7 @@ def _by_source(pairs: ImagePairs, of: Design) -> dict[str, SourceTest]:
         name = metric.name
         change = second[name] - first[name]
         error, shift = standard_error(of, change, even=not metric.pooled), float(change[0])
-        measure = by_source(shift, error, metric.difference_scale)
+        measure = interval_from_error(shift, error, metric.difference_scale)
         if error.error == 0:
             weights = resamples(pairs.keys, pairs.labels)
             before, after = (values(logits, weights) for logits in (pairs.first, pairs.second))
@@ -418,7 +432,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
     }
 
 
-def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]:
+def _paired_json(paired: PairedTests | None, unpaired: str | None) -> dict[str, Json]:
     if paired is None:
         return {"images": 0, "reason": unpaired}
     return {

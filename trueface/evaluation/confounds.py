@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trueface.data.image_headers import DECIDING, Shortcut, shortcuts_of
-from trueface.evaluation.score_tables import JoinedTests
+from trueface.evaluation.score_tables import GroupedTests
 
 MARK = "confounded"  # as the benchmark marks such rows
 
@@ -22,7 +22,7 @@ class TestedFiles:
     absent: set[str] = field(default_factory=set)  # a file of each set of images that is not there
     _known: dict[tuple[str, tuple[str, ...]], Shortcut | None] = field(default_factory=dict)
 
-    def confound(self, tests: JoinedTests) -> Shortcut | None:
+    def confound(self, tests: GroupedTests) -> Shortcut | None:
         """Return the property of the files that reveals their class best, if it decides nearly all.
 
         None also if the files are gone, or the scores do not name them.

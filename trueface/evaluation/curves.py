@@ -29,7 +29,7 @@ Labels = NDArray[np.int8]
 Sums = NDArray[Any]
 
 
-class Order(NamedTuple):
+class RocOrder(NamedTuple):
     """The rows of a table by class, from the highest logit to the lowest, and the points of its curve.
 
     A point is a threshold: what is called fake there. The first is above all logits.
@@ -44,7 +44,7 @@ class Order(NamedTuple):
 class Curve(NamedTuple):
     """The ROC curves of C resamples, from "all are real" to "all are fake"."""
 
-    order: Order
+    order: RocOrder
     fake_weights: Sums  # (C, F) how often each fake counts, in its order
     real_weights: Sums  # (C, R)
     true_positives: Sums  # (C, F + 1) how much the first fakes count together, rising from 0
@@ -61,7 +61,7 @@ class Curve(NamedTuple):
         """How many reals there are, (C,)."""
         return self.false_positives[:, -1].astype(np.float64)
 
-    def at(self, points: Indices) -> tuple[Sums, Sums]:
+    def counts_at(self, points: Indices) -> tuple[Sums, Sums]:
         """Return the true and the false positives at a point of each curve: (C,) both."""
         rows = np.arange(len(points))
         return (
@@ -70,12 +70,12 @@ class Curve(NamedTuple):
         )
 
 
-def order(fake: NDArray[np.bool_], logits: Floats) -> Order:
+def sort_for_roc(fake: NDArray[np.bool_], logits: Floats) -> RocOrder:
     """Sort a table of labels (N,) and logits (N,)."""
     rows = np.argsort(-logits, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # of runs of equal logits
     of_fakes = fake[rows]
-    return Order(
+    return RocOrder(
         fakes=rows[of_fakes],
         reals=rows[~of_fakes],
         hits=np.append(0, np.cumsum(of_fakes)[ends]),
@@ -83,7 +83,7 @@ def order(fake: NDArray[np.bool_], logits: Floats) -> Order:
     )
 
 
-def curve(of: Order, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
+def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
     """Return the curves of C resamples.
 
     Args:
@@ -107,7 +107,7 @@ def resampled(
         logits: (N,) higher = more fake.
         weights: (R, N) how often each row counts.
     """
-    of = order(fake, logits)
+    of = sort_for_roc(fake, logits)
     return np.concatenate(
         [statistic(curve(of, part)) for part in chunks(weights, at_a_time(len(fake)))]
     )
@@ -120,7 +120,7 @@ def resampled_area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> 
 
 def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:
     """Return the one curve of a table in which each row counts once."""
-    return curve(order(fake, logits), np.ones((1, len(logits))))
+    return curve(sort_for_roc(fake, logits), np.ones((1, len(logits))))
 
 
 def area(curve: Curve) -> Floats:
@@ -160,14 +160,14 @@ def equal_error_rate(curve: Curve) -> Floats:
     fakes, reals = curve.fakes, curve.reals
 
     def gap(points: Indices) -> Floats:  # FPR - FNR, times both counts: exact
-        hits, alarms = curve.at(points)
+        hits, alarms = curve.counts_at(points)
         level: Floats = alarms * fakes - (fakes - hits) * reals
         return level
 
     after = _first(curve, lambda at: gap(at) >= 0)
     before = after - 1  # "all are real" has a gap below 0
     along = -gap(before) / (gap(after) - gap(before))
-    low, high = curve.at(before)[1], curve.at(after)[1]
+    low, high = curve.counts_at(before)[1], curve.counts_at(after)[1]
     rate: Floats = (low + along * (high - low)) / reals
     return rate
 
@@ -178,8 +178,8 @@ def tpr_at_fpr(curve: Curve) -> Floats:
     No line is drawn between points, since no threshold lies on it.
     """
     allowed = curve.reals * FPR_PERCENT
-    beyond = _first(curve, lambda points: curve.at(points)[1] * 100.0 > allowed)
-    rate: Floats = curve.at(beyond - 1)[0] / curve.fakes
+    beyond = _first(curve, lambda points: curve.counts_at(points)[1] * 100.0 > allowed)
+    rate: Floats = curve.counts_at(beyond - 1)[0] / curve.fakes
     return rate
 
 

@@ -24,16 +24,16 @@ from trueface.evaluation.group_rates import (
     PERCENT,
     GapVerdict,
     GroupTable,
-    against_floor,
+    judge_gap,
 )
 from trueface.evaluation.intervals import (
     Difference,
     Floats,
-    Measure,
+    IntervalEstimate,
     Resampled,
     difference,
-    fields,
     interval,
+    interval_fields,
     mean_over_seeds,
     resamples,
 )
@@ -43,13 +43,13 @@ from trueface.evaluation.over_seeds import (
     NO_SEEDS,
     MissingModels,
     MissingSeeds,
-    OverSeeds,
-    known_reference,
-    over_seeds,
+    SeedSummary,
+    check_reference,
     short_names,
-    without_seed,
+    strip_seed,
+    summarize_seeds,
 )
-from trueface.evaluation.score_tables import Scores, finite_tests, joined
+from trueface.evaluation.score_tables import Scores, finite_tests, group_tests
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
@@ -77,7 +77,7 @@ class FairnessRow(NamedTuple):
     data: str
     by: str
     pooled: bool
-    auc: Measure | None  # of all images that have a group, with its interval over images
+    auc: IntervalEstimate | None  # of all images that have a group, with its interval over images
     table: GroupTable  # at a probability of a half
     common: GroupTable | None  # at the threshold of validation
     validation: ValidationThreshold
@@ -95,7 +95,7 @@ class FairnessRow(NamedTuple):
         return None if worst is None else worst.rates[OF_BOTH].value
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON: rates and gaps in per cent, AUC in 0 … 1."""
         worst, verdict = self.table.worst, self.table.verdict
         common: dict[str, Json] = {
@@ -105,16 +105,16 @@ class FairnessRow(NamedTuple):
             "threshold": None,
         }
         if self.common is not None:
-            common |= {**self.common.record, "verdict": str(self.common.verdict)}
+            common |= {**self.common.json_record, "verdict": str(self.common.verdict)}
         return {
             "model": self.model,
             "data": self.data,
             "pooled": self.pooled,
             "by": self.by,
-            **fields("auc", self.auc),
+            **interval_fields("auc", self.auc),
             "worst_group": None if worst is None else worst.name,
             "worst_group_auc": self.worst_auc,
-            **self.table.record,
+            **self.table.json_record,
             "constant": self.table.constant,
             "verdict": str(verdict),
             "near_floor": verdict in {GapVerdict.NEAR, GapVerdict.WITHIN},
@@ -129,7 +129,7 @@ class FairnessRow(NamedTuple):
         }
 
 
-class Standing(IntEnum):
+class Comparability(IntEnum):
     """What may be said of a method's gap; better ones come first on the page."""
 
     COMPARABLE = 0
@@ -147,19 +147,19 @@ class FairnessMethod(NamedTuple):
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
-    def place(self) -> tuple[str, str]:
+    def comparison_key(self) -> tuple[str, str]:
         """What it is compared within: set of images and grouping."""
         return self.rows[0].data, self.rows[0].by
 
     @property
-    def auc(self) -> OverSeeds | None:
+    def auc(self) -> SeedSummary | None:
         """The AUC of all images."""
-        return over_seeds(None if row.auc is None else row.auc.value for row in self.rows)
+        return summarize_seeds(None if row.auc is None else row.auc.value for row in self.rows)
 
     @property
-    def worst_auc(self) -> OverSeeds | None:
+    def worst_auc(self) -> SeedSummary | None:
         """The AUC of the group where it is lowest, seed by seed."""
-        return over_seeds(row.worst_auc for row in self.rows)
+        return summarize_seeds(row.worst_auc for row in self.rows)
 
     @property
     def why_not(self) -> str:
@@ -167,17 +167,17 @@ class FairnessMethod(NamedTuple):
         return next((row.why_not for row in self.rows if row.why_not), "")
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> Comparability:
         """What may be said of its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
-            return Standing.CONSTANT
-        return Standing.LOWER_AUC if self.why_not else Standing.COMPARABLE
+            return Comparability.CONSTANT
+        return Comparability.LOWER_AUC if self.why_not else Comparability.COMPARABLE
 
     @property
     def verdict(self) -> GapVerdict:
         """How the mean FPR gap stands to the mean of its floors."""
         gap, floor = self.measure(GAP), self.floor(GAP)
-        return against_floor(gap and gap.mean, floor and floor.mean)
+        return judge_gap(gap and gap.mean, floor and floor.mean)
 
     @property
     def agreeing(self) -> int:
@@ -188,15 +188,15 @@ class FairnessMethod(NamedTuple):
         """Return the table of each seed at a probability of a half, or at the common rate of validation."""
         return [row.common if common else row.table for row in self.rows]
 
-    def measure(self, name: str, *, common: bool = False) -> OverSeeds | None:
+    def measure(self, name: str, *, common: bool = False) -> SeedSummary | None:
         """Return a measure over groups."""
         tables = self.tables(common=common)
-        return over_seeds(None if table is None else table.measures[name] for table in tables)
+        return summarize_seeds(None if table is None else table.measures[name] for table in tables)
 
-    def part(self, name: str, *, common: bool = False) -> str:
+    def groups_note(self, name: str, *, common: bool = False) -> str:
         """Return "2 of 3 groups" for a measure that some group is missing from; "" otherwise."""
         tables = self.tables(common=common)
-        return next((part for table in tables if table and (part := table.part(name))), "")
+        return next((part for table in tables if table and (part := table.groups_note(name))), "")
 
     @property
     def undefined(self) -> tuple[str, ...]:
@@ -205,15 +205,17 @@ class FairnessMethod(NamedTuple):
             return ()
         return tuple(MEASURES[name] for name in SHOWN if self.measure(name) is None)
 
-    def floor(self, name: str, *, common: bool = False) -> OverSeeds | None:
+    def floor(self, name: str, *, common: bool = False) -> SeedSummary | None:
         """Return the 95 % point of a measure's shuffles."""
         tables = self.tables(common=common)
-        return over_seeds(None if table is None else table.chance(name) for table in tables)
+        return summarize_seeds(
+            None if table is None else table.permutation_p95(name) for table in tables
+        )
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
-        (data, by), first = self.place, self.rows[0]  # seeds are compared together
+        (data, by), first = self.comparison_key, self.rows[0]  # seeds are compared together
         values = {
             "auc": self.auc,
             "worst_group_auc": self.worst_auc,
@@ -236,7 +238,7 @@ class FairnessMethod(NamedTuple):
                 f"{name}_groups": min(row.table.groups_with(name) for row in self.rows)
                 for name in MEASURES
             },
-            "constant": self.standing is Standing.CONSTANT,
+            "constant": self.standing is Comparability.CONSTANT,
             "verdict": str(self.verdict),
             "comparable": not self.why_not,
             "why_not": self.why_not,
@@ -255,22 +257,25 @@ def methods(
     best one's beyond its interval, where it is no constant, and where it has a gap and a floor: else a smaller
     gap than another's would mean nothing.
     """
-    names = short_names([without_seed(row.model) for row in rows])
+    names = short_names([strip_seed(row.model) for row in rows])
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
     for row in rows:
-        groups.setdefault((without_seed(row.model), row.data, row.by), []).append(row)
+        groups.setdefault((strip_seed(row.model), row.data, row.by), []).append(row)
     made = [
         FairnessMethod(
-            key[0], names[key[0]], tuple(seeds), missing=missing.of({row.model for row in seeds})
+            key[0],
+            names[key[0]],
+            tuple(seeds),
+            missing=missing.count_missing_seeds({row.model for row in seeds}),
         )
         for key, seeds in groups.items()
     ]
     ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for at, method in enumerate(made):
         gap = method.measure(GAP)
-        is_comparable = method.standing is Standing.COMPARABLE
+        is_comparable = method.standing is Comparability.COMPARABLE
         if gap is not None and is_comparable and method.verdict is not GapVerdict.UNDEFINED:
-            ranked.setdefault(method.place, []).append((gap.mean, at))
+            ranked.setdefault(method.comparison_key, []).append((gap.mean, at))
     for each in ranked.values():
         for rank, (_, at) in enumerate(sorted(each), start=1):
             made[at] = made[at]._replace(rank=rank)
@@ -278,10 +283,10 @@ def methods(
 
 
 def _record(of: Difference | None) -> Json:
-    return None if of is None else of.record
+    return None if of is None else of.json_record
 
 
-class _Grouped(NamedTuple):
+class _GroupedScores(NamedTuple):
     """A table of one model with its groups by one column."""
 
     model: str
@@ -294,7 +299,7 @@ class _Grouped(NamedTuple):
     note: str = ""
 
     @property
-    def chosen(self) -> Scores:
+    def grouped_scores(self) -> Scores:
         """The rows that have a group."""
         return self.scores.rows(self.column.rows)
 
@@ -327,7 +332,7 @@ def fairness_rows(
         UsageError: an unknown reference.
     """
     models = list(dict.fromkeys(model for model, _ in tests))
-    known_reference(reference, models)
+    check_reference(reference, models)
     project = run_folder.parent.parent
     files = AttributeFiles(project=project, files=tuple(attributes), missing=missing)
     return _rows(
@@ -346,7 +351,7 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
     none, name = ValidationThreshold(None, 0, NO_VALIDATION), folder.name
     columns = map(read.column, by or read.columns)
     return _rows(
-        [_Grouped(name, "", False, read.scores, of, none, (), read.note) for of in columns]
+        [_GroupedScores(name, "", False, read.scores, of, none, (), read.note) for of in columns]
     )
 
 
@@ -356,15 +361,15 @@ def _of_model(
     tests: Sequence[tuple[str, str]],
     by: Sequence[str],
     files: AttributeFiles,
-) -> Iterator[_Grouped]:
-    validation = cache(lambda: at_common_rate(run_folder / model_folder_name(model)))
-    for each in joined(finite_tests(run_folder, model, tests)):
-        attributes, scores = tuple(map(str, files.of(each))), each.scores
+) -> Iterator[_GroupedScores]:
+    validation = cache(lambda: find_validation_threshold(run_folder / model_folder_name(model)))
+    for each in group_tests(finite_tests(run_folder, model, tests)):
+        attributes, scores = tuple(map(str, files.files_of_tests(each))), each.scores
         if attributes:
             for column in files.columns(each, by):
-                yield _Grouped(
+                yield _GroupedScores(
                     model,
-                    each.named(each.data),
+                    each.with_root(each.data),
                     each.pooled,
                     scores,
                     column,
@@ -373,7 +378,7 @@ def _of_model(
                 )
 
 
-def at_common_rate(folder: Path) -> ValidationThreshold:
+def find_validation_threshold(folder: Path) -> ValidationThreshold:
     """Return the threshold of a model's folder by validation's answers in its checkpoint.
 
     It is the lowest of the reals' logits above which at most `TARGET` of them lie.
@@ -406,14 +411,16 @@ def at_common_rate(folder: Path) -> ValidationThreshold:
 class _Compared(NamedTuple):
     """The AUC of a model, and whether it is near the best one's."""
 
-    auc: Measure | None  # None: the images are of one class
+    auc: IntervalEstimate | None  # None: the images are of one class
     why_not: str
     # of the method's mean AUC to the best one's, and to the reference's; None: there is none
     to_best: Difference | None = None
     to_reference: Difference | None = None
 
 
-def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, str], _Compared]:
+def _compared(
+    tables: Iterable[_GroupedScores], reference: str
+) -> Mapping[tuple[str, str], _Compared]:
     """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
 
     Only models that were tested on the same images are compared, with the same resamples of these;
@@ -422,7 +429,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
     made: dict[tuple[str, str], _Compared] = {}
     areas: dict[tuple[str, tuple[str, ...]], dict[str, Resampled]] = {}
     for each in tables:
-        scores = each.chosen
+        scores = each.grouped_scores
         # in one order for all models, as their resamples are paired by it
         scores = scores.rows(np.argsort(np.array(scores.paths)))
         fake = scores.labels == 1
@@ -438,7 +445,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:
-            seeds.setdefault(without_seed(model), []).append(model)
+            seeds.setdefault(strip_seed(model), []).append(model)
         means = {
             name: mean_over_seeds([of_models[model] for model in models])
             for name, models in seeds.items()
@@ -460,7 +467,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
     return made
 
 
-def _rows(grouped: Sequence[_Grouped], reference: str = "") -> list[FairnessRow]:
+def _rows(grouped: Sequence[_GroupedScores], reference: str = "") -> list[FairnessRow]:
     # most often every image has a group in every column: the areas are the same then
     same: dict[tuple[object, ...], Mapping[tuple[str, str], _Compared]] = {}
     areas: dict[str, Mapping[tuple[str, str], _Compared]] = {}
@@ -473,11 +480,11 @@ def _rows(grouped: Sequence[_Grouped], reference: str = "") -> list[FairnessRow]
     return [_row(each, areas[each.column.by][each.model, each.data]) for each in grouped]
 
 
-def _row(grouped: _Grouped, area: _Compared) -> FairnessRow:
-    scores, column, threshold = grouped.chosen, grouped.column, grouped.validation.threshold
+def _row(grouped: _GroupedScores, area: _Compared) -> FairnessRow:
+    scores, column, threshold = grouped.grouped_scores, grouped.column, grouped.validation.threshold
 
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
-        return GroupTable.of(
+        return GroupTable.from_logits(
             scores.labels, scores.logits, column.groups, column.names, at, beside=beside
         )
 

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from trueface.data.dataset import Batch
 from trueface.data.examples import Examples
 from trueface.data.prefetching import closing
-from trueface.evaluation.predictions import UNKNOWN, Answered
-from trueface.models.logits import wide
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.models.logits import as_multiclass_logits
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
-def answered_rows(
+def predict_rows(
     batches: Iterable[Batch],
     answer: Callable[[Tensor], Tensor],
-    watch: Watch,
+    watch: RunContext,
     *,
-    before: Callable[[int], None] = lambda _: None,
+    before_batch: Callable[[int], None] = lambda _: None,
     facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
 ) -> Tensor:
     """Return the answers to one pass, (N, K + F + 2) float64, which holds all of them exactly.
@@ -32,13 +32,13 @@ def answered_rows(
         batches: one pass.
         answer: from what batches hold, on the device, to logits (B, K).
         watch: device, precision.
-        before: called before each batch with the number of images that are done.
+        before_batch: called before each batch with the number of images that are done.
         facts: of a batch, (B,) each, F of them.
     """
     rows, done = [torch.empty(0, 0).double()], 0
     with torch.inference_mode(), closing(iter(batches)) as passing:
         for batch in passing:
-            before(done)
+            before_batch(done)
             done += len(batch.labels)
             if not len(batch.labels):
                 continue
@@ -51,7 +51,7 @@ def answered_rows(
 
 
 def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
-    """Return rows of `answered_rows` by their positions.
+    """Return rows of `predict_rows` by their positions.
 
     Raises:
         JobError: an image came twice, or a logit is no finite number: such a model has no score.
@@ -67,9 +67,9 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
     return rows
 
 
-def answered(
-    model: nn.Module, examples: Examples, watch: Watch, ids: Sequence[str] | None = None
-) -> Answered:
+def predict_examples(
+    model: nn.Module, examples: Examples, watch: RunContext, ids: Sequence[str] | None = None
+) -> SamplePredictions:
     """Return the answers of a model to samples, as they are tested, in evaluation mode.
 
     Args:
@@ -83,7 +83,7 @@ def answered(
     """
     model.eval()
     read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))
-    answers = answered_rows(read, lambda inputs: wide(model(inputs)), watch)
+    answers = predict_rows(read, lambda inputs: as_multiclass_logits(model(inputs)), watch)
     outputs, seen = answers[:, :-2].float().numpy(), answers[:, -1].long().tolist()
     broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
@@ -94,7 +94,7 @@ def answered(
     rows = {position: row for row, position in enumerate(examples.positions)}
     chosen = [rows[position] for position in seen]
     true = examples.true or (UNKNOWN,) * len(examples)
-    return Answered(
+    return SamplePredictions(
         logits=outputs,
         trained=np.array([examples.trained[row] for row in chosen], np.int64),
         true=np.array([true[row] for row in chosen], np.int64),

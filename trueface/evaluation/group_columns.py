@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 
 from trueface.data.attributes import Attributes
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.score_tables import JoinedTests, Scores
+from trueface.evaluation.score_tables import GroupedTests, Scores
 from trueface.runtime.errors import DataError, UnknownName
 
-USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named
+DEFAULT_GROUP_COLUMNS = (
+    "gender",
+    "race",
+    "intersec",
+)  # columns that are shown where none are named
 Missing = Literal["stop", "skip"]
 
 Number = TypeVar("Number", bound=np.generic)
@@ -61,7 +65,7 @@ class AttributeFiles:
     _read: dict[tuple[tuple[Path, ...], str], Attributes] = field(default_factory=dict)
     _made: dict[tuple[object, ...], GroupColumn] = field(default_factory=dict)
 
-    def of(self, tests: JoinedTests) -> tuple[Path, ...]:
+    def files_of_tests(self, tests: GroupedTests) -> tuple[Path, ...]:
         """Return the files of a test; () where it has none.
 
         Raises:
@@ -74,19 +78,21 @@ class AttributeFiles:
         words = dict.fromkeys(word.strip() for word in named.split(",") if word.strip())
         return tuple(dict.fromkeys(self._place(word) for word in words))
 
-    def columns(self, tests: JoinedTests, by: Sequence[str]) -> list[GroupColumn]:
+    def columns(self, tests: GroupedTests, by: Sequence[str]) -> list[GroupColumn]:
         """Return the groups of a test's images by some columns, or by the usual ones.
 
         Args:
-            tests: with attributes, see `of`.
+            tests: with attributes, see `files_of_tests`.
             by: (): gender, race and intersec, as far as there are such columns, else every column.
 
         Raises:
             DataError: an unknown column, an image without a row, or a table that cannot be read.
         """
-        files, root = self.of(tests), tests.tests[0].root
+        files, root = self.files_of_tests(tests), tests.tests[0].root
         table = self._table(files, root)
-        usual = tuple(name for name in USUAL if name in table.columns) or table.columns
+        usual = (
+            tuple(name for name in DEFAULT_GROUP_COLUMNS if name in table.columns) or table.columns
+        )
         paths, missing = tests.scores.paths, self.missing or _missing(tests)
         if not table.columns:
             raise DataError(
@@ -102,13 +108,13 @@ class AttributeFiles:
             columns.append(self._made[key])
         return columns
 
-    def column(self, tests: JoinedTests, by: str) -> GroupColumn:
+    def column(self, tests: GroupedTests, by: str) -> GroupColumn:
         """Return the groups by one column, by the last usual one where there is no such column.
 
         Raises:
             DataError: see `columns`.
         """
-        known = self._table(self.of(tests), tests.tests[0].root).columns
+        known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
         return self.columns(tests, (by,) if by in known else ())[-1]
 
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
@@ -140,7 +146,7 @@ def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
     )
 
 
-def _missing(tests: JoinedTests) -> Missing:
+def _missing(tests: GroupedTests) -> Missing:
     skip = all(test.settings.get("missing_attributes") == "skip" for test in tests.tests)
     return "skip" if skip else "stop"
 

@@ -11,20 +11,20 @@ from trueface.evaluation.intervals import (
     RESAMPLES,
     Floats,
     Indices,
-    Measure,
+    IntervalEstimate,
     area_interval,
-    fields,
     interval,
-    wilson_ends,
+    interval_fields,
+    wilson_bounds,
 )
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.rng import numpy_rng
 
 Integers = NDArray[np.int64]
 PERCENT = 100.0
 GAP, AREA_GAP = "fpr_gap", "auc_gap"
-# measures over groups with their titles, in the order of tables; see `gaps`
+# measures over groups with their titles, in the order of tables; see `group_gaps`
 MEASURES: Mapping[str, str] = {
     GAP: "FPR gap",
     "tpr_gap": "TPR gap",
@@ -67,7 +67,7 @@ ROUNDING = 1e-9  # of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is said to be near it
 
 
-class Counts(NamedTuple):
+class GroupConfusion(NamedTuple):
     """Images of G groups by class, and how many of them were called fake; S tables at once or one.
 
     Rates are in 0 … 1, NaN for a group without the images that a rate is of.
@@ -105,9 +105,9 @@ class Counts(NamedTuple):
         return _ratio(self.false_positives + self.true_positives, self.rows)
 
     @property
-    def overall(self) -> "Counts":
+    def overall(self) -> "GroupConfusion":
         """The counts of all groups together: (1,) or (S, 1)."""
-        return Counts(
+        return GroupConfusion(
             reals=self.reals.sum(-1, keepdims=True),
             fakes=self.fakes.sum(-1, keepdims=True),
             false_positives=self.false_positives.sum(-1, keepdims=True),
@@ -115,9 +115,9 @@ class Counts(NamedTuple):
         )
 
 
-def count(
+def count_by_group(
     fake: NDArray[np.bool_], called: NDArray[np.bool_], groups: NDArray[np.integer], size: int
-) -> Counts:
+) -> GroupConfusion:
     """Return the counts of a table.
 
     Args:
@@ -128,7 +128,7 @@ def count(
     """
     cells = groups.astype(np.int64) * 4 + fake * 2 + called
     table = np.bincount(cells, minlength=4 * size).reshape(size, 2, 2)
-    return Counts(
+    return GroupConfusion(
         reals=table[:, 0].sum(1),
         fakes=table[:, 1].sum(1),
         false_positives=table[:, 0, 1],
@@ -142,7 +142,7 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
     return shares
 
 
-def gaps(counts: Counts) -> dict[str, Floats]:
+def group_gaps(counts: GroupConfusion) -> dict[str, Floats]:
     """Return the measures of a table (), or of S tables (S,), in per cent, all but the AUC gap.
 
     fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake;
@@ -152,21 +152,21 @@ def gaps(counts: Counts) -> dict[str, Floats]:
     """
     overall = counts.overall
     fpr, tpr = counts.fpr, counts.tpr
-    fpr_gap, tpr_gap = spread(fpr), spread(tpr)
+    fpr_gap, tpr_gap = max_difference(fpr), max_difference(tpr)
     by_fpr, by_tpr = _deviation(fpr, overall.fpr), _deviation(tpr, overall.tpr)
     values = {
         GAP: fpr_gap,
         "tpr_gap": tpr_gap,
         "f_fpr": by_fpr,
         "f_eo": by_fpr + by_tpr,
-        "f_oae": spread(counts.accuracy),
-        "f_dp": spread(counts.positive),
+        "f_oae": max_difference(counts.accuracy),
+        "f_dp": max_difference(counts.positive),
         "f_meo": np.maximum(fpr_gap, tpr_gap),
     }
     return {name: PERCENT * value for name, value in values.items()}
 
 
-def spread(rates: Floats) -> Floats:
+def max_difference(rates: Floats) -> Floats:
     """Return largest minus smallest rate over groups: (G,) to (), (S, G) to (S,)."""
     defined = np.isfinite(rates)
     largest = np.max(rates, axis=-1, initial=-np.inf, where=defined)
@@ -182,7 +182,7 @@ def _deviation(rates: Floats, overall: Floats) -> Floats:
     return summed
 
 
-class Ranking(NamedTuple):
+class SortedScores(NamedTuple):
     """A table of N rows, and its order from the lowest logit to the highest."""
 
     fake: NDArray[np.bool_]  # (N,) as the table has them
@@ -190,7 +190,7 @@ class Ranking(NamedTuple):
     runs: NDArray[np.int32]  # (N,) in this order: number of the run of equal logits
 
     @classmethod
-    def of(cls, fake: NDArray[np.bool_], logits: Floats) -> "Ranking":
+    def from_logits(cls, fake: NDArray[np.bool_], logits: Floats) -> "SortedScores":
         """Sort logits (N,)."""
         rows = np.argsort(logits)
         ordered = logits[rows]
@@ -199,7 +199,7 @@ class Ranking(NamedTuple):
         return cls(fake, rows, runs)
 
 
-def areas(ranking: Ranking, groups: NDArray[np.integer], size: int) -> Floats:
+def group_aucs(ranking: SortedScores, groups: NDArray[np.integer], size: int) -> Floats:
     """Return the AUC of each group, in 0 … 1; NaN for a group that lacks a class.
 
     The AUC is the probability that a fake of the group has a higher logit than a real of it; equal
@@ -246,81 +246,89 @@ def _areas(
     return values
 
 
-class Floor(NamedTuple):
+class PermutationBaseline(NamedTuple):
     """A measure under shuffled groups, in per cent."""
 
     mean: float
     p95: float
 
 
-def floors(counts: Counts, *, shuffles: int = SHUFFLES) -> Mapping[str, Floor]:
+def permutation_baselines(
+    counts: GroupConfusion, *, shuffles: int = SHUFFLES
+) -> Mapping[str, PermutationBaseline]:
     """Return the floor of each measure of a table that is defined."""
-    random = numpy_stream("shuffled groups", 0)
-    shuffled = Counts(
+    random = numpy_rng("shuffled groups", 0)
+    shuffled = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
-        false_positives=_dealt(random, counts.reals, int(counts.false_positives.sum()), shuffles),
-        true_positives=_dealt(random, counts.fakes, int(counts.true_positives.sum()), shuffles),
+        false_positives=_shuffle_counts(
+            random, counts.reals, int(counts.false_positives.sum()), shuffles
+        ),
+        true_positives=_shuffle_counts(
+            random, counts.fakes, int(counts.true_positives.sum()), shuffles
+        ),
     )
-    values = gaps(shuffled)
+    values = group_gaps(shuffled)
     return {name: _floor(value) for name, value in values.items() if np.isfinite(value).all()}
 
 
-def area_floor(
-    ranking: Ranking, groups: NDArray[np.integer], size: int, *, shuffles: int = SHUFFLES
-) -> Floor | None:
+def auc_gap_baseline(
+    ranking: SortedScores, groups: NDArray[np.integer], size: int, *, shuffles: int = SHUFFLES
+) -> PermutationBaseline | None:
     """Return the floor of the AUC gap; None where it is undefined, or the table large.
 
-    Arguments as of `areas`.
+    Arguments as of `group_aucs`.
     """
     if len(groups) > AREA_ROWS:
         return None
-    random = numpy_stream("shuffled groups of areas", 0)
+    random = numpy_rng("shuffled groups of areas", 0)
     values: list[Floats] = []
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
         dealt = np.tile(groups, (min(tables, shuffles - start), 1))
         for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
             dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
-        values.append(PERCENT * spread(areas(ranking, dealt, size)))
+        values.append(PERCENT * max_difference(group_aucs(ranking, dealt, size)))
     every = np.concatenate(values)
     return _floor(every) if np.isfinite(every).all() else None
 
 
-def intervals(counts: Counts) -> Mapping[str, Measure]:
+def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
     A percentile bootstrap within group and class. Noise widens gaps: the interval lies rather too
     high, and is no test of a gap against 0; the floor is.
     """
-    random = numpy_stream("bootstrap of groups", 0)
-    drawn = Counts(
+    random = numpy_rng("bootstrap of groups", 0)
+    drawn = GroupConfusion(
         reals=counts.reals,
         fakes=counts.fakes,
-        false_positives=_drawn(random, counts.reals, counts.fpr),
-        true_positives=_drawn(random, counts.fakes, counts.tpr),
+        false_positives=_draw_binomial(random, counts.reals, counts.fpr),
+        true_positives=_draw_binomial(random, counts.fakes, counts.tpr),
     )
-    spreads = gaps(drawn)
+    spreads = group_gaps(drawn)
     return {
         name: interval(float(value), spreads[name])
-        for name, value in gaps(counts).items()
+        for name, value in group_gaps(counts).items()
         if np.isfinite(value)
     }
 
 
-def _dealt(random: np.random.Generator, sizes: Integers, called: int, shuffles: int) -> Integers:
+def _shuffle_counts(
+    random: np.random.Generator, sizes: Integers, called: int, shuffles: int
+) -> Integers:
     """Return how many of so many called fake fall to each group (S, G), groups being shuffled."""
     dealt: Integers = random.multivariate_hypergeometric(sizes, called, shuffles)
     return dealt
 
 
-def _drawn(random: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
+def _draw_binomial(random: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
     drawn: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
     return drawn
 
 
-def _floor(values: Floats) -> Floor:
-    return Floor(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
+def _floor(values: Floats) -> PermutationBaseline:
+    return PermutationBaseline(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
 
 
 class GapVerdict(StrEnum):
@@ -332,7 +340,7 @@ class GapVerdict(StrEnum):
     UNDEFINED = "undefined"
 
 
-def against_floor(value: float | None, floor: float | None) -> GapVerdict:
+def judge_gap(value: float | None, floor: float | None) -> GapVerdict:
     """Return how a gap stands to the 95 % point of its shuffles; None: there is none."""
     if value is None or floor is None:
         return GapVerdict.UNDEFINED
@@ -357,14 +365,14 @@ class GroupRow(NamedTuple):
     reals: int
     fakes: int
     # in per cent with Wilson's interval: fpr, tpr, acc, positive; auc in 0 … 1; those there are
-    rates: Mapping[str, Measure]
+    rates: Mapping[str, IntervalEstimate]
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON, but for the name."""
         record: dict[str, Json] = {"n_real": self.reals, "n_fake": self.fakes}
         for rate in RATES:
-            record |= fields(rate, self.rates.get(rate))
+            record |= interval_fields(rate, self.rates.get(rate))
         return record
 
 
@@ -376,7 +384,7 @@ class GroupTable(NamedTuple):
         groups: in the order of their names; those without an image are left out.
         overall: of all images.
         measures: in per cent, each of `MEASURES`; None where undefined.
-        floor: of those that are defined; see `floors`.
+        floor: of those that are defined; see `permutation_baselines`.
         intervals: likewise, but for the AUC gap.
         undefined: every rate that a group has not, and every measure that is undefined.
         constant: whether the detector calls every image the same: it has no gaps, and no use.
@@ -386,8 +394,8 @@ class GroupTable(NamedTuple):
     groups: tuple[GroupRow, ...]
     overall: GroupRow
     measures: Mapping[str, float | None]
-    floor: Mapping[str, Floor]
-    intervals: Mapping[str, Measure]
+    floor: Mapping[str, PermutationBaseline]
+    intervals: Mapping[str, IntervalEstimate]
     undefined: tuple[Undefined, ...]
     constant: bool
 
@@ -400,39 +408,39 @@ class GroupTable(NamedTuple):
     @property
     def verdict(self) -> GapVerdict:
         """How the FPR gap stands to its floor."""
-        return against_floor(self.measures[GAP], self.chance(GAP))
+        return judge_gap(self.measures[GAP], self.permutation_p95(GAP))
 
     def groups_with(self, measure: str) -> int:
         """Return how many groups a measure compares: those that have the rarest of its rates."""
         return min(sum(rate in row.rates for row in self.groups) for rate in RATES_OF[measure])
 
-    def part(self, measure: str) -> str:
+    def groups_note(self, measure: str) -> str:
         """Return "2 of 3 groups" for a measure that some group is missing from; "" otherwise."""
         known, every = self.groups_with(measure), len(self.groups)
         is_partial = self.measures[measure] is not None and known < every
         return f"{known} of {every} groups" if is_partial else ""
 
-    def chance(self, name: str) -> float | None:
+    def permutation_p95(self, name: str) -> float | None:
         """Return the 95 % point of a measure's shuffles."""
         floor = self.floor.get(name)
         return None if floor is None else floor.p95
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON: measures with floors and intervals, groups, what is undefined."""
         record: dict[str, Json] = {"threshold": self.threshold}
         for name, value in self.measures.items():
             floor = self.floor.get(name)
-            record |= fields(name, self.intervals.get(name)) | {
+            record |= interval_fields(name, self.intervals.get(name)) | {
                 name: value,
-                f"{name}_floor": self.chance(name),
+                f"{name}_floor": self.permutation_p95(name),
                 f"{name}_floor_mean": None if floor is None else floor.mean,
                 f"{name}_groups": self.groups_with(name),
             }
         return {
             **record,
-            "overall": self.overall.record,
-            "groups": [{"name": row.name, **row.record} for row in self.groups],
+            "overall": self.overall.json_record,
+            "groups": [{"name": row.name, **row.json_record} for row in self.groups],
             "undefined": [
                 {
                     "group": each.group,
@@ -445,7 +453,7 @@ class GroupTable(NamedTuple):
         }
 
     @classmethod
-    def of(
+    def from_logits(
         cls,
         labels: NDArray[np.integer],
         logits: Floats,
@@ -473,20 +481,23 @@ class GroupTable(NamedTuple):
         """
         _check(logits)
         fake, called = labels == 1, logits > threshold
-        ranking, size = Ranking.of(fake, logits), len(names)
-        counts = count(fake, called, groups, size)
-        group_areas = areas(ranking, groups, size)
-        whole = areas(ranking, np.zeros(len(fake), np.uint8), 1)
+        ranking, size = SortedScores.from_logits(fake, logits), len(names)
+        counts = count_by_group(fake, called, groups, size)
+        group_areas = group_aucs(ranking, groups, size)
+        whole = group_aucs(ranking, np.zeros(len(fake), np.uint8), 1)
         values = {
             name: float(value) if np.isfinite(value) else None
-            for name, value in (*gaps(counts).items(), (AREA_GAP, PERCENT * spread(group_areas)))
+            for name, value in (
+                *group_gaps(counts).items(),
+                (AREA_GAP, PERCENT * max_difference(group_areas)),
+            )
         }
-        floor = dict(floors(counts, shuffles=shuffles)) if shuffles else {}
+        floor = dict(permutation_baselines(counts, shuffles=shuffles)) if shuffles else {}
         of_areas = None
         if beside is not None:
             of_areas = beside.floor.get(AREA_GAP)
         elif shuffles and values[AREA_GAP] is not None:
-            of_areas = area_floor(ranking, groups, size, shuffles=shuffles)
+            of_areas = auc_gap_baseline(ranking, groups, size, shuffles=shuffles)
         rows = _rows(names, counts, group_areas)
         return cls(
             threshold=threshold,
@@ -512,7 +523,7 @@ def _check(logits: Floats) -> None:
         )
 
 
-def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator[GroupRow]:
+def _rows(names: Sequence[str], counts: GroupConfusion, group_areas: Floats) -> Iterator[GroupRow]:
     """Yield the row of each group, with the rates that it has."""
     rates = {
         "fpr": (counts.fpr, counts.reals),
@@ -521,14 +532,14 @@ def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator
         "positive": (counts.positive, counts.rows),
     }
     ends = {
-        name: wilson_ends(shares, images)
+        name: wilson_bounds(shares, images)
         for name, (shares, images) in rates.items()
         if images.any()
     }
     for at, name in enumerate(names):
         reals, fakes = int(counts.reals[at]), int(counts.fakes[at])
         measures = {
-            rate: Measure(
+            rate: IntervalEstimate(
                 value=PERCENT * float(shares[at]),
                 low=PERCENT * float(ends[rate][0][at]),
                 high=PERCENT * float(ends[rate][1][at]),
@@ -543,7 +554,7 @@ def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator
 
 
 def _undefined(
-    names: Sequence[str], counts: Counts, values: Mapping[str, float | None]
+    names: Sequence[str], counts: GroupConfusion, values: Mapping[str, float | None]
 ) -> Iterator[Undefined]:
     for name, reals, fakes in zip(names, counts.reals, counts.fakes, strict=True):
         for (kind, rate), images in zip(OF_CLASS.items(), (reals, fakes), strict=True):

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
 
-from trueface.models.assembly import Wanted, assemble
+from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.registry import Triple
 from trueface.runtime.errors import UsageError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 PEAK = 2.0  # from black, -1, to white, 1
 DISRUPTED = 0.05  # mean squared error from which an image counts as disrupted: the original's
@@ -54,7 +54,7 @@ def psnr(first: Tensor, second: Tensor) -> Tensor:
     return 10 * torch.log10(PEAK**2 / mse(first, second))
 
 
-def share_above(values: Tensor, threshold: float = DISRUPTED) -> float:
+def fraction_above(values: Tensor, threshold: float = DISRUPTED) -> float:
     """Return the share of images whose value exceeds a threshold, in 0 … 1.
 
     Args:
@@ -173,7 +173,7 @@ def feature_network(
             f"or write features: {RANDOM}."
         )
     else:
-        assembled = assemble(name, Wanted(weights=str(weights)))
+        assembled = assemble(name, BuildOptions(weights=str(weights)))
         network, spec = assembled.network, assembled.spec
         network.set_submodule(spec.head, nn.Identity())
         made = FeatureNetwork(
@@ -185,7 +185,7 @@ def feature_network(
 
 def _random() -> nn.Module:
     """Return three convolutions drawn from a fixed stream, and the mean over the image."""
-    generator = torch.Generator().manual_seed(derive("random features", 0))
+    generator = torch.Generator().manual_seed(stream_seed("random features", 0))
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:

@@ -15,23 +15,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueface.attacks.perturb import LEVELS, QUERIES, TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
+from trueface.attacks.perturb import (
+    LEVELS,
+    QUERIES,
+    TOWARDS_FAKE,
+    TOWARDS_REAL,
+    Target,
+    apply_attack,
+)
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
-from trueface.data.dataset import Batch, Pass
+from trueface.data.dataset import Batch, ImageLoader
 from trueface.data.index import Image
-from trueface.evaluation.forward import answered_rows, in_order
+from trueface.evaluation.forward import in_order, predict_rows
 from trueface.evaluation.intervals import wilson
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import REPORT_EVERY_S, Watch
+from trueface.runtime.progress import REPORT_EVERY_S, RunContext
 
 
-class Answers(NamedTuple):
+class ImageScores(NamedTuple):
     """What a model said, one row an image that could be read."""
 
     positions: NDArray[np.int64]  # (N,) in the set, rising
@@ -44,9 +51,9 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     total: int,
-    watch: Watch,
+    watch: RunContext,
     answer: Callable[[Tensor], Tensor] | None = None,
-) -> Answers:
+) -> ImageScores:
     """Return the answers of `model` to every image of one pass.
 
     Args:
@@ -64,33 +71,33 @@ def evaluate(
     model.eval()
     reported_at = time.monotonic()
 
-    def before(done: int) -> None:
+    def report_and_check(done: int) -> None:
         nonlocal reported_at
-        watch.refuse_stop(done, total)
+        watch.raise_if_stopped_midway(done, total)
         if time.monotonic() - reported_at > REPORT_EVERY_S:
             reported_at = time.monotonic()
             watch.progress(step=done, total=total)
 
-    rows = answered_rows(batches, answer or model, watch, before=before)
+    rows = predict_rows(batches, answer or model, watch, before_batch=report_and_check)
     if not len(rows):
         if watch.stop.is_set():
             raise JobError(f"stopped before the first of {total} images. Nothing was written.")
         raise JobError(f"none of the {total} images was scored")
     watch.progress(step=len(rows), total=total)
     logits, labels, positions = in_order(rows).numpy().T
-    return Answers(
+    return ImageScores(
         positions=positions.astype(np.int64), labels=labels.astype(np.int8), logits=logits.copy()
     )
 
 
 def evaluate_images(
     model: Detector,
-    feed: Pass,
-    watch: Watch,
+    feed: ImageLoader,
+    watch: RunContext,
     *,
     constant: bool,
     store: FeatureStore | None = None,
-) -> Answers:
+) -> ImageScores:
     """Return the answers of a detector to every image of a feed.
 
     Args:
@@ -110,7 +117,7 @@ def evaluate_images(
     def progress(done: int, total: int) -> None:
         watch.progress(step=done, total=total)
 
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     bank = Bank(body, feed, watch=watch, store=store, progress=progress)
     return evaluate(model, bank(0), total=len(feed), watch=watch, answer=model.forward_head)
 
@@ -119,10 +126,10 @@ Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
 Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uint8
 
 
-class Attacked(NamedTuple):
+class AttackResult(NamedTuple):
     """What an attack did to the images of a set, one row an image in the order of the answers."""
 
-    answers: Answers  # to the images as they were saved after the attack
+    answers: ImageScores  # to the images as they were saved after the attack
     tried: NDArray[np.bool_]  # (N,) the images that were attacked
     psnr: NDArray[np.float64]  # (N,) decibels; infinite where no pixel moved
     largest_change: int  # grey levels, before the images were saved
@@ -130,7 +137,7 @@ class Attacked(NamedTuple):
     threshold: float  # the logit above which an image is called fake
 
 
-def drawn(images: Sequence[Image], count: int) -> tuple[Image, ...]:
+def select_per_class(images: Sequence[Image], count: int) -> tuple[Image, ...]:
     """Return so many images of each class, in their order: by name, the same ones for every model.
 
     Args:
@@ -147,18 +154,18 @@ def drawn(images: Sequence[Image], count: int) -> tuple[Image, ...]:
 
 
 def attack_images(
-    feed: Pass,
-    clean: Answers,
+    feed: ImageLoader,
+    clean: ImageScores,
     attack: Attack,
     *,
     score: Score,
     target: Target,
-    watch: Watch,
+    watch: RunContext,
     threshold: float = 0.0,
     saved: Chain = NO_CHAIN,
     queries: int = QUERIES,
     keep: Keep | None = None,
-) -> Attacked:
+) -> AttackResult:
     """Attack every image of a set that a detector calls right.
 
     An image of which no level moved keeps its logit, so that a budget of 0 gives the clean answers.
@@ -183,8 +190,8 @@ def attack_images(
     logits, psnr = clean.logits.copy(), np.full(len(rows), np.inf)
     largest = done = 0
     asked = target.queries
-    for batch in feed.over(list(rows), 0):
-        watch.refuse_stop(done, len(rows))
+    for batch in feed.iter_positions(list(rows), 0):
+        watch.raise_if_stopped_midway(done, len(rows))
         at = np.array([rows[position] for position in batch.indices.tolist()])
         images = [feed.image_set.images[position] for position in batch.indices.tolist()]
         hit = torch.from_numpy(right[at])
@@ -192,7 +199,7 @@ def attack_images(
         names = [image.name for image, is_hit in zip(images, hit, strict=True) if is_hit]
         fake = torch.from_numpy(clean.labels[at])[hit] == 1
         directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)
-        after = perturbed(before, names, attack, target, directions=directions, queries=queries)
+        after = apply_attack(before, names, attack, target, directions=directions, queries=queries)
         largest = max(largest, _distance(before, after))
         pixels[hit] = after = _saved(after, names, saved)
         moved = (after != before).flatten(1).any(1)
@@ -207,7 +214,7 @@ def attack_images(
         watch.progress(step=done, total=len(rows))
     if not np.isfinite(logits).all():
         raise JobError(f"a logit under attack {attack} is not finite. The model is broken.")
-    return Attacked(
+    return AttackResult(
         answers=clean._replace(logits=logits),
         tried=right,
         psnr=psnr,
@@ -217,7 +224,7 @@ def attack_images(
     )
 
 
-def outcome(clean: Answers, attacked: Attacked) -> dict[str, Json]:
+def outcome(clean: ImageScores, attacked: AttackResult) -> dict[str, Json]:
     """Return what an attack reached, evasion and defamation apart."""
     return {
         "evasion": _turned(clean, attacked, label=1),
@@ -227,7 +234,7 @@ def outcome(clean: Answers, attacked: Attacked) -> dict[str, Json]:
     }
 
 
-def _turned(clean: Answers, attacked: Attacked, *, label: int) -> dict[str, Json]:
+def _turned(clean: ImageScores, attacked: AttackResult, *, label: int) -> dict[str, Json]:
     """Return how many images of a class an attack turned, of those that had been called right."""
     of_class = clean.labels == label
     tried = of_class & attacked.tried

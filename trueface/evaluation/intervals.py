@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
 from trueface.runtime.files import Json
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.rng import numpy_rng
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
@@ -38,14 +38,14 @@ MOST_SOURCES = (
 FEW = 5  # below so many sources a table says how many there are
 
 LARGE = 2.0**128  # the fourth power of a smaller value is finite, too
-NOTHING = 1e-12  # a standard error below it is the rounding of equal values
+LEAST_STANDARD_ERROR = 1e-12  # a standard error below it is the rounding of equal values
 
 Left = NDArray[np.uint8]
 STEEPEST = 50.0  # on a logit or log scale: beyond it the end is the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class IntervalEstimate:
     """A value with its 95 % bootstrap interval."""
 
     value: float
@@ -68,12 +68,12 @@ class Difference(NamedTuple):
         return "loss" if self.high < 0 else "no difference shown"
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
         return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
 
 
-def fields(name: str, measure: Measure | None) -> dict[str, Json]:
+def interval_fields(name: str, measure: IntervalEstimate | None) -> dict[str, Json]:
     """Return a measure as fields of a record, `<name>`, `<name>_low`, `<name>_high`; null where there is none."""
     values = (None,) * 3 if measure is None else (measure.value, measure.low, measure.high)
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
@@ -87,7 +87,7 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
         labels: (N,) classes; each is resampled by itself, so none gets lost.
         seed: root seed; the same table has the same resamples.
     """
-    made = _kept if len(keys) <= KEPT_ROWS else _resampled
+    made = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
     return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
 
 
@@ -111,14 +111,16 @@ def at_a_time(rows: int) -> int:
     return max(SIZE // max(rows, 1) // CHUNK, 1) * CHUNK
 
 
-def interval(value: float, resampled: Floats) -> Measure:
+def interval(value: float, resampled: Floats) -> IntervalEstimate:
     """Return `value` with the middle 95 % of its resamples; those without a value count not.
 
     Where nearly every resample lies to one side of the value, the interval reaches to the value.
     """
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
-    return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
+    return IntervalEstimate(
+        value=float(value), low=min(float(low), value), high=max(float(high), value)
+    )
 
 
 def difference(first: Resampled, second: Resampled) -> Difference:
@@ -143,7 +145,7 @@ def resampled_over_seeds(
     """
     values = np.stack(spreads)  # (S, R)
     if len(values) >= LEAST_SEEDS:
-        drawn = numpy_stream(stream, seed).integers(0, len(values), values.shape)
+        drawn = numpy_rng(stream, seed).integers(0, len(values), values.shape)
         values = np.take_along_axis(values, drawn, axis=0)
     mean: Floats = values.mean(0)
     return mean
@@ -155,7 +157,7 @@ def mean_over_seeds(seeds: Sequence[Resampled]) -> Resampled:
     return float(np.mean(values)), resampled_over_seeds(spreads)
 
 
-def unbiased(value: float, resampled: Floats) -> Floats:
+def correct_bias(value: float, resampled: Floats) -> Floats:
     """Return `resampled` without its mean distance from `value`, nothing below 0.
 
     A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
@@ -166,7 +168,7 @@ def unbiased(value: float, resampled: Floats) -> Floats:
 
 
 def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
-    random = numpy_stream("bootstrap", seed)
+    random = numpy_rng("bootstrap", seed)
     classes = np.frombuffer(labels, np.int32)
     _, picture = picture_codes(keys)
     weights = np.zeros((RESAMPLES, len(keys)), np.uint16)
@@ -177,7 +179,9 @@ def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
     return weights.astype(np.uint8) if weights.max() < 256 else weights
 
 
-_kept = lru_cache(maxsize=16)(_resampled)  # the models of a run are tested on the same images
+_cached_resamples = lru_cache(maxsize=16)(
+    _resampled
+)  # the models of a run are tested on the same images
 
 
 def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
@@ -202,12 +206,12 @@ class Stratum(NamedTuple):
     share: float  # of the table's rows
 
     @property
-    def drawn(self) -> bool:
+    def has_several_sources(self) -> bool:
         """Whether sources are left out, and not images of the only one."""
         return self.sources > 1
 
 
-class Design(NamedTuple):
+class JackknifeDesign(NamedTuple):
     """A table with nothing left out, then without each part of each class: F rows in all."""
 
     weights: Left  # (F, N) 0 or 1
@@ -216,16 +220,16 @@ class Design(NamedTuple):
     strata: tuple[Stratum, ...]  # one a class, by label
 
     @property
-    def drawn(self) -> bool:
+    def has_several_sources(self) -> bool:
         """Whether any class has several sources."""
-        return any(stratum.drawn for stratum in self.strata)
+        return any(stratum.has_several_sources for stratum in self.strata)
 
     @property
     def sources(self) -> dict[int, int]:
         """How many sources each class has, by its label."""
         return {stratum.label: stratum.sources for stratum in self.strata}
 
-    def means(self, values: NDArray[np.float32]) -> Floats:
+    def weighted_means(self, values: NDArray[np.float32]) -> Floats:
         """Return the means (F, M) of values (N, M) over what is left."""
         total = np.zeros((len(self.weights), values.shape[1]))
         for place in range(len(self.strata)):
@@ -235,7 +239,7 @@ class Design(NamedTuple):
         return total / len(values)
 
 
-class Error(NamedTuple):
+class StandardError(NamedTuple):
     """A standard error and what Student's t needs."""
 
     error: float
@@ -253,7 +257,9 @@ class Error(NamedTuple):
         return float(2 * stdtr(self.freedom, -abs(distance) / self.error))
 
 
-def design(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Design:
+def jackknife_design(
+    keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0
+) -> JackknifeDesign:
     """Return what is left out in turn.
 
     Args:
@@ -261,13 +267,17 @@ def design(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> D
         labels: (N,) classes.
         seed: of the groups of images in a class of one source.
     """
-    made = _kept_designs if len(keys) <= KEPT_ROWS else _made
+    made = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
     return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
 
 
 def standard_error(
-    of: Design, values: Floats, *, even: bool = True, also: tuple[Design, Floats] | None = None
-) -> Error:
+    of: JackknifeDesign,
+    values: Floats,
+    *,
+    even: bool = True,
+    also: tuple[JackknifeDesign, Floats] | None = None,
+) -> StandardError:
     """Return the standard error of a measure over the population of sources.
 
     Args:
@@ -280,22 +290,22 @@ def standard_error(
     pieces = _pieces(of, values / unit)
     pieces += [] if also is None else _pieces(also[0], also[1] / unit)
     variance = sum(var for _, var, _ in pieces)
-    if variance <= NOTHING**2:
-        return Error(error=0.0, freedom=1.0)
+    if variance <= LEAST_STANDARD_ERROR**2:
+        return StandardError(error=0.0, freedom=1.0)
     if not math.isfinite(variance):
-        return Error(error=math.inf, freedom=1.0)
+        return StandardError(error=math.inf, freedom=1.0)
     freedom = variance**2 / sum(var**2 / df for _, var, df in pieces)
     # estimates from two or three sources are small by chance, too, and are then outvoted: half of
     # the word has what is expected where sources of all classes differ alike
     expected = [
         ((1.0 if even else stratum.share) ** 2 * float(np.sum(stratum.parts**2)), df)
         for stratum, var, df in pieces
-        if stratum.drawn and var > 0
+        if stratum.has_several_sources and var > 0
     ]
     if expected:
         model = sum(size for size, _ in expected) ** 2 / sum(size**2 / df for size, df in expected)
         freedom = 2 / (1 / freedom + 1 / model)
-    return Error(error=math.sqrt(variance) * unit, freedom=freedom)
+    return StandardError(error=math.sqrt(variance) * unit, freedom=freedom)
 
 
 def _unit(*values: Floats) -> float:
@@ -304,13 +314,13 @@ def _unit(*values: Floats) -> float:
     return 1.0 if largest < LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
 
 
-def variances(of: Design, values: Floats) -> Floats:
+def variances(of: JackknifeDesign, values: Floats) -> Floats:
     """Return the variances of several values at once: (F, B) to (B,)."""
     summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
     return summed
 
 
-def _places(of: Design) -> list[tuple[Stratum, slice]]:
+def _places(of: JackknifeDesign) -> list[tuple[Stratum, slice]]:
     """Return each class of several parts with the rows of the design that leave one out."""
     placed, at = [], 1
     for stratum in of.strata:
@@ -321,7 +331,7 @@ def _places(of: Design) -> list[tuple[Stratum, slice]]:
     return placed
 
 
-def _pieces(of: Design, values: Floats) -> list[tuple[Stratum, float, float]]:
+def _pieces(of: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, float]]:
     """Return the variance that each class adds, and its degrees of freedom."""
     return [
         (stratum, float(_variance(stratum, values, at)), _freedom(stratum.parts))
@@ -350,8 +360,8 @@ def _freedom(parts: Floats) -> float:
     return float(np.trace(form) ** 2 / np.sum(form * form.T))
 
 
-def _made(keys: tuple[str, ...], labels: bytes, seed: int) -> Design:
-    random = numpy_stream("left-out", seed)
+def _build_design(keys: tuple[str, ...], labels: bytes, seed: int) -> JackknifeDesign:
+    random = numpy_rng("left-out", seed)
     classes = np.frombuffer(labels, np.int32)
     values, places = np.unique(classes, return_inverse=True)
     strata, left, scales = [], [np.ones((1, len(keys)), np.uint8)], [np.ones((1, len(values)))]
@@ -366,7 +376,7 @@ def _made(keys: tuple[str, ...], labels: bytes, seed: int) -> Design:
             scale[:, place] = 1 / (1 - stratum.parts)
             left.append(weights)
             scales.append(scale)
-    return Design(
+    return JackknifeDesign(
         weights=np.concatenate(left),
         places=places.astype(np.intp),
         scale=np.concatenate(scales),
@@ -401,7 +411,9 @@ def _stratum(
     return part, stratum
 
 
-_kept_designs = lru_cache(maxsize=16)(_made)  # the models of a run are tested on the same images
+_cached_designs = lru_cache(maxsize=16)(
+    _build_design
+)  # the models of a run are tested on the same images
 
 
 class Scale(StrEnum):
@@ -413,13 +425,13 @@ class Scale(StrEnum):
     PLAIN = "plain"
 
 
-def by_source(value: float, error: Error, scale: Scale) -> Measure:
+def interval_from_error(value: float, error: StandardError, scale: Scale) -> IntervalEstimate:
     """Return a value with its 95 % interval, within the limits of its scale."""
-    low, high = ends(value, error.half, scale)
-    return Measure(value=value, low=min(low, value), high=max(high, value))
+    low, high = ci_bounds(value, error.half, scale)
+    return IntervalEstimate(value=value, low=min(low, value), high=max(high, value))
 
 
-def ends(value: float, half: float, scale: Scale) -> tuple[float, float]:
+def ci_bounds(value: float, half: float, scale: Scale) -> tuple[float, float]:
     """Return both ends of an interval whose half width was `half` on the plain scale."""
     if half == 0:
         return value, value
@@ -443,35 +455,35 @@ def ends(value: float, half: float, scale: Scale) -> tuple[float, float]:
             return low_high if scale is Scale.SHARE else (2 * low_high[0] - 1, 2 * low_high[1] - 1)
 
 
-def at_limit(value: float, pictures: int) -> Measure:
+def clopper_pearson(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction of 0 or 1 that did not vary, with the Clopper-Pearson interval.
 
     Source: C. Clopper and E. Pearson, Biometrika 26(4), 1934: no error on n images.
     """
     open_ = 1 - ((1 - COVERAGE) / 2) ** (1 / max(pictures, 1))
-    return Measure(
+    return IntervalEstimate(
         value=value, low=1 - open_ if value >= 1 else 0.0, high=1.0 if value >= 1 else open_
     )
 
 
-def unvaried(value: float, pictures: int) -> Measure:
+def interval_of_constant(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction whose resamples are all equal, with the interval for so few images.
 
-    Between 0 and 1 it is `wilson`'s, else that of `at_limit`.
+    Between 0 and 1 it is `wilson`'s, else that of `clopper_pearson`.
     """
-    return at_limit(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
+    return clopper_pearson(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
 
 
-def wilson(value: float, pictures: int) -> Measure:
+def wilson(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction of independent images with its 95 % interval.
 
     Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
     """
-    low, high = wilson_ends(np.array(value), np.array(max(pictures, 1)))
-    return Measure(value=value, low=float(low), high=float(high))
+    low, high = wilson_bounds(np.array(value), np.array(max(pictures, 1)))
+    return IntervalEstimate(value=value, low=float(low), high=float(high))
 
 
-def wilson_ends(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def wilson_bounds(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return both ends of `wilson` of shares of so many images each, of any shape; NaN of none."""
     wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (images * shares + wide / 2) / (images + wide)
@@ -482,7 +494,7 @@ def wilson_ends(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Floa
     )
 
 
-def area_interval(area: float, reals: int, fakes: int) -> Measure:
+def area_interval(area: float, reals: int, fakes: int) -> IntervalEstimate:
     """Return an AUC of so many images of each class with its 95 % interval.
 
     Source: J. Hanley and B. McNeil, Radiology 143(1), 1982, equation 2; the ends are taken on the
@@ -493,8 +505,8 @@ def area_interval(area: float, reals: int, fakes: int) -> Measure:
     error = math.sqrt(max(spread, 0.0) / (reals * fakes))
     if error == 0:  # without a wrong pair there is no spread: as of one pair in as many images
         error = 1 / (reals + fakes)
-    low, high = ends(area, float(ndtri((1 + COVERAGE) / 2)) * error, Scale.SHARE)
-    return Measure(value=area, low=min(low, area), high=max(high, area))
+    low, high = ci_bounds(area, float(ndtri((1 + COVERAGE) / 2)) * error, Scale.SHARE)
+    return IntervalEstimate(value=area, low=min(low, area), high=max(high, area))
 
 
 def _share(logit: float) -> float:

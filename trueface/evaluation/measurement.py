@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import curves, intervals, metrics
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import FEW, Design, Floats, Measure, Scale, at_limit, resamples
+from trueface.evaluation.intervals import (
+    FEW,
+    Floats,
+    IntervalEstimate,
+    JackknifeDesign,
+    Scale,
+    clopper_pearson,
+    resamples,
+)
 from trueface.evaluation.metric import Metric, SourceSample, resampled_values
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError, UsageError
@@ -62,25 +70,27 @@ class Report:
 
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
-    metrics: Mapping[str, Measure]  # by name; those that `reasons` has are undefined
+    metrics: Mapping[str, IntervalEstimate]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no metric of two classes
     reasons: Mapping[str, str]  # why a metric is undefined, by name
     verdict: str  # "constant", "chance", "below chance", the first and one more, or ""
     # of other images of the very same sources: intervals of each metric
-    by_images: Mapping[str, Measure]
+    by_images: Mapping[str, IntervalEstimate]
 
 
-class MeasuredScores(NamedTuple):
+class EvaluatedScores(NamedTuple):
     """A report, and what it rests on: each of its metrics on every resample."""
 
     report: Report
-    spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
-    design: Design
-    left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `standard_error`
+    resampled_metrics: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
+    design: JackknifeDesign
+    jackknife_values: Mapping[
+        str, Floats
+    ]  # name → (F,) on what of the table is left: see `standard_error`
 
 
-def measure(
+def evaluate_scores(
     labels: Labels,
     logits: Floats,
     *,
@@ -103,18 +113,18 @@ def measure(
     and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
     that is 0 or 1 without exception has the interval of no error on as many images.
     """
-    return measured(labels, logits, keys=keys, names=names).report
+    return evaluate_with_resamples(labels, logits, keys=keys, names=names).report
 
 
-def measured(
+def evaluate_with_resamples(
     labels: Labels,
     logits: Floats,
     *,
     keys: Sequence[str],
     seed: int = 0,
     names: Collection[str] | None = None,
-) -> MeasuredScores:
-    """Return the report of `measure` with its resamples, as differences of two models need them.
+) -> EvaluatedScores:
+    """Return the report of `evaluate_scores` with its resamples, as differences of two models need them.
 
     Two tables of the same keys and labels, in the same order, have the same resamples with the same root seed.
     """
@@ -125,17 +135,17 @@ def measured(
     reasons = {name: reason for name, reason in undefined.items() if reason}
     defined = [metric for name, metric in wanted.items() if name not in reasons]
     spread = resampled_values(defined, fake, logits, resamples(keys, labels, seed))
-    design = intervals.design(keys, labels, seed)
+    design = intervals.jackknife_design(keys, labels, seed)
     left = resampled_values(defined, fake, logits, design.weights, design.scale)
     by_images = {
-        metric.name: opened(
+        metric.name: widen_degenerate(
             metric, metric.image_interval(metric.value(labels, logits), spread[metric.name]), design
         )
         for metric in defined
     }
     measures = dict(by_images)
-    if design.drawn:
-        wider = over_sources(by_images, fake, logits, design, left)
+    if design.has_several_sources:
+        wider = source_intervals(by_images, fake, logits, design, left)
         measures |= {name: measure for name, measure in wider.items() if measure.low < measure.high}
     report = Report(
         n=len(labels),
@@ -147,10 +157,12 @@ def measured(
         verdict=_verdict(logits, by_images.get("auc")),
         by_images=by_images,
     )
-    return MeasuredScores(report=report, spread=spread, design=design, left=left)
+    return EvaluatedScores(
+        report=report, resampled_metrics=spread, design=design, jackknife_values=left
+    )
 
 
-def parts_of(scores: Scores) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def subset_masks(scores: Scores) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield the rows (N,) of each subset of a score table, then of each modifier, in the order of its rows.
 
     A subset is the folder of the key ("StyleGAN2/conf-f-psi-1"); with it stand all images of the other class under
@@ -182,7 +194,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
         raise DataError(
             "a ROC curve needs real and fake images. Test both classes, or merge two tests."
         )
-    points = curves.order(labels == 1, logits)
+    points = curves.sort_for_roc(labels == 1, logits)
     hits, alarms = points.hits[1:], points.alarms[1:]
     turns = (np.diff(hits, 2) != 0) | (np.diff(alarms, 2) != 0)
     kept = np.flatnonzero(np.concatenate([[True], turns, [True]])[: len(hits)])
@@ -213,7 +225,7 @@ def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[i
     return (counts[0], counts[1]), (counts[2], counts[3])
 
 
-def _verdict(logits: Floats, auc: Measure | None) -> str:
+def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
     """Return what a reader must know before any number; of the area by images alone.
 
     Few sources leave the area of any model open, which does not make it a guess.
@@ -229,13 +241,13 @@ def _verdict(logits: Floats, auc: Measure | None) -> str:
     return ", ".join(words)
 
 
-def over_sources(
-    by_images: Mapping[str, Measure],
+def source_intervals(
+    by_images: Mapping[str, IntervalEstimate],
     fake: NDArray[np.bool_],
     logits: Floats,
-    design: Design,
+    design: JackknifeDesign,
     left: Mapping[str, Floats],
-) -> dict[str, Measure]:
+) -> dict[str, IntervalEstimate]:
     """Return the metrics of a table with their intervals over sources.
 
     Args:
@@ -255,7 +267,9 @@ def over_sources(
     return measures
 
 
-def opened(metric: Metric, measure: Measure, design: Design) -> Measure:
+def widen_degenerate(
+    metric: Metric, measure: IntervalEstimate, design: JackknifeDesign
+) -> IntervalEstimate:
     """Return a measure; a fraction of 0 or 1 with the interval for so few images."""
     varied = measure.low != measure.high or 0 < measure.value < 1
     if metric.scale is not Scale.SHARE or varied:
@@ -263,7 +277,7 @@ def opened(metric: Metric, measure: Measure, design: Design) -> Measure:
     counts = [
         stratum.pictures for stratum in design.strata if not metric.of_fakes or stratum.label == 1
     ]
-    return at_limit(measure.value, sum(counts) if metric.pooled else min(counts))
+    return clopper_pearson(measure.value, sum(counts) if metric.pooled else min(counts))
 
 
 def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:

@@ -17,14 +17,14 @@ from trueface.evaluation.cross_entropy import cross_entropies
 from trueface.evaluation.curves import Labels, gaps
 from trueface.evaluation.intervals import (
     Counts,
-    Design,
     Floats,
-    Measure,
+    IntervalEstimate,
+    JackknifeDesign,
     Scale,
     at_a_time,
-    by_source,
     chunks,
     interval,
+    interval_from_error,
     standard_error,
 )
 
@@ -42,10 +42,10 @@ class ScoreColumns(NamedTuple):
 
     fake: NDArray[np.bool_]  # (N,)
     columns: NDArray[np.floating]  # (N, 4 + BINS) float32, float64 if a loss is too large for it
-    order: curves.Order
+    order: curves.RocOrder
 
     @classmethod
-    def of(cls, fake: NDArray[np.bool_], logits: Floats) -> "ScoreColumns":
+    def from_logits(cls, fake: NDArray[np.bool_], logits: Floats) -> "ScoreColumns":
         """Return the columns of a table of labels (N,) and logits (N,)."""
         called, losses = logits > 0, cross_entropies(fake, logits)
         columns = [np.ones(len(fake)), called, called == fake, losses]
@@ -55,7 +55,7 @@ class ScoreColumns(NamedTuple):
             columns=np.column_stack([*columns, gaps(fake, logits)]).astype(
                 np.float32 if is_small else np.float64
             ),
-            order=curves.order(fake, logits),
+            order=curves.sort_for_roc(fake, logits),
         )
 
 
@@ -154,7 +154,7 @@ def weighted(
         weights: (R, N) how often each row counts.
         scale: (R, classes) what each class counts for; None: 1.
     """
-    table = ScoreColumns.of(fake, logits)
+    table = ScoreColumns.from_logits(fake, logits)
     count = at_a_time(len(fake))
     for start in range(0, len(weights), count):
         chunk = slice(start, start + count)
@@ -168,24 +168,24 @@ def weighted(
 class SourceSample(NamedTuple):
     """What an interval over sources may rest on."""
 
-    by_images: Measure  # the value with its interval over images
+    by_images: IntervalEstimate  # the value with its interval over images
     fake: NDArray[np.bool_]  # (N,)
     logits: Floats  # (N,)
-    design: Design  # what is left out of the table
+    design: JackknifeDesign  # what is left out of the table
     left: Floats  # (F,) the metric on what is left; the first is that of the whole table
 
 
-class OverSources(Protocol):
+class SourceInterval(Protocol):
     """Return a metric's value with its interval over the population of sources."""
 
-    def __call__(self, metric: "Metric", sample: SourceSample, /) -> Measure:
+    def __call__(self, metric: "Metric", sample: SourceSample, /) -> IntervalEstimate:
         """See the class."""
 
 
-def jackknife(metric: "Metric", sample: SourceSample) -> Measure:
+def jackknife(metric: "Metric", sample: SourceSample) -> IntervalEstimate:
     """Return the interval of Student's t with the error of leaving one source out at a time."""
     error = standard_error(sample.design, sample.left, even=not metric.pooled)
-    return by_source(float(sample.by_images.value), error, metric.scale)
+    return interval_from_error(float(sample.by_images.value), error, metric.scale)
 
 
 def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
@@ -230,9 +230,9 @@ class Metric:
     percent: bool = False
     low: bool = False
     in_report: bool = True
-    image_interval: Callable[[float, Floats], Measure] = interval
-    source_interval: OverSources = jackknife
-    difference: Callable[[Measure, Measure], Measure] | None = None
+    image_interval: Callable[[float, Floats], IntervalEstimate] = interval
+    source_interval: SourceInterval = jackknife
+    difference: Callable[[IntervalEstimate, IntervalEstimate], IntervalEstimate] | None = None
 
     @property
     def heading(self) -> str:

@@ -51,7 +51,7 @@ class Calibration(NamedTuple):
         )
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
         return {
             "temperature": self.temperature,
@@ -59,27 +59,27 @@ class Calibration(NamedTuple):
             "in_logits": self.in_logits,
         }
 
-    def folded(self) -> "Calibration":
+    def fold_temperature(self) -> "Calibration":
         """Return the calibration of a detector whose weights were divided by the temperature."""
         return self._replace(threshold=self.threshold / self.temperature, in_logits=True)
 
-    def plain(self, logits: Floats) -> Floats:
+    def undo_temperature(self, logits: Floats) -> Floats:
         """Return logits (N,) without the temperature."""
         return logits * self.temperature if self.in_logits else logits
 
-    def scaled(self, logits: Floats) -> Floats:
+    def apply_temperature(self, logits: Floats) -> Floats:
         """Return logits (N,) divided by the temperature."""
         return logits if self.in_logits else logits / self.temperature
 
     def probability(self, logit: float) -> float:
         """Return the probability of a fake, in 0 … 1, for one logit of the detector."""
-        scaled = float(self.scaled(np.array(logit)))
+        scaled = float(self.apply_temperature(np.array(logit)))
         if scaled < 0:  # else exp could overflow
             return math.exp(scaled) / (1 + math.exp(scaled))
         return 1 / (1 + math.exp(-scaled))
 
 
-def calibrate(labels: Labels, logits: Floats, views: Sequence[int] = ()) -> Calibration:
+def fit_calibration(labels: Labels, logits: Floats, views: Sequence[int] = ()) -> Calibration:
     """Return temperature and threshold for logits (N,) of validation images, labels (N,) 1 fake.
 
     With fewer than two images of a class both are left as they are: 1 and 0.
@@ -141,13 +141,13 @@ def best_threshold(labels: Labels, logits: Floats) -> float:
         (the bandwidth), A. Azzalini, Biometrika 68(1), 1981 (smoothed distribution functions).
     """
     places = np.unique(np.quantile(logits, np.linspace(0, 1, PLACES)))
-    reals, fakes = (_below(places, logits[labels == label]) for label in (0, 1))
+    reals, fakes = (_smoothed_cdf(places, logits[labels == label]) for label in (0, 1))
     merit = reals - fakes
     best = np.flatnonzero(merit >= merit.max() - 1e-9)
     return float(np.median(places[best]))
 
 
-def _below(places: Floats, logits: Floats) -> Floats:
+def _smoothed_cdf(places: Floats, logits: Floats) -> Floats:
     """Return which part of a class lies below each place, smoothed by a Gaussian kernel."""
     from scipy.special import ndtr
 

@@ -34,14 +34,16 @@ class MissingModels(NamedTuple):
 
     why: Mapping[str, str] = MappingProxyType({})  # ID → "failed", "waiting", "skipped"
 
-    def of(self, known: Collection[str], name: Callable[[str], str] | None = None) -> MissingSeeds:
+    def count_missing_seeds(
+        self, known: Collection[str], name: Callable[[str], str] | None = None
+    ) -> MissingSeeds:
         """Return the missing seeds of a method.
 
         Args:
             known: the IDs of its models that have a result.
-            name: returns an ID without its seeds; None: `without_seed`.
+            name: returns an ID without its seeds; None: `strip_seed`.
         """
-        named = name or without_seed
+        named = name or strip_seed
         names = {named(model) for model in known} if self.why else set()
         missing = (model for model in self.why if model not in known and named(model) in names)
         return dict(Counter(self.why[model] for model in missing))
@@ -72,7 +74,7 @@ def missing_sentence(missing: MissingModels) -> str:
     return f"{number} {what} no result: {why}. Means over seeds do not include them."
 
 
-class OverSeeds(NamedTuple):
+class SeedSummary(NamedTuple):
     """A number over the seeds of a method."""
 
     mean: float
@@ -82,7 +84,7 @@ class OverSeeds(NamedTuple):
     missing: MissingSeeds = NO_SEEDS  # seeds that are not among these
 
     @property
-    def part(self) -> str:
+    def seeds_note(self) -> str:
         """Say of how many seeds it is, "2 of 3 seeds, 1 failed"; "" where every one has a value."""
         known, seeds = len(self.values), self.seeds + sum(self.missing.values())
         if known == seeds:
@@ -92,19 +94,19 @@ class OverSeeds(NamedTuple):
     def text(self, digits: int) -> str:
         """Return "63.0 ± 3.1", "63.0" of one seed, or "63.0 ± 3.1 (2 of 3 seeds)"."""
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
-        part = f" ({self.part})" if self.part else ""
+        part = f" ({self.seeds_note})" if self.seeds_note else ""
         return f"{self.mean:.{digits}f}{spread}{part}"
 
     def cell(self, digits: int) -> str:
         """Return the same for a cell of a page's table, all but the mean in small below."""
         spread = [] if self.sd is None else [f"± {self.sd:.{digits}f}"]
-        small = "".join(f"<small>{text}</small>" for text in (*spread, self.part) if text)
+        small = "".join(f"<small>{text}</small>" for text in (*spread, self.seeds_note) if text)
         return f"{self.mean:.{digits}f}{small}"
 
 
-def over_seeds(
+def summarize_seeds(
     values: Iterable[float | None], missing: MissingSeeds = NO_SEEDS
-) -> OverSeeds | None:
+) -> SeedSummary | None:
     """Return the mean of a number over seeds, None standing for a seed without it; None of nothing."""
     of_seeds = tuple(values)
     known = tuple(value for value in of_seeds if value is not None)
@@ -113,15 +115,15 @@ def over_seeds(
     sd = None
     if len(known) > 1:
         sd = statistics.stdev(known) if all(map(math.isfinite, known)) else math.nan
-    return OverSeeds(statistics.fmean(known), sd, known, len(of_seeds), missing)
+    return SeedSummary(statistics.fmean(known), sd, known, len(of_seeds), missing)
 
 
-def shown(value: OverSeeds | None, digits: int) -> str:
+def format_seed_summary(value: SeedSummary | None, digits: int) -> str:
     """Return a number over seeds as text; a dash where there is none."""
     return NO_VALUE if value is None else value.text(digits)
 
 
-def cell(value: OverSeeds | None, digits: int) -> str:
+def cell(value: SeedSummary | None, digits: int) -> str:
     """Return a number over seeds for a cell of a page's table; a dash where there is none."""
     return NO_VALUE if value is None else value.cell(digits)
 
@@ -133,14 +135,14 @@ class MethodRow(NamedTuple):
     record: Mapping[
         str, Json
     ]  # value KEY and standard deviation KEY_sd of each number; other facts
-    values: Mapping[str, OverSeeds | None] = MappingProxyType({})
+    values: Mapping[str, SeedSummary | None] = MappingProxyType({})
 
-    def value(self, key: str) -> OverSeeds | None:
+    def value(self, key: str) -> SeedSummary | None:
         """Return a number; one that is no mean over seeds as of a single one; None: not measured."""
         number = self.record.get(key)
         if key in self.values or not isinstance(number, int | float):
             return self.values.get(key)
-        return over_seeds([float(number)])
+        return summarize_seeds([float(number)])
 
     def mean(self, key: str) -> float | None:
         """Return a number's mean; None where it was not measured."""
@@ -160,7 +162,7 @@ def seed_of(model: str) -> str:
         return model
 
 
-def without_seed(model: str) -> str:
+def strip_seed(model: str) -> str:
     """Return a model's ID without the value of a swept seed; what is no ID as it is."""
     try:
         parsed = parse_model(model)
@@ -186,17 +188,17 @@ def by_method(
     places: dict[Place, dict[str, list[Row]]] = {}
     for row in rows:
         methods = places.setdefault(place(row), {})
-        methods.setdefault(without_seed(model(row)), []).append(row)
+        methods.setdefault(strip_seed(model(row)), []).append(row)
     return places
 
 
-def known_reference(reference: str, models: Sequence[str]) -> None:
+def check_reference(reference: str, models: Sequence[str]) -> None:
     """Refuse a reference, "" being none, that is neither the ID of a model nor that without its seed.
 
     Raises:
         UsageError: it is another; what there is is said.
     """
-    known = list(dict.fromkeys([*map(without_seed, models), *models]))
+    known = list(dict.fromkeys([*map(strip_seed, models), *models]))
     if reference and reference not in known:
         raise UsageError(str(UnknownName("model", reference, known)))
 

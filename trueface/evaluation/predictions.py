@@ -20,7 +20,7 @@ UNKNOWN = -1  # the true label is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class SamplePredictions:
     """Logits of samples, one row each, those left out that could not be read."""
 
     logits: NDArray[np.float32]  # (N, K), K >= 2; of a single logit z the two are 0 and z
@@ -71,7 +71,7 @@ class Answered:
         return float(self.losses(labels).mean())
 
 
-def write(path: Path, parts: Mapping[str, Answered]) -> None:
+def write(path: Path, parts: Mapping[str, SamplePredictions]) -> None:
     """Write answers as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
     arrays: dict[str, Any] = {}
     for name, part in parts.items():
@@ -85,7 +85,7 @@ def write(path: Path, parts: Mapping[str, Answered]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def read(path: Path) -> dict[str, Answered]:
+def read(path: Path) -> dict[str, SamplePredictions]:
     """Return what `write` wrote, by part; nothing in the file is executed.
 
     Raises:
@@ -102,24 +102,24 @@ def read(path: Path) -> dict[str, Answered]:
         ) from error
 
 
-def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> Answered:
+def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> SamplePredictions:
     """Return the answers to one part; refuse labels that stand for no column of the logits."""
-    logits = _of(arrays[f"{name}_logits"], 2, "f")
+    logits = _check_array(arrays[f"{name}_logits"], 2, "f")
     columns = logits.shape[1]
     if columns < 2:
         raise ValueError(f"logits of shape {logits.shape} have fewer than two classes")
     labels = {}
     for sort, least in (("trained", 0), ("true", UNKNOWN)):
-        labels[sort] = _of(arrays[f"{name}_{sort}"], 1, "iu")
+        labels[sort] = _check_array(arrays[f"{name}_{sort}"], 1, "iu")
         if ((labels[sort] < least) | (labels[sort] >= columns)).any():
             raise ValueError(f"{name}_{sort} contains a label that is not one of {columns} classes")
-    ids = _of(arrays[f"{name}_ids"], 1, "U")
-    return Answered(
+    ids = _check_array(arrays[f"{name}_ids"], 1, "U")
+    return SamplePredictions(
         logits=logits, trained=labels["trained"], true=labels["true"], ids=tuple(map(str, ids))
     )
 
 
-def _of(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:
+def _check_array(array: NDArray[Any], dimensions: int, kinds: str) -> NDArray[Any]:
     """Return an array of so many dimensions and of these kinds of numbers; refuse any other."""
     if array.ndim != dimensions or array.dtype.kind not in kinds:
         raise ValueError(f"unexpected array of shape {array.shape} and type {array.dtype}")

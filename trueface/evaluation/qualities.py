@@ -12,32 +12,32 @@ from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import (
     Difference,
     Floats,
-    Measure,
+    IntervalEstimate,
     Resampled,
     difference,
-    fields,
     interval,
+    interval_fields,
+    interval_of_constant,
     mean_over_seeds,
     resamples,
-    unvaried,
 )
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_SEEDS,
     MissingModels,
     MissingSeeds,
-    OverSeeds,
+    SeedSummary,
     by_method,
-    known_reference,
-    over_seeds,
+    check_reference,
     short_names,
-    without_seed,
+    strip_seed,
+    summarize_seeds,
 )
 from trueface.evaluation.score_tables import (
+    FinishedTest,
     Scores,
-    Tested,
     finite_tests,
-    joined,
+    group_tests,
 )
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.files import Json
@@ -57,12 +57,12 @@ class QualityScores(NamedTuple):
     name: str
     reals: int
     fakes: int
-    accuracy: Measure  # 0 … 1, at a probability of a half, Wilson's interval
+    accuracy: IntervalEstimate  # 0 … 1, at a probability of a half, Wilson's interval
     real_score: float | None  # mean probability of a fake over the reals; None: there is none
     fake_score: float | None
 
 
-class Against(NamedTuple):
+class ReferenceComparison(NamedTuple):
     """A method beside the reference: its mean over seeds, by the same images."""
 
     model: str  # the reference
@@ -70,9 +70,11 @@ class Against(NamedTuple):
     differences: Mapping[str, Difference]  # of SUMMARIES, then by quality
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON."""
-        records: dict[str, Json] = {name: each.record for name, each in self.differences.items()}
+        records: dict[str, Json] = {
+            name: each.json_record for name, each in self.differences.items()
+        }
         return {
             "model": self.model,
             "seeds": self.seeds,
@@ -88,10 +90,10 @@ class QualityRow(NamedTuple):
     data: str
     pooled_sets: bool  # several sets of fakes
     qualities: tuple[QualityScores, ...]
-    areas: Mapping[str, Measure | None]  # AUC by quality, and SUMMARIES
+    areas: Mapping[str, IntervalEstimate | None]  # AUC by quality, and SUMMARIES
     worst_quality: str  # "" where there is no AUC
     left_out: int  # images that were not scored in every quality
-    against: Against | None = None
+    reference_comparison: ReferenceComparison | None = None
     why_not: str = ""  # why there is no difference to the reference
 
     @property
@@ -100,11 +102,11 @@ class QualityRow(NamedTuple):
         return tuple(each.name for each in self.qualities)
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same as JSON: AUC and accuracy in 0 … 1."""
         summaries: dict[str, Json] = {}
         for name in SUMMARIES:
-            summaries |= fields(name, self.areas[name])
+            summaries |= interval_fields(name, self.areas[name])
         return {
             "model": self.model,
             "data": self.data,
@@ -114,8 +116,8 @@ class QualityRow(NamedTuple):
                     "quality": each.name,
                     "n_real": each.reals,
                     "n_fake": each.fakes,
-                    **fields("auc", self.areas[each.name]),
-                    **fields("acc", each.accuracy),
+                    **interval_fields("auc", self.areas[each.name]),
+                    **interval_fields("acc", each.accuracy),
                     "mean_real": each.real_score,
                     "mean_fake": each.fake_score,
                 }
@@ -124,7 +126,9 @@ class QualityRow(NamedTuple):
             **summaries,
             "worst_quality": self.worst_quality or None,
             "left_out": self.left_out,
-            "against": None if self.against is None else self.against.record,
+            "against": None
+            if self.reference_comparison is None
+            else self.reference_comparison.json_record,
             "why_not": self.why_not,
         }
 
@@ -137,19 +141,19 @@ class QualityMethod(NamedTuple):
     rows: tuple[QualityRow, ...]  # one a seed
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
-    def area(self, name: str) -> OverSeeds | None:
+    def area(self, name: str) -> SeedSummary | None:
         """Return the AUC at a quality, or one of SUMMARIES."""
         areas = (row.areas.get(name) for row in self.rows)
-        return over_seeds(None if area is None else area.value for area in areas)
+        return summarize_seeds(None if area is None else area.value for area in areas)
 
-    def over_images(self, name: str) -> Measure | None:
+    def over_images(self, name: str) -> IntervalEstimate | None:
         """Return the same with its interval over images; None where not exactly one seed has a value."""
         known = [area for row in self.rows if (area := row.areas.get(name)) is not None]
         return known[0] if len(known) == 1 else None
 
-    def score(self, quality: str, *, fake: bool) -> OverSeeds | None:
+    def mean_probability(self, quality: str, *, fake: bool) -> SeedSummary | None:
         """Return the mean probability of a fake, over the real or the fake images at a quality."""
-        return over_seeds(
+        return summarize_seeds(
             each.fake_score if fake else each.real_score
             for row in self.rows
             for each in row.qualities
@@ -157,13 +161,20 @@ class QualityMethod(NamedTuple):
         )
 
     @property
-    def against(self) -> Against | None:
+    def reference_comparison(self) -> ReferenceComparison | None:
         """How the method, all seeds together, stands to the reference."""
-        return next((row.against for row in self.rows if row.against is not None), None)
+        return next(
+            (row.reference_comparison for row in self.rows if row.reference_comparison is not None),
+            None,
+        )
 
     def difference(self, name: str) -> Difference | None:
         """Return how far it is from the reference, at a quality or by one of SUMMARIES."""
-        return None if self.against is None else self.against.differences.get(name)
+        return (
+            None
+            if self.reference_comparison is None
+            else self.reference_comparison.differences.get(name)
+        )
 
 
 class ComparedQualities(NamedTuple):
@@ -190,7 +201,7 @@ def comparisons(
         missing: models of the run without a result.
         apart: models of other qualities are compared by themselves.
     """
-    names = short_names([without_seed(row.model) for row in rows])
+    names = short_names([strip_seed(row.model) for row in rows])
     places = by_method(
         rows, lambda row: row.model, lambda row: (row.data, row.names if apart else ())
     )
@@ -201,7 +212,12 @@ def comparisons(
                 dict.fromkeys(name for of in methods.values() for row in of for name in row.names)
             ),
             tuple(
-                QualityMethod(model, names[model], tuple(of), missing.of({row.model for row in of}))
+                QualityMethod(
+                    model,
+                    names[model],
+                    tuple(of),
+                    missing.count_missing_seeds({row.model for row in of}),
+                )
                 for model, of in methods.items()
             ),
         )
@@ -220,7 +236,7 @@ class QualityTable(NamedTuple):
     left_out: int  # images that were not scored in every quality
 
     @classmethod
-    def of(cls, tables: Mapping[str, Scores]) -> "QualityTable | None":
+    def from_score_tables(cls, tables: Mapping[str, Scores]) -> "QualityTable | None":
         """Return the images that every table has; None where there is none.
 
         Args:
@@ -251,7 +267,7 @@ class QualityTable(NamedTuple):
 Areas = Mapping[str, Resampled]  # an AUC, by quality, then SUMMARIES
 
 
-def areas_of(table: QualityTable) -> Areas:
+def resampled_aucs(table: QualityTable) -> Areas:
     """Return the AUC in each quality, mean and worst over them, and of all together; NaN of one class.
 
     The same images have the same resamples in every quality and model.
@@ -302,14 +318,14 @@ class MeasuredQualities(NamedTuple):
     areas: Areas
 
     @property
-    def place(self) -> tuple[object, ...]:
+    def comparison_key(self) -> tuple[object, ...]:
         """What both sides of a difference have in common."""
         return self.data, self.table.paths, self.table.qualities
 
 
-def against(
+def compare_with_reference(
     measured: Sequence[MeasuredQualities], reference: str
-) -> Mapping[tuple[str, str], Against | str]:
+) -> Mapping[tuple[str, str], ReferenceComparison | str]:
     """Return how each model's method stands to the reference, by (model, data), or why it does not.
 
     Three seeds or more are resampled, the same draws for methods of as many seeds.
@@ -321,21 +337,23 @@ def against(
     Raises:
         UsageError: no such model.
     """
-    known_reference(reference, [each.model for each in measured])
+    check_reference(reference, [each.model for each in measured])
     chosen = {reference} if any(each.model == reference for each in measured) else set()
-    chosen = chosen or {each.model for each in measured if without_seed(each.model) == reference}
-    made: dict[tuple[str, str], Against | str] = {}
-    for methods in by_method(measured, lambda each: each.model, lambda each: each.place).values():
+    chosen = chosen or {each.model for each in measured if strip_seed(each.model) == reference}
+    made: dict[tuple[str, str], ReferenceComparison | str] = {}
+    for methods in by_method(
+        measured, lambda each: each.model, lambda each: each.comparison_key
+    ).values():
         here = [each for seeds in methods.values() for each in seeds]
         beside = [each for each in here if each.model in chosen]
         for seeds in methods.values():
-            found: Against | str
+            found: ReferenceComparison | str
             if not beside:
                 found = f"{reference} was not tested on the same images in the same qualities"
             elif not np.isfinite(seeds[0].areas["pooled"][0]):
                 found = "the AUC is undefined, because all images are of one class"
             else:
-                found = Against(reference, len(seeds), _differences(seeds, beside))
+                found = ReferenceComparison(reference, len(seeds), _differences(seeds, beside))
             for each in seeds:
                 is_reference = each.model in chosen
                 made[each.model, each.data] = "the reference" if is_reference else found
@@ -383,11 +401,11 @@ def quality_rows(
         measured += _of_model(model, done, qualities)
     lacking = unmeasured(tests, (each.model for each in measured))
     known = {each.model for each in measured}
-    if reference in {*lacking, *map(without_seed, lacking)} - known - {*map(without_seed, known)}:
+    if reference in {*lacking, *map(strip_seed, lacking)} - known - {*map(strip_seed, known)}:
         raise UsageError(
             f"{reference} was {NOT_IN_TWO}. Test it in two qualities, or choose another reference."
         )
-    beside = against(measured, reference) if reference else {}
+    beside = compare_with_reference(measured, reference) if reference else {}
     return [_row(each, beside.get((each.model, each.data))) for each in measured]
 
 
@@ -398,22 +416,26 @@ def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> lis
 
 
 def _of_model(
-    model: str, tests: Sequence[Tested], wanted: Sequence[str]
+    model: str, tests: Sequence[FinishedTest], wanted: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
     sets: dict[tuple[str, bool], dict[str, Scores]] = {}
-    for each in joined(tests):
+    for each in group_tests(tests):
         first = each.tests[0]
         corrupt = first.settings.get("corrupt")
         quality = quality_of(first.condition, corrupt if isinstance(corrupt, str) else "")
         if quality is not None:
-            data = each.named(data_of_test(each.data))
+            data = each.with_root(data_of_test(each.data))
             sets.setdefault((data, each.pooled), {})[quality] = each.scores
     for (data, pooled), tables in sets.items():
-        table = QualityTable.of(_ordered(tables, wanted)) if len(tables) >= FEWEST else None
+        table = (
+            QualityTable.from_score_tables(_ordered(tables, wanted))
+            if len(tables) >= FEWEST
+            else None
+        )
         if table is None or len(table.qualities) < FEWEST:
             continue
         yield MeasuredQualities(
-            model=model, data=data, pooled_sets=pooled, table=table, areas=areas_of(table)
+            model=model, data=data, pooled_sets=pooled, table=table, areas=resampled_aucs(table)
         )
 
 
@@ -433,7 +455,7 @@ def _place(name: str) -> tuple[object, ...]:
     return name != RAW, name.count("+"), tuple(zip(parts[::2], [*numbers, 0], strict=True))
 
 
-def _row(measured: MeasuredQualities, beside: Against | str | None) -> QualityRow:
+def _row(measured: MeasuredQualities, beside: ReferenceComparison | str | None) -> QualityRow:
     table, areas = measured.table, measured.areas
     has_areas = bool(np.isfinite(areas["pooled"][0]))
     return QualityRow(
@@ -444,7 +466,7 @@ def _row(measured: MeasuredQualities, beside: Against | str | None) -> QualityRo
         areas={name: interval(*area) if has_areas else None for name, area in areas.items()},
         worst_quality=min(table.qualities, key=lambda name: areas[name][0]) if has_areas else "",
         left_out=table.left_out,
-        against=beside if isinstance(beside, Against) else None,
+        reference_comparison=beside if isinstance(beside, ReferenceComparison) else None,
         why_not=beside if isinstance(beside, str) else "",
     )
 
@@ -457,7 +479,7 @@ def _qualities(table: QualityTable) -> Iterator[QualityScores]:
             name=name,
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
-            accuracy=unvaried(float(np.mean((logits > 0) == fake)), len(fake)),
+            accuracy=interval_of_constant(float(np.mean((logits > 0) == fake)), len(fake)),
             real_score=_mean(likely[~fake]),
             fake_score=_mean(likely[fake]),
         )

@@ -16,9 +16,9 @@ from trueface.evaluation.over_seeds import (
     MethodRow,
     MissingModels,
     MissingSeeds,
-    OverSeeds,
-    over_seeds,
-    without_seed,
+    SeedSummary,
+    strip_seed,
+    summarize_seeds,
 )
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
@@ -63,7 +63,7 @@ class RestoredFolder(NamedTuple):
         seeds = ("attack_seed",) if self.text("purifier") == NONE else ("seed", "attack_seed")
         return tuple(self.facts[name] for name in (*seeds, "translator"))
 
-    def aim(self, *, named: bool = True) -> str:
+    def describe_attack(self, *, named: bool = True) -> str:
         """Return the attack in words: its target, and what is not usual of it; `named`: its name, too."""
         words = [self.text("attack")] if named else []
         words.append(self.text("target"))
@@ -101,7 +101,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         <key>_sd, the standard deviation over them. What was not measured is None; the price of `none`
         is 0, as it changes nothing.
     """
-    measured = restored_folders(paths.made_folder(run_folder, name) for _, name in tests)
+    measured = restored_folders(paths.output_folder(run_folder, name) for _, name in tests)
     return [dict(row.record) for row in purifier_rows(measured)]
 
 
@@ -111,9 +111,11 @@ def purifier_rows(measured: Group) -> list[MethodRow]:
     labels.sort(key=lambda label: label != NONE)  # stable
     of = {label: [each for each in measured if each.text("purifier") == label] for label in labels}
     plain = {label: [each for each in group if each.is_plain] for label, group in of.items()}
-    purified = {each.aim() for label in labels if label != NONE for each in plain[label]}
+    purified = {
+        each.describe_attack() for label in labels if label != NONE for each in plain[label]
+    }
     if purified:
-        plain[NONE] = [each for each in plain.get(NONE, ()) if each.aim() in purified]
+        plain[NONE] = [each for each in plain.get(NONE, ()) if each.describe_attack() in purified]
     named = len({each.text("attack") for group in plain.values() for each in group}) > 1
     return [_row(label, plain[label], of[label], named=named) for label in labels]
 
@@ -163,32 +165,32 @@ def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow
     )
     clean = [each for each in measured if not each.text("attack") and label != NONE]
     used = plain or adaptive or clean or measured
-    values: dict[str, OverSeeds | None] = {}
+    values: dict[str, SeedSummary | None] = {}
     record: dict[str, Json] = {"method": label}
 
-    def put(name: str, value: OverSeeds | None) -> None:
+    def add_number(name: str, value: SeedSummary | None) -> None:
         values[name] = value
         record[name] = None if value is None else value.mean
         if value is not None and value.sd is not None:
             record[f"{name}_sd"] = value.sd
 
-    put("mse", _seeds(plain, "mse"))
-    put("mse_adaptive", _seeds(adaptive, "mse"))
-    put("price_clean", over_seeds([0.0]) if label == NONE else _seeds(clean, "mse"))
+    add_number("mse", _seeds(plain, "mse"))
+    add_number("mse_adaptive", _seeds(adaptive, "mse"))
+    add_number("price_clean", summarize_seeds([0.0]) if label == NONE else _seeds(clean, "mse"))
     record["net_calls"] = _mean(used, "net_calls")
     record["seconds"] = _mean(used, "seconds")
     record["verdict"] = _verdict(label, plain, adaptive)
     for name in FURTHER:
-        put(name, _seeds(plain, name))
+        add_number(name, _seeds(plain, name))
     record["features"] = next((_part(each.facts, "features").get("network") for each in used), None)
     record["images"] = max((int(each.number("images") or 0) for each in used), default=0)
     record["seeds"] = len({each.replicate for each in used})
-    record["attacks"] = ", ".join(dict.fromkeys(each.aim() for each in plain))
+    record["attacks"] = ", ".join(dict.fromkeys(each.describe_attack() for each in plain))
     record["gradient"] = next((each.text("gradient") for each in adaptive), None) or None
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
-        for aim in dict.fromkeys(each.aim(named=named) for each in group):
-            same = [each for each in group if each.aim(named=named) == aim]
-            put(prefix + aim.replace(" ", "_"), _seeds(same, "mse"))
+        for aim in dict.fromkeys(each.describe_attack(named=named) for each in group):
+            same = [each for each in group if each.describe_attack(named=named) == aim]
+            add_number(prefix + aim.replace(" ", "_"), _seeds(same, "mse"))
     return MethodRow(label, record, values)
 
 
@@ -206,8 +208,8 @@ def _verdict(label: str, plain: Group, adaptive: Group) -> str:
         return "does not restore"
     if not adaptive:
         return "adaptive: not measured"
-    aims = {each.aim() for each in adaptive}
-    alike = [each for each in plain if each.aim() in aims]
+    aims = {each.describe_attack() for each in adaptive}
+    alike = [each for each in plain if each.describe_attack() in aims]
     if not _restores(adaptive, alike or plain):
         return "broken by the adaptive attack"
     return "restores under the adaptive attack"
@@ -218,16 +220,16 @@ def _restores(purified: Group, unpurified: Group) -> bool:
     return left is not None and whole is not None and left <= ENOUGH * whole
 
 
-def _seeds(group: Group, name: str) -> OverSeeds | None:
+def _seeds(group: Group, name: str) -> SeedSummary | None:
     """Return a measure over seeds, each of which is the mean of its folders."""
     by_seed: dict[tuple[Json, ...], list[RestoredFolder]] = {}
     for each in group:
         by_seed.setdefault(each.replicate, []).append(each)
-    return over_seeds(_mean(of, name, "summary") for of in by_seed.values())
+    return summarize_seeds(_mean(of, name, "summary") for of in by_seed.values())
 
 
 def _mean(group: Group, name: str, part: str = "") -> float | None:
-    value = over_seeds(each.number(name, part) for each in group)
+    value = summarize_seeds(each.number(name, part) for each in group)
     return None if value is None else value.mean
 
 
@@ -256,14 +258,14 @@ def detectors(
     for row in rows:
         if row.get("pooled") is False:
             model = str(row["model"])
-            key = without_seed(model), trained_on(run_folder, model), str(row["data"])
+            key = strip_seed(model), trained_on(run_folder, model), str(row["data"])
             groups.setdefault(key, []).append(row)
     made = [
         DetectorRow(
             *key,
-            _known(of, "auc"),
-            _known(of, "accuracy"),
-            missing.of({str(row["model"]) for row in of}),
+            _values_in_rows(of, "auc"),
+            _values_in_rows(of, "accuracy"),
+            missing.count_missing_seeds({str(row["model"]) for row in of}),
         )
         for key, of in groups.items()
     ]
@@ -278,7 +280,11 @@ def trained_on(run_folder: Path, model: str) -> str:
     provenance = read_json(paths.provenance(run_folder / model_folder_name(model))) or {}
     root = Path(str(provenance.get("data_root", "")))
     for _ in range(LONGEST_CHAIN):
-        facts = read_json(root / paths.MADE_OF) if root.parent.name == paths.MADE else None
+        facts = (
+            read_json(root / paths.OUTPUT_RECORD)
+            if root.parent.name == paths.OUTPUTS_FOLDER
+            else None
+        )
         if facts is None:
             break
         if facts.get("kind") == "purify":
@@ -289,7 +295,7 @@ def trained_on(run_folder: Path, model: str) -> str:
     return CLEAN
 
 
-def _known(rows: Iterable[Mapping[str, Json]], name: str) -> tuple[float, ...]:
+def _values_in_rows(rows: Iterable[Mapping[str, Json]], name: str) -> tuple[float, ...]:
     values = (_part(row, name).get("value") for row in rows)
     return tuple(float(value) for value in values if isinstance(value, int | float))
 

@@ -18,14 +18,14 @@ import numpy as np
 from trueface.evaluation.confounds import MARK, TestedFiles
 from trueface.evaluation.group_columns import AttributeFiles
 from trueface.evaluation.group_rates import GroupTable
-from trueface.evaluation.intervals import Floats, Measure
-from trueface.evaluation.measurement import METRICS, few_sources, measure, sources_json
+from trueface.evaluation.intervals import Floats, IntervalEstimate
+from trueface.evaluation.measurement import METRICS, evaluate_scores, few_sources, sources_json
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import (
-    JoinedTests,
+    FinishedTest,
+    GroupedTests,
     Scores,
-    Tested,
-    joined,
+    group_tests,
     modifier_of,
     read_test,
 )
@@ -47,7 +47,7 @@ class VideoReport(NamedTuple):
     """What the videos of a score table are worth."""
 
     videos: int
-    auc: Measure | None  # with its interval over videos; None where all are of one class
+    auc: IntervalEstimate | None  # with its interval over videos; None where all are of one class
 
 
 def by_video(scores: Scores) -> Scores:
@@ -72,7 +72,7 @@ def video_report(scores: Scores) -> VideoReport | None:
     table = by_video(scores)
     if not len(table):
         return None
-    report = measure(table.labels, table.logits, keys=table.keys)
+    report = evaluate_scores(table.labels, table.logits, keys=table.keys)
     return VideoReport(videos=len(table), auc=report.by_images.get("auc"))
 
 
@@ -107,12 +107,12 @@ def compare(
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
         by = _groups_by(folder)
-        named = {"model": model, "method": method_of(model)}
+        named = {"model": model, "method": unlearning_methods_of(model)}
         rows += [{**named, **row, "seconds": took} for row in _rows(done, groups, by, files)]
     return rows
 
 
-def method_of(model: str) -> str:
+def unlearning_methods_of(model: str) -> str:
     """Return the unlearning methods in a model's ID, such as `pgu`; of any other model `train`."""
     return "~".join(_UNLEARNED.findall(model)) or TRAINED
 
@@ -124,7 +124,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     took = (read_json(paths.summary(run_folder / model_folder_name(model))) or {}).get("seconds")
     return {
         "model": model,
-        "method": method_of(model),
+        "method": unlearning_methods_of(model),
         "data": data,
         "modifier": modifier_of(data),
         "condition": condition_of_test(data),
@@ -143,25 +143,25 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
 
 
 def _rows(
-    tests: Sequence[Tested], groups: AttributeFiles, by: str, files: TestedFiles
+    tests: Sequence[FinishedTest], groups: AttributeFiles, by: str, files: TestedFiles
 ) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
     """
-    for each in joined(tests):
+    for each in group_tests(tests):
         row = _row(each, groups, by)
         yield {
             **row,
             **_confounded(each, row, files),
-            "modifier": each.named(str(row["modifier"])),
+            "modifier": each.with_root(str(row["modifier"])),
             "data_root": each.place or None,
         }
 
 
-def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
+def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
-    report = measure(scores.labels, scores.logits, keys=scores.keys)
+    report = evaluate_scores(scores.labels, scores.logits, keys=scores.keys)
     videos = video_report(scores)
     by_group, ungrouped = _by_group(tests, groups, by)
     return {
@@ -184,7 +184,9 @@ def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]
     }
 
 
-def _confounded(tests: JoinedTests, row: Mapping[str, Json], files: TestedFiles) -> dict[str, Json]:
+def _confounded(
+    tests: GroupedTests, row: Mapping[str, Json], files: TestedFiles
+) -> dict[str, Json]:
     """Return the mark of a row if the form of its image files reveals their class; otherwise nothing."""
     shortcut = files.confound(tests)
     if shortcut is None:
@@ -201,21 +203,23 @@ def _groups_by(folder: Path) -> str:
 
 
 def _by_group(
-    tests: JoinedTests, groups: AttributeFiles, by: str
+    tests: GroupedTests, groups: AttributeFiles, by: str
 ) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what gaps there are between groups, and why there are none; of no groups nothing."""
     try:
-        if not groups.of(tests):
+        if not groups.files_of_tests(tests):
             return {}, {}
         column = groups.column(tests, by)
         scores, rows = tests.scores, column.rows
-        table = GroupTable.of(scores.labels[rows], scores.logits[rows], column.groups, column.names)
+        table = GroupTable.from_logits(
+            scores.labels[rows], scores.logits[rows], column.groups, column.names
+        )
     except DataError as error:  # the other measures need no groups
         return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))
     return {
         "groups_by": column.by,
         **{name: _json(table.intervals.get(name)) for name in OF_GROUPS},
-        **{f"{name}_floor": table.chance(name) for name in OF_GROUPS},
+        **{f"{name}_floor": table.permutation_p95(name) for name in OF_GROUPS},
     }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 
@@ -226,19 +230,19 @@ def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Js
         return dict.fromkeys(columns)
 
     def measure_of(name: str, logits: Floats) -> Json:
-        report = measure(scores.labels, logits, keys=scores.keys, names={name})
+        report = evaluate_scores(scores.labels, logits, keys=scores.keys, names={name})
         return _json(report.metrics.get(name))
 
     return {
-        UNSCALED: measure_of("ece", calibration.plain(scores.logits)),
-        SCALED: measure_of("ece", calibration.scaled(scores.logits)),
+        UNSCALED: measure_of("ece", calibration.undo_temperature(scores.logits)),
+        SCALED: measure_of("ece", calibration.apply_temperature(scores.logits)),
         AT_THRESHOLD: measure_of("balanced_accuracy", scores.logits - calibration.threshold),
         "threshold": calibration.threshold,
         "temperature": calibration.temperature,
     }
 
 
-def _json(value: Measure | None) -> Json:
+def _json(value: IntervalEstimate | None) -> Json:
     if value is None:
         return None
     return {"value": value.value, "low": value.low, "high": value.high}

@@ -282,7 +282,7 @@ def _refuse_broken_logits(
         )
 
 
-class Tested(NamedTuple):
+class FinishedTest(NamedTuple):
     """One test of one model."""
 
     data: str
@@ -303,15 +303,15 @@ class Tested(NamedTuple):
         return frozenset(map(int, np.unique(self.scores.labels)))
 
 
-class JoinedTests(NamedTuple):
+class GroupedTests(NamedTuple):
     """Tests of one model that are measured as one table."""
 
     data: str
-    tests: tuple[Tested, ...]
+    tests: tuple[FinishedTest, ...]
     pooled: bool  # several sets of fakes
     place: str  # where its images lie, if the model was tested on several data roots; else ""
 
-    def named(self, text: str) -> str:
+    def with_root(self, text: str) -> str:
         """Return a name of it with its place."""
         return f"{text} in {self.place}" if self.place else text
 
@@ -321,7 +321,7 @@ class JoinedTests(NamedTuple):
         return merge(test.scores for test in self.tests)
 
 
-def read_test(run_folder: Path, model: str, data: str) -> Tested:
+def read_test(run_folder: Path, model: str, data: str) -> FinishedTest:
     """Return a test whose score file is there.
 
     Raises:
@@ -332,7 +332,7 @@ def read_test(run_folder: Path, model: str, data: str) -> Tested:
     settings = record.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     root = settings.get("data_root")
-    return Tested(
+    return FinishedTest(
         data=data,
         elementary=frozenset(key for modifier in _modifiers(data) for key in _elementary(modifier)),
         root=root if isinstance(root, str) else "",
@@ -342,7 +342,9 @@ def read_test(run_folder: Path, model: str, data: str) -> Tested:
     )
 
 
-def finite_tests(run_folder: Path, model: str, tests: Iterable[tuple[str, str]]) -> list[Tested]:
+def finite_tests(
+    run_folder: Path, model: str, tests: Iterable[tuple[str, str]]
+) -> list[FinishedTest]:
     """Return the tests of a model that have a score file, in their order.
 
     Raises:
@@ -356,14 +358,14 @@ def finite_tests(run_folder: Path, model: str, tests: Iterable[tuple[str, str]])
     ]
 
 
-def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
+def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
     """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
 
     Only tests of one data root, condition and modifiers are joined: a path below another root is another
     image, or the same one again. Sets that one of them holds already are not pooled.
     """
     several = len({test.root for test in tests}) > 1
-    groups: dict[tuple[str, str, frozenset[str]], list[Tested]] = {}
+    groups: dict[tuple[str, str, frozenset[str]], list[FinishedTest]] = {}
     for test in tests:
         groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
     for (root, condition, _), group in groups.items():
@@ -374,17 +376,17 @@ def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
         for test in others or reals:
             beside = reals if test.classes == {1} else []
             sets.append(
-                JoinedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
+                GroupedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
             )
         yield from sets
         if len(others) > 1:
             data = tested(_every_part(others, reals), condition)
-            every = JoinedTests(data=data, tests=tuple(group), pooled=True, place=place)
+            every = GroupedTests(data=data, tests=tuple(group), pooled=True, place=place)
             if len(every.scores) > max(len(each.scores) for each in sets):
                 yield every
 
 
-def _every_part(others: Iterable[Tested], reals: Iterable[Tested]) -> str:
+def _every_part(others: Iterable[FinishedTest], reals: Iterable[FinishedTest]) -> str:
     """Return the data of all tests, each part once, those of real images last, in whatever order tests are."""
     last, first = (
         {part for test in tests for part in data_of_test(test.data).split("&")}

@@ -80,7 +80,7 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     if not (first.names_images and second.names_images):
         return _in_order(first, second, same_order=same_order)
     if common := set(first.paths) & set(second.paths):
-        return _joined(first, second, common, by="path")
+        return _pair_by_name(first, second, common, by="path")
     for table, which in ((first, "first"), (second, "second")):
         if len(set(table.keys)) < len(table):
             raise DataError(
@@ -90,7 +90,7 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     common = set(first.keys) & set(second.keys)
     if not common:
         raise DataError("no image is in both tables. Paired tests need the same images.")
-    return _joined(first, second, common, by="key")
+    return _pair_by_name(first, second, common, by="key")
 
 
 def mcnemar(labels: Labels, first: Floats, second: Floats) -> McNemar:
@@ -202,7 +202,7 @@ def _doubt(first: Scores, second: Scores) -> str | None:
     )
 
 
-def _joined(
+def _pair_by_name(
     first: Scores, second: Scores, common: set[str], *, by: Literal["path", "key"]
 ) -> ImagePairs:
     first_names, second_names = (

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trueface.data.dataset import Batch, ImageSet, Pass, batch_of
-from trueface.data.pass_order import order_of
+from trueface.data.dataset import Batch, ImageLoader, ImageSet, batch_of
+from trueface.data.pass_order import epoch_order
 from trueface.features.folder import LIMIT
-from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of
+from trueface.features.matrix import FLOAT, NO_COST, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
 from trueface.models.detectors import Detector
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.runtime import paths
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import write_atomic
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 BANK_BYTES = 2 << 30  # of features held in memory; ResNet-50's of 260,000 images
 LOG_EVERY_S = 10.0  # in the log, while features are made before the first step
@@ -56,10 +56,10 @@ class Bank:
 
     def __init__(
         self,
-        body: FrozenBody,
-        feed: Pass,
+        body: FrozenBackbone,
+        feed: ImageLoader,
         *,
-        watch: Watch,
+        watch: RunContext,
         limit_bytes: int = BANK_BYTES,
         store: FeatureStore | None = None,
         views: int | None = None,
@@ -80,7 +80,7 @@ class Bank:
         self._complete: set[int] = set()  # views that were found so while waiting
         self._held: dict[int, FeatureMatrix] = {}
         self._logged_at = time.monotonic()
-        self.cost = NOTHING  # of all views so far
+        self.cost = NO_COST  # of all views so far
         log.info(
             "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
@@ -108,22 +108,24 @@ class Bank:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """Start a pass; it ends early when the watch says stop while features are made."""
-        return self.over(range(len(self._feed)), epoch)
+        return self.iter_positions(range(len(self._feed)), epoch)
 
-    def over(
+    def iter_positions(
         self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
     ) -> Iterator[Batch]:
-        """Start a pass over some of the images; see `Pass.over`."""
+        """Start a pass over some of the images; see `ImageLoader.iter_positions`."""
         try:
             # of views that never come again, only what is asked for
             matrix = self.matrix(epoch, None if self._id.period else positions)
         except StoppedError:
             return
         if matrix is None:
-            yield from self._made(self._feed.over(positions, epoch, batch_size=batch_size))
+            yield from self._compute_features(
+                self._feed.iter_positions(positions, epoch, batch_size=batch_size)
+            )
         else:
             groups = _groups(self._feed, positions, epoch, batch_size)
-            yield from self._again(matrix, groups, epoch)
+            yield from self._batches_from_matrix(matrix, groups, epoch)
 
     def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features that an epoch sees; None: they are neither stored nor held.
@@ -149,7 +151,7 @@ class Bank:
             self._held[view] = matrix
         return matrix
 
-    def whole(self, epoch: int) -> FeatureMatrix:
+    def full_matrix(self, epoch: int) -> FeatureMatrix:
         """Return the features that an epoch sees, whether they are to be held or not.
 
         Raises:
@@ -207,7 +209,9 @@ class Bank:
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
-        for batch in self._made(replace(self._feed, shuffle_seed=None)(view), count=False):
+        for batch in self._compute_features(
+            replace(self._feed, shuffle_seed=None)(view), count=False
+        ):
             if self._watch.stop.is_set() and not self._finishes:
                 raise StoppedError(f"stopped after {len(positions)} images")
             features.append(batch.images.cpu().numpy())
@@ -215,9 +219,9 @@ class Bank:
             self._progress(len(positions), len(self))
         cost = Cost(computed=len(positions), seconds=time.monotonic() - began)
         order = np.array(positions, dtype=np.int64)
-        return FeatureMatrix.of(np.concatenate(features), order, cost)
+        return FeatureMatrix.from_features(np.concatenate(features), order, cost)
 
-    def _made(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
+    def _compute_features(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
         for batch in batches:
             if count:
                 self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
@@ -228,7 +232,7 @@ class Bank:
             self._logged_at = time.monotonic()
             log.info("state=computing features images=%d of=%d", done, total)
 
-    def _again(
+    def _batches_from_matrix(
         self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]], epoch: int
     ) -> Iterator[Batch]:
         for group in groups:
@@ -240,7 +244,7 @@ class Bank:
 
 
 def feature_matrix(
-    body: FrozenBody, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
+    body: FrozenBackbone, feed: ImageLoader, watch: RunContext, *, store: FeatureStore | None = None
 ) -> FeatureMatrix:
     """Return what the last layer gets of every image of one pass, in the set's order.
 
@@ -257,7 +261,7 @@ def feature_matrix(
     def progress(done: int, total: int) -> None:
         watch.progress(step=done, total=total)
 
-    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).whole(0)
+    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).full_matrix(0)
     broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(
@@ -268,10 +272,10 @@ def feature_matrix(
 
 
 def _groups(
-    feed: Pass, positions: Sequence[int], epoch: int, batch_size: int | None
+    feed: ImageLoader, positions: Sequence[int], epoch: int, batch_size: int | None
 ) -> list[list[int]]:
     """Return the positions of the batches of a pass, as `data.batches` makes them."""
-    order = order_of(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
+    order = epoch_order(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
     size = batch_size or feed.settings.batch_size
     return [order[at : at + size] for at in range(0, len(order), size)]
 
@@ -280,13 +284,13 @@ def keep_features(
     folder: Path,
     name: str,
     model: Detector,
-    feed: Pass,
-    watch: Watch,
+    feed: ImageLoader,
+    watch: RunContext,
     store: FeatureStore | None = None,
 ) -> None:
     """Write what the last layer of a model gets of each image of a list, beside the model."""
     images = feed.image_set.images
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     write_features(
         paths.features(folder, name),
         feature_matrix(body, feed, watch, store=store),

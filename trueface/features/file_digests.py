@@ -69,7 +69,7 @@ class FileDigests:
         self._today = int(time.time()) // DAY_S
         self.hashed = 0  # files whose bytes were read
 
-    def of(self, path: str | Path) -> tuple[FileMark, bytes, bool]:
+    def digest_file(self, path: str | Path) -> tuple[FileMark, bytes, bool]:
         """Return the status of a file, its SHA-256 (32 bytes), and whether the one tells the other.
 
         A file that was just written may change again and have the same status.
@@ -77,19 +77,19 @@ class FileDigests:
         Raises:
             OSError: it cannot be read.
         """
-        mark = FileMark.of(path)
+        mark = FileMark.from_path(path)
         is_sure = not mark.is_racy(time.time_ns())  # before the file is read
-        if (digest := self._known(mark)) is not None:
+        if (digest := self._remembered_digest(mark)) is not None:
             return mark, digest, True
         with open(path, "rb") as file:  # noqa: PTH123  # likewise
             digest = hashlib.file_digest(file, "sha256").digest()
         self.hashed += 1
-        if is_sure and FileMark.of(path) == mark:
+        if is_sure and FileMark.from_path(path) == mark:
             self._new[mark] = digest, self._today
             return mark, digest, True
         return mark, digest, False
 
-    def keep(self) -> None:
+    def save_digests(self) -> None:
         """Write what was read anew, or asked for again today, for other processes.
 
         Raises:
@@ -107,7 +107,7 @@ class FileDigests:
             if time.time() - left.stat().st_mtime > DAY_S:
                 left.unlink()
 
-    def _known(self, mark: FileMark) -> bytes | None:
+    def _remembered_digest(self, mark: FileMark) -> bytes | None:
         if (kept := self._new.get(mark)) is not None:
             return kept[0]
         if self._remembered is None:

@@ -90,7 +90,7 @@ def remove(view: CacheEntry) -> bool:
     """Remove a view unless a process writes it; tell whether it is gone."""
     lock = view.path
     try:
-        with artifact.held_at_once(lock):
+        with artifact.hold_lock_if_free(lock):
             for path in lock.parent.glob(f"{lock.stem}-*"):
                 path.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)  # last: where it lies, there may be more

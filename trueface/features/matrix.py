@@ -62,7 +62,7 @@ class Cost(NamedTuple):
         )
 
 
-NOTHING = Cost()
+NO_COST = Cost()
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class FeatureMatrix:
     part: NDArray[np.int64]  # (N,) which of them holds a row
     row: NDArray[np.int64]  # (N,) and where
     positions: NDArray[np.int64]  # (N,) in the set, rising
-    cost: Cost = NOTHING
+    cost: Cost = NO_COST
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @classmethod
-    def of(
-        cls, features: Features, positions: NDArray[np.int64], cost: Cost = NOTHING
+    def from_features(
+        cls, features: Features, positions: NDArray[np.int64], cost: Cost = NO_COST
     ) -> "FeatureMatrix":
         """Return a matrix that lies in memory as a whole."""
         zeros = np.zeros(len(positions), dtype=np.int64)
@@ -189,7 +189,7 @@ def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -
         BrokenShardError: see there.
         OSError: it cannot be read, or is gone.
     """
-    if digests.of(path)[1].hex() != path.name.removesuffix(ENDING).rpartition("-")[2]:
+    if digests.digest_file(path)[1].hex() != path.name.removesuffix(ENDING).rpartition("-")[2]:
         raise BrokenShardError("its bytes differ from those that were written")
     try:
         return _parsed(path, identity)

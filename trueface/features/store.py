@@ -26,7 +26,7 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from trueface.data.dataset import Batch, ImageSet, Pass
+from trueface.data.dataset import Batch, ImageLoader, ImageSet
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import (
@@ -42,12 +42,12 @@ from trueface.features.matrix import (
     read_shard,
     write_shard,
 )
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.runtime import artifact
 from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, code_digest
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 MOST_SHARDS = 8  # of a view; more are made one
@@ -74,7 +74,7 @@ Hold = Callable[[Path], AbstractContextManager[CreationLock]]
 Rows = dict[int, tuple[FileMark | None, bytes]]
 
 
-def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:
+def identity_of(body: FrozenBackbone, image_set: ImageSet, view: int) -> dict[str, Json]:
     """Return what every row of a shard depends on.
 
     Args:
@@ -89,7 +89,7 @@ def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, J
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
-        "transform": dict(image_set.transform.id.of_view),
+        "transform": dict(image_set.transform.id.view_identity),
         "scaling": None if image_set.scaling is None else [*image_set.scaling],
         "view": view,
     }
@@ -119,7 +119,7 @@ def row_keys(
     keys = []
     for position, sha256 in zip(positions, hashes, strict=True):
         name = image_set.images[position].name
-        own = transform.of_row.get(name, "")
+        own = transform.row_identity.get(name, "")
         facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
         keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
     return tuple(keys)
@@ -134,7 +134,7 @@ def add_rows(
     hashes: list[bytes] = []
     for position in new:
         try:
-            mark, sha256, is_sure = digests.of(image_set.images[position].file)
+            mark, sha256, is_sure = digests.digest_file(image_set.images[position].file)
         except OSError:  # decoding it will say why
             # whatever it will hold, it is the row of no other image
             mark, sha256, is_sure = None, f"unreadable/{position}".encode(), False
@@ -148,16 +148,21 @@ def add_rows(
 class WantedView:
     """What a job wants of the store: one view of images of a feed."""
 
-    body: FrozenBody
-    feed: Pass
+    body: FrozenBackbone
+    feed: ImageLoader
     view: int
     positions: tuple[int, ...]  # of the images in the feed's set, rising
     marks: tuple[FileMark | None, ...]  # of their files; None: it says nothing
     keys: tuple[bytes, ...]  # of their rows
 
     @classmethod
-    def of(
-        cls, body: FrozenBody, feed: Pass, view: int, positions: Sequence[int], rows: Rows
+    def from_row_keys(
+        cls,
+        body: FrozenBackbone,
+        feed: ImageLoader,
+        view: int,
+        positions: Sequence[int],
+        rows: Rows,
     ) -> "WantedView":
         """Return the rows of images at some positions; `rows` has them, see `add_rows`."""
         marks = tuple(rows[position][0] for position in positions)
@@ -180,7 +185,7 @@ class WantedView:
         pairs = zip(self.positions, self.keys, strict=True)
         return [position for position, key in pairs if key not in there]
 
-    def computed(
+    def compute_pieces(
         self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
     ) -> Iterator[OpenShard]:
         """Pass images through the body; yield pieces that lie in memory, until stopped.
@@ -244,7 +249,7 @@ class WantedView:
         """Yield the images at some positions in their order; bad ones are noted in the set."""
         unshuffled = replace(self.feed, shuffle_seed=None)
         try:
-            yield from unshuffled.over(positions, self.view)
+            yield from unshuffled.iter_positions(positions, self.view)
         except BadImageError:
             raise
         except DataError:
@@ -261,9 +266,9 @@ class WantedView:
         mark, position = self.marks[place], self.positions[place]
         file = self.feed.image_set.images[position].file
         try:
-            if mark is not None and FileMark.of(file) == mark:
+            if mark is not None and FileMark.from_path(file) == mark:
                 return True
-            sha256 = digests.of(file)[1]
+            sha256 = digests.digest_file(file)[1]
         except OSError:
             return False
         return row_keys(self.feed.image_set, [position], [sha256]) == (self.keys[place],)
@@ -319,11 +324,11 @@ class FeatureStore:
 
     def matrix(
         self,
-        body: FrozenBody,
-        feed: Pass,
+        body: FrozenBackbone,
+        feed: ImageLoader,
         view: int,
         *,
-        watch: Watch,
+        watch: RunContext,
         positions: Sequence[int] | None = None,
         progress: Progress = no_progress,
         wait: bool = True,
@@ -350,12 +355,12 @@ class FeatureStore:
         chosen = range(len(feed)) if positions is None else sorted(positions)
         rows = self._rows.setdefault(feed.image_set, {})
         add_rows(rows, feed.image_set, chosen, self._digests)
-        wanted = WantedView.of(body, feed, view, chosen, rows)
+        wanted = WantedView.from_row_keys(body, feed, view, chosen, rows)
         shards = self._stored(wanted, mend=False)
         computed: tuple[OpenShard, ...] = ()
         if wanted.missing_from(shards):
-            hold = partial(artifact.held, stop=watch.stop, progress=progress)
-            with self._lock(wanted, hold if wait else artifact.held_at_once) as lock:
+            hold = partial(artifact.hold_lock, stop=watch.stop, progress=progress)
+            with self._lock(wanted, hold if wait else artifact.hold_lock_if_free) as lock:
                 shards = self._stored(wanted, mend=lock is not None)
                 if missing := wanted.missing_from(shards):
                     if not shards:
@@ -399,7 +404,7 @@ class FeatureStore:
         wanted: WantedView,
         missing: Sequence[int],
         lock: CreationLock | None,
-        watch: Watch,
+        watch: RunContext,
         progress: Progress,
     ) -> tuple[OpenShard, ...]:
         """Return the features of missing images, stored as far as that is possible."""
@@ -410,14 +415,14 @@ class FeatureStore:
                 lock.report(done, len(missing))
 
         pieces = tuple(
-            self._written(wanted, piece) if lock is not None and self.is_writable else piece
-            for piece in wanted.computed(missing, watch.stop, report)
+            self._store_piece(wanted, piece) if lock is not None and self.is_writable else piece
+            for piece in wanted.compute_pieces(missing, watch.stop, report)
         )
         if watch.stop.is_set():
             raise StoppedError(f"stopped after {sum(len(piece.keys) for piece in pieces)} images")
         return pieces
 
-    def _written(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
+    def _store_piece(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
             written = self._write(wanted, piece)
@@ -503,7 +508,7 @@ class FeatureStore:
         with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
             os.utime(lock_of(self._root, wanted.stem))
         with contextlib.suppress(OSError):
-            self._digests.keep()
+            self._digests.save_digests()
 
     def _give_up(self, error: OSError) -> None:
         self.is_writable = False

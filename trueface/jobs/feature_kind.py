@@ -27,7 +27,7 @@ from launcher.api import (
 )
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import AugmentationSettings, DataSettings
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import DataIdResolver
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
@@ -85,16 +85,16 @@ class _Facts(NamedTuple):
     """What follows from settings alone."""
 
     shares: bool
-    is_constant: bool  # what is trained under them leaves the body as it is
+    has_frozen_backbone: bool  # what is trained under them leaves the body as it is
     place: tuple[Any, ...]
     augmentation: Augmentation  # of what is learned
     body: SharedBody | None  # that new weights have; None: the job has none
 
 
-def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     """Yield the features of a frozen training: of its augmented images, and of its validation."""
     facts = _facts(draft)
-    if not facts.is_constant or draft.settings["warm_start"]:
+    if not facts.has_frozen_backbone or draft.settings["warm_start"]:
         return
     body = body_behind(makers, draft.base, draft)
     epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
@@ -103,14 +103,14 @@ def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     if not draft.settings.get(
         "qualities"
     ):  # of each quality a training makes its own, and keeps them
-        yield from _learned(draft, facts, body, certain)
+        yield from _training_work(draft, facts, body, certain)
     yield _work(draft, facts, BodyInput(body, "val", images_of(draft)))
 
 
-def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+def unlearning_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     """Yield the features of an unlearning of the last layer, in which it learns and is measured."""
     facts = _facts(draft)
-    if not facts.is_constant or _begins_anew(draft, makers):
+    if not facts.has_frozen_backbone or _begins_anew(draft, makers):
         return
     body = body_behind(makers, draft.base, draft)
     for name in ("train", "val", "test"):
@@ -119,10 +119,10 @@ def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]
     if facts.augmentation and field is not None:
         settings = draft.settings
         epochs = settings["unlearn_epochs"] or field.get_default() or settings["num_epochs"]
-        yield from _learned(draft, facts, body, epochs)
+        yield from _training_work(draft, facts, body, epochs)
 
 
-def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+def scoring_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     """Yield the features of a test."""
     # the body of no other model is that of a model which has trained its own
     if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
@@ -131,7 +131,7 @@ def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
         yield _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
 
 
-def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+def benchmark_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     """Yield the features of a benchmark, those of each corruption as a job of their own.
 
     So conditions are computed side by side; clean images go with the features of other tests.
@@ -168,7 +168,9 @@ def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> Sha
     return SharedBody(base) if base is not None else _facts(first).body or SharedBody(model)
 
 
-def _learned(draft: Draft, facts: _Facts, body: SharedBody, epochs: int) -> Iterator[SharedWork]:
+def _training_work(
+    draft: Draft, facts: _Facts, body: SharedBody, epochs: int
+) -> Iterator[SharedWork]:
     cycle = draft.settings["augment_cycle"]
     views = min(cycle or epochs, epochs) if facts.augmentation else 1
     yield _work(draft, facts, BodyInput(body, "train", images_of(draft), facts.augmentation), views)
@@ -196,7 +198,7 @@ def _facts_of(draft: Draft) -> _Facts:
     augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
     return _Facts(
         shares=shares,
-        is_constant=shares and _is_frozen(draft),
+        has_frozen_backbone=shares and _is_frozen(draft),
         # without crops the centre crop is seen whole, whatever the side of patches is
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
         # in closed form images are learned as they are tested; of its copies the store alone knows
@@ -335,7 +337,7 @@ def _maker(part: SharedPart, base: str | None) -> Draft | None:
     return made or (part.draft if "model" in part.draft.settings else None)
 
 
-def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+def _inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:
     """Yield the data, and its lists."""
     for part in draft.settings["parts"]:
         images = replace(draft, images=part["images"])
@@ -368,6 +370,6 @@ FEATURES = FeatureKind(
     summary="compute the features of a frozen backbone for several jobs",
     entry="trueface.jobs.features:features",
     settings=FeatureSettings,
-    means=Vocabulary.images,
-    reads=(_inputs, base_inputs),
+    resolve_data=DataIdResolver.training_data_id,
+    input_readers=(_inputs, base_inputs),
 )

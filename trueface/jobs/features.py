@@ -8,19 +8,19 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
-from trueface.data.dataset import Pass, augmented, still
+from trueface.data.dataset import ImageLoader, eval_loader, train_loader
 from trueface.features.matrix import bytes_of
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, run_context
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.runtime import paths
 from trueface.runtime.artifact import StoppedError
-from trueface.runtime.progress import Watch
-from trueface.training.checkpointing import load_start
+from trueface.runtime.progress import RunContext
+from trueface.training.checkpointing import init_model
 from trueface.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
     store = open_store(settings.cache)
     if store is None:  # the log says why; the jobs that need features compute them
         return {"views": 0, "images": 0, "computed": 0}
-    watch = watch_of(job, settings.precision)
-    body = FrozenBody(_body(job, settings), device=watch.device, precision=watch.precision)
+    watch = run_context(job, settings.precision)
+    body = FrozenBackbone(_body(job, settings), device=watch.device, precision=watch.precision)
     views = [*chain.from_iterable(_views(job, settings, part) for part in settings.parts)]
     wanted = sum(len(feed) for feed, _ in views)
     room, done, images, computed = store.limit_bytes, 0, 0, 0
@@ -63,7 +63,7 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
     return {"views": done, "images": images, "computed": computed}
 
 
-def _report(watch: Watch, before: int, wanted: int, done: int, _total: int) -> None:
+def _report(watch: RunContext, before: int, wanted: int, done: int, _total: int) -> None:
     watch.progress(step=before + done, total=wanted)
 
 
@@ -73,21 +73,21 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
         path = paths.checkpoint(job.model_folder(job.base))
         kept = checkpoint.load(path)
         checkpoint.refuse_other_decoding(kept, settings)
-        return checkpoint.revive(kept, path).to(job.device)
+        return checkpoint.from_checkpoint(kept, path).to(job.device)
     training = _training(settings)
-    return load_start(setup.start_from(job, training, None), training, job.device)
+    return init_model(setup.make_start(job, training, None), training, job.device)
 
 
-def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[Pass, int]]:
+def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[ImageLoader, int]]:
     """Return the images of a part, once with the number of each of its views."""
-    place = job_data.place(job, settings)
-    images, _ = job_data.of_split(job, settings, parse_data(part.images), part.split_list)
+    place = job_data.data_location(job, settings)
+    images, _ = job_data.load_split_images(job, settings, parse_data(part.images), part.split_list)
     log.info("list=%s images=%d data_root=%s", part.split_list, len(images), place.data_root)
     training = _training(settings, part.augmentation)
     if part.augmentation:
-        feed = augmented(images, training)
+        feed = train_loader(images, training)
     else:
-        feed = still(images, training, corruptions=Chain.parse(part.corrupt))
+        feed = eval_loader(images, training, corruptions=Chain.parse(part.corrupt))
     period = feed.image_set.transform.id.period
     return [*zip(repeat(feed), range(min(part.views, period or part.views)))]
 

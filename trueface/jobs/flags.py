@@ -80,7 +80,7 @@ def read_word_flags(
     )
 
 
-def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
+def validate_flags(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
     """Return settings made of what flags gave.
 
     Args:
@@ -101,7 +101,7 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
             if fault["type"] == "missing":
                 lines.append(f"{flag} is required")
             else:
-                text, shown = fault_text(fault), _shown(fault["input"])
+                text, shown = fault_text(fault), _format_value(fault["input"])
                 lines.append(f"{flag}: {text}" + ("" if shown in text else f", got {shown}"))
         raise UsageError("\n       ".join(dict.fromkeys(lines))) from error
 
@@ -147,5 +147,5 @@ def _same(value: Any, other: Any) -> bool:
     return bool(value == (list(other) if isinstance(other, tuple) else other))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)

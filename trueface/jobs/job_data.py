@@ -10,10 +10,10 @@ from trueface.data.splits import SplitList
 from trueface.runtime import paths
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
-from trueface.training.image_lists import DataPlace
+from trueface.training.image_lists import DataLocation
 
 
-def of_split(
+def load_split_images(
     job: Job, settings: PlaceSettings, data: DataId, name: str
 ) -> tuple[tuple[Image, ...], SplitList]:
     """Return the images of one list of the split, and the list.
@@ -21,15 +21,15 @@ def of_split(
     Raises:
         DataError: a part of the data has no image, or the split names images that are not there.
     """
-    return image_lists.load_list(place(job, settings), data, name)
+    return image_lists.load_list(data_location(job, settings), data, name)
 
 
-def place(job: Job, settings: PlaceSettings) -> DataPlace:
+def data_location(job: Job, settings: PlaceSettings) -> DataLocation:
     """Return where the images of a job lie."""
-    return DataPlace.of(settings, job.words, job.path)
+    return DataLocation.from_place_settings(settings, job.words, job.path)
 
 
-def images(job: Job) -> DataId:
+def job_data_id(job: Job) -> DataId:
     """Return which images the job's last stage means, real ones included."""
     return image_lists.data_of(job.images, job.model, job.words)
 
@@ -59,7 +59,7 @@ def checkpoint_of(job: Job, model: str) -> Path:
     return paths.checkpoint(job.model_folder(model))
 
 
-def made_folder_of(job: Job) -> Path:
+def output_folder_of_job(job: Job) -> Path:
     """Return the folder that a job of the role FOLDER makes.
 
     Raises:
@@ -70,7 +70,7 @@ def made_folder_of(job: Job) -> Path:
     return Path(job.outputs[0])
 
 
-def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
+def progress_callback(job: Job, noun: str = "images") -> Callable[[int, int], None]:
     """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
 
     def progress(made: int, total: int) -> None:

@@ -27,9 +27,9 @@ from launcher.api import (
 from trueface.data.attributes import attribute_files
 from trueface.data.folders import open_listing
 from trueface.data.image_folders import list_image_folders
-from trueface.data.index import parts_without_folder, sample_dangling, share_of_links
+from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
 from trueface.data.splits import read_lists, split_files
-from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary, picture_data
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
 from trueface.jobs.flags import words
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -62,9 +62,9 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
 }
 
 # what a job reads
-Reading = Callable[[Draft, Vocabulary], Iterable[Input]]
+Reading = Callable[[Draft, DataIdResolver], Iterable[Input]]
 # why a job must not run, given the jobs that make its model
-Refusal = Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]]
+Refusal = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
 
 
 # measured: 240 images of 64 pixels with slim18, 340 s instead of 1.4 s for an epoch
@@ -75,7 +75,7 @@ SLOW_FP16 = (
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, AMD
 
 
-def nothing(*_: object) -> tuple[()]:
+def yield_nothing(*_: object) -> tuple[()]:
     """Return what a kind says that has nothing to say to a question."""
     return ()
 
@@ -84,34 +84,38 @@ def nothing(*_: object) -> tuple[()]:
 class JobKind:
     """One kind of job: facts, and functions for each question about its files and its line."""
 
-    common: ClassVar[tuple[Refusal, ...]] = ()  # of all such kinds
+    common_checks: ClassVar[tuple[Refusal, ...]] = ()  # of all such kinds
     name: str
     role: Role
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    means: Callable[[Vocabulary, DataId], DataId] = (
-        Vocabulary.as_named
+    resolve_data: Callable[[DataIdResolver, DataId], DataId] = (
+        DataIdResolver.test_data_id
     )  # which images a data ID is to it
-    reads: tuple[Reading, ...] = ()
-    makes: Callable[[Draft], Iterable[Path]] = nothing
-    line: Callable[[Draft], Iterable[str]] = nothing
-    refuses: tuple[Refusal, ...] = ()  # in the order in which they are said
+    input_readers: tuple[Reading, ...] = ()
+    list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
+    build_command: Callable[[Draft], Iterable[str]] = yield_nothing
+    refusal_checks: tuple[Refusal, ...] = ()  # in the order in which they are said
     results: str = ""
     epochs: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
-    divides: bool = False  # its work among several GPUs; else it takes one
-    takes_words: bool = True  # of a person's own, for sets of images; else unions are its own, too
-    vocabulary: Vocabulary = BUILT_IN
+    uses_several_gpus: bool = False  # its work among several GPUs; else it takes one
+    accepts_custom_words: bool = (
+        True  # of a person's own, for sets of images; else unions are its own, too
+    )
+    vocabulary: DataIdResolver = BUILT_IN
 
     def images(self, data: DataId) -> DataId:
         """Return which images `data` means, real data added where it is implied."""
-        return self.means(self.vocabulary, data)
+        return self.resolve_data(self.vocabulary, data)
 
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union written out; as it is where there are none."""
-        return self.vocabulary.elementary(data) if self.takes_words else self.images(data)
+        return (
+            self.vocabulary.expand_unions(data) if self.accepts_custom_words else self.images(data)
+        )
 
     def with_words(self, words: Words) -> Self:
         """Return this kind with user-defined words added, unless its sets of images cannot be user-defined.
@@ -119,15 +123,16 @@ class JobKind:
         Raises:
             UsageError: a word that is known already, or a folder that cannot be one.
         """
-        if not words or not self.takes_words:
+        if not words or not self.accepts_custom_words:
             return self
         return replace(self, vocabulary=self.vocabulary.with_words(words))
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        idle = () if draft.gpus <= 1 or self.divides else (_idle_gpus(draft),)
+        idle = () if draft.gpus <= 1 or self.uses_several_gpus else (_idle_gpus(draft),)
         every = (
-            refusal(draft, makers, self.vocabulary) for refusal in (*self.common, *self.refuses)
+            refusal(draft, makers, self.vocabulary)
+            for refusal in (*self.common_checks, *self.refusal_checks)
         )
         return (*idle, *chain.from_iterable(every))
 
@@ -139,23 +144,23 @@ class JobKind:
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
-        every = (reading(draft, self.vocabulary) for reading in self.reads)
+        every = (reading(draft, self.vocabulary) for reading in self.input_readers)
         return tuple(chain.from_iterable(every))
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
         """Return every path that proves the job done."""
-        return tuple(self.makes(draft))
+        return tuple(self.list_outputs(draft))
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return a command line that does the same."""
-        return tuple(self.line(draft))
+        return tuple(self.build_command(draft))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaboratoryKind(JobKind):
     """A kind of job about detectors: what it says of results besides, and of work that others repeat."""
 
-    repeats: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = nothing
+    list_shared_work: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = yield_nothing
     lower_is_better: frozenset[str] = frozenset()
     # columns of results → the part of a model's ID that each shows
     model_columns: ClassVar[Mapping[str, str]] = {
@@ -164,7 +169,7 @@ class LaboratoryKind(JobKind):
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
-        return tuple(self.repeats(draft, makers))
+        return tuple(self.list_shared_work(draft, makers))
 
 
 def _has_gpu_driver() -> bool:
@@ -172,7 +177,7 @@ def _has_gpu_driver() -> bool:
     return any(os.path.exists(path) for path in GPU_DEVICES)  # noqa: PTH110  # fast
 
 
-def _misnamed(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield which models of this plan are of another kind than the setting that names them asks for."""
     for setting, kinds in MADE_BY.items():
         model = draft.settings.get(setting)
@@ -188,9 +193,9 @@ def _misnamed(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[
 class GenerationKind(JobKind):
     """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
 
-    common: ClassVar[tuple[Refusal, ...]] = (_misnamed,)
+    common_checks: ClassVar[tuple[Refusal, ...]] = (_misnamed,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
-    takes_words: bool = False
+    accepts_custom_words: bool = False
 
     def images(self, data: DataId) -> DataId:
         """Return `data`; there is nothing to add."""
@@ -217,13 +222,13 @@ def command_line(
         without: settings that other words say.
     """
 
-    def shown() -> tuple[str, ...]:
+    def list_flags() -> tuple[str, ...]:
         own = {key: value for key, value in draft.settings.items() if key not in without}
         return tuple(words(own, settings))
 
     yield from (*PROGRAM, *head)
     # jobs of one entry have their settings in common, and the plan holds them: their id() lasts
-    yield from draft.once(("words", id(draft.settings), settings), shown)
+    yield from draft.once(("words", id(draft.settings), settings), list_flags)
 
 
 def device_flag(draft: Draft) -> tuple[str, ...]:
@@ -268,7 +273,7 @@ def checkpoint_input(draft: Draft, model: str, what: str) -> Input:
     return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{what} {model}")
 
 
-def base_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def base_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the model from which a job starts, and the pretrained weights that it reads, if any."""
     if draft.base is not None:
         yield checkpoint_input(draft, draft.base, "the model")
@@ -276,7 +281,9 @@ def base_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
         yield Input(path=draft.path(weights), what="the pretrained weights")
 
 
-def named_inputs(places: Mapping[str, str], models: Mapping[str, str] | None = None) -> Reading:
+def inputs_from_settings(
+    places: Mapping[str, str], models: Mapping[str, str] | None = None
+) -> Reading:
     """Return what a job reads: files and folders that settings name, and models, as far as they name one.
 
     Args:
@@ -284,7 +291,7 @@ def named_inputs(places: Mapping[str, str], models: Mapping[str, str] | None = N
         models: setting → what its model is to the job.
     """
 
-    def reads(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+    def reads(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
         for setting, what in places.items():
             if place := draft.settings[setting]:
                 yield Input(path=draft.path(place), what=what)
@@ -306,18 +313,18 @@ def model_files(*beside: Callable[[Path], Path]) -> Callable[[Draft], Iterator[P
     return makes
 
 
-def made_files(*files: str) -> Callable[[Draft], Iterator[Path]]:
+def output_folder_files(*files: str) -> Callable[[Draft], Iterator[Path]]:
     """Return what a job of the role FOLDER makes: its folder, the record of it, and some files in it."""
 
     def makes(draft: Draft) -> Iterator[Path]:
         folder = draft.made_folder()
         yield folder
-        yield from (folder / file for file in (paths.MADE_OF, *files))
+        yield from (folder / file for file in (paths.OUTPUT_RECORD, *files))
 
     return makes
 
 
-def made_root(mark: str) -> Callable[[Draft], tuple[Path, ...]]:
+def data_root_outputs(mark: str) -> Callable[[Draft], tuple[Path, ...]]:
     """Return what a job makes that makes a data root: the folder, and the mark in it, which is written last."""
 
     def makes(draft: Draft) -> tuple[Path, ...]:
@@ -327,7 +334,9 @@ def made_root(mark: str) -> Callable[[Draft], tuple[Path, ...]]:
     return makes
 
 
-def data_inputs(lists: tuple[str, ...], draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
+def data_inputs(
+    lists: tuple[str, ...], draft: Draft, vocabulary: DataIdResolver
+) -> tuple[Input, ...]:
     """Return the data folder, those folders in it that are missing, files of a split, attributes."""
     data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
     images = draft.images or draft.data
@@ -339,7 +348,7 @@ def data_inputs(lists: tuple[str, ...], draft: Draft, vocabulary: Vocabulary) ->
 
 
 def _data_inputs(
-    draft: Draft, images: str | None, lists: tuple[str, ...], vocabulary: Vocabulary
+    draft: Draft, images: str | None, lists: tuple[str, ...], vocabulary: DataIdResolver
 ) -> Iterator[Input]:
     data_root = draft.path(draft.settings["data_root"])
     yield Input(path=data_root, what="the data folder")
@@ -355,7 +364,7 @@ def _data_inputs(
 
 
 def _dangling_images(
-    draft: Draft, data: DataId, lists: tuple[str, ...], vocabulary: Vocabulary
+    draft: Draft, data: DataId, lists: tuple[str, ...], vocabulary: DataIdResolver
 ) -> Iterator[Input]:
     """Yield an unshared image of the lists that is a link to nowhere, for all of them.
 
@@ -373,11 +382,11 @@ def _dangling_images(
             for folder in list_image_folders(data_root, part, vocabulary, listing)
             if folder.links and folder.modifier in UNSHARED
         ]
-        share = share_of_links(linked)
+        share = link_fraction(linked)
         for folder in linked:
             key = ("dangling", folder.path, folder.below, share)
             dangling |= draft.once(key, partial(sample_dangling, folder, share))
-        listing.keep()
+        listing.save_listing()
         named = read_lists(draft.path(draft.settings["split_path"])) if dangling else {}
     except (DataError, OSError):
         return

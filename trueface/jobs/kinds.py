@@ -12,7 +12,7 @@ from pathlib import Path
 from launcher.api import Draft, Input, ModelId, Role, Settings, parse_model, tested
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs import feature_kind, refusals
 from trueface.jobs.flags import classic_words, word_flags
 from trueface.jobs.job_kind import (
@@ -23,12 +23,12 @@ from trueface.jobs.job_kind import (
     checkpoint_input,
     command_line,
     data_inputs,
+    data_root_outputs,
     device_flag,
     folder_of,
-    made_root,
+    inputs_from_settings,
     model_files,
     model_of,
-    named_inputs,
 )
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.runtime import paths
@@ -39,7 +39,7 @@ from trueface.unlearning.settings import UnlearnSettings
 LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
 
 
-def _training_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def _training_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the poison record, and the state of the base's optimizer."""
     if parse_model(model_of(draft)).last.poison is not None:
         yield _poison_record(draft, model_of(draft))
@@ -50,7 +50,7 @@ def _training_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
         )
 
 
-def _unlearning_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def _unlearning_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the poison record of the poisoned model."""
     if draft.base is not None:
         yield _poison_record(draft, draft.base)
@@ -61,7 +61,7 @@ def _poison_record(draft: Draft, model: str) -> Input:
     return Input(path=path, what=f"the poison record of {model}")
 
 
-def tested_models(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def tested_models(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the model to be tested, and the one with which attacks are computed."""
     path = paths.checkpoint(folder_of(draft))
     yield Input(path=path, what="the model to test")
@@ -109,7 +109,7 @@ def _poison_outputs(draft: Draft) -> Iterator[Path]:
 def _classic_line(draft: Draft, settings: type[Settings], *words: str) -> tuple[str, ...]:
     """Return the command line of the original program."""
 
-    def shown() -> tuple[str, ...]:
+    def list_flags() -> tuple[str, ...]:
         return tuple(classic_words(draft.settings, settings))
 
     return (  # at once: most jobs of a large plan are tests
@@ -119,7 +119,7 @@ def _classic_line(draft: Draft, settings: type[Settings], *words: str) -> tuple[
         *word_flags(draft.words),
         *(("--processes", str(draft.gpus)) if _shared_by_gpus(draft) else ()),
         # the tests of a file have their settings in common, and the plan holds them: their id() lasts
-        *draft.once(("words", id(draft.settings), settings), shown),
+        *draft.once(("words", id(draft.settings), settings), list_flags),
     )
 
 
@@ -155,7 +155,7 @@ def _unlearning_line(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface unlearn`; the model's ID names the method."""
     yield from command_line(draft, UnlearnSettings, *_head(draft), without=("method",))
     yield from device_flag(draft)
-    if draft.base is not None and draft.base != str(before(parse_model(model_of(draft)))):
+    if draft.base is not None and draft.base != str(parent_model(parse_model(model_of(draft)))):
         yield from ("--base", draft.base)
 
 
@@ -169,7 +169,7 @@ def _sample_line(draft: Draft) -> Iterator[str]:
     return command_line(draft, SampleSettings, "sample", root, without=("data_root",))
 
 
-def before(model: ModelId) -> ModelId:
+def parent_model(model: ModelId) -> ModelId:
     """Return the model as its ID says it was before its last unlearning.
 
     Where an unlearning had settings of its own in its ID, its base may be called otherwise.
@@ -183,18 +183,18 @@ TRAIN = LaboratoryKind(
     summary="train or fine-tune a detector",
     entry="trueface.jobs.training:train",
     settings=TrainSettings,
-    means=Vocabulary.images,
-    reads=(
+    resolve_data=DataIdResolver.training_data_id,
+    input_readers=(
         *LEARNING_INPUTS,
         _training_inputs,
-        named_inputs({"quality_list": "the files of the images in further qualities"}),
+        inputs_from_settings({"quality_list": "the files of the images in further qualities"}),
     ),
-    makes=_training_outputs,
-    line=_training_line,
-    refuses=refusals.OF_TRAININGS,
-    repeats=feature_kind.of_training,
+    list_outputs=_training_outputs,
+    build_command=_training_line,
+    refusal_checks=refusals.OF_TRAININGS,
+    list_shared_work=feature_kind.training_features,
     epochs=EPOCHS,
-    divides=True,
+    uses_several_gpus=True,
 )
 TEST = LaboratoryKind(
     name="test",
@@ -202,11 +202,11 @@ TEST = LaboratoryKind(
     summary="score a detector on images",
     entry="trueface.jobs.testing:test",
     settings=TestSettings,
-    reads=TEST_INPUTS,
-    makes=_test_outputs,
-    line=_test_line,
-    refuses=refusals.OF_TESTS,
-    repeats=feature_kind.of_test,
+    input_readers=TEST_INPUTS,
+    list_outputs=_test_outputs,
+    build_command=_test_line,
+    refusal_checks=refusals.OF_TESTS,
+    list_shared_work=feature_kind.scoring_features,
     results="trueface.evaluation.results:table",
     lower_is_better=LOW,
 )
@@ -216,14 +216,14 @@ POISON = LaboratoryKind(
     summary="choose the training labels to flip",
     entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
-    means=Vocabulary.images,
-    reads=(
+    resolve_data=DataIdResolver.training_data_id,
+    input_readers=(
         partial(data_inputs, ("train",)),
-        named_inputs({"poison_list": "the list of images to poison"}),
+        inputs_from_settings({"poison_list": "the list of images to poison"}),
     ),
-    makes=_poison_outputs,
-    line=_poison_line,
-    refuses=(refusals.unknown_poison,),
+    list_outputs=_poison_outputs,
+    build_command=_poison_line,
+    refusal_checks=(refusals.check_poison_kind,),
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",
@@ -231,13 +231,13 @@ UNLEARN = LaboratoryKind(
     summary="unlearn the flipped labels of a poisoned detector",
     entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,
-    means=Vocabulary.images,
-    reads=(*LEARNING_INPUTS, _unlearning_inputs),
+    resolve_data=DataIdResolver.training_data_id,
+    input_readers=(*LEARNING_INPUTS, _unlearning_inputs),
     # its poison record is a copy of its base's
-    makes=model_files(paths.poison_record, paths.unlearning),
-    line=_unlearning_line,
-    refuses=refusals.OF_UNLEARNINGS,
-    repeats=feature_kind.of_unlearning,
+    list_outputs=model_files(paths.poison_record, paths.unlearning),
+    build_command=_unlearning_line,
+    refusal_checks=refusals.OF_UNLEARNINGS,
+    list_shared_work=feature_kind.unlearning_features,
     epochs=EPOCHS,
 )
 SAMPLE = LaboratoryKind(
@@ -246,6 +246,6 @@ SAMPLE = LaboratoryKind(
     summary="make a synthetic data set with splits",
     entry="trueface.jobs.sampling:sample",
     settings=SampleSettings,
-    makes=made_root(paths.SAMPLE_MARK),
-    line=_sample_line,
+    list_outputs=data_root_outputs(paths.SAMPLE_MARK),
+    build_command=_sample_line,
 )

@@ -25,9 +25,9 @@ from launcher.api import Draft, parse_data, read_json
 from trueface.benchmark.conditions import Origin, kinds_of
 from trueface.data.image_keys import method_of
 from trueface.data.index import Image
-from trueface.data.qualities import chain_of, listed
-from trueface.data.splits import digest, read_list, split_files
-from trueface.data.vocabulary import FLAT, Methods, Vocabulary
+from trueface.data.qualities import chain_of, split_quality_words
+from trueface.data.splits import keys_digest, read_list, split_files
+from trueface.data.vocabulary import FLAT, DataIdResolver, Methods
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training import image_lists
@@ -41,7 +41,7 @@ _AUGMENTATIONS = {
     "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
 }  # fmt: skip
 # those of the copies of a training in closed form, by copy; see data/transforms, with torch
-COPIED: Mapping[str, tuple[str, ...]] = {
+CORRUPTIONS_OF_COPIES: Mapping[str, tuple[str, ...]] = {
     "corrupted": ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast"),
     "varied": ("small", "saturation", "impulse", "palette", "share", "median", "gamma"),
     "turned": ("turn",),
@@ -57,16 +57,16 @@ class _List(NamedTuple):
     mtime_ns: int
 
 
-class _Taught(NamedTuple):
+class _TrainedList(NamedTuple):
     """The training images of one training, or those of its validation."""
 
-    learned: _List
+    trained_list: _List
     root: str
     data: str
-    vocabulary: Vocabulary  # of the data ID, then or now
+    vocabulary: DataIdResolver  # of the data ID, then or now
 
 
-def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterator[str]:
+def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterator[str]:
     """Yield a warning for each training or validation list that shares images with a test.
 
     Args:
@@ -78,9 +78,9 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
     if tested is None or wanted is None:
         return
     root = _root(test.path(test.settings["data_root"]))
-    seen: set[_Taught] = set()
-    for model, taught in _teaching(test, makers, vocabulary):
-        learned = taught.learned
+    seen: set[_TrainedList] = set()
+    for model, taught in _training_lists(test, makers, vocabulary):
+        learned = taught.trained_list
         if taught in seen or taught.root != root or not _common(learned, tested):
             continue  # reported already, or no leak
         seen.add(taught)
@@ -100,7 +100,7 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
             )
 
 
-def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> int | None:
+def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver) -> int | None:
     """Return how many images of a data ID a list of the split names; None: the list is not there.
 
     Shared copies that are missing on disk are counted, too.
@@ -123,9 +123,9 @@ def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> 
     return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
 
 
-def _teaching(
-    test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary
-) -> Iterator[tuple[str, _Taught]]:
+def _training_lists(
+    test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
+) -> Iterator[tuple[str, _TrainedList]]:
     """Yield the lists that the model of a test learned from, in this plan and in earlier runs."""
     for maker in makers:
         for taught in _planned(maker, vocabulary):
@@ -134,11 +134,11 @@ def _teaching(
     # a warm start goes on from weights that an earlier run left under the model's own name
     earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
     for model in filter(None, earlier):
-        find = partial(_remembered, test, model)
+        find = partial(_recorded_lists, test, model)
         yield from test.once(("ancestry", model), find)
 
 
-def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
+def _planned(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]:
     data = maker.images or maker.data
     if data is None:
         return
@@ -147,23 +147,23 @@ def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
         learned = _list(maker, name)
         if learned is not None:
             root = _root(maker.path(maker.settings["data_root"]))
-            yield _Taught(learned, root, data, vocabulary)
+            yield _TrainedList(learned, root, data, vocabulary)
 
 
-def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
+def _recorded_lists(test: Draft, model: str) -> tuple[tuple[str, _TrainedList], ...]:
     """Return the unchanged lists that a model of an earlier run learned from."""
     if not os.path.exists(paths.checkpoint(test.model_folder(model))):  # noqa: PTH110  # takes any name
         return ()
     read_ancestry = partial(_ancestry, test)
-    learned: dict[_Taught, str] = {}
-    for name, lesson in image_lists.follow_lessons(model, read_ancestry):
+    learned: dict[_TrainedList, str] = {}
+    for name, lesson in image_lists.iter_training_sets(model, read_ancestry):
         for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
             key = ("lesson", lesson.split_path, kind, sha256)
             learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
             if learned_list is not None:
                 root = _root(Path(lesson.data_root))
                 learned.setdefault(
-                    _Taught(learned_list, root, lesson.images, lesson.vocabulary), name
+                    _TrainedList(learned_list, root, lesson.images, lesson.vocabulary), name
                 )
     return tuple((name, taught) for taught, name in learned.items())
 
@@ -203,7 +203,7 @@ def _read(split_path: Path, name: str) -> _List | None:
 
 @lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times
 def _shared(
-    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
+    taught: _TrainedList, tested: _List, tested_data: str, vocabulary: DataIdResolver
 ) -> tuple[tuple[frozenset[str], ...], int]:
     """Return the keys of a test that a training has seen, by method, and how many the test has."""
     training = _methods(taught.data, taught.vocabulary)
@@ -211,7 +211,7 @@ def _shared(
     flat = training.flat & testing.flat
     shared = (
         keys
-        for method, keys in _common(taught.learned, tested).items()
+        for method, keys in _common(taught.trained_list, tested).items()
         if (training.holds(method) and testing.holds(method) if method else flat)
     )
     every = _by_method(tested).items()
@@ -220,7 +220,7 @@ def _shared(
 
 
 @lru_cache(maxsize=1 << 12)
-def _methods(data: str, vocabulary: Vocabulary) -> Methods:
+def _methods(data: str, vocabulary: DataIdResolver) -> Methods:
     return reduce(or_, (vocabulary.methods(part.subset) for part in parse_data(data)))
 
 
@@ -248,10 +248,10 @@ def _by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
 
 @lru_cache(maxsize=_LISTS)
 def _digest(split_list: _List) -> str:
-    return digest(key for keys in _by_method(split_list).values() for key in keys)
+    return keys_digest(key for keys in _by_method(split_list).values() for key in keys)
 
 
-def origin_of_images(images: Iterable[Image], vocabulary: Vocabulary) -> Origin:
+def origin_of_images(images: Iterable[Image], vocabulary: DataIdResolver) -> Origin:
     """Return where the images of a test come from."""
     names = _names(vocabulary)
     flat = {label: word for word, label in FLAT.items()}
@@ -265,7 +265,7 @@ def origin_of_images(images: Iterable[Image], vocabulary: Vocabulary) -> Origin:
 
 
 def origin_of_model(
-    model: str, model_folder: Callable[[str], Path], vocabulary: Vocabulary
+    model: str, model_folder: Callable[[str], Path], vocabulary: DataIdResolver
 ) -> Origin | None:
     """Return what a model that is there learned from; None where nothing tells it.
 
@@ -275,19 +275,19 @@ def origin_of_model(
         vocabulary: of the job.
     """
 
-    def learned() -> Iterator[_Learned]:
+    def read_lessons() -> Iterator[_Learned]:
         read = image_lists.read_ancestry
-        for name, lesson in image_lists.follow_lessons(
+        for name, lesson in image_lists.iter_training_sets(
             model, lambda name: read(model_folder(name))
         ):
             record = (read_json(paths.provenance(model_folder(name))) or {}).get("settings")
             settings = record if isinstance(record, dict) else {}
             yield Path(lesson.split_path), lesson.images, lesson.vocabulary, settings
 
-    return _origin(learned(), vocabulary)
+    return _origin(read_lessons(), vocabulary)
 
 
-def origin_of_makers(makers: Sequence[Draft], vocabulary: Vocabulary) -> Origin | None:
+def origin_of_makers(makers: Sequence[Draft], vocabulary: DataIdResolver) -> Origin | None:
     """Return what a model will have learned from; None where its lists are not there yet.
 
     Args:
@@ -306,7 +306,7 @@ def origin_of_makers(makers: Sequence[Draft], vocabulary: Vocabulary) -> Origin 
     return _origin(learned, vocabulary)
 
 
-def origin_of_test(test: Draft, vocabulary: Vocabulary) -> Origin | None:
+def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:
     """Return where the images of a planned test come from; None where its list is not there yet."""
     split_path, data = test.path(test.settings["split_path"]), test.images or test.data or ""
     parts = frozenset(_parts(split_path, "test", data, vocabulary, _names(vocabulary)))
@@ -314,10 +314,10 @@ def origin_of_test(test: Draft, vocabulary: Vocabulary) -> Origin | None:
 
 
 # where the lists of a training lie, its images, what words of these meant, and its settings
-_Learned = tuple[Path, str, Vocabulary, Mapping[str, Any]]
+_Learned = tuple[Path, str, DataIdResolver, Mapping[str, Any]]
 
 
-def _origin(learned: Iterable[_Learned], vocabulary: Vocabulary) -> Origin | None:
+def _origin(learned: Iterable[_Learned], vocabulary: DataIdResolver) -> Origin | None:
     names, parts, processing = _names(vocabulary), set[tuple[str, str]](), set[str]()
     for split_path, data, words, settings in learned:
         parts |= set(_parts(split_path, "train", data, words, names))
@@ -326,7 +326,11 @@ def _origin(learned: Iterable[_Learned], vocabulary: Vocabulary) -> Origin | Non
 
 
 def _parts(
-    split_path: Path, split_list: str, data: str, vocabulary: Vocabulary, names: Mapping[str, str]
+    split_path: Path,
+    split_list: str,
+    data: str,
+    vocabulary: DataIdResolver,
+    names: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
     """Yield the sources and modifiers of a data ID that a list of a split has images of."""
     found = _read(split_path, split_list)
@@ -340,7 +344,7 @@ def _parts(
             yield from ((source, modifier) for source in sources)
 
 
-def _names(vocabulary: Vocabulary) -> dict[str, str]:
+def _names(vocabulary: DataIdResolver) -> dict[str, str]:
     """Return the word for each folder of images."""
     words = [word for word in vocabulary.subset_keys("all") if word not in FLAT]
     return {folder: word for word in reversed(words) for folder in vocabulary.methods(word).folders}
@@ -349,12 +353,12 @@ def _names(vocabulary: Vocabulary) -> dict[str, str]:
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the kinds of corruption that training images had by chance, or as copies."""
     copies = copies_of(settings.get("copies", "none")) if solver_of(settings) == "ridge" else ()
-    copied = [kind for copy in copies for kind in COPIED.get(copy, ())]
+    copied = [kind for copy in copies for kind in CORRUPTIONS_OF_COPIES.get(copy, ())]
     if copied:
         yield from copied
         return
     for name, kind in _AUGMENTATIONS.items():
         if settings.get(name):
             yield kind
-    for quality in listed(settings.get("qualities", "")):
+    for quality in split_quality_words(settings.get("qualities", "")):
         yield from kinds_of(chain_of(quality))

@@ -7,7 +7,7 @@ from trueface.data.index import Image
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
-from trueface.poisoning.label_flips import choose, read_list
+from trueface.poisoning.label_flips import choose_flips, read_list
 from trueface.poisoning.poison_record import PoisonRecord, PoisonSettings
 from trueface.runtime import paths
 
@@ -18,23 +18,25 @@ def poison(job: Job) -> Mapping[str, Json]:
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         raise JobError(f"{job.model} has no poison: its ID has no '%'")
-    images, _ = job_data.of_split(job, settings, job_data.images(job), "train")
-    record = chosen(job, settings, images, wanted)
+    images, _ = job_data.load_split_images(job, settings, job_data.job_data_id(job), "train")
+    record = choose_poison(job, settings, images, wanted)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):
         poison_record.write_record(path, record)
-    fakes = sum(images[position].label for position in poison_record.positions(images, record))
+    fakes = sum(
+        images[position].label for position in poison_record.poisoned_positions(images, record)
+    )
     return {"images": len(images), "flipped": len(record.keys), "flipped_fake": fakes}
 
 
-def chosen(
+def choose_poison(
     job: Job, settings: PoisonSettings, images: Sequence[Image], wanted: Poison
 ) -> PoisonRecord:
     """Choose the flipped labels."""
     listed = None
     if settings.poison_list:
         listed = read_list(job.path(settings.poison_list), images)
-    return choose(
+    return choose_flips(
         images,
         wanted,
         settings.poison_seed,

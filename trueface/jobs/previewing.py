@@ -14,9 +14,9 @@ from trueface.data.dataset import ImageSet
 from trueface.data.loading import BadFile, ImageRequest
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
-from trueface.jobs.poisoning import chosen
-from trueface.poisoning.loaders import augmented
-from trueface.poisoning.poison_record import PoisonSettings, record_of
+from trueface.jobs.poisoning import choose_poison
+from trueface.poisoning.loaders import poisoned_train_loader
+from trueface.poisoning.poison_record import PoisonSettings, read_model_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training import image_lists
@@ -36,7 +36,7 @@ def write_preview(path: Path, images: ImageSet) -> int:
     Raises:
         DataError: not one of the chosen images can be decoded.
     """
-    rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
+    rows = [row for row in (_row(images, at) for at in _spread_positions(len(images))) if row]
     if not rows:
         raise DataError("no image for a preview: none of the tried images can be decoded")
     buffer = io.BytesIO()
@@ -46,7 +46,7 @@ def write_preview(path: Path, images: ImageSet) -> int:
     return len(rows)
 
 
-def _chosen(count: int) -> Sequence[int]:
+def _spread_positions(count: int) -> Sequence[int]:
     """Return positions spread evenly over a set, so that all its parts are shown."""
     shown = min(ROWS, count)
     return [(2 * number + 1) * count // (2 * shown) for number in range(shown)]
@@ -62,7 +62,9 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     image, label = images.images[position], images.labels[position]
     label_name = "fake" if label else "real"
     wrong = "" if label == image.label else f" (is {'fake' if image.label else 'real'})"
-    forged = [str(epoch) for epoch in range(EPOCHS) if images.forged([position], epoch)]
+    forged = [
+        str(epoch) for epoch in range(EPOCHS) if images.pseudo_fake_indices([position], epoch)
+    ]
     blended = f" (self-blended, label fake, in epochs {', '.join(forged)})" if forged else ""
     return f"{image.name}  label: {label_name}{wrong}{blended}", seen
 
@@ -94,12 +96,12 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    lists = image_lists.load_lists(job_data.place(job, settings), job_data.images(job))
+    lists = image_lists.load_lists(job_data.data_location(job, settings), job_data.job_data_id(job))
     model, folder = model_name(job), job.model_folder(model_name(job))
     wanted = parse_model(model).last.poison
-    record = record_of(model, folder) if choice is None else None
+    record = read_model_record(model, folder) if choice is None else None
     if choice is not None and wanted is not None:
-        record = chosen(job, choice, lists.train, wanted)
+        record = choose_poison(job, choice, lists.train, wanted)
     path = paths.preview(folder)
-    shown = write_preview(path, augmented(lists.train, settings, record).image_set)
+    shown = write_preview(path, poisoned_train_loader(lists.train, settings, record).image_set)
     return {"images": len(lists.train), "shown": shown, "preview": str(path)}

@@ -15,11 +15,11 @@ from launcher.api import Draft, UnknownName, UsageError, install_command, parse_
 from trueface.corruptions.registry import missing_programs
 from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.attributes import attribute_files, columns_in
-from trueface.data.qualities import QualityList, lacking
+from trueface.data.qualities import QualityList, missing_file_words
 from trueface.data.settings import other_decoding
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.job_kind import model_of
-from trueface.jobs.lineage import leaks
+from trueface.jobs.lineage import find_leaks
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -34,13 +34,13 @@ from trueface.training.objectives.registry import (
 )
 from trueface.training.parts.registry import conflicts
 from trueface.training.settings import solver_of, unfit_qualities
-from trueface.unlearning.registry import Situation, refusal
+from trueface.unlearning.registry import TaskProperties, refusal
 
 PACKAGE = "tensorboard"
 LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
 
 
-def without_weights(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+def check_saved_weights(_: Draft, makers: Sequence[Draft], __: DataIdResolver) -> Iterable[str]:
     """Refuse a model that is made without being kept: an older one in its place would be taken."""
     # an unlearning keeps its weights whatever the setting says
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
@@ -50,14 +50,14 @@ def without_weights(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterab
         )
 
 
-def unlike_decoding(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+def check_decoding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse images that are read in another way than those of the model's training were."""
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
         yield f"{makers[-1].model} is trained with {differs}. Use the same value in training and test."
 
 
-def no_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
+def check_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse to write event files without the package that writes them."""
     if draft.settings.get("tensorboard") and find_spec(PACKAGE) is None:
         yield (
@@ -66,13 +66,13 @@ def no_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
         )
 
 
-def unreadable_attributes(draft: Draft, *_: object) -> Iterator[str]:
+def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
     """Yield what is wrong in the headers of a job's tables of attributes."""
     if isinstance(columns := _columns(draft), str):
         yield columns
 
 
-def unfit_attributes(draft: Draft, *_: object) -> Iterator[str]:
+def check_group_columns(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why the tables of attributes do not give what a training needs."""
     columns = _columns(draft)
     if isinstance(columns, str):
@@ -88,7 +88,7 @@ def unfit_attributes(draft: Draft, *_: object) -> Iterator[str]:
         yield f"{draft.model} learns forgery types, but the attributes have no column {FORGERY}"
 
 
-def unfit_in_qualities(draft: Draft, *_: object) -> Iterator[str]:
+def check_training_qualities(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why a training must not run with its qualities and their collaboration."""
     settings = draft.settings
     if not any(settings.get(name) for name in ("qualities", "quality_list", "collab")):
@@ -106,14 +106,14 @@ def unfit_in_qualities(draft: Draft, *_: object) -> Iterator[str]:
         yield from draft.once(key, lambda: tuple(_unfit_list(path, settings["qualities"])))
 
 
-def uncorruptible(draft: Draft, *_: object) -> Iterator[str]:
+def check_corruptions(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why images cannot be corrupted here as a test or a benchmark asks for."""
     corrupt = draft.settings.get("corrupt", ())
     for chain in (corrupt,) if isinstance(corrupt, str) else corrupt:
         yield from missing_programs(chain)
 
 
-def unfit_fairness(draft: Draft, *_: object) -> Iterable[str]:
+def check_fairness(draft: Draft, *_: object) -> Iterable[str]:
     """Yield why what a training does for its groups cannot be done."""
     settings = draft.settings
     fair = settings.get("fair", NOT_FAIR)
@@ -138,7 +138,7 @@ def unfit_fairness(draft: Draft, *_: object) -> Iterable[str]:
         )
 
 
-def unfit_selection(draft: Draft, *_: object) -> Iterable[str]:
+def check_selection(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse an unlearning that would choose by groups: it reads none of validation."""
     if draft.settings.get("select") == "worst-cell":
         yield "select: worst-cell works only for trainings. Use best or last for an unlearning."
@@ -169,7 +169,7 @@ def _unfit_method(draft: Draft, *_: object) -> Iterator[str]:
         if clean and not paths.poison_record(draft.model_folder(str(base))).exists():
             yield f"{base} has no flipped labels, so there is nothing to unlearn"
         return
-    where = Situation(
+    where = TaskProperties(
         goal="flips",
         rate=float(poison.rate),
         random=is_random(poison.kind),
@@ -230,7 +230,7 @@ def _undivided(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[
         )
 
 
-def unknown_poison(draft: Draft, *_: object) -> Iterable[str]:
+def check_poison_kind(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse a kind of poison that there is not."""
     poison = parse_model(model_of(draft)).last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
@@ -273,7 +273,7 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
     except DataError as error:
         yield str(error)
         return
-    for name in lacking(qualities, content.files):
+    for name in missing_file_words(qualities, content.files):
         yield (
             f"qualities: {name} is neither a corruption nor a list in {path}. Its lists: "
             f"{', '.join(content.files)}"
@@ -295,7 +295,7 @@ def _unfit_network(draft: Draft) -> Iterable[str]:
         yield f"{choice(draft.settings)} trains the whole network. Leave out freeze."
 
 
-def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse an unlearning that would train with another loss than the model was trained with."""
     name = draft.settings.get("objective", DEFAULT)
     if columns := objectives()[name].columns:
@@ -322,7 +322,7 @@ def _all_flipped(draft: Draft, *_: object) -> Iterable[str]:
         )
 
 
-def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Refuse what does not go with a training in closed form, or only with one."""
     settings, base = draft.settings, next(iter(makers[::-1]), None)
     is_ridge = solver_of(settings) == "ridge"
@@ -342,25 +342,25 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Itera
         )
 
 
-_OF_MODELS = (without_weights, unlike_decoding)
-OF_SCORING = (*_OF_MODELS, leaks, uncorruptible, unreadable_attributes)
+_OF_MODELS = (check_saved_weights, check_decoding)
+OF_SCORING = (*_OF_MODELS, find_leaks, check_corruptions, check_attribute_headers)
 OF_TESTS = (*OF_SCORING, _surrogate_itself)
 OF_TRAININGS = (
     *_OF_MODELS,
     _unfit_processes,
-    unfit_attributes,
+    check_group_columns,
     _unfit_solver,
     _unfit_parts,
-    unfit_in_qualities,
-    unfit_fairness,
-    no_tensorboard,
+    check_training_qualities,
+    check_fairness,
+    check_tensorboard,
     _no_optimizer,
 )
 OF_UNLEARNINGS = (
     *_OF_MODELS,
     _unfit_objective,
-    unfit_selection,
-    unreadable_attributes,
+    check_selection,
+    check_attribute_headers,
     _self_blended,
     _unfit_method,
     _all_flipped,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.data.settings import SampleSettings
-from trueface.jobs.job_data import progress_of
+from trueface.jobs.job_data import progress_callback
 
 
 def sample(job: Job) -> Mapping[str, Json]:
@@ -21,5 +21,5 @@ def sample(job: Job) -> Mapping[str, Json]:
     )
 
     started = time.monotonic()
-    made = make_sample(job.path(settings.data_root), spec, progress=progress_of(job))
+    made = make_sample(job.path(settings.data_root), spec, progress=progress_callback(job))
     return {"images": made["images"], "seconds": time.monotonic() - started}

@@ -16,9 +16,9 @@ from trueface.data.loading import BadFile
 from trueface.models import assembly, checkpoint
 from trueface.runtime import logs, memory, paths
 from trueface.runtime.memory import keep_freed_memory
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training import provenance
-from trueface.training.checkpointing import Start
+from trueface.training.checkpointing import TrainingStart
 from trueface.training.settings import LearningSettings
 
 OWN_WEIGHTS = ("default", "none")  # others are files
@@ -33,42 +33,42 @@ def entry(
 
     def entry_of(work: Callable[[Job, Model], Result]) -> Callable[[Job], Result]:
         @wraps(work)
-        def begun(job: Job) -> Result:
+        def run_entry(job: Job) -> Result:
             settings = model.model_validate(job.settings)
-            with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-                return work(settled(job), settings)
+            with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
+                return work(apply_resource_limits(job), settings)
 
-        return begun
+        return run_entry
 
     return entry_of
 
 
-def settled(job: Job) -> Job:
+def apply_resource_limits(job: Job) -> Job:
     """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
     torch.set_num_threads(job.cpus)
     keep_freed_memory()
-    return memory.hold(job, os.environ)
+    return memory.cap_job_memory(job, os.environ)
 
 
-def watch_of(job: Job, precision: str = "fp32") -> Watch:
+def run_context(job: Job, precision: str = "fp32") -> RunContext:
     """Return the job's device, and where its progress goes."""
-    return Watch(device=job.device, precision=precision, progress=job.progress, stop=job.stop)
+    return RunContext(device=job.device, precision=precision, progress=job.progress, stop=job.stop)
 
 
-def start_from(
-    job: Job, settings: LearningSettings, base: str | None, *, own: bool = False
-) -> Start:
-    """Return the start from another model of the job's run, or anew; `own`: from the model that it makes."""
-    weights = assembly.chosen_weights(settings.weights, os.environ)
-    return Start(
+def make_start(
+    job: Job, settings: LearningSettings, base: str | None, *, is_warm_start: bool = False
+) -> TrainingStart:
+    """Return the start from another model of the job's run, or anew; `is_warm_start`: from the model that it makes."""
+    weights = assembly.resolve_weights(settings.weights, os.environ)
+    return TrainingStart(
         model=base,
         folder=None if base is None else job.model_folder(base),
         weights=weights if weights in OWN_WEIGHTS else str(job.path(weights)),
-        own=own,
+        is_warm_start=is_warm_start,
     )
 
 
-def source_of(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
+def job_provenance(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
     """Return what a model is made of and by what, for its provenance.
 
     Args:
@@ -87,13 +87,13 @@ def source_of(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
         "threads": job.cpus,
         "versions": checkpoint.versions(),
         "git": checkpoint.git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
+        "code": provenance.archive_code(job.run_folder),
         **facts,
     }
 
 
-def facts_of_learning(job: Job, data: DataId) -> dict[str, Json]:
-    """Return what `source_of` says besides of a detector that learns from images."""
+def learning_provenance(job: Job, data: DataId) -> dict[str, Json]:
+    """Return what `job_provenance` says besides of a detector that learns from images."""
     return {
         "base": job.base,
         "images": str(data),

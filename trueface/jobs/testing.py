@@ -18,19 +18,19 @@ from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.dataset import Pass, still
+from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.inference import (
-    Answers,
-    Attacked,
+    AttackResult,
+    ImageScores,
     Keep,
     attack_images,
-    drawn,
     evaluate_images,
     outcome,
+    select_per_class,
 )
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, write_scores
@@ -38,13 +38,13 @@ from trueface.features.bank import keep_features
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data
 from trueface.jobs.job_data import checkpoint_of, model_name
-from trueface.jobs.setup import entry, watch_of, write_bad_images, write_record
+from trueface.jobs.setup import entry, run_context, write_bad_images, write_record
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.models.inference import FrozenBody, folded
+from trueface.models.inference import FrozenBackbone, fuse_conv_bn
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.training import provenance
 
@@ -57,13 +57,15 @@ class ScoringModel:
     """A model that answers as its tests do."""
 
     model: Detector  # on the device
-    watch: Watch
+    watch: RunContext
     constant: bool  # see `evaluate_images`, as for the store
     store: FeatureStore | None
     provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
 
     @classmethod
-    def of_job(cls, job: Job, settings: ScoringSettings, *, stored: bool = True) -> "ScoringModel":
+    def from_job_settings(
+        cls, job: Job, settings: ScoringSettings, *, stored: bool = True
+    ) -> "ScoringModel":
         """Return the model that a job scores, on its device.
 
         Args:
@@ -79,8 +81,8 @@ class ScoringModel:
         checkpoint.refuse_other_decoding(kept, settings)
         constant = checkpoint.has_constant_body(kept)
         return cls(
-            model=checkpoint.revive(kept, path).to(job.device),
-            watch=watch_of(job, settings.precision),
+            model=checkpoint.from_checkpoint(kept, path).to(job.device),
+            watch=run_context(job, settings.precision),
             constant=constant,
             store=open_store(settings.cache) if constant and stored else None,
             provenance=kept.provenance,
@@ -97,7 +99,7 @@ class ScoringModel:
         calibration = self.calibration
         return 0.0 if calibration is None else calibration.threshold
 
-    def answers(self, feed: Pass) -> Answers:
+    def predict_images(self, feed: ImageLoader) -> ImageScores:
         """Return the model's answers to every image of a feed."""
         return evaluate_images(
             self.model, feed, self.watch, constant=self.constant, store=self.store
@@ -105,15 +107,15 @@ class ScoringModel:
 
     def attack(
         self,
-        feed: Pass,
-        clean: Answers,
+        feed: ImageLoader,
+        clean: ImageScores,
         attack: Attack,
         target: Detector,
         *,
         saved: Chain,
         queries: int,
         keep: Keep | None = None,
-    ) -> Attacked:
+    ) -> AttackResult:
         """Return what an attack, computed with `target`, does to the images of a feed; see `attack_images`.
 
         Args:
@@ -128,7 +130,7 @@ class ScoringModel:
         model, watch = self.model, self.watch
         body = None
         if self.constant:
-            body = FrozenBody(model, device=watch.device, precision=watch.precision)
+            body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
 
         def score(pixels: Tensor) -> Tensor:  # as tests do
             with torch.no_grad(), autocast(watch.device, watch.precision):
@@ -157,8 +159,8 @@ class ScoredTest:
     """What a test gave."""
 
     images: tuple[Image, ...]  # that were scored
-    feed: Pass  # of these
-    answers: Answers | None  # to them; None where an attack cannot be done
+    feed: ImageLoader  # of these
+    image_scores: ImageScores | None  # to them; None where an attack cannot be done
     record: Mapping[str, Json]  # of the attack
 
 
@@ -184,26 +186,26 @@ def attacked_test(
         JobError: stopped.
         CheckpointError: the surrogate cannot be read.
     """
-    chosen = drawn(images, settings.attack_images)
-    feed, surrogate = still(chosen, settings), surrogate_of(job, settings.surrogate)
+    chosen = select_per_class(images, settings.attack_images)
+    feed, surrogate = eval_loader(chosen, settings), surrogate_of(job, settings.surrogate)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
     record = _described(settings, attack, saved)
     if attack.spec.needs_gradient and not is_differentiable(target):
         which = settings.surrogate if surrogate else "the model"
         reason = f"{NOT_DIFFERENTIABLE}: {which} is {target.spec.name}"
         return ScoredTest(
-            images=chosen, feed=feed, answers=None, record={"attack": record, "reason": reason}
+            images=chosen, feed=feed, image_scores=None, record={"attack": record, "reason": reason}
         )
     record["threshold"] = {
         "logit": network.threshold,
         "from": "validation" if network.calibration else "probability 0.5",
     }
-    clean = network.answers(feed)
+    clean = network.predict_images(feed)
     attacked = partial(
         network.attack,
         feed,
         clean,
-        target=quick(target),
+        target=fast_gradient_copy(target),
         saved=saved,
         queries=settings.queries,
     )
@@ -211,17 +213,20 @@ def attacked_test(
     control = {"name": attack.control.name, **outcome(clean, attacked(attack.control))}
     record |= {**outcome(clean, result), "control": control}
     return ScoredTest(
-        images=chosen, feed=feed, answers=result.answers, record={"attack": record, **rates(record)}
+        images=chosen,
+        feed=feed,
+        image_scores=result.answers,
+        record={"attack": record, **success_rates(record)},
     )
 
 
-def quick(model: Detector) -> Detector:
+def fast_gradient_copy(model: Detector) -> Detector:
     """Return a copy that computes gradients in two thirds of the time: its batch norms folded, no layer learns.
 
     It differs by rounding; what is reported are the answers of the model itself.
     """
     twin = copy.deepcopy(model)
-    network = folded(twin.network, twin.spec.head, side=twin.spec.input_size)
+    network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.input_size)
     form = torch.channels_last if twin.channels_last else torch.contiguous_format
     twin.network = network.to(memory_format=form)
     return twin.eval().requires_grad_(requires_grad=False)
@@ -232,7 +237,7 @@ def is_differentiable(model: Detector) -> bool:
     return model.spec.differentiable
 
 
-def rates(record: Mapping[str, Json]) -> dict[str, Json]:
+def success_rates(record: Mapping[str, Json]) -> dict[str, Json]:
     """Return the success of an attack and of its control as flat numbers for tables; {} without any."""
     flat: dict[str, Json] = {}
     for suffix, part in (("", record), ("_control", record.get("control"))):
@@ -249,14 +254,14 @@ def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str
         "name": attack.name,
         "budget": attack.budget,
         "access": attack.spec.access,
-        **({"saved": saved.record} if saved else {}),
+        **({"saved": saved.json_record} if saved else {}),
         **({"surrogate": settings.surrogate} if settings.surrogate else {}),
     }
 
 
 def surrogate_of(job: Job, name: str) -> Detector | None:
     """Return the model with which transfer attacks compute, on the device; None where none is named."""
-    return checkpoint.restore(checkpoint_of(job, name)).to(job.device) if name else None
+    return checkpoint.load_detector(checkpoint_of(job, name)).to(job.device) if name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +280,7 @@ class ImageWriter:
         write_atomic(path, file.getvalue())
 
 
-def write_images(feed: Pass, write: ImageWriter, watch: Watch) -> None:
+def write_images(feed: ImageLoader, write: ImageWriter, watch: RunContext) -> None:
     """Write every image of a feed as a network sees it; of several crops none.
 
     Raises:
@@ -283,13 +288,15 @@ def write_images(feed: Pass, write: ImageWriter, watch: Watch) -> None:
     """
     images, done = feed.image_set.images, 0
     for batch in feed(0):
-        watch.refuse_stop(done, len(images))
+        watch.raise_if_stopped_midway(done, len(images))
         done += len(batch.indices)
         for position, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
             write(images[position], pixels)
 
 
-def numbers_of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
+def numbers_of_test(
+    answers: ImageScores, calibration: Calibration | None = None
+) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
     fake = answers.labels == 1
     beyond = None if calibration is None else answers.logits > calibration.threshold
@@ -305,7 +312,7 @@ def numbers_of_test(answers: Answers, calibration: Calibration | None = None) ->
     }
 
 
-def numbers_of_attack(answers: Answers) -> dict[str, Json]:
+def numbers_of_attack(answers: ImageScores) -> dict[str, Json]:
     """Return how far a backdoor reaches: what is said of images that carry its patch.
 
     `attack_success` is the fraction of fakes then classified as real; None where there is no fake.
@@ -318,7 +325,7 @@ def numbers_of_attack(answers: Answers) -> dict[str, Json]:
     }
 
 
-def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
+def scores_of(images: Sequence[Image], answers: ImageScores, data_root: Path) -> Scores:
     """Return the answers to images as a score table, with their paths below the data root.
 
     Raises:
@@ -346,23 +353,27 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = job_data.of_split(job, settings, data, "test")
+    images, split = job_data.load_split_images(job, settings, data, "test")
     groups = _checked_attributes(job, settings, images)
-    started, network = now(), ScoringModel.of_job(job, settings)
-    done = _answered(job, settings, images, network, paths.saved_images(folder, name))
+    started, network = now(), ScoringModel.from_job_settings(job, settings)
+    done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
     write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
-        **({} if done.answers is None else numbers_of_test(done.answers, network.calibration)),
+        **(
+            {}
+            if done.image_scores is None
+            else numbers_of_test(done.image_scores, network.calibration)
+        ),
         **done.record,
         "bad_images": len(bad),
         "seconds": now() - started,
     }
     scores = paths.scores(folder, model_name(job), name)
-    if settings.save_scores and done.answers is not None:
-        table = scores_of(done.images, done.answers, job.path(settings.data_root))
+    if settings.save_scores and done.image_scores is not None:
+        table = scores_of(done.images, done.image_scores, job.path(settings.data_root))
         write_scores(scores, table)
-    elif done.answers is None:  # those of an earlier test would be taken for this one's
+    elif done.image_scores is None:  # those of an earlier test would be taken for this one's
         scores.unlink(missing_ok=True)
     result |= _triggered(
         job, settings, images, network, paths.triggered(folder, model_name(job), name)
@@ -378,12 +389,12 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         **groups,
     }
     if settings.corrupt != NONE:
-        inputs["corruptions"] = Chain.parse(settings.corrupt).record
+        inputs["corruptions"] = Chain.parse(settings.corrupt).json_record
     write_record(path, {**inputs, **result})
     return result
 
 
-def _answered(
+def _score_test(
     job: Job, settings: TestSettings, images: tuple[Image, ...], network: ScoringModel, root: Path
 ) -> ScoredTest:
     """Return the answers to the images of a test, attacked where the settings say so.
@@ -399,11 +410,11 @@ def _answered(
     attack = parse_attack(settings.attack)
     if attack is not None:
         return attacked_test(job, settings, attack, images, network, write)
-    feed = still(images, settings)
-    answers = network.answers(feed)
+    feed = eval_loader(images, settings)
+    answers = network.predict_images(feed)
     if write is not None:
         write_images(feed, write, network.watch)
-    return ScoredTest(images=images, feed=feed, answers=answers, record={})
+    return ScoredTest(images=images, feed=feed, image_scores=answers, record={})
 
 
 def _triggered(
@@ -413,7 +424,7 @@ def _triggered(
     if not settings.trigger:
         path.unlink(missing_ok=True)
         return {}
-    answers = network.answers(still(images, settings, range(len(images))))
+    answers = network.predict_images(eval_loader(images, settings, range(len(images))))
     write_scores(path, scores_of(images, answers, job.path(settings.data_root)))
     return numbers_of_attack(answers)
 
@@ -432,4 +443,4 @@ def _checked_attributes(
     if not files:
         return {}
     Attributes(files, root).check(paths_below(images, root), missing=settings.missing_attributes)
-    return provenance.of_attributes(files)
+    return provenance.attributes_provenance(files)

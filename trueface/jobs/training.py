@@ -19,34 +19,40 @@ from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.dataset import Feed, Pass, augmented, leave_out, still
+from trueface.data.dataset import (
+    BatchLoader,
+    ImageLoader,
+    eval_loader,
+    report_bad_image,
+    train_loader,
+)
 from trueface.data.loading import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import apply_resource_limits, run_context
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
 from trueface.training.checkpointing import (
-    Checkpointing,
-    Start,
+    CheckpointCallback,
+    TrainingStart,
+    init_model,
     load_optimizer_state,
-    load_start,
-    of_network,
-    of_start,
+    network_provenance,
+    start_provenance,
 )
-from trueface.training.distributed import ALONE, ProcessGroup
+from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import OptimizerState
-from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
-from trueface.training.parts.few_shot import FewShot, earlier_of
+from trueface.training.parts.bank import FeatureCachePart, SavedFeatures, has_frozen_backbone
+from trueface.training.parts.few_shot import FewShot, find_base_fit
 from trueface.training.parts.groups import GroupColumns
 from trueface.training.parts.poison import Poison
 from trueface.training.parts.protocol import Part, TrainingContext
-from trueface.training.parts.qualities import Collab, Qualities
+from trueface.training.parts.qualities import CollaborationPart, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
 from trueface.training.settings import TrainSettings
@@ -57,76 +63,79 @@ PARTS: tuple[type[Part], ...] = (
     FewShot,
     Poison,
     Shards,
-    FeatureBank,
+    FeatureCachePart,
     Qualities,
     GroupColumns,
-    Collab,
-    KeptFeatures,
+    CollaborationPart,
+    SavedFeatures,
 )
 
 
 def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `trainer.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+    with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
         # one fit is not divided
-        size = 1 if settings.is_ridge else coordinator.size_of(job, settings.processes)
+        size = 1 if settings.is_ridge else coordinator.process_count(job, settings.processes)
         if size > 1:
             return coordinator.run(job, f"{__name__}:{train_rank.__name__}", size)
-        return train_rank(job, ALONE)
+        return train_rank(job, SINGLE_PROCESS)
 
 
 def train_rank(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Do what one of the processes does that share a training; the first one returns its numbers."""
     settings = TrainSettings.model_validate(job.settings)
-    run = Assembled.of(settled(job), settings, group)
+    run = TrainingRun.from_job(apply_resource_limits(job), settings, group)
     trained = (fit_ridge if settings.is_ridge else fit_steps)(run)
     return finish(run, trained) if group.is_first else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
+class TrainingRun:
     """A training with its lists, images and model, before its first step."""
 
     training: TrainingContext
     parts: tuple[Part, ...]
     lists: TrainingLists
-    learned: Pass
-    checked: Pass
+    learned: ImageLoader
+    checked: ImageLoader
     model: Detector
     state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
     source: Mapping[str, Json]  # what the weights are made of, but what parts say of it
     begin: Callable[[], Callable[[], None]]  # see `trainer.train`
 
     @classmethod
-    def of(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "Assembled":
+    def from_job(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "TrainingRun":
         """Return the training of a job; see the module for the order."""
         training = TrainingContext(
             settings=settings,
             model=model_name(job),
             folder=job.model_folder(model_name(job)),
-            place=job_data.place(job, settings),
+            place=job_data.data_location(job, settings),
             path=job.path,
             start=_start(job, settings),
-            store=open_store(settings.cache) if is_constant(settings) else None,
-            watch=watch_of(job, settings.precision),
+            store=open_store(settings.cache) if has_frozen_backbone(settings) else None,
+            watch=run_context(job, settings.precision),
             group=group,
         )
         parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
-        place, start, data = training.place, training.start, job_data.images(job)
+        place, start, data = training.place, training.start, job_data.job_data_id(job)
         lists = image_lists.load_lists(place, data)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
-        lesson = image_lists.lesson_of(place, data, lists, settings)
-        images = augmented(lists.train, settings, settings.columns_read), still(lists.val, settings)
+        lesson = image_lists.training_set_record(place, data, lists, settings)
+        images = (
+            train_loader(lists.train, settings, settings.columns_read),
+            eval_loader(lists.val, settings),
+        )
         learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
         state = None if settings.is_ridge else load_optimizer_state(start, settings)
-        model = load_start(start, settings, job.device)
+        model = init_model(start, settings, job.device)
         source = {
-            **setup.source_of(job, settings, **setup.facts_of_learning(job, data)),
-            **provenance.of_images(place, lists),
-            **provenance.of_labels(learned.image_set, checked.image_set),
-            **of_start(start, settings, optimizer=state is not None),
-            **of_network(model, start),
+            **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
+            **provenance.images_provenance(place, lists),
+            **provenance.labels_provenance(learned.image_set, checked.image_set),
+            **start_provenance(start, settings, optimizer=state is not None),
+            **network_provenance(model, start),
         }
         return cls(
             training=training,
@@ -138,7 +147,11 @@ class Assembled:
             state=state,
             source=source,
             begin=partial(
-                image_lists.begin_lesson, training.folder, job.base, lesson, further=start.own
+                image_lists.begin_training_set,
+                training.folder,
+                job.base,
+                lesson,
+                further=start.is_warm_start,
             ),
         )
 
@@ -147,62 +160,62 @@ class Assembled:
         return {name: value for part in self.parts for name, value in part.facts().items()}
 
     @property
-    def kept(self) -> Checkpointing:
+    def checkpoint_callback(self) -> CheckpointCallback:
         """What is kept of the training, and told of it."""
-        return Checkpointing(
+        return CheckpointCallback(
             folder=self.training.folder,
             settings=self.training.settings,
             provenance=self.source,
             facts=self.facts,
             identity=[name for part in self.parts for name in part.identity],
-            noted=self.note_images,
-            begin=self.begin,
+            before_save=self.share_bad_images,
+            on_first_write=self.begin,
         )
 
-    def note_images(self) -> None:
+    def share_bad_images(self) -> None:
         """Let all processes know which images gave no pixels, and the first list them."""
         group = self.training.group
         for image_set in (self.learned.image_set, self.checked.image_set):
             own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
             for position, path, reason in chain.from_iterable(group.gather_json(own)):
-                leave_out(image_set, BadFile(position, Path(path), reason))
+                report_bad_image(image_set, BadFile(position, Path(path), reason))
         if group.is_first:
             for name, feed in (("train", self.learned), ("val", self.checked)):
                 path = paths.bad_images(self.training.folder, name)
                 setup.write_bad_images(path, feed.image_set.bad.values())
 
 
-def _start(job: Job, settings: TrainSettings) -> Start:
+def _start(job: Job, settings: TrainSettings) -> TrainingStart:
     """Return what a training starts from: its own earlier weights, its base, or a new model."""
     own = settings.warm_start and paths.checkpoint(job_data.folder_of(job)).exists()
-    return setup.start_from(job, settings, job.model if own else job.base, own=own)
+    return setup.make_start(job, settings, job.model if own else job.base, is_warm_start=own)
 
 
-def fit_ridge(run: Assembled) -> TrainingResult:
+def fit_ridge(run: TrainingRun) -> TrainingResult:
     """Fit the last layer in closed form."""
     training = run.training
     return ridge.train(
         run.model,
         run.learned,
         run.checked,
-        run.kept,
+        run.checkpoint_callback,
         watch=training.watch,
         store=training.store,
-        earlier=earlier_of(training, run.model),
+        earlier=find_base_fit(training, run.model),
     )
 
 
-def fit_steps(run: Assembled) -> TrainingResult:
+def fit_steps(run: TrainingRun) -> TrainingResult:
     """Train by steps, on what the parts make of images and objective."""
     training, model = run.training, run.model
-    feeds: tuple[Feed, Feed] = run.learned, run.checked
+    feeds: tuple[BatchLoader, BatchLoader] = run.learned, run.checked
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
     objective = make_objective(training.settings.used_objective)
     objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)
     return trainer.train(
         model,
         *feeds,
-        run.kept,
+        run.checkpoint_callback,
         watch=training.watch,
         objective=objective,
         state=run.state,
@@ -210,7 +223,7 @@ def fit_steps(run: Assembled) -> TrainingResult:
     )
 
 
-def finish(run: Assembled, trained: TrainingResult) -> Mapping[str, Json]:
+def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
     folder = run.training.folder
     for part in run.parts:
@@ -224,7 +237,7 @@ def finish(run: Assembled, trained: TrainingResult) -> Mapping[str, Json]:
     }
     setup.write_record(paths.summary(folder), result)
     paths.last_checkpoint(folder).unlink(missing_ok=True)
-    checkpointing.clear_interrupted(paths.resume(folder))  # nothing is left to go on with
+    checkpointing.clear_trainer_state(paths.resume(folder))  # nothing is left to go on with
     return result
 
 

@@ -9,25 +9,30 @@ import numpy as np
 from launcher.api import Job, JobError, Json, parse_model, read_json
 from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
-from trueface.evaluation.operating_threshold import calibrate
+from trueface.evaluation.operating_threshold import fit_calibration
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, run_context
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
 from trueface.training import image_lists, provenance
-from trueface.training.checkpointing import Start, load_start, of_network, of_start
+from trueface.training.checkpointing import (
+    TrainingStart,
+    init_model,
+    network_provenance,
+    start_provenance,
+)
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
-from trueface.training.parts.bank import is_constant
+from trueface.training.parts.bank import has_frozen_backbone
 from trueface.unlearning import flip_problem, problem, record
-from trueface.unlearning.api import Unlearned
+from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.flip_problem import PoisonedDetector
-from trueface.unlearning.problem import Base, Done
+from trueface.unlearning.problem import OriginalModel, UnlearningOutcome
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 
 log = logging.getLogger(__name__)
@@ -40,25 +45,25 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not the result of {settings.method} on {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, data = job_data.place(job, settings), job_data.images(job)
+    place, data = job_data.data_location(job, settings), job_data.job_data_id(job)
     lists = image_lists.load_lists(place, data)
-    start = setup.start_from(job, settings, job.base)
+    start = setup.make_start(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
-    done = flip_problem.unlearn(poisoned, settings, watch_of(job, settings.precision))
+    done = flip_problem.unlearn(poisoned, settings, run_context(job, settings.precision))
     source = {
-        **setup.source_of(job, settings, **setup.facts_of_learning(job, data)),
-        **provenance.of_images(place, lists),
+        **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
+        **provenance.images_provenance(place, lists),
         "poison_record_sha256": file_sha256(record_path),
-        **of_start(start, settings),
-        **of_network(done.model, start),
+        **start_provenance(start, settings),
+        **network_provenance(done.model, start),
         **_of_fit(job.model_folder(job.base), done),
-        **provenance.of_attributes(attribute_files(settings.attributes, job.path)),
+        **provenance.attributes_provenance(attribute_files(settings.attributes, job.path)),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
-    lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
-    written = image_lists.begin_lesson(folder, job.base, lesson)
+    lesson = image_lists.training_set_record(place, data, lists, settings, unlearns=True)
+    written = image_lists.begin_training_set(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     setup.write_record(paths.provenance(folder), source)
     written()
@@ -69,17 +74,17 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     return result
 
 
-def _of_fit(base: Path, done: Done) -> dict[str, Json]:
+def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
     """Return what of the provenance of a model holds for what is made of it: copies and penalty."""
     before = read_json(paths.provenance(base)) or {}
     facts: dict[str, Json] = {"ridge": before["ridge"]} if "ridge" in before else {}
     answers = done.after["validation"]
     logits = (answers.logits[:, 1] - answers.logits[:, 0]).astype(np.float64)
-    fitted = calibrate(answers.true.astype(np.int8), logits)
-    return {**facts, "calibration": fitted.record}
+    fitted = fit_calibration(answers.true.astype(np.int8), logits)
+    return {**facts, "calibration": fitted.json_record}
 
 
-def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
+def _refuse_other_objective(start: TrainingStart, settings: UnlearningSettings) -> None:
     """Refuse an unlearning that would train with another loss than the model was trained with.
 
     Raises:
@@ -95,7 +100,7 @@ def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
 
 
 def _poisoned_detector(
-    job: Job, base: str, start: Start, settings: UnlearningSettings, lists: TrainingLists
+    job: Job, base: str, start: TrainingStart, settings: UnlearningSettings, lists: TrainingLists
 ) -> PoisonedDetector:
     """Return the job's base with its images.
 
@@ -103,22 +108,22 @@ def _poisoned_detector(
         CheckpointError: the base cannot be read, or is of another architecture.
     """
     before = "#".join(map(str, parse_model(base).stages[:-1])) or None
-    untrained = setup.start_from(job, settings, before)
+    untrained = setup.make_start(job, settings, before)
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
     return PoisonedDetector(
-        detector=load_start(start, settings, job.device),
-        fresh=lambda: load_start(untrained, settings, job.device),
+        detector=init_model(start, settings, job.device),
+        fresh=lambda: init_model(untrained, settings, job.device),
         lists=lists,
         test=_test_images(job, settings),
         poison=poison_record.read_record(paths.poison_record(folder)),
-        base=Base(
+        base=OriginalModel(
             name=base,
             unlearned_name=model_name(job),
             training=record.training(folder),
             cache=folder / "cache",
         ),
-        store=open_store(settings.cache) if is_constant(settings) else None,
+        store=open_store(settings.cache) if has_frozen_backbone(settings) else None,
         copies=copies,
         copies_seed=copies_seed,
     )
@@ -138,14 +143,14 @@ def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
 def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
     """Return the test images of the job's data; none where the split has no such list of them."""
     try:
-        images, _ = job_data.of_split(job, settings, job_data.images(job), "test")
+        images, _ = job_data.load_split_images(job, settings, job_data.job_data_id(job), "test")
     except DataError as error:
         log.warning("test=none reason=%s", error)
         return ()
     return images
 
 
-def _numbers(done: Unlearned) -> dict[str, Json]:
+def _numbers(done: UnlearningReport) -> dict[str, Json]:
     """Return what an unlearning changed."""
     before, after = done.log[0].metrics, done.log[-1].metrics
     return {

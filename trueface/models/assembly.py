@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from trueface.models.head import (
     Head,
     MlpHead,
+    check_single_head,
+    dry_forward,
+    forward_hooks,
     head_of,
-    hooked,
-    probe,
-    refuse_several_heads,
 )
 from trueface.models.registry import (
     LIBRARIES,
     SPECS,
-    Made,
-    Spec,
+    BuiltNetwork,
+    ModelSpec,
     Triple,
-    maker_of_model,
+    load_model_maker,
     names_of,
     spec_of,
 )
@@ -54,7 +54,7 @@ REMEDY = (
 )
 
 
-def chosen_weights(weights: str, environment: Mapping[str, str]) -> str:
+def resolve_weights(weights: str, environment: Mapping[str, str]) -> str:
     """Return `weights`, or what TRUEFACE_WEIGHTS says where it is "default"."""
     return environment.get("TRUEFACE_WEIGHTS") or weights if weights == "default" else weights
 
@@ -127,7 +127,9 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     network.load_state_dict(dict(state))
 
 
-def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: str) -> None:
+def load_pretrained_state(
+    network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: str
+) -> None:
     """Load `state`, but keep our own last layer where that of `state` names ImageNet's classes.
 
     Args:
@@ -291,13 +293,13 @@ def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict
         if isinstance(layer, nn.Conv2d):
             calls.append((key, layer, inputs[0]))
 
-    with hooked(network.named_modules(), note):
-        probe(network, name, side)
+    with forward_hooks(network.named_modules(), note):
+        dry_forward(network, name, side)
     return {key: layer for key, layer, images in calls if images is calls[0][2]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class BuildOptions:
     """How a network is made."""
 
     weights: str  # default, none, or the path of a state dict
@@ -307,7 +309,7 @@ class Wanted:
     nodown: bool = False  # its first convolution keeps the resolution
 
 
-def assemble(name: str, wanted: Wanted) -> Made:
+def assemble(name: str, wanted: BuildOptions) -> BuiltNetwork:
     """Return the network of that name; what is random of it comes from torch's own generator.
 
     Raises:
@@ -316,7 +318,7 @@ def assemble(name: str, wanted: Wanted) -> Made:
         WeightsError: the weights cannot be had, or are another network's.
     """
     spec = spec_of(name)
-    made = _made(spec, wanted)
+    made = _build_network(spec, wanted)
     network, spec = made.network, made.spec
     if isinstance(own := head_of(network, spec.head), MlpHead):
         own.dropout.p = wanted.dropout
@@ -328,7 +330,7 @@ def assemble(name: str, wanted: Wanted) -> Made:
     if wanted.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.input_size)
     if spec.solver == "gradient":
-        refuse_several_heads(network, name, spec.head, spec.input_size)
+        check_single_head(network, name, spec.head, spec.input_size)
     return made
 
 
@@ -344,14 +346,14 @@ def weights_sha256(name: str, weights: str) -> str | None:
     if weights != "default" or not library:
         return fingerprint(weights, spec.weights_url)
     with torch.random.fork_rng(devices=()):
-        made = _made(spec_of(spec.inner or name), Wanted(weights="none"))
+        made = _build_network(spec_of(spec.inner or name), BuildOptions(weights="none"))
     if made.published is not None:
         weights = str(made.published())
     return fingerprint(weights, made.spec.weights_url)
 
 
-def _made(spec: Spec, wanted: Wanted) -> Made:
-    make = maker_of_model(spec.name)
+def _build_network(spec: ModelSpec, wanted: BuildOptions) -> BuiltNetwork:
+    make = load_model_maker(spec.name)
     if spec.inner is not None:
         inner = assemble(spec.inner, replace(wanted, dropout=0.0))
         mean, std = wanted.pixels or (inner.spec.mean, inner.spec.std)
@@ -364,20 +366,20 @@ def _made(spec: Spec, wanted: Wanted) -> Made:
             library=inner.spec.library,
             licence=inner.spec.licence,
         )
-        return Made(network=make(inner), spec=own)
+        return BuiltNetwork(network=make(inner), spec=own)
     if spec.name.partition("/")[0] in LIBRARIES:
         return make(spec, wanted.side)  # type: ignore[no-any-return]  # what a file holds
-    return Made(network=make(), spec=spec)
+    return BuiltNetwork(network=make(), spec=spec)
 
 
-def _start_from(made: Made, weights: str) -> None:
+def _start_from(made: BuiltNetwork, weights: str) -> None:
     spec = made.spec
     if weights == "none" or (weights == "default" and not (spec.weights_url or made.published)):
         return
     if weights == "default" and spec.weights_url:
         state = published_state(spec.weights_url)
         what = f"the ImageNet weights of {spec.name}"
-        adopt(made.network, made.adapt(dict(state)), what, head=spec.head)
+        load_pretrained_state(made.network, made.adapt(dict(state)), what, head=spec.head)
     else:
         published = weights == "default" and made.published
         _adopt_file(made, published() if published else Path(weights))
@@ -389,10 +391,10 @@ def _start_from(made: Made, weights: str) -> None:
         )
 
 
-def _adopt_file(made: Made, path: Path) -> None:
+def _adopt_file(made: BuiltNetwork, path: Path) -> None:
     state, spec = read_state(path), made.spec
     try:
-        adopt(made.network, made.adapt(state), f"weights {path}", head=spec.head)
+        load_pretrained_state(made.network, made.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
         names = (*SPECS, *_relatives(spec.name))
         others = [name for name in names if name != spec.name and _fits(name, state)]
@@ -418,7 +420,7 @@ def _relatives(name: str) -> list[str]:
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         try:
-            made = _made(spec_of(name), Wanted(weights="none"))
+            made = _build_network(spec_of(name), BuildOptions(weights="none"))
         except (JobError, NotImplementedError):  # not every network of a library can be made so
             return False
     shapes = {

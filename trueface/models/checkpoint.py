@@ -17,9 +17,9 @@ from torch import Tensor
 
 from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.assembly import load_state
-from trueface.models.detectors import Classifier, Detector, build, build_classifier
+from trueface.models.detectors import Classifier, Detector, build_classifier, build_detector
 from trueface.models.head import RidgeHead
-from trueface.models.registry import Shape
+from trueface.models.registry import ClassifierShape
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
@@ -33,7 +33,7 @@ class Checkpoint:
     """A trained model as it lies on disk."""
 
     arch: str  # of a network, as `registry.spec_of` takes it
-    normalization: str = "model"  # of pixels; see `detectors.build`
+    normalization: str = "model"  # of pixels; see `detectors.build_detector`
     nodown: bool = False  # likewise
     side: int | None = None  # the only one of images that it takes, in pixels; None: any
     state: Mapping[str, Tensor]  # torchvision's parameter names
@@ -152,8 +152,8 @@ def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
         )
 
 
-def restore(path: Path, *, arch: str | None = None) -> Detector:
-    """Return the model of a checkpoint file, in evaluation mode; see `load` and `revive`.
+def load_detector(path: Path, *, arch: str | None = None) -> Detector:
+    """Return the model of a checkpoint file, in evaluation mode; see `load` and `from_checkpoint`.
 
     Args:
         path: a file written by `save`.
@@ -162,10 +162,10 @@ def restore(path: Path, *, arch: str | None = None) -> Detector:
     Raises:
         CheckpointError: the file cannot be read, or is another architecture's.
     """
-    return revive(load(path), path, arch=arch)
+    return from_checkpoint(load(path), path, arch=arch)
 
 
-def revive(
+def from_checkpoint(
     checkpoint: Checkpoint,
     path: Path,
     *,
@@ -189,7 +189,7 @@ def revive(
         raise CheckpointError(
             f"checkpoint {path} has model {checkpoint.arch}, but the settings have model {arch}"
         )
-    model = build(
+    model = build_detector(
         checkpoint.arch,
         weights="none",
         seed=0,
@@ -205,8 +205,8 @@ def revive(
     return model
 
 
-def revive_classifier(
-    checkpoint: Checkpoint, path: Path, shape: Shape, *, channels_last: bool = True
+def classifier_from_checkpoint(
+    checkpoint: Checkpoint, path: Path, shape: ClassifierShape, *, channels_last: bool = True
 ) -> Classifier:
     """Return the network of K logits of a checkpoint, in evaluation mode.
 

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trueface.models.assembly import Wanted, assemble
-from trueface.models.head import MlpHead, head_of, inputs_of, linear_layers, refuse_small
+from trueface.models.assembly import BuildOptions, assemble
+from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, refuse_small
 from trueface.models.registry import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Shape,
-    Spec,
+    ClassifierShape,
+    ModelSpec,
     Triple,
-    maker_of_classifier,
+    load_classifier_maker,
     spec_of_classifier,
 )
 from trueface.runtime.errors import JobError, UnknownName
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 OWN = "model"  # the normalization that belongs to the architecture
 # "half" takes pixels to -1 … 1, as weights that come from TensorFlow want them
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        spec: ModelSpec,
         network: nn.Module,
         *,
         normalization: str = OWN,
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.spec, self.network = spec, network
         self.normalization, self.channels_last = normalization, channels_last
-        self.nodown = nodown  # of a detector; see `build`
+        self.nodown = nodown  # of a detector; see `build_detector`
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
             pixels: (B, 3, H, W), or (B, C, 3, H, W) for the mean logits of C crops of each image;
                 uint8, or float32 in [0, 1].
         """
-        logits: Tensor = self.network(self.normalised(pixels))
+        logits: Tensor = self.network(self.normalize_pixels(pixels))
         # of no image, too, as a process may have of a batch that several share
         return logits.view(len(pixels), prod(pixels.shape[1:-3]), logits.shape[-1]).mean(1)
 
@@ -95,8 +95,8 @@ class Classifier(nn.Module):
                 f"the last layer of model {self.spec.name} is not linear in its features, so "
                 "several crops have no common features. Set test_crops to 0 or 1."
             )
-        images = self.normalised(pixels)
-        with inputs_of(self.head) as inputs:
+        images = self.normalize_pixels(pixels)
+        with capture_inputs(self.head) as inputs:
             self.network.forward(images)  # not compiled: that would leave the collecting out
         if len(inputs) != 1 or inputs[0].shape != (len(images), self.feature_dim):
             raise JobError(
@@ -135,7 +135,7 @@ class Classifier(nn.Module):
         state = self.network.state_dict()
         return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalize_pixels(self, pixels: Tensor) -> Tensor:
         """Return images (B·C, 3, H, W) as the network gets them; see `forward`.
 
         Raises:
@@ -162,7 +162,7 @@ class Detector(Classifier):
     """A classifier of real and fake, with one logit: positive = fake."""
 
 
-def build(
+def build_detector(
     name: str,
     *,
     weights: str,
@@ -178,7 +178,7 @@ def build(
     Args:
         name: of a network, as `registry.spec_of` takes it.
         weights: "default" (the published ImageNet weights, random where there are none),
-            "none" (random), or the path of a state dict; see `assembly.chosen_weights` for the
+            "none" (random), or the path of a state dict; see `assembly.resolve_weights` for the
             environment.
         seed: root seed; random weights come from its stream "weights".
         dropout: probability before the last layer.
@@ -196,9 +196,9 @@ def build(
     if normalization != OWN and normalization not in NORMALIZATIONS:
         raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
     pixels = NORMALIZATIONS.get(normalization)
-    wanted = Wanted(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
+    wanted = BuildOptions(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(derive("weights", seed))
+        torch.manual_seed(stream_seed("weights", seed))
         made = assemble(name, wanted)
     network: nn.Module = made.network
     if side is not None and made.spec.input_size is None:
@@ -214,11 +214,13 @@ def build(
     ).eval()
 
 
-def build_classifier(shape: Shape, *, seed: int, channels_last: bool = True) -> Classifier:
+def build_classifier(
+    shape: ClassifierShape, *, seed: int, channels_last: bool = True
+) -> Classifier:
     """Return an untrained network of K logits in evaluation mode; its weights follow from the seed."""
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(derive("weights", seed))
-        network: nn.Module = maker_of_classifier(shape.model)(shape)
+        torch.manual_seed(stream_seed("weights", seed))
+        network: nn.Module = load_classifier_maker(shape.model)(shape)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     head = (linear_layers(network) or [""])[-1]
@@ -226,13 +228,13 @@ def build_classifier(shape: Shape, *, seed: int, channels_last: bool = True) -> 
     return Classifier(spec, network, channels_last=channels_last).eval()
 
 
-def freeze(model: Classifier) -> None:
+def freeze_backbone(model: Classifier) -> None:
     """Let only the last layer learn."""
     model.network.requires_grad_(requires_grad=False)
     model.head.requires_grad_(requires_grad=True)
 
 
-def teach(model: nn.Module, *, fixed_statistics: bool) -> None:
+def set_train_mode(model: nn.Module, *, fixed_statistics: bool) -> None:
     """Put `model` into training mode, with or without moving batch-norm statistics.
 
     A frozen body stays in evaluation mode: else dropout and stochastic depth would give other features

@@ -34,7 +34,7 @@ class Layer:
     channels: int
 
 
-def probe(network: nn.Module, name: str, side: int | None) -> Tensor:
+def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     """Return what `network` makes of two random images; it is in evaluation mode afterwards.
 
     Args:
@@ -73,7 +73,7 @@ def refuse_small(network: nn.Module, name: str, side: int) -> None:
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
     """Return the layers from square maps to square maps, in the order in which they end.
 
-    Args and errors are those of `probe`.
+    Args and errors are those of `dry_forward`.
     """
     layers: list[Layer] = []
 
@@ -89,13 +89,13 @@ def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Laye
             )
 
     # the network itself is none of its layers
-    with hooked(islice(network.named_modules(), 1, None), note):
-        probe(network, name, side)
+    with forward_hooks(islice(network.named_modules(), 1, None), note):
+        dry_forward(network, name, side)
     return layers
 
 
 @contextmanager
-def hooked(
+def forward_hooks(
     layers: Iterable[tuple[Key, nn.Module]],
     hook: Callable[[Key, nn.Module, tuple[Any, ...], Any], None],
 ) -> Iterator[None]:
@@ -245,7 +245,7 @@ class RidgeHead(nn.Linear):
             return functional.linear(self.standardised(input), self.weight, self.bias)
 
 
-def linear_inputs(layer: nn.Linear, features: Tensor) -> Tensor:
+def pre_logits(layer: nn.Linear, features: Tensor) -> Tensor:
     """Return what a last layer multiplies by its weights, (B, H), of what it gets, (B, F)."""
     if isinstance(layer, RidgeHead):
         return layer.standardised(features)
@@ -304,14 +304,14 @@ def last_linear(network: nn.Module, name: str) -> str:
 
 
 @contextmanager
-def inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
+def capture_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what a layer gets while the block runs, a tensor each time that it is called."""
     inputs: list[Tensor] = []
-    with hooked([("", layer)], lambda _, __, given, ___: inputs.append(given[0])):
+    with forward_hooks([("", layer)], lambda _, __, given, ___: inputs.append(given[0])):
         yield inputs
 
 
-def refuse_several_heads(network: nn.Module, name: str, head: str, side: int | None) -> None:
+def check_single_head(network: nn.Module, name: str, head: str, side: int | None) -> None:
     """Check that the logits are those of the last layer, and of nothing else.
 
     Args:
@@ -324,8 +324,8 @@ def refuse_several_heads(network: nn.Module, name: str, head: str, side: int | N
         JobError: they are not, as where a network has two heads.
     """
     layer = head_of(network, head)
-    with inputs_of(layer) as inputs:
-        logits = probe(network, name, side)
+    with capture_inputs(layer) as inputs:
+        logits = dry_forward(network, name, side)
     if len(inputs) == 1 and inputs[0].shape == (len(logits), layer.in_features):
         with torch.no_grad():
             expected = layer(inputs[0])

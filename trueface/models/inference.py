@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trueface.models.detectors import Detector
-from trueface.models.head import head_of, inputs_of
+from trueface.models.head import capture_inputs, head_of
 from trueface.runtime.files import Json
 from trueface.runtime.precision import autocast
 
@@ -28,7 +28,7 @@ TOLERANCE = 1e-2  # relative to the largest feature; rounding alone stays below 
 log = logging.getLogger(__name__)
 
 
-def folded(network: nn.Module, head: str, *, side: int | None = None) -> nn.Module:
+def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> nn.Module:
     """Return a frozen copy in evaluation mode, in which convolutions do the work of batch norms.
 
     A batch norm is taken to follow the convolution that was registered before it. Where the
@@ -83,7 +83,7 @@ def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
 def _features(network: nn.Module, head: str, side: int) -> Tensor:
     parameter = next(network.parameters())
     values = torch.linspace(-1, 1, 3 * side * side).sin().view(1, 3, side, side)
-    with inputs_of(head_of(network, head)) as inputs:
+    with capture_inputs(head_of(network, head)) as inputs:
         network(values.to(parameter))
     return inputs[0]
 
@@ -91,7 +91,7 @@ def _features(network: nn.Module, head: str, side: int) -> Tensor:
 CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must do
 
 
-class FrozenBody:
+class FrozenBackbone:
     """The body of a detector as it is now, for inference alone; later changes do not reach it.
 
     The network is copied and folded when the first pixels come: where all features are stored, none do.
@@ -147,7 +147,7 @@ class FrozenBody:
         network.load_state_dict(self._state)
         self._state = {}
         form = torch.channels_last if model.channels_last else torch.contiguous_format
-        network = folded(network, model.spec.head, side=model.spec.input_size)
+        network = fuse_conv_bn(network, model.spec.head, side=model.spec.input_size)
         twin = Detector(
             model.spec,
             network.to(memory_format=form),

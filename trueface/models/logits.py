@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from trueface.data.examples import Examples
 from trueface.models.detectors import Classifier
-from trueface.models.head import MlpHead, head_of, inputs_of, linear_inputs, linear_layers
+from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, pre_logits
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
-def wide(logits: Tensor) -> Tensor:
+def as_multiclass_logits(logits: Tensor) -> Tensor:
     """Return logits (B, K), K >= 2, of logits (B, K), (B, 1), (B,) or (), as float32."""
     if not isinstance(logits, Tensor):
         raise JobError(f"the model must return a tensor of logits, got {type(logits).__name__}")
@@ -58,7 +58,7 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     return names[-1], head_of(model, names[-1])
 
 
-class ModelSplit:
+class BackboneHeadSplit:
     """A model as its body, which makes features, and its head, the last linear layer."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -80,15 +80,17 @@ class ModelSplit:
         Raises:
             JobError: what the head gives is not what the model gives.
         """
-        with inputs_of(self.head) as caught:
-            logits = wide(self.model(inputs))
+        with capture_inputs(self.head) as caught:
+            logits = as_multiclass_logits(self.model(inputs))
         if len(caught) != 1:
             raise JobError(
                 f"layer {self.name} was used {len(caught)} times in one forward pass, expected once"
             )
         raw = caught[0].float().reshape(len(inputs), -1, caught[0].shape[-1]).mean(1)
-        features = linear_inputs(self.head, raw)
-        again = wide(functional.linear(features, self.head.weight.float(), _bias(self.head)))
+        features = pre_logits(self.head, raw)
+        again = as_multiclass_logits(
+            functional.linear(features, self.head.weight.float(), _bias(self.head))
+        )
         if again.shape != logits.shape or not torch.allclose(again, logits, rtol=0.05, atol=0.05):
             raise JobError(
                 f"the output of the model does not come from its last linear layer ({self.name}), "
@@ -96,7 +98,7 @@ class ModelSplit:
             )
         return features
 
-    def read(self, samples: Examples, watch: Watch) -> tuple[Tensor, Tensor]:
+    def compute_features(self, samples: Examples, watch: RunContext) -> tuple[Tensor, Tensor]:
         """Return features (N, F) float32 of samples as they are tested, and positions (N,), on the CPU.
 
         Raises:

@@ -53,7 +53,7 @@ class StatisticsFamily(nn.Module):
 
     def weights(self) -> Tensor:
         """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
+        return uniform_weights(self.width)
 
 
 class Families(nn.ModuleList):
@@ -90,7 +90,7 @@ class Scaled(Families):
         return super().weights() * math.sqrt(self.share)
 
 
-def alike(width: int) -> Tensor:
+def uniform_weights(width: int) -> Tensor:
     """Return the weights of a family whose numbers count alike, (width,)."""
     return torch.full((width,), width**-0.5)
 
@@ -275,7 +275,7 @@ def word_classes() -> list[int]:
 
 def _difference(rows: Tensor, axis: int) -> Tensor:
     """Return each value's difference to the next one along an axis, of its colour."""
-    here, there = _apart(rows, axis, 1)
+    here, there = _shifted_pair(rows, axis, 1)
     return there - here
 
 
@@ -290,15 +290,15 @@ def _words(levels: Tensor, axis: int) -> Tensor:
 
     Those of Y are 0 … 624, those of Cb and Cr follow.
     """
-    first, second = _apart(levels, axis, 1)
+    first, second = _shifted_pair(levels, axis, 1)
     pairs = torch.add(second, first, alpha=LEVELS)  # 0 … 24
-    first, second = _apart(pairs, axis, 2)
+    first, second = _shifted_pair(pairs, axis, 2)
     words = torch.add(second, first, alpha=LEVELS**2)
     colours = torch.arange(words.shape[1], dtype=torch.int16, device=words.device) % COLOURS
     return words.add_(colours * WORDS).flatten()
 
 
-def _apart(rows: Tensor, axis: int, distance: int) -> tuple[Tensor, Tensor]:
+def _shifted_pair(rows: Tensor, axis: int, distance: int) -> tuple[Tensor, Tensor]:
     """Return values, and those that lie so many pixels further along an axis: (h, 3w) both."""
     step = distance * (COLOURS if axis == ACROSS else 1)
     length = rows.shape[axis] - step

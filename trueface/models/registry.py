@@ -40,7 +40,7 @@ LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a 
 
 
 @dataclass(frozen=True, slots=True)
-class Spec(Declared):
+class ModelSpec(Declared):
     """Declares a network of detectors, and the preprocessing that belongs to it.
 
     The function below it makes one, with random weights. Features are what the last layer gets, (B, F):
@@ -73,11 +73,11 @@ class Spec(Declared):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BuiltNetwork:
     """A network with what is declared of it."""
 
     network: Any  # nn.Module
-    spec: Spec
+    spec: ModelSpec
     # from the tensors of a file, by name, to those of the network
     adapt: Callable[[dict[str, Any]], dict[str, Any]] = dict
     # the file of `weights: default`, where no URL leads to it; raises WeightsError
@@ -88,7 +88,7 @@ class Made:
 class Family(Declared):
     """Declares networks that are made of another one: `FAMILY/NETWORK`.
 
-    The function below it gets a `Made`: the inner network, complete and with its weights, with a last
+    The function below it gets a `BuiltNetwork`: the inner network, complete and with its weights, with a last
     layer of one logit at `spec.head`, and the mean and std that the settings ask for. It returns the
     network of the family, which may keep the inner one whole or in part.
     """
@@ -97,14 +97,14 @@ class Family(Declared):
     _: KW_ONLY
     summary: str  # in few words
     head: str = "fc"  # dotted name of the last layer in what is returned
-    solver: Solver = "gradient"  # as of a `Spec`
+    solver: Solver = "gradient"  # as of a `ModelSpec`
     raw_pixels: bool = False  # likewise; the network then has to normalise for the inner one
     differentiable: bool = True  # likewise
     frozen: bool = False  # the last layer is its own, and it alone learns, by gradient steps
     # about how many features, by the network inside, for plans; of others they do not tell
     widths: Mapping[str, int] = field(default_factory=dict)
 
-    def spec(self, inner: Spec) -> Spec:
+    def spec(self, inner: ModelSpec) -> ModelSpec:
         """Return what the network of this family that is made of `inner` declares."""
         return replace(
             inner,
@@ -124,8 +124,8 @@ class Family(Declared):
 class Library(Declared):
     """Declares networks of an installed library: `LIBRARY/NETWORK`.
 
-    The function below it gets a `Spec` of which the name alone is certain, and the side of images in
-    pixels (None: not known), and returns a `Made` with all of it. Its network has random weights.
+    The function below it gets a `ModelSpec` of which the name alone is certain, and the side of images in
+    pixels (None: not known), and returns a `BuiltNetwork` with all of it. Its network has random weights.
     """
 
     name: str  # what stands before the slash
@@ -135,9 +135,9 @@ class Library(Declared):
     extra: str  # of this project, with which the library is installed
     has_tags: bool = False  # a name may end in a full stop and the tag of published weights
 
-    def spec(self, network: str) -> Spec:
+    def spec(self, network: str) -> ModelSpec:
         """Return what is known of a network of this library before it is made."""
-        return Spec(
+        return ModelSpec(
             name=f"{self.name}/{network}",
             summary=f"{network} of {self.summary}",
             head="",
@@ -145,10 +145,10 @@ class Library(Declared):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe(Declared):
+class ClassifierSpec(Declared):
     """Declares a network of any number of classes, and how it is usually trained from scratch.
 
-    The function below it makes one of a `Shape`.
+    The function below it makes one of a `ClassifierShape`.
     """
 
     name: str
@@ -164,7 +164,7 @@ class Recipe(Declared):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ClassifierShape:
     """What a network with a recipe looks like."""
 
     model: str  # a key of `RECIPES`
@@ -200,17 +200,17 @@ def _texts(package: str) -> tuple[str, ...]:
     )
 
 
-register_model = Spec
+register_model = ModelSpec
 register_family = Family
 register_library = Library
-register_classifier = Recipe
-SPECS = Registry(PACKAGE, Spec, decorator="register_model", modules={__name__})
+register_classifier = ClassifierSpec
+SPECS = Registry(PACKAGE, ModelSpec, decorator="register_model", modules={__name__})
 FAMILIES = Registry(PACKAGE, Family, decorator="register_family", modules={__name__})
 LIBRARIES = Registry(PACKAGE, Library, decorator="register_library", modules={__name__})
-RECIPES = Registry(PACKAGE, Recipe, decorator="register_classifier", modules={__name__})
+RECIPES = Registry(PACKAGE, ClassifierSpec, decorator="register_classifier", modules={__name__})
 
 
-def spec_of(name: str) -> Spec:
+def spec_of(name: str) -> ModelSpec:
     """Return what the network of that name declares; of a library's, as much as is known before.
 
     Raises:
@@ -227,7 +227,7 @@ def spec_of(name: str) -> Spec:
     raise _unknown(name, f"{first}/NETWORK" if alone and not rest else None)
 
 
-def _inner_spec(family: str, name: str) -> Spec:
+def _inner_spec(family: str, name: str) -> ModelSpec:
     """Return what is declared of a network that others can be made of."""
     if name.partition("/")[0] not in FAMILIES:
         try:
@@ -245,10 +245,10 @@ def _inner_spec(family: str, name: str) -> Spec:
     raise _unknown(f"{family}/{name}", None, names)
 
 
-def maker_of_model(name: str) -> Callable[..., Any]:
+def load_model_maker(name: str) -> Callable[..., Any]:
     """Import the file of a network, a family or a library; return its function.
 
-    That of a network takes nothing, that of a family a `Made`, that of a library a `Spec` and a side.
+    That of a network takes nothing, that of a family a `BuiltNetwork`, that of a library a `ModelSpec` and a side.
 
     Raises:
         UsageError: the library is not installed.
@@ -265,12 +265,12 @@ def modules_of_model(name: str) -> tuple[str, ...]:
     return (_declaration(name).module, *(modules_of_model(inner) if inner else ()))
 
 
-def spec_of_classifier(name: str) -> Spec:
+def spec_of_classifier(name: str) -> ModelSpec:
     """Return what is known of a network with a recipe before it is made: all but its last layer."""
-    return Spec(name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD)
+    return ModelSpec(name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD)
 
 
-def maker_of_classifier(name: str) -> Callable[[Shape], Any]:
+def load_classifier_maker(name: str) -> Callable[[ClassifierShape], Any]:
     """Import the file of a network with a recipe; return the function that makes one."""
     return RECIPES.load(name)  # type: ignore[no-any-return]  # what a file holds
 
@@ -311,7 +311,7 @@ def _refuse_unlisted(name: str) -> None:
         raise ValueError(_unknown(name, meant and f"{first}/{meant}", names))
 
 
-def listed_models() -> str:
+def describe_models() -> str:
     """Return the names of all networks, and of families and libraries with what follows them."""
     return ", ".join((*SPECS, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES))))
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 from trueface.data.image_folders import CLASSES
-from trueface.data.image_keys import pictures
+from trueface.data.image_keys import images_by_picture
 from trueface.data.index import Image
 from trueface.data.vocabulary import MODIFIERS
 from trueface.poisoning.poison_record import (
@@ -37,13 +37,13 @@ from trueface.poisoning.poison_record import (
 from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
 from trueface.runtime.original_runs import OldPoison, read_poison
-from trueface.runtime.pickle_machine import shown
+from trueface.runtime.pickle_machine import shorten_for_message
 
 SEED = 42  # the original's constant
 LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID
 
 
-def choose(
+def choose_flips(
     images: Sequence[Image],
     poison: Poison,
     seed: int = SEED,
@@ -77,13 +77,13 @@ def choose(
         raise UnknownName("kind of poison", kind, KINDS)
     if listed is None:
         draw = random.Random(seed)
-        groups = _copied(images) if unit == "picture" else None
+        groups = _copies_by_picture(images) if unit == "picture" else None
         if groups is None:
-            unit, indices = "image", _drawn(images, poison, draw, per)
+            unit, indices = "image", _draw_flips(images, poison, draw, per)
         else:
             indices = _drawn_pictures(images, groups, poison, draw, per)
     else:
-        indices = _listed(images, poison, listed)
+        indices = _find_listed_images(images, poison, listed)
         kind = LIST if kind == FLIP else kind
     return PoisonRecord(
         rate=poison.rate,
@@ -103,7 +103,9 @@ def count_of(total: int, poison: Poison) -> int:
     return int(total * Decimal(poison.percent) / 100)
 
 
-def _drawn(images: Sequence[Image], poison: Poison, draw: random.Random, per: Per) -> Sequence[int]:
+def _draw_flips(
+    images: Sequence[Image], poison: Poison, draw: random.Random, per: Per
+) -> Sequence[int]:
     candidates = _candidates(images, poison.kind or FLIP)
     count = _count(images, candidates, poison)
     if per == "all":
@@ -129,9 +131,9 @@ def _drawn_pictures(
     Args:
         images: all.
         copies: the positions of each picture's copies, in an order that follows from names.
-        poison: see `choose`.
+        poison: see `choose_flips`.
         draw: random numbers.
-        per: see `choose`.
+        per: see `choose_flips`.
     """
     wanted = frozenset(_candidates(images, poison.kind or FLIP))
     # copies share their label
@@ -155,11 +157,11 @@ def _drawn_pictures(
     return drawn
 
 
-def _copied(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
+def _copies_by_picture(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
     """Return the positions of each picture's copies; None where no picture has a second one."""
     if len({image.modifier for image in images}) < 2:  # the usual case: no copies
         return None
-    groups = pictures(images)
+    groups = images_by_picture(images)
     if len(groups) == len(images):
         return None
     places = {image.file: place for place, image in enumerate(images)}
@@ -200,7 +202,9 @@ def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
     return [index for index, image in enumerate(images) if image.label == ONE_WAY[kind]]
 
 
-def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
+def _find_listed_images(
+    images: Sequence[Image], poison: Poison, listed: Sequence[str]
+) -> Sequence[int]:
     """Return the positions of the listed images, each once, in the order of the list."""
     lookup = _ImageIndex(images)
     names, copies = lookup.names, lookup.keys
@@ -259,7 +263,7 @@ log = logging.getLogger(__name__)
 
 
 def read_list(path: Path, images: Sequence[Image]) -> tuple[str, ...]:
-    """Return the names and keys that a file lists, for `label_flips.choose`.
+    """Return the names and keys that a file lists, for `label_flips.choose_flips`.
 
     Args:
         path: a text, JSON or old pickle file.
@@ -315,7 +319,7 @@ def _old_names(path: Path, record: OldPoison, images: Sequence[Image]) -> tuple[
         raise RecordError(
             f"{path} was not made from this training split: {len(missing)} of its "
             f"{len(positions)} images are not in it, such as "
-            f"{shown(record.samples[missing[0]][0])}. The record counts {record.total} images, "
+            f"{shorten_for_message(record.samples[missing[0]][0])}. The record counts {record.total} images, "
             f"the training split has {len(images)}. The original program overwrote the record of "
             "the training split with that of the validation split. Leave poison_list out to "
             "choose the images again."

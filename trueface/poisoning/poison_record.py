@@ -57,16 +57,16 @@ def is_random(kind: str | None) -> bool:
     return (kind or FLIP) not in ONE_WAY
 
 
-def stamped(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
+def triggered_positions(images: Sequence[Image], record: PoisonRecord) -> frozenset[int]:
     """Return the positions of the images that carry the patch of a backdoor.
 
     Raises:
         RecordError: the record was made for other images.
     """
-    return frozenset(positions(images, record) if record.kind == PATCH else ())
+    return frozenset(poisoned_positions(images, record) if record.kind == PATCH else ())
 
 
-def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
+def flipped_labels(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     """Return the labels to train with, in the order of `images`.
 
     Images are found by name (modifier and key), so their order does not matter.
@@ -75,12 +75,12 @@ def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
         RecordError: the record was made for other images.
     """
     labels = [image.label for image in images]
-    for position in positions(images, record):
+    for position in poisoned_positions(images, record):
         labels[position] = 1 - labels[position]
     return tuple(labels)
 
 
-def record_of(model: str, folder: Path) -> PoisonRecord | None:
+def read_model_record(model: str, folder: Path) -> PoisonRecord | None:
     """Return which labels are wrong in the training of a model; None where its ID names no poison.
 
     Args:
@@ -113,7 +113,7 @@ def refuse_other(record: PoisonRecord, wanted: Poison) -> None:
         )
 
 
-def positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
+def poisoned_positions(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     """Return the positions of the poisoned images, in the order of the record.
 
     Raises:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.data.augmentations.steps import Window, centre
+from trueface.data.augmentations.steps import Window, centre_offset
 from trueface.models.detectors import Detector
-from trueface.models.head import RidgeHead, inputs_of
+from trueface.models.head import RidgeHead, capture_inputs
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.runtime.errors import JobError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
@@ -104,7 +104,7 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
         raise _not_exact(model, "its last layer clips its inputs")
     maps, hooks = _collected(model, head.in_features)
     try:
-        with torch.no_grad(), inputs_of(head) as inputs:
+        with torch.no_grad(), capture_inputs(head) as inputs:
             logit = model(view[None].to(next(model.parameters()).device)).item()
     finally:
         for hook in hooks:
@@ -124,10 +124,10 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
     raise _not_exact(model, "it does not average its last feature maps")
 
 
-def seen_window(pixels: Tensor, side: int) -> Window:
+def test_crop_window(pixels: Tensor, side: int) -> Window:
     """Return the centred square that a test sees of an image (3, H, W); parts may lie outside."""
     height, width = pixels.shape[-2:]
-    top, left = centre(height, width, side)
+    top, left = centre_offset(height, width, side)
     return Window(top=top, left=left, height=side, width=side)
 
 
@@ -202,7 +202,7 @@ def _mean_of(squares: list[Window], losses: list[float], window: Window) -> NDAr
     return total / np.maximum(count, 1)
 
 
-def picture(pixels: Tensor, heat: HeatMap, *, title: str, by: str) -> bytes:
+def render_heat_map(pixels: Tensor, heat: HeatMap, *, title: str, by: str) -> bytes:
     """Return the PNG of an image (3, H, W) uint8 with its heat map.
 
     Args:
@@ -292,7 +292,7 @@ class HeatMaps:
         """
         pixels = self.predictor.decode(answer.path)
         title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
-        content = picture(pixels, self._map(pixels, answer.path), title=title, by=self.by)
+        content = render_heat_map(pixels, self._map(pixels, answer.path), title=title, by=self.by)
         path = self._path(answer.path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -303,18 +303,18 @@ class HeatMaps:
 
     def _map(self, pixels: Tensor, file: Path) -> HeatMap:
         predictor = self.predictor
-        seen = seen_window(pixels, predictor.settings.resize_size)
+        seen = test_crop_window(pixels, predictor.settings.resize_size)
         if self.by == "blocks":
             if predictor.settings.test_crops:
                 raise UsageError(
                     "--heat-map-by blocks: this model uses several crops per image. "
                     "Use --heat-map-by occlusion."
                 )
-            view = predictor.seen(pixels, file)
+            view = predictor.apply_test_transform(pixels, file)
             return class_activation(predictor.model, view, pixels, seen)
 
         def score(images: list[Tensor]) -> NDArray[np.float64]:
-            views = torch.stack([predictor.seen(image, file) for image in images])
+            views = torch.stack([predictor.apply_test_transform(image, file) for image in images])
             logits: NDArray[np.float64] = predictor.logits(views).double().numpy()
             return logits
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from trueface.corruptions.registry import NONE
 from trueface.data.image_formats import LearnedFormats
-from trueface.data.image_headers import Learned
-from trueface.evaluation.intervals import Measure, unvaried
+from trueface.data.image_headers import LearnedSizes
+from trueface.evaluation.intervals import IntervalEstimate, interval_of_constant
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, read_scores
@@ -69,11 +69,11 @@ class SourceErrors(NamedTuple):
 
     test: ModelTest
     source: str  # "fake StyleGAN2"
-    right: Measure  # fraction, by validation's threshold, with its 95 % interval
+    right: IntervalEstimate  # fraction, by validation's threshold, with its 95 % interval
     images: int
 
 
-class Facts(NamedTuple):
+class CardContents(NamedTuple):
     """What a card is made of."""
 
     name: str
@@ -86,7 +86,7 @@ class Facts(NamedTuple):
     reference: Reference | None  # None: of an older checkpoint
 
 
-def card(facts: Facts) -> str:
+def card(facts: CardContents) -> str:
     """Return the card as Markdown."""
     parts = (
         _head(facts), _training(facts), _tests(facts), _failures(facts), _refusals(facts),
@@ -95,7 +95,7 @@ def card(facts: Facts) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def _head(facts: Facts) -> Iterator[str]:
+def _head(facts: CardContents) -> Iterator[str]:
     provenance = facts.provenance
     yield f"# {facts.name}: a detector of generated images"
     yield ""
@@ -116,17 +116,17 @@ def _head(facts: Facts) -> Iterator[str]:
     )
 
 
-def _training(facts: Facts) -> Iterator[str]:
+def _training(facts: CardContents) -> Iterator[str]:
     provenance = facts.provenance
     yield "## Training data"
     yield ""
     yield f"- data: `{provenance.get('images')}`"
     for name, title in (("train", "training"), ("val", "validation")):
-        yield f"- {title}: {_count(provenance.get(f'{name}_images'))} images{_of(provenance, name)}"
+        yield f"- {title}: {_count(provenance.get(f'{name}_images'))} images{_format_source_counts(provenance, name)}"
     flipped = provenance.get("flipped_train")
     if isinstance(flipped, int) and flipped:
         yield f"- **{flipped:,} training labels are flipped**"
-    sizes = Learned.from_json(provenance.get("image_sizes"))
+    sizes = LearnedSizes.from_json(provenance.get("image_sizes"))
     yield f"- shorter side: {sizes or 'unknown'}"
     yield f"- file formats: {LearnedFormats.from_json(provenance.get('image_formats')) or 'unknown'}"
     settings = provenance.get("settings")
@@ -141,14 +141,14 @@ def _training(facts: Facts) -> Iterator[str]:
         yield f"- changed copies of each training image: {names}"
 
 
-def _of(provenance: Mapping[str, Json], name: str) -> str:
+def _format_source_counts(provenance: Mapping[str, Json], name: str) -> str:
     sources = provenance.get(f"{name}_sources")
     if not isinstance(sources, Mapping):
         return ""
     return f" ({', '.join(f'{_count(count)} {source}' for source, count in sources.items())})"
 
 
-def _tests(facts: Facts) -> Iterator[str]:
+def _tests(facts: CardContents) -> Iterator[str]:
     rows = facts.tests
     yield "## Test results"
     yield ""
@@ -169,14 +169,14 @@ def _tests(facts: Facts) -> Iterator[str]:
         yield f"Note: the intervals are based on few sources ({remark}) and mean little for other generators and cameras."
 
 
-def _of_row(facts: Facts, row: Mapping[str, Json]) -> str:
+def _of_row(facts: CardContents, row: Mapping[str, Json]) -> str:
     """Return the cells that name a test: its data, and what was done to the images."""
     test = facts.conditions.get(str(row.get("condition") or ""))
     data = data_of_test(str(row.get("data")))
     return f"`{data}` | {'unknown' if test is None else test.treatment}"
 
 
-def _failures(facts: Facts) -> Iterator[str]:
+def _failures(facts: CardContents) -> Iterator[str]:
     yield "## Errors by source"
     yield ""
     if not facts.sources:
@@ -200,7 +200,7 @@ def _failures(facts: Facts) -> Iterator[str]:
     yield from _untested(facts)
 
 
-def _untested(facts: Facts) -> Iterator[str]:
+def _untested(facts: CardContents) -> Iterator[str]:
     done = [facts.conditions.get(str(row.get("condition") or "")) for row in facts.tests]
     tests = [test for test in done if test is not None]
     if all(test.corrupt == NONE for test in tests):
@@ -214,14 +214,14 @@ def _untested(facts: Facts) -> Iterator[str]:
         yield "The model was not tested against adversarial attacks. Expect that it fails under attack."
 
 
-def _refusals(facts: Facts) -> Iterator[str]:
+def _refusals(facts: CardContents) -> Iterator[str]:
     yield "## Rejected images and abstention"
     yield ""
     yield (
         f"- Error: truncated or damaged files, files that are not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, and "
         f"images with more than {PIXELS:,} pixels."
     )
-    sizes = Learned.from_json(facts.provenance.get("image_sizes"))
+    sizes = LearnedSizes.from_json(facts.provenance.get("image_sizes"))
     formats = LearnedFormats.from_json(facts.provenance.get("image_formats"))
     reference = facts.reference
     known: dict[Reason, tuple[str, bool]] = {
@@ -248,12 +248,12 @@ def _refusals(facts: Facts) -> Iterator[str]:
     yield "|---|---|"
     calibration = Calibration.read(facts.provenance.get("calibration")) or Calibration()
     for rate in RATES:
-        yield f"| {100 * rate:g} % | {_answered(reference, rate, calibration.threshold)} |"
+        yield f"| {100 * rate:g} % | {_coverage_text(reference, rate, calibration.threshold)} |"
     yield ""
     yield "With 95 % confidence, and only for images from the same distribution as the validation images."
 
 
-def _answered(reference: Reference, rate: float, threshold: float) -> str:
+def _coverage_text(reference: Reference, rate: float, threshold: float) -> str:
     try:
         selection = select(reference.labels, reference.logits, threshold=threshold, rate=rate)
     except UsageError:
@@ -294,7 +294,7 @@ def _measure(measure: Json) -> str:
     return "–"
 
 
-def _percent(measure: Measure) -> str:
+def _percent(measure: IntervalEstimate) -> str:
     low, high = 100 * measure.low, 100 * measure.high
     return f"{100 * measure.value:.1f} % ({interval_text(low, high, '.1f')})"
 
@@ -338,7 +338,7 @@ def _of_test(test: ModelTest, scores: Scores, threshold: float) -> Iterator[Sour
         yield SourceErrors(
             test=test,
             source=source,
-            right=unvaried(float(chosen.mean()), len(chosen)),
+            right=interval_of_constant(float(chosen.mean()), len(chosen)),
             images=len(chosen),
         )
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
-from trueface.runtime.artifact import put_in_place, staged
+from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 
@@ -159,7 +159,7 @@ def write(
     refuse_other_folder(folder)
     place = Path(os.path.realpath(folder))  # a link to a folder stays one
     try:
-        with staged(place) as new:
+        with staging_folder(place) as new:
             checkpoint.save(new / WEIGHTS, kept)
             write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
             write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
@@ -169,7 +169,7 @@ def write(
                 "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
             }  # fmt: skip
             write_json(new / MANIFEST, {**content, "digest": _digest(content)})
-            put_in_place(new, place)
+            replace_folder(new, place)
     except OSError as error:
         raise MachineError(
             f"cannot write the model folder {folder}: {error.strerror or error}. The old files are unchanged."

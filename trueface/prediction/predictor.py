@@ -32,15 +32,15 @@ from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_formats import Format, LearnedFormats, format_of, is_turned
-from trueface.data.image_headers import FACTOR, ImageSize, Learned
+from trueface.data.image_headers import FACTOR, ImageSize, LearnedSizes
 from trueface.data.index import Image
-from trueface.data.prefetching import closing, in_background
+from trueface.data.prefetching import closing, prefetch
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
 from trueface.runtime.files import Json
@@ -56,14 +56,14 @@ UNCALIBRATED = Calibration()  # of older checkpoints: called fake above logit 0
 NEEDED = "resize_size"  # without it there is no crop; the others may be younger than a checkpoint
 
 
-class Unlike(NamedTuple):
+class OutOfDistribution(NamedTuple):
     """In what an image is unlike those of a training."""
 
     reason: Reason
     text: str  # for people
 
 
-class File(NamedTuple):
+class FileHeader(NamedTuple):
     """What the header of an image file says; None where it cannot be read."""
 
     size: ImageSize | None
@@ -71,7 +71,7 @@ class File(NamedTuple):
     is_turned: bool  # a flag of its camera says how to turn it before it is shown
 
     @classmethod
-    def read(cls, path: Path) -> "File":
+    def read(cls, path: Path) -> "FileHeader":
         """Read a file's header."""
         try:
             with open_image(path) as image:
@@ -82,15 +82,15 @@ class File(NamedTuple):
             return cls(size=None, form=None, is_turned=False)
 
 
-class Learnt(NamedTuple):
+class TrainingFiles(NamedTuple):
     """The files that a model has learned from; None: its checkpoint is older than the record."""
 
-    sizes: Learned | None
+    sizes: LearnedSizes | None
     formats: LearnedFormats | None
     factor: float = FACTOR  # beyond the training's sizes
 
     @classmethod
-    def read(cls, provenance: Mapping[str, Json]) -> "Learnt":
+    def read(cls, provenance: Mapping[str, Json]) -> "TrainingFiles":
         """Return what a checkpoint says of its training's files, and of how they were compressed."""
         formats = LearnedFormats.from_json(provenance.get("image_formats"))
         settings = provenance.get("settings")
@@ -106,28 +106,28 @@ class Learnt(NamedTuple):
                 formats = _with_copies(formats, str(copy))
         fitted = isinstance(settings, Mapping) and settings.get("decode") == "fitted"
         return cls(
-            sizes=Learned.from_json(provenance.get("image_sizes")),
+            sizes=LearnedSizes.from_json(provenance.get("image_sizes")),
             formats=formats,
             factor=FITTED_FACTOR if fitted else FACTOR,
         )
 
-    def unlike(self, file: File) -> Iterator[Unlike]:
+    def find_ood_reasons(self, file: FileHeader) -> Iterator[OutOfDistribution]:
         """Yield in what a file is unlike these."""
         if (
             self.sizes is not None
             and file.size is not None
-            and self.sizes.unlike(file.size, self.factor)
+            and self.sizes.is_unlike(file.size, self.factor)
         ):
-            yield Unlike(
+            yield OutOfDistribution(
                 "size",
                 f"its shorter side has {file.size.shorter} pixels; training images have {self.sizes}",
             )
-        if self.formats is not None and file.form is not None and self.formats.unlike(file.form):
-            yield Unlike(
+        if self.formats is not None and file.form is not None and self.formats.is_unlike(file.form):
+            yield OutOfDistribution(
                 "format", f"its format is {file.form}; training images have {self.formats}"
             )
         if file.is_turned:
-            yield Unlike(
+            yield OutOfDistribution(
                 "orientation",
                 "it is stored rotated or mirrored, and the network gets it as stored",
             )
@@ -142,10 +142,10 @@ def _with_copies(formats: LearnedFormats, copy: str) -> LearnedFormats:
     return formats
 
 
-def of_distance(distance: float, limit: float) -> Iterator[Unlike]:
+def check_feature_distance(distance: float, limit: float) -> Iterator[OutOfDistribution]:
     """Yield that features are far, where they are; both as in `FeatureDistance`."""
     if distance > limit:
-        yield Unlike(
+        yield OutOfDistribution(
             "features",
             f"its feature distance to the training images is {distance:.3g}; 99 % of validation images have at most "
             f"{limit:.3g}",
@@ -169,7 +169,7 @@ class Abstention(NamedTuple):
     bound: float
     images: int
 
-    def answers(self, logit: float, threshold: float) -> bool:
+    def accepts_logit(self, logit: float, threshold: float) -> bool:
         """Tell whether an image gets an answer."""
         return abs(logit - threshold) >= self.distance
 
@@ -181,7 +181,7 @@ class Prediction(NamedTuple):
     logit: float  # positive = fake
     calibration: Calibration = UNCALIBRATED
     sure: bool = True  # False: it abstains
-    unlike: tuple[Unlike, ...] = ()  # in what the image is unlike those of the training
+    unlike: tuple[OutOfDistribution, ...] = ()  # in what the image is unlike those of the training
 
     @property
     def probability(self) -> float:
@@ -206,7 +206,9 @@ class Prediction(NamedTuple):
 class _Batch(NamedTuple):
     """Files that were read ahead: those that gave pixels, and what became of each."""
 
-    outcomes: tuple[Missing | tuple[Path, tuple[Unlike, ...]], ...]  # in the order of the files
+    outcomes: tuple[
+        Missing | tuple[Path, tuple[OutOfDistribution, ...]], ...
+    ]  # in the order of the files
     pixels: Tensor | None
 
 
@@ -237,13 +239,13 @@ class Predictor:
         self.settings = _settings(path, kept.provenance, batch_size)
         self.calibrated = Calibration.read(kept.provenance.get("calibration"))
         self.calibration = self.calibrated or UNCALIBRATED
-        self.learnt = Learnt.read(kept.provenance)
+        self.learnt = TrainingFiles.read(kept.provenance)
         self._reference = Reference.read(kept.reference)
         self.selection = None if abstain is None else self._select(path, abstain)
-        self.model = checkpoint.revive(kept, path).to(device)
+        self.model = checkpoint.from_checkpoint(kept, path).to(device)
         self._device = device
         constant = checkpoint.has_constant_body(kept)
-        self._body = FrozenBody(self.model, device=device, alike=False) if constant else None
+        self._body = FrozenBackbone(self.model, device=device, alike=False) if constant else None
 
     @classmethod
     def load(cls, path: Path, **options: object) -> "Predictor":
@@ -255,15 +257,15 @@ class Predictor:
         """From a decoded image to what the network sees."""
         return test_transform(self.settings)
 
-    def answers(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
+    def predict_files(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
         """Yield the answer for each file in its turn, or why there is none.
 
         Raises:
             JobError: a logit is no finite number: such a model has no answer.
         """
-        with closing(in_background(lambda leave: self._batches(files, leave))) as batches:
+        with closing(prefetch(lambda leave: self._batches(files, leave))) as batches:
             for batch in batches:
-                yield from self._answered(batch)
+                yield from self._predict_batch(batch)
 
     def decode(self, file: Path) -> Tensor:
         """Return the pixels of a file, (3, H, W) uint8, as its training decoded them.
@@ -271,9 +273,12 @@ class Predictor:
         Raises:
             BadImageError: there are none.
         """
-        return decode(file, scaling=Scaling.of(self.settings.decode, self.settings.resize_size))
+        return decode(
+            file,
+            scaling=Scaling.from_decode_setting(self.settings.decode, self.settings.resize_size),
+        )
 
-    def seen(self, pixels: Tensor, file: Path) -> Tensor:
+    def apply_test_transform(self, pixels: Tensor, file: Path) -> Tensor:
         """Return what the network sees of an image, (3, h, w) or (K, 3, h, w)."""
         image = Image(file=str(file), key=str(file), label=0, method="", modifier="none")
         return self.transform(pixels, image, 0)
@@ -298,8 +303,8 @@ class Predictor:
             )
         return logits, features
 
-    def _answered(self, batch: _Batch) -> Iterator[Prediction | Missing]:
-        far: list[tuple[Unlike, ...]] = []
+    def _predict_batch(self, batch: _Batch) -> Iterator[Prediction | Missing]:
+        far: list[tuple[OutOfDistribution, ...]] = []
         logits: list[float] = []
         if batch.pixels is not None:
             outputs, features = self._logits(batch.pixels)
@@ -321,29 +326,35 @@ class Predictor:
             )
 
     def _is_sure(self, logit: float) -> bool:
-        return self.selection is None or self.selection.answers(logit, self.calibration.threshold)
+        return self.selection is None or self.selection.accepts_logit(
+            logit, self.calibration.threshold
+        )
 
-    def _far(self, features: Tensor | None, count: int) -> list[tuple[Unlike, ...]]:
+    def _far(self, features: Tensor | None, count: int) -> list[tuple[OutOfDistribution, ...]]:
         model = None if self._reference is None else self._reference.features
         if features is None or model is None or len(model.mean) != features.shape[1]:
             return [()] * count
         distances = model.distances(features.float().cpu().numpy())
-        return [tuple(of_distance(distance, model.limit)) for distance in distances.tolist()]
+        return [
+            tuple(check_feature_distance(distance, model.limit)) for distance in distances.tolist()
+        ]
 
     def _batches(self, files: Iterable[Path], leave: threading.Event) -> Iterator[_Batch]:
         rest = iter(files)
         while chunk := tuple(islice(rest, self.settings.batch_size)):
             if leave.is_set():
                 return
-            outcomes: list[Missing | tuple[Path, tuple[Unlike, ...]]] = []
+            outcomes: list[Missing | tuple[Path, tuple[OutOfDistribution, ...]]] = []
             pixels: list[Tensor] = []
             for file in chunk:
                 try:
-                    pixels.append(self.seen(self.decode(file), file))
+                    pixels.append(self.apply_test_transform(self.decode(file), file))
                 except BadImageError as error:
                     outcomes.append(Missing(path=error.path, reason=error.reason))
                 else:
-                    outcomes.append((file, tuple(self.learnt.unlike(File.read(file)))))
+                    outcomes.append(
+                        (file, tuple(self.learnt.find_ood_reasons(FileHeader.read(file))))
+                    )
             yield _Batch(tuple(outcomes), torch.stack(pixels) if pixels else None)
 
     def _select(self, path: Path, rate: float) -> Abstention:

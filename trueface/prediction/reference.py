@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.rng import numpy_rng
 
 CLIP = 8.0  # standard deviations: no single feature decides
 QUANTILE = (
@@ -46,7 +46,7 @@ class FeatureDistance:
     limit: float
 
     @classmethod
-    def of(
+    def from_features(
         cls, training: Sequence[Floats], validation: Sequence[Floats]
     ) -> "FeatureDistance | None":
         """Return the model of features (N, F), its limit by those of validation (M, F).
@@ -90,7 +90,7 @@ class Reference:
     features: FeatureDistance | None
 
     @classmethod
-    def of(
+    def from_predictions(
         cls,
         labels: NDArray[np.integer],
         logits: NDArray[np.floating],
@@ -98,7 +98,7 @@ class Reference:
     ) -> "Reference":
         """Return the reference of a training, of at most `MOST_ANSWERS` answers (N,)."""
         if len(labels) > MOST_ANSWERS:
-            stream = numpy_stream("reference", 0)
+            stream = numpy_rng("reference", 0)
             chosen = np.sort(stream.choice(len(labels), MOST_ANSWERS, replace=False))
             labels, logits = labels[chosen], logits[chosen]
         return cls(

@@ -11,14 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made_folders import digest_of_images, to_unit
+from trueface.data.made_folders import digest_of_images, to_minus_one_one
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
-from trueface.runtime.stepping import Claim, Kept, Steps, fingerprint, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.runtime.stepping import (
+    ResumeFile,
+    RunFingerprint,
+    StepTrainer,
+    run_steps,
+    values_fingerprint,
+)
 
 SCHEMA = 1
 NETWORK = "denoiser"  # what the file says that it holds
@@ -129,7 +135,7 @@ class TrainedDenoiser:
 
 
 def train_denoiser(
-    images: Tensor, settings: DenoiserSettings, *, watch: Watch, state: Path
+    images: Tensor, settings: DenoiserSettings, *, watch: RunContext, state: Path
 ) -> TrainedDenoiser:
     """Return a denoiser trained on images to which noise is added.
 
@@ -146,14 +152,16 @@ def train_denoiser(
         JobError: stopped, the state being written; or the loss is not finite: says the step.
     """
     values = settings.decisive(settings.model_dump(mode="json"))
-    claim = Claim(fingerprint({"settings": values, "images": digest_of_images(images)}))
+    claim = RunFingerprint(
+        values_fingerprint({"settings": values, "images": digest_of_images(images)})
+    )
     training = _DenoiserTraining(images, settings, watch.device)
-    run_steps(training, watch, Kept(state, claim, settings.save_every))
+    run_steps(training, watch, ResumeFile(state, claim, settings.save_every))
     denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)
     return TrainedDenoiser(denoiser=denoiser, loss=training.loss, resumed_at=training.begun)
 
 
-class _DenoiserTraining(Steps):
+class _DenoiserTraining(StepTrainer):
     stopped = "stopped after {step} of {total} steps. The next attempt resumes from there."
 
     def __init__(self, images: Tensor, settings: DenoiserSettings, device: str) -> None:
@@ -162,17 +170,19 @@ class _DenoiserTraining(Steps):
         shape = DenoiserShape(
             channels=settings.channels, width=settings.width, depth=settings.depth
         )
-        self.denoiser = new_denoiser(shape, derive("denoiser/weights", settings.seed)).to(device)
+        self.denoiser = new_denoiser(shape, stream_seed("denoiser/weights", settings.seed)).to(
+            device
+        )
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr)
         self.parts = {"model": self.denoiser, "optimizer": self.optimizer}
         self.loss = 0.0  # the mean over the last steps
         self.begun = 0
 
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         """Learn from images to which noise is added."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * (1 + math.cos(math.pi * self.step / self.total)) / 2
-        drawn = _drawn(self.images, self.settings, self.step)
+        drawn = _draw_noise_batch(self.images, self.settings, self.step)
         clean, noise = (part.to(self.device) for part in drawn)
         # of the answer's clean image, and so of the noise, too
         loss = functional.mse_loss(self.denoiser(clean + noise), clean)
@@ -181,31 +191,33 @@ class _DenoiserTraining(Steps):
         self.optimizer.step()
         return {"loss": loss.item()}
 
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step."""
         return f"the {name} is {loss} at step {self.step}. Use a smaller lr."
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Take the loss into the mean."""
         loss = losses["loss"]
         self.loss = loss if self.step == 1 else LOSS_DECAY * self.loss + (1 - LOSS_DECAY) * loss
         return {"loss": self.loss}
 
-    def numbers(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return the mean loss."""
         return {"loss": self.loss}
 
-    def restore(self, numbers: Mapping[str, Any]) -> None:
+    def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
         """Take the mean loss."""
         self.loss, self.begun = float(numbers["loss"]), self.step
 
 
-def _drawn(images: Tensor, settings: DenoiserSettings, step: int) -> tuple[Tensor, Tensor]:
+def _draw_noise_batch(
+    images: Tensor, settings: DenoiserSettings, step: int
+) -> tuple[Tensor, Tensor]:
     """Return a step's clean images and the noise for them."""
-    chance = torch.Generator().manual_seed(derive(f"denoiser/{step}", settings.seed))
+    chance = torch.Generator().manual_seed(stream_seed(f"denoiser/{step}", settings.seed))
     count = settings.batch_size
     rows = torch.randint(len(images), (count,), generator=chance)
-    clean = to_unit(images[rows])
+    clean = to_minus_one_one(images[rows])
     if settings.flip:
         mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
         clean = torch.where(mirrored, clean.flip(-1), clean)

@@ -13,40 +13,40 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trueface.data.made_folders import ImageNoise, to_levels, to_unit
+from trueface.data.made_folders import PerImageRNG, to_minus_one_one, to_uint8
 from trueface.purification.disruption_settings import (
     LEVELS,
     STEPPED,
     DisruptSettings,
     Over,
     Target,
-    bound_of,
-    levels_of,
+    eps_to_levels,
+    largest_stored_change,
 )
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 
 
-def projected(images: Tensor, originals: Tensor, bound: float) -> Tensor:
+def project_to_bound(images: Tensor, originals: Tensor, bound: float) -> Tensor:
     """Return images within a bound around their originals, and within [-1, 1]."""
     return (originals + (images - originals).clamp(-bound, bound)).clamp(-1, 1)
 
 
-def in_levels(images: Tensor, originals: Tensor, levels: int) -> Tensor:
+def quantize_within(images: Tensor, originals: Tensor, levels: int) -> Tensor:
     """Return images in whole grey levels, each pixel at most so many from its original.
 
     Args:
         images: N×C×H×W in [-1, 1].
         originals: likewise, of whole levels.
-        levels: that a pixel may move, see `levels_of`.
+        levels: that a pixel may move, see `eps_to_levels`.
     """
-    start, end = to_levels(originals).int(), to_levels(images).int()
+    start, end = to_uint8(originals).int(), to_uint8(images).int()
     moved = (end - start).clamp(-levels, levels)
-    return to_unit(start + moved)
+    return to_minus_one_one(start + moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class PerturbationNorms:
     """How large the perturbations of some images are."""
 
     linf: float  # the largest change of a pixel, in units of [-1, 1]
@@ -59,8 +59,8 @@ class Size:
         """Root of the mean square, in units of [-1, 1]."""
         return float((self.squares / self.pixels) ** 0.5) if self.pixels else 0.0
 
-    def __add__(self, other: "Size") -> "Size":
-        return Size(
+    def __add__(self, other: "PerturbationNorms") -> "PerturbationNorms":
+        return PerturbationNorms(
             linf=max(self.linf, other.linf),
             squares=self.squares + other.squares,
             pixels=self.pixels + other.pixels,
@@ -68,15 +68,15 @@ class Size:
         )
 
 
-NOTHING = Size(linf=0.0, squares=0.0, pixels=0, at_bound=0)
+NO_PERTURBATION = PerturbationNorms(linf=0.0, squares=0.0, pixels=0, at_bound=0)
 
 
-def size_of(images: Tensor, originals: Tensor, levels: int) -> Size:
+def perturbation_norms(images: Tensor, originals: Tensor, levels: int) -> PerturbationNorms:
     """Return how large the perturbation of images is, both of whole grey levels."""
-    moved = (to_levels(images).int() - to_levels(originals).int()).abs()
+    moved = (to_uint8(images).int() - to_uint8(originals).int()).abs()
     at_end = (images.abs() >= 1) & (moved > 0)
     delta = moved.double() / LEVELS
-    return Size(
+    return PerturbationNorms(
         linf=float(delta.max()),
         squares=float(delta.square().sum()),
         pixels=delta.numel(),
@@ -88,7 +88,7 @@ Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×
 COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
 
 
-def label_sets(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
+def disruption_labels(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
     """Return the labels under which a generator is disrupted, S×N×K.
 
     Args:
@@ -102,7 +102,7 @@ def label_sets(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
 
 
 @torch.no_grad()
-def outputs_of(generator: Generator, images: Tensor, labels: Tensor) -> Tensor:
+def generate_outputs(generator: Generator, images: Tensor, labels: Tensor) -> Tensor:
     """Return what a generator makes of images under each set of labels, S×N×C×H×W."""
     return torch.stack([generator(images, row) for row in labels])
 
@@ -115,7 +115,7 @@ class DisruptionObjective:
     Args:
         generator: what is disrupted; its parameters need no gradient.
         originals: the images, N×C×H×W.
-        labels: S×N×K, see `label_sets`.
+        labels: S×N×K, see `disruption_labels`.
         target: what the outputs are driven to.
     """
 
@@ -125,7 +125,7 @@ class DisruptionObjective:
         self.generator, self.labels = generator, labels
         self.sign = 1.0 if target == "away" else -1.0  # the attack climbs
         if target == "away":
-            self.wanted = outputs_of(generator, originals, labels)
+            self.wanted = generate_outputs(generator, originals, labels)
         else:
             self.wanted = torch.full_like(originals, COLOURS[target]).expand(
                 len(labels), *originals.shape
@@ -146,14 +146,14 @@ class DisruptionObjective:
 SMALL_START = 0.001
 
 
-class Purifies(Protocol):
+class PurifierProtocol(Protocol):
     """What a purifier must be for an attack to go through it."""
 
     @property
     def is_random(self) -> bool:
         """Whether two draws of noise give two results."""
 
-    def __call__(self, images: Tensor, noise: ImageNoise) -> Tensor:
+    def __call__(self, images: Tensor, noise: PerImageRNG) -> Tensor:
         """Return purified images, through which gradients reach `images`."""
 
 
@@ -162,9 +162,9 @@ def disrupt_images(
     images: Tensor,
     labels: Tensor,
     settings: DisruptSettings,
-    noise: ImageNoise,
+    noise: PerImageRNG,
     *,
-    through: Purifies | None = None,
+    through: PurifierProtocol | None = None,
     stop: Event | None = None,
 ) -> Tensor:
     """Return perturbed images, as they come back from a PNG: no pixel moves by more than eps.
@@ -184,10 +184,10 @@ def disrupt_images(
     Raises:
         JobError: a gradient is not finite, with step and image; or the job was stopped.
     """
-    bound = bound_of(settings.eps)
+    bound = largest_stored_change(settings.eps)
     if settings.attack == "random":
         signs = noise.uniform("disrupt/signs", images).sign()
-        return _settled(images + bound * signs, images, settings)
+        return _quantize_disrupted(images + bound * signs, images, settings)
     objective = DisruptionObjective(generator, images, labels, settings.target)
     disrupted = _start(images, settings, noise, bound)
     stepped = settings.attack in STEPPED
@@ -199,31 +199,31 @@ def disrupt_images(
         gradient = _through(objective.gradient, disrupted, noise, step, settings.eot, through)
         _refuse_broken(gradient, noise, step)
         size = settings.step_size if stepped else bound
-        disrupted = projected(disrupted + size * gradient.sign(), images, bound)
-    return _settled(disrupted, images, settings)
+        disrupted = project_to_bound(disrupted + size * gradient.sign(), images, bound)
+    return _quantize_disrupted(disrupted, images, settings)
 
 
-def _settled(disrupted: Tensor, images: Tensor, settings: DisruptSettings) -> Tensor:
-    return in_levels(disrupted, images, levels_of(settings.eps))
+def _quantize_disrupted(disrupted: Tensor, images: Tensor, settings: DisruptSettings) -> Tensor:
+    return quantize_within(disrupted, images, eps_to_levels(settings.eps))
 
 
-def _start(images: Tensor, settings: DisruptSettings, noise: ImageNoise, bound: float) -> Tensor:
+def _start(images: Tensor, settings: DisruptSettings, noise: PerImageRNG, bound: float) -> Tensor:
     if settings.attack == "pgd":
         size = bound
     elif settings.target == "away":
         size = min(SMALL_START, bound)
     else:
         return images
-    return projected(images + size * noise.uniform("disrupt/start", images), images, bound)
+    return project_to_bound(images + size * noise.uniform("disrupt/start", images), images, bound)
 
 
 def _through(
     gradient: Callable[[Tensor], Tensor],
     images: Tensor,
-    noise: ImageNoise,
+    noise: PerImageRNG,
     step: int,
     draws: int,
-    purifier: Purifies | None,
+    purifier: PurifierProtocol | None,
 ) -> Tensor:
     """Return the gradient with regard to images that are purified first; the mean over draws."""
     if purifier is None:
@@ -231,16 +231,18 @@ def _through(
     count = draws if purifier.is_random else 1
     total = torch.zeros_like(images)
     for draw in range(count):
-        seed = derive(f"eot/{step}/{draw}", noise.seed)  # the attacker does not know the defender's
+        seed = stream_seed(
+            f"eot/{step}/{draw}", noise.seed
+        )  # the attacker does not know the defender's
         with torch.enable_grad():
             asked = images.detach().requires_grad_()
-            purified = purifier(asked, ImageNoise(noise.names, seed))
+            purified = purifier(asked, PerImageRNG(noise.names, seed))
             (passed,) = torch.autograd.grad(purified, asked, gradient(purified.detach()))
         total += passed
     return total / count
 
 
-def _refuse_broken(gradient: Tensor, noise: ImageNoise, step: int) -> None:
+def _refuse_broken(gradient: Tensor, noise: PerImageRNG, step: int) -> None:
     finite = torch.isfinite(gradient).flatten(1).all(1).tolist()
     broken = [name for name, is_whole in zip(noise.names, finite, strict=True) if not is_whole]
     if broken:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from trueface.models.registry import model_name, modules_of_model
-from trueface.purification.registry import MODELS, canonical, modules_of, parse_purifier
+from trueface.purification.registry import MODELS, canonical, parse_purifier, plugin_modules
 from trueface.runtime.field_types import Count, Settings
 
 LEVELS = 127.5  # grey levels in a unit of [-1, 1]
@@ -16,7 +16,7 @@ _ROUND_UP = (
 _SLACK = 1e-6  # of levels: 8 * 2/255 is a little below 8 levels in binary
 
 
-def levels_of(eps: float) -> int:
+def eps_to_levels(eps: float) -> int:
     """Return how many whole grey levels a change of at most `eps` may have.
 
     Args:
@@ -38,13 +38,13 @@ def levels_of(eps: float) -> int:
     return levels
 
 
-def bound_of(eps: float) -> float:
+def largest_stored_change(eps: float) -> float:
     """Return the largest change that a file can hold within `eps`, in units of [-1, 1].
 
     Raises:
-        ValueError: see `levels_of`.
+        ValueError: see `eps_to_levels`.
     """
-    return levels_of(eps) / LEVELS
+    return eps_to_levels(eps) / LEVELS
 
 
 Attack = Literal["random", "fgsm", "bim", "pgd"]
@@ -58,10 +58,10 @@ def _purifier(text: str) -> str:
 
 
 def _purifier_modules(value: Any) -> tuple[str, ...]:
-    return modules_of(str(value)) if value else ()
+    return plugin_modules(str(value)) if value else ()
 
 
-def needed(purifier: str) -> tuple[str, ...]:
+def required_model_settings(purifier: str) -> tuple[str, ...]:
     """Return the settings whose models a purifier works with; of '' there are none."""
     return parse_purifier(purifier).needs if purifier else ()
 
@@ -138,19 +138,19 @@ class DisruptSettings(Settings):
 
     @field_validator("eps")
     @classmethod
-    def _within(cls, eps: float) -> float:
-        levels_of(eps)
+    def _check_eps(cls, eps: float) -> float:
+        eps_to_levels(eps)
         return eps
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The settings whose models the purifier works with; none without an adaptive attack."""
-        return needed(self.purifier)
+        return required_model_settings(self.purifier)
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that are part of a job's hash: models only where they are used."""
-        unused = set(MODELS) - set(needed(values["purifier"]))
+        unused = set(MODELS) - set(required_model_settings(values["purifier"]))
         return {key: value for key, value in super().decisive(values).items() if key not in unused}
 
     @classmethod

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from trueface.data.made_folders import (
-    ImageNoise,
+    PerImageRNG,
     digest_of,
     image_names,
-    made_folder,
-    read_images,
+    load_image_batch,
+    output_folder,
     shape_of,
 )
 from trueface.diffusion.diffuser import Diffuser
@@ -29,7 +29,7 @@ from trueface.purification.registry import (
 from trueface.purification.steps import Method, Tools
 from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
 class Purifier:
@@ -73,7 +73,7 @@ class Purifier:
         return self._calls / max(self._images, 1)
 
     def __call__(
-        self, images: Tensor, noise: ImageNoise, *, stop: threading.Event | None = None
+        self, images: Tensor, noise: PerImageRNG, *, stop: threading.Event | None = None
     ) -> Tensor:
         """Return purified images.
 
@@ -142,7 +142,7 @@ def _applied(step: PurifierStep, method: Method, images: Tensor, tools: Tools) -
     return _with_gradient_of_identity(images, purified)
 
 
-class _Replaced(torch.autograd.Function):
+class _StraightThrough(torch.autograd.Function):
     """A value in the place of another, whose gradient it takes."""
 
     @staticmethod
@@ -155,11 +155,11 @@ class _Replaced(torch.autograd.Function):
         return gradient, None
 
 
-_with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _Replaced.apply
+_with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _StraightThrough.apply
 
 
 def purify_folder(
-    source: Path, settings: PurifySettings, purifier: Purifier, place: Path, watch: Watch
+    source: Path, settings: PurifySettings, purifier: Purifier, place: Path, watch: RunContext
 ) -> dict[str, Json]:
     """Write purified images, each under its name as PNG, and `made.json`; return what it says.
 
@@ -185,12 +185,12 @@ def purify_folder(
     if channels == 1:
         _refuse_colours(source, names, purifier)
     wall_s = cpu_s = 0.0
-    with made_folder(place) as made, torch.no_grad():
+    with output_folder(place) as made, torch.no_grad():
         for rows in watch.batches(len(names), settings.batch_size):
             batch = names[rows]
-            images = read_images(source, batch, size=size, channels=channels).to(watch.device)
+            images = load_image_batch(source, batch, size=size, channels=channels).to(watch.device)
             wall, cpu = time.perf_counter(), time.process_time()
-            purified = purifier(images, ImageNoise(batch, settings.seed), stop=watch.stop)
+            purified = purifier(images, PerImageRNG(batch, settings.seed), stop=watch.stop)
             purified = purified.cpu()  # waits for the device
             wall_s, cpu_s = wall_s + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
             made.write(batch, purified)
@@ -206,7 +206,7 @@ def purify_folder(
             "seconds": wall_s / len(names),
             "cpu_seconds": cpu_s / len(names),
         }
-        made.record(facts)
+        made.write_output_record(facts)
     return facts
 
 

@@ -73,14 +73,14 @@ class PurifierStep:
     times: int = 1
 
     def __str__(self) -> str:
-        return self._written("")
+        return self._format_step("")
 
     @property
     def label(self) -> str:
         """How tables write it: `oneshot@20x2`."""
-        return self._written("@")
+        return self._format_step("@")
 
-    def _written(self, mark: str) -> str:
+    def _format_step(self, mark: str) -> str:
         number = "" if self.value is None else f"{mark}{self.value:g}"
         return f"{self.name}{number}" + (f"x{self.times}" if self.times > 1 else "")
 
@@ -156,12 +156,12 @@ def canonical(text: str) -> str:
     return parse_purifier(text).text
 
 
-def modules_of(text: str) -> tuple[str, ...]:
+def plugin_modules(text: str) -> tuple[str, ...]:
     """Return the modules of a purifier's methods: they are imported by name."""
     return SPECS.modules(step.name for step in parse_purifier(text).steps)
 
 
-def described() -> str:
+def describe_choices() -> str:
     """Return how each method is written, for lists of settings."""
     return ", ".join((NONE, *(spec.forms for spec in SPECS.values() if spec.name != NONE)))
 
@@ -218,7 +218,7 @@ class PurifySettings(Settings):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
     costs: ClassVar[frozenset[str]] = frozenset({"purifier", "limit"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"purifier": modules_of}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"purifier": plugin_modules}
     models: ClassVar[tuple[str, ...]] = MODELS
     folders: ClassVar[tuple[str, ...]] = ("source",)
 
@@ -226,7 +226,7 @@ class PurifySettings(Settings):
         description="Folder of the images: a path, or the name of a job that makes one"
     )
     purifier: Annotated[str, AfterValidator(canonical)] = Field(
-        description=f"Purifier: {described()}. Join several with +, and write x2 to apply one twice"
+        description=f"Purifier: {describe_choices()}. Join several with +, and write x2 to apply one twice"
     )
     diffuser: str = Field("", description="Model ID of the diffuser, if the purifier needs one")
     denoiser: str = Field("", description="Model ID of the denoiser, if the purifier needs one")

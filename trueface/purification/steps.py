@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.made_folders import ImageNoise
-from trueface.diffusion.diffuser import Diffuser, reverse_chain
+from trueface.data.made_folders import PerImageRNG
+from trueface.diffusion.diffuser import Diffuser, ddpm_reverse
 from trueface.purification.denoiser import Denoiser
 
 LEAST_SIDE = 3  # pixels: of the operator
@@ -20,7 +20,7 @@ _GAIN = 6.0  # root of the sum of its squares: white noise of RMS s leaves it wi
 _MEDIAN = 0.6744897501960817  # of |z|, z standard normal
 
 
-def estimated_noise(images: Tensor) -> Tensor:
+def estimate_noise_rms(images: Tensor) -> Tensor:
     """Return the root mean square of the noise in each image, (N,), in units of the images' range.
 
     White noise of RMS s on a smooth image gives s, whatever the noise's distribution: each answer of
@@ -68,12 +68,12 @@ class Tools:
 
     diffuser: Diffuser | None
     denoiser: Denoiser | None
-    noise: ImageNoise
+    noise: PerImageRNG
     stream: str = ""
     stop: threading.Event | None = None
     calls: int = 0
 
-    def t_of(self, images: Tensor, value: float | None) -> Tensor:
+    def timestep_for(self, images: Tensor, value: float | None) -> Tensor:
         """Return the step of the diffusion for each image, (N,) integers.
 
         Without a value it is the one whose noise is nearest to that in the image, at most the
@@ -86,11 +86,11 @@ class Tools:
         first = float((1 - diffuser.schedule.alpha_bar[1]).sqrt())
         steps = [
             0 if noise < first else min(diffuser.schedule.nearest_t(noise), diffuser.t_max)
-            for noise in estimated_noise(images).tolist()
+            for noise in estimate_noise_rms(images).tolist()
         ]
         return torch.tensor(steps)
 
-    def estimate(self, images: Tensor, t: Tensor) -> Tensor:
+    def predict_x0(self, images: Tensor, t: Tensor) -> Tensor:
         """Return E[x_0 | x_t = image] by one call of the network; images of step 0 as they are.
 
         Args:
@@ -106,12 +106,12 @@ class Tools:
         clean = self._diffuser.schedule.x0(chosen, steps, self._diffuser.eps(chosen, steps))
         return clean if len(rows) == len(t) else images.index_put((rows.to(images.device),), clean)
 
-    def noised(self, images: Tensor, t: Tensor, stream: str) -> Tensor:
+    def add_noise(self, images: Tensor, t: Tensor, stream: str) -> Tensor:
         """Return images with the forward noise of their steps; of step 0 as they are."""
         drawn = self.noise.normal(f"{self.stream}{stream}", images)
-        return self._diffuser.schedule.noised(images, t, drawn)
+        return self._diffuser.schedule.add_noise(images, t, drawn)
 
-    def chain(self, images: Tensor, t: Tensor, *, draws: bool) -> Tensor:
+    def reverse_steps(self, images: Tensor, t: Tensor, *, draws: bool) -> Tensor:
         """Return images after the reverse steps t … 1; of step 0 as they are.
 
         Args:
@@ -130,9 +130,7 @@ class Tools:
             part = images[rows.to(images.device)]
             self.calls += len(rows) * start
             drawn = self._noise_of(rows, part) if draws else None
-            out[rows.to(images.device)] = reverse_chain(
-                diffuser, part, start, drawn, stop=self.stop
-            )
+            out[rows.to(images.device)] = ddpm_reverse(diffuser, part, start, drawn, stop=self.stop)
         return out
 
     def denoise(self, images: Tensor) -> Tensor:

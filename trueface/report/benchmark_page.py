@@ -14,16 +14,16 @@ from markupsafe import Markup
 
 from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
-from trueface.benchmark.leaderboard import Column, Leaderboard, Line
-from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, Result, Value
+from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
+from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, CellResult, MeasureValue
 from trueface.evaluation.curves import Labels, probabilities
-from trueface.evaluation.intervals import Floats, Measure, unvaried
+from trueface.evaluation.intervals import Floats, IntervalEstimate, interval_of_constant
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.published_tables import published_tables
 from trueface.report.figures import (
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
     Frame,
     Label,
@@ -36,7 +36,7 @@ from trueface.report.figures import (
 )
 from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import some
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import heat_cell, heat_scale, published, table
 
@@ -47,7 +47,7 @@ TITLES = {
 }
 BEFORE, AFTER = "called_fake_before:fake", "called_fake:fake"
 
-Cells = dict[tuple[str, str], list[Result]]  # of a model in a column, of each seed
+ResultGrid = dict[tuple[str, str], list[CellResult]]  # of a model in a column, of each seed
 
 
 BELIEFS = 10  # bins of a reliability diagram
@@ -73,7 +73,7 @@ def attack_rates(board: Leaderboard) -> str:
 
 
 def _corruptions(board: Leaderboard, test: str, measure: str) -> str:
-    cells: Cells = {}
+    cells: ResultGrid = {}
     settings: dict[str, dict[str, None]] = {}
     for result in board.run.results:
         if result.index.test == test and not result.cell.condition.is_attack:
@@ -92,7 +92,7 @@ def _corruptions(board: Leaderboard, test: str, measure: str) -> str:
 
 
 def _rates(board: Leaderboard, test: str) -> str:
-    values: dict[tuple[str, str], list[Value]] = {}
+    values: dict[tuple[str, str], list[MeasureValue]] = {}
     for result in board.run.results:
         if result.cell.condition.is_clean and result.index.test == test:
             for value in result.measured.values:
@@ -112,7 +112,7 @@ def _rates(board: Leaderboard, test: str) -> str:
 
 
 def _attacks(board: Leaderboard, test: str) -> str:
-    cells: Cells = {}
+    cells: ResultGrid = {}
     columns: dict[str, str] = {}
     for result in board.run.results:
         if result.index.test == test and result.cell.condition.is_attack:
@@ -138,7 +138,7 @@ def _attacks(board: Leaderboard, test: str) -> str:
     )
 
 
-def _cell(results: Sequence[Result], measure: str) -> str:
+def _cell(results: Sequence[CellResult], measure: str) -> str:
     values = [value for result in results if (value := result.measured[measure]) is not None]
     marks = Counter(
         result.measured.marked.mark
@@ -153,7 +153,7 @@ def _cell(results: Sequence[Result], measure: str) -> str:
     return heat_cell(*_mean(values), note="; ".join(texts))
 
 
-def _mean(values: Sequence[Value]) -> tuple[Measure | None, bool]:
+def _mean(values: Sequence[MeasureValue]) -> tuple[IntervalEstimate | None, bool]:
     """Return the mean over seeds of a measure and of the ends of its intervals, if it has any."""
     there = [value for value in values if value.value is not None]
     if not there:
@@ -166,9 +166,9 @@ def _mean(values: Sequence[Value]) -> tuple[Measure | None, bool]:
 
     middle = mean(value.value for value in there)
     if len(bounded) < len(there):
-        return Measure(value=middle, low=middle, high=middle), False
+        return IntervalEstimate(value=middle, low=middle, high=middle), False
     low, high = mean(value.low for value in there), mean(value.high for value in there)
-    return Measure(value=middle, low=low, high=high), True
+    return IntervalEstimate(value=middle, low=low, high=high), True
 
 
 def _heat(
@@ -232,8 +232,8 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
         if not tables:
             continue
         fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
-        plain = np.concatenate([of.plain(scores.logits) for scores, of in tables])
-        scaled = np.concatenate([of.scaled(scores.logits) for scores, of in tables])
+        plain = np.concatenate([of.undo_temperature(scores.logits) for scores, of in tables])
+        scaled = np.concatenate([of.apply_temperature(scores.logits) for scores, of in tables])
         frame, name = Frame(), board.names[entry.model]
         yield Figure(
             frame,
@@ -247,7 +247,7 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
         )
 
 
-def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[Drawn]:
+def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[DrawnShape]:
     """Yield a curve of a reliability diagram, at each bin with Wilson's interval."""
     beliefs = probabilities(logits)
     bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
@@ -256,7 +256,7 @@ def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[Drawn]:
         inside = bins == place
         if np.sum(inside) < LEAST:
             continue
-        share = unvaried(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
+        share = interval_of_constant(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
         x = float(beliefs[inside].mean())
         points.append((x, share.value))
         yield Polyline(((x, share.low), (x, share.high)), "interval", series)
@@ -276,7 +276,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
             continue
         ranked.sort(key=lambda pair: pair[1].rank)
         count = len(ranked)
-        drawn: list[Drawn] = []
+        drawn: list[DrawnShape] = []
         for place, (name, at) in enumerate(ranked, start=1):
             drawn += [
                 Polyline(((at.low, place), (at.high, place)), "whisker"),
@@ -382,7 +382,7 @@ def notes(title: str, texts: Iterable[str]) -> str:
     return f"<h3>{escape(title)}</h3><ul>{items}</ul>" if items else ""
 
 
-def _line(line: Line, names: Mapping[str, str], settings: Sequence[Setting]) -> str:
+def _line(line: LeaderboardRow, names: Mapping[str, str], settings: Sequence[Setting]) -> str:
     cells = "".join(_column(line.columns.get(setting)) for setting in settings)
     told, scaled = (
         NO_VALUE if value is None else f"{value:.3f}" for value in (line.ece, line.ece_scaled)
@@ -396,7 +396,7 @@ def _line(line: Line, names: Mapping[str, str], settings: Sequence[Setting]) -> 
     )
 
 
-def _column(column: Column | None) -> str:
+def _column(column: SettingScores | None) -> str:
     if column is None:
         return f"<td>{NO_VALUE}</td>" * 3
     mean, worst, ranked = column.mean, column.worst, column.ranked
@@ -413,13 +413,13 @@ def _column(column: Column | None) -> str:
     )
 
 
-def _attack(result: Result, name: str) -> str:
+def _attack(result: CellResult, name: str) -> str:
     measured = result.measured
     wanted = (
         "called_fake_before:fake", "called_fake:fake", "attack_success_evasion",
         "attack_success_defamation", "logit_shift:fake", "psnr",
     )  # fmt: skip
-    cells = "".join(f"<td>{_shown(measured[each])}</td>" for each in wanted)
+    cells = "".join(f"<td>{_value_cell(measured[each])}</td>" for each in wanted)
     if not result.cell.file:
         cells = f'<td class="left" colspan="{len(wanted)}">{escape(result.cell.reason)}</td>'
     seed = "" if result.index.seed is None else f"<small>seed {result.index.seed}</small>"
@@ -430,7 +430,7 @@ def _attack(result: Result, name: str) -> str:
     )
 
 
-def _shown(value: Value | None) -> str:
+def _value_cell(value: MeasureValue | None) -> str:
     if value is None or value.value is None:
         return NO_VALUE
     if value.low is None or value.high is None:
@@ -464,7 +464,9 @@ def benchmark_page(board: Leaderboard) -> Page:
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
     figures = [*places, *calibration, *([by_time] if by_time else [])]
-    page = filled("benchmark.html", _about(board), [*outcome(board)], run=run, **html)
+    page = render_template(
+        "benchmark.html", _describe_run(board), [*outcome(board)], run=run, **html
+    )
     return Page(page, {"": figures})
 
 
@@ -473,7 +475,7 @@ class RankedModel(NamedTuple):
 
     name: str
     setting: Setting
-    area: Measure
+    area: IntervalEstimate
 
     def __str__(self) -> str:
         ends = interval_text(self.area.low, self.area.high, ".3f")
@@ -523,7 +525,7 @@ def _timed_on(board: Leaderboard) -> Iterator[str]:
         yield f"{device}, {counted(threads, 'thread')}"
 
 
-def _about(board: Leaderboard) -> list[tuple[str, object]]:
+def _describe_run(board: Leaderboard) -> list[tuple[str, object]]:
     run = board.run
     conditions = dict.fromkeys(result.cell.condition.name for result in run.results)
     versions = ", ".join(f"{name} {value}" for name, value in run.manifest.versions.items())

@@ -11,10 +11,10 @@ from trueface.evaluation.over_seeds import (
 )
 from trueface.report.figures import (
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
+    FigureLegend,
     Frame,
-    Key,
     Point,
     level,
     line,
@@ -37,7 +37,7 @@ class Collaboration(NamedTuple):
     shares: tuple[Point, ...]  # norm of the term's gradient over that of the classification loss
 
     @property
-    def idle(self) -> bool:
+    def is_without_effect(self) -> bool:
         """Whether the term moved nothing in any epoch."""
         return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
@@ -76,7 +76,9 @@ def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, .
 def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
     """Yield which terms did nothing; plain text, to be escaped."""
     methods = _methods(trained)
-    idle = [name for name, seeds in methods.items() if all(each.idle for each in seeds)]
+    idle = [
+        name for name, seeds in methods.items() if all(each.is_without_effect for each in seeds)
+    ]
     if idle:
         yield (
             f"The collaboration term had no effect in {'; '.join(idle)}. Its gradient stayed below "
@@ -136,7 +138,7 @@ def _epochs(
         x=(first, last if last > first else first + 1),
         y=_padded([*(value for _, value in every), *marks]),
     )
-    shapes: list[Drawn] = [level(frame, value) for value in marks]
+    shapes: list[DrawnShape] = [level(frame, value) for value in marks]
     for series, seeds in enumerate(drawn.values()):
         for points in seeds:
             shapes += line(points, series, marks=True)
@@ -152,5 +154,5 @@ def _epochs(
         x=Axis("epoch", whole_ticks(*frame.x)),
         y=Axis(up, ticks(*frame.y)),
         caption=title,
-        key=lines_key(tuple(lines)) if len(lines) > 1 else Key(),
+        key=lines_key(tuple(lines)) if len(lines) > 1 else FigureLegend(),
     )

@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from trueface.audit.run_facts import AuditedTest, Model
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.measurement import METRICS, Report, measure, parts_of
+from trueface.evaluation.measurement import METRICS, Report, evaluate_scores, subset_masks
 from trueface.evaluation.result_rows import VideoReport, video_report
-from trueface.evaluation.score_tables import JoinedTests, Scores, Tested, joined, merge
+from trueface.evaluation.score_tables import FinishedTest, GroupedTests, Scores, group_tests, merge
 from trueface.runtime.errors import DataError
-from trueface.runtime.process_pool import chunks_of, spread
+from trueface.runtime.process_pool import chunks_of, map_chunks
 
 IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_report)
 
@@ -44,7 +44,7 @@ class PartReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ModelReport:
     """A model and its rows."""
 
     model: Model
@@ -54,7 +54,7 @@ class Shown:
     conditioned: tuple[ReportRow, ...] = ()  # of tests under conditions, such as corrupted images
 
 
-def shown_models(models: Sequence[Model], workers: int | None = None) -> list[Shown]:
+def make_model_reports(models: Sequence[Model], workers: int | None = None) -> list[ModelReport]:
     """Return the rows of each model, in their order; many are measured by several processes.
 
     Args:
@@ -65,25 +65,27 @@ def shown_models(models: Sequence[Model], workers: int | None = None) -> list[Sh
         MachineError: a process was killed.
     """
     if len(models) < MANY:
-        return [shown(model) for model in models]
+        return [make_model_report(model) for model in models]
     parts = chunks_of(models, SHARE)
-    measured = spread(_share, parts, workers, doing="measured the models of a report")
+    measured = map_chunks(
+        _make_reports_of_chunk, parts, workers, doing="measured the models of a report"
+    )
     return [each for part in measured for each in part]
 
 
-def _share(models: Sequence[Model]) -> list[Shown]:
+def _make_reports_of_chunk(models: Sequence[Model]) -> list[ModelReport]:
     with threadpool_limits(1, user_api="blas"):  # there is a process for each core
-        return [shown(model) for model in models]
+        return [make_model_report(model) for model in models]
 
 
-def shown(model: Model) -> Shown:
+def make_model_report(model: Model) -> ModelReport:
     """Return the rows of a model, as in the table of its run.
 
     Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
     """
     troubles: list[str] = []
-    reports = Reports()
-    return Shown(
+    reports = ReportCache()
+    return ModelReport(
         model=model,
         rows=tuple(_rows(model.tests, troubles, reports)),
         parts=tuple(_parts(model, reports)),
@@ -92,7 +94,7 @@ def shown(model: Model) -> Shown:
     )
 
 
-class Reports:
+class ReportCache:
     """The measures of score tables; of the same one, as of a test and of its only subset, made once.
 
     In which order the classes stand says nothing: a table is measured with the reals first.
@@ -101,7 +103,7 @@ class Reports:
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes, tuple[str, ...]], Report] = {}
 
-    def of(self, labels: Labels, logits: Floats, keys: Sequence[str]) -> Report:
+    def measure_once(self, labels: Labels, logits: Floats, keys: Sequence[str]) -> Report:
         """Return the measures that a report shows.
 
         Raises:
@@ -111,12 +113,12 @@ class Reports:
         labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]
         table = labels.tobytes(), logits.tobytes(), tuple(keys)
         if table not in self._known:
-            self._known[table] = measure(labels, logits, keys=keys, names=IN_REPORT)
+            self._known[table] = evaluate_scores(labels, logits, keys=keys, names=IN_REPORT)
         return self._known[table]
 
 
 def _rows(
-    tests: Sequence[AuditedTest], troubles: list[str], reports: Reports
+    tests: Sequence[AuditedTest], troubles: list[str], reports: ReportCache
 ) -> Iterator[ReportRow]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
     measured = []
@@ -127,14 +129,14 @@ def _rows(
             troubles.append(f"{test.data}: no scores to measure")
         else:
             measured.append(_tested(test, test.scores))
-    for each in joined(measured):
+    for each in group_tests(measured):
         try:
             yield _row(each, reports)
         except DataError as error:
             troubles.append(f"{each.data}: {error}")
 
 
-def _parts(model: Model, reports: Reports) -> Sequence[PartReport]:
+def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
     tables = [test.scores for test in model.tests if test.scores and test.scores.names_images]
     if not tables:
         return ()
@@ -143,33 +145,33 @@ def _parts(model: Model, reports: Reports) -> Sequence[PartReport]:
         return [
             PartReport(
                 data=name,
-                report=reports.of(
+                report=reports.measure_once(
                     scores.labels[rows],
                     scores.logits[rows],
                     [scores.keys[row] for row in np.flatnonzero(rows)],
                 ),
             )
-            for name, rows in parts_of(scores)
+            for name, rows in subset_masks(scores)
         ]
     except DataError:  # said of the test that it comes from
         return ()
 
 
-def _row(tests: JoinedTests, reports: Reports) -> ReportRow:
+def _row(tests: GroupedTests, reports: ReportCache) -> ReportRow:
     scores = tests.scores
     return ReportRow(
         data=tests.data,
         pooled=tests.pooled,
         labels=scores.labels,
         logits=scores.logits,
-        report=reports.of(scores.labels, scores.logits, scores.keys),
+        report=reports.measure_once(scores.labels, scores.logits, scores.keys),
         videos=video_report(scores),
     )
 
 
-def _tested(test: AuditedTest, scores: Scores) -> Tested:
+def _tested(test: AuditedTest, scores: Scores) -> FinishedTest:
     if not scores.names_images:
         # the original named no image: its rows are identified by test and position
         names = tuple(f"{test.data}/{key}" for key in scores.keys)
         scores = replace(scores, paths=names, keys=names)
-    return Tested(test.data, test.modifiers, scores)
+    return FinishedTest(test.data, test.modifiers, scores)

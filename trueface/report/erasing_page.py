@@ -33,10 +33,10 @@ from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
+    FigureLegend,
     Frame,
-    Key,
     Label,
     Polyline,
     band,
@@ -48,7 +48,7 @@ from trueface.report.figures import (
 )
 from trueface.report.figures import Point as Place
 from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import table, table_row
 
@@ -171,7 +171,7 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
             for row in known
         ),
         x=Axis("share of samples"),
-        key=Key(
+        key=FigureLegend(
             [(title, [rectangle("bar", (0, 16), (9, 0), colour)]) for _, title, colour in RATES],
             width=16,
             beside=True,
@@ -186,7 +186,7 @@ def recovery_plots(run: Erasing) -> Iterator[Figure]:
             yield _recovery(row.name, method)
 
 
-def _bars(frame: Frame, row: MethodRow, top: float) -> Iterator[Drawn]:
+def _bars(frame: Frame, row: MethodRow, top: float) -> Iterator[DrawnShape]:
     yield Label((0, top + BAR_PX * len(RATES) / 2), row.name, "end", -6, 4)
     least = 1 / (frame.width - frame.left - frame.right)  # a pixel
     for at, (name, _, colour) in enumerate(RATES):
@@ -212,7 +212,7 @@ def _recovery(name: str, method: ErasedMethod) -> Figure:
     floor, ceiling = (
         _points(method.curves[name], images[-1]) for name in ("recovery_floor", "recovery_ceiling")
     )
-    drawn: list[Drawn] = [Polyline(points, "chance") for points in (floor, ceiling) if points]
+    drawn: list[DrawnShape] = [Polyline(points, "chance") for points in (floor, ceiling) if points]
     if len(drawn) > 1:
         drawn.append(band(floor, ceiling, SHADE))
     lines = {f"{count} image{'' if count == 1 else 's'}": _points(curve, count) for count in images}
@@ -414,9 +414,9 @@ def erasing_page(run: Erasing) -> Page:
         for column in COLUMNS
         if column.key not in PUBLISHED or any(column.key in row.values for row in run.rows)
     ]
-    html = filled(
+    html = render_template(
         "erasing.html",
-        _about(run),
+        _describe_run(run),
         name=run.name,
         sentences=list(sentences(run)),
         rule=RULE,
@@ -430,7 +430,7 @@ def erasing_page(run: Erasing) -> Page:
     return Page(html, {"": [*([bars] if bars else []), *curves]})
 
 
-def _about(run: Erasing) -> Iterator[tuple[str, object]]:
+def _describe_run(run: Erasing) -> Iterator[tuple[str, object]]:
     yield "methods", ", ".join(row.name for row in run.rows) or "none"
     concepts = dict.fromkeys(method.concept for method in run.methods)
     anchors = dict.fromkeys(method.anchor for method in run.methods)

@@ -16,9 +16,9 @@ from trueface.evaluation.fairness import (
     LOWER,
     SHOWN,
     TARGET,
+    Comparability,
     FairnessMethod,
     FairnessRow,
-    Standing,
     methods,
 )
 from trueface.evaluation.group_rates import (
@@ -32,23 +32,23 @@ from trueface.evaluation.group_rates import (
     GroupRow,
     GroupTable,
 )
-from trueface.evaluation.intervals import Measure
+from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
     MissingModels,
-    OverSeeds,
+    SeedSummary,
     cell,
-    over_seeds,
+    format_seed_summary,
     seed_of,
     seeds_text,
-    shown,
+    summarize_seeds,
 )
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
     Frame,
     Label,
@@ -62,7 +62,7 @@ from trueface.report.figures import (
     ticks,
     upright,
 )
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import table, table_row
 
@@ -77,11 +77,11 @@ BARS_WIDTH = 340
 ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
 MARKS: Mapping[
-    Standing, tuple[Shape, str, float]
+    Comparability, tuple[Shape, str, float]
 ] = {  # shapes tell whether methods may be compared
-    Standing.COMPARABLE: ("disc", "dot", 5),
-    Standing.LOWER_AUC: ("disc", "hollow", 5),
-    Standing.CONSTANT: ("cross", "hollow", 4),
+    Comparability.COMPARABLE: ("disc", "dot", 5),
+    Comparability.LOWER_AUC: ("disc", "hollow", 5),
+    Comparability.CONSTANT: ("cross", "hollow", 4),
 }
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
 COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
@@ -100,7 +100,7 @@ class FairnessComparison(NamedTuple):
     by: str
     methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
 
-    def of(self, standing: Standing) -> list[FairnessMethod]:
+    def with_standing(self, standing: Comparability) -> list[FairnessMethod]:
         """Return the methods of which the same may be said."""
         return [method for method in self.methods if method.standing is standing]
 
@@ -111,7 +111,7 @@ def comparisons(
     """Return the rows by test and column, each in the order of their first row."""
     places: dict[tuple[str, str], list[FairnessMethod]] = {}
     for method in methods(rows, missing):
-        places.setdefault(method.place, []).append(method)
+        places.setdefault(method.comparison_key, []).append(method)
     return [
         FairnessComparison(*place, tuple(sorted(made, key=lambda method: method.standing)))
         for place, made in places.items()
@@ -124,12 +124,12 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
     yield from _comparable(comparison)
     for standing, words in (
         (
-            Standing.LOWER_AUC,
+            Comparability.LOWER_AUC,
             "Lower AUC, not comparable (gaps can be compared only at similar AUC)",
         ),
-        (Standing.CONSTANT, "Constant detector, so no gap"),
+        (Comparability.CONSTANT, "Constant detector, so no gap"),
     ):
-        which = [method for method in comparison.of(standing) if method.auc]
+        which = [method for method in comparison.with_standing(standing) if method.auc]
         if which:
             yield f"{words}: {_areas(which)}."
     without = [method.name for method in comparison.methods if not method.auc]
@@ -154,12 +154,12 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 def verdict(method: FairnessMethod) -> str:
     """Return what the ladder says of a method."""
-    if method.standing is Standing.CONSTANT:
+    if method.standing is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)
         return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
     parts = []
-    if method.standing is Standing.LOWER_AUC:
+    if method.standing is Comparability.LOWER_AUC:
         parts = [LOWER if method.auc else "no AUC, not comparable"]
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
@@ -169,7 +169,9 @@ def verdict(method: FairnessMethod) -> str:
 
 
 def _chance(comparison: FairnessComparison) -> Iterator[str]:
-    sound = [method for method in comparison.methods if method.standing is not Standing.CONSTANT]
+    sound = [
+        method for method in comparison.methods if method.standing is not Comparability.CONSTANT
+    ]
     for word, sentence in SENTENCES.items():
         which = [_gap_and_floor(method) for method in sound if method.verdict is word]
         if which:
@@ -180,7 +182,7 @@ def _chance(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def _comparable(comparison: FairnessComparison) -> Iterator[str]:
-    alike = comparison.of(Standing.COMPARABLE)
+    alike = comparison.with_standing(Comparability.COMPARABLE)
     if len(alike) < 2:
         if len(comparison.methods) > 1:
             yield "No two methods have a similar AUC, so their gaps cannot be compared."
@@ -191,13 +193,13 @@ def _comparable(comparison: FairnessComparison) -> Iterator[str]:
         return
     gaps.sort(key=lambda pair: pair[0].mean)
     (least, first), (second, other) = gaps[:2]
-    yield f"{first.name} has the smallest mean FPR gap of these: {shown(least, 1)}."
+    yield f"{first.name} has the smallest mean FPR gap of these: {format_seed_summary(least, 1)}."
     if _overlap(least, second):
         spread = "one seed" if least.sd is None else "the spread over seeds"
-        yield f"The next gap, {shown(second, 1)} of {other.name}, cannot be distinguished from it: {spread} is not enough."
+        yield f"The next gap, {format_seed_summary(second, 1)} of {other.name}, cannot be distinguished from it: {spread} is not enough."
 
 
-def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
+def _overlap(first: SeedSummary, second: SeedSummary) -> bool:
     if first.sd is None or second.sd is None:
         return True
     return first.mean + first.sd >= second.mean - second.sd
@@ -206,7 +208,7 @@ def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
 def _gap_and_floor(method: FairnessMethod) -> str:
     floor = method.floor(GAP)
     against = "" if floor is None else f" (floor {floor.mean:.1f})"
-    return f"{method.name} {shown(method.measure(GAP), 1)}{against}"
+    return f"{method.name} {format_seed_summary(method.measure(GAP), 1)}{against}"
 
 
 def _undefined(table_of: GroupTable) -> list[str]:
@@ -218,7 +220,7 @@ def _undefined(table_of: GroupTable) -> list[str]:
 
 
 def _areas(of: Sequence[FairnessMethod]) -> str:
-    return "; ".join(f"{method.name} (AUC {shown(method.auc, 3)})" for method in of)
+    return "; ".join(f"{method.name} (AUC {format_seed_summary(method.auc, 3)})" for method in of)
 
 
 def gap_plot(comparison: FairnessComparison) -> Figure | None:
@@ -226,10 +228,10 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
     drawn = [(method, points) for method in comparison.methods if (points := _points(method))]
     if sum(len(points) for _, points in drawn) < 2:
         return None
-    floor = over_seeds(
-        row.table.chance(GAP)
+    floor = summarize_seeds(
+        row.table.permutation_p95(GAP)
         for method, _ in drawn
-        if method.standing is not Standing.CONSTANT  # shuffled, it has no gap either
+        if method.standing is not Comparability.CONSTANT  # shuffled, it has no gap either
         for row in method.rows
     )
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
@@ -238,12 +240,12 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
         width=SCATTER_WIDTH, height=HEIGHT, left=54, x=_range(areas), y=(0.0, max(top * 1.1, 1.0))
     )
     means = [_mean(points) for _, points in drawn]
-    shapes: list[Drawn] = []
-    taken = [frame.around(mean) for mean in means]
+    shapes: list[DrawnShape] = []
+    taken = [frame.mark_box(mean) for mean in means]
     for series, (method, points) in enumerate(drawn):
         if len(points) > 1:
             shapes.append(Marks(points, "disc", "seed", series, DOT_PX))
-            taken += [frame.around(point, 3) for point in points]
+            taken += [frame.mark_box(point, 3) for point in points]
         shape, style, radius = MARKS[method.standing]
         shapes.append(Marks((means[series],), shape, style, series, radius))
     if floor:
@@ -287,7 +289,7 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
     """Yield the figures of FPR and FNR over the groups, the mean over seeds with a dot a seed."""
     for rate, title, gap in BAR_RATES:
         tables = [*filter(None, method.tables(common=common))]
-        rates: dict[str, list[Measure | None]] = {}
+        rates: dict[str, list[IntervalEstimate | None]] = {}
         for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
         if any(each for of in rates.values() for each in of):
@@ -299,9 +301,9 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
 def _bars(
     name: str,
     title: str,
-    rates: Mapping[str, Sequence[Measure | None]],
-    overall: OverSeeds | None,
-    floor: OverSeeds | None,
+    rates: Mapping[str, Sequence[IntervalEstimate | None]],
+    overall: SeedSummary | None,
+    floor: SeedSummary | None,
 ) -> Figure:
     means = {group: _over_seeds(of) for group, of in rates.items()}
     ends = [each.high for of in rates.values() for each in of if each is not None]
@@ -315,7 +317,7 @@ def _bars(
         x=(0.0, min(max(max(ends) * 1.04, 1.0), 100.0)),
         y=(len(rates) + 0.5, 0.5),
     )
-    drawn: list[Drawn] = []
+    drawn: list[DrawnShape] = []
     if overall and floor:  # groups that all lie within it are no further apart than by chance
         around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
         drawn.append(rectangle("floor", around, frame.y))
@@ -338,19 +340,21 @@ def _bars(
     )
 
 
-def _over_seeds(rates: Sequence[Measure | None]) -> OverSeeds | None:
-    return over_seeds(None if rate is None else rate.value for rate in rates)
+def _over_seeds(rates: Sequence[IntervalEstimate | None]) -> SeedSummary | None:
+    return summarize_seeds(None if rate is None else rate.value for rate in rates)
 
 
-def _rate(group: GroupRow, name: str) -> Measure | None:
+def _rate(group: GroupRow, name: str) -> IntervalEstimate | None:
     """Return a rate of a group; "fnr" is the other answer of the TPR."""
     if name != "fnr":
         return group.rates.get(name)
     tpr = group.rates.get("tpr")
-    return tpr and Measure(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
+    return tpr and IntervalEstimate(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
 
 
-def _bar(place: int, mean: OverSeeds | None, rates: Sequence[Measure | None]) -> Iterator[Drawn]:
+def _bar(
+    place: int, mean: SeedSummary | None, rates: Sequence[IntervalEstimate | None]
+) -> Iterator[DrawnShape]:
     if mean is None:
         yield Label((0, place), "not defined", right=5, down=4)
         return
@@ -382,7 +386,7 @@ def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) ->
         pictures += f"<h4>At {title}</h4>{side_by_side(drawn) or '<p>No rate is defined.</p>'}"
     return Markup(
         f"<details{' open' if opened else ''}><summary>{breakable(method.name)}: FPR gap "
-        f"{shown(method.measure(GAP), 1)}</summary>{pictures}{_tables(method)}</details>"
+        f"{format_seed_summary(method.measure(GAP), 1)}</summary>{pictures}{_tables(method)}</details>"
     )
 
 
@@ -415,13 +419,13 @@ def _line(group: GroupRow) -> str:
     return table_row(escape(group.name), (*counts, *rates))
 
 
-def _cell(rate: Measure | None, digits: int) -> str:
+def _cell(rate: IntervalEstimate | None, digits: int) -> str:
     if rate is None:
         return f"<td>{NO_VALUE}</td>"
     return f"<td>{rate.value:.{digits}f}<small>{interval_text(rate.low, rate.high, f'.{digits}f')}</small></td>"
 
 
-def ladder(comparison: FairnessComparison) -> str:
+def methods_table(comparison: FairnessComparison) -> str:
     """Return the table of all methods: comparable ones in the task's order, constant ones last."""
     has_common = any(table for method in comparison.methods for table in method.tables(common=True))
     extra = (f"FPR gap, %<small>at {AT_COMMON}</small>",) if has_common else ()
@@ -440,7 +444,7 @@ def ladder(comparison: FairnessComparison) -> str:
     )
 
 
-def further(comparison: FairnessComparison) -> str:
+def remaining_gaps_table(comparison: FairnessComparison) -> str:
     """Return the measures that the ladder leaves out."""
     lines = (
         table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
@@ -455,12 +459,12 @@ def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
     cells = [
         f"<td>{seeds_text(len(method.rows), method.missing)}</td>",
         f"<td>{cell(method.auc, 3)}{_interval(method)}</td>",
-        f"<td>{cell(method.worst_auc, 3)}{below}{_small(method.part(AREA_GAP))}</td>",
+        f"<td>{cell(method.worst_auc, 3)}{below}{_small(method.groups_note(AREA_GAP))}</td>",
         *(_gap(method, name) for name in SHOWN),
         _gap(method, GAP, common=True) if has_common else "",
         f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
     ]
-    kind = "method" if method.standing is Standing.COMPARABLE else "reference"
+    kind = "method" if method.standing is Comparability.COMPARABLE else "reference"
     return f'<tbody class="{kind}">{table_row(breakable(method.name), cells)}</tbody>'
 
 
@@ -482,7 +486,7 @@ def _reason(method: FairnessMethod) -> str:
 def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
     below = "" if floor is None else f"<small>floor {floor.mean:.1f}</small>"
-    part = _small(method.part(name, common=common))
+    part = _small(method.groups_note(name, common=common))
     return f"<td>{cell(method.measure(name, common=common), 1)}{part}{below}</td>"
 
 
@@ -502,7 +506,7 @@ def fairness_page(
     """
     figures: list[Figure] = []
     sections = [_section(each, figures) for each in comparisons(rows, missing)]
-    html = filled("fairness.html", _about(rows), name=name, sections=sections)
+    html = render_template("fairness.html", _describe_run(rows), name=name, sections=sections)
     return Page(html, {"": figures})
 
 
@@ -515,14 +519,14 @@ def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str,
         # predictions from elsewhere name no test
         "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
-        "ladder": ladder(comparison),
-        "further": further(comparison),
+        "ladder": methods_table(comparison),
+        "further": remaining_gaps_table(comparison),
         "plot": framed(plot),
         "groups": [groups_of(method, figures, opened=opened) for method in comparison.methods],
     }
 
 
-def _about(rows: Sequence[FairnessRow]) -> Iterator[tuple[str, object]]:
+def _describe_run(rows: Sequence[FairnessRow]) -> Iterator[tuple[str, object]]:
     yield "models", len({row.model for row in rows})
     tests = dict.fromkeys(row.data for row in rows if row.data)
     if tests:

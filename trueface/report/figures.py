@@ -59,20 +59,20 @@ class Frame(NamedTuple):
     x: Point = (0.0, 1.0)  # values at its left and right end
     y: Point = (0.0, 1.0)  # at its lower and upper end
 
-    def at(self, x: float, y: float) -> Point:
+    def data_to_pixels(self, x: float, y: float) -> Point:
         """Return where a value lies, in pixels; values outside lie on the edge."""
         across = _share(x, self.x) * (self.width - self.left - self.right)
         up = _share(y, self.y) * (self.height - self.top - self.bottom)
         return self.left + across, self.height - self.bottom - up
 
-    def around(self, point: Point, reach: float = MARK_PX) -> Box:
+    def mark_box(self, point: Point, reach: float = MARK_PX) -> Box:
         """Return what a mark covers, by half its side in pixels."""
-        x, y = self.at(*point)
+        x, y = self.data_to_pixels(*point)
         return Box(x - reach, y - reach, x + reach, y + reach)
 
-    def between(self, first: Point, second: Point) -> Box:
+    def line_box(self, first: Point, second: Point) -> Box:
         """Return what an upright or a level line covers."""
-        (left, top), (right, bottom) = self.at(*first), self.at(*second)
+        (left, top), (right, bottom) = self.data_to_pixels(*first), self.data_to_pixels(*second)
         return Box(min(left, right) - 1, min(top, bottom), max(left, right) + 1, max(top, bottom))
 
 
@@ -109,14 +109,14 @@ class Label(NamedTuple):
 
     def box(self, frame: Frame) -> Box:
         """Return what the words cover, by guess."""
-        x, y = frame.at(*self.point)
+        x, y = frame.data_to_pixels(*self.point)
         wide = len(self.text) * CHARACTER_PX
         left = x + self.right - {"start": 0.0, "middle": wide / 2, "end": wide}[self.anchor]
         base = y + self.down
         return Box(left, base - ABOVE_PX, left + wide, base + BELOW_PX)
 
 
-Drawn = Polyline | Marks | Label
+DrawnShape = Polyline | Marks | Label
 
 
 class Axis(NamedTuple):
@@ -127,10 +127,10 @@ class Axis(NamedTuple):
     names: Sequence[str] = ()  # of the ticks; (): their numbers
 
 
-class Key(NamedTuple):
+class FigureLegend(NamedTuple):
     """What lines and marks stand for: words, and what is drawn before them, in pixels, y downwards."""
 
-    entries: Sequence[tuple[str, Sequence[Drawn]]] = ()
+    entries: Sequence[tuple[str, Sequence[DrawnShape]]] = ()
     width: int = 26  # of what is drawn, in pixels
     height: int = 10
     beside: bool = False  # the entries stand beside, not below each other
@@ -145,23 +145,23 @@ class Figure(NamedTuple):
     """A figure; `title` and `description` are read out in its place."""
 
     frame: Frame
-    drawn: Sequence[Drawn]
+    drawn: Sequence[DrawnShape]
     title: str
     description: str
     x: Axis | None = None  # None: neither axis is shown
     y: Axis = Axis("", ())
     caption: str = ""  # where it stands in a page
     note: str = ""  # small, below the caption
-    key: Key = Key()
+    key: FigureLegend = FigureLegend()
 
     @property
-    def layers(self) -> Iterator[Drawn]:
+    def layers(self) -> Iterator[DrawnShape]:
         """Everything in the order in which it is drawn: surfaces behind the axes, the axes, the rest."""
         yield from (each for each in self.drawn if each.style in BEHIND)
         yield from self._axes()
         yield from (each for each in self.drawn if each.style not in BEHIND)
 
-    def _axes(self) -> Iterator[Drawn]:
+    def _axes(self) -> Iterator[DrawnShape]:
         if self.x is None:
             return
         frame, (left, right), (low, high) = self.frame, self.frame.x, self.frame.y
@@ -181,9 +181,9 @@ class Figure(NamedTuple):
 BEHIND = frozenset({"floor", "band"})  # styles of surfaces
 
 
-def line(points: Sequence[Point], series: int, *, marks: bool = False) -> list[Drawn]:
+def line(points: Sequence[Point], series: int, *, marks: bool = False) -> list[DrawnShape]:
     """Return a line through points; a single one, or `marks`, shows dots; none is nothing."""
-    drawn: list[Drawn] = [Polyline(points, "line", series)] if points else []
+    drawn: list[DrawnShape] = [Polyline(points, "line", series)] if points else []
     if drawn and (marks or len(points) == 1):
         drawn.append(Marks(points, "disc", "dot", series, 2.5))
     return drawn
@@ -226,17 +226,17 @@ def steps(edges: Sequence[float], heights: Sequence[float], style: str) -> Polyl
     return Polyline(((edges[0], 0), *tops, (edges[-1], 0)), style, closed=True)
 
 
-def lines_key(names: Sequence[str]) -> Key:
+def lines_key(names: Sequence[str]) -> FigureLegend:
     """Return what the colours and dashes of `line` stand for."""
-    return Key([
+    return FigureLegend([
         (name, line(((1, 5), (25, 5)), series)) for series, name in enumerate(names)
     ])  # fmt: skip
 
 
-def swatches(styles: Iterable[str]) -> Key:
+def swatches(styles: Iterable[str]) -> FigureLegend:
     """Return what surfaces stand for that have the names of their styles."""
     entries = [(style, [rectangle(style, (1, 15), (1, 9))]) for style in styles]
-    return Key(entries, width=16, beside=True)
+    return FigureLegend(entries, width=16, beside=True)
 
 
 def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
@@ -306,10 +306,12 @@ def names_beside(
         points: of the marks.
         taken: what else names must not cover.
     """
-    (left, bottom), (right, top) = (frame.at(x, y) for x, y in zip(frame.x, frame.y, strict=True))
+    (left, bottom), (right, top) = (
+        frame.data_to_pixels(x, y) for x, y in zip(frame.x, frame.y, strict=True)
+    )
     room = Box(left + 2, top, right + frame.right, bottom - 1)
-    places = [frame.at(*point) for point in points]
-    marks = [frame.around(point) for point in points]
+    places = [frame.data_to_pixels(*point) for point in points]
+    marks = [frame.mark_box(point) for point in points]
     covered = [*taken, *marks]
     labels: dict[int, Label] = {}
     for index in sorted(range(len(names)), key=lambda index: -_crowd(places, index)):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import PIL.Image
 
 from trueface.data.image_headers import BROKEN
-from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, OverSeeds
+from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, SeedSummary
 from trueface.report.figures import three_digits
 from trueface.report.svg import breakable
 from trueface.report.tables import table, table_row
@@ -19,7 +19,7 @@ from trueface.runtime.image_files import open_image
 MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing
 MOST_PIXELS = 1 << 26  # of a picture that is read
 
-Form = Callable[[OverSeeds], str]
+Form = Callable[[SeedSummary], str]
 
 
 def decimals(digits: int) -> Form:
@@ -32,16 +32,16 @@ def short(factor: float = 1.0) -> Form:
     return lambda value: three_digits(value.mean * factor) + _part(value)
 
 
-def percent(value: OverSeeds) -> str:
+def percent(value: SeedSummary) -> str:
     """Return a share in percent, without a deviation."""
     return f"{100 * value.mean:.0f} %{_part(value)}"
 
 
-def _part(value: OverSeeds) -> str:
-    return f"<small>{value.part}</small>" if value.part else ""
+def _part(value: SeedSummary) -> str:
+    return f"<small>{value.seeds_note}</small>" if value.seeds_note else ""
 
 
-def nothing(_: MethodRow) -> str:
+def no_subtext(_: MethodRow) -> str:
     """Return what stands below a number that has nothing below it."""
     return ""
 
@@ -52,7 +52,7 @@ class StudyColumn(NamedTuple):
     key: str
     title: str = ""  # of the page's table, HTML; "": it is not in there
     form: Form = short()
-    below: Callable[[MethodRow], str] = nothing  # a number that was measured, HTML
+    below: Callable[[MethodRow], str] = no_subtext  # a number that was measured, HTML
     words: Callable[[MethodRow], str] | None = None  # HTML of a text, in the place of a number
     wraps: bool = True  # its words
     screen: int = 0  # the place on the screen; 0: none
@@ -74,7 +74,7 @@ class StudyColumn(NamedTuple):
         if value is None:
             return NO_VALUE
         spread = "" if value.sd is None else f" ± {value.sd:.2g}"
-        return f"{value.mean:.3g}{spread}" + (f" ({value.part})" if value.part else "")
+        return f"{value.mean:.3g}{spread}" + (f" ({value.seeds_note})" if value.seeds_note else "")
 
 
 def page_table(

@@ -13,7 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
 
-from trueface.report.figures import CHARACTER_PX, Drawn, Figure, Frame, Key, Label, Marks
+from trueface.report.figures import (
+    CHARACTER_PX,
+    DrawnShape,
+    Figure,
+    FigureLegend,
+    Frame,
+    Label,
+    Marks,
+)
 from trueface.report.style import COLOURS, OWN, SERIES, STYLES, dash_of
 
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
@@ -33,7 +41,7 @@ SIDES: dict[str, Literal["left", "center", "right"]] = {
 }
 
 
-def drawn_file(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
+def render_figure(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     """Return a figure as the content of a file."""
     longest = max(
         _wide(figure.key, words) for words, _ in (*figure.key.entries, (figure.title, ()))
@@ -59,12 +67,14 @@ def drawn_file(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     return content.getvalue()
 
 
-def _wide(key: Key, words: str) -> float:
+def _wide(key: FigureLegend, words: str) -> float:
     """Return the room of an entry, with the air behind it, in pixels."""
     return key.width + 6 + len(words) * CHARACTER_PX + AIR_PX
 
 
-def _placed(key: Key, width: float) -> Iterator[tuple[str, Sequence[Drawn], float, float]]:
+def _placed(
+    key: FigureLegend, width: float
+) -> Iterator[tuple[str, Sequence[DrawnShape], float, float]]:
     """Yield the entries of a key, and how far right and down each stands: as many in a row as there is room for."""
     right, down = float(AIR_PX), 0.0
     for words, drawn in key.entries:
@@ -75,14 +85,14 @@ def _placed(key: Key, width: float) -> Iterator[tuple[str, Sequence[Drawn], floa
         right += wide
 
 
-def _draw(axes: Axes, frame: Frame, drawn: Iterable[Drawn], right: float, down: float) -> None:
+def _draw(axes: Axes, frame: Frame, drawn: Iterable[DrawnShape], right: float, down: float) -> None:
     """Draw shapes so far right of and below the upper left corner of the file, in pixels."""
     for order, each in enumerate(drawn):
         if isinstance(each, Label):
-            x, y = frame.at(*each.point)
+            x, y = frame.data_to_pixels(*each.point)
             _write(axes, each, right + x, down + y)
             continue
-        places = [frame.at(*point) for point in each.points]
+        places = [frame.data_to_pixels(*point) for point in each.points]
         across, up = [right + x for x, _ in places], [down + y for _, y in places]
         style = STYLES[each.style]
         own = f"c{each.series % SERIES}"

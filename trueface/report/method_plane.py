@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from trueface.report.figures import (
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
     Frame,
     Marks,
@@ -90,16 +90,16 @@ def quality_by_time(
         (power, edge if method.quality < frame.y[0] else method.quality)
         for power, method in zip(powers, shown, strict=True)
     ]
-    drawn: list[Drawn] = [upright(frame, 0.0)] if low < 0 < high else []
+    drawn: list[DrawnShape] = [upright(frame, 0.0)] if low < 0 < high else []
     drawn += [level(frame, value) for value in inside.values()]
     for point, method in zip(points, shown, strict=True):
         below = method.quality < frame.y[0]
         if method.spread and not below:
             drawn.append(Polyline(tuple((point[0], end) for end in method.reach), "whisker"))
         drawn.append(role_mark(point, method.role, below=below))
-    taken = [frame.around(point) for point in points]
+    taken = [frame.mark_box(point) for point in points]
     taken += [
-        frame.between(*((x, end) for end in method.reach))
+        frame.line_box(*((x, end) for end in method.reach))
         for (x, _), method in zip(points, shown, strict=True)
     ]
     for name, value in inside.items():

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     MissingModels,
-    OverSeeds,
+    SeedSummary,
     by_method,
-    over_seeds,
     short_names,
+    summarize_seeds,
 )
-from trueface.report.content import Shown
+from trueface.report.content import ModelReport
 from trueface.report.figures import three_digits
 from trueface.report.unlearning import to_be_forgotten
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
@@ -28,15 +28,17 @@ class RankedMethod(NamedTuple):
     """A detector or a method with the number that ranks it."""
 
     name: str
-    value: OverSeeds
+    value: SeedSummary
 
     def text(self) -> str:
         """Return "scrub (0.021 ± 0.003)"; of a single seed it says so."""
-        alone = ", one seed" if self.value.sd is None and not self.value.part else ""
+        alone = ", one seed" if self.value.sd is None and not self.value.seeds_note else ""
         return f"{self.name} ({self.value.text(3)}{alone})"
 
 
-def rivals(first: RankedMethod, others: Sequence[RankedMethod]) -> list[RankedMethod]:
+def indistinguishable_methods(
+    first: RankedMethod, others: Sequence[RankedMethod]
+) -> list[RankedMethod]:
     """Return those that `first` cannot be told from: spreads over seeds overlap, or its own is not known."""
     own = first.value.sd
     if own is None:
@@ -50,7 +52,9 @@ def rivals(first: RankedMethod, others: Sequence[RankedMethod]) -> list[RankedMe
     ]
 
 
-def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODELS) -> Iterator[str]:
+def detectors_outcome(
+    models: Sequence[ModelReport], missing: MissingModels = NO_MODELS
+) -> Iterator[str]:
     """Yield a sentence about the tests of detectors, plain text; nothing where none has an AUC.
 
     Detectors are ranked by their mean AUC over the tests that all of them have.
@@ -74,16 +78,16 @@ def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODEL
         return
     ranked = []
     for method, seeds in methods.items():
-        value = over_seeds(
+        value = summarize_seeds(
             (_mean([each[test] for test in shared]) for _, each in seeds),
-            missing.of({model for model, _ in seeds}),
+            missing.count_missing_seeds({model for model, _ in seeds}),
         )
         if value is not None:
             ranked.append(RankedMethod(names[method], value))
     ranked.sort(key=lambda each: -each.value.mean)
     first, *others = ranked
     measure = f"AUC on {shared[0]}" if len(shared) == 1 else f"mean AUC over {len(shared)} tests"
-    near = rivals(first, others)
+    near = indistinguishable_methods(first, others)
     if not others:
         yield f"{first.name}: {measure} {first.value.text(3)}{_range(areas, shared)}. A random guess has 0.5."
     elif not near:
@@ -96,12 +100,12 @@ def detectors_outcome(models: Sequence[Shown], missing: MissingModels = NO_MODEL
         has = "has" if len(best) == 1 else "share"
         yield (
             f"{some([each.name for each in best])} {has} the highest {measure}, {first.value.text(3)}"
-            f"{_before(rest)}. Each was measured with one seed, so none of the {len(ranked)} detectors is called the best."
+            f"{_describe_next_best(rest)}. Each was measured with one seed, so none of the {len(ranked)} detectors is called the best."
         )
     else:
         yield (
             f"None of {len(ranked)} detectors is the best by {measure}. The spreads over seeds of "
-            f"{_listed([first, *near])} overlap or are unknown."
+            f"{_join_method_names([first, *near])} overlap or are unknown."
         )
 
 
@@ -136,23 +140,23 @@ def _nearest(
         why = next(iter(working.values())).reasons.get("gap", "the predictions are unknown")
         return f"the gap to retraining is unknown ({why})"
     first, *others = ranked
-    near = rivals(first, others)
+    near = indistinguishable_methods(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
         best, rest = _ties(ranked)
         has = "has" if len(best) == 1 else "share"
         return (
             f"{some([each.name for each in best])} {has} the smallest gap to retraining, {first.value.text(3)}"
-            f"{_before(rest)}. With one seed, no method is called the best"
+            f"{_describe_next_best(rest)}. With one seed, no method is called the best"
         )
     if near:
         return (
             "no method is nearest to retraining. The spreads over seeds of the gaps of "
-            f"{_listed([first, *near])} overlap or are unknown"
+            f"{_join_method_names([first, *near])} overlap or are unknown"
         )
     row = working[first.name]
     time = row.values.get("of_retrain")
     taken = "" if time is None else f" and takes {three_digits(100 * time.mean)} % of its time"
-    warned = ", ".join(alarm.sort for alarm in row.alarms)
+    warned = ", ".join(alarm.alarm_kind for alarm in row.alarms)
     place = (
         "is nearest to retraining" if others else "is the only method to compare with retraining"
     )
@@ -170,7 +174,7 @@ def _ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[Rank
     return best, list(ranked[len(best) :])
 
 
-def _before(others: Sequence[RankedMethod]) -> str:
+def _describe_next_best(others: Sequence[RankedMethod]) -> str:
     return f". Next is {others[0].name}, {others[0].value.text(3)}" if others else ""
 
 
@@ -180,7 +184,7 @@ def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
     return f". {some(ruined)} left no working model"
 
 
-def _areas(shown: Shown) -> Mapping[str, float]:
+def _areas(shown: ModelReport) -> Mapping[str, float]:
     """Return the AUC of each test of a model that has both classes."""
     return {
         row.data: row.report.metrics["auc"].value
@@ -202,7 +206,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _listed(ranked: Sequence[RankedMethod]) -> str:
+def _join_method_names(ranked: Sequence[RankedMethod]) -> str:
     return some([each.text() for each in ranked])
 
 

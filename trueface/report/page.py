@@ -32,7 +32,7 @@ class Page(NamedTuple):
     figures: Mapping[str, Sequence[Figure]]
 
 
-def filled(
+def render_template(
     template: str,
     about: Iterable[tuple[str, object]],
     outcome: Sequence[str] = (),
@@ -104,6 +104,6 @@ def _file(figure: Figure, kind: FigureKind) -> str | bytes:
     if kind == "svg":
         return svg.file(figure)
     # matplotlib is an extra, and takes long to import
-    from trueface.report.matplotlib_figures import drawn_file
+    from trueface.report.matplotlib_figures import render_figure
 
-    return drawn_file(figure, kind)
+    return render_figure(figure, kind)

@@ -21,10 +21,10 @@ from trueface.evaluation.over_seeds import (
 )
 from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.report.figures import (
-    Drawn,
+    DrawnShape,
     Figure,
+    FigureLegend,
     Frame,
-    Key,
     Marks,
     Polyline,
     log_axis,
@@ -42,7 +42,7 @@ from trueface.report.generators import (
     verdicts,
 )
 from trueface.report.method_plane import LEAST_MARKS
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.svg import breakable, framed
 from trueface.report.tables import table
 
@@ -310,7 +310,7 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         x=(least, max(prices) + EDGE_DECADES),
         y=(min(damages) - EDGE_DECADES, max(damages) + EDGE_DECADES),
     )
-    drawn: list[Drawn] = []
+    drawn: list[DrawnShape] = []
     taken, named = [], []
     for of in each:
         x = math.log10(of.price) if of.price > 0 else least
@@ -318,9 +318,9 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         ends = tuple(points.values())
         if len(ends) > 1:
             drawn.append(Polyline(ends, "leader"))
-            taken.append(frame.between(*ends))
+            taken.append(frame.line_box(*ends))
         drawn += [MARKS[kind]._replace(points=(point,)) for kind, point in points.items()]
-        taken += map(frame.around, ends)
+        taken += map(frame.mark_box, ends)
         named.append(ends[-1])  # the adaptive one, where there is one, as that counts
     names = [f"{of.name} (no change of clean images)" if of.price <= 0 else of.name for of in each]
     return Figure(
@@ -334,7 +334,7 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         ),
         x=log_axis("MSE of the output on purified clean images", frame.x),
         y=log_axis("MSE of the output under attack, purified", frame.y),
-        key=Key(
+        key=FigureLegend(
             [
                 ("attack that does not know the purifier (non-adaptive)", [MARKS["non-adaptive"]]),
                 ("attack that knows it (adaptive)", [MARKS["adaptive"]]),
@@ -380,9 +380,9 @@ def purification_page(run: Purification) -> Page:
     """Return the page: the same run gives the same page."""
     rows = run.rows
     plot = price_plot(rows)
-    html = filled(
+    html = render_template(
         "purification.html",
-        _about(run),
+        _describe_run(run),
         name=run.name,
         sentences=list(sentences(rows, run.missing)),
         attacks=attack_table(run.attacks),
@@ -436,7 +436,7 @@ def _attack(made: RestoredFolder) -> str:
     return ", ".join(filter(None, (name, made.text("target"), knows))) or "no attack"
 
 
-def _about(run: Purification) -> Iterator[tuple[str, object]]:
+def _describe_run(run: Purification) -> Iterator[tuple[str, object]]:
     yield "purifiers", ", ".join(row.name for row in run.rows) or "none"
     if run.attacks:
         yield "attacks", ", ".join(dict.fromkeys(row.name for row in run.attacks))

@@ -18,7 +18,7 @@ from trueface.evaluation.over_seeds import (
     cell,
     seeds_text,
     short_names,
-    without_seed,
+    strip_seed,
 )
 from trueface.evaluation.published_tables import published_tables
 from trueface.evaluation.qualities import (
@@ -32,7 +32,7 @@ from trueface.report.collaboration import Collaboration, collaboration_plots, id
 from trueface.report.figures import (
     Figure,
 )
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.quality_figures import quality_curves, score_curves
 from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import published, table, table_row
@@ -59,9 +59,9 @@ def quality_page(
     figures: list[Figure] = []
     sections = [_section(each, figures) for each in comparisons(rows, missing)]
     collaboration = list(collaboration_plots(trained))
-    html = filled(
+    html = render_template(
         "qualities.html",
-        _about(rows),
+        _describe_run(rows),
         name=name,
         sections=sections,
         collaboration=side_by_side(collaboration),
@@ -71,7 +71,7 @@ def quality_page(
     return Page(html, {"": [*figures, *collaboration]})
 
 
-def _about(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
+def _describe_run(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
     yield "models", len({row.model for row in rows})
     yield "tests", ", ".join(dict.fromkeys(row.data for row in rows))
     yield "qualities", ", ".join(dict.fromkeys(name for row in rows for name in row.names))
@@ -94,8 +94,12 @@ def _section(compared: ComparedQualities, figures: list[Figure]) -> dict[str, ob
 
 def _reference(compared: ComparedQualities) -> str:
     """Return the name of the reference, as short as the methods' names."""
-    models = {each.against.model for each in compared.methods if each.against is not None}
-    against = without_seed(next(iter(models), ""))
+    models = {
+        each.reference_comparison.model
+        for each in compared.methods
+        if each.reference_comparison is not None
+    }
+    against = strip_seed(next(iter(models), ""))
     known = [method.model for method in compared.methods]
     return short_names(known).get(against, against) or "the reference"
 
@@ -147,7 +151,7 @@ def _area(method: QualityMethod, name: str) -> str:
 
 def _differences(compared: ComparedQualities, reference: str) -> str:
     """Return how far each method is from the reference; nothing where there is none."""
-    methods = [method for method in compared.methods if method.against is not None]
+    methods = [method for method in compared.methods if method.reference_comparison is not None]
     names = [
         name
         for name in (*SUMMARIES, *compared.qualities)

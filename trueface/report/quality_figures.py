@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from trueface.evaluation.over_seeds import (
-    OverSeeds,
+    SeedSummary,
 )
 from trueface.evaluation.qualities import (
     ComparedQualities,
@@ -13,7 +13,7 @@ from trueface.evaluation.qualities import (
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
     Frame,
     Point,
@@ -43,7 +43,7 @@ def quality_curves(compared: ComparedQualities) -> Figure | None:
     values = [value for points in every for _, value in points]
     low, high = _padded(values, (LEAST_SPAN - (max(values) - min(values))) / 2)
     y = (max(low, 0.0), min(high, 1.0))
-    shapes: list[Drawn] = [
+    shapes: list[DrawnShape] = [
         band(*both, series) for series, both in enumerate(ends) if len(both[0]) > 1
     ]
     for series, (_, points) in enumerate(drawn):
@@ -65,7 +65,9 @@ def score_curves(compared: ComparedQualities) -> Iterator[Figure]:
     """Yield for each method the mean score of reals and fakes against the quality."""
     names = compared.qualities
     drawn = {
-        method.name: [_points(names, partial(method.score, fake=fake)) for fake in (False, True)]
+        method.name: [
+            _points(names, partial(method.mean_probability, fake=fake)) for fake in (False, True)
+        ]
         for method in compared.methods
     }
     values = [value for lines in drawn.values() for points in lines for _, value in points]
@@ -93,7 +95,7 @@ def score_curves(compared: ComparedQualities) -> Iterator[Figure]:
             )
 
 
-def _points(names: Sequence[str], value: Callable[[str], OverSeeds | None]) -> list[Point]:
+def _points(names: Sequence[str], value: Callable[[str], SeedSummary | None]) -> list[Point]:
     """Return the places of the qualities that have a value, each with its mean over seeds."""
     values = enumerate(map(value, names))
     return [(float(place), each.mean) for place, each in values if each is not None]

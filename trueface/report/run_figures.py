@@ -7,10 +7,10 @@ import numpy as np
 
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import roc
-from trueface.report.content import ReportRow, Shown
+from trueface.report.content import ModelReport, ReportRow
 from trueface.report.figures import (
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
     Frame,
     Point,
@@ -33,14 +33,14 @@ OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogr
 CLASSES = ("real", "fake")
 
 
-def curves(shown: Shown) -> Iterator[Figure]:
+def curves(shown: ModelReport) -> Iterator[Figure]:
     """Yield the figures of a model: ROC, reliability, and over epochs its training or its old unlearning."""
     drawn = [row for row in shown.rows if "auc" in row.report.metrics]
     if drawn:
         yield roc_curves(drawn)
         yield reliability([row for row in drawn if row.pooled] or drawn)
     if epochs := shown.model.epochs:
-        best = max(epochs, key=lambda epoch: epoch.merit)
+        best = max(epochs, key=lambda epoch: epoch.selection_score)
         yield from over_epochs(
             "",
             f"best validation accuracy: {best.val_accuracy:.3f} in epoch {best.epoch}",
@@ -71,7 +71,7 @@ def curves(shown: Shown) -> Iterator[Figure]:
 def roc_curves(rows: Sequence[ReportRow]) -> Figure:
     """Return the ROC curves of a model, one for each row; each has both classes."""
     frame = Frame()
-    drawn: list[Drawn] = [diagonal(frame)]
+    drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):
         across, up, _ = roc(row.labels, row.logits)
         drawn += line(_thin(list(zip(across, up, strict=True))), series)
@@ -91,7 +91,7 @@ def roc_curves(rows: Sequence[ReportRow]) -> Figure:
 def reliability(rows: Sequence[ReportRow]) -> Figure:
     """Return how often answers of each confidence are right; on the diagonal they mean it."""
     frame = Frame()
-    drawn: list[Drawn] = [diagonal(frame)]
+    drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):
         beliefs = np.exp(-np.logaddexp(0.0, -row.logits))
         bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
@@ -127,7 +127,7 @@ def histogram(row: ReportRow) -> Figure:
         heights[name] = counts / counts.sum()
     top = max(float(max(shares.max() for shares in heights.values())), 0.01)
     frame = Frame(height=170, left=46, x=(low, high), y=(0.0, top))
-    drawn: list[Drawn] = [
+    drawn: list[DrawnShape] = [
         steps(edges.tolist(), shares.tolist(), name) for name, shares in heights.items()
     ]
     return Figure(

@@ -19,17 +19,17 @@ from trueface.data.image_headers import BROKEN
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels
 from trueface.report import tables, unlearning
-from trueface.report.content import Shown
+from trueface.report.content import ModelReport
 from trueface.report.figures import (
     Figure,
 )
 from trueface.report.outcome import detectors_outcome, unlearning_outcome
-from trueface.report.page import Page, filled
+from trueface.report.page import Page, render_template
 from trueface.report.run_figures import curves, histogram
 from trueface.report.svg import picture, side_by_side
 from trueface.runtime import paths
 from trueface.runtime.image_files import open_image
-from trueface.unlearning.evaluation.leaderboard import Ladder
+from trueface.unlearning.evaluation.leaderboard import UnlearningLeaderboard
 
 PREVIEW_PX = 1000  # widest picture in the page
 PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
@@ -50,10 +50,10 @@ class Preview:
 def run_page(
     run: Run,
     audit: Audit,
-    models: Sequence[Shown],
+    models: Sequence[ModelReport],
     *,
     date: str,
-    unlearned: Ladder | None = None,
+    unlearned: UnlearningLeaderboard | None = None,
     beside: Sequence[tuple[str, str]] = (),
     missing: MissingModels = NO_MODELS,
 ) -> Page:
@@ -78,9 +78,9 @@ def run_page(
     figures: dict[str, list[Figure]] = {}
     for shown, of_model, of_row in zip(models, of_models, of_rows, strict=True):
         figures.setdefault(shown.model.folder.name, []).extend([*of_model, *of_row])
-    html = filled(
+    html = render_template(
         "run.html",
-        [("date", date), ("folder", run.folder), *_about(run)],
+        [("date", date), ("folder", run.folder), *_describe_run(run)],
         run=run,
         audit=audit,
         gaps=list(finding.gaps(audit)),
@@ -101,7 +101,7 @@ def run_page(
     return Page(html, figures)
 
 
-def _about(run: Run) -> list[tuple[str, str]]:
+def _describe_run(run: Run) -> list[tuple[str, str]]:
     """Return what the models were made with: each name with all its values."""
     values: dict[str, dict[str, None]] = {}
     for model in run.models:

@@ -10,7 +10,16 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from trueface.report.figures import Drawn, Figure, Frame, Key, Label, Marks, Point, Polyline
+from trueface.report.figures import (
+    DrawnShape,
+    Figure,
+    FigureLegend,
+    Frame,
+    Label,
+    Marks,
+    Point,
+    Polyline,
+)
 from trueface.report.style import CSS, OWN, SERIES, STYLES, dash_of
 
 SMALL_PX = Frame().width  # wider figures scroll where a screen is narrow
@@ -29,7 +38,7 @@ def picture(figure: Figure, inside: str = "", attributes: str = "") -> Markup:
         f'<svg{attributes} class="plot" viewBox="0 0 {frame.width} {frame.height}" '
         f'width="{frame.width}" height="{frame.height}" role="img" '
         f'aria-label="{escape(f"{figure.title}. {figure.description}")}">'
-        f"<title>{escape(figure.title)}</title>{inside}{_drawn(frame, figure.layers)}</svg>"
+        f"<title>{escape(figure.title)}</title>{inside}{_render_shapes(frame, figure.layers)}</svg>"
     )
 
 
@@ -64,11 +73,11 @@ def side_by_side(figures: Iterable[Figure]) -> Markup:
     return Markup(f'<div class="grid-of">{inside}</div>' if inside else "")
 
 
-def key(of: Key) -> Markup:
+def key(of: FigureLegend) -> Markup:
     """Return what lines and marks stand for, as HTML."""
     items = "".join(
         f'<li><svg width="{of.width}" height="{of.height}" aria-hidden="true">'
-        f"{_drawn(of.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
+        f"{_render_shapes(of.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
         for words, drawn in of.entries
     )
     kind = "key across" if of.beside else "key"
@@ -81,26 +90,26 @@ def breakable(text: str) -> Markup:
     return Markup(escaped.replace("@", "<wbr>@").replace("=", "=<wbr>"))
 
 
-def _drawn(frame: Frame, drawn: Iterable[Drawn]) -> str:
+def _render_shapes(frame: Frame, drawn: Iterable[DrawnShape]) -> str:
     return "".join(_element(frame, each) for each in drawn)
 
 
-def _element(frame: Frame, each: Drawn) -> str:
+def _element(frame: Frame, each: DrawnShape) -> str:
     match each:
         case Label():
-            return _text(each, *frame.at(*each.point))
+            return _text(each, *frame.data_to_pixels(*each.point))
         case Polyline():
-            path = _path([frame.at(*point) for point in each.points])
+            path = _path([frame.data_to_pixels(*point) for point in each.points])
             dash = dash_of(each.style, each.series)
             dashes = f' stroke-dasharray="{dash}"' if dash else ""
             return f'<path class="{_class(each)}"{dashes} d="{path}{"Z" if each.closed else ""}"/>'
         case Marks(shape="disc") if STYLES[each.style].fill:
             return "".join(
                 f'<circle class="{_class(each)}" cx="{x:.1f}" cy="{y:.1f}" r="{each.radius:g}"/>'
-                for x, y in (frame.at(*point) for point in each.points)
+                for x, y in (frame.data_to_pixels(*point) for point in each.points)
             )
         case Marks():
-            path = "".join(_mark(each, *frame.at(*point)) for point in each.points)
+            path = "".join(_mark(each, *frame.data_to_pixels(*point)) for point in each.points)
             ends = ' stroke-linecap="round"' if each.shape == "disc" else ""
             return f'<path class="{_class(each)}"{ends} d="{path}"/>'
 

@@ -5,13 +5,13 @@ from html import escape
 
 from markupsafe import Markup
 
-from trueface.evaluation.intervals import Measure
+from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
-from trueface.report.content import PartReport, ReportRow, Shown
+from trueface.report.content import ModelReport, PartReport, ReportRow
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
@@ -91,7 +91,7 @@ def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
     )
 
 
-def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = False) -> Markup:
+def heat_map(models: Sequence[ModelReport], metric: Metric, *, conditioned: bool = False) -> Markup:
     """Return models × data, coloured by a measure for which one half is chance.
 
     Args:
@@ -204,7 +204,7 @@ def _data(row: ReportRow | PartReport) -> str:
     return f"{breakable(row.data)}{'<small>pooled</small>' if row.pooled else ''}"
 
 
-def heat_cell(value: Measure | None, has_interval: bool = True, *, note: str = "") -> str:
+def heat_cell(value: IntervalEstimate | None, has_interval: bool = True, *, note: str = "") -> str:
     """Return a cell of a heat map: a value with its interval, coloured about one half.
 
     Args:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import predictions
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.report import tables
 from trueface.report.figures import (
     Axis,
-    Drawn,
+    DrawnShape,
     Figure,
+    FigureLegend,
     Frame,
-    Key,
     Marks,
     number,
     rectangle,
@@ -37,7 +37,11 @@ from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.alarms import class_name
 from trueface.unlearning.evaluation.columns import MeasureColumn, columns
-from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
+from trueface.unlearning.evaluation.leaderboard import (
+    UnlearningGroup,
+    UnlearningLeaderboard,
+    UnlearningRow,
+)
 from trueface.unlearning.evaluation.model_measures import BEFORE
 from trueface.unlearning.evaluation.planes import Plane
 from trueface.unlearning.evaluation.shown_measures import COSTS, PAGE, QUALITY, TIMES
@@ -89,13 +93,13 @@ class MethodPlane(NamedTuple):
     plane: Plane
 
     @property
-    def anew(self) -> bool:
+    def is_new_training(self) -> bool:
         """Whether it was trained from a new start: its axes are not those of the model before."""
         method = METHODS.get(self.row.method)
         return method is not None and "untrained model" in method.needs
 
 
-def section(board: Ladder, figures: dict[str, list[Figure]]) -> Markup:
+def section(board: UnlearningLeaderboard, figures: dict[str, list[Figure]]) -> Markup:
     """Return the whole section; nothing for a run without unlearning.
 
     Args:
@@ -107,7 +111,7 @@ def section(board: Ladder, figures: dict[str, list[Figure]]) -> Markup:
     troubles = list(board.troubles)
     blocks = ""
     for group in board.groups:
-        folder = paths.fitting(f"unlearning {group.base}".replace("/", "_"), "")
+        folder = paths.fit_file_name(f"unlearning {group.base}".replace("/", "_"), "")
         blocks += _block(group, troubles, figures.setdefault(folder, []))
     items = "".join(f"<li>{escape(trouble)}</li>" for trouble in troubles)
     left_out = f"<p>Not shown:</p><ul>{items}</ul>" if items else ""
@@ -144,7 +148,7 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
         _beliefs(group, histograms),
         _features(group, planes, classes) + "".join(map(side_by_side, features)),
     )
-    return f"<h3>{breakable(group.base)}</h3>{tables.facts(_about(group))}{''.join(inside)}"
+    return f"<h3>{breakable(group.base)}</h3>{tables.facts(_describe_unlearning_group(group))}{''.join(inside)}"
 
 
 def shown_columns(
@@ -178,7 +182,7 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
     for model in row.models:
         before, after = (
             predictions.read(path(model.folder)).get("forget")
-            for path in (paths.answers_before, paths.answers_after)
+            for path in (paths.predictions_before, paths.predictions_after)
         )
         if before is not None and after is not None:
             befores.append(_belief(before))
@@ -188,7 +192,7 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
     return [MethodBeliefs(row, np.concatenate(befores), np.concatenate(afters))]
 
 
-def _belief(part: Answered) -> Beliefs:
+def _belief(part: SamplePredictions) -> Beliefs:
     """Return the probability of the label as trained: (N,), broken logits left out."""
     rows = np.flatnonzero(np.isfinite(part.logits).all(1))
     logs: Beliefs = part.log_probabilities()[rows, part.trained[rows]]
@@ -233,7 +237,7 @@ def to_be_forgotten(group: UnlearningGroup) -> str:
             return f"{100 * group.fraction:.3g} % of the training images"
 
 
-def _about(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
+def _describe_unlearning_group(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
     yield "to be forgotten", to_be_forgotten(group)
     records = [model.record for row in group.rows for model in row.models]
     if group.rate is not None:
@@ -259,7 +263,7 @@ def _table(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
         f"Mean and standard deviation over seeds. {MARKS['up']} higher is better. {MARKS['down']} lower is better. "
         f"The others should be as after retraining. {NO_VALUE}: not measured or undefined."
     )
-    return _ladder(caption, group.rows, shown, remarks=True)
+    return _methods_table(caption, group.rows, shown, remarks=True)
 
 
 def _costs(group: UnlearningGroup, costs: Sequence[MeasureColumn]) -> str:
@@ -267,10 +271,10 @@ def _costs(group: UnlearningGroup, costs: Sequence[MeasureColumn]) -> str:
         "Cost of the methods, and traces of the forgotten data in the features: steps to relearn it, and the accuracy "
         "of a linear probe that detects it."
     )
-    return _ladder(caption, group.rows, costs, remarks=False) if costs else ""
+    return _methods_table(caption, group.rows, costs, remarks=False) if costs else ""
 
 
-def _ladder(
+def _methods_table(
     caption: str,
     rows: Sequence[UnlearningRow],
     shown: Sequence[MeasureColumn],
@@ -332,13 +336,13 @@ def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
         return f'<td title="{escape(why)}">{NO_VALUE}</td>' if why else f"<td>{NO_VALUE}</td>"
     notes = []
     if value.sd is not None and (value.sd or column.kind != "count"):
-        notes.append(f"± {_written(value.sd, column, digits=2)}")
-    notes += [f"of {len(value.values)}"] if value.part else []
+        notes.append(f"± {_format_measure(value.sd, column, digits=2)}")
+    notes += [f"of {len(value.values)}"] if value.seeds_note else []
     small = f"<small>{', '.join(notes)}</small>" if notes else ""
-    return f"<td>{_written(value.mean, column)}{small}</td>"
+    return f"<td>{_format_measure(value.mean, column)}{small}</td>"
 
 
-def _written(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
+def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
     """Return a number as its column has them; `digits` that count, of those that are no shares."""
     match column.kind:
         case "percent" | "score":
@@ -394,7 +398,7 @@ def against_time(group: UnlearningGroup) -> Figure | None:
         caption=f"{up[:1].upper()}{up[1:]} against time",
         note="Upper left is best. Whiskers are standard deviations over seeds. A triangle marks a value below the "
         "plot, with the number next to it.",
-        key=Key(shapes, width=10, beside=True),
+        key=FigureLegend(shapes, width=10, beside=True),
     )
 
 
@@ -461,12 +465,12 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
         if label in lost:
             marks.append(FORGOTTEN._replace(series=series))
         shapes.append((group.class_names[label] if known else f"class {label}", marks))
-    anew = any(each.anew for each in planes)
+    anew = any(each.is_new_training for each in planes)
     return (
         "<h4>Features in two dimensions</h4><p>Dots are kept samples, crosses are samples to be forgotten. The axes "
         "are the principal components of the features before unlearning. Points outside the frame are drawn on its "
         f"edge.{' ' + ANEW if anew else ''}</p>"
-        f"{key(Key(shapes, width=22, beside=True))}"
+        f"{key(FigureLegend(shapes, width=22, beside=True))}"
     )
 
 
@@ -493,7 +497,7 @@ def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Fi
     for each in planes:
         name = each.row.name
         cloud = _cloud(name, f"after {name}", first, each.plane.after, classes, shown)
-        words = ("new training", cloud.note.strip()) if each.anew else (cloud.note,)
+        words = ("new training", cloud.note.strip()) if each.is_new_training else (cloud.note,)
         yield cloud._replace(note=", ".join(filter(None, words)) or cloud.note)
 
 
@@ -505,7 +509,7 @@ def _limits(before: Places) -> Limits:
     return (left, right), (down, up)
 
 
-def _beyond(places: Places, shown: Limits) -> float:
+def _fraction_outside(places: Places, shown: Limits) -> float:
     """Return the fraction of points outside of the plot."""
     (left, right), (down, up) = shown
     x, y = places[:, 0], places[:, 1]
@@ -526,13 +530,13 @@ def _cloud(
         shown: the part of the plane.
     """
     x, y = shown
-    drawn: list[Drawn] = [rectangle("edge", x, y)]
+    drawn: list[DrawnShape] = [rectangle("edge", x, y)]
     for forget, mark in ((False, KEPT), (True, FORGOTTEN)):
         for series, class_ in enumerate(classes):
             which = (plane.forget == forget) & (plane.label == class_)
             if which.any():
                 drawn.append(mark._replace(points=places[which].tolist(), series=series))
-    count, out = int(plane.forget.sum()), _beyond(places, shown)
+    count, out = int(plane.forget.sum()), _fraction_outside(places, shown)
     beyond = f"; {100 * out:.0f} % outside the frame" if out else ""
     return Figure(
         Frame(SIDE, SIDE, left=8, right=8, top=8, bottom=8, x=x, y=y),

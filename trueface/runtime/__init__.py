@@ -1,4 +1,4 @@
 """What every part of the laboratory needs: errors, paths, random streams, files (those of the original, too), memory.
 
-Start reading at `rng.derive`.
+Start reading at `rng.stream_seed`.
 """

@@ -6,7 +6,7 @@ name; others wait, and find it. What lies in the cache can be made again: nothin
 folder of it is missing, full or not to be trusted, and work goes on without it. An adapter of each
 kind writes the bytes.
 
-Start reading at `Artifact`, of a folder, or at `held`, of a file that several processes want.
+Start reading at `Artifact`, of a folder, or at `hold_lock`, of a file that several processes want.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Artifact(NamedTuple):
     mark: str  # name of the file in it that says what it is
     identity: Mapping[str, Json]
 
-    def is_there(
+    def is_complete(
         self, files: Iterable[str], other: Callable[[str, Mapping[str, Json]], str]
     ) -> bool:
         """Return whether it is there with all its files; refuse what is another thing.
@@ -106,7 +106,7 @@ class Artifact(NamedTuple):
     def refuse_other(
         self, stored: Mapping[str, Json], other: Callable[[str, Mapping[str, Json]], str]
     ) -> None:
-        """Refuse an artifact of another identity; see `is_there`.
+        """Refuse an artifact of another identity; see `is_complete`.
 
         Raises:
             DataError: it is of another one.
@@ -139,7 +139,7 @@ class Artifact(NamedTuple):
                     path.unlink()
 
     @contextmanager
-    def made(self, facts: dict[str, Json]) -> Iterator[Path]:
+    def create_folder(self, facts: dict[str, Json]) -> Iterator[Path]:
         """Give a folder to fill; at the end it gets its mark and stands in its place as a whole.
 
         Args:
@@ -149,11 +149,11 @@ class Artifact(NamedTuple):
             DataError: it cannot be written.
         """
         try:
-            with staged(self.place) as folder:
+            with staging_folder(self.place) as folder:
                 yield folder
                 write_json(folder / self.mark, facts)
                 os.sync()  # one call for all: what is named is whole, even after a power cut
-                put_in_place(folder, self.place)
+                replace_folder(folder, self.place)
         except OSError as error:
             raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
 
@@ -167,7 +167,7 @@ def _waited_for_place(path: Path, place: Path, waiting: Callable[[int, int], Non
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = _taken(path, is_shared=True)
+            descriptor = _acquire_lock(path, is_shared=True)
         except OSError:
             return None
         if descriptor is not None:
@@ -188,13 +188,13 @@ def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[
         stored: identity of what is.
     """
     return tuple(
-        f"{key} {_shown(value)} instead of {_shown(stored.get(key))}"
+        f"{key} {_shorten_json(value)} instead of {_shorten_json(stored.get(key))}"
         for key, value in wanted.items()
         if value != stored.get(key)
     )
 
 
-def _shown(value: Json) -> str:
+def _shorten_json(value: Json) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:16]}…"
 
@@ -216,7 +216,7 @@ class FileMark(NamedTuple):
     ctime_ns: int  # cannot be set back, unlike the mtime
 
     @classmethod
-    def of(cls, path: str | Path) -> "FileMark":
+    def from_path(cls, path: str | Path) -> "FileMark":
         """Return the status of a file, links followed.
 
         Raises:
@@ -235,7 +235,7 @@ class FileMark(NamedTuple):
 
 
 @contextmanager
-def staged(place: Path) -> Iterator[Path]:
+def staging_folder(place: Path) -> Iterator[Path]:
     """Give a new folder beside `place`; it is removed at the end, unless it was renamed.
 
     A process that was killed leaves a folder whose name begins with a point, which the next one that
@@ -271,7 +271,7 @@ def _locked(place: Path) -> tuple[Path, int]:
             os.close(held)
 
 
-def put_in_place(new: Path, place: Path) -> None:
+def replace_folder(new: Path, place: Path) -> None:
     """Rename a folder to `place`; a folder that is there goes away, at no moment is there none.
 
     Where the file system cannot exchange two names, there is none for a moment.
@@ -340,7 +340,7 @@ class BusyError(Exception):
     """Another process holds the lock."""
 
 
-class Note(NamedTuple):
+class LockHolder(NamedTuple):
     """Who holds a lock, and how far that process is."""
 
     pid: int = 0
@@ -350,7 +350,7 @@ class Note(NamedTuple):
 
 
 class CreationLock:
-    """The exclusive right to make one thing; made by `held`.
+    """The exclusive right to make one thing; made by `hold_lock`.
 
     The lock is the kernel's (flock): it falls with the process that holds it, however that ends. Its
     file says who holds it and how far that process is; its mtime is when the thing was last used.
@@ -361,14 +361,14 @@ class CreationLock:
 
     def report(self, done: int, total: int) -> None:
         """Say to those who wait how many images are done."""
-        note = Note(os.getpid(), platform.node(), done, total)._asdict()
+        note = LockHolder(os.getpid(), platform.node(), done, total)._asdict()
         with contextlib.suppress(OSError):  # on a full disk, they wait without it
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(note).encode(), 0)
 
 
 @contextmanager
-def held(
+def hold_lock(
     path: Path, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> Iterator[CreationLock]:
     """Hold a lock, once whoever holds it has ended.
@@ -387,14 +387,14 @@ def held(
 
 
 @contextmanager
-def held_at_once(path: Path) -> Iterator[CreationLock]:
+def hold_lock_if_free(path: Path) -> Iterator[CreationLock]:
     """Hold a lock if no process holds it.
 
     Raises:
         BusyError: another process holds it.
-        OSError: see `held`.
+        OSError: see `hold_lock`.
     """
-    descriptor = _taken(path)
+    descriptor = _acquire_lock(path)
     if descriptor is None:
         raise BusyError(str(path))
     with _holding(descriptor) as lock:
@@ -406,9 +406,9 @@ def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock for a moment; whoever holds it is waited for.
 
     Raises:
-        OSError: see `held`.
+        OSError: see `hold_lock`.
     """
-    descriptor = _taken(path, waits=True)
+    descriptor = _acquire_lock(path, waits=True)
     assert descriptor is not None  # it was waited for
     with _holding(descriptor):
         yield
@@ -428,7 +428,7 @@ def _holding(descriptor: int) -> Iterator[CreationLock]:
 
 def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
     logged_at = -LOG_EVERY_S
-    while (descriptor := _taken(path)) is None:
+    while (descriptor := _acquire_lock(path)) is None:
         note = _note(path)
         if note.total:
             progress(note.done, note.total)
@@ -444,7 +444,7 @@ def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], No
     return descriptor
 
 
-def _taken(path: Path, *, waits: bool = False, is_shared: bool = False) -> int | None:
+def _acquire_lock(path: Path, *, waits: bool = False, is_shared: bool = False) -> int | None:
     """Return the descriptor of a lock that is held from now on; None: another process holds it."""
     while True:
         descriptor = _opened_lock(path, is_shared=is_shared)
@@ -478,11 +478,11 @@ def _lies_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _note(path: Path) -> Note:
+def _note(path: Path) -> LockHolder:
     try:
-        return Note(**json.loads(path.read_bytes()))
+        return LockHolder(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):  # it is being written
-        return Note()
+        return LockHolder()
 
 
 class CacheEntry(NamedTuple):

@@ -18,7 +18,7 @@ def root() -> logging.Logger:
 
 
 @contextlib.contextmanager
-def kept(path: Path, *, mode: str = "w") -> Iterator[None]:
+def log_to_file(path: Path, *, mode: str = "w") -> Iterator[None]:
     """Send the log to `path`; folders are made as needed.
 
     Args:
@@ -31,7 +31,7 @@ def kept(path: Path, *, mode: str = "w") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shown(level: int = logging.WARNING) -> Iterator[None]:
+def log_to_stderr(level: int = logging.WARNING) -> Iterator[None]:
     """Send what is at least of `level` to stderr, unless the log goes somewhere already."""
     if logging.getLogger(ROOT).handlers:
         yield

@@ -43,7 +43,7 @@ class Cuda(Protocol):
         """Return the most that it ever had."""
 
 
-def hold(
+def cap_job_memory(
     job: Job,
     environ: Mapping[str, str],
     cuda: Cuda = torch.cuda,
@@ -67,18 +67,18 @@ def hold(
     if kind != "cuda":
         return job
     device = int(number or 0)
-    uuid = confirm(device, environ, cuda)
-    keeper = _Keeper(job, device, uuid, cuda, clock)
-    keeper.keep()
+    uuid = confirm_device(device, environ, cuda)
+    keeper = _AllocatorCap(job, device, uuid, cuda, clock)
+    keeper.update_cap()
 
     def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
         job.progress(step=step, total=total, **metrics)
-        keeper.keep(last=step == total)
+        keeper.update_cap(last=step == total)
 
     return replace(job, progress=progress)
 
 
-def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) -> str | None:
+def confirm_device(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) -> str | None:
     """Return the UUID of a card as CUDA says it; None where it does not.
 
     Only a card that was promised by its UUID is compared: not one by its number, not an instance
@@ -109,7 +109,7 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
     return uuid
 
 
-class _Keeper:
+class _AllocatorCap:
     """The cap that torch was given last: torch is called only when it changes."""
 
     def __init__(
@@ -126,7 +126,7 @@ class _Keeper:
         self._cap: int | None = None  # torch's own state at its start: all that it gets
         self._next = -math.inf
 
-    def keep(self, *, last: bool = False) -> None:
+    def update_cap(self, *, last: bool = False) -> None:
         """Update torch's cap, and report its memory use."""
         now = self._clock()
         if now < self._next and not last:
@@ -151,7 +151,7 @@ class _Keeper:
 _OWN = Path("/proc/self")  # Linux only; elsewhere nothing is known
 
 
-def begin(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     """Forget what was the most so far."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(torch.device(device))
@@ -160,8 +160,8 @@ def begin(device: str) -> None:
         (_OWN / "clear_refs").write_text("5")  # proc(5): resets VmHWM
 
 
-def end(device: str) -> int | None:
-    """Return the most bytes since `begin`; of a CPU all that the process had, libraries included."""
+def peak_memory_bytes(device: str) -> int | None:
+    """Return the most bytes since `reset_peak_memory`; of a CPU all that the process had, libraries included."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(torch.device(device)))
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -37,8 +37,8 @@ from trueface.runtime.ids import condition_of_test, model_folder_name
 SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
-MADE = "made"  # the folder of a run with those that jobs made of folders and models
-MADE_OF = "made.json"  # in such a folder, written last: what it was made of
+OUTPUTS_FOLDER = "made"  # the folder of a run with those that jobs made of folders and models
+OUTPUT_RECORD = "made.json"  # in such a folder, written last: what it was made of
 METRICS = "metrics.json"  # likewise: what was measured
 CONDITIONS = "conditions"  # the folder of what is tested under conditions
 MODEL_ID = "model_id.txt"
@@ -61,9 +61,9 @@ def model_folder(what: str, model: str) -> str:
     return folder_name(what, model_folder_name(model))
 
 
-def made_folder(run_folder: Path, name: str) -> Path:
+def output_folder(run_folder: Path, name: str) -> Path:
     """Return the folder that a job of a run made, by the name of its entry and variant."""
-    return run_folder / MADE / model_folder_name(name)
+    return run_folder / OUTPUTS_FOLDER / model_folder_name(name)
 
 
 def make_folder(folder: Path, model: str) -> None:
@@ -131,7 +131,7 @@ def provenance(folder: Path) -> Path:
 
 def saved_images(folder: Path, data: str) -> Path:
     """Return the data root of the images of a test as they were scored; `data` as in `scores`."""
-    return Path(f"{folder}/images/{fitting(data, '')}")
+    return Path(f"{folder}/images/{fit_file_name(data, '')}")
 
 
 def bad_images(folder: Path, images: str) -> Path:
@@ -141,12 +141,12 @@ def bad_images(folder: Path, images: str) -> Path:
         folder: of the model.
         images: "train", "val" or the data ID of a test.
     """
-    return Path(f"{folder}/bad_images/{fitting(images, '.csv')}")
+    return Path(f"{folder}/bad_images/{fit_file_name(images, '.csv')}")
 
 
 def features(folder: Path, images: str) -> Path:
     """Return where the features of a list of images lie; `images` as in `bad_images`."""
-    return Path(f"{folder}/features/{fitting(images, '.npz')}")
+    return Path(f"{folder}/features/{fit_file_name(images, '.npz')}")
 
 
 def preview(folder: Path) -> Path:
@@ -176,12 +176,12 @@ def ancestry(folder: Path) -> Path:
 
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie; `data` may name conditions, see `tested`."""
-    return Path(f"{folder}/{_place(data, 'scores')}/{fitting(f'{model}_vs_{data}', '.csv')}")
+    return Path(f"{folder}/{_place(data, 'scores')}/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 
 
 def triggered(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie, each image with the backdoor's patch."""
-    return Path(f"{folder}/triggered/{fitting(f'{model}_vs_{data}', '.csv')}")
+    return Path(f"{folder}/triggered/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 
 
 def summary(folder: Path) -> Path:
@@ -191,7 +191,7 @@ def summary(folder: Path) -> Path:
 
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie; `data` may name conditions."""
-    return Path(f"{folder}/{_place(data, 'metrics')}/{fitting(data, '.json')}")
+    return Path(f"{folder}/{_place(data, 'metrics')}/{fit_file_name(data, '.json')}")
 
 
 def unlearning(folder: Path) -> Path:
@@ -204,12 +204,12 @@ def erasing(folder: Path) -> Path:
     return folder / "erasing.json"
 
 
-def answers_before(folder: Path) -> Path:
+def predictions_before(folder: Path) -> Path:
     """Return where the answers lie that a model's base gave before the unlearning."""
     return folder / "answers" / "before.npz"
 
 
-def answers_after(folder: Path) -> Path:
+def predictions_after(folder: Path) -> Path:
     """Return where the answers of an unlearned model lie."""
     return folder / "answers" / "after.npz"
 
@@ -221,7 +221,7 @@ def plane(folder: Path) -> Path:
 
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:
     """Return where a classic command line logs; no model is written `None`, as ever."""
-    return folder / fitting(f"{task}_{model}_{data}", ".log")
+    return folder / fit_file_name(f"{task}_{model}_{data}", ".log")
 
 
 def _place(data: str, usual: str) -> str:
@@ -229,7 +229,7 @@ def _place(data: str, usual: str) -> str:
     return CONDITIONS if condition_of_test(data) else usual
 
 
-def fitting(name: str, suffix: str) -> str:
+def fit_file_name(name: str, suffix: str) -> str:
     """Return `name` and `suffix` as one file name, cut and marked by a hash if it is too long."""
     if name.isascii() and len(name) + len(suffix) + TEMPORARY_BYTES <= NAME_BYTES:
         return name + suffix  # most names by far, and a plan asks for thousands

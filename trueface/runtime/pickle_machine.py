@@ -31,7 +31,7 @@ class Refusal(Exception):
 
 
 @runtime_checkable
-class Stateful(Protocol):
+class BuildTarget(Protocol):
     """A stand-in's result that takes a state after it was made."""
 
     def build(self, state: object) -> None:
@@ -54,13 +54,13 @@ class Budget:
     made: int = MAX_MADE
     streams: int = MAX_STREAMS
 
-    def make(self, size: int) -> None:
+    def count_bytes(self, size: int) -> None:
         """Count `size` bytes that a stand-in is about to make."""
         self.made -= size
         if self.made < 0:
             raise Refusal("it expands to more data than old files contain")
 
-    def open(self) -> None:
+    def count_stream(self) -> None:
         """Count a pickle within the pickle."""
         self.streams -= 1
         if self.streams < 0:
@@ -92,17 +92,17 @@ def run(
             if budget.steps < 0:
                 raise Refusal("it has more instructions than old files do")
             if opcode.name == "STOP":
-                return machine.popped()
+                return machine.pop_item()
             machine.carry_out(opcode.name, argument)
     # genops names what it cannot read; an instruction that finds too little on the stack, too
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise Refusal(f"it is cut off or damaged ({shown(error)})") from error
+        raise Refusal(f"it is cut off or damaged ({shorten_for_message(error)})") from error
     except MemoryError as error:
         raise Refusal("there is not enough memory for it") from error
     raise Refusal("it is cut off")
 
 
-def shown(value: object) -> str:
+def shorten_for_message(value: object) -> str:
     """Return a short form of anything, for a message."""
     if isinstance(value, int | float) and not -(10**18) < value < 10**18:
         return "a huge number"
@@ -134,13 +134,13 @@ class _Machine:
         elif name in _ACTIONS:
             _ACTIONS[name](self, argument)
         elif name not in _NOTHING:
-            asked = "" if argument is None else f" {shown(argument)}"
+            asked = "" if argument is None else f" {shorten_for_message(argument)}"
             raise Refusal(f"it uses the instruction {name}{asked}, which old files do not need")
 
-    def popped(self) -> object:
+    def pop_item(self) -> object:
         return self.stack.pop()
 
-    def marked(self) -> Stack:
+    def pop_marked(self) -> Stack:
         """Return what lies above the last mark, and take both away."""
         items, self.stack = self.stack, self.below.pop()
         return items
@@ -156,23 +156,23 @@ class _Machine:
         self.stack.append({})
 
     def tuple_marked(self, _: object) -> None:
-        items = self.marked()
+        items = self.pop_marked()
         self.stack.append(tuple(items))
 
     def append(self, _: object) -> None:
-        self._extend([self.popped()])
+        self._extend([self.pop_item()])
 
     def appends(self, _: object) -> None:
-        self._extend(self.marked())
+        self._extend(self.pop_marked())
 
     def set_item(self, _: object) -> None:
-        value, key = self.popped(), self.popped()
+        value, key = self.pop_item(), self.pop_item()
         self._fill([key, value])
 
     def set_items(self, _: object) -> None:
-        self._fill(self.marked())
+        self._fill(self.pop_marked())
 
-    def put(self, number: object) -> None:
+    def store_memo(self, number: object) -> None:
         if not isinstance(number, int):
             raise Refusal("it is damaged")
         self.memo[number] = self.stack[-1]
@@ -180,7 +180,7 @@ class _Machine:
     def memoize(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def get(self, number: object) -> None:
+    def get_memo(self, number: object) -> None:
         if not isinstance(number, int):
             raise Refusal("it is damaged")
         self.stack.append(self.memo[number])
@@ -189,29 +189,31 @@ class _Machine:
         self._push_named(*str(argument).split(" ", 1))
 
     def stack_name(self, _: object) -> None:
-        name, module = self.popped(), self.popped()
+        name, module = self.pop_item(), self.pop_item()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise Refusal(f"it asks for {shown(module)}.{shown(name)}, which is not a name")
+            raise Refusal(
+                f"it asks for {shorten_for_message(module)}.{shorten_for_message(name)}, which is not a name"
+            )
         self._push_named(module, name)
 
     def reduce(self, _: object) -> None:
-        arguments, function = self.popped(), self.popped()
+        arguments, function = self.pop_item(), self.pop_item()
         if not isinstance(function, Named) or not callable(function.value):
-            called = function.name if isinstance(function, Named) else shown(function)
+            called = function.name if isinstance(function, Named) else shorten_for_message(function)
             raise Refusal(f"it asks to call {called}")
         if not isinstance(arguments, tuple):
-            raise Refusal(f"it calls {function.name} with {shown(arguments)}")
+            raise Refusal(f"it calls {function.name} with {shorten_for_message(arguments)}")
         self.stack.append(function.value(*arguments))
 
     def build(self, _: object) -> None:
-        state, target = self.popped(), self.stack[-1]
-        if not isinstance(target, Stateful):
-            called = target.name if isinstance(target, Named) else shown(target)
+        state, target = self.pop_item(), self.stack[-1]
+        if not isinstance(target, BuildTarget):
+            called = target.name if isinstance(target, Named) else shorten_for_message(target)
             raise Refusal(f"it asks to change the state of {called}")
         target.build(state)
 
     def persistent_id(self, _: object) -> None:
-        asked = self.popped()
+        asked = self.pop_item()
         if self.persistent is None:
             raise Refusal("it asks for a value outside the file (a persistent ID)")
         self.stack.append(self.persistent(asked))
@@ -219,30 +221,30 @@ class _Machine:
     def _push_named(self, module: str, name: str) -> None:
         whole = f"{module}.{name}"
         if whole not in self.allowed or "." in name:
-            raise Refusal(f"it asks for {shown(whole)}")
+            raise Refusal(f"it asks for {shorten_for_message(whole)}")
         self.stack.append(Named(name=whole, value=self.allowed[whole]))
 
     def _extend(self, items: Sequence[object]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise Refusal(f"it asks to append to {shown(target)}")
+            raise Refusal(f"it asks to append to {shorten_for_message(target)}")
         target.extend(items)
 
     def _fill(self, items: Sequence[object]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict):
-            raise Refusal(f"it asks to set items of {shown(target)}")
+            raise Refusal(f"it asks to set items of {shorten_for_message(target)}")
         if len(target) + len(items) // 2 > MAX_ENTRIES:
             raise Refusal(f"it has a dict with more than {MAX_ENTRIES} entries")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):
-                raise Refusal(f"it has a dict with a key that is {shown(key)}")
+                raise Refusal(f"it has a dict with a key that is {shorten_for_message(key)}")
             target[key] = value
 
 
 def _tuple_of(count: int) -> Callable[[_Machine, object], None]:
     def gather(machine: _Machine, _: object) -> None:
-        items = [machine.popped() for _ in range(count)]
+        items = [machine.pop_item() for _ in range(count)]
         machine.stack.append(tuple(reversed(items)))
 
     return gather
@@ -260,11 +262,11 @@ _ACTIONS: Mapping[str, Callable[[_Machine, object], None]] = {
     "APPENDS": _Machine.appends,
     "SETITEM": _Machine.set_item,
     "SETITEMS": _Machine.set_items,
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
+    "BINPUT": _Machine.store_memo,
+    "LONG_BINPUT": _Machine.store_memo,
     "MEMOIZE": _Machine.memoize,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
+    "BINGET": _Machine.get_memo,
+    "LONG_BINGET": _Machine.get_memo,
     "GLOBAL": _Machine.name,
     "STACK_GLOBAL": _Machine.stack_name,
     "REDUCE": _Machine.reduce,

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.runtime.pickle_machine import Budget, Named, Refusal, shown
+from trueface.runtime.pickle_machine import Budget, Named, Refusal, shorten_for_message
 
 OBJECTS = frozenset({"O", "O8"})
 NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
@@ -96,16 +96,16 @@ def numpy_names(budget: Budget) -> Mapping[str, object]:
 
 def _reconstruct(budget: Budget, kind: object, shape: object, code: object) -> OldArray:
     if not isinstance(kind, Named) or kind.name != "numpy.ndarray":
-        raise Refusal(f"it asks for an array of {shown(kind)}")
+        raise Refusal(f"it asks for an array of {shorten_for_message(kind)}")
     del shape, code
-    budget.make(ARRAY_BYTES)
+    budget.count_bytes(ARRAY_BYTES)
     return OldArray()
 
 
 def _dtype(code: object, align: object = False, copy: object = True) -> OldType:
     del align, copy
     if not isinstance(code, str) or code not in OBJECTS | NUMBERS:
-        raise Refusal(f"it asks for an array of type {shown(code)}")
+        raise Refusal(f"it asks for an array of type {shorten_for_message(code)}")
     return OldType(code)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.runtime.pickle_machine import Budget, Named, Refusal, run, shown
+from trueface.runtime.pickle_machine import Budget, Named, Refusal, run, shorten_for_message
 from trueface.runtime.pickled_arrays import sides
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: MAGIC_NUMBER
@@ -53,7 +53,7 @@ def rebuild(
         Refusal: it would reach beyond its storage.
     """
     if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise Refusal(f"a tensor's storage is {shown(values)}")
+        raise Refusal(f"a tensor's storage is {shorten_for_message(values)}")
     shape, steps, first = sides(size), sides(stride), sides((offset,))[0]
     if len(shape) != len(steps):
         raise Refusal("a tensor's size and stride do not match")
@@ -66,7 +66,7 @@ def rebuild(
     if last >= len(values) or count > len(values):
         raise Refusal(f"a tensor reaches beyond its storage of {len(values)} values")
     width = values.itemsize
-    budget.make(count * width)
+    budget.count_bytes(count * width)
     view = np.lib.stride_tricks.as_strided(
         values[first:], shape, tuple(step * width for step in steps), writeable=False
     )
@@ -80,10 +80,10 @@ def storage(budget: Budget, data: object) -> Array:
         Refusal: it is cut off, of the zip format, or asks for more than a kind of storage.
     """
     if not isinstance(data, bytes):
-        raise Refusal(f"a storage is {shown(data)}, not bytes")
+        raise Refusal(f"a storage is {shorten_for_message(data)}, not bytes")
     if data.startswith(b"PK"):
         raise Refusal("it has a storage that is a zip archive, which pickled tensors never contain")
-    budget.open()
+    budget.count_stream()
     stream = io.BytesIO(data)
     if run(stream, {}, budget) != MAGIC or run(stream, {}, budget) != VERSION:
         raise Refusal("it has a storage that torch.save did not write")

@@ -21,7 +21,7 @@ def chunks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def spread(
+def map_chunks(
     make: Callable[[Sequence[Item]], Made],
     chunks: Sequence[Sequence[Item]],
     workers: int | None,
@@ -54,7 +54,7 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def work_through(
+def process_in_chunks(
     make: Callable[[Sequence[Item]], object],
     items: Sequence[Item],
     size: int,
@@ -64,13 +64,13 @@ def work_through(
     total: int,
     progress: Callable[[int, int], object] | None,
 ) -> None:
-    """Make every item of a list, chunk by chunk; see `spread`.
+    """Make every item of a list, chunk by chunk; see `map_chunks`.
 
     Args:
         make: makes the items of a chunk.
         items: those that are not there yet.
         size: of a chunk.
-        workers: as `spread` has it.
+        workers: as `map_chunks` has it.
         doing: likewise.
         total: how many there will be, with those that are there.
         progress: called with the number of items that are there and their total after each chunk.
@@ -79,7 +79,7 @@ def work_through(
         MachineError: a process was killed.
     """
     chunks, done = chunks_of(items, size), total - len(items)
-    for chunk, _ in zip(chunks, spread(make, chunks, workers, doing=doing), strict=True):
+    for chunk, _ in zip(chunks, map_chunks(make, chunks, workers, doing=doing), strict=True):
         done += len(chunk)
         if progress is not None:
             progress(done, total)

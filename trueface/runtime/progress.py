@@ -10,19 +10,19 @@ REPORT_EVERY_S = 0.5  # how often a person can see a number change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class RunContext:
     """The device of a computation, its progress callback, and its stop signal.
 
-    `doing` gets the name of each phase after the last step, before it begins.
+    `begin_phase` gets the name of each phase after the last step, before it begins.
     """
 
     device: str = "cpu"
     precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    doing: Callable[[str], None] = lambda _: None
+    begin_phase: Callable[[str], None] = lambda _: None
 
-    def check_stop(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Leave a computation that shall stop, and begins anew.
 
         Raises:
@@ -33,7 +33,7 @@ class Watch:
                 "stopped. Nothing was written. The next attempt starts from the beginning."
             )
 
-    def refuse_stop(self, done: int, total: int) -> None:
+    def raise_if_stopped_midway(self, done: int, total: int) -> None:
         """Leave a computation that shall stop; it has written nothing that counts.
 
         Raises:
@@ -53,6 +53,6 @@ class Watch:
             JobError: stopped before a batch.
         """
         for start in range(0, total, size):
-            self.refuse_stop(start, total)
+            self.raise_if_stopped_midway(start, total)
             yield slice(start, start + size)
             self.progress(step=min(start + size, total), total=total)

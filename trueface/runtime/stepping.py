@@ -22,7 +22,7 @@ from trueface.runtime import tensor_files
 from trueface.runtime.artifact import difference
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 
 SCHEMA = 1
@@ -32,24 +32,24 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class RunFingerprint:
     """Which training a state belongs to, and with what it was computed."""
 
     fingerprint: str  # of all that determines the result
     conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
 
 
-def fingerprint(made_of: Any) -> str:
+def values_fingerprint(made_of: Any) -> str:
     """Return the fingerprint of a training that plain values determine."""
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ResumeFile:
     """Where the state of a training lies, and how often it is written."""
 
     path: Path
-    claim: Claim
+    run_fingerprint: RunFingerprint
     every: int = 0  # steps; 0: every `SAVE_EVERY_S` seconds
 
 
@@ -60,7 +60,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any, /) -> Any: ...  # noqa: D102
 
 
-class Steps(ABC):
+class StepTrainer(ABC):
     """A training between two of its steps.
 
     Attributes:
@@ -78,60 +78,68 @@ class Steps(ABC):
         self.parts: dict[str, Stateful] = {}
 
     @abstractmethod
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         """Take the step after `step` of them; return its losses by name."""
 
     @abstractmethod
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         """Return why the step that was just taken ends the training: a loss is no finite number."""
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Take the losses of the last step into the history; return the numbers to report."""
         return losses
 
-    def numbers(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return the plain values that are kept beside the parts."""
         return {}
 
-    def restore(self, numbers: Mapping[str, Any]) -> None:  # noqa: B027  # few have any
-        """Take what `numbers` gave."""
+    def load_extra_state(self, numbers: Mapping[str, Any]) -> None:  # noqa: B027  # few have any
+        """Take what `extra_state` gave."""
 
-    def saved(self) -> None:  # noqa: B027  # likewise
+    def after_save(self) -> None:  # noqa: B027  # likewise
         """Write what lies beside the state, which was just written."""
 
 
-def run_steps(training: Steps, watch: Watch, kept: Kept | None = None) -> None:
+def run_steps(
+    training: StepTrainer, watch: RunContext, resume_file: ResumeFile | None = None
+) -> None:
     """Take the steps of a training, from its kept state where there is one.
 
     Args:
         training: before its first step.
         watch: progress and stop.
-        kept: where its state lies; None: it begins anew each time. The caller removes the file.
+        resume_file: where its state lies; None: it begins anew each time. The caller removes the file.
 
     Raises:
         JobError: stopped, after its state was written; or a loss is no finite number.
     """
-    if kept is not None:
-        _restore(training, kept)
+    if resume_file is not None:
+        _restore(training, resume_file)
     started, saved = now() - training.seconds, time.monotonic()
     while training.step < training.total:
         if watch.stop.is_set():
-            if kept is not None:
-                _save(training, kept)
+            if resume_file is not None:
+                _save(training, resume_file)
             raise JobError(training.stopped.format(step=training.step, total=training.total))
-        losses = training.advance()
+        losses = training.take_step()
         training.step += 1
         for name, loss in losses.items():
             if not math.isfinite(loss):
-                raise JobError(training.diverged(name, loss))
+                raise JobError(training.nonfinite_message(name, loss))
         training.seconds = now() - started
-        watch.progress(step=training.step, total=training.total, **training.note(losses))
-        if kept is not None and training.step < training.total and _is_due(training, kept, saved):
+        watch.progress(step=training.step, total=training.total, **training.record_losses(losses))
+        if (
+            resume_file is not None
+            and training.step < training.total
+            and _is_due(training, resume_file, saved)
+        ):
             saved = time.monotonic()
-            _save(training, kept)
+            _save(training, resume_file)
 
 
-def find(path: Path, claim: Claim, needed: Collection[str]) -> dict[str, Any] | None:
+def read_resume_state(
+    path: Path, claim: RunFingerprint, needed: Collection[str]
+) -> dict[str, Any] | None:
     """Return the state of this very training; None where there is none.
 
     A state of another training, or one that cannot be read, is logged.
@@ -167,7 +175,7 @@ def find(path: Path, claim: Claim, needed: Collection[str]) -> dict[str, Any] | 
     return content
 
 
-def save(path: Path, claim: Claim, content: Mapping[str, Any]) -> None:
+def write_resume_state(path: Path, claim: RunFingerprint, content: Mapping[str, Any]) -> None:
     """Write a state atomically; folders are made as needed.
 
     Raises:
@@ -181,28 +189,32 @@ def save(path: Path, claim: Claim, content: Mapping[str, Any]) -> None:
     tensor_files.save(path, {**mark, **content})
 
 
-def _is_due(training: Steps, kept: Kept, saved: float) -> bool:
+def _is_due(training: StepTrainer, kept: ResumeFile, saved: float) -> bool:
     if kept.every:
         return training.step % kept.every == 0
     return time.monotonic() - saved > SAVE_EVERY_S
 
 
-def _save(training: Steps, kept: Kept) -> None:
+def _save(training: StepTrainer, kept: ResumeFile) -> None:
     parts = {name: part.state_dict() for name, part in training.parts.items()}
     done = {"step": training.step, "seconds": training.seconds}
-    save(kept.path, kept.claim, {**done, **parts, **training.numbers()})
-    training.saved()
+    write_resume_state(kept.path, kept.run_fingerprint, {**done, **parts, **training.extra_state()})
+    training.after_save()
 
 
-def _restore(training: Steps, kept: Kept) -> None:
-    content = find(kept.path, kept.claim, {"step", *training.parts, *training.numbers()})
+def _restore(training: StepTrainer, kept: ResumeFile) -> None:
+    content = read_resume_state(
+        kept.path, kept.run_fingerprint, {"step", *training.parts, *training.extra_state()}
+    )
     if content is None:
         return
     training.step, training.seconds = content["step"], content.get("seconds", 0.0)
     for name, part in training.parts.items():
         part.load_state_dict(content[name])
-    training.restore(content)
-    differences = difference(kept.claim.conditions, json.loads(content.get("conditions", "{}")))
+    training.load_extra_state(content)
+    differences = difference(
+        kept.run_fingerprint.conditions, json.loads(content.get("conditions", "{}"))
+    )
     bits = f", but not bit by bit: {'; '.join(differences)}" if differences else ""
     level = logging.WARNING if differences else logging.INFO
     log.log(level, "state=%s resumes after step %d%s", kept.path, training.step, bits)

@@ -33,7 +33,7 @@ REACH = 50.0  # in units of the smoothing: the logistic function of it is 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupCells:
+class Subgroups:
     """The groups of a training, and the cells that they have with both classes."""
 
     counts: Tensor  # (2 G,) int64, training images of each cell
@@ -49,12 +49,14 @@ class GroupCells:
         """Which cells have any training image, (2 G,) bool."""
         return self.counts > 0
 
-    def of_batch(self, batch: Batch) -> Tensor:
+    def subgroup_ids_of_batch(self, batch: Batch) -> Tensor:
         """Return the number of each image's cell, (B,) int64."""
-        return cell_numbers(batch.labels, batch.column(DEMOGRAPHIC), self.groups)
+        return subgroup_ids(batch.labels, batch.column(DEMOGRAPHIC), self.groups)
 
     @classmethod
-    def of(cls, facts: TrainingFacts, name: str, *, compares: bool = False) -> "GroupCells":
+    def from_training_facts(
+        cls, facts: TrainingFacts, name: str, *, compares: bool = False
+    ) -> "Subgroups":
         """Return the cells of a training's images.
 
         Args:
@@ -74,7 +76,7 @@ class GroupCells:
         names = tuple(facts.names.get(DEMOGRAPHIC, ()))
         number = max(len(names), int(groups.max()) + 1 if len(groups) else 0)
         names += tuple(f"group {place}" for place in range(len(names), number))
-        cells = cell_numbers(facts.labels, groups, number)
+        cells = subgroup_ids(facts.labels, groups, number)
         made = cls(counts=torch.bincount(cells, minlength=CLASSES * number), names=names)
         present = made.counts.view(CLASSES, number).sum(0).nonzero().flatten().tolist()
         if compares and len(present) < CLASSES:
@@ -86,7 +88,7 @@ class GroupCells:
         return made
 
 
-def cell_numbers(labels: Tensor, groups: Tensor, number: int) -> Tensor:
+def subgroup_ids(labels: Tensor, groups: Tensor, number: int) -> Tensor:
     """Return label · G + group of each image, (N,) int64.
 
     Args:
@@ -97,7 +99,7 @@ def cell_numbers(labels: Tensor, groups: Tensor, number: int) -> Tensor:
     return (labels.reshape(-1) > 0.5).long() * number + groups
 
 
-def cells_of(image_set: ImageSet, name: str) -> tuple[int, ...]:
+def image_subgroup_ids(image_set: ImageSet, name: str) -> tuple[int, ...]:
     """Return the number of each image's cell, to draw images by.
 
     Args:
@@ -107,12 +109,14 @@ def cells_of(image_set: ImageSet, name: str) -> tuple[int, ...]:
     Raises:
         JobError: the images come without groups.
     """
-    groups = GroupCells.of(TrainingFacts.of_set(image_set), name).groups
+    groups = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), name).groups
     labels = torch.tensor(image_set.labels)  # an order lasts for all epochs
-    return tuple(cell_numbers(labels, image_set.columns[DEMOGRAPHIC], groups).tolist())
+    return tuple(subgroup_ids(labels, image_set.columns[DEMOGRAPHIC], groups).tolist())
 
 
-def merged(groups: Tensor, least: int, *, count: int, blocks: int = 1) -> tuple[Tensor, int]:
+def merge_small_groups(
+    groups: Tensor, least: int, *, count: int, blocks: int = 1
+) -> tuple[Tensor, int]:
     """Return the groups of a batch, those that are too small joined, and how many there can be.
 
     Small groups are joined to one; where that is too small itself, they join the largest. Of cells,
@@ -138,7 +142,9 @@ def merged(groups: Tensor, least: int, *, count: int, blocks: int = 1) -> tuple[
     return torch.where(small.flatten()[groups], home[groups // each], groups), count + blocks
 
 
-def worst_cell(correct: Sequence[bool] | Tensor, cells: Sequence[int] | Tensor) -> float:
+def worst_subgroup_accuracy(
+    correct: Sequence[bool] | Tensor, cells: Sequence[int] | Tensor
+) -> float:
     """Return the lowest accuracy of any cell that has an image, in 0 … 1.
 
     Args:
@@ -165,7 +171,7 @@ def balanced_weights(counts: Tensor) -> Tensor:
     return (each * filled).float()
 
 
-def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
+def cvar_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
     """Return what each loss counts in CVaR_alpha: (N,), not negative, sum 1, without a gradient.
 
     Of equal losses the first count first.
@@ -190,7 +196,7 @@ def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) ->
         return weights
 
 
-def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
+def group_cvar_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
     """Return what each loss counts in CVaR_alpha of its group: (N,); they sum to 1 in every group.
 
     Args:
@@ -221,7 +227,7 @@ def cvar(losses: Tensor, alpha: float) -> Tensor:
     Raises:
         ValueError: alpha is no share above 0 and up to 1.
     """
-    return (tail_weights(losses, alpha) * losses).sum()
+    return (cvar_weights(losses, alpha) * losses).sum()
 
 
 def group_cvar(
@@ -239,11 +245,11 @@ def group_cvar(
         (G,) with its gradient, 0 where there is no loss; (G,) bool.
     """
     members = _members(groups, count)  # (N, G)
-    weights = group_tail_weights(losses, groups, alpha, count=members.shape[1])
-    return sums_of(weights * losses, members), members.any(0)
+    weights = group_cvar_weights(losses, groups, alpha, count=members.shape[1])
+    return group_sums(weights * losses, members), members.any(0)
 
 
-def sums_of(values: Tensor, members: Tensor) -> Tensor:
+def group_sums(values: Tensor, members: Tensor) -> Tensor:
     """Return the sum over each group, (G,).
 
     Sums by index would be in no fixed order on a GPU, and a product of matrices would be of
@@ -256,7 +262,7 @@ def sums_of(values: Tensor, members: Tensor) -> Tensor:
     return (values[:, None] * members).sum(0)
 
 
-def fused(
+def bilevel_cvar(
     losses: Tensor,
     groups: Tensor,
     *,
@@ -294,7 +300,7 @@ def fused(
     """
     values, present = group_cvar(losses, groups, alpha_in, count=count)
     if smooth <= 0:
-        return (tail_weights(values, alpha_out, present) * values).sum()
+        return (cvar_weights(values, alpha_out, present) * values).sum()
     _refuse_no_share(alpha_out)
     exact = values.double()  # losses of 1e3 in steps of τ1 are beyond float32
     share = alpha_out * present.sum()

@@ -26,11 +26,11 @@ from trueface.models.detectors import Classifier, Detector
 from trueface.runtime import artifact, paths, stepping, tensor_files
 from trueface.runtime.errors import JobError, install_command
 from trueface.runtime.files import Json, file_sha256, read_json, write_json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.distributed import ProcessGroup
 from trueface.training.history import Epoch, write_history
 from trueface.training.optimizer_state import (
-    KeptOptimizer,
+    OptimizerCheckpoint,
     OptimizerState,
     load_optimizer,
     save_optimizer,
@@ -40,14 +40,14 @@ from trueface.training.settings import LearningSettings, TrainSettings
 FLUSH_S = 10  # a training that is killed loses no more
 BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
 # of a provenance: what a result is made of …
-MADE_OF = (
+IDENTITY_KEYS = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
     "val_images_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
 # … where it started, which a training that starts from its own earlier weights has since replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and what it is made with
-MADE_WITH = ("device", "device_name", "threads", "world_size", "versions", "code")
+ENVIRONMENT_KEYS = ("device", "device_name", "threads", "world_size", "versions", "code")
 # what an earlier version did not record was so
 _EARLIER: Mapping[str, Json] = {"world_size": 1}
 log = logging.getLogger(__name__)
@@ -59,7 +59,9 @@ def clear_event_files(folder: Path) -> None:
 
 
 @contextmanager
-def logged(watch: Watch, folder: Path, *, wanted: bool, images_read: int = 0) -> Iterator[Watch]:
+def log_to_tensorboard(
+    watch: RunContext, folder: Path, *, wanted: bool, images_read: int = 0
+) -> Iterator[RunContext]:
     """Give a watch whose reports are also written as event files into a model's folder.
 
     Args:
@@ -103,7 +105,7 @@ def _nothing() -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class Checkpointing:
+class CheckpointCallback:
     """Writes history, weights, provenance and the optimizer's state, each whole or not at all.
 
     Attributes:
@@ -123,8 +125,8 @@ class Checkpointing:
     provenance: Mapping[str, Json]
     facts: Callable[[], Mapping[str, Json]] = dict
     identity: Collection[str] = ()
-    noted: Callable[[], None] = _nothing
-    begin: Callable[[], Callable[[], None]] = lambda: _nothing
+    before_save: Callable[[], None] = _nothing
+    on_first_write: Callable[[], Callable[[], None]] = lambda: _nothing
     further: bool = False
     _written: Callable[[], None] | None = field(default=None, init=False)
 
@@ -137,12 +139,12 @@ class Checkpointing:
     ) -> None:
         """Write the files of an epoch; see `trainer.fit`."""
         detector = cast(Detector, model)
-        self.noted()
+        self.before_save()
         write_history(paths.history(self.folder), epochs)
         if name == BEST:
             self._best(detector, epochs[-1])
             if self.settings.save_optimizer:
-                kept = KeptOptimizer(epoch=len(epochs), state=optimizer())
+                kept = OptimizerCheckpoint(epoch=len(epochs), state=optimizer())
                 save_optimizer(paths.optimizer(self.folder), kept)
         elif name == LAST and self.settings.save_weights:
             path = paths.last_checkpoint(self.folder)
@@ -167,7 +169,7 @@ class Checkpointing:
             if not self.further:
                 # of an earlier training; with the new weights it would be taken for theirs
                 paths.optimizer(self.folder).unlink(missing_ok=True)
-            self._written = self.begin() if self.settings.save_weights else _nothing
+            self._written = self.on_first_write() if self.settings.save_weights else _nothing
         if self.settings.save_weights:
             own = {**self.provenance, **self.facts()}
             provenance = {**_calibration(epoch), **own, "epochs": epoch.epoch}
@@ -181,10 +183,10 @@ def _calibration(epoch: Epoch) -> dict[str, Json]:
     if epoch.temperature is None or epoch.threshold is None:
         return {}
     fitted = Calibration(temperature=epoch.temperature, threshold=epoch.threshold)
-    return {"calibration": fitted.record}
+    return {"calibration": fitted.json_record}
 
 
-class Interrupted(NamedTuple):
+class TrainerState(NamedTuple):
     """A training between two batches."""
 
     epochs: tuple[Epoch, ...]  # done
@@ -197,13 +199,13 @@ class Interrupted(NamedTuple):
     resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
 
 
-class TrainingClaim(stepping.Claim):
+class TrainingFingerprint(stepping.RunFingerprint):
     """Which training a state belongs to, and what it was computed with."""
 
     @classmethod
-    def of(
+    def from_provenance(
         cls, provenance: Mapping[str, Json], neutral: frozenset[str], parts: Collection[str] = ()
-    ) -> "TrainingClaim":
+    ) -> "TrainingFingerprint":
         """Return the claim of a training on a state.
 
         Args:
@@ -212,7 +214,7 @@ class TrainingClaim(stepping.Claim):
             parts: names of facts by which parts of the training tell it from others; absent where a
                 part has none, so that what an earlier version interrupted goes on.
         """
-        made_of = {key: provenance.get(key) for key in MADE_OF}
+        made_of = {key: provenance.get(key) for key in IDENTITY_KEYS}
         made_of |= {key: provenance[key] for key in parts if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
@@ -222,8 +224,8 @@ class TrainingClaim(stepping.Claim):
             if settings.get("warm_start"):
                 made_of = {key: value for key, value in made_of.items() if key not in START}
         return cls(
-            fingerprint=stepping.fingerprint(made_of),
-            conditions={key: provenance.get(key, _EARLIER.get(key)) for key in MADE_WITH},
+            fingerprint=stepping.values_fingerprint(made_of),
+            conditions={key: provenance.get(key, _EARLIER.get(key)) for key in ENVIRONMENT_KEYS},
         )
 
     def differences(self, stored: Mapping[str, Json]) -> list[str]:
@@ -231,17 +233,19 @@ class TrainingClaim(stepping.Claim):
         return [*artifact.difference(self.conditions, {**_EARLIER, **stored})]
 
 
-def save_interrupted(path: Path, claim: TrainingClaim, interrupted: Interrupted) -> None:
+def save_trainer_state(path: Path, claim: TrainingFingerprint, interrupted: TrainerState) -> None:
     """Write a state atomically; folders are made as needed."""
     plain = {
         "epochs": [asdict(epoch) for epoch in interrupted.epochs],
         "start": json.dumps(dict(interrupted.start)),
         "resumed": json.dumps([*map(dict, interrupted.resumed)]),
     }
-    stepping.save(path, claim, {**interrupted._asdict(), **plain})
+    stepping.write_resume_state(path, claim, {**interrupted._asdict(), **plain})
 
 
-def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> Interrupted | None:
+def find_trainer_state(
+    path: Path, claim: TrainingFingerprint, group: ProcessGroup
+) -> TrainerState | None:
     """Return the state of this training where it was interrupted, and log in what it differs.
 
     That it goes on is noted in what is returned. A state of another training, or one that cannot
@@ -255,7 +259,7 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
     Raises:
         JobError: the processes of the group read different states.
     """
-    content, found, differences = stepping.find(path, claim, ()), None, list[str]()
+    content, found, differences = stepping.read_resume_state(path, claim, ()), None, list[str]()
     try:
         if content is not None:
             plain = {
@@ -263,9 +267,9 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
                 "start": json.loads(content["start"]),
                 "resumed": tuple(json.loads(content["resumed"])),
             }
-            kept = {name: content[name] for name in Interrupted._fields}
+            kept = {name: content[name] for name in TrainerState._fields}
             differences = claim.differences(json.loads(content["conditions"]))
-            found = Interrupted(**{**kept, **plain})
+            found = TrainerState(**{**kept, **plain})
     except (KeyError, TypeError, ValueError) as error:
         log.warning("state=%s reason=lacks %s, so it starts from the beginning", path, error)
     # the first process replaces the file once all have read it
@@ -286,7 +290,7 @@ def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> I
     return found._replace(resumed=(*found.resumed, note))
 
 
-def clear_interrupted(path: Path) -> None:
+def clear_trainer_state(path: Path) -> None:
     """Remove a state, and its folder where nothing else lies in it."""
     path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -301,22 +305,22 @@ def interrupted_epochs(path: Path) -> int | None:
         return None
 
 
-def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def clone_to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a copy of a state dict on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class TrainingStart:
     """What a training starts from."""
 
     model: str | None  # ID of the model whose weights it takes; None: a new one
     folder: Path | None  # of that model
     weights: str  # of a new one: default, none, or the absolute path of a state dict
-    own: bool = False  # they are the earlier weights of the model that it makes
+    is_warm_start: bool = False  # they are the earlier weights of the model that it makes
 
 
-def load_start(start: Start, settings: LearningSettings, device: str) -> Detector:
+def init_model(start: TrainingStart, settings: LearningSettings, device: str) -> Detector:
     """Return the model that a training starts from, on a device.
 
     Raises:
@@ -324,7 +328,7 @@ def load_start(start: Start, settings: LearningSettings, device: str) -> Detecto
         WeightsError: pretrained weights cannot be had.
     """
     if start.folder is None:
-        model = detectors.build(
+        model = detectors.build_detector(
             settings.model,
             weights=start.weights,
             seed=settings.seed,
@@ -340,7 +344,7 @@ def load_start(start: Start, settings: LearningSettings, device: str) -> Detecto
     checkpoint.refuse_other_decoding(base, settings)
     checkpoint.refuse_other_normalization(base, settings.normalization)
     checkpoint.refuse_other_resolution(base, nodown=settings.nodown)
-    model = checkpoint.revive(
+    model = checkpoint.from_checkpoint(
         base,
         path,
         arch=settings.model,
@@ -350,7 +354,7 @@ def load_start(start: Start, settings: LearningSettings, device: str) -> Detecto
     return model.to(device)
 
 
-def load_optimizer_state(start: Start, settings: TrainSettings) -> OptimizerState | None:
+def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> OptimizerState | None:
     """Return the state of the optimizer that made the weights of a start; None: a fresh one.
 
     Raises:
@@ -362,13 +366,13 @@ def load_optimizer_state(start: Start, settings: TrainSettings) -> OptimizerStat
     if start.folder is None:
         raise JobError("optimizer_state: kept needs a base model, and this training has none")
     path = paths.optimizer(start.folder)
-    if start.own and not path.exists():  # an earlier run did not keep its own
+    if start.is_warm_start and not path.exists():  # an earlier run did not keep its own
         return None
     return load_optimizer(path).state
 
 
-def of_start(
-    start: Start, settings: LearningSettings, *, optimizer: bool = False
+def start_provenance(
+    start: TrainingStart, settings: LearningSettings, *, optimizer: bool = False
 ) -> dict[str, Json]:
     """Return what a training starts from, with checksums.
 
@@ -383,14 +387,14 @@ def of_start(
     if start.folder is None:
         sha256 = assembly.weights_sha256(settings.model, start.weights)
         facts["weights_sha256"] = facts["start_sha256"] = sha256
-    elif not start.own:  # its own weights are those that the training is about to replace
+    elif not start.is_warm_start:  # its own weights are those that the training is about to replace
         facts["start_sha256"] = file_sha256(paths.checkpoint(start.folder))
         if optimizer:
             facts["optimizer_sha256"] = file_sha256(paths.optimizer(start.folder))
     return facts
 
 
-def of_network(model: Classifier, start: Start) -> dict[str, Json]:
+def network_provenance(model: Classifier, start: TrainingStart) -> dict[str, Json]:
     """Return which library made a network, and the licence of its published weights, where there are.
 
     A model that starts from another one is bound by the licence that the other's provenance names.

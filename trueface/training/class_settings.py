@@ -9,8 +9,8 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 from trueface.models.registry import (
     LEAST_SIZE,
     RECIPES,
-    Recipe,
-    Shape,
+    ClassifierShape,
+    ClassifierSpec,
     Stem,
     modules_of_classifier,
 )
@@ -37,7 +37,7 @@ class ClassifySettings(Settings):
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads", "tensorboard"})
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         "model": modules_of_classifier,
-        "objective": registry.modules_of,
+        "objective": registry.plugin_modules,
     }
     costs: ClassVar[frozenset[str]] = frozenset(
         {
@@ -76,7 +76,7 @@ class ClassifySettings(Settings):
     )
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
-        "ce", description=f"Loss function: {registry.described(binary=False)}"
+        "ce", description=f"Loss function: {registry.describe_choices(binary=False)}"
     )
     num_epochs: Count = Field(100, description="Number of epochs")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
@@ -124,7 +124,7 @@ class ClassifySettings(Settings):
     )
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ClassifierSpec:
         """How the network is trained, what was given in the place of what is usual."""
         usual = RECIPES[self.model]
         return replace(
@@ -134,21 +134,21 @@ class ClassifySettings(Settings):
             weight_decay=usual.weight_decay if self.weight_decay is None else self.weight_decay,
         )
 
-    def shape(self, classes: int) -> Shape:
+    def shape(self, classes: int) -> ClassifierShape:
         """Return what the network of so many classes looks like."""
-        return Shape(model=self.model, stem=self.stem, size=self.size, classes=classes)
+        return ClassifierShape(model=self.model, stem=self.stem, size=self.size, classes=classes)
 
     @property
     def trainer(self) -> TrainerConfig:
         """What the trainer works with."""
         recipe = self.recipe
-        return TrainerConfig.of(
+        return TrainerConfig.from_settings(
             self,
             optimizer=recipe.optimizer,
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             schedule=f"warmup_{self.schedule}",
-            finite_gradients=False,  # of a norm that overflows batch norms make a sound step
+            finite_gradients=False,  # from_settings a norm that overflows batch norms make a sound step
         )
 
     @field_validator("size")

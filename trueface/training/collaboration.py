@@ -13,8 +13,13 @@ from trueface.data.quality_feed import COLUMN
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
-from trueface.training.dependence import between, gram, pairs, shuffled
-from trueface.training.hidden_layers import chosen, outputs_of
+from trueface.training.dependence import (
+    mean_shuffled_nhsic,
+    pairs,
+    rbf_kernel_matrix,
+    sum_over_pairs,
+)
+from trueface.training.hidden_layers import capture_outputs, select_layers
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
 from trueface.training.quality_settings import LEAST_ITEMS, LEAST_SHARE, CollaborationOptions
 
@@ -24,7 +29,7 @@ _STATE, _INNER = "collaboration", "inner."  # names in what is saved
 log = logging.getLogger(__name__)
 
 
-class CollaborationMeasured(NamedTuple):
+class CollaborationStatistics(NamedTuple):
     """What the term did at the end of an epoch; a page of qualities shows it by these names."""
 
     epoch: float  # from 1
@@ -34,7 +39,7 @@ class CollaborationMeasured(NamedTuple):
     gradient_share: float  # of the classification loss's gradient
 
     @property
-    def record(self) -> dict[str, Json]:
+    def json_record(self) -> dict[str, Json]:
         """The same for a result."""
         return {**self._asdict(), "epoch": int(self.epoch)}
 
@@ -55,7 +60,7 @@ class CollaborationObjective(Objective):
         self._inner, self._options = inner, options
         self._epoch, self._step, self._steps = 0, 0, 0
         self._last: Tensor | None = None
-        self._measured: list[CollaborationMeasured] = []
+        self._measured: list[CollaborationStatistics] = []
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
         """Note the epoch, how many of its batches are done, and how many it has."""
@@ -75,8 +80,10 @@ class CollaborationObjective(Objective):
         self._last, self._step = batch.indices, self._step + is_new
         if items < LEAST_ITEMS:
             return self._inner.training_step(model, batch)
-        layers = chosen(model, self._options.layers, features=batch.images.ndim == 2)  # (B, F)
-        with outputs_of({name: layer for name, (layer, _) in layers.items()}) as outputs:
+        layers = select_layers(
+            model, self._options.layers, features=batch.images.ndim == 2
+        )  # (B, F)
+        with capture_outputs({name: layer for name, (layer, _) in layers.items()}) as outputs:
             loss, logs = self._inner.training_step(model, batch)
         missing = [name for name in layers if name not in outputs]
         if missing:
@@ -86,14 +93,14 @@ class CollaborationObjective(Objective):
         with torch.autocast(batch.images.device.type, enabled=False):
             grams = {
                 name: [
-                    gram(part, self._options.width)
+                    rbf_kernel_matrix(part, self._options.width)
                     for part in output.chunk(self._options.qualities)
                 ]
                 for name, output in outputs.items()
             }
             dependence = torch.stack(
                 [
-                    weight * between(self._options.form, grams[name])
+                    weight * sum_over_pairs(self._options.form, grams[name])
                     for name, (_, weight) in layers.items()
                 ]
             ).sum()
@@ -101,7 +108,7 @@ class CollaborationObjective(Objective):
         # the last whole batch: what is left of an epoch may be too small
         if is_new and self._step == max(self._steps - 1, 1):
             self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
-        return loss + term, {**logs, "collab": term.detach(), **self._shown}
+        return loss + term, {**logs, "collab": term.detach(), **self._progress_values}
 
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the classification loss alone: what an adversarial perturbation of weights climbs."""
@@ -124,7 +131,7 @@ class CollaborationObjective(Objective):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         if _STATE in state:
-            self._measured = [CollaborationMeasured(*row) for row in state[_STATE].tolist()]
+            self._measured = [CollaborationStatistics(*row) for row in state[_STATE].tolist()]
         own = {
             name.removeprefix(_INNER): value
             for name, value in state.items()
@@ -138,7 +145,7 @@ class CollaborationObjective(Objective):
         idle = share is not None and share < LEAST_SHARE
         return {
             **self._inner.notes(),
-            "collaboration": [each.record for each in self._measured],
+            "collaboration": [each.json_record for each in self._measured],
             "collab_gradient_share": share,
             **({"warnings": [self._warning(share)]} if share is not None and idle else {}),
         }
@@ -148,7 +155,7 @@ class CollaborationObjective(Objective):
         self._inner.prepare(facts, options)
 
     @property
-    def _shown(self) -> dict[str, float]:
+    def _progress_values(self) -> dict[str, float]:
         """What was measured last, for the progress."""
         if not self._measured:
             return {}
@@ -182,10 +189,12 @@ class CollaborationObjective(Objective):
         whole, part = (_gradient_norm(model, each) for each in (loss, term))
         with torch.no_grad():
             count = pairs(self._options.qualities)
-            values = {name: float(between("normalised", grams[name])) / count for name in grams}
-            baseline = {name: float(shuffled(grams[name])) for name in grams}
+            values = {
+                name: float(sum_over_pairs("normalised", grams[name])) / count for name in grams
+            }
+            baseline = {name: float(mean_shuffled_nhsic(grams[name])) for name in grams}
         total = sum(weights.values())
-        measured = CollaborationMeasured(
+        measured = CollaborationStatistics(
             epoch=self._epoch + 1,
             term=float(term.detach()),
             nhsic=sum(values[name] * weights[name] for name in grams) / total,

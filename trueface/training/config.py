@@ -49,7 +49,7 @@ class ObjectiveOptions(Settings):
     fair: Annotated[str, AfterValidator(_method)] = Field(
         NOT_FAIR,
         description=f"Method that treats groups alike, instead of the objective: {NOT_FAIR}, "
-        f"{registry.described_fair()}, or {OVERSAMPLE} (keeps the objective, draws subgroups "
+        f"{registry.describe_fair_choices()}, or {OVERSAMPLE} (keeps the objective, draws subgroups "
         "equally often). Groups come from attributes and groups_by. A subgroup is a group × "
         "class",
     )
@@ -86,14 +86,14 @@ class ObjectiveOptions(Settings):
         return registry.used_objective(self.model_dump(include={"fair", "objective"}))
 
     @property
-    def draws_cells_equally(self) -> bool:
+    def balances_subgroups(self) -> bool:
         """Whether an epoch has equally many images of every cell."""
         return self.fair == OVERSAMPLE or registry.objectives()[self.used_objective].balanced
 
     @property
-    def draws_classes_equally(self) -> bool:
+    def balances_classes(self) -> bool:
         """Whether every batch has as many reals as fakes, of whatever groups."""
-        return registry.objectives()[self.used_objective].paired and not self.draws_cells_equally
+        return registry.objectives()[self.used_objective].paired and not self.balances_subgroups
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ class TrainerConfig:
         return self.batch_size * self.rows_per_image
 
     @classmethod
-    def of(cls, settings: object, **changed: Any) -> "TrainerConfig":
+    def from_settings(cls, settings: object, **changed: Any) -> "TrainerConfig":
         """Return what `settings` has under the same names; `changed` takes precedence."""
         names = [field.name for field in fields(cls)]
         values = {name: getattr(settings, name) for name in names if hasattr(settings, name)}

@@ -16,7 +16,7 @@ SHIFTS = 8  # permutations of the baseline, at most
 Form = Callable[[Tensor, Tensor], Tensor]
 
 
-def gram(features: Tensor, width: str | float = MEDIAN) -> Tensor:
+def rbf_kernel_matrix(features: Tensor, width: str | float = MEDIAN) -> Tensor:
     """Return the Gram matrix (B, B) of features (B, d), in float64: centring it cancels most digits.
 
     Args:
@@ -37,15 +37,15 @@ def centred(matrix: Tensor) -> Tensor:
     return matrix - rows - rows.T + matrix.mean()
 
 
-def plain(first: Tensor, second: Tensor) -> Tensor:
+def hsic_biased(first: Tensor, second: Tensor) -> Tensor:
     """Return (B-1)⁻² tr(K H L H) of two Gram matrices (B, B), at least 0."""
     return (centred(first) * second).sum().clamp_min(0) / (len(first) - 1) ** 2
 
 
-def normalised(first: Tensor, second: Tensor) -> Tensor:
+def hsic_normalised(first: Tensor, second: Tensor) -> Tensor:
     """Return the plain form over the geometric mean of those of each with itself, in 0 … 1."""
-    lengths = (plain(first, first) * plain(second, second)).clamp_min(TINY**2).sqrt()
-    return plain(first, second) / lengths
+    lengths = (hsic_biased(first, first) * hsic_biased(second, second)).clamp_min(TINY**2).sqrt()
+    return hsic_biased(first, second) / lengths
 
 
 def cca(first: Tensor, second: Tensor) -> Tensor:
@@ -53,10 +53,12 @@ def cca(first: Tensor, second: Tensor) -> Tensor:
     return (_resolved(first) * _resolved(second).T).sum()
 
 
-FORMS: Mapping[str, Form] = MappingProxyType({"normalised": normalised, "plain": plain, "cca": cca})
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {"normalised": hsic_normalised, "plain": hsic_biased, "cca": cca}
+)
 
 
-def between(form: str, grams: Sequence[Tensor]) -> Tensor:
+def sum_over_pairs(form: str, grams: Sequence[Tensor]) -> Tensor:
     """Return the sum of a form over all pairs of Gram matrices (B, B): what qualities share.
 
     Args:
@@ -69,7 +71,7 @@ def between(form: str, grams: Sequence[Tensor]) -> Tensor:
     return _over_pairs(FORMS[form], grams)
 
 
-def shuffled(grams: Sequence[Tensor]) -> Tensor:
+def mean_shuffled_nhsic(grams: Sequence[Tensor]) -> Tensor:
     """Return the mean nHSIC of all pairs where the items of the second are others: its baseline.
 
     The diagonal of a Gram matrix is 1 for any features, so that the measure of independent features is
@@ -89,7 +91,7 @@ def pairs(count: int) -> int:
 
 
 def _shifted(first: Tensor, second: Tensor, step: int) -> Tensor:
-    return normalised(first, second.roll((step, step), (0, 1)))
+    return hsic_normalised(first, second.roll((step, step), (0, 1)))
 
 
 def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ The batch of a step is the one that a single process would take. It is divided a
 loss of each counts by its number of images, so that the averaged gradient is that of the whole batch,
 also where the last batch is uneven, an image cannot be decoded, or a rank has no image at all. What
 decides how a training goes on (sums of the loss, validation, a stop) is exchanged, and is therefore the
-same on all ranks. `ALONE` is the group of a training in one process; it exchanges nothing.
+same on all ranks. `SINGLE_PROCESS` is the group of a training in one process; it exchanges nothing.
 
 Nothing that is exchanged is unpickled: tensors are sent as they are, other values as JSON.
 
@@ -44,7 +44,7 @@ class RankRows:
 
 
 @contextmanager
-def joined(model: nn.Module, rows: RankRows) -> Iterator[None]:
+def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
     """Let batch norm and dropout of `model` see the batch of all ranks while the block runs.
 
     Parameters and buffers stay the same objects under the same names.
@@ -234,7 +234,7 @@ _OWN_BUFFERS: dict[str, Any] = {
 _MOST_DIMENSIONS = 5  # of images: batch, crops, channels, height, width
 
 
-class BatchPart(NamedTuple):
+class RankBatch(NamedTuple):
     """What one rank has of the batch of a step."""
 
     batch: Batch
@@ -272,18 +272,18 @@ class ProcessGroup:
         """The number of ranks."""
         return self.shard.size
 
-    def joined(self, model: nn.Module) -> AbstractContextManager[None]:
+    def sync_batch_layers(self, model: nn.Module) -> AbstractContextManager[None]:
         """Return a context in which batch norm and dropout of `model` see the whole batch."""
-        return nullcontext() if self.size == 1 else joined(model, self._rows)
+        return nullcontext() if self.size == 1 else sync_batch_layers(model, self._rows)
 
-    def averaged(self, model: nn.Module, device: str) -> nn.Module:
+    def average_gradients(self, model: nn.Module, device: str) -> nn.Module:
         """Return `model` so wrapped that a backward pass averages the gradients over the ranks."""
         if self.size == 1:
             return model
         ids = [torch.device(device)] if device.startswith("cuda") else None
         return DistributedDataParallel(model, device_ids=ids, **_OWN_BUFFERS)
 
-    def parts(self, batches: Iterable[Batch]) -> Iterator[BatchPart]:
+    def iter_rank_batches(self, batches: Iterable[Batch]) -> Iterator[RankBatch]:
         """Yield this rank's part of each batch that has an image on any rank.
 
         A part without images has the shape of the others' images, so that every rank takes the step.
@@ -296,7 +296,7 @@ class ProcessGroup:
         """
         if self.size == 1:
             for batch in batches:
-                yield BatchPart(batch, 0, len(batch.labels))
+                yield RankBatch(batch, 0, len(batch.labels))
             return
         seen = 0
         for batch in batches:
@@ -310,15 +310,15 @@ class ProcessGroup:
             before = sum(counts[: self.shard.rank])
             crops = batch.images.shape[1] if batch.images.ndim == _MOST_DIMENSIONS else 1
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
-            yield BatchPart(batch, before, sum(counts))
+            yield RankBatch(batch, before, sum(counts))
         if not seen:
             raise DataError("no image could be read in any process of the training")
 
-    def weight(self, part: BatchPart) -> float:
+    def weight(self, part: RankBatch) -> float:
         """Return the factor of the mean loss of a part; averaged over ranks it gives that of the batch."""
         return len(part.batch.labels) * self.size / part.total
 
-    def mean_of(self, part: BatchPart, loss: float, right: int) -> tuple[float, int]:
+    def mean_of(self, part: RankBatch, loss: float, right: int) -> tuple[float, int]:
         """Return the mean loss of a batch and its number of correct images, from those of the parts."""
         if self.size == 1:
             return loss, right
@@ -366,7 +366,7 @@ class ProcessGroup:
         ]
 
 
-ALONE = ProcessGroup()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def _shape_of(batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ _SHOWN = 24  # names of layers in a message
 _IMAGES, _TOKENS, _ROWS = 4, 3, 2  # dimensions of outputs
 
 
-def chosen(
+def select_layers(
     model: nn.Module, weights: Mapping[str, float], *, features: bool
 ) -> dict[str, tuple[nn.Module, float]]:
     """Return the layers whose features count, with their weights, by name.
@@ -35,13 +35,13 @@ def chosen(
     if unknown:
         raise JobError(
             f"collab_layers: the network has no layer {unknown[0]!r}. Its layers: "
-            f"{_listed(network)}."
+            f"{_list_blocks(network)}."
         )
     return {name: (modules[name], weight) for name, weight in weights.items()}
 
 
 @contextmanager
-def outputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Collect what layers give while the block runs: (rows, d), images and tokens pooled by their mean.
 
     Raises:
@@ -100,7 +100,7 @@ def _pooled(name: str, output: object) -> Tensor:
     )
 
 
-def _listed(network: nn.Module) -> str:
+def _list_blocks(network: nn.Module) -> str:
     """Return the names of a network's blocks, the outer ones first."""
     names = [name for name, _ in network.named_modules() if name]
     names.sort(key=lambda name: name.count("."))

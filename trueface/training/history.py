@@ -47,7 +47,7 @@ class Epoch:
         return cls(**made)
 
     @property
-    def merit(self) -> tuple[float, ...]:
+    def selection_score(self) -> tuple[float, ...]:
         """What decides between epochs: accuracy on validation (balanced, if it can be), loss.
 
         Where the worst cell decides, its accuracy comes first.
@@ -63,7 +63,7 @@ _OPTIONAL = ("val_balanced_accuracy", "temperature", "threshold", "val_worst_cel
 
 def epochs_without_progress(epochs: Sequence[Epoch]) -> int:
     """Return how many epochs have passed since the one that was better than all before it."""
-    merits = [epoch.merit for epoch in epochs]
+    merits = [epoch.selection_score for epoch in epochs]
     return len(merits) - 1 - merits.index(max(merits)) if merits else 0
 
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits import SplitList, load_split, split_images
-from trueface.data.vocabulary import BUILT_IN, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, DataIdResolver
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.files import read_json, write_json
@@ -27,7 +27,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class TrainingSetRecord:
     """The images of one training or unlearning."""
 
     images: str  # data ID, real images included
@@ -39,9 +39,11 @@ class Lesson:
     val_sha256: str | None = None
 
     @property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> DataIdResolver:
         """What the words of the data ID meant then."""
-        return Vocabulary(tuple(self.words.subsets.items()), tuple(self.words.modifiers.items()))
+        return DataIdResolver(
+            tuple(self.words.subsets.items()), tuple(self.words.modifiers.items())
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,13 @@ class Ancestry:
 
     base: str | None
     # several where a training went on from its own earlier weights, or has not written its own yet
-    lessons: tuple[Lesson, ...]
+    lessons: tuple[TrainingSetRecord, ...]
 
 
 _RECORD = TypeAdapter(Ancestry)
 
 
-def write_ancestry(folder: Path, base: str | None, lessons: Sequence[Lesson]) -> None:
+def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSetRecord]) -> None:
     """Write what the model in `folder` learned from; a repeated lesson is written once."""
     once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
@@ -64,8 +66,8 @@ def write_ancestry(folder: Path, base: str | None, lessons: Sequence[Lesson]) ->
     write_json(paths.ancestry(folder), {"schema": SCHEMA, **record})
 
 
-def begin_lesson(
-    folder: Path, base: str | None, lesson: Lesson, *, further: bool = False
+def begin_training_set(
+    folder: Path, base: str | None, lesson: TrainingSetRecord, *, further: bool = False
 ) -> Callable[[], None]:
     """Write that the model in `folder` is being made; return what to call once its weights are.
 
@@ -92,15 +94,15 @@ def read_ancestry(folder: Path) -> Ancestry | None:
             return None
         ancestry = _RECORD.validate_python(record)
         for lesson in ancestry.lessons:
-            lesson.vocabulary.as_named(parse_data(lesson.images))
+            lesson.vocabulary.test_data_id(parse_data(lesson.images))
     except (OSError, ValueError, ValidationError, UsageError):
         return None
     return ancestry
 
 
-def follow_lessons(
+def iter_training_sets(
     model: str, ancestry_of: Callable[[str], Ancestry | None]
-) -> Iterator[tuple[str, Lesson]]:
+) -> Iterator[tuple[str, TrainingSetRecord]]:
     """Yield every lesson of a model and of those it comes from, each with the model that had it.
 
     Args:
@@ -136,17 +138,19 @@ def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataPlace:
+class DataLocation:
     """Where images and their split lie, and what words of data IDs mean there."""
 
     data_root: Path  # absolute, as is the next
     split_path: Path
     words: Words  # the user's own
-    vocabulary: Vocabulary  # all of them
+    vocabulary: DataIdResolver  # all of them
     missing: Literal["stop", "skip"]  # an image that the split names and that is not on disk
 
     @classmethod
-    def of(cls, settings: PlaceSettings, words: Words, path: Callable[[str], Path]) -> "DataPlace":
+    def from_place_settings(
+        cls, settings: PlaceSettings, words: Words, path: Callable[[str], Path]
+    ) -> "DataLocation":
         """Return the place that settings name; `path` makes a path of theirs absolute."""
         return cls(
             data_root=path(settings.data_root),
@@ -181,10 +185,10 @@ def data_of(images: str | None, model: str | None, words: Words) -> DataId:
         return parse_data(images)
     if model is None:
         raise JobError("neither images nor a model whose ID names them are given")
-    return BUILT_IN.with_words(words).images(parse_model(model).last.data)
+    return BUILT_IN.with_words(words).training_data_id(parse_model(model).last.data)
 
 
-def load_lists(place: DataPlace, data: DataId) -> TrainingLists:
+def load_lists(place: DataLocation, data: DataId) -> TrainingLists:
     """Return what a training or unlearning learns from and is validated on.
 
     Raises:
@@ -195,7 +199,7 @@ def load_lists(place: DataPlace, data: DataId) -> TrainingLists:
     return TrainingLists(train=train, val=val, splits=(train_split, val_split))
 
 
-def load_list(place: DataPlace, data: DataId, name: str) -> tuple[tuple[Image, ...], SplitList]:
+def load_list(place: DataLocation, data: DataId, name: str) -> tuple[tuple[Image, ...], SplitList]:
     """Return the images of one list of the split, and the list.
 
     Raises:
@@ -206,17 +210,17 @@ def load_list(place: DataPlace, data: DataId, name: str) -> tuple[tuple[Image, .
     return images, split
 
 
-def lesson_of(
-    place: DataPlace,
+def training_set_record(
+    place: DataLocation,
     data: DataId,
     lists: TrainingLists,
     settings: LearningSettings,
     *,
     unlearns: bool = False,
-) -> Lesson:
+) -> TrainingSetRecord:
     """Return what is written of the images that a model learns from, and is chosen by."""
     decides = validation_decides(settings.model_dump(), unlearns=unlearns)
-    return Lesson(
+    return TrainingSetRecord(
         images=str(data),
         words=place.words,
         data_root=str(place.data_root),

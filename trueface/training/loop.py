@@ -39,16 +39,16 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trueface.data.dataset import Feed
+from trueface.data.dataset import BatchLoader
 from trueface.data.prefetching import closing
-from trueface.models.detectors import Detector, freeze, teach
+from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import REPORT_EVERY_S, Watch
-from trueface.runtime.rng import derive
+from trueface.runtime.progress import REPORT_EVERY_S, RunContext
+from trueface.runtime.rng import stream_seed
 from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed import ALONE, BatchPart, ProcessGroup
+from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup, RankBatch
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpochSums:
+class RunningMetrics:
     """What the batches of one epoch add up to so far."""
 
     batches: int = 0
@@ -69,9 +69,9 @@ class EpochSums:
     loss: float = 0.0  # times images
     right: int = 0
 
-    def plus(self, images: int, loss: float, right: int) -> "EpochSums":
+    def plus(self, images: int, loss: float, right: int) -> "RunningMetrics":
         """Return the sums with one more batch of that mean loss."""
-        return EpochSums(
+        return RunningMetrics(
             batches=self.batches + 1,
             images=self.images + images,
             loss=self.loss + loss * images,
@@ -95,24 +95,24 @@ class Loop:
     def __init__(
         self,
         model: nn.Module,
-        training: Feed,
+        training: BatchLoader,
         objective: Objective,
         *,
         config: TrainerConfig,
-        watch: Watch,
+        watch: RunContext,
         state: optimizer_state.OptimizerState,
-        group: ProcessGroup = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.group = group
         self.model, self.training, self.objective = model, training, objective
         self.config, self.watch = config, watch
-        objective.prepare(TrainingFacts.of(training), config.options)
+        objective.prepare(TrainingFacts.from_feed(training), config.options)
         if config.freeze:
-            freeze(cast(Detector, model))
+            freeze_backbone(cast(Detector, model))
         self._optimizer = _optimizer(model, config)
         if state:
-            optimizer_state.give_state(model, self._optimizer, state)
-        self._perturbation = perturbation_of(config)
+            optimizer_state.load_optimizer_state_dict(model, self._optimizer, state)
+        self._perturbation = make_perturbation(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -122,7 +122,7 @@ class Loop:
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
-        self._shared = group.averaged(model, watch.device)  # what is asked for logits
+        self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
         self.images_read = 0
         self._reported_at = 0.0
 
@@ -147,11 +147,16 @@ class Loop:
 
     def optimizer_state(self) -> optimizer_state.OptimizerState:
         """Return a copy of what the optimizer remembers of past gradients."""
-        return optimizer_state.state_of(self.model, self._optimizer)
+        return optimizer_state.optimizer_state_dict(self.model, self._optimizer)
 
     def run(
-        self, epoch: int, begun: EpochSums | None, *, every: int, pause: Callable[[EpochSums], None]
-    ) -> EpochSums:
+        self,
+        epoch: int,
+        begun: RunningMetrics | None,
+        *,
+        every: int,
+        pause: Callable[[RunningMetrics], None],
+    ) -> RunningMetrics:
         """Go through the training images of an epoch, or until stopped.
 
         Args:
@@ -163,16 +168,16 @@ class Loop:
         Raises:
             JobError: loss or gradients are no finite numbers.
         """
-        teach(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
-        sums = begun or EpochSums()
+        set_train_mode(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
+        sums = begun or RunningMetrics()
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator
-            torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
+            torch.manual_seed(stream_seed(f"dropout/{epoch}", self.config.seed))
         batches_due = math.ceil(len(self.training) / self.config.rows_per_step)
         self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
         with closing(self.training(epoch)) as batches:
-            for part in islice(self.group.parts(batches), sums.batches, None):
+            for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
                 if self.stopped:
                     break
                 loss, logs = self._step(part, epoch)
@@ -190,7 +195,7 @@ class Loop:
         step, total = self.images_read, self._images_due
         self.watch.progress(step=step, total=total, epoch=epoch, **numbers)
 
-    def state(self, sums: EpochSums | None) -> dict[str, Any]:
+    def state(self, sums: RunningMetrics | None) -> dict[str, Any]:
         """Return all that the next batch depends on, but the model's own parameters.
 
         Args:
@@ -204,10 +209,10 @@ class Loop:
             "objective": self.objective.state(),
             "images_read": self.images_read,
             "sums": None if sums is None else asdict(sums),
-            **random_state(self.watch.device),
+            **read_rng_state(self.watch.device),
         }
 
-    def restore(self, state: dict[str, Any], epochs: int) -> EpochSums | None:
+    def restore(self, state: dict[str, Any], epochs: int) -> RunningMetrics | None:
         """Go on from what `state` gave, after so many epochs; return the sums that it was given."""
         self._optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["rate"], epochs)
@@ -217,16 +222,16 @@ class Loop:
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self.images_read = state["images_read"]
-        draw_again(self.watch.device, state)
-        return None if state["sums"] is None else EpochSums(**state["sums"])
+        restore_rng_state(self.watch.device, state)
+        return None if state["sums"] is None else RunningMetrics(**state["sums"])
 
-    def _step(self, part: BatchPart, epoch: int) -> tuple[float, Logs]:
+    def _step(self, part: RankBatch, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation
         if moving is not None and epoch < moving.first_epoch:
             moving = None
-        draws = random_state(self.watch.device) if moving else {}
+        draws = read_rng_state(self.watch.device) if moving else {}
         loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
         self._backward(loss, part)
@@ -239,7 +244,7 @@ class Loop:
                     f"{getattr(self.config, name):g} each need a second pass, but a step has only "
                     f"one. Set {name}: 0."
                 )
-            perturbed = moving.moved(self.model, self.watch.device, draws)
+            perturbed = moving.perturb_weights(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
                 loss, again = self._forward(part)
@@ -256,7 +261,7 @@ class Loop:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, part: BatchPart, *, ascends: bool = False) -> tuple[Tensor, Logs]:
+    def _forward(self, part: RankBatch, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
             with autocast(self.watch.device, self.config.precision):
@@ -269,15 +274,15 @@ class Loop:
                 "train with at this image size. Use another batch_size or larger images."
             ) from error
 
-    def _finite(self, loss: Tensor, part: BatchPart, epoch: int) -> float:
+    def _finite(self, loss: Tensor, part: RankBatch, epoch: int) -> float:
         if not len(part.batch.labels):  # the mean of nothing
             return 0.0
         value = loss.item()
         if not math.isfinite(value):
-            raise self._diverged(f"the loss became {value}", epoch)
+            raise self._divergence_error(f"the loss became {value}", epoch)
         return value
 
-    def _backward(self, loss: Tensor, part: BatchPart) -> None:
+    def _backward(self, loss: Tensor, part: RankBatch) -> None:
         self._optimizer.zero_grad()
         if self.group.size > 1:
             loss = loss * self.group.weight(part)
@@ -286,7 +291,7 @@ class Loop:
     def _check_gradients(self, epoch: int) -> None:
         if self._scaler.is_enabled():  # it leaves out such steps itself, and takes a smaller scale
             if self._scaler.get_scale() < LEAST_SCALE:
-                raise self._diverged("the gradients are still too large for fp16", epoch)
+                raise self._divergence_error("the gradients are still too large for fp16", epoch)
             return
         if not self.config.finite_gradients:
             return
@@ -295,9 +300,9 @@ class Loop:
         ]
         norm = get_total_norm(gradients).item()
         if not math.isfinite(norm):
-            raise self._diverged(f"the norm of the gradients became {norm}", epoch)
+            raise self._divergence_error(f"the norm of the gradients became {norm}", epoch)
 
-    def _diverged(self, what: str, epoch: int) -> JobError:
+    def _divergence_error(self, what: str, epoch: int) -> JobError:
         return JobError(
             f"{what} in epoch {epoch + 1}, after {self.images_read} images (lr {self.lr:.3g}, "
             f"batch_size {self.config.batch_size}, precision {self.config.precision}). Use a "
@@ -324,14 +329,14 @@ def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
     return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused)
 
 
-def random_state(device: str) -> RandomState:
+def read_rng_state(device: str) -> RandomState:
     """Return the state of the generators that dropout, and objectives that draw, draw from."""
     on_gpu = device.startswith("cuda")
     cuda = torch.cuda.get_rng_state(torch.device(device)) if on_gpu else None
     return {"random": torch.get_rng_state(), "cuda_random": cuda}
 
 
-def draw_again(device: str, state: RandomState) -> None:
+def restore_rng_state(device: str, state: RandomState) -> None:
     """Let the next pass draw what was drawn since a state of theirs."""
     torch.set_rng_state(cast(Tensor, state["random"]))
     if (cuda := state["cuda_random"]) is not None and device.startswith("cuda"):
@@ -347,7 +352,7 @@ class Perturbation(NamedTuple):
     of_ascent: bool = False  # the first pass is that of an objective's `ascent_step`
 
     @contextmanager
-    def moved(self, model: nn.Module, device: str, draws: RandomState) -> Iterator[None]:
+    def perturb_weights(self, model: nn.Module, device: str, draws: RandomState) -> Iterator[None]:
         """Return a context of moved weights; it is entered when the first pass's gradients are there.
 
         At its end weights and buffers have the bits that they had at its start. Where the gradient is 0,
@@ -370,7 +375,7 @@ class Perturbation(NamedTuple):
         if factors is not None:
             for value, gradient, factor in zip(values, gradients, factors, strict=True):
                 value.add_(gradient, alpha=factor)
-        draw_again(device, draws)
+        restore_rng_state(device, draws)
         try:
             yield
         finally:
@@ -378,7 +383,7 @@ class Perturbation(NamedTuple):
                 tensor.copy_(value)
 
 
-def perturbation_of(config: TrainerConfig) -> Perturbation | None:
+def make_perturbation(config: TrainerConfig) -> Perturbation | None:
     """Return the perturbation that a training asks for; None: none.
 
     Raises:

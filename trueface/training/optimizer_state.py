@@ -19,14 +19,14 @@ OptimizerState = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptOptimizer:
+class OptimizerCheckpoint:
     """The state of an optimizer as it lies on disk."""
 
     epoch: int  # after which it was taken
     state: OptimizerState
 
 
-def state_of(model: nn.Module, optimizer: Optimizer) -> OptimizerState:
+def optimizer_state_dict(model: nn.Module, optimizer: Optimizer) -> OptimizerState:
     """Return a copy of the state of every parameter that `optimizer` has moved."""
     return {
         name: {
@@ -39,7 +39,7 @@ def state_of(model: nn.Module, optimizer: Optimizer) -> OptimizerState:
     }
 
 
-def give_state(model: nn.Module, optimizer: Optimizer, state: OptimizerState) -> int:
+def load_optimizer_state_dict(model: nn.Module, optimizer: Optimizer, state: OptimizerState) -> int:
     """Let `optimizer` go on from `state`; return for how many parameters it does.
 
     Others start afresh: those that were not trained before, those of another shape, and all where the
@@ -67,7 +67,7 @@ def network_of(model: nn.Module) -> nn.Module:
     return getattr(model, "network", model)
 
 
-def save_optimizer(path: Path, kept: KeptOptimizer) -> None:
+def save_optimizer(path: Path, kept: OptimizerCheckpoint) -> None:
     """Write a state atomically; folders are made as needed."""
     content = {
         "schema": SCHEMA,
@@ -77,7 +77,7 @@ def save_optimizer(path: Path, kept: KeptOptimizer) -> None:
     tensor_files.save(path, content)
 
 
-def load_optimizer(path: Path) -> KeptOptimizer:
+def load_optimizer(path: Path) -> OptimizerCheckpoint:
     """Read a state; nothing in the file is executed.
 
     Raises:
@@ -95,4 +95,4 @@ def load_optimizer(path: Path) -> KeptOptimizer:
         raise CheckpointError(f"{path} is not an optimizer state of schema {SCHEMA}")
     if not isinstance(content.get("epoch"), int) or not isinstance(content.get("state"), dict):
         raise CheckpointError(f"{path} is a damaged optimizer state. Train that model again.")
-    return KeptOptimizer(epoch=content["epoch"], state=content["state"])
+    return OptimizerCheckpoint(epoch=content["epoch"], state=content["state"])

@@ -13,11 +13,11 @@ import torch
 import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_formats import LearnedFormats
-from trueface.data.image_headers import Learned
+from trueface.data.image_headers import LearnedSizes
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime.files import Json, file_sha256, write_atomic
-from trueface.training.image_lists import DataPlace, TrainingLists
+from trueface.training.image_lists import DataLocation, TrainingLists
 
 FOLDER = "code"  # in the run's folder
 # the earliest time that an archive can hold: its bytes depend on code alone
@@ -25,7 +25,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 PACKAGE = Path(trueface.__file__).parent
 
 
-def keep(run_folder: Path) -> str:
+def archive_code(run_folder: Path) -> str:
     """Keep the code of this package in a run's folder; return the SHA-256 of the archive."""
     archive, digest = _archive(PACKAGE)
     path = run_folder / FOLDER / f"{digest[:16]}.zip"
@@ -35,7 +35,7 @@ def keep(run_folder: Path) -> str:
     return digest
 
 
-def of_images(place: DataPlace, lists: TrainingLists) -> dict[str, Json]:
+def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Json]:
     """Return which images a model is trained on and chosen by, and what their files are."""
     return {
         "data_root": str(place.data_root),
@@ -52,12 +52,12 @@ def of_images(place: DataPlace, lists: TrainingLists) -> dict[str, Json]:
     }
 
 
-def of_attributes(files: Sequence[Path]) -> dict[str, Json]:
+def attributes_provenance(files: Sequence[Path]) -> dict[str, Json]:
     """Return a digest of each table of attributes, in the order of the setting; {} without any."""
     return {"attributes_sha256": [file_sha256(file) for file in files]} if files else {}
 
 
-def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
+def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
     """Return how many labels of both sets differ from the truth."""
     return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
 
@@ -79,12 +79,12 @@ def _flipped(images: ImageSet) -> int:
 
 
 def _sizes(lists: TrainingLists) -> Json:
-    learned = Learned.of([image.file for image in lists.train])
+    learned = LearnedSizes.from_files([image.file for image in lists.train])
     return None if learned is None else learned.as_json()
 
 
 def _formats(lists: TrainingLists) -> Json:
-    learned = LearnedFormats.of([image.file for image in lists.train])
+    learned = LearnedFormats.from_files([image.file for image in lists.train])
     return None if learned is None else learned.as_json()
 
 

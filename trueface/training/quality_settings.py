@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from trueface.data.qualities import (
-    joined,
-    listed,
-    modules_of,
-    spelt,
+    canonical_qualities,
+    join_qualities,
+    plugin_modules,
+    split_quality_words,
     with_files,
 )
 from trueface.runtime.field_types import Finite, Settings
@@ -60,7 +60,7 @@ def read_layers(text: str) -> dict[str, float]:
     return weights
 
 
-def spelt_layers(text: str) -> str:
+def canonical_layers(text: str) -> str:
     """Return the weights of layers in their one spelling; ValueError as `read_layers`."""
     return ", ".join(f"{name}={weight:g}" for name, weight in read_layers(text).items())
 
@@ -82,7 +82,7 @@ def read_width(text: str) -> str | float:
     return number
 
 
-def spelt_width(text: str) -> str:
+def canonical_width(text: str) -> str:
     """Return the width in its one spelling; ValueError as `read_width`."""
     width = read_width(text)
     return width if isinstance(width, str) else f"{width:g}"
@@ -102,12 +102,14 @@ class QualitySettings(Settings):
         }
     )  # fmt: skip
     costs: ClassVar[frozenset[str]] = frozenset({"qualities", "quality_batch", "collab"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"qualities": modules_of}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "qualities": plugin_modules
+    }
 
     qualities: Annotated[
         str,
-        AfterValidator(spelt),
-        BeforeValidator(joined, json_schema_input_type=str | list[str]),
+        AfterValidator(canonical_qualities),
+        BeforeValidator(join_qualities, json_schema_input_type=str | list[str]),
     ] = Field(
         "",
         description="Qualities of each training image, separated by commas: raw, corruptions as in tests "
@@ -137,14 +139,16 @@ class QualitySettings(Settings):
         "published), or cca (canonical correlations)",
     )
     collab_width: Annotated[
-        str, AfterValidator(spelt_width), BeforeValidator(_text, json_schema_input_type=str | float)
+        str,
+        AfterValidator(canonical_width),
+        BeforeValidator(_text, json_schema_input_type=str | float),
     ] = Field(
         MEDIAN,
         description="Width of the Gaussian kernel in collab: median (median distance in the batch), dim "
         "(6 times the square root of the number of features), or a number",
     )
-    collab_layers: Annotated[str, AfterValidator(spelt_layers)] = Field(
-        spelt_layers(LAYERS),
+    collab_layers: Annotated[str, AfterValidator(canonical_layers)] = Field(
+        canonical_layers(LAYERS),
         description="Layers whose features collab compares, with their weights. With a frozen backbone, "
         "the hidden layers of the head",
     )
@@ -155,7 +159,7 @@ class QualitySettings(Settings):
         """Let qualities name the files of a list by its words: c23 is then no corruption."""
         if not isinstance(given, Mapping) or not given.get("quality_list"):
             return given
-        qualities = joined(given.get("qualities", ""))
+        qualities = join_qualities(given.get("qualities", ""))
         if not isinstance(qualities, str):
             return given
         return {**given, "qualities": with_files(qualities)}
@@ -163,7 +167,7 @@ class QualitySettings(Settings):
     @property
     def quality_names(self) -> tuple[str, ...]:
         """The qualities, in their order; none: each image comes as it is."""
-        return listed(self.qualities)
+        return split_quality_words(self.qualities)
 
     @property
     def rows_per_image(self) -> int:

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from trueface.data.dataset import Pass
+from trueface.data.dataset import ImageLoader
 from trueface.data.settings import AugmentationSettings
 from trueface.data.transforms import (
     COPY_KINDS,
@@ -35,19 +35,19 @@ from trueface.data.transforms import (
     matched_chains,
     test_transform,
 )
-from trueface.evaluation.operating_threshold import Calibration, calibrate
+from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.features.bank import feature_matrix
-from trueface.features.matrix import NOTHING, FeatureMatrix
+from trueface.features.matrix import NO_COST, FeatureMatrix
 from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector, freeze
+from trueface.models.detectors import Detector, freeze_backbone
 from trueface.models.head import RidgeHead
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
-from trueface.training.checkpointing import BEST, Checkpointing
+from trueface.training.checkpointing import BEST, CheckpointCallback
 from trueface.training.history import Epoch
 from trueface.training.ridge_regression import (
     Check,
@@ -57,13 +57,13 @@ from trueface.training.ridge_regression import (
     Features,
     NormalEquations,
     Numbers,
-    Standard,
+    Standardization,
     regression,
     weighted_sum,
     whole,
 )
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import TrainingResult, ValidationAnswers, of_one_logit
+from trueface.training.trainer import TrainingResult, ValidationScores, validate_logits
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties tried first, in mean squared lengths of a row: of a row's length 1 is as much as the data."""
@@ -127,15 +127,15 @@ class RidgeFit:
         other: (M,) logits of validation.
     """
 
-    standard: Standard
+    standard: Standardization
     weight: Numbers
     bias: float
     penalty: float
     relative_penalty: float
     aucs: Mapping[float, float]
     calibration: Calibration
-    own: Numbers
-    other: Numbers
+    train_outputs: Numbers
+    val_outputs: Numbers
 
 
 def fit(
@@ -146,7 +146,7 @@ def fit(
     clip: float,
     penalty: float | None = None,
     absolute_penalty: float | None = None,
-    standard: Standard | None = None,
+    standard: Standardization | None = None,
     check: Check = lambda: None,
 ) -> RidgeFit:
     """Fit a last layer on rows; validation chooses penalty, threshold and temperature.
@@ -169,14 +169,14 @@ def fit(
             f"all {len(rows)} images are {'fake' if rows.labels[0] else 'real'}. A ridge detector "
             "needs images of both classes."
         )
-    standard = standard or Standard.of(rows, weights, clip)
+    standard = standard or Standardization.from_rows(rows, weights, clip)
     wanted = targets(rows.labels, rows.weight)
     system = regression(rows, standard, validation, check)
     aucs: Mapping[float, float] = {}
 
     def auc(relative: float) -> float:
         check()
-        return _auc(validation, system.solve(relative * system.unit, wanted).other)
+        return _auc(validation, system.solve(relative * system.unit, wanted).val_outputs)
 
     if absolute_penalty is not None:
         penalty = absolute_penalty / system.unit
@@ -184,9 +184,9 @@ def fit(
         penalty, aucs = best_penalty(auc)
     relative = UNTESTED if penalty is None else penalty
     solution = system.solve(relative * system.unit, wanted)
-    bias = balanced_bias(solution.own, rows.labels, rows.weight)
+    bias = balanced_bias(solution.train_outputs, rows.labels, rows.weight)
     views = [len(part) for part in validation.parts]
-    calibration = calibrate(validation.labels, solution.other + bias, views)
+    calibration = fit_calibration(validation.labels, solution.val_outputs + bias, views)
     scale = 1 / calibration.temperature
     tried = " ".join(f"{key:.3g}:{auc:.4f}" for key, auc in sorted(aucs.items()))
     log.info("rows=%d features=%d penalty=%.3g aucs=%s", len(rows), rows.width, relative, tried)
@@ -197,9 +197,9 @@ def fit(
         penalty=relative * system.unit,
         relative_penalty=relative,
         aucs=aucs,
-        calibration=calibration.folded(),
-        own=scale * (solution.own + bias),
-        other=scale * (solution.other + bias),
+        calibration=calibration.fold_temperature(),
+        train_outputs=scale * (solution.train_outputs + bias),
+        val_outputs=scale * (solution.val_outputs + bias),
     )
 
 
@@ -217,19 +217,21 @@ def is_dual(rows: FeatureRows) -> bool:
 
 
 def factor_of(
-    rows: FeatureRows, standard: Standard, penalty: float, check: Check = lambda: None
+    rows: FeatureRows, standard: Standardization, penalty: float, check: Check = lambda: None
 ) -> DualFactor:
     """Return the factor of all rows, from which `refit` goes on.
 
     Raises:
         JobError: stopped, or no factor.
     """
-    return DualFactor.of(Dual.of(rows, standard, check=check).own, penalty, rows.weight)
+    return DualFactor.from_inner_products(
+        Dual.from_rows(rows, standard, check=check).own, penalty, rows.weight
+    )
 
 
 def refit(
     rows: FeatureRows,
-    standard: Standard,
+    standard: Standardization,
     penalty: float,
     *,
     gone: Sequence[int] | NDArray[np.int64] = (),
@@ -254,12 +256,14 @@ def refit(
     wanted = targets(rows.labels, weight)
     if is_dual(rows):
         factor = factor or factor_of(rows, standard, penalty)
-        solved = factor.without(gone, wanted) if len(gone) else factor.coefficients(wanted)
+        solved = (
+            factor.coefficients_without(gone, wanted) if len(gone) else factor.coefficients(wanted)
+        )
         direction = weighted_sum(rows, standard, solved.values)
         outputs = solved.outputs(wanted, penalty, rows.weight)
     else:
         columns = whole(rows, standard)
-        moments = NormalEquations.of(columns, weight)
+        moments = NormalEquations.from_columns(columns, weight)
         direction = moments.weight(columns, weight * wanted, penalty)
         outputs = columns @ direction
     return LinearLayer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
@@ -275,7 +279,7 @@ def ridge_head(model: Detector) -> RidgeHead:
     if not isinstance(model.head, RidgeHead):
         device = model.head.weight.device
         model.replace_head(RidgeHead(model.feature_dim).to(device))
-    freeze(model)
+    freeze_backbone(model)
     model.eval()
     head = model.head
     if not isinstance(head, RidgeHead):
@@ -283,9 +287,9 @@ def ridge_head(model: Detector) -> RidgeHead:
     return head
 
 
-def standard_of(head: RidgeHead) -> Standard:
+def standardization_of_head(head: RidgeHead) -> Standardization:
     """Return how a last layer standardises features."""
-    return Standard(
+    return Standardization(
         mean=_numbers(head.mean),
         scale=_numbers(head.scale),
         weights=_numbers(head.weights),
@@ -293,7 +297,7 @@ def standard_of(head: RidgeHead) -> Standard:
     )
 
 
-def put(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
+def write_fit(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
     """Write a fit on so many views of each image into a last layer, on any device."""
     values: dict[str, Any] = {
         "mean": fitted.standard.mean,
@@ -305,7 +309,7 @@ def put(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
         "penalty": fitted.penalty,
         "temperature": fitted.calibration.temperature,
         "views": float(views),
-        "rows": float(len(fitted.own)),
+        "rows": float(len(fitted.train_outputs)),
     }
     with torch.no_grad():
         for name, value in values.items():
@@ -334,7 +338,9 @@ SHARE = 0.2  # of all rows' weight, that examples of a new source have where not
 MOST = 50.0  # that an example counts at most then
 
 
-def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]) -> list[Pass]:
+def views_of(
+    images: ImageLoader, settings: AugmentationSettings, copies: Sequence[str]
+) -> list[ImageLoader]:
     """Return the images as they are tested, then each copy of all of them.
 
     Args:
@@ -354,12 +360,12 @@ def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]
         for copy in copies
     ]
     return [
-        replace(images, image_set=images.image_set.seen_as(transform), shuffle_seed=None)
+        replace(images, image_set=images.image_set.with_transform(transform), shuffle_seed=None)
         for transform in transforms
     ]
 
 
-def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> FeatureRows:
+def rows_of(images: ImageLoader, matrices: Sequence[FeatureMatrix]) -> FeatureRows:
     """Return the features of all views of images as rows, with the images' labels.
 
     Args:
@@ -368,20 +374,20 @@ def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> FeatureRows:
     """
     positions = np.concatenate([matrix.positions for matrix in matrices])
     labels = np.asarray(images.image_set.labels, dtype=np.int8)[positions]
-    return FeatureRows.of([matrix.features for matrix in matrices], labels, positions)
+    return FeatureRows.from_parts([matrix.features for matrix in matrices], labels, positions)
 
 
 @dataclass(frozen=True)
-class Earlier:
+class BaseFit:
     """What a layer was fitted on, and how."""
 
-    training: Pass
-    validation: Pass
-    standard: Standard
+    training: ImageLoader
+    validation: ImageLoader
+    standard: Standardization
     penalty: float  # of squared weights
 
 
-def joined(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
+def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
     """Return the rows of both; each new one counts `weight`.
 
     Args:
@@ -413,13 +419,13 @@ class RidgeData:
 
 def train(
     model: Detector,
-    training: Pass,
-    validation: Pass,
-    kept: Checkpointing,
+    training: ImageLoader,
+    validation: ImageLoader,
+    kept: CheckpointCallback,
     *,
-    watch: Watch,
+    watch: RunContext,
     store: FeatureStore | None = None,
-    earlier: Earlier | None = None,
+    earlier: BaseFit | None = None,
 ) -> TrainingResult:
     """Fit the last layer of `model` in place; write what `trainer.train` writes.
 
@@ -439,29 +445,29 @@ def train(
     began, settings = now(), kept.settings
     head = ridge_head(model)
     checked = validation if earlier is None else earlier.validation
-    learned = learn(model, training, checked, settings, watch, store)
+    learned = compute_fit_data(model, training, checked, settings, watch, store)
     if earlier is not None:
-        before = learn(model, earlier.training, checked, settings, watch, store)
-        rows = joined(before.rows, learned.rows, settings.shot_weight or None)
+        before = compute_fit_data(model, earlier.training, checked, settings, watch, store)
+        rows = concat_rows(before.rows, learned.rows, settings.shot_weight or None)
         learned = replace(learned, rows=rows)
     fitted = fit(
         learned.rows,
         learned.validation,
-        weights=standard_of(head).weights,
+        weights=standardization_of_head(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
         absolute_penalty=None if earlier is None or settings.penalty else earlier.penalty,
         standard=None if earlier is None else earlier.standard,
         check=stop_check(watch),
     )
-    put(fitted, head, views=1 + len(settings.copies_learned))
+    write_fit(fitted, head, views=1 + len(settings.copies_learned))
     epoch = _epoch(fitted, learned, seconds=now() - began)
     source: dict[str, Json] = {
         **kept.provenance,
         **kept.facts(),
         "features": dict(learned.facts),
-        "ridge": facts_of(fitted, learned, settings, earlier),
-        "calibration": fitted.calibration.record,
+        "ridge": fit_provenance(fitted, learned, settings, earlier),
+        "calibration": fitted.calibration.json_record,
     }
     replace(kept, provenance=source, facts=dict)([epoch], BEST, model, dict)
     log.info(
@@ -474,30 +480,30 @@ def train(
         chosen=epoch,
         seconds=now() - began,
         samples_read=len(learned.rows),
-        answered=ValidationAnswers(learned.validation.labels[clean], fitted.other[clean]),
-        features=FeatureDistance.of(learned.rows.parts, learned.validation.parts),
+        val_scores=ValidationScores(learned.validation.labels[clean], fitted.val_outputs[clean]),
+        features=FeatureDistance.from_features(learned.rows.parts, learned.validation.parts),
     )
 
 
-def learn(
+def compute_fit_data(
     model: Detector,
-    training: Pass,
-    validation: Pass,
+    training: ImageLoader,
+    validation: ImageLoader,
     settings: TrainSettings,
-    watch: Watch,
+    watch: RunContext,
     store: FeatureStore | None,
 ) -> RidgeData:
     """Return the features of all views; of validation those of clean and corrupted images."""
-    body = FrozenBody(model, device=watch.device, precision=settings.precision)
+    body = FrozenBackbone(model, device=watch.device, precision=settings.precision)
     copies = settings.copies_learned
     tested = [copy for copy in copies if copy in COPY_KINDS]
 
-    def matrices(views: Sequence[Pass]) -> list[FeatureMatrix]:
+    def matrices(views: Sequence[ImageLoader]) -> list[FeatureMatrix]:
         return [feature_matrix(body, view, watch, store=store) for view in views]
 
     checked = matrices(views_of(validation, settings, tested))
     learned = matrices(views_of(training, settings, copies))
-    cost = NOTHING
+    cost = NO_COST
     for matrix in (*checked, *learned):
         cost = cost.plus(matrix.cost)
     return RidgeData(
@@ -514,8 +520,8 @@ def learn(
     )
 
 
-def facts_of(
-    fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: Earlier | None
+def fit_provenance(
+    fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: BaseFit | None
 ) -> dict[str, Json]:
     """Return how a fit came about, for the provenance."""
     return {
@@ -524,13 +530,13 @@ def facts_of(
         "penalty_by": _penalty_by(fitted, settings, earlier),
         "examples_weight": float(learned.rows.weight[-1]) if earlier else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
-        "rows": len(fitted.own),
+        "rows": len(fitted.train_outputs),
         "copies": list(settings.copies_learned),
         "copies_seed": settings.augment_seed,
     }
 
 
-def stop_check(watch: Watch) -> Callable[[], None]:
+def stop_check(watch: RunContext) -> Callable[[], None]:
     """Return what raises once a stop was requested."""
 
     def check() -> None:
@@ -542,7 +548,7 @@ def stop_check(watch: Watch) -> Callable[[], None]:
     return check
 
 
-def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | None) -> str:
+def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: BaseFit | None) -> str:
     if settings.penalty:
         return "setting"
     if earlier is not None:
@@ -553,8 +559,8 @@ def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | No
 def _epoch(fitted: RidgeFit, learned: RidgeData, *, seconds: float) -> Epoch:
     rows, validation = learned.rows, learned.validation
     clean = _first_views(validation)
-    own = of_one_logit(fitted.own, rows.labels == 1)
-    checked = of_one_logit(fitted.other[clean], validation.labels[clean] == 1)
+    own = validate_logits(fitted.train_outputs, rows.labels == 1)
+    checked = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
     return Epoch(
         epoch=1,
         lr=0.0,

@@ -51,7 +51,7 @@ class FeatureRows:
     weight: Numbers
 
     @classmethod
-    def of(
+    def from_parts(
         cls,
         parts: Sequence[Features],
         labels: Sequence[int] | NDArray[np.int8],
@@ -86,7 +86,7 @@ class FeatureRows:
 
 
 @dataclass(frozen=True)
-class Standard:
+class Standardization:
     """How raw features become columns of a regression; numbers are those of a `RidgeHead`.
 
     Attributes:
@@ -102,9 +102,9 @@ class Standard:
     clip: float = CLIP
 
     @classmethod
-    def of(
+    def from_rows(
         cls, rows: FeatureRows, weights: Features | None = None, clip: float = CLIP
-    ) -> "Standard":
+    ) -> "Standardization":
         """Return means and deviations of rows, each counted by its weight."""
         mean, scale = np.empty(rows.width, np.float32), np.empty(rows.width, np.float32)
         share = rows.weight / rows.weight.sum()
@@ -129,7 +129,7 @@ class Standard:
         return block
 
 
-def weighted_sum(rows: FeatureRows, standard: Standard, coefficients: Numbers) -> Numbers:
+def weighted_sum(rows: FeatureRows, standard: Standardization, coefficients: Numbers) -> Numbers:
     """Return the sum of standardised rows times coefficients, (F,) of (N,)."""
     parts = [coefficients @ standard.block(rows, *bounds) for bounds in rows.blocks()]
     return np.concatenate(parts)
@@ -169,7 +169,7 @@ class DualFactor:
     solved_ones: Numbers
 
     @classmethod
-    def of(cls, inner: Numbers, penalty: float, weight: Numbers) -> "DualFactor":
+    def from_inner_products(cls, inner: Numbers, penalty: float, weight: Numbers) -> "DualFactor":
         """Return the factor for inner products (N, N) and rows that count `weight` (N,).
 
         Raises:
@@ -195,9 +195,11 @@ class DualFactor:
 
     def coefficients(self, targets: Numbers) -> "Coefficients":
         """Return the coefficients of the rows for targets (N,)."""
-        return Coefficients.of(self.solve(targets), self.solved_ones)
+        return Coefficients.from_solutions(self.solve(targets), self.solved_ones)
 
-    def without(self, rows: Sequence[int] | NDArray[np.int64], targets: Numbers) -> "Coefficients":
+    def coefficients_without(
+        self, rows: Sequence[int] | NDArray[np.int64], targets: Numbers
+    ) -> "Coefficients":
         """Return the coefficients of a regression without some rows; theirs are 0.
 
         Args:
@@ -213,7 +215,7 @@ class DualFactor:
         # what the rows that go would get is taken to zero by a right-hand side of theirs
         values, ones = (solved - columns @ np.linalg.solve(columns[gone], solved[gone])).T
         values[gone] = ones[gone] = 0.0
-        return Coefficients.of(values, ones)
+        return Coefficients.from_solutions(values, ones)
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class Coefficients:
     intercept: float
 
     @classmethod
-    def of(cls, values: Numbers, ones: Numbers) -> "Coefficients":
+    def from_solutions(cls, values: Numbers, ones: Numbers) -> "Coefficients":
         """Return the solution of which those for the targets and for a right-hand side of ones are given."""
         intercept = float(values.sum() / ones.sum())
         return cls(values - intercept * ones, intercept)
@@ -255,7 +257,7 @@ class NormalEquations:
     squared: Numbers
 
     @classmethod
-    def of(cls, columns: Numbers, weight: Numbers) -> "NormalEquations":
+    def from_columns(cls, columns: Numbers, weight: Numbers) -> "NormalEquations":
         """Return the sums over standardised rows (N, F)."""
         refuse_large(columns.shape[1])
         with job_threads():
@@ -296,7 +298,7 @@ class NormalEquations:
         return solved
 
 
-def whole(rows: FeatureRows, standard: Standard) -> Numbers:
+def whole(rows: FeatureRows, standard: Standardization) -> Numbers:
     """Return all standardised columns of rows, (N, F)."""
     return np.concatenate([standard.block(rows, *bounds) for bounds in rows.blocks()], axis=1)
 
@@ -305,8 +307,8 @@ def whole(rows: FeatureRows, standard: Standard) -> Numbers:
 class Solution:
     """What a regression gives: outputs without an intercept, and the weights behind them."""
 
-    own: Numbers  # (N,) of its rows
-    other: Numbers  # (M,) of others, as of validation
+    train_outputs: Numbers  # (N,) of its rows
+    val_outputs: Numbers  # (M,) of others, as of validation
     weight: Callable[[], Numbers]  # (F,) of standardised features; takes a pass over them
 
 
@@ -315,15 +317,15 @@ class Dual:
     """For at least as many features as rows, by inner products of N rows, and of M others with them."""
 
     rows: FeatureRows
-    standard: Standard
+    standard: Standardization
     own: Numbers  # (N, N), symmetric
     other: Numbers  # (M, N)
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         rows: FeatureRows,
-        standard: Standard,
+        standard: Standardization,
         others: FeatureRows | None = None,
         check: Check = lambda: None,
     ) -> "Dual":
@@ -358,11 +360,11 @@ class Dual:
 
     def solve(self, penalty: float, targets: Numbers) -> Solution:
         """Return the minimum for a penalty > 0 and targets (N,), whose weighted sum is 0."""
-        factor = DualFactor.of(self.own, penalty, self.rows.weight)
+        factor = DualFactor.from_inner_products(self.own, penalty, self.rows.weight)
         coefficients = factor.coefficients(targets).values
         return Solution(
-            own=self.own @ coefficients,
-            other=self.other @ coefficients,
+            train_outputs=self.own @ coefficients,
+            val_outputs=self.other @ coefficients,
             weight=lambda: weighted_sum(self.rows, self.standard, coefficients),
         )
 
@@ -389,21 +391,21 @@ class Primal:
 
 def regression(
     rows: FeatureRows,
-    standard: Standard,
+    standard: Standardization,
     others: FeatureRows | None = None,
     check: Check = lambda: None,
 ) -> Dual | Primal:
-    """Return the cheaper regression of rows; see `Dual.of` for the arguments.
+    """Return the cheaper regression of rows; see `Dual.from_rows` for the arguments.
 
     Raises:
         JobError: both rows and features are too many.
     """
     if len(rows) <= rows.width:
-        return Dual.of(rows, standard, others, check)
+        return Dual.from_rows(rows, standard, others, check)
     check()
     columns = whole(rows, standard)
     tested = np.empty((0, rows.width)) if others is None else whole(others, standard)
-    return Primal(rows, columns, tested, NormalEquations.of(columns, rows.weight))
+    return Primal(rows, columns, tested, NormalEquations.from_columns(columns, rows.weight))
 
 
 def _whole(lower: Numbers) -> Numbers:

@@ -13,11 +13,11 @@ from trueface.corruptions.registry import RAW
 from trueface.data.attribute_table import GROUPS_BY
 from trueface.data.qualities import (
     files_of,
-    listed,
     missing_programs,
+    split_quality_words,
 )
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
-from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
+from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite, Settings
 from trueface.training import config
@@ -78,7 +78,7 @@ class PerturbationSettings(Settings):
         return self
 
 
-def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
+def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
     """Return those of these settings that change nothing beside others, each with the reason."""
     idle = {}
     if values["optimizer"] != "sgd":
@@ -117,14 +117,14 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **AugmentationSettings.modules,
         "model": modules_of_model,
-        "objective": registry.modules_of,
+        "objective": registry.plugin_modules,
     }
     added: ClassVar[frozenset[str]] = (
         AugmentationSettings.added | PerturbationSettings.added | {"objective", "nodown", "solver"}
     )
 
     model: Annotated[str, AfterValidator(model_name)] = Field(
-        "nodown", description=f"Network: {listed_models()}"
+        "nodown", description=f"Network: {describe_models()}"
     )
     weights: str = Field(
         "default",
@@ -153,7 +153,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
         registry.DEFAULT,
-        description=f"Loss function: {registry.described(binary=True)}. A subgroup is a group × class",
+        description=f"Loss function: {registry.describe_choices(binary=True)}. A subgroup is a group × class",
     )
     num_epochs: Count = Field(100, description="Number of epochs")
     lr: Finite = Field(
@@ -210,7 +210,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the settings that a training in closed form ignores, each with the reason."""
         if solver_of(values) != "ridge":
-            return idle_settings(values)
+            return ineffective_settings(values)
         return dict.fromkeys(WITHOUT_STEPS, "the last layer is fitted in closed form")
 
     @property
@@ -221,7 +221,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     @property
     def trainer(self) -> TrainerConfig:
         """What the trainer works with."""
-        return TrainerConfig.of(self, fused=True)
+        return TrainerConfig.from_settings(self, fused=True)
 
     @property
     def neutral_to_results(self) -> frozenset[str]:
@@ -249,7 +249,7 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **LearningSettings.modules,
         **QualitySettings.modules,
-        "fair": registry.modules_of_fair,
+        "fair": registry.fair_plugin_modules,
     }
 
     copies: Literal[
@@ -357,7 +357,7 @@ def unfit_qualities(settings: Mapping[str, Any]) -> Iterator[str]:
         settings: of the training, complete.
     """
     text = str(settings.get("qualities", ""))
-    names = listed(text)
+    names = split_quality_words(text)
     yield from missing_programs(text)
     files = [name for name in names if files_of(name) is not None]
     if files and not settings["quality_list"]:

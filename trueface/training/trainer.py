@@ -26,33 +26,33 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch, Feed
+from trueface.data.dataset import Batch, BatchLoader
 from trueface.evaluation.cross_entropy import mean_cross_entropy
-from trueface.evaluation.forward import answered_rows, in_order
-from trueface.evaluation.operating_threshold import Calibration, calibrate
+from trueface.evaluation.forward import in_order, predict_rows
+from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.training import checkpointing
-from trueface.training.cells import cell_numbers, worst_cell
+from trueface.training.cells import subgroup_ids, worst_subgroup_accuracy
 from trueface.training.checkpointing import (
     BEST,
     LAST,
-    Checkpointing,
-    Interrupted,
-    TrainingClaim,
+    CheckpointCallback,
+    TrainerState,
+    TrainingFingerprint,
     clear_event_files,
-    logged,
+    log_to_tensorboard,
 )
 from trueface.training.config import DEMOGRAPHIC, WORST_CELL, TrainerConfig
-from trueface.training.distributed import ALONE, ProcessGroup
+from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.history import Epoch, epochs_without_progress
-from trueface.training.loop import EpochSums, Loop
+from trueface.training.loop import Loop, RunningMetrics
 from trueface.training.objectives.protocol import Objective, logits_of
 from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import OptimizerState, network_of
@@ -64,7 +64,7 @@ AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], Opti
 
 
 def standardise(
-    model: nn.Module, training: Feed, watch: Watch, group: ProcessGroup = ALONE
+    model: nn.Module, training: BatchLoader, watch: RunContext, group: ProcessGroup = SINGLE_PROCESS
 ) -> None:
     """Let the last layer of `model` know mean and deviation of its features, where it wants them.
 
@@ -86,7 +86,7 @@ def standardise(
     model.eval()
     sums = torch.zeros(2, head.in_features, dtype=torch.float64)
     rows = 0
-    for part in group.parts(training(0)):
+    for part in group.iter_rank_batches(training(0)):
         if group.any(flag=watch.stop.is_set()):
             return
         if len(part.batch.labels):
@@ -101,7 +101,7 @@ def standardise(
         log.info("state=features standardised images=%d features=%d", rows, head.in_features)
 
 
-class ValidationAnswers(NamedTuple):
+class ValidationScores(NamedTuple):
     """The answers of a detector to validation, in the order of its images."""
 
     labels: NDArray[np.int8]  # (N,) 1 fake
@@ -116,7 +116,7 @@ class Validation:
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
-    answers: ValidationAnswers | None = None  # of a detector, likewise
+    answers: ValidationScores | None = None  # of a detector, likewise
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -129,30 +129,30 @@ class TrainingResult:
     seconds: float
     samples_read: int  # images, those of validation not counted
     # of the chosen weights; None: they were chosen before an interruption, or are of classes
-    answered: ValidationAnswers | None = None
+    val_scores: ValidationScores | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
 
-class Saving(NamedTuple):
+class ResumeOptions(NamedTuple):
     """How the state of a training is saved while it is under way, and what it begins with."""
 
-    begun: Interrupted | None = None
+    resume_from_state: TrainerState | None = None
     every: int = 0  # batches; 0: after epochs only
     start: Mapping[str, Json] = MappingProxyType({})  # what it started from
-    pause: Callable[[Interrupted], None] | None = None  # None: it is not saved
+    pause: Callable[[TrainerState], None] | None = None  # None: it is not saved
 
 
 def train(
     model: Detector,
-    training: Feed,
-    validation: Feed,
-    kept: Checkpointing,
+    training: BatchLoader,
+    validation: BatchLoader,
+    kept: CheckpointCallback,
     *,
-    watch: Watch,
+    watch: RunContext,
     objective: Objective | None = None,
     state: OptimizerState | None = None,
-    group: ProcessGroup = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingResult:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in its folder.
 
@@ -168,30 +168,30 @@ def train(
     """
     settings, folder, started = kept.settings, kept.folder, kept.provenance
     made_of = {**started, **kept.facts()}
-    claim = TrainingClaim.of(made_of, settings.neutral_to_results, kept.identity)
+    claim = TrainingFingerprint.from_provenance(made_of, settings.neutral_to_results, kept.identity)
     begun = (
-        checkpointing.find_interrupted(paths.resume(folder), claim, group)
+        checkpointing.find_trainer_state(paths.resume(folder), claim, group)
         if settings.resume
         else None
     )
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
-        checkpointing.clear_interrupted(paths.resume(folder))
+        checkpointing.clear_trainer_state(paths.resume(folder))
         clear_event_files(folder)
     elif begun is not None:
         started = {**started, **begun.start, "resumed": [dict(note) for note in begun.resumed]}
         kept = replace(kept, provenance=started, further=begun.chosen is not None)
-    saving = Saving(
-        begun=begun,
+    saving = ResumeOptions(
+        resume_from_state=begun,
         every=settings.checkpoint_every,
         start={key: started[key] for key in checkpointing.START if key in started},
-        pause=partial(checkpointing.save_interrupted, paths.resume(folder), claim)
+        pause=partial(checkpointing.save_trainer_state, paths.resume(folder), claim)
         if group.is_first
         else lambda _: None,
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
     wanted = settings.tensorboard and group.is_first
-    with logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    with log_to_tensorboard(watch, folder, wanted=wanted, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,
@@ -199,7 +199,7 @@ def train(
             settings.trainer,
             watch=logged_watch,
             objective=objective,
-            after_epoch=kept if group.is_first else lambda *_: kept.noted(),
+            after_epoch=kept if group.is_first else lambda *_: kept.before_save(),
             state=state,
             saving=saving,
             group=group,
@@ -211,16 +211,16 @@ def train(
 
 def fit(
     model: nn.Module,
-    training: Feed,
-    validation: Feed,
+    training: BatchLoader,
+    validation: BatchLoader,
     config: TrainerConfig,
     *,
-    watch: Watch,
+    watch: RunContext,
     objective: Objective | None = None,
     after_epoch: AfterEpoch = lambda *_: None,
     state: OptimizerState | None = None,
-    saving: Saving | None = None,
-    group: ProcessGroup = ALONE,
+    saving: ResumeOptions | None = None,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingResult:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
@@ -243,7 +243,7 @@ def fit(
         UnknownName: no such objective.
     """
     model.to(watch.device)
-    with group.joined(model):
+    with group.sync_batch_layers(model):
         loop = Loop(
             model,
             training,
@@ -253,7 +253,7 @@ def fit(
             state=state or {},
             group=group,
         )
-        course = _Course(loop, saving or Saving(), after_epoch)
+        course = _EpochRunner(loop, saving or ResumeOptions(), after_epoch)
         standardise(model, training, watch, group)
         while len(course.history) < config.num_epochs and not course.ended:
             course.epoch(validation)
@@ -266,24 +266,24 @@ def fit(
         chosen=course.chosen,
         seconds=course.seconds,
         samples_read=loop.images_read,
-        answered=course.answered,
+        val_scores=course.answered,
         notes=loop.objective.notes(),
     )
 
 
-class _Course:
+class _EpochRunner:
     """The epochs of a training: done, chosen, kept."""
 
-    def __init__(self, loop: Loop, saving: Saving, after_epoch: AfterEpoch) -> None:
+    def __init__(self, loop: Loop, saving: ResumeOptions, after_epoch: AfterEpoch) -> None:
         self._loop, self._saving, self._after_epoch = loop, saving, after_epoch
         self._started, self._earlier = now(), 0.0
-        self._sums: EpochSums | None = None  # of an epoch that was interrupted
+        self._sums: RunningMetrics | None = None  # of an epoch that was interrupted
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.answered: ValidationAnswers | None = None  # of these weights
-        if saving.begun is not None:
-            self._restore(saving.begun)
+        self.answered: ValidationScores | None = None  # of these weights
+        if saving.resume_from_state is not None:
+            self._restore(saving.resume_from_state)
 
     @property
     def seconds(self) -> float:
@@ -297,7 +297,7 @@ class _Course:
         stalled = 0 < patience <= epochs_without_progress(self.history)
         return stalled or self._loop.schedule.ended
 
-    def epoch(self, validation: Feed) -> None:
+    def epoch(self, validation: BatchLoader) -> None:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
         loop, config = self._loop, self._loop.config
         began, number = time.monotonic(), len(self.history)
@@ -313,7 +313,9 @@ class _Course:
         epoch, answered = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
         # of equally good epochs the last
-        better = config.select == "last" or epoch.merit == max(past.merit for past in self.history)
+        better = config.select == "last" or epoch.selection_score == max(
+            past.selection_score for past in self.history
+        )
         if better:
             self.chosen, self.answered = epoch, answered
             self.weights = copy.deepcopy(network_of(loop.result).state_dict())
@@ -336,15 +338,15 @@ class _Course:
         )  # fmt: skip
 
     def _validated(
-        self, validation: Feed, sums: EpochSums, *, images_per_s: float, began: float
-    ) -> tuple[Epoch, ValidationAnswers | None]:
+        self, validation: BatchLoader, sums: RunningMetrics, *, images_per_s: float, began: float
+    ) -> tuple[Epoch, ValidationScores | None]:
         loop, count = self._loop, max(sums.images, 1)
         # a saved training can go on after a stop, and a validation that is half done cannot
         stop = loop.watch.stop if self._saving.pause is None else threading.Event()
         result = validate(
             loop.result,
             validation,
-            Watch(device=loop.watch.device, precision=loop.config.precision, stop=stop),
+            RunContext(device=loop.watch.device, precision=loop.config.precision, stop=stop),
             group=loop.group,
             by_cell=loop.config.select == WORST_CELL,
         )
@@ -365,26 +367,28 @@ class _Course:
         )
         return epoch, result.answers
 
-    def _pause(self, sums: EpochSums | None) -> None:
+    def _pause(self, sums: RunningMetrics | None) -> None:
         """Save where the training is."""
         if self._saving.pause is None:
             return
         own = self.chosen is not None and sums is None and self.chosen is self.history[-1]
-        weights = None if own or self.chosen is None else checkpointing.copied(self.weights)
+        weights = None if own or self.chosen is None else checkpointing.clone_to_cpu(self.weights)
         self._saving.pause(
-            Interrupted(
+            TrainerState(
                 epochs=tuple(self.history),
                 chosen=None if self.chosen is None else self.chosen.epoch,
                 weights=weights,
-                model=checkpointing.copied(network_of(self._loop.model).state_dict()),
+                model=checkpointing.clone_to_cpu(network_of(self._loop.model).state_dict()),
                 steps=self._loop.state(sums),
                 seconds=self.seconds,
                 start=self._saving.start,
-                resumed=() if self._saving.begun is None else self._saving.begun.resumed,
+                resumed=()
+                if self._saving.resume_from_state is None
+                else self._saving.resume_from_state.resumed,
             )
         )
 
-    def _restore(self, begun: Interrupted) -> None:
+    def _restore(self, begun: TrainerState) -> None:
         loop = self._loop
         network_of(loop.model).load_state_dict(dict(begun.model))
         self._sums = loop.restore(begun.steps, len(begun.epochs))
@@ -405,10 +409,10 @@ def _features(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def validate(
     model: nn.Module,
-    images: Feed,
-    watch: Watch,
+    images: BatchLoader,
+    watch: RunContext,
     *,
-    group: ProcessGroup = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     by_cell: bool = False,
 ) -> Validation:
     """Return how good a model is on one pass of images; it is left in evaluation mode.
@@ -425,11 +429,11 @@ def validate(
             known, or a logit is no finite number.
     """
     model.eval()
-    own = answered_rows(
+    own = predict_rows(
         images(0),
         partial(logits_of, model),
         watch,
-        before=lambda _: watch.check_stop(),
+        before_batch=lambda _: watch.raise_if_stopped(),
         facts=_groups_of if by_cell else lambda _: (),
     )
     every = group.gather(own)
@@ -440,19 +444,21 @@ def validate(
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
-    answered = ValidationAnswers(
+    answered = ValidationScores(
         (classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy()
     )
     result = replace(
-        of_one_logit(answered.logits, answered.labels == 1),
-        calibration=calibrate(*answered),
+        validate_logits(answered.logits, answered.labels == 1),
+        calibration=fit_calibration(*answered),
         answers=answered,
     )
     if not by_cell:
         return result
     numbers = every[:, -3].long()
-    cells = cell_numbers(classes, numbers, int(numbers.max()) + 1)
-    return replace(result, worst_cell=worst_cell((rows.squeeze(1) > 0) == (classes == 1), cells))
+    cells = subgroup_ids(classes, numbers, int(numbers.max()) + 1)
+    return replace(
+        result, worst_cell=worst_subgroup_accuracy((rows.squeeze(1) > 0) == (classes == 1), cells)
+    )
 
 
 def _groups_of(batch: Batch) -> tuple[Tensor]:
@@ -464,7 +470,7 @@ def _groups_of(batch: Batch) -> tuple[Tensor]:
     return (batch.columns[DEMOGRAPHIC],)
 
 
-def of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
+def validate_logits(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
     """Return loss and accuracies of a detector's logits (N,), without a calibration.
 
     Args:

@@ -18,19 +18,19 @@ from torch import Tensor
 from trueface.data.folders import stem
 from trueface.data.made_folders import (
     MADE,
-    MadeFolder,
-    divided,
+    ImageFolderWriter,
+    divide_by_hash,
     image_names,
+    load_image_batch,
     partners,
-    read_images,
-    read_made,
+    read_output_record,
 )
 from trueface.data.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
 from trueface.translation.settings import TranslateSettings
-from trueface.translation.translator import Translator, flipped, labels_of
+from trueface.translation.translator import Translator, flip_each_attribute, labels_of
 
 UNSHARED = "PreSocial"
 SPLITS = "splits"
@@ -70,9 +70,9 @@ def pairs_of(
     names = image_names(source, limit=settings.limit)
     reals = partners(real, names)
     _, labels = labels_of(real, reals, attributes)
-    every = flipped(labels, attributes)  # K×N×K
+    every = flip_each_attribute(labels, attributes)  # K×N×K
     chosen = [
-        _chosen(name, every[:, at], labels[at], settings, attributes)
+        _choose_attribute(name, every[:, at], labels[at], settings, attributes)
         for at, name in enumerate(names)
     ]
     targets = every[torch.tensor(chosen), torch.arange(len(names))]
@@ -93,7 +93,7 @@ def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
     for _ in range(MOST_LINKS):
         if not (source / MADE).is_file():
             return source
-        named = read_made(source).get("source")
+        named = read_output_record(source).get("source")
         if not isinstance(named, str):
             raise DataError(
                 f"{source / MADE} does not name a source. Set real to the folder of the real images."
@@ -106,11 +106,11 @@ def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
 
 
 def write_pairs(
-    made: MadeFolder,
+    made: ImageFolderWriter,
     pairs: Pairs,
     translator: Translator,
     settings: TranslateSettings,
-    watch: Watch,
+    watch: RunContext,
 ) -> None:
     """Write fakes, reals and lists.
 
@@ -120,18 +120,18 @@ def write_pairs(
     """
     size = translator.size
     for part in watch.batches(len(pairs.names), settings.batch_size):
-        images = read_images(pairs.source, pairs.names[part], size=size)
+        images = load_image_batch(pairs.source, pairs.names[part], size=size)
         with torch.no_grad():
             fakes = translator(images.to(watch.device), pairs.targets[part].to(watch.device))
         made.write([_file("Fake", settings.fakes, name) for name in pairs.names[part]], fakes.cpu())
-        reals = read_images(pairs.real, pairs.reals[part], size=size)
+        reals = load_image_batch(pairs.real, pairs.reals[part], size=size)
         made.write([_file("Real", settings.reals, name) for name in pairs.names[part]], reals)
     write_splits(made.root / SPLITS, lists_of(pairs.names, settings))
 
 
 def lists_of(names: Sequence[str], settings: TranslateSettings) -> dict[str, list[str]]:
     """Return the keys of each list, sorted: of a name's fake and of its real image."""
-    lists = divided(names, settings.shares, settings.seed)
+    lists = divide_by_hash(names, settings.shares, settings.seed)
     return {
         part: sorted(
             f"{folder}/{stem(name)}"
@@ -142,12 +142,12 @@ def lists_of(names: Sequence[str], settings: TranslateSettings) -> dict[str, lis
     }
 
 
-def counted(pairs: Pairs) -> dict[str, int]:
+def count_changed(pairs: Pairs) -> dict[str, int]:
     """Return how many images had each attribute flipped."""
     return dict(sorted(Counter(pairs.changed).items()))
 
 
-def _chosen(
+def _choose_attribute(
     name: str,
     targets: Tensor,
     own: Tensor,
@@ -159,7 +159,7 @@ def _chosen(
         return attributes.index(settings.attribute)
     places = [at for at in range(len(attributes)) if not torch.equal(targets[at], own)]
     places = places or list(range(len(attributes)))
-    return places[derive(f"translate/{stem(name)}", settings.seed) % len(places)]
+    return places[stream_seed(f"translate/{stem(name)}", settings.seed) % len(places)]
 
 
 def _file(label: str, folder: str, name: str) -> str:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made_folders import load_images, read_images, to_unit
+from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
-from trueface.runtime.stepping import Claim, Kept, Steps, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, run_steps
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.translator import (
     Generator,
@@ -45,7 +45,7 @@ class LabelledBatch:
     share: Tensor  # N×1×1×1, of the gradient penalty
 
 
-class Pictures:
+class LabelledImages:
     """Images of a folder with labels.
 
     Args:
@@ -60,26 +60,26 @@ class Pictures:
         self._held = None
         if len(names) * size * size * 3 <= MOST_HELD:
             held = load_images(root, self.names, size=size)
-            # as `read_images` lays them out, and convolutions of both networks want them
+            # as `load_image_batch` lays them out, and convolutions of both networks want them
             self._held = held.to(memory_format=torch.channels_last)
 
-    def at(self, rows: Sequence[int]) -> Tensor:
+    def load_rows(self, rows: Sequence[int]) -> Tensor:
         """Return images in [-1, 1]."""
         if self._held is not None:
-            return to_unit(self._held[torch.tensor(rows)])
-        return read_images(self.root, [self.names[row] for row in rows], size=self.size)
+            return to_minus_one_one(self._held[torch.tensor(rows)])
+        return load_image_batch(self.root, [self.names[row] for row in rows], size=self.size)
 
     def batch(self, step: int, count: int, *, flip: float, seed: int) -> LabelledBatch:
         """Return the batch of a step: images drawn with replacement, some of them mirrored.
 
         Targets are the labels of the same images in another order, as in the paper.
         """
-        chance = torch.Generator().manual_seed(derive(f"translator/batch/{step}", seed))
+        chance = torch.Generator().manual_seed(stream_seed(f"translator/batch/{step}", seed))
         rows = torch.randint(len(self.names), (count,), generator=chance)
         mirrored = torch.rand(count, generator=chance) < flip
         order = torch.randperm(count, generator=chance)
         share = torch.rand(count, 1, 1, 1, generator=chance)
-        images = self.at(rows.tolist())
+        images = self.load_rows(rows.tolist())
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         labels = self.labels[rows]
         return LabelledBatch(images, labels, labels[order], share)
@@ -100,7 +100,7 @@ class Pictures:
                 yield batch
 
 
-class TranslatorTraining(Steps):
+class TranslatorTraining(StepTrainer):
     """Generator, critic and their optimizers between two steps.
 
     Args:
@@ -109,7 +109,7 @@ class TranslatorTraining(Steps):
         device: where it works.
     """
 
-    def __init__(self, pictures: Pictures, settings: TranslatorSettings, device: str) -> None:
+    def __init__(self, pictures: LabelledImages, settings: TranslatorSettings, device: str) -> None:
         super().__init__(settings.num_steps)
         self.pictures, self.settings, self.device = pictures, settings, device
         self.history: list[dict[str, float]] = []
@@ -117,7 +117,9 @@ class TranslatorTraining(Steps):
         self.losses: dict[str, float] = {}
         classes = pictures.labels.shape[1]
         shape = GeneratorShape(classes, settings.width, settings.blocks)
-        seeds = [derive(f"translator/{part}", settings.seed) for part in ("generator", "critic")]
+        seeds = [
+            stream_seed(f"translator/{part}", settings.seed) for part in ("generator", "critic")
+        ]
         self.generator = self._placed(build_generator(shape, seed=seeds[0]))
         self.critic = self._placed(build_critic(settings, classes, seed=seeds[1]))
         self.generator_optimizer = self._optimizer(self.generator)
@@ -138,7 +140,7 @@ class TranslatorTraining(Steps):
         betas = self.settings.beta1, self.settings.beta2
         return torch.optim.Adam(network.parameters(), self.settings.lr, betas)
 
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         """Train the critic; at every n-th step the generator, too."""
         if self._batches is None:
             self._batches = self.pictures.batches(self.step + 1, self.settings)
@@ -149,7 +151,7 @@ class TranslatorTraining(Steps):
         settings = self.settings
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
             for group in optimizer.param_groups:
-                group["lr"] = rate(settings, step)
+                group["lr"] = learning_rate_at(settings, step)
         trains_generator = step % settings.n_critic == 0
         images, labels, targets, share = (
             each.to(self.device)
@@ -162,7 +164,7 @@ class TranslatorTraining(Steps):
             losses |= self._generator_step(images, labels, targets, fake)
         return losses
 
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the loss and the step."""
         other = "" if self.settings.gan == "hinge" else ", or use gan: hinge"
         return (
@@ -170,18 +172,18 @@ class TranslatorTraining(Steps):
             f"{self.settings.lr:g}{other}."
         )
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Keep the latest of each loss; add a row to the history now and then."""
         self.losses |= losses
         if self.step % max(1, self.total // ROWS) == 0:
             self.history.append({"step": self.step, **self.losses})
         return self.losses
 
-    def numbers(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return the history and the latest losses."""
         return {"history": json.dumps(self.history), "losses": self.losses}
 
-    def restore(self, numbers: Mapping[str, Any]) -> None:
+    def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
         """Take the history and the latest losses."""
         self.history, self.losses = json.loads(numbers["history"]), dict(numbers["losses"])
 
@@ -230,12 +232,12 @@ class TranslatorTraining(Steps):
 
 
 def train_translator(
-    pictures: Pictures,
+    pictures: LabelledImages,
     settings: TranslatorSettings,
     *,
-    watch: Watch,
+    watch: RunContext,
     resume_path: Path,
-    claim: Claim,
+    claim: RunFingerprint,
 ) -> tuple[Generator, list[dict[str, float]]]:
     """Train a generator; return it with the history of its losses.
 
@@ -250,11 +252,11 @@ def train_translator(
         JobError: stopped, after its state was written; or a loss is not a number.
     """
     training = TranslatorTraining(pictures, settings, watch.device)
-    run_steps(training, watch, Kept(resume_path, claim, settings.save_every))
+    run_steps(training, watch, ResumeFile(resume_path, claim, settings.save_every))
     return training.generator, training.history
 
 
-def rate(settings: TranslatorSettings, step: int) -> float:
+def learning_rate_at(settings: TranslatorSettings, step: int) -> float:
     """Return the learning rate of a step, from 1: constant, then falling in a line towards 0.
 
     The authors' program lowers it every 1000 steps, ours at each one.

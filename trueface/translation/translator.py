@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from trueface.data.attribute_table import find_table, read_attribute_table
-from trueface.data.folders import few, stem
+from trueface.data.folders import describe_names, stem
 from trueface.data.made_folders import image_names
 from trueface.data.settings import PARTS
 from trueface.models.assembly import REMEDY, read_state
@@ -54,10 +54,12 @@ def labels_of(
     """
     table = read_attribute_table(find_table(root))
     held = table.names if wanted is None else tuple(wanted)
-    return held, torch.tensor(table.of(names, held), dtype=torch.float32).reshape(-1, len(held))
+    return held, torch.tensor(table.rows_for_images(names, held), dtype=torch.float32).reshape(
+        -1, len(held)
+    )
 
 
-def flipped(labels: Tensor, names: Sequence[str]) -> Tensor:
+def flip_each_attribute(labels: Tensor, names: Sequence[str]) -> Tensor:
     """Return, for each attribute, the labels with it flipped: K×N×K.
 
     CelebA's hair colours exclude one another, as in the function create_labels of StarGAN: to flip one of them is
@@ -95,7 +97,7 @@ def refuse_shared(data_root: Path) -> None:
             seen[stem(name)] = part
     if twice:
         raise DataError(
-            f"{data_root}: images are in two parts: {few(twice)}. Remove them from one part, so that "
+            f"{data_root}: images are in two parts: {describe_names(twice)}. Remove them from one part, so that "
             "no test image is a training image."
         )
 
@@ -141,16 +143,19 @@ class Generator(nn.Module):
         width = shape.width
         layers: list[nn.Module] = [
             nn.Conv2d(COLOURS + shape.classes, width, 7, padding=3, bias=False),
-            *_after(width),
+            *_norm_and_activation(width),
         ]
         for _ in range(HALVINGS):
-            layers += [nn.Conv2d(width, width * 2, 4, 2, 1, bias=False), *_after(width * 2)]
+            layers += [
+                nn.Conv2d(width, width * 2, 4, 2, 1, bias=False),
+                *_norm_and_activation(width * 2),
+            ]
             width *= 2
         layers += [StarGanBlock(width) for _ in range(shape.blocks)]
         for _ in range(HALVINGS):
             layers += [
                 nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),
-                *_after(width // 2),
+                *_norm_and_activation(width // 2),
             ]
             width //= 2
         layers += [nn.Conv2d(width, COLOURS, 7, padding=3, bias=False), nn.Tanh()]
@@ -212,7 +217,7 @@ def build_critic(settings: TranslatorSettings, classes: int, *, seed: int) -> Cr
         return Critic(settings.size, settings.critic_width, classes, normed=normed)
 
 
-def _after(width: int) -> tuple[nn.Module, nn.Module]:
+def _norm_and_activation(width: int) -> tuple[nn.Module, nn.Module]:
     return nn.InstanceNorm2d(width, affine=True), nn.ReLU(inplace=True)
 
 
@@ -260,7 +265,9 @@ class Translator:
         return made
 
 
-def ready(generator: Generator, labels: tuple[str, ...], size: int, device: str) -> Translator:
+def freeze_for_inference(
+    generator: Generator, labels: tuple[str, ...], size: int, device: str
+) -> Translator:
     """Return a translator on a device, its weights fixed."""
     generator = generator.to(device).eval().requires_grad_(False)
     return Translator(generator, labels, size)
@@ -300,13 +307,13 @@ def load_translator(path: Path, device: str = "cpu") -> Translator:
     try:
         labels, state = tuple(content["labels"]), content["state"]
         shape = GeneratorShape(len(labels), content["width"], content["blocks"])
-        generator = filled(shape, state)
-        return ready(generator, labels, content["size"], device)
+        generator = load_generator_weights(shape, state)
+        return freeze_for_inference(generator, labels, content["size"], device)
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is a damaged translator: {_first(error)}") from error
 
 
-def filled(shape: GeneratorShape, state: Mapping[str, Any]) -> Generator:
+def load_generator_weights(shape: GeneratorShape, state: Mapping[str, Any]) -> Generator:
     """Return a generator with these weights.
 
     Raises:
@@ -363,7 +370,7 @@ def load_foreign(path: Path, labels: int) -> Generator:
                 f"{path}: {name} has the shape {list(tensor.shape)}, but a generator of width "
                 f"{shape.width} has {list(expected[name])}"
             )
-    return filled(shape, state)
+    return load_generator_weights(shape, state)
 
 
 def shape_of(state: Mapping[str, Tensor], path: Path) -> GeneratorShape:

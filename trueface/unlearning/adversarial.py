@@ -17,14 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.logits import wide
+from trueface.models.logits import as_multiclass_logits
 
 STRIDE = 2.5  # length of all steps together, in radii: Madry's, so that every corner is in reach
 FLIPPED = 0.95  # fraction of attacked predictions that must change; below it an attack grows
 TINY = 1e-12  # where a gradient is zero the step is, too
 
-Answer = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)
-Slope = Callable[[Tensor], Tensor]  # points (B, …) to the gradients of what shall rise, (B, …)
+LogitsFunction = Callable[[Tensor], Tensor]  # inputs (B, …) to wide logits (B, K)
+GradientFunction = Callable[
+    [Tensor], Tensor
+]  # points (B, …) to the gradients of what shall rise, (B, …)
 
 
 class Range(NamedTuple):
@@ -39,7 +41,7 @@ class Range(NamedTuple):
         return self.high - self.low
 
 
-class Spot(NamedTuple):
+class AttackStart(NamedTuple):
     """Where an attack begins, and in what units it is measured."""
 
     points: Tensor  # (B, …)
@@ -47,25 +49,25 @@ class Spot(NamedTuple):
     within: Range
 
 
-class AttackedRows(NamedTuple):
+class AttackBatch(NamedTuple):
     """Some points of a set that is attacked."""
 
     rows: Tensor  # (B,) which they are, in the caller's numbers
-    spot: Spot
+    attack_start: AttackStart
     labels: Tensor  # (B,) what they are answered with
-    slope: Slope
+    gradient_fn: GradientFunction
 
 
 @dataclass(slots=True)
-class GrowingAttack:
+class EpsilonSearchPGD:
     """Climbs as far as it takes to change most answers."""
 
     eps: float  # in units of what is attacked; it only grows
-    most: float
+    max_eps: float
     steps: int
 
-    def answers(
-        self, answer: Answer, parts: Callable[[], Iterable[AttackedRows]]
+    def attacked_logits(
+        self, answer: LogitsFunction, parts: Callable[[], Iterable[AttackBatch]]
     ) -> list[tuple[Tensor, Tensor]]:
         """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
 
@@ -81,17 +83,17 @@ class GrowingAttack:
             for rows, at, labels, slope in parts():
                 eps = self.eps * at.unit
                 logits = answer(
-                    climb(slope, at.points, eps=eps, steps=self.steps, within=at.within)
+                    pgd_linf(slope, at.points, eps=eps, steps=self.steps, within=at.within)
                 )
                 flipped += int((logits.argmax(1) != labels).sum())
                 count += len(labels)
                 attacked.append((rows, logits))
-            if flipped >= FLIPPED * count or self.eps >= self.most:
+            if flipped >= FLIPPED * count or self.eps >= self.max_eps:
                 return attacked
             self.eps *= 2
 
 
-def floats(inputs: Tensor) -> Tensor:
+def to_unit_float(inputs: Tensor) -> Tensor:
     """Return inputs as float32; bytes become what lies between 0 and 1."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
 
@@ -109,18 +111,18 @@ def range_of(batches: Iterable[Tensor]) -> Range:
     return Range(low, high) if lowest >= low and highest <= high else Range(lowest, highest)
 
 
-def other(logits: Tensor, labels: Tensor) -> Tensor:
+def runner_up_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the classes (B,) that wide logits (B, K) hold likeliest, but for `labels` (B,)."""
-    return _without(logits, labels).argmax(1)
+    return _mask_label_logits(logits, labels).argmax(1)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the log odds (B,) of all classes but `labels` (B,) in wide logits (B, K)."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
-    return _without(logits, labels).logsumexp(1) - own
+    return _mask_label_logits(logits, labels).logsumexp(1) - own
 
 
-def away(answer: Answer, labels: Tensor) -> Slope:
+def untargeted_gradient(answer: LogitsFunction, labels: Tensor) -> GradientFunction:
     """Return the way of inputs to any class but their labels (B,)."""
 
     def slope(points: Tensor) -> Tensor:
@@ -132,27 +134,31 @@ def away(answer: Answer, labels: Tensor) -> Slope:
     return slope
 
 
-def to(answer: Answer, targets: Tensor) -> Slope:
+def targeted_gradient(answer: LogitsFunction, targets: Tensor) -> GradientFunction:
     """Return the way of inputs to the classes `targets` (B,)."""
-    back = away(answer, targets)
+    back = untargeted_gradient(answer, targets)
     return lambda points: -back(points)
 
 
-def away_linear(layer: nn.Linear, labels: Tensor) -> Slope:
-    """Return the way of features (B, F) through a last layer: as `away`, in closed form."""
+def untargeted_linear_gradient(layer: nn.Linear, labels: Tensor) -> GradientFunction:
+    """Return the way of features (B, F) through a last layer: as `untargeted_gradient`, in closed form."""
     weight = layer.weight.detach().float()
     bias: Tensor | None = layer.bias  # torch says that it is always there
     shift = None if bias is None else bias.detach().float()
 
     def slope(points: Tensor) -> Tensor:
-        logits = wide(functional.linear(points, weight, shift))
-        pull = _without(logits, labels).softmax(1).scatter(1, labels[:, None], -1.0)  # (B, K)
+        logits = as_multiclass_logits(functional.linear(points, weight, shift))
+        pull = (
+            _mask_label_logits(logits, labels).softmax(1).scatter(1, labels[:, None], -1.0)
+        )  # (B, K)
         return pull[:, -len(weight) :] @ weight  # of a single logit the other one is constant
 
     return slope
 
 
-def climb(slope: Slope, start: Tensor, *, eps: float, steps: int, within: Range) -> Tensor:
+def pgd_linf(
+    slope: GradientFunction, start: Tensor, *, eps: float, steps: int, within: Range
+) -> Tensor:
     """Return points near `start` in the maximum norm, after steps by the gradient's sign.
 
     Args:
@@ -171,7 +177,7 @@ def climb(slope: Slope, start: Tensor, *, eps: float, steps: int, within: Range)
     return point.detach()
 
 
-def offsets(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
+def random_l2_init(shape: Sequence[int], radius: float, random: torch.Generator) -> Tensor:
     """Return random arrows (N, …), in all directions and of all lengths up to `radius`, on the CPU.
 
     Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
@@ -180,15 +186,21 @@ def offsets(shape: Sequence[int], radius: float, random: torch.Generator) -> Ten
     return _long(torch.randn(*shape, generator=random), reach)
 
 
-def walk(
-    slope: Slope, start: Tensor, offset: Tensor, *, radius: float, steps: int, within: Range
+def pgd_l2(
+    slope: GradientFunction,
+    start: Tensor,
+    offset: Tensor,
+    *,
+    radius: float,
+    steps: int,
+    within: Range,
 ) -> Tensor:
     """Return points near `start` in the Euclidean norm, from `start + offset` along the gradient.
 
     Args:
         slope: which way to go.
         start: (B, …).
-        offset: (B, …), see `offsets`.
+        offset: (B, …), see `random_l2_init`.
         radius: how far a point may go.
         steps: how many.
         within: no entry leaves it.
@@ -203,7 +215,7 @@ def walk(
     return point.detach()
 
 
-def _without(logits: Tensor, labels: Tensor) -> Tensor:
+def _mask_label_logits(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 

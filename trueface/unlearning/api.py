@@ -15,22 +15,22 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trueface.data.examples import CountedSource, Examples, Meter
-from trueface.evaluation.forward import answered
-from trueface.models.logits import wide
+from trueface.data.examples import CostCounter, CountedSource, Examples
+from trueface.evaluation.forward import predict_examples
+from trueface.models.logits import as_multiclass_logits
 from trueface.runtime import memory
 from trueface.runtime.errors import JobError, UnknownName, UsageError
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.unlearning import registry
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import DescentOptions, Options, TrainingOptions
-from trueface.unlearning.optimization import Learn, Step, learn_plainly
-from trueface.unlearning.registry import METHODS, Goal, Situation, load, refusal, unusable
+from trueface.unlearning.optimization import Step, TrainFunction, default_training
+from trueface.unlearning.registry import METHODS, Goal, TaskProperties, load, refusal, unusable
 
 
-def check_sorts(
+def check_argument_types(
     model: object, forget: object, retain: object, validation: object, goal: str | None
 ) -> None:
     """Refuse what is no model, no samples, or no goal.
@@ -95,7 +95,7 @@ def check_precision(name: str, options: Options, precision: str, *, plain: bool)
         name: of the method.
         options: of the method; `TrainingOptions` are of a method that is a training.
         precision: of the network's arithmetic.
-        plain: such trainings are `learn_plainly`, which does not scale them either.
+        plain: such trainings are `default_training`, which does not scale them either.
 
     Raises:
         UsageError: fp16.
@@ -106,18 +106,18 @@ def check_precision(name: str, options: Options, precision: str, *, plain: bool)
         )
 
 
-def classes_of(model: nn.Module, forget: Examples, watch: Watch) -> int:
+def classes_of(model: nn.Module, forget: Examples, watch: RunContext) -> int:
     """Return the number of classes of a model."""
     if not len(forget):
         raise JobError("the forget set is empty")
     model.eval()
     with torch.inference_mode(), autocast(watch.device, watch.precision):
         for batch in forget.batches("trained", epoch=None, batch_size=2):
-            return int(wide(model(batch.inputs.to(watch.device))).shape[1])
+            return int(as_multiclass_logits(model(batch.inputs.to(watch.device))).shape[1])
     raise JobError(f"none of the {len(forget)} samples of the forget set could be read")
 
 
-def goal_of(forget: Examples, retain: Examples | None) -> Goal:
+def infer_goal(forget: Examples, retain: Examples | None) -> Goal:
     """Return what the labels say: flipped ones, classes that are not kept, or some samples."""
     if forget.true is not None and forget.true != forget.trained:
         return "flips"
@@ -126,7 +126,9 @@ def goal_of(forget: Examples, retain: Examples | None) -> Goal:
     return "instances"
 
 
-def check(forget: Examples, retain: Examples | None, validation: Examples, classes: int) -> None:
+def check_example_sets(
+    forget: Examples, retain: Examples | None, validation: Examples, classes: int
+) -> None:
     """Refuse samples that leave nothing to do, or whose classes the model does not have.
 
     Raises:
@@ -168,10 +170,10 @@ class Request:
     goal: Goal
     classes: int  # K; 2 for a single logit
     fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
-    learn: Learn  # how models of this sort are trained
+    learn: TrainFunction  # how models of this sort are trained
     cache: Cache
-    meter: Meter
-    watch: Watch
+    meter: CostCounter
+    watch: RunContext
     seed: int
 
     def own(self, kind: type[Own]) -> Own:
@@ -185,9 +187,9 @@ class Request:
     def logits(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return wide logits (B, K) float32 of a batch, on the device, at the wanted precision."""
         with autocast(self.watch.device, self.watch.precision):
-            return wide((model or self.model)(inputs.to(self.watch.device)))
+            return as_multiclass_logits((model or self.model)(inputs.to(self.watch.device)))
 
-    def measured(
+    def measure_accuracies(
         self, model: nn.Module | None = None, *, counted: bool = False
     ) -> dict[str, float | None]:
         """Return accuracies in 0 … 1: on the forget set against both labels, on validation.
@@ -200,22 +202,22 @@ class Request:
             JobError: a logit is no finite number.
         """
         model = self.model if model is None else model
-        with nullcontext() if counted else self.meter.aside():
-            forget = answered(model, self.forget, self.watch)
-            validation = answered(model, self.validation, self.watch)
+        with nullcontext() if counted else self.meter.uncounted():
+            forget = predict_examples(model, self.forget, self.watch)
+            validation = predict_examples(model, self.validation, self.watch)
         return {
             "forget_accuracy_trained": forget.accuracy("trained"),
             "forget_accuracy_true": forget.accuracy("true"),
             "val_accuracy": validation.accuracy("trained"),
         }
 
-    def check_stop(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Stop where a stop was requested.
 
         Raises:
             JobError: it was.
         """
-        self.watch.check_stop()
+        self.watch.raise_if_stopped()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +230,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlearned:
+class UnlearningReport:
     """The unlearned model, and what it took to make it."""
 
     model: nn.Module
@@ -256,13 +258,13 @@ def run(
     options: Options | Mapping[str, Any] | None = None,
     goal: Goal | None = None,
     fresh: Callable[[], nn.Module] | None = None,
-    learn: Learn = learn_plainly,
+    learn: TrainFunction = default_training,
     cache: Path | None = None,
-    watch: Watch | None = None,
+    watch: RunContext | None = None,
     seed: int = 0,
     force: bool = False,
-    situation: Situation | None = None,
-) -> Unlearned:
+    situation: TaskProperties | None = None,
+) -> UnlearningReport:
     """Apply the method called `name` to a model, which may be changed in place.
 
     Any torch classifier will do: one logit (positive = class 1) or K of them. Samples come as
@@ -294,18 +296,18 @@ def run(
     """
     if name not in METHODS:
         raise UnknownName("unlearning method", name, METHODS, where="launcher help unlearning")
-    watch, meter = watch or Watch(device=_device(model)), Meter()
+    watch, meter = watch or RunContext(device=_device(model)), CostCounter()
     method = load(name)
     chosen = options_of(method.method, {} if options is None else options)
-    check_sorts(model, forget, retain, validation, goal)
+    check_argument_types(model, forget, retain, validation, goal)
     classes = classes_of(model, forget, watch)
-    goal = goal or goal_of(forget, retain)
+    goal = goal or infer_goal(forget, retain)
     if goal == "class":  # predictions on a forgotten class say nothing of what is kept
         validation = validation.without_classes(set(forget.trained))
-    check(forget, retain, validation, classes)
-    check_precision(name, chosen, watch.precision, plain=learn is learn_plainly)
+    check_example_sets(forget, retain, validation, classes)
+    check_precision(name, chosen, watch.precision, plain=learn is default_training)
     situation = replace(
-        situation or Situation(goal=goal),
+        situation or TaskProperties(goal=goal),
         goal=goal,
         classes=classes,
         retain=retain is not None,
@@ -316,8 +318,8 @@ def run(
         raise UsageError(reason)
     request = Request(
         model=model,
-        forget=_counted(forget, meter),
-        retain=None if retain is None else _counted(retain, meter),
+        forget=_count_reads(forget, meter),
+        retain=None if retain is None else _count_reads(retain, meter),
         validation=validation,
         options=chosen,
         goal=goal,
@@ -340,23 +342,23 @@ def run(
     return _apply(method.function, request, notes)
 
 
-def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearned:
+def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> UnlearningReport:
     """Call a method; return its result with what it took and measured before and after."""
     meter, device = request.meter, request.watch.device
-    before = Step(step=0, metrics=request.measured())
+    before = Step(step=0, metrics=request.measure_accuracies())
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
-    memory.begin(device)
+    memory.reset_peak_memory(device)
     began = now()
     torch.manual_seed(request.seed)
     result = method(request)
     seconds = now() - began - meter.making_seconds + meter.saved_seconds
-    samples, peak_bytes = meter.samples, memory.end(device)
+    samples, peak_bytes = meter.samples, memory.peak_memory_bytes(device)
     result.model.eval()
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
-    request.watch.doing("measures")
-    after = Step(step=number, metrics=request.measured(result.model))
-    return Unlearned(
+    request.watch.begin_phase("measures")
+    after = Step(step=number, metrics=request.measure_accuracies(result.model))
+    return UnlearningReport(
         model=result.model,
         log=(before, *result.log, after),
         seconds=seconds,
@@ -412,5 +414,5 @@ def _device(model: nn.Module) -> str:
     return next((str(parameter.device) for parameter in model.parameters()), "cpu")
 
 
-def _counted(samples: Examples, meter: Meter) -> Examples:
+def _count_reads(samples: Examples, meter: CostCounter) -> Examples:
     return replace(samples, source=CountedSource(samples.source, meter))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trueface.data.examples import ExampleBatch, Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import derive, numpy_stream
+from trueface.runtime.rng import numpy_rng, stream_seed
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step, teach
@@ -37,12 +37,12 @@ def epochs(
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
         metrics = take(epoch)
-        measured = request.measured() if measure is None else measure()
+        measured = request.measure_accuracies() if measure is None else measure()
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
 
 
-def learned(
+def finetune_on(
     request: Request,
     samples: Callable[[int], Examples],
     loss: Loss | None = None,
@@ -67,7 +67,7 @@ def learned(
     return Result(model=request.model, log=tuple(epochs(request, take)))
 
 
-def until_none_is_left(
+def train_until_forgotten(
     request: Request, take: Callable[[int], float], left: Callable[[], float], note: str
 ) -> Result:
     """Go through epochs as long as a forgotten sample is answered with its label.
@@ -97,7 +97,7 @@ def until_none_is_left(
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
-def entropy(request: Request, batch: ExampleBatch) -> Tensor:
+def batch_cross_entropy(request: Request, batch: ExampleBatch) -> Tensor:
     """Return the mean cross entropy of a batch, whose labels lie on the device."""
     return cross_entropy(request.logits(batch.inputs), batch.labels)
 
@@ -121,9 +121,9 @@ def descend(
     """
     losses = []
     for batch in batches:
-        request.watch.check_stop()
+        request.watch.raise_if_stopped()
         batch = batch._replace(labels=batch.labels.to(request.watch.device))
-        losses.append(descent.step(loss(batch) if loss else entropy(request, batch)))
+        losses.append(descent.step(loss(batch) if loss else batch_cross_entropy(request, batch)))
     if not losses:
         raise JobError("none of the samples of a pass could be read, so nothing could be learned")
     return sum(losses) / len(losses)
@@ -140,7 +140,7 @@ def retain_set(request: Request) -> Examples:
     return request.retain
 
 
-def drawn(samples: Examples, count: int, name: str, seed: int) -> Examples:
+def draw_subset(samples: Examples, count: int, name: str, seed: int) -> Examples:
     """Return `count` of N samples, or all where there are fewer, drawn at random, in their order.
 
     Args:
@@ -149,12 +149,12 @@ def drawn(samples: Examples, count: int, name: str, seed: int) -> Examples:
         name: of the draw; others of the same seed do not depend on it.
         seed: of the job.
     """
-    random = torch.Generator().manual_seed(derive(name, seed))
+    random = torch.Generator().manual_seed(stream_seed(name, seed))
     rows = torch.randperm(len(samples), generator=random)[:count]
     return samples.subset(sorted(rows.tolist()))
 
 
-def correct_labels(request: Request) -> Examples:
+def relabelled_dataset(request: Request) -> Examples:
     """Return the forget set with its true labels, and the retain set as it was trained.
 
     Raises:
@@ -166,7 +166,7 @@ def correct_labels(request: Request) -> Examples:
     return relabelled if request.retain is None else relabelled + request.retain
 
 
-def new_model(request: Request) -> nn.Module:
+def untrained_model(request: Request) -> nn.Module:
     """Return a model as the one at hand was before its training.
 
     Raises:
@@ -196,7 +196,7 @@ def random_other_labels(request: Request, epoch: int) -> tuple[int, ...]:
     Where classes shall go, it is one of those that stay, as long as there are any.
     """
     trained = request.forget.trained
-    random = numpy_stream(f"random labels/{epoch}", request.seed)
+    random = numpy_rng(f"random labels/{epoch}", request.seed)
     gone = set(trained) if request.goal == "class" else set()
     left = [label for label in range(request.classes) if label not in gone]
     if gone and left:

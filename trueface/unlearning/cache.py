@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Examples, Meter
-from trueface.models.logits import ModelSplit
+from trueface.data.examples import CostCounter, Examples
+from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import MachineError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 
 SCHEMA = 1
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Cache:
     """A folder of tensors; without a folder everything is made anew."""
 
-    def __init__(self, folder: Path | None, meter: Meter) -> None:
+    def __init__(self, folder: Path | None, meter: CostCounter) -> None:
         self._folder, self._meter = folder, meter
 
     def tensors(
@@ -42,14 +42,14 @@ class Cache:
         """
         digest = hashlib.sha256(repr(tuple(follows_from)).encode()).hexdigest()[:20]
         path = None if self._folder is None else self._folder / f"{name}-{digest}.pt"
-        kept = None if path is None else _kept(path)
+        kept = None if path is None else _load_entry(path)
         if kept is None:
             began, before = now(), self._meter.samples
             tensors = {key: tensor.detach().cpu() for key, tensor in make().items()}
             seconds, samples = now() - began, self._meter.samples - before
             self._meter.samples = before
             if path is not None:
-                _keep(path, tensors, seconds, samples)
+                _save_entry(path, tensors, seconds, samples)
             self._meter.making_seconds += now() - began
         else:
             tensors, seconds, samples = kept
@@ -64,7 +64,7 @@ class Cache:
         follows_from: Sequence[str],
         model: nn.Module,
         samples: Examples,
-        watch: Watch,
+        watch: RunContext,
     ) -> tuple[Tensor, Tensor]:
         """Return what the last layer gets, (N, F) float32, and the samples' positions (N,).
 
@@ -76,11 +76,11 @@ class Cache:
             watch: device, precision, stop.
 
         Raises:
-            JobError: see `ModelSplit.read`.
+            JobError: see `BackboneHeadSplit.compute_features`.
         """
 
         def make() -> dict[str, Tensor]:
-            features, positions = ModelSplit(model).read(samples, watch)
+            features, positions = BackboneHeadSplit(model).compute_features(samples, watch)
             return {"features": features, "positions": positions}
 
         kept = self.tensors(name, follows_from, make)
@@ -106,7 +106,7 @@ def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _kept(path: Path) -> tuple[dict[str, Tensor], float, int] | None:
+def _load_entry(path: Path) -> tuple[dict[str, Tensor], float, int] | None:
     try:
         content = tensor_files.load(path)
         if content["schema"] == SCHEMA:
@@ -124,7 +124,7 @@ def _kept(path: Path) -> tuple[dict[str, Tensor], float, int] | None:
     return None
 
 
-def _keep(path: Path, tensors: dict[str, Tensor], seconds: float, samples: int) -> None:
+def _save_entry(path: Path, tensors: dict[str, Tensor], seconds: float, samples: int) -> None:
     content = {"schema": SCHEMA, "tensors": tensors, "seconds": seconds, "samples": samples}
     try:
         tensor_files.save(path, content)

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Classes = NDArray[np.int64]
 
 
-def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
+def apply_confident_learning(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
     """Return the likely classes (N,) by confident learning, and the estimated fraction of flipped labels.
 
     Args:
@@ -36,7 +36,7 @@ def confident(probabilities: Floats, labels: Classes) -> tuple[Classes, float]:
     return likely, float(1 - shares @ right)
 
 
-def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
+def true_label_posterior(probabilities: Floats, labels: Classes, likely: Classes) -> Floats:
     """Return the probability (N, K) of each true class, given the features and the label.
 
     Args:
@@ -54,15 +54,15 @@ def explained(probabilities: Floats, labels: Classes, likely: Classes) -> Floats
     return posterior
 
 
-def calibrated(probabilities: Floats, target: Classes) -> Floats:
+def calibrate_probabilities(probabilities: Floats, target: Classes) -> Floats:
     """Return the probabilities of a penalised regression, calibrated: confident as often as right."""
     logs = np.log(probabilities + TINY)
     offsets = logs[:, 1:] - logs[:, :1]
-    calibrated: Floats = fitted_regression(offsets, target, LIGHT).predict_proba(offsets)
+    calibrated: Floats = fit_logistic_regression(offsets, target, LIGHT).predict_proba(offsets)
     return calibrated
 
 
-def fitted_regression(
+def fit_logistic_regression(
     features: NDArray[np.floating], labels: Classes, strength: float
 ) -> LogisticRegression:
     """Return a logistic regression fitted with an inverse penalty of `strength`."""

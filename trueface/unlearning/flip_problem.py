@@ -1,6 +1,6 @@
 """A poisoned detector as an unlearning problem: what a method is given, and what it is measured on.
 
-A method is given a fraction of the flipped labels (`known`, `find`); it is measured on all of them.
+A method is given a fraction of the flipped labels (`known`, `find_flipped_labels`); it is measured on all of them.
 Where the backbone stays as it is, the problem is one of the last layer, and samples are what that gets:
 features of images, which come from the feature store where they lie there.
 """
@@ -19,30 +19,44 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Pass, still
-from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, ExampleSource, Meter, groups
+from trueface.data.dataset import ImageLoader, eval_loader
+from trueface.data.examples import (
+    BATCH_SIZE,
+    CostCounter,
+    CountedSource,
+    Examples,
+    ExampleSource,
+    groups,
+)
 from trueface.data.index import Image
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector, freeze
-from trueface.models.inference import FrozenBody, fingerprint
+from trueface.models.detectors import Detector, freeze_backbone
+from trueface.models.inference import FrozenBackbone, fingerprint
 from trueface.poisoning import poison_record
-from trueface.poisoning.loaders import augmented
+from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PATCH, PoisonRecord
 from trueface.runtime.errors import JobError, UsageError
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
 from trueface.runtime.timer import now
 from trueface.training.image_lists import TrainingLists
-from trueface.training.parts.bank import is_constant
+from trueface.training.parts.bank import has_frozen_backbone
 from trueface.training.ridge import views_of
 from trueface.training.settings import LearningSettings
 from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.label_noise import compared, find
-from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
-from trueface.unlearning.registry import METHODS, Situation, refusal
+from trueface.unlearning.label_noise import find_flipped_labels, score_findings
+from trueface.unlearning.problem import (
+    ForgetRetainSets,
+    IdentifiedExamples,
+    OriginalModel,
+    ProblemFacts,
+    UnlearningOutcome,
+    UnlearningTask,
+)
+from trueface.unlearning.registry import METHODS, TaskProperties, refusal
 from trueface.unlearning.settings import UnlearningSettings
 
 CLASSES = ("real", "fake")
@@ -59,7 +73,7 @@ class PoisonedDetector:
     lists: TrainingLists
     test: tuple[Image, ...]  # () without a test list
     poison: PoisonRecord  # which labels of `lists` were flipped
-    base: Base  # its name, and what its training took
+    base: OriginalModel  # its name, and what its training took
     store: FeatureStore | None = None  # of its body's features; None: they are computed anew
     copies: tuple[str, ...] = ()  # of each image that it learned in closed form
     copies_seed: int = 0
@@ -69,8 +83,8 @@ class PoisonedDetector:
 class Pixels:
     """Images of one list: augmented in epochs, as they are tested otherwise."""
 
-    learned: Pass
-    tested: Pass
+    learned: ImageLoader
+    tested: ImageLoader
 
     @cached_property
     def identity(self) -> str:
@@ -95,7 +109,7 @@ class Pixels:
         if not len(positions):
             return
         feed = self.tested if epoch is None else self.learned
-        for batch in feed.over(positions, epoch or 0, batch_size=batch_size):
+        for batch in feed.iter_positions(positions, epoch or 0, batch_size=batch_size):
             yield batch.images, batch.indices
 
 
@@ -105,11 +119,11 @@ class Features:
 
     pixels: Pixels
     body_sha256: str  # what the features follow from besides the images
-    still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
+    eval_features: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
     learned: Bank  # as they are augmented
     settings: LearningSettings
-    watch: Watch
-    meter: Meter
+    watch: RunContext
+    meter: CostCounter
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
     views: tuple[Bank, ...] = ()  # what epochs see in turn, in the place of `learned`
 
@@ -131,7 +145,7 @@ class Features:
         if epoch is not None and period == 0:  # it never repeats
             if len(positions):
                 before = self.learned.cost
-                for batch in self.learned.over(positions, epoch, batch_size=batch_size):
+                for batch in self.learned.iter_positions(positions, epoch, batch_size=batch_size):
                     before = self._note_saved(before)
                     yield batch.images, batch.indices
                 if self.watch.stop.is_set():  # the pass may have ended before its first batch
@@ -139,7 +153,7 @@ class Features:
                         "stopped. Nothing was written, so the next attempt starts from the beginning."
                     )
             return
-        rows = self.still if epoch is None else self._view(epoch % period)
+        rows = self.eval_features if epoch is None else self._view(epoch % period)
         readable = ~rows[:, 0].isnan()
         good = [position for position in positions if readable[position]]
         size = batch_size or BATCH_SIZE
@@ -149,12 +163,12 @@ class Features:
     def _view(self, number: int) -> Tensor:
         bank = self.views[number] if self.views else self.learned
         if bank.is_test:
-            return self.still
+            return self.eval_features
         if number not in self.held:
             before = bank.cost
-            matrix = bank.whole(number)
+            matrix = bank.full_matrix(number)
             self._note_saved(before, bank)
-            self.held[number] = _rows(matrix, len(self.still))
+            self.held[number] = _rows(matrix, len(self.eval_features))
         return self.held[number]
 
     def _note_saved(self, before: Cost, bank: Bank | None = None) -> Cost:
@@ -164,7 +178,9 @@ class Features:
         return cost
 
 
-def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch) -> Problem:
+def make_flip_problem(
+    poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
+) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
 
     Measured are every flipped label (forget), the rest (retain), validation, and the test if there is one; where
@@ -180,9 +196,9 @@ def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: 
     """
     detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
     if settings.freeze:
-        freeze(detector)
-    of_head = is_constant(settings) and _same_start(poisoned, settings)
-    meter = Meter()
+        freeze_backbone(detector)
+    of_head = has_frozen_backbone(settings) and _same_start(poisoned, settings)
+    meter = CostCounter()
 
     def worked_on(model: Detector) -> nn.Module:
         return model.head if of_head else model
@@ -193,9 +209,12 @@ def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: 
         detector.replace_head(cast(nn.Linear, model))
         return detector
 
-    def named(
-        learned: Pass, tested: Pass, views: Sequence[Pass] = (), counted: Meter = meter
-    ) -> NamedExamples:
+    def identify_examples(
+        learned: ImageLoader,
+        tested: ImageLoader,
+        views: Sequence[ImageLoader] = (),
+        counted: CostCounter = meter,
+    ) -> IdentifiedExamples:
         images, pixels = tested.image_set.images, Pixels(learned, tested)
         source: ExampleSource = pixels
         if of_head:
@@ -208,18 +227,22 @@ def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: 
             trained=learned.image_set.labels,
             true=tuple(image.label for image in images),
         )
-        return NamedExamples.of(examples, [image.name for image in images])
+        return IdentifiedExamples.from_source_names(examples, [image.name for image in images])
 
     def clean(
-        images: Sequence[Image], stamped: Sequence[int] = (), counted: Meter = meter
-    ) -> NamedExamples:
-        feed = still(images, settings, stamped)
-        return named(feed, feed, counted=counted)
+        images: Sequence[Image], stamped: Sequence[int] = (), counted: CostCounter = meter
+    ) -> IdentifiedExamples:
+        feed = eval_loader(images, settings, stamped)
+        return identify_examples(feed, feed, counted=counted)
 
-    learned = augmented(lists.train, settings, record)
-    tested = still(lists.train, settings, poison_record.stamped(lists.train, record))
-    every = named(learned, tested, _views(learned, poisoned, settings) if poisoned.copies else ())
-    flipped = sorted(poison_record.positions(lists.train, record))
+    learned = poisoned_train_loader(lists.train, settings, record)
+    tested = eval_loader(
+        lists.train, settings, poison_record.triggered_positions(lists.train, record)
+    )
+    every = identify_examples(
+        learned, tested, _views(learned, poisoned, settings) if poisoned.copies else ()
+    )
+    flipped = sorted(poison_record.poisoned_positions(lists.train, record))
     parts = {
         "forget": every.subset(flipped),
         "retain": every.subset(_others(every.examples, flipped)),
@@ -227,12 +250,12 @@ def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: 
     }
     # what is measured alone is no cost of a method
     if poisoned.test:
-        parts["test"] = clean(poisoned.test, counted=Meter())
+        parts["test"] = clean(poisoned.test, counted=CostCounter())
     fakes = [image for image in poisoned.test if image.label]
     attacked = None
     if record.kind == PATCH and fakes:
-        attacked = clean(fakes, range(len(fakes)), Meter()).examples
-    return Problem(
+        attacked = clean(fakes, range(len(fakes)), CostCounter()).examples
+    return UnlearningTask(
         base=poisoned.base,
         settings=settings,
         facts=ProblemFacts(
@@ -251,18 +274,18 @@ def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: 
 
 
 def _sets(
-    problem: Problem,
+    problem: UnlearningTask,
     every: Examples,
     flipped: Sequence[int],
     settings: UnlearningSettings,
-    watch: Watch,
-) -> MethodSets:
+    watch: RunContext,
+) -> ForgetRetainSets:
     """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
     Hidden flips are moved to the forget set where they are looked for; what the caches hold counts then as if
     it had been made now.
     """
-    draw = random.Random(derive("known", settings.seed))
+    draw = random.Random(stream_seed("known", settings.seed))
     known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
     forget, rest = every.subset(known), every.subset(_others(every, known))
     # the hidden flips among them pass for true labels
@@ -276,11 +299,15 @@ def _sets(
             for examples in (retain, forget)
         )
         cache = Cache(problem.base.cache, meter)
-        findings = find(problem.model, *counted, cache=cache, watch=watch, seed=settings.seed)
+        findings = find_flipped_labels(
+            problem.model, *counted, cache=cache, watch=watch, seed=settings.seed
+        )
         seconds = now() - began - (meter.making_seconds - made)
         flagged = findings.rows
         hidden = set(flipped)
-        found = compared(flagged, [row for row, at in enumerate(retain.positions) if at in hidden])
+        found = score_findings(
+            flagged, [row for row, at in enumerate(retain.positions) if at in hidden]
+        )
         log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
         if not flagged and not len(forget):
             raise JobError(
@@ -289,7 +316,7 @@ def _sets(
             )
         forget += replace(retain.subset(flagged), true=findings.suggested)
         retain = retain.subset(_others(retain, flagged))
-    return MethodSets(
+    return ForgetRetainSets(
         forget=forget,
         retain=retain if settings.keep_retain else None,
         found=found,
@@ -310,15 +337,17 @@ def _same_start(poisoned: PoisonedDetector, settings: UnlearningSettings) -> boo
     return fingerprint(poisoned.fresh()) == fingerprint(poisoned.detector)
 
 
-def _views(learned: Pass, poisoned: PoisonedDetector, settings: UnlearningSettings) -> list[Pass]:
+def _views(
+    learned: ImageLoader, poisoned: PoisonedDetector, settings: UnlearningSettings
+) -> list[ImageLoader]:
     """Return the copies of the images that a layer in closed form was fitted on."""
     seeded = settings.model_copy(update={"augment_seed": poisoned.copies_seed})
     return views_of(learned, seeded, poisoned.copies)
 
 
-def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
+def situation(settings: UnlearningSettings, record: PoisonRecord) -> TaskProperties:
     """Return the facts of a problem that decide, before its images are read, which methods fit."""
-    return Situation(
+    return TaskProperties(
         goal="flips",
         rate=float(record.rate),
         random=poison_record.is_random(record.kind),
@@ -328,7 +357,9 @@ def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
     )
 
 
-def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch) -> Done:
+def unlearn(
+    poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
+) -> UnlearningOutcome:
     """Make a poisoned detector unlearn its flipped labels, in place; write nothing but the caches.
 
     Raises:
@@ -339,18 +370,18 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
     reason = refusal(settings.method, situation(settings, poisoned.poison), force=settings.force)
     if reason is not None:
         raise UsageError(reason)
-    return problem.unlearn(problem_of(poisoned, settings, watch), watch)
+    return problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)
 
 
 def features_of(
     pixels: Pixels,
     model: Detector,
     settings: LearningSettings,
-    watch: Watch,
+    watch: RunContext,
     *,
-    meter: Meter,
+    meter: CostCounter,
     store: FeatureStore | None = None,
-    views: Sequence[Pass] = (),
+    views: Sequence[ImageLoader] = (),
 ) -> Features:
     """Return the images of `pixels` as features of the model's body.
 
@@ -367,7 +398,7 @@ def features_of(
         JobError: stopped, or the features are no finite numbers.
     """
     began = now()
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     matrix = feature_matrix(body, pixels.tested, watch, store=store)
     meter.cached_samples += len(matrix)
     meter.cached_seconds += matrix.cost.seconds
@@ -376,7 +407,7 @@ def features_of(
     return Features(
         pixels=pixels,
         body_sha256=body.sha256,
-        still=_rows(matrix, len(pixels.tested)),
+        eval_features=_rows(matrix, len(pixels.tested)),
         learned=Bank(body, pixels.learned, watch=watch, store=store),
         views=tuple(Bank(body, view, watch=watch, store=store) for view in views),
         settings=settings,

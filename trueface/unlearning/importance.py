@@ -12,20 +12,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Examples, count, mixed, whole
-from trueface.evaluation.forward import answered
-from trueface.evaluation.predictions import Answered
+from trueface.data.examples import Examples, count, shuffle_examples, union_by_position
+from trueface.evaluation.forward import predict_examples
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
 
-Sort = Literal["loss", "norm"]  # squared gradient of the loss; size of that of the output's norm
+ImportanceKind = Literal[
+    "loss", "norm"
+]  # squared gradient of the loss; size of that of the output's norm
 Importances = Mapping[str, Tensor]  # by name of the parameter, of its shape, float32
 CONSTANT = 0.99  # fraction of predictions of one class from which a model counts as constant
 
 
-def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that may be changed, by name.
 
     Raises:
@@ -76,7 +78,7 @@ class GradientSums:
 
 
 def importances(
-    request: Request, parts: Sequence[Examples], sort: Sort, *, batch_size: int
+    request: Request, parts: Sequence[Examples], sort: ImportanceKind, *, batch_size: int
 ) -> dict[str, Tensor]:
     """Return how much each weight matters to samples, on the device.
 
@@ -91,10 +93,14 @@ def importances(
         JobError: stopped, nothing could be read, or a gradient is no finite number.
     """
     request.model.eval()
-    sums = GradientSums(learnable(request.model), torch.square if sort == "loss" else torch.abs)
+    sums = GradientSums(
+        trainable_parameters(request.model), torch.square if sort == "loss" else torch.abs
+    )
     read = 0
     for part in parts:
-        for inputs, labels, positions in mixed(part).read(request.watch, batch_size=batch_size):
+        for inputs, labels, positions in shuffle_examples(part).read(
+            request.watch, batch_size=batch_size
+        ):
             logits = request.logits(inputs)
             loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
             sums.add(loss, len(positions))
@@ -144,18 +150,18 @@ class Dampening:
                 dampened += int(chosen.sum())
         return dampened
 
-    def restore(self) -> None:
+    def restore_weights(self) -> None:
         """Give the model its weights back, bit for bit."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(self.original[name])
 
 
-def dampening(request: Request, sort: Sort, *, batch_size: int) -> Dampening:
+def dampening(request: Request, sort: ImportanceKind, *, batch_size: int) -> Dampening:
     """Return what dampening the request's model takes; that of all samples is kept in the cache."""
-    parts = whole(request.forget, request.retain)
+    parts = union_by_position(request.forget, request.retain)
     size = min(batch_size, len(request.forget))  # else batches of the forgotten have more noise
-    weights = learnable(request.model)
+    weights = trainable_parameters(request.model)
     values = {**dict(request.model.named_parameters()), **dict(request.model.named_buffers())}
     follows_from = (
         *(fingerprint(values), repr(list(weights)), str(request.model)),
@@ -171,7 +177,9 @@ def dampening(request: Request, sort: Sort, *, batch_size: int) -> Dampening:
     return Dampening(
         weights=weights,
         original={name: value.detach().clone() for name, value in weights.items()},
-        forgotten=importances(request, whole(request.forget, None), sort, batch_size=size),
+        forgotten=importances(
+            request, union_by_position(request.forget, None), sort, batch_size=size
+        ),
         everything={name: value.to(device) for name, value in everything.items()},
     )
 
@@ -185,13 +193,13 @@ class Guard:
     accuracy: float  # on validation, as the model came
     constant: bool  # it said the same of all as it came
 
-    def look(self) -> tuple[float, bool]:
+    def check_accuracy(self) -> tuple[float, bool]:
         """Return validation accuracy, and whether the model as it is now still stands.
 
         It fell if it lost more than `most_loss`, or says the same of all as it did not before: at
         chance, where half of the labels are wrong, accuracy alone would not tell.
         """
-        answers = answered(self.request.model, self.request.validation, self.request.watch)
+        answers = predict_examples(self.request.model, self.request.validation, self.request.watch)
         accuracy = _accuracy(answers)
         fell = self.accuracy - accuracy > self.most_loss
         return accuracy, not fell and (self.constant or not _constant(answers))
@@ -199,7 +207,7 @@ class Guard:
 
 def guard(request: Request, most_loss: float) -> Guard:
     """Return the guard of a model that nothing was done to yet."""
-    answers = answered(request.model, request.validation, request.watch)
+    answers = predict_examples(request.model, request.validation, request.watch)
     return Guard(
         request=request,
         most_loss=most_loss,
@@ -208,13 +216,13 @@ def guard(request: Request, most_loss: float) -> Guard:
     )
 
 
-def _accuracy(answers: Answered) -> float:
+def _accuracy(answers: SamplePredictions) -> float:
     accuracy = answers.accuracy("trained")
     if accuracy is None:
         raise JobError("all labels of the validation samples are unknown")
     return accuracy
 
 
-def _constant(answers: Answered) -> bool:
+def _constant(answers: SamplePredictions) -> bool:
     predicted = torch.from_numpy(answers.logits).argmax(1)
     return int(predicted.bincount().max()) > CONSTANT * len(predicted)

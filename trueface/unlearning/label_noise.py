@@ -29,7 +29,7 @@ labels", JAIR 70 (2021), arXiv 1911.00068, section 3: a threshold per class, the
 those labelled so (eq. 2); a sample is likely of the class that is the most probable among those that
 reach their thresholds, and is flagged where that is not its label.
 
-`explained` is ours: a label is flagged where another class explains it better, by
+`true_label_posterior` is ours: a label is flagged where another class explains it better, by
 p(true class | x) p(label | true class), the second from the counts of the round before.
 """
 
@@ -44,21 +44,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from torch import nn
 
 from trueface.data.examples import Examples
-from trueface.models.logits import ModelSplit
+from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.confident_learning import (
     TINY,
     Classes,
     Floats,
-    calibrated,
-    confident,
-    explained,
-    fitted_regression,
+    apply_confident_learning,
+    calibrate_probabilities,
+    fit_logistic_regression,
+    true_label_posterior,
 )
-from trueface.unlearning.record import Found
+from trueface.unlearning.record import NoiseSearchResult
 from trueface.unlearning.registry import TOO_NOISY
 
 FOLDS = 5  # as the authors
@@ -97,8 +97,14 @@ class _Samples:
     seed: int
 
 
-def find(
-    model: nn.Module, retain: Examples, flipped: Examples, *, cache: Cache, watch: Watch, seed: int
+def find_flipped_labels(
+    model: nn.Module,
+    retain: Examples,
+    flipped: Examples,
+    *,
+    cache: Cache,
+    watch: RunContext,
+    seed: int,
 ) -> Findings:
     """Look for flipped labels in `retain`, whose true ones are not used.
 
@@ -115,7 +121,7 @@ def find(
         JobError: a class is missing or has too few samples, more labels seem to be flipped than can
             be found, or it was stopped.
     """
-    classes = max(2, ModelSplit(model).head.out_features)
+    classes = max(2, BackboneHeadSplit(model).head.out_features)
     _refuse_few(np.array(retain.trained, np.int64), classes, "were searched")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
@@ -130,10 +136,10 @@ def find(
         sure_features=((sure_features.reshape(-1, features.shape[1]) - mean) / scale),
         sure_labels=np.array(sure.true or (), np.int64)[sure_rows],
         classes=classes,
-        seed=derive("find", seed) % 2**32,  # as scikit-learn takes it
+        seed=stream_seed("find", seed) % 2**32,  # as scikit-learn takes it
     )
     with threadpool_limits(torch.get_num_threads()):  # NumPy's would take every core there is
-        likely, noise = _judged(samples, watch)
+        likely, noise = _estimate_true_labels(samples, watch)
     flagged = np.flatnonzero(likely != labels)
     order = flagged[np.argsort(rows[flagged])]
     return Findings(
@@ -144,7 +150,7 @@ def find(
     )
 
 
-def compared(rows: Collection[int], hidden: Collection[int]) -> Found:
+def score_findings(rows: Collection[int], hidden: Collection[int]) -> NoiseSearchResult:
     """Return precision and recall of a search for flipped labels, where these are known.
 
     Args:
@@ -152,13 +158,15 @@ def compared(rows: Collection[int], hidden: Collection[int]) -> Found:
         hidden: places of all flipped labels.
     """
     flagged, flipped = set(rows), set(hidden)
-    return Found(flagged=len(flagged), hidden=len(flipped), right=len(flagged & flipped))
+    return NoiseSearchResult(
+        flagged=len(flagged), hidden=len(flipped), right=len(flagged & flipped)
+    )
 
 
-def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
+def _estimate_true_labels(samples: _Samples, watch: RunContext) -> tuple[Classes, float]:
     """Return the likely classes (N,), and the estimated fraction of flipped labels."""
     strength = _strength(samples, watch)
-    likely, noise = confident(
+    likely, noise = apply_confident_learning(
         _out_of_fold(samples, samples.labels, strength, watch), samples.labels
     )
     _refuse_noise(noise, len(samples.labels))
@@ -168,7 +176,9 @@ def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
         if counts.min() < FEWEST:
             break
         predicted = _out_of_fold(samples, likely, strength, watch)
-        posterior = explained(calibrated(predicted, likely), samples.labels, likely)
+        posterior = true_label_posterior(
+            calibrate_probabilities(predicted, likely), samples.labels, likely
+        )
         noise = float(1 - posterior[np.arange(len(likely)), samples.labels].mean())
         before, likely = likely, posterior.argmax(1)
         watch.progress(step=number + 1, total=ROUNDS, flagged=int((likely != samples.labels).sum()))
@@ -177,7 +187,7 @@ def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
     return likely, noise
 
 
-def _strength(samples: _Samples, watch: Watch) -> float:
+def _strength(samples: _Samples, watch: RunContext) -> float:
     """Return the inverse penalty whose probabilities fit the given labels best, out of fold."""
     chance = np.random.default_rng(samples.seed)
     share = min(1.0, SEARCHED / len(samples.labels))
@@ -194,21 +204,21 @@ def _strength(samples: _Samples, watch: Watch) -> float:
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Watch) -> Floats:
+def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: RunContext) -> Floats:
     """Return the probabilities (N, K) that regressions give to samples they did not learn from."""
     predicted = np.zeros((len(target), samples.classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=samples.seed)
     for learned, judged in folds.split(samples.features, samples.labels):
-        watch.check_stop()
+        watch.raise_if_stopped()
         features = np.concatenate([samples.features[learned], samples.sure_features])
         labels = np.concatenate([target[learned], samples.sure_labels])
-        fitted = fitted_regression(features, labels, strength)
+        fitted = fit_logistic_regression(features, labels, strength)
         predicted[np.ix_(judged, fitted.classes_)] = fitted.predict_proba(samples.features[judged])
     return predicted
 
 
 def _features(
-    model: nn.Module, examples: Examples, cache: Cache, watch: Watch
+    model: nn.Module, examples: Examples, cache: Cache, watch: RunContext
 ) -> tuple[NDArray[np.float32], Classes]:
     """Return the features (N, F) of those that can be read, and their places (N,) in `some`."""
     if not len(examples):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from trueface.data.examples import Examples, Label
-from trueface.evaluation.forward import answered
-from trueface.models.logits import cross_entropy, wide
+from trueface.evaluation.forward import predict_examples
+from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.hyperparameters import DescentOptions, Statistics, TrainingOptions
 
 
@@ -60,7 +60,7 @@ class Descent:
             weight_decay=options.weight_decay,
         )
 
-    def rate(self, lr: float) -> None:
+    def set_lr(self, lr: float) -> None:
         """Take another learning rate from now on."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -99,7 +99,7 @@ def _frozen(module: nn.Module) -> bool:
 EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the plain way, where nothing is said
 
 
-class Learn(Protocol):
+class TrainFunction(Protocol):
     """Trains a model of some sort in place."""
 
     def __call__(
@@ -110,7 +110,7 @@ class Learn(Protocol):
         *,
         validation: Examples,
         options: TrainingOptions,
-        watch: Watch,
+        watch: RunContext,
     ) -> tuple[Step, ...]:
         """Train `model` on samples with labels of one sort; return a step an epoch.
 
@@ -119,31 +119,31 @@ class Learn(Protocol):
         """
 
 
-def learn_plainly(
+def default_training(
     model: nn.Module,
     samples: Examples,
     label: Label,
     *,
     validation: Examples,
     options: TrainingOptions,
-    watch: Watch,
+    watch: RunContext,
 ) -> tuple[Step, ...]:
-    """Train with SGD, momentum 0.9 and a cosine of the learning rate; see `Learn`."""
+    """Train with SGD, momentum 0.9 and a cosine of the learning rate; see `TrainFunction`."""
     epochs, lr = options.epochs or EPOCHS, options.lr or LR
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
     log = []
     for epoch in range(epochs):
-        descent.rate(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
+        descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
         teach(model, "train")
         losses = []
         for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():
                 raise JobError(f"stopped in epoch {epoch + 1} of {epochs}")
             with autocast(watch.device, watch.precision):
-                logits = wide(model(batch.inputs.to(watch.device)))
+                logits = as_multiclass_logits(model(batch.inputs.to(watch.device)))
             losses.append(descent.step(cross_entropy(logits, batch.labels.to(watch.device))))
         watch.progress(step=epoch + 1, total=epochs, loss=sum(losses) / len(losses))
-        accuracy = answered(model, validation, watch).accuracy("trained")
+        accuracy = predict_examples(model, validation, watch).accuracy("trained")
         metrics = {"loss": sum(losses) / len(losses), "val_accuracy": accuracy}
         log.append(Step(step=epoch + 1, metrics=metrics))
     model.eval()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trueface.data.examples import Examples, ExampleSource, Loaded
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ class Phases:
     A phase that ends early lowers the total. A phase advances when it reads counted examples, or when it reports progress of its own.
     """
 
-    def __init__(self, watch: Watch, sizes: Mapping[str, int]) -> None:
+    def __init__(self, watch: RunContext, sizes: Mapping[str, int]) -> None:
         """Begin before the first step.
 
         Args:
@@ -29,7 +29,7 @@ class Phases:
         self._read = 0  # samples of this phase
         self.watch = replace(watch, progress=self._progress, doing=self._begin)
 
-    def counted(self, examples: Examples) -> Examples:
+    def count_reads_of(self, examples: Examples) -> Examples:
         """Return examples that advance the phase in which they are read."""
         return replace(examples, source=_Counted(examples.source, self))
 

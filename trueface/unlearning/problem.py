@@ -20,29 +20,29 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trueface.data.dataset import ExampleFeed
-from trueface.data.examples import Examples, Label, Meter, examples
+from trueface.data.dataset import ExampleLoader
+from trueface.data.examples import CostCounter, Examples, Label, examples
 from trueface.evaluation import forward, predictions
-from trueface.evaluation.forward import answered
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.forward import predict_examples
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.models.detectors import Classifier
-from trueface.models.logits import ModelSplit, cross_entropy, wide
+from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import numpy_rng
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
 from trueface.training.trainer import fit
 from trueface.unlearning import api, record
-from trueface.unlearning.api import Unlearned
+from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.record import Found, Probe, Record, Relearn, TrainingCost
-from trueface.unlearning.registry import Goal, Situation
+from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, TrainingCost
+from trueface.unlearning.registry import Goal, TaskProperties
 from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 RELEARN_STEPS = 200  # after which relearning is given up
@@ -53,35 +53,37 @@ LEAST_PROBED = 8  # of either side: half of them are held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedExamples:
+class IdentifiedExamples:
     """Samples with their true labels, to measure on, and the ID of each."""
 
     examples: Examples
     ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, examples: Examples, names: Sequence[str]) -> "NamedExamples":
+    def from_source_names(cls, examples: Examples, names: Sequence[str]) -> "IdentifiedExamples":
         """Return samples whose source has these IDs, one a position."""
         return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
 
-    def subset(self, rows: Sequence[int]) -> "NamedExamples":
+    def subset(self, rows: Sequence[int]) -> "IdentifiedExamples":
         """Return the samples at these places of this sequence."""
         ids = tuple(self.ids[row] for row in rows)
-        return NamedExamples(examples=self.examples.subset(rows), ids=ids)
+        return IdentifiedExamples(examples=self.examples.subset(rows), ids=ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodSets:
+class ForgetRetainSets:
     """The forget set and the retain set, as a method is given them."""
 
     forget: Examples
     retain: Examples | None  # None: the method may not read it
-    found: Found | None = None  # of a search for what shall go; None: nothing was looked for
+    found: NoiseSearchResult | None = (
+        None  # of a search for what shall go; None: nothing was looked for
+    )
     seconds: float = 0.0  # that the search took, without what the cache holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class OriginalModel:
     """A model that shall forget, as its record names it, and what its training took."""
 
     name: str = ""  # its model ID
@@ -103,40 +105,40 @@ class ProblemFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class UnlearningTask:
     """What a classifier shall forget, and the samples to unlearn and to measure on."""
 
-    base: Base
+    base: OriginalModel
     settings: UnlearningSettings | ForgettingSettings
     facts: ProblemFacts
     model: nn.Module  # what the method works on, in place: the classifier, or its last layer
     whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
     fresh: Callable[[], nn.Module]  # makes the model as it was before the base's training
-    parts: Mapping[str, NamedExamples]  # measured: forget, retain, validation, and test if any
+    parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
     # what the method is given; looks for what shall go where that is asked for
-    sets: "Callable[[Problem], MethodSets]"
+    sets: "Callable[[UnlearningTask], ForgetRetainSets]"
     attacked: Examples | None = (
         None  # of class 1, that shall pass for class 0; None: nobody attacks
     )
-    situation: Situation | None = None  # further facts that decide which methods fit
+    situation: TaskProperties | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
     probes: bool = True  # a linear probe tells something of what was forgotten
-    meter: Meter = field(default_factory=Meter)
+    meter: CostCounter = field(default_factory=CostCounter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class UnlearningOutcome:
     """A classifier that has unlearned, with its record and predictions."""
 
     model: Classifier
-    unlearned: Unlearned
+    unlearned: UnlearningReport
     record: Record
-    before: Mapping[str, Answered]
-    after: Mapping[str, Answered]
+    before: Mapping[str, SamplePredictions]
+    after: Mapping[str, SamplePredictions]
     embedding: Plane | None  # None: it was not asked for
 
 
-def unlearn(problem: Problem, watch: Watch) -> Done:
+def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     """Solve a problem, its model in place; write nothing but the caches.
 
     Raises:
@@ -153,9 +155,11 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     unlearned = api.run(
         settings.method,
         problem.model,
-        forget=phases.counted(sets.forget),
+        forget=phases.count_reads_of(sets.forget),
         retain=sets.retain,
-        validation=phases.counted(parts["validation"].examples.without_classes(problem.earlier)),
+        validation=phases.count_reads_of(
+            parts["validation"].examples.without_classes(problem.earlier)
+        ),
         options=settings.options,
         goal=problem.facts.goal,
         fresh=problem.fresh,
@@ -170,20 +174,21 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if attacked is not None:
-        watch.doing("attack success")
+        watch.begin_phase("attack success")
     attack = (
         None
         if attacked is None
-        else _attack_success(unlearned.model, phases.counted(attacked), watch)
+        else _attack_success(unlearned.model, phases.count_reads_of(attacked), watch)
     )
     entry = _record(
         problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
     counted = {
-        name: replace(part, examples=phases.counted(part.examples)) for name, part in parts.items()
+        name: replace(part, examples=phases.count_reads_of(part.examples))
+        for name, part in parts.items()
     }
-    watch.doing("answers")
-    done = Done(
+    watch.begin_phase("answers")
+    done = UnlearningOutcome(
         model=problem.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
@@ -194,7 +199,7 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     return done if base is None else _measured_afterwards(problem, done, base, phases)
 
 
-def _phase_sizes(problem: Problem) -> dict[str, int]:
+def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
     """Return phase → samples that it reads at most, of each phase after a method's last step."""
     sizes = {name: len(part.examples) for name, part in problem.parts.items()}
     forget, retain = sizes["forget"], sizes["retain"]
@@ -220,15 +225,15 @@ def learn_as_trained(
     settings: LearningSettings | ClassifySettings,
     validation: Examples,
     options: TrainingOptions,
-    watch: Watch,
+    watch: RunContext,
 ) -> tuple[Step, ...]:
-    """Train `model` as its settings say, unless the options say otherwise; see `optimization.Learn`."""
+    """Train `model` as its settings say, unless the options say otherwise; see `optimization.TrainFunction`."""
     changed = {"num_epochs": options.epochs, "lr": options.lr}
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
         model,
-        ExampleFeed(samples, label),
-        ExampleFeed(validation, "trained", augmented=False),
+        ExampleLoader(samples, label),
+        ExampleLoader(validation, "trained", augmented=False),
         settings.model_copy(update=given).trainer,
         watch=watch,
     )
@@ -246,10 +251,10 @@ def learn_as_trained(
     )
 
 
-def write(folder: Path, done: Done) -> None:
+def write(folder: Path, done: UnlearningOutcome) -> None:
     """Write record, predictions and embedding into the folder of the unlearned model."""
-    predictions.write(paths.answers_before(folder), done.before)
-    predictions.write(paths.answers_after(folder), done.after)
+    predictions.write(paths.predictions_before(folder), done.before)
+    predictions.write(paths.predictions_after(folder), done.after)
     if done.embedding is None:
         paths.plane(folder).unlink(missing_ok=True)
     else:
@@ -257,19 +262,21 @@ def write(folder: Path, done: Done) -> None:
     record.write(folder, done.record)
 
 
-def _measured_afterwards(problem: Problem, done: Done, base: nn.Module, phases: Phases) -> Done:
+def _measured_afterwards(
+    problem: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
+) -> UnlearningOutcome:
     """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
     model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
     forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
-    watch.doing("relearning")
+    watch.begin_phase("relearning")
     target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
-    forget, retain = phases.counted(forget), phases.counted(retain)
+    forget, retain = phases.count_reads_of(forget), phases.count_reads_of(retain)
     probed = None
     if problem.probes:
-        watch.doing("probe")
-        probed = probe(base, model, forget, retain, watch, seed=seed)
-    watch.doing("embedding")
+        watch.begin_phase("probe")
+        probed = linear_probe(base, model, forget, retain, watch, seed=seed)
+    watch.begin_phase("embedding")
     return replace(
         done,
         record=replace(done.record, relearn=relearned, probe=probed),
@@ -277,7 +284,7 @@ def _measured_afterwards(problem: Problem, done: Done, base: nn.Module, phases: 
     )
 
 
-def _record(problem: Problem, done: Unlearned, **measured: Any) -> Record:
+def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) -> Record:
     settings, facts, base, meter = problem.settings, problem.facts, problem.base, problem.meter
     return Record(
         method=settings.method,
@@ -304,21 +311,21 @@ def _record(problem: Problem, done: Unlearned, **measured: Any) -> Record:
 
 
 def _answers(
-    model: nn.Module, parts: Mapping[str, NamedExamples], watch: Watch
-) -> dict[str, Answered]:
+    model: nn.Module, parts: Mapping[str, IdentifiedExamples], watch: RunContext
+) -> dict[str, SamplePredictions]:
     return {
-        name: forward.answered(model, part.examples, watch, part.ids)
+        name: forward.predict_examples(model, part.examples, watch, part.ids)
         for name, part in parts.items()
     }
 
 
-def _attack_success(model: nn.Module, attacked: Examples, watch: Watch) -> float:
+def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> float:
     """Return the fraction of fakes with a patch on that are predicted real."""
-    predicted = forward.answered(model, attacked, watch)
+    predicted = forward.predict_examples(model, attacked, watch)
     return float(np.mean(predicted.logits.argmax(1) == 0))
 
 
-def forget_loss(model: nn.Module, forget: Examples, watch: Watch, *, seed: int = 0) -> float:
+def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: int = 0) -> float:
     """Return the loss on at most 256 of the forgotten, with the labels as trained.
 
     Of flips these are the wrong ones. The same samples are looked at for the same seed.
@@ -326,14 +333,14 @@ def forget_loss(model: nn.Module, forget: Examples, watch: Watch, *, seed: int =
     Raises:
         JobError: stopped, or an answer is no finite number.
     """
-    answers = answered(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
+    answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
     return answers.loss(answers.trained)
 
 
 def relearn(
     model: nn.Module,
     forget: Examples,
-    watch: Watch,
+    watch: RunContext,
     *,
     target: float,
     most: int = RELEARN_STEPS,
@@ -371,7 +378,7 @@ def relearn(
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
         teach(model, "eval")
         with autocast(watch.device, watch.precision):
-            logits = wide(model(batch.inputs))
+            logits = as_multiclass_logits(model(batch.inputs))
         descent.step(cross_entropy(logits, batch.labels))
         if forget_loss(model, looked_at, watch, seed=seed) <= target:
             return Relearn(steps=step, most=most, loss=target)
@@ -379,12 +386,12 @@ def relearn(
     return Relearn(steps=None, most=most, loss=target)
 
 
-def probe(
+def linear_probe(
     before: nn.Module,
     after: nn.Module,
     forget: Examples,
     retain: Examples,
-    watch: Watch,
+    watch: RunContext,
     *,
     seed: int = 0,
 ) -> Probe | None:
@@ -415,11 +422,11 @@ def probe(
     accuracies = []
     for model in (before, after):
         first, second = (penultimate(model, side, watch)[0] for side in sides)
-        accuracies.append(separable(first, second, seed=seed))
+        accuracies.append(probe_accuracy(first, second, seed=seed))
     return Probe(before=accuracies[0], after=accuracies[1], chance=0.5)
 
 
-def separable(first: Features, second: Features, *, seed: int = 0) -> float:
+def probe_accuracy(first: Features, second: Features, *, seed: int = 0) -> float:
     """Return the balanced accuracy, on a held-out half, of a logistic regression on features.
 
     Args:
@@ -440,32 +447,34 @@ def separable(first: Features, second: Features, *, seed: int = 0) -> float:
 
 
 def penultimate(
-    model: nn.Module, samples: Examples, watch: Watch
+    model: nn.Module, samples: Examples, watch: RunContext
 ) -> tuple[Features, NDArray[np.int64]]:
     """Return what the last layer gets of samples, as they are tested: (N, F), and their positions.
 
     Raises:
         JobError: stopped, none could be read, or the model has no last linear layer.
     """
-    features, positions = ModelSplit(model.eval()).read(samples, replace(watch, precision="fp32"))
+    features, positions = BackboneHeadSplit(model.eval()).compute_features(
+        samples, replace(watch, precision="fp32")
+    )
     return features.numpy(), positions.numpy()
 
 
-def _in_memory(samples: Examples, watch: Watch) -> Examples:
+def _in_memory(samples: Examples, watch: RunContext) -> Examples:
     """Return samples in memory, as they are tested: they are looked at again and again."""
     inputs, labels, _ = zip(*samples.read(watch), strict=True)
     return examples(torch.cat(inputs), torch.cat(labels))
 
 
 def _subset(samples: Examples, most: int, name: str, seed: int) -> Examples:
-    return samples.subset(drawn(len(samples), most, f"afterwards/{name}", seed))
+    return samples.subset(draw_row_numbers(len(samples), most, f"afterwards/{name}", seed))
 
 
-def drawn(count: int, most: int, name: str, seed: int) -> Sequence[int]:
+def draw_row_numbers(count: int, most: int, name: str, seed: int) -> Sequence[int]:
     """Return at most `most` of `count` rows, drawn without replacement, in order."""
     if count <= most:
         return range(count)
-    rows: list[int] = np.sort(numpy_stream(name, seed).choice(count, most, replace=False)).tolist()
+    rows: list[int] = np.sort(numpy_rng(name, seed).choice(count, most, replace=False)).tolist()
     return rows
 
 
@@ -478,7 +487,7 @@ def plane(
     after: nn.Module,
     forget: Examples,
     retain: Examples,
-    watch: Watch,
+    watch: RunContext,
     *,
     seed: int = 0,
 ) -> Plane:
@@ -498,19 +507,19 @@ def plane(
     Raises:
         JobError: stopped, or a model has no last linear layer.
     """
-    lost = forget.subset(drawn(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
-    stay = retain.subset(drawn(len(retain), MOST - len(lost), "plane/retain", seed))
+    lost = forget.subset(draw_row_numbers(len(forget), MOST_FORGOTTEN, "plane/forget", seed))
+    stay = retain.subset(draw_row_numbers(len(retain), MOST - len(lost), "plane/retain", seed))
     read_by_model = [
         [penultimate(model, side, watch) for side in (lost, stay)] for model in (before, after)
     ]
     first, second = (np.concatenate([features for features, _ in sides]) for sides in read_by_model)
-    axes = Axes.of(first)
+    axes = Axes.from_features(first)
     labels = [
         _labels(side, read) for side, (_, read) in zip((lost, stay), read_by_model[0], strict=True)
     ]
     return Plane(
-        before=axes.places(first),
-        after=axes.places(second),
+        before=axes.project_onto(first),
+        after=axes.project_onto(second),
         label=np.concatenate(labels),
         forget=np.repeat(np.array([True, False]), [len(side) for side in labels]),
     )

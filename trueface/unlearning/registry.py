@@ -34,7 +34,7 @@ TOO_NOISY = 0.4  # fraction of flipped labels above which confident learning no 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class KnownFailure:
     """A situation in which a method is known not to work."""
 
     reason: str  # continues a sentence that begins with the method's name
@@ -62,7 +62,9 @@ class Method(Declared):
     goals: Collection[Goal] = ALL  # what it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name
     other_goals: str = NO_FLIPPED_LABEL
-    limits: Collection[Limit] = ()  # situations within its goals in which it is known not to work
+    limits: Collection[
+        KnownFailure
+    ] = ()  # situations within its goals in which it is known not to work
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -103,7 +105,7 @@ class Loaded:
     function: Callable[..., Any]  # from `api.Request` to `api.Result`
 
 
-def modules_of(method: str) -> tuple[str, ...]:
+def plugin_modules(method: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: no import statement names them."""
     return METHODS.modules([method])
 
@@ -120,7 +122,7 @@ METHODS = Registry(PACKAGE, Method, decorator="register_method", modules=MODULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class TaskProperties:
     """The goal of an unlearning, and the data and labels that it is given."""
 
     goal: Goal
@@ -140,7 +142,7 @@ class Situation:
         return (rate - given) / (1 - given) if given < 1 else 0.0
 
 
-def refusal(method: str, situation: Situation, *, force: bool) -> str | None:
+def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is not applied, and what can be done about it; None if it is."""
     reason = unusable(method, situation)
     if reason is None:
@@ -150,7 +152,7 @@ def refusal(method: str, situation: Situation, *, force: bool) -> str | None:
     return None if force else f"{reason} (force: true applies it anyway)"
 
 
-def unusable(name: str, situation: Situation) -> str | None:
+def unusable(name: str, situation: TaskProperties) -> str | None:
     """Return why a method cannot work in a situation, or is known not to; None if it may."""
     method = METHODS[name]
     if "retain set" in method.needs and not situation.retain:
@@ -163,11 +165,12 @@ def unusable(name: str, situation: Situation) -> str | None:
     if reason is not None:
         return reason
     return next(
-        (f"{name} {limit.reason}" for limit in method.limits if _in(limit, situation)), None
+        (f"{name} {limit.reason}" for limit in method.limits if _limit_applies(limit, situation)),
+        None,
     )
 
 
-def _impossible(situation: Situation) -> str | None:
+def _impossible(situation: TaskProperties) -> str | None:
     """Return why no method can work."""
     if situation.goal == "class" and situation.classes == 2:
         return (
@@ -193,7 +196,7 @@ def _impossible(situation: Situation) -> str | None:
     return None
 
 
-def _in(limit: Limit, situation: Situation) -> bool:
+def _limit_applies(limit: KnownFailure, situation: TaskProperties) -> bool:
     return (
         situation.goal in limit.goals
         and (limit.classes is None or (limit.classes == "two") == (situation.classes == 2))
@@ -201,5 +204,5 @@ def _in(limit: Limit, situation: Situation) -> bool:
     )
 
 
-def _forget_set_is_empty(situation: Situation) -> bool:
+def _forget_set_is_empty(situation: TaskProperties) -> bool:
     return situation.goal == "flips" and situation.known == 0 and not situation.finding

@@ -16,7 +16,7 @@ from trueface.runtime.field_types import Probability
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, Options
-from trueface.unlearning.registry import METHODS, Goal, modules_of
+from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 
 Base = TypeVar("Base", bound=BaseModel)
 
@@ -106,7 +106,7 @@ class UnlearningSettings(LearningSettings):
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **LearningSettings.modules,
-        "method": modules_of,
+        "method": plugin_modules,
     }
 
     method: Annotated[str, AfterValidator(_method)] = Field(
@@ -157,7 +157,7 @@ class ForgettingSettings(ClassifySettings):
     costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **ClassifySettings.modules,
-        "method": modules_of,
+        "method": plugin_modules,
     }
 
     method: Annotated[str, AfterValidator(_method)] = Field(

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.head import hooked, linear_inputs
+from trueface.models.head import forward_hooks, pre_logits
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
 
@@ -37,7 +37,7 @@ HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image al
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class ProtectedSubspace:
     """The directions in which a layer's inputs lie, one set a group, and those that are left free."""
 
     basis: Tensor  # (G, D, M) float32 orthonormal columns, some of them 0 where groups differ
@@ -50,9 +50,9 @@ class Space:
         groups, width, _ = self.basis.shape
         return 1 - sum(self.protected) / (groups * width)
 
-    def spared(self, gradient: Tensor) -> Tensor:
+    def project_out(self, gradient: Tensor) -> Tensor:
         """Return what a gradient (G, O, D) has outside the protected directions."""
-        with exactly(gradient.device):
+        with full_precision_matmul(gradient.device):
             if self.free:
                 return (gradient @ self.basis) @ self.basis.mT
             for _ in range(2):  # once leaves the rounding of what was taken away
@@ -60,8 +60,8 @@ class Space:
             return gradient
 
 
-class Sums:
-    """Sums up the covariances of layers' inputs while the model works; see `listening`."""
+class CovarianceAccumulator:
+    """Sums up the covariances of layers' inputs while the model works; see `accumulate_inputs`."""
 
     def __init__(self, layers: Layers, most: int) -> None:
         """Begin at nothing.
@@ -75,9 +75,9 @@ class Sums:
         self.found: dict[str, Tensor] = {}
         self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
 
-    def listening(self) -> AbstractContextManager[None]:
+    def accumulate_inputs(self) -> AbstractContextManager[None]:
         """Add up what goes into the layers meanwhile."""
-        return hooked(
+        return forward_hooks(
             self._layers.items(), lambda name, _, given, __: self._add(name, given[0].detach())
         )
 
@@ -85,17 +85,19 @@ class Sums:
         layer = self._layers[name]
         samples = len(self.positions)
         single = samples > 0 and len(inputs) % samples == 0
-        view = seen(layer, inputs, samples if single else 1)
+        view = unfold_inputs(layer, inputs, samples if single else 1)
         places = view.shape[1:4].numel()
         taken = torch.arange(places, device=inputs.device).expand(samples if single else 1, -1)
         if single and places > self._most:
-            taken = drawn(self.positions.to(inputs.device), places, self._most, name)
+            taken = draw_stratified_places(
+                self.positions.to(inputs.device), places, self._most, name
+            )
         scale = places / taken.shape[1]
-        with exactly(inputs.device):
+        with full_precision_matmul(inputs.device):
             for columns in patches(layer, view, taken):
                 part = columns.mT @ columns
                 if name not in self.found:
-                    self.found[name] = torch.zeros_like(part, dtype=wide(inputs.device))
+                    self.found[name] = torch.zeros_like(part, dtype=widest_dtype(inputs.device))
                 self.found[name].add_(part, alpha=scale)
 
 
@@ -119,13 +121,13 @@ def groups_of(layer: Layer) -> int:
     return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
 
-def seen(layer: Layer, given: Tensor, samples: int) -> Tensor:
+def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
     """Return what each place of an input of so many samples sees: a view, (B, M, H, W, C, kernel).
 
     A sample may have several places of a linear layer (tokens), or several maps (crops): M of them.
     """
     if isinstance(layer, nn.Linear):
-        rows = linear_inputs(layer, given.reshape(-1, layer.in_features))
+        rows = pre_logits(layer, given.reshape(-1, layer.in_features))
         return rows.reshape(samples, -1, 1, 1, rows.shape[-1], 1, 1)
     (up, left), (down, right) = zip(*_margins(layer), strict=True)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -153,19 +155,19 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
         yield (functional.pad(blocks, (0, 1), value=1.0) if learns_bias(layer) else blocks)
 
 
-def drawn(positions: Tensor, places: int, most: int, name: str) -> Tensor:
+def draw_stratified_places(positions: Tensor, places: int, most: int, name: str) -> Tensor:
     """Return places (B, most) of samples, one out of each of `most` equal stretches.
 
     They follow from a sample's position and the layer's name alone, so that sums over parts of a
     data set add up to that of the whole; each place is as likely as any other.
     """
     stretch = torch.arange(most, device=positions.device)
-    seeds = hashed(positions + derive(f"places/{name}", 0))
-    within = hashed(seeds[:, None] + stretch) & ((1 << HASH_BITS) - 1)
+    seeds = splitmix64(positions + stream_seed(f"places/{name}", 0))
+    within = splitmix64(seeds[:, None] + stretch) & ((1 << HASH_BITS) - 1)
     return (((stretch << HASH_BITS) + within) * places // most) >> HASH_BITS
 
 
-def hashed(numbers: Tensor) -> Tensor:
+def splitmix64(numbers: Tensor) -> Tensor:
     """Return well mixed int64 of int64, the same on every device: G. Steele's SplitMix64."""
     numbers = numbers * (0x9E3779B97F4A7C15 - (1 << 64))
     numbers = (numbers ^ _shifted(numbers, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
@@ -173,7 +175,9 @@ def hashed(numbers: Tensor) -> Tensor:
     return numbers ^ _shifted(numbers, 31)
 
 
-def space(covariance: Tensor, retained: float, energy: Energy, more: int = 0) -> Space:
+def principal_subspace(
+    covariance: Tensor, retained: float, energy: Energy, more: int = 0
+) -> ProtectedSubspace:
     """Return the directions that hold a fraction of the inputs' spectrum.
 
     Of the values in falling order those are counted whose running sum is at most that fraction.
@@ -198,16 +202,16 @@ def space(covariance: Tensor, retained: float, energy: Energy, more: int = 0) ->
     kept = torch.arange(width, device=count.device) < count[:, None]
     masked = (vectors * (kept != free)[:, None, :]).float()
     basis = masked[:, :, fewest:] if free else masked[:, :, :largest]
-    return Space(basis=basis.contiguous(), free=free, protected=tuple(count.tolist()))
+    return ProtectedSubspace(basis=basis.contiguous(), free=free, protected=tuple(count.tolist()))
 
 
-def wide(device: torch.device) -> torch.dtype:
+def widest_dtype(device: torch.device) -> torch.dtype:
     """Return the widest numbers that a device computes with."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
+def full_precision_matmul(device: torch.device) -> Iterator[None]:
     """Multiply in all digits of float32: neither TF32 nor half precision."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -283,13 +287,13 @@ class _MissingError(Exception):
 class Covariances:
     """Input covariances by layer, and of which samples they are."""
 
-    of: Mapping[str, Tensor]  # (G, D, D)
+    by_layer: Mapping[str, Tensor]  # (G, D, D)
     members: Tensor  # (N,) int64, sorted: see `members`
     model: str  # its fingerprint
     inherited: bool = False  # from the model as it was before an earlier unlearning
 
 
-def kept(request: Request, layers: Layers, most: int) -> Covariances:
+def covariances_without_forgotten(request: Request, layers: Layers, most: int) -> Covariances:
     """Return the covariances of all that is not to be forgotten, float32 on the CPU.
 
     Raises:
@@ -304,31 +308,33 @@ def kept(request: Request, layers: Layers, most: int) -> Covariances:
             f"{len(everything.members)} samples in the cache of this model. Pass `retain` once, or "
             "use another cache folder."
         )
-    forgotten = summed(request, [request.forget], layers, most)
+    forgotten = sum_covariances(request, [request.forget], layers, most)
     less = {}
-    for name, whole in everything.of.items():
+    for name, whole in everything.by_layer.items():
         part = forgotten.pop(name, torch.zeros(1, device=request.watch.device))
-        less[name] = (whole.to(part.device, wide(part.device)) - part).float().cpu()
+        less[name] = (whole.to(part.device, widest_dtype(part.device)) - part).float().cpu()
     return Covariances(
-        of=less,
+        by_layer=less,
         members=everything.members[~torch.isin(everything.members, gone)],
         model=everything.model,
         inherited=everything.inherited,
     )
 
 
-def bequeath(request: Request, covariances: Covariances, layers: Layers, most: int) -> None:
+def cache_for_descendant(
+    request: Request, covariances: Covariances, layers: Layers, most: int
+) -> None:
     """Leave the covariances of what is kept to the model as it is now, for a later request."""
     model = fingerprint(request.model)
     if model == covariances.model:
         return
     follows = _follows(request, model, layers, most)
     request.cache.tensors(
-        INHERITED, follows, lambda: {**covariances.of, MEMBERS: covariances.members}
+        INHERITED, follows, lambda: {**covariances.by_layer, MEMBERS: covariances.members}
     )
 
 
-def summed(
+def sum_covariances(
     request: Request, parts: Sequence[Examples], layers: Layers, most: int
 ) -> dict[str, Tensor]:
     """Return the sums of the layers' input covariances over samples, on the device.
@@ -336,9 +342,9 @@ def summed(
     Raises:
         JobError: stopped.
     """
-    sums = Sums(layers, most)
+    sums = CovarianceAccumulator(layers, most)
     request.model.eval()
-    with torch.no_grad(), sums.listening():
+    with torch.no_grad(), sums.accumulate_inputs():
         for part in parts:
             for batch in part.read(request.watch):
                 sums.positions = batch.positions
@@ -349,7 +355,7 @@ def summed(
 def members(parts: Sequence[Examples]) -> Tensor:
     """Return a number for each sample that is its own in all sources, sorted."""
     numbers = [
-        hashed(hashed(torch.tensor(part.positions)) + derive(part.source.identity, 0))
+        splitmix64(splitmix64(torch.tensor(part.positions)) + stream_seed(part.source.identity, 0))
         for part in parts
     ]
     ordered: Tensor = torch.unique(torch.cat(numbers))
@@ -373,14 +379,14 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
     parts = [request.retain, request.forget]
     wanted = members(parts)
 
-    def made() -> dict[str, Tensor]:
-        sums = summed(request, parts, layers, most)
+    def sum_all_covariances() -> dict[str, Tensor]:
+        sums = sum_covariances(request, parts, layers, most)
         return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
 
-    tensors = request.cache.tensors(NAME, follows, made)
+    tensors = request.cache.tensors(NAME, follows, sum_all_covariances)
     if not torch.equal(tensors[MEMBERS], wanted):  # an earlier request was given other samples
         digest = str(wanted.tolist())
-        tensors = request.cache.tensors(NAME, (*follows, digest), made)
+        tensors = request.cache.tensors(NAME, (*follows, digest), sum_all_covariances)
     return _covariances(tensors, model)
 
 
@@ -388,7 +394,7 @@ def _covariances(
     tensors: Mapping[str, Tensor], model: str, *, inherited: bool = False
 ) -> Covariances:
     sums = {name: value for name, value in tensors.items() if name != MEMBERS}
-    return Covariances(of=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
+    return Covariances(by_layer=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
 
 
 def _missing() -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ def _forgotten(bench: Bench, method: str, settings: Mapping[str, Any]) -> Record
 def _tests(bench: Bench, method: str, settings: Mapping[str, Any]) -> tuple[float, float]:
     """Return test accuracy on the classes that stay, and on the one that goes, in percent."""
     folder = _job(bench, "forget", DATA, settings).model_folder(f"{DATA}~{method}")
-    answers = predictions.read(paths.answers_after(folder))["test"]
+    answers = predictions.read(paths.predictions_after(folder))["test"]
     correct = answers.logits.argmax(1) == answers.trained
     gone = answers.trained == 0
     return 100 * float(correct[~gone].mean()), 100 * float(correct[gone].mean())

@@ -10,10 +10,10 @@ from benchmarks.gpu.measurements.networks import Case, cases, exact_float32, rat
 from benchmarks.gpu.measurements.training import images_of
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore, open_store
-from trueface.models.inference import FrozenBody
-from trueface.runtime.progress import Watch
+from trueface.models.inference import FrozenBackbone
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
-from trueface.training.parts.bank import banks
+from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.trainer import fit
 
 EPOCHS = 3  # of a frozen training: as many views are stored
@@ -43,8 +43,8 @@ def _store() -> FeatureStore:
     return store
 
 
-def _body(case: Case) -> FrozenBody:
-    return FrozenBody(case.network(), device=case.bench.device, precision=case.precision)
+def _body(case: Case) -> FrozenBackbone:
+    return FrozenBackbone(case.network(), device=case.bench.device, precision=case.precision)
 
 
 def _rates(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:
@@ -73,12 +73,15 @@ def _training(case: Case, pictures: Sequence[Image], store: FeatureStore) -> Non
     settings = case.settings(EPOCHS).model_copy(update={"freeze": True, "seed": 2})
     seconds = []
     for _ in range(2):
-        model, watch = case.network(), Watch(device=case.bench.device, precision=case.precision)
+        model, watch = (
+            case.network(),
+            RunContext(device=case.bench.device, precision=case.precision),
+        )
         feeds = case.training(pictures), case.testing(pictures[: len(pictures) // 8])
         began = now()
         fit(
             model,
-            *banks(model, *feeds, settings, watch, store=store),
+            *build_feature_feeds(model, *feeds, settings, watch, store=store),
             settings.trainer,
             watch=watch,
         )
@@ -92,12 +95,12 @@ def _training(case: Case, pictures: Sequence[Image], store: FeatureStore) -> Non
 def _logits(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:
     """Compare logits of stored features with those of the plain network."""
     model = case.network().eval()
-    body = FrozenBody(model, device=case.bench.device, precision="fp32")
+    body = FrozenBackbone(model, device=case.bench.device, precision="fp32")
     feed = case.testing(pictures)
     with exact_float32(), torch.no_grad():
         matrix = store.matrix(body, feed, 0, watch=case.watch())
         features = torch.from_numpy(matrix.take(range(len(pictures)))).to(case.bench.device)
-        (batch,) = feed.over(range(len(pictures)), 0, batch_size=len(pictures))
+        (batch,) = feed.iter_positions(range(len(pictures)), 0, batch_size=len(pictures))
         plain = model(batch.images.to(case.bench.device))
         far = float((model.forward_head(features) - plain).abs().max())
     case.bench.row("largest difference of a logit, fp32", far, holds=far <= LOGIT, most=LOGIT)

@@ -18,7 +18,7 @@ from benchmarks.gpu.measurements.queue import Queue, queue
 from benchmarks.gpu.measurements.waiting import Sampler
 from launcher.gpu.nvml import Nvml
 from launcher.states import OutOfMemory
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 
 PROGRAM = "benchmarks.gpu.measurements.load"
 SLICE_S = 0.05  # in which a program uses the card once
@@ -172,4 +172,4 @@ def _left(own: Queue) -> int:
 def _shortages(own: Queue) -> int:
     numbers = {int(path.name.split("-")[0]) for path in own.home.attempts.glob("*-*")}
     attempts = [attempt for number in numbers for attempt in own.attempts(number)]
-    return sum(isinstance(recorded_outcome(attempt), OutOfMemory) for attempt in attempts)
+    return sum(isinstance(read_recorded_outcome(attempt), OutOfMemory) for attempt in attempts)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.bench import Bench
-from trueface.data.dataset import Batch, Pass, still
+from trueface.data.dataset import Batch, ImageLoader, eval_loader
 from trueface.data.index import Image
-from trueface.models.detectors import Detector, build
-from trueface.poisoning.loaders import augmented
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import Detector, build_detector
+from trueface.poisoning.loaders import poisoned_train_loader
+from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.training.loop import Loop
 from trueface.training.objectives.registry import make_objective
@@ -70,21 +70,21 @@ class Case:
 
     def network(self) -> Detector:
         """Return the network on the device."""
-        model = build(self.model, weights="none", seed=1, channels_last=True)
+        model = build_detector(self.model, weights="none", seed=1, channels_last=True)
         return model.to(self.bench.device)
 
-    def watch(self) -> Watch:
+    def watch(self) -> RunContext:
         """Return device and precision."""
-        return Watch(device=self.bench.device, precision=self.precision)
+        return RunContext(device=self.bench.device, precision=self.precision)
 
-    def training(self, images: Sequence[Image]) -> Pass:
+    def training(self, images: Sequence[Image]) -> ImageLoader:
         """Return images as they are learned."""
-        return augmented(images, self.settings(), None)
+        return poisoned_train_loader(images, self.settings(), None)
 
-    def testing(self, images: Sequence[Image]) -> Pass:
+    def testing(self, images: Sequence[Image]) -> ImageLoader:
         """Return images as they are tested: the centre, as large as the patches."""
         settings = self.settings().model_copy(update={"resize_size": self.side, "patch_size": -1})
-        return still(images, settings)
+        return eval_loader(images, settings)
 
     def batch(self) -> Batch:
         """Return one random batch that is on the device."""

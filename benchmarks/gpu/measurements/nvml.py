@@ -17,7 +17,7 @@ from benchmarks.gpu.measurements.nvml_questions import QUESTIONS, XID, Answer, a
 from benchmarks.gpu.measurements.programs import taken
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.workers.memory_share import CONTEXT
+from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES
 from tests.nvml.standin import Devices, compile_library
 
 UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -149,7 +149,7 @@ def _allocation(bench: Bench, uuid: str) -> None:
             (before - (1 << 20)) / GIB,
             "GiB",
             note="a limit is less than the request by so much",
-            launcher_guesses=CONTEXT / GIB,
+            launcher_guesses=DEFAULT_CONTEXT_BYTES / GIB,
         )
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gpu.bench import ROOT, Bench
-from launcher.gpu.monitor import on_record
+from launcher.gpu.monitor import recorded_program
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.workers.memory_share import read_report, read_share
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")
@@ -124,7 +124,7 @@ class Queue:
 
     def ended(self, number: int) -> list[Attempt]:
         """Return the attempts of a job that have ended."""
-        return [each for each in self.attempts(number) if recorded_outcome(each) is not None]
+        return [each for each in self.attempts(number) if read_recorded_outcome(each) is not None]
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until a condition holds.
@@ -157,7 +157,7 @@ class Queue:
         holding = 0
         for name, number in numbers.items():
             for attempt in self.attempts(number)[-1:]:
-                if recorded_outcome(attempt) is None:
+                if read_recorded_outcome(attempt) is None:
                     holding += _looked(usages.setdefault(name, Usage()), attempt, card)
         return holding
 
@@ -186,7 +186,7 @@ def _looked(usage: Usage, attempt: Attempt, card: GpuSnapshot | None) -> bool:
 
 def _listed(attempt: Attempt, card: GpuSnapshot | None) -> list[GpuProcess]:
     """Return what the driver lists of an attempt's program; nothing where it lists it under another pid."""
-    program = on_record(attempt)
+    program = recorded_program(attempt)
     processes = (card.processes if card else None) or ()
     return [each for each in processes if program is not None and each.pid == program.pid]
 

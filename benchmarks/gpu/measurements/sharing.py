@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.gpu.bench import GIB, Bench
 from benchmarks.gpu.measurements.queue import Queue, Usage, queue
-from launcher.workers.memory_share import CONTEXT
+from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES
 
 REQUEST = 8 * GIB
 SHARE = 4  # a smaller card gives each a quarter
@@ -130,7 +130,9 @@ def rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: st
     bench.row(f"{name}: how busy it kept the card by the driver, most", busy, "%")
     if usage.driver:
         context = usage.driver - usage.reserved
-        bench.row(f"{name}: CUDA's own part", _gib(context), "GiB", guessed=CONTEXT / GIB)
+        bench.row(
+            f"{name}: CUDA's own part", _gib(context), "GiB", guessed=DEFAULT_CONTEXT_BYTES / GIB
+        )
     bench.row(
         f"{name}: peak in the queue's records", _gib(peak), "GiB",
         holds=peak is not None and peak >= usage.reserved and peak <= claim,

@@ -15,7 +15,7 @@ from benchmarks.gpu.child import first_line
 from benchmarks.gpu.measurements.networks import SIDES, Case, exact_float32, rate
 from benchmarks.gpu.measurements.training import card_alone
 from trueface.data.dataset import Batch
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.runtime.precision import autocast
 
 SECONDS = 1.5  # for each figure
@@ -53,7 +53,7 @@ def _name(case: Case) -> str:
 
 def parts(case: Case, *, channels_last: bool = True, capturable: bool = False) -> tuple[Any, Any]:
     """Return a network in training and its optimizer."""
-    model = build(case.model, weights="none", seed=1, channels_last=channels_last)
+    model = build_detector(case.model, weights="none", seed=1, channels_last=channels_last)
     model.to(case.bench.device).train()
     options: dict[str, Any] = {"capturable": True} if capturable else {}
     return model, torch.optim.Adam(model.parameters(), lr=1e-4, fused=True, **options)

@@ -18,7 +18,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.networks import Case, Repeated, cases
 from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
-from trueface.data.dataset import Batch, Feed
+from trueface.data.dataset import Batch, BatchLoader
 from trueface.training.objectives.protocol import Logs, Objective
 
 GAP_US = 10.0
@@ -148,7 +148,7 @@ def measure(bench: Bench) -> None:
         bench.row(f"{case.name}: the same batch again and again", 100 * share, "% waiting")
 
 
-def share_of(case: Case, feed: Feed) -> tuple[float, float | None]:
+def share_of(case: Case, feed: BatchLoader) -> tuple[float, float | None]:
     """Return the share of waiting in the second epoch, and the mean utilisation in percent."""
     bench = case.bench
     loop = case.loop(feed, epochs=2)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.backends.eligibility import placed_terms
-from launcher.backends.settings import BackendSettings, configured_backends
-from launcher.cli.added_files import check_files, done_before
+from launcher.backends.eligibility import with_default_backends
+from launcher.backends.settings import BackendSettings, read_configured_backends
+from launcher.cli.added_files import check_files, find_finished_program
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -27,34 +27,34 @@ from launcher.cli.command_lines import (
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import HELP, select, uncollected
-from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
+from launcher.cli.jobs import PATTERN_HELP, gc_paused, select
+from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, value_param
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths
-from launcher.errors import UsageError, counted
-from launcher.functions.options import absent_gpu_warning, assembled, check_request
+from launcher.errors import UsageError, pluralize
+from launcher.functions.options import absent_gpu_warning, check_request, make_request
 from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
-from launcher.screens.format import harmless
+from launcher.screens.format import sanitize_terminal
 from launcher.screens.live_display import watch_hashing
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
-from launcher.states import OPEN, State, without_state
+from launcher.states import OPEN_STATES, State, strip_state_prefix
 from launcher.store.client import (
     context_to_store,
-    look_at_queue,
+    ensure_scheduler_with_note,
+    note_if_stopped,
     open_home,
     open_queue,
-    say_if_stopped,
-    see_served,
+    open_queue_readonly,
 )
 from launcher.store.job_names import queued_name, superseded_name
-from launcher.store.job_selection import meaning_of
+from launcher.store.job_selection import describe_pattern
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.replacement import WAITING, replace_waiting
+from launcher.store.replacement import WAITING_STATES, replace_waiting
 from launcher.store.rows import JobRow
-from launcher.store.runs import owner_of
-from launcher.store.steering import HELD
+from launcher.store.runs import find_run_owner
+from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
@@ -87,7 +87,7 @@ def _job_options(function: Function) -> Function:
     for option in reversed([*job_options().values()]):
         takes = option.takes
         switch = takes is TRUTH
-        read = click.Choice(takes.words) if takes.words else typed(takes)
+        read = click.Choice(takes.words) if takes.words else value_param(takes)
         function = click.option(
             option.flag,
             option.name,
@@ -103,7 +103,7 @@ def _job_options(function: Function) -> Function:
 
 @launcher_command(
     context_settings={"allow_interspersed_args": False},
-    epilog=f"JOB: {HELP}",
+    epilog=f"JOB: {PATTERN_HELP}",
     sections=SECTIONS,
 )
 @click.option("--name", help="Name of the job.  [default: command/ and its number]")
@@ -189,7 +189,7 @@ def _job_options(function: Function) -> Function:
     metavar="[--] PROGRAM [ARGS]…",
     shell_complete=offer_files,
 )
-@uncollected()
+@gc_paused()
 def add(
     program: tuple[str, ...],
     *,
@@ -225,19 +225,19 @@ def add(
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
     _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
-    full_name, backends = checked_name(name), configured_backends(os.environ)
+    full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    request = assembled(given, on_command_line)
-    request = request._replace(terms=placed_terms(request.terms, backends))
+    request = make_request(given, on_command_line)
+    request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
     files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
     programs = _programs(full_name, program, file, sweeps, files)
     context = context_to_store(pass_env)
-    with _queue_to_ask() if dry_run else open_queue(make=True) as (home, store):
+    with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
         spec = Spec(
             name="",
@@ -249,15 +249,17 @@ def add(
             terms=request.terms,
             priority=request.priority,
         )
-        asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
+        asked = SubmitRequest(
+            spec, context, after, after_any, hold=hold, replaces=replace, share=share
+        )
         asked_for = [(request.resources, request.terms)] * len(programs)
         if dry_run:
-            _list(home, store, asked, programs)
+            _print_planned_jobs(home, store, asked, programs)
             _warn(absent_gpu_warning(home, asked_for))
             return
-        _queue(home, store, asked, programs, file)
-        if not say_if_stopped(home):  # a script that queues must not lift what a person decided
-            see_served(home)
+        _queue_programs(home, store, asked, programs, file)
+        if not note_if_stopped(home):  # a script that queues must not lift what a person decided
+            ensure_scheduler_with_note(home)
         on = request.terms.on
         _warn(absent_gpu_warning(home, asked_for))
         _warn_of_partitions(
@@ -267,19 +269,19 @@ def add(
 
 def _warn(text: str) -> None:
     if text:
-        remark(text)
+        print_stderr(text)
 
 
-def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:
+def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:
     """Say at once what Slurm says to a partition by name; the job waits until it is mended."""
-    named = [settings for settings in asked if settings.kind == "slurm" and settings.partition]
+    named = [settings for settings in backends if settings.kind == "slurm" and settings.partition]
     if not named:
         return
     # 150 modules that few commands need
     from launcher.functions.plan_checks import engine_refusals
 
     for why in engine_refusals(named, home, PARTITION_S):
-        remark(f"warning: {why}")
+        print_stderr(f"warning: {why}")
 
 
 def _check_words(
@@ -315,7 +317,7 @@ def _check_words(
         raise UsageError("--replace needs the name of the job to replace. Add --name NAME")
 
 
-def checked_name(name: str | None) -> str:
+def check_name(name: str | None) -> str:
     """Return a name as it was typed with what stands before every name; '' where none was typed.
 
     Raises:
@@ -327,7 +329,7 @@ def checked_name(name: str | None) -> str:
         raise UsageError("--name is empty. Leave it out to name the job by its number.")
     if not is_utf8(name):
         raise UsageError(f"--name {name!r} is not valid UTF-8. Write another name.")
-    if meaning := meaning_of(name):
+    if meaning := describe_pattern(name):
         raise UsageError(
             f"--name {name!r} would not select this job: `launcher cancel {shell_line([name])}` selects "
             f"{meaning}. Write another name, such as {shell_line([_other_name(name)])}"
@@ -345,11 +347,11 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
     Raises:
         UsageError: the job has not ended yet.
     """
-    holder = store.read.in_run(run, name)
+    holder = store.read.find_job(run, name)
     if holder is None:
         return None
     number = holder.id
-    if holder.state in OPEN:
+    if holder.state in OPEN_STATES:
         raise UsageError(
             f"the name {name!r} is used by job {number} ({holder.state}). Write another --name. To free "
             f"the name: launcher cancel {number}. To run that job again after it ended: "
@@ -363,12 +365,12 @@ def ended_holder(store: Store, run: int, name: str) -> JobRow | None:
     return holder
 
 
-def renamed(store: Store, run: int, holder: JobRow) -> tuple[JobRow, str]:
+def rename_ended_job(store: Store, run: int, holder: JobRow) -> tuple[JobRow, str]:
     """Take a name from the ended job that has it; return that job as it was, and its name from now on."""
     older = superseded_name(holder.name, holder.id)
-    while store.read.in_run(run, older):
+    while store.read.find_job(run, older):
         older += "'"
-    store.steering.rename(holder.id, older)
+    store.job_control.rename_ended(holder.id, older)
     return holder, older
 
 
@@ -378,7 +380,7 @@ def root_of_run(store: Store, spec: Spec) -> str:
     Raises:
         UsageError: the run belongs to a task file, or to functions of Python.
     """
-    owner = None if spec.run == RUN else owner_of(store.database.execute, spec.run)
+    owner = None if spec.run == RUN else find_run_owner(store.database.execute, spec.run)
     if owner is None:
         return spec.root
     if owner.kind == FUNCTION or owner.is_planned:
@@ -392,7 +394,7 @@ def root_of_run(store: Store, spec: Spec) -> str:
 def unused_names(store: Store, run: int, numbers: Iterable[int]) -> list[str]:
     """Return names made of jobs' numbers, with a suffix where a job has that name already."""
     names = [f"{PREFIX}{number}" for number in numbers]
-    while taken := store.read.names_in(run, names):
+    while taken := store.read.existing_names(run, names):
         names = [f"{name}'" if name in taken else name for name in names]
     return names
 
@@ -435,7 +437,7 @@ def _programs(
     ]
 
 
-class Asked(NamedTuple):
+class SubmitRequest(NamedTuple):
     """What is the same for all jobs that a command adds."""
 
     spec: Spec  # without a program and a name
@@ -448,144 +450,154 @@ class Asked(NamedTuple):
 
 
 @contextmanager
-def _queue_to_ask() -> Iterator[tuple[Home, Store]]:
+def _readonly_queue() -> Iterator[tuple[Home, Store]]:
     """Open the caller's queue for questions only; where there is none, an empty one, which is deleted."""
     home = find_home(os.environ)
     if home.exists():
-        with look_at_queue(home) as opened:
+        with open_queue_readonly(home) as opened:
             yield opened
     else:
         with TemporaryDirectory() as folder, open_home(Home(Path(folder))) as store:
             yield home, store
 
 
-def _list(home: Home, store: Store, asked: Asked, programs: Sequence[Program]) -> None:
+def _print_planned_jobs(
+    home: Home, store: Store, request: SubmitRequest, programs: Sequence[Program]
+) -> None:
     """Print name and command line of each job that would be queued.
 
     Raises:
         UsageError: it would be refused.
     """
-    specs = _without_done(home, store, asked, _specs(asked, programs), dry_run=True)
+    specs = _drop_finished_programs(
+        home, store, request, _build_specs(request, programs), dry_run=True
+    )
     if specs:
         with store.reading():
-            _checked(store, asked, specs)
+            _check_programs(store, request, specs)
     for spec in specs:
-        click.echo(f"{harmless(spec.name or f'{PREFIX}…')}\t{harmless(shlex.join(spec.argv))}")
-    remark(f"{counted(len(specs), 'job')}; nothing was queued (dry run)")
+        click.echo(
+            f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(shlex.join(spec.argv))}"
+        )
+    print_stderr(f"{pluralize(len(specs), 'job')}; nothing was queued (dry run)")
 
 
-def _specs(asked: Asked, programs: Sequence[Program]) -> list[Spec]:
+def _build_specs(request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
     return [
-        asked.spec._replace(
+        request.spec._replace(
             name=name, argv=argv, settings=settings, signature=program_signature(argv)
         )
         for name, argv, settings in programs
     ]
 
 
-def _queue(
-    home: Home, store: Store, asked: Asked, programs: Sequence[Program], file: CommandFile | None
+def _queue_programs(
+    home: Home,
+    store: Store,
+    request: SubmitRequest,
+    programs: Sequence[Program],
+    file: CommandFile | None,
 ) -> None:
     """Queue programs, all of them or none, and say which jobs these are; `file` is where they stand.
 
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    specs = _specs(asked, programs)  # before: while many are written others have to wait
-    specs = _without_done(home, store, asked, specs)
+    specs = _build_specs(request, programs)  # before: while many are written others have to wait
+    specs = _drop_finished_programs(home, store, request, specs)
     if not specs:
         return
-    jobs = _put(store, asked, specs)
+    jobs = _commit_jobs(store, request, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     many = file is not None or len(jobs) > 1
-    _say_added(jobs, None if not many else "held" if asked.hold else "queued")
+    _print_added(jobs, None if not many else "held" if request.hold else "queued")
     if file is not None:
         for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
-            remark(str(problem))
+            print_stderr(str(problem))
     else:
         job = None if many else min(jobs)
         for oddity in typed_oddities(programs[0].argv, Path.cwd(), os.environ, job):
-            remark(f"warning: {harmless(oddity)}")
+            print_stderr(f"warning: {sanitize_terminal(oddity)}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = " all jobs" if many else ""
-        remark(f"skipped{which}: {harmless(without_state(row.reason))}")
+        print_stderr(f"skipped{which}: {sanitize_terminal(strip_state_prefix(row.reason))}")
 
 
-def _without_done(
-    home: Home, store: Store, asked: Asked, specs: list[Spec], *, dry_run: bool = False
+def _drop_finished_programs(
+    home: Home, store: Store, request: SubmitRequest, specs: list[Spec], *, dry_run: bool = False
 ) -> list[Spec]:
     """Return the programs whose outputs are not made yet; say which are, by which jobs, and which are no longer."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
-    makers, digests = store.read.makers(), FileDigests(home.digests, watch_hashing())
-    folder = asked.context.folder
-    earlier = [done_before(spec, folder, makers, store, digests) for spec in specs]
+    makers, digests = store.read.programs_by_output(), FileDigests(home.digests, watch_hashing())
+    folder = request.context.folder
+    earlier = [find_finished_program(spec, folder, makers, store, digests) for spec in specs]
     if not dry_run:
         digests.save()
     done = {each.row.id: each.row.name for each in earlier if each and not each.changes}
     if done:
         if not dry_run:
-            _say_added(done, None)
+            _print_added(done, None)
         first = min(done)
         whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
-        remark(
+        print_stderr(
             f"not queued: {whose} made the same outputs with the same command and files. "
             f"To run it again: launcher retry {first} --force"
         )
     if dry_run:
         why = {", ".join(each.changes): each.row.id for each in earlier if each and each.changes}
         for changes, job in why.items():
-            remark(f"since job {job} made the same outputs: {harmless(changes)}")
+            print_stderr(f"since job {job} made the same outputs: {sanitize_terminal(changes)}")
     return [spec for spec, each in zip(specs, earlier, strict=True) if each is None or each.changes]
 
 
-class Checked(NamedTuple):
+class CheckedPrograms(NamedTuple):
     """Programs that can be queued, and the jobs of the queue that this is about."""
 
     specs: Sequence[Spec]
-    needs: Sequence[int]  # that they follow when these are done, and
+    dependencies: Sequence[int]  # that they follow when these are done, and
     after_any: Sequence[int]  # when these have ended
-    before: Sequence[Sequence[int]]  # for each of them those that make what it reads
+    producers: Sequence[Sequence[int]]  # for each of them those that make what it reads
     replaced: JobRow | None
     holders: Sequence[JobRow]  # ended jobs of their names
 
 
-def _checked(store: Store, asked: Asked, specs: Sequence[Spec]) -> Checked:
+def _check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> CheckedPrograms:
     """Refuse programs that cannot be queued, all of them; nothing is written.
 
     Raises:
         UsageError: a name, a file, a run or a job that they should follow is in the way.
     """
-    root = root_of_run(store, asked.spec)
+    root = root_of_run(store, request.spec)
     specs = [spec if spec.root == root else spec._replace(root=root) for spec in specs]
-    run = store.read.number_of_run(root, asked.spec.run)
+    run = store.read.find_run(root, request.spec.run)
     needs, after_any = (
         [job.id for job in select(store, patterns, newest=True)]
-        for patterns in (asked.after, asked.after_any)
+        for patterns in (request.after, request.after_any)
     )
-    replaced = store.read.in_run(run, specs[0].name) if asked.replaces else None
-    if replaced is not None and replaced.state not in WAITING:
+    replaced = store.read.find_job(run, specs[0].name) if request.replaces else None
+    if replaced is not None and replaced.state not in WAITING_STATES:
         replaced = None
-    before = _before(store, asked, specs, replaced)
+    before = _find_producers(store, request, specs, replaced)
     named = [] if replaced is not None else [spec.name for spec in specs if spec.name]
     holders = [row for name in named if (row := ended_holder(store, run, name)) is not None]
-    return Checked(specs, needs, after_any, before, replaced, holders)
+    return CheckedPrograms(specs, needs, after_any, before, replaced, holders)
 
 
-def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
+def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
-    state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
+    state, reason = (State.HELD, HELD_REASON) if request.hold else (State.QUEUED, NEW)
     with store.writing():
-        specs, needs, after_any, before, replaced, holders = _checked(store, asked, specs)
-        run = store.run(Path(specs[0].root), asked.spec.run, share=asked.share)
-        first = replaced.id if replaced is not None else store.next_number()
+        specs, needs, after_any, before, replaced, holders = _check_programs(store, request, specs)
+        run = store.ensure_run(Path(specs[0].root), request.spec.run, share=request.share)
+        first = replaced.id if replaced is not None else store.next_job_number()
         if not specs[0].name:
             names = unused_names(store, run, range(first, first + len(specs)))
             specs = [spec._replace(name=name) for spec, name in zip(specs, names, strict=True)]
         jobs = [
             NewJob(
-                _with_outputs(spec, asked, number),
+                _with_outputs(spec, request, number),
                 [*dict.fromkeys([*needs, *makers])],
                 after_any,
                 state,
@@ -594,15 +606,15 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
             for number, (spec, makers) in enumerate(zip(specs, before, strict=True), first)
         ]
         if replaced is not None:
-            number = replace_waiting(store, replaced, asked.context, jobs[0], time.time())
+            number = replace_waiting(store, replaced, request.context, jobs[0], time.time())
             return {number: specs[0].name}
-        _say_renamed([renamed(store, run, holder) for holder in holders])
-        numbers = store.put_new(run, asked.context, jobs, time.time())
+        _print_renamed([rename_ended_job(store, run, holder) for holder in holders])
+        numbers = store.insert_new(run, request.context, jobs, time.time())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 
-def _before(
-    store: Store, asked: Asked, specs: Sequence[Spec], holder: JobRow | None
+def _find_producers(
+    store: Store, request: SubmitRequest, specs: Sequence[Spec], replaced: JobRow | None
 ) -> Sequence[Sequence[int]]:
     """Return for each program the jobs that make what it reads.
 
@@ -612,32 +624,38 @@ def _before(
     settings = {id(spec.settings): spec.settings for spec in specs}.values()  # many share theirs
     if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
-    own = () if holder is None else (holder.id,)
-    return check_files(specs, asked.context.folder, store.read.makers(), own)
+    own = () if replaced is None else (replaced.id,)
+    return check_files(specs, request.context.folder, store.read.programs_by_output(), own)
 
 
-def _with_outputs(spec: Spec, asked: Asked, job: int) -> Spec:
+def _with_outputs(spec: Spec, request: SubmitRequest, job: int) -> Spec:
     if not spec.settings.get(OUTPUTS):
         return spec
-    return spec._replace(outputs=file_paths(OUTPUTS, spec, asked.context.folder, job))
+    return spec._replace(outputs=file_paths(OUTPUTS, spec, request.context.folder, job))
 
 
-def _say_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
+def _print_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
     if len(older) == 1:
         ((job, name),) = older
         ended = "finished" if job.state is State.DONE else job.state
-        remark(f"note: renamed the {ended} job {job.id} to {harmless(name)}")
+        print_stderr(f"note: renamed the {ended} job {job.id} to {sanitize_terminal(name)}")
     elif older:
-        names = f"{harmless(older[0][1])} to {harmless(older[-1][1])}"
-        remark(f"note: renamed {len(older):,} ended jobs: {names}")
+        names = f"{sanitize_terminal(older[0][1])} to {sanitize_terminal(older[-1][1])}"
+        print_stderr(f"note: renamed {len(older):,} ended jobs: {names}")
 
 
-def _say_added(jobs: Mapping[int, str], done: str | None) -> None:
+def _print_added(jobs: Mapping[int, str], done: str | None) -> None:
     """Print the numbers: of a file's commands how many to a person, else each with its name."""
     if done is not None and sys.stdout.isatty():
         first, last = min(jobs), max(jobs)
-        names = harmless(jobs[first])
-        listed = f"{first} to {last} ({names} to {harmless(jobs[last])})" if last > first else names
-        click.echo(f"{counted(len(jobs), 'job')} {done}: {listed}")
+        names = sanitize_terminal(jobs[first])
+        listed = (
+            f"{first} to {last} ({names} to {sanitize_terminal(jobs[last])})"
+            if last > first
+            else names
+        )
+        click.echo(f"{pluralize(len(jobs), 'job')} {done}: {listed}")
     else:
-        click.echo("\n".join(f"{number}\t{harmless(name)}" for number, name in jobs.items()))
+        click.echo(
+            "\n".join(f"{number}\t{sanitize_terminal(name)}" for number, name in jobs.items())
+        )

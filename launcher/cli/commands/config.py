@@ -10,36 +10,38 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.backends.settings import configured_backends
+from launcher.backends.settings import read_configured_backends
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, defaults, options_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
-from launcher.errors import MachineError, UsageError, counted
-from launcher.notify.addresses import shown
-from launcher.notify.messages import of_test
-from launcher.notify.notices import Notices, read_notices
-from launcher.notify.sending import Sent, send_now
-from launcher.notify.settings import NotifySettings, Target, configured_notify
-from launcher.screens.answers import Answer, tell
-from launcher.screens.format import clock, harmless
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import Line, Table, line, of_texts, titled
+from launcher.errors import MachineError, UsageError, pluralize
+from launcher.notify.addresses import describe_target
+from launcher.notify.messages import make_trial_message
+from launcher.notify.notices import NotificationState, read_notification_state
+from launcher.notify.sending import DeliveryResult, deliver
+from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.format import sanitize_terminal, time_of_day
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextLine, TextTable, line, table_of_texts, text_columns
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import Rules, notes
+from launcher.system.gpu_sharing import SharingRules, removed_key_notes
 from launcher.system.locks import lock_holder
 from launcher.system.paths import find_home
 from launcher.units import format_bytes, format_seconds
 
-NOBODY = "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages)."
+NO_TARGETS = (
+    "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages)."
+)
 _NO_PROCESS = "not running; the scheduler starts it with the next job"
 LEAST_VALUE = 16  # columns to which the values shrink on a narrow screen
 PREFIX = "LAUNCHER"  # of environment variables
 Keys = tuple[str, ...]
 
 
-class Source(StrEnum):
+class ValueSource(StrEnum):
     """Who says what holds; the command line, above all of them, is not known here."""
 
     ENVIRONMENT = "environment"
@@ -47,18 +49,18 @@ class Source(StrEnum):
     DEFAULT = "default"
 
 
-class Value(NamedTuple):
+class ConfigValue(NamedTuple):
     """One default, and where it comes from."""
 
     name: str
     value: Json
-    source: Source = Source.DEFAULT
+    source: ValueSource = ValueSource.DEFAULT
     where: str = ""  # the variable, or file and line
 
     def cells(self) -> tuple[str, ...]:
         """Return the value as a line: name, value, where it comes from."""
         value = self.value if isinstance(self.value, str) else json.dumps(self.value)
-        return self.name, harmless(value), harmless(self.where or self.source)
+        return self.name, sanitize_terminal(value), sanitize_terminal(self.where or self.source)
 
     def record(self) -> dict[str, Json]:
         """Return the value for JSON."""
@@ -88,10 +90,10 @@ def command(everything: bool, as_json: bool) -> None:
       launcher config --all --json
     """
     configuration = read_configuration(os.environ, VERBS)
-    messages = configured_notify(os.environ) or NotifySettings()
+    messages = read_configured_notify(os.environ) or NotifySettings()
     values = [
         _home(configuration),
-        *_words(configuration),
+        *_word_values(configuration),
         *_sharing(configuration),
         *_backends(configuration),
         *_notify(configuration, messages),
@@ -99,53 +101,55 @@ def command(everything: bool, as_json: bool) -> None:
     ]
     file, exists = str(configuration.file), configuration.exists
 
-    name, content, origin = titled("NAME", "VALUE", "SET IN")
+    name, content, origin = text_columns("NAME", "VALUE", "SET IN")
     # a long value is cut, and not the place where it is set
     columns = (name, content._replace(least=LEAST_VALUE), origin)
-    table = Table(columns, [value.cells() for value in values])
+    table = TextTable(columns, [value.cells() for value in values])
 
-    def drawn(width: int) -> list[Line]:
-        head = f"file: {harmless(file)}{'' if exists else ' (does not exist)'}"
-        return [line(head), *(row.cut(width) for row in table.drawn(width))]
+    def draw_lines(width: int) -> list[TextLine]:
+        head = f"file: {sanitize_terminal(file)}{'' if exists else ' (does not exist)'}"
+        return [line(head), *(row.truncate(width) for row in table.to_lines(width))]
 
-    answer = Answer(
+    answer = CommandOutput(
         record=lambda: {
             "file": file,
             "exists": exists,
             "values": [value.record() for value in values],
         },
         tables=lambda: [table],
-        drawn=drawn,
+        draw_lines=draw_lines,
     )
-    tell(answer, as_json=as_json)
-    for note in (*notes(configuration), *messages.notes):
-        remark(note)
+    print_output(answer, as_json=as_json)
+    for note in (*removed_key_notes(configuration), *messages.notes):
+        print_stderr(note)
 
 
-def _of_file(configuration: Configuration, value: Json, *keys: str, name: str = "") -> Value:
+def _value_from_file(
+    configuration: Configuration, value: Json, *keys: str, name: str = ""
+) -> ConfigValue:
     """Return what the file sets, by default under the name that its keys make."""
-    return Value(name or ".".join(keys), value, Source.FILE, configuration.place(*keys))
+    return ConfigValue(name or ".".join(keys), value, ValueSource.FILE, configuration.place(*keys))
 
 
-def _home(configuration: Configuration) -> Value:
+def _home(configuration: Configuration) -> ConfigValue:
     home = str(find_home(os.environ).folder)
     if os.environ.get("LAUNCHER_HOME"):
-        return Value("home", home, Source.ENVIRONMENT, "LAUNCHER_HOME")
+        return ConfigValue("home", home, ValueSource.ENVIRONMENT, "LAUNCHER_HOME")
     if configuration.home is not None:
-        return _of_file(configuration, home, "home")
-    return Value("home", home)
+        return _value_from_file(configuration, home, "home")
+    return ConfigValue("home", home)
 
 
-def _words(configuration: Configuration) -> Iterator[Value]:
+def _word_values(configuration: Configuration) -> Iterator[ConfigValue]:
     tables = {"subsets": configuration.subsets, "modifiers": configuration.modifiers}
     for table, words in tables.items():
         for word, folders in words.items():
-            yield _of_file(configuration, list[Json](folders), table, word)
+            yield _value_from_file(configuration, list[Json](folders), table, word)
 
 
-def _sharing(configuration: Configuration) -> Iterator[Value]:
+def _sharing(configuration: Configuration) -> Iterator[ConfigValue]:
     """Give how the GPUs are shared, as the file says it or as is built in."""
-    rules = configuration.rules or Rules()
+    rules = configuration.rules or SharingRules()
     values: dict[str, Json] = {
         "reserve": format_bytes(rules.reserve),
         "max_per_gpu": rules.max_per_gpu,
@@ -156,73 +160,77 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
     }
     for key, value in values.items():
         if {("sharing", key), ("sharing", key.replace("_", "-"))} & {*configuration.lines}:
-            yield _of_file(configuration, value, "sharing", key)
+            yield _value_from_file(configuration, value, "sharing", key)
         else:
-            yield Value(f"sharing.{key}", value)
+            yield ConfigValue(f"sharing.{key}", value)
 
 
-def _backends(configuration: Configuration) -> Iterator[Value]:
+def _backends(configuration: Configuration) -> Iterator[ConfigValue]:
     """Give what the file says of clusters, and where jobs run that do not say it.
 
     Raises:
         UsageError: something in these tables is wrong.
     """
-    backends = configured_backends(os.environ)
+    backends = read_configured_backends(os.environ)
     if configuration.on is not None:
-        yield _of_file(configuration, [*backends.default], "on")
+        yield _value_from_file(configuration, [*backends.default], "on")
     yield from _tables(configuration, "backends", configuration.backends)
 
 
-def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[Value]:
+def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[ConfigValue]:
     """Give what the file says of messages; of an address only that there is one."""
-    addresses = {f"notify.{target.name}.url": shown(target) for target in messages.targets}
+    addresses = {
+        f"notify.{target.name}.url": describe_target(target) for target in messages.targets
+    }
     for value in _tables(configuration, "notify", configuration.notify):
         yield value._replace(value=addresses.get(value.name, value.value))
 
 
-def _tables(configuration: Configuration, table: str, content: object) -> Iterator[Value]:
+def _tables(configuration: Configuration, table: str, content: object) -> Iterator[ConfigValue]:
     """Give what stands in a table and in those below it."""
     for key, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, dict):
             for below, each in value.items():
                 name = f"{table}.{key}.{below.replace('-', '_')}"
-                yield _of_file(configuration, each, table, key, below, name=name)
+                yield _value_from_file(configuration, each, table, key, below, name=name)
         else:
-            yield _of_file(
+            yield _value_from_file(
                 configuration, value, table, key, name=f"{table}.{key.replace('-', '_')}"
             )
 
 
-def _options(configuration: Configuration, *, everything: bool) -> Iterator[Value]:
+def _options(configuration: Configuration, *, everything: bool) -> Iterator[ConfigValue]:
     """Give the options that are set; with `everything` also the others.
 
     Raises:
         UsageError: the file names an option that its verb lacks, or a value that it does not take.
     """
     faults: list[Fault] = []
-    values: list[Value] = []
+    values: list[ConfigValue] = []
     for name in VERBS:
         verb = verb_of(name)
         from_file = defaults(verb, (name,), configuration.options.get(name, {}), faults)
-        values += _of_verb(verb, (name,), from_file, configuration)
+        values += _option_values(verb, (name,), from_file, configuration)
     configuration.refuse(faults)
-    yield from (value for value in values if everything or value.source is not Source.DEFAULT)
+    yield from (value for value in values if everything or value.source is not ValueSource.DEFAULT)
 
 
-def _of_verb(
+def _option_values(
     verb: click.Command, keys: Keys, from_file: Mapping[str, Any], configuration: Configuration
-) -> Iterator[Value]:
+) -> Iterator[ConfigValue]:
     for key, option in options_of(verb).items():
         parameter = option.name or ""
         variable = "_".join((PREFIX, *keys, parameter)).upper().replace("-", "_")
         if value := os.environ.get(variable):
-            yield Value(".".join((*keys, key)), value, Source.ENVIRONMENT, variable)
+            yield ConfigValue(".".join((*keys, key)), value, ValueSource.ENVIRONMENT, variable)
         elif parameter in from_file:
-            yield _of_file(configuration, from_file[parameter], *keys, key)
+            yield _value_from_file(configuration, from_file[parameter], *keys, key)
         else:
-            yield Value(".".join((*keys, key)), _built_in(option))
+            yield ConfigValue(".".join((*keys, key)), _built_in(option))
     for below, subcommand in verb.commands.items() if isinstance(verb, click.Group) else ():
-        yield from _of_verb(subcommand, (*keys, below), from_file.get(below, {}), configuration)
+        yield from _option_values(
+            subcommand, (*keys, below), from_file.get(below, {}), configuration
+        )
 
 
 def _built_in(option: click.Option) -> Json:
@@ -252,23 +260,29 @@ def notify(test: bool, as_json: bool) -> int:
       launcher notify
       launcher notify --test
     """
-    settings = configured_notify(os.environ)
+    settings = read_configured_notify(os.environ)
     if test:
-        return _test(settings, as_json=as_json)
+        return _send_test(settings, as_json=as_json)
     home = find_home(os.environ)
     known = settings or NotifySettings()
-    notices, process = read_notices(home), lock_holder(home.notify_lock)
-    targets = [(target.name, shown(target), known.events_of(target)) for target in known.targets]
+    notices, process = read_notification_state(home), lock_holder(home.notify_lock)
+    targets = [
+        (target.name, describe_target(target), known.target_events(target))
+        for target in known.targets
+    ]
 
-    def drawn(_: int) -> list[Line]:
-        lines = [line(NOBODY)]
+    def draw_lines(_: int) -> list[TextLine]:
+        lines = [line(NO_TARGETS)]
         if settings is not None:
             rows = [(name, to, ", ".join(events)) for name, to, events in targets]
             is_there = f"process: pid {process}" if process else f"process: {_NO_PROCESS}"
-            lines = [*of_texts(("TARGET", "ADDRESS", "EVENTS"), rows).drawn(), line(is_there)]
-        return [*lines, *(line(harmless(text)) for text in _unsent(notices))]
+            lines = [
+                *table_of_texts(("TARGET", "ADDRESS", "EVENTS"), rows).to_lines(),
+                line(is_there),
+            ]
+        return [*lines, *(line(sanitize_terminal(text)) for text in _unsent_lines(notices))]
 
-    answer = Answer(
+    answer = CommandOutput(
         record=lambda: {
             "configured": settings is not None,
             "process": process,
@@ -283,39 +297,40 @@ def notify(test: bool, as_json: bool) -> int:
             *(("waiting", name, each.title, each.answer) for name, each in notices.failing.items()),
             *(("given up", each.target, each.title, each.why) for each in notices.given_up),
         ],
-        drawn=drawn,
+        draw_lines=draw_lines,
     )
-    tell(answer, as_json=as_json)
+    print_output(answer, as_json=as_json)
     for note in known.notes:
-        remark(note)
+        print_stderr(note)
     return 0
 
 
-def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
+def _send_test(settings: NotifySettings | None, *, as_json: bool) -> int:
     if settings is None or not settings.targets:
-        raise UsageError(NOBODY)
+        raise UsageError(NO_TARGETS)
     host = socket.gethostname()
 
-    def tried(target: Target) -> Sent:
-        return send_now(target, of_test(target.name, host), os.environ)
+    def tried(target: NotifyTarget) -> DeliveryResult:
+        return deliver(target, make_trial_message(target.name, host), os.environ)
 
     with ThreadPoolExecutor(max_workers=len(settings.targets)) as threads:
         names = [target.name for target in settings.targets]
         tries = [*zip(names, threads.map(tried, settings.targets), strict=True)]
-    rows = [(name, "sent" if each.sent else "failed", each.text) for name, each in tries]
-    answer = Answer(
+    rows = [(name, "sent" if each.delivered else "failed", each.text) for name, each in tries]
+    answer = CommandOutput(
         record=lambda: {
             "results": [
-                {"target": name, "sent": each.sent, "answer": each.text} for name, each in tries
+                {"target": name, "sent": each.delivered, "answer": each.text}
+                for name, each in tries
             ]
         },
-        tables=lambda: [Table(titled("", "", ""), rows)],
+        tables=lambda: [TextTable(text_columns("", "", ""), rows)],
     )
-    tell(answer, as_json=as_json)
-    return 0 if all(each.sent for _, each in tries) else MachineError.exit_code
+    print_output(answer, as_json=as_json)
+    return 0 if all(each.delivered for _, each in tries) else MachineError.exit_code
 
 
-def _record(notices: Notices) -> dict[str, Json]:
+def _record(notices: NotificationState) -> dict[str, Json]:
     return {
         "waiting": [
             {
@@ -334,13 +349,13 @@ def _record(notices: Notices) -> dict[str, Json]:
     }
 
 
-def _unsent(notices: Notices) -> Iterator[str]:
+def _unsent_lines(notices: NotificationState) -> Iterator[str]:
     """Give the messages that wait, and those that were given up."""
     if notices.failing:
         yield ""
-        yield f"{counted(len(notices.failing), 'message')} waiting to be sent:"
+        yield f"{pluralize(len(notices.failing), 'message')} waiting to be sent:"
     for name, failing in notices.failing.items():
-        tries = f"tried {counted(failing.tries, 'time')}: {failing.answer}"
-        yield f"  {clock(failing.at)}  {name}: {failing.title}; {tries}"
+        tries = f"tried {pluralize(failing.tries, 'time')}: {failing.answer}"
+        yield f"  {time_of_day(failing.at)}  {name}: {failing.title}; {tries}"
     for each in notices.given_up:
-        yield f"  {clock(each.at)}  not sent to {each.target}: {each.title}; {each.why}"
+        yield f"  {time_of_day(each.at)}  not sent to {each.target}: {each.title}; {each.why}"

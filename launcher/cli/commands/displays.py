@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.backends.pilots_file import seen_pilots
+from launcher.backends.pilots_file import read_pilot_status
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option, whole
-from launcher.errors import MachineError, UsageError, counted
-from launcher.gpu.monitor import Lookout, look_once
+from launcher.errors import MachineError, UsageError, pluralize
+from launcher.gpu.monitor import GpuPoller, query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservations import quiet_board
-from launcher.screens.answers import Answer, tell
-from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
-from launcher.screens.pilot_gpus import pilot_gauges
-from launcher.screens.terminal import coloured, remark, say, width
-from launcher.screens.text_table import Line, line
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.gpu_view import draw, gpu_views, merge_recorded, scheduler_snapshot
+from launcher.screens.pilot_gpus import pilot_gpu_views
+from launcher.screens.terminal import print_lines, print_stderr, uses_colour, width
+from launcher.screens.text_table import TextLine, line
 from launcher.states import State
-from launcher.store.client import open_queue, revive_if_dead
+from launcher.store.client import open_queue, restart_scheduler_if_dead
 from launcher.store.rows import Claim
 from launcher.system.config import read_configuration
-from launcher.system.gpu_sharing import notes
+from launcher.system.gpu_sharing import removed_key_notes
 from launcher.system.installation import install_command
 from launcher.system.paths import check_home, find_home
 
 if TYPE_CHECKING:
-    from launcher.screens.snapshots import Queue, Screen
+    from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 
-FIRST_LOOK_S = 1.0  # for the first look at the GPUs
+FIRST_SAMPLE_S = 1.0  # for the first look at the GPUs
 LAST_PORT = 65_535
 
 
@@ -54,30 +54,30 @@ def gpus(as_json: bool) -> None:
       launcher gpus --json
     """
     probe = Nvml()
-    seen = look_once(probe.snapshot)
+    seen = query_gpus_once(probe.snapshot)
     home = find_home(os.environ)
     claims: list[Claim] = []
     if home.exists():
         with open_queue() as (_, store):
-            claims = store.scheduling.claims()
+            claims = store.scheduler_actions.open_claims()
     ours = [claim for claim in claims if not claim.pilot]
-    foreign = quiet_board(home.folder).others()
-    gauges = gauges_of(recalled(seen, *scheduler_sees(home)), ours, home, foreign)
-    gauges += pilot_gauges(home, seen_pilots(home), claims)
+    foreign = quiet_board(home.folder).foreign_reservations()
+    gauges = gpu_views(merge_recorded(seen, *scheduler_snapshot(home)), ours, home, foreign)
+    gauges += pilot_gpu_views(home, read_pilot_status(home), claims)
     if gauges or as_json:
-        answer = Answer(
+        answer = CommandOutput(
             record=lambda: {
                 "absent": probe.absent or None,
                 "gpus": [gauge.record() for gauge in gauges],
             },
             rows=lambda: [gauge.columns() for gauge in gauges],
-            drawn=partial(draw, gauges),
+            draw_lines=partial(draw, gauges),
         )
-        tell(answer, as_json=as_json)
+        print_output(answer, as_json=as_json)
     else:
-        remark(f"no GPU found: {probe.absent or 'the driver lists none'}")
-    for note in notes(read_configuration(os.environ)):
-        remark(note)
+        print_stderr(f"no GPU found: {probe.absent or 'the driver lists none'}")
+    for note in removed_key_notes(read_configuration(os.environ)):
+        print_stderr(note)
 
 
 @launcher_command()
@@ -96,27 +96,29 @@ def top(read_only: bool, once: bool) -> int:
       launcher top --once
     """
     # what draws the queue takes a third of what `gpus` imports
-    from launcher.screens.snapshots import Queue
+    from launcher.screens.snapshots import QueueSnapshotReader
 
     if not once:
         _need_terminal()
     home, looked = find_home(os.environ), Event()
     if home.exists():
         check_home(home)
-    with closing(Queue(home, lookout=Lookout(Nvml().snapshot, looked.set), measures=True)) as queue:
+    with closing(
+        QueueSnapshotReader(home, gpu_poller=GpuPoller(Nvml().snapshot, looked.set), measures=True)
+    ) as queue:
         if once:
-            say(_picture(queue, looked))
+            print_lines(_draw_frame(queue, looked))
             return 0
         store = None if read_only else queue.current()
         if store is not None:
-            revive_if_dead(home, store)
+            restart_scheduler_if_dead(home, store)
         # every other command must start at once, and Textual takes a quarter of a second to import
         dashboard = importlib.import_module("launcher.screens.dashboard.app")
-        app = dashboard.Top(queue, colour=coloured(sys.stderr), read_only=read_only)
+        app = dashboard.Top(queue, colour=uses_colour(sys.stderr), read_only=read_only)
         code = app.run(mouse=False)
         if app.return_code:  # it crashed, and has printed why
             return int(app.return_code)
-        remark(_farewell(app.picture))
+        print_stderr(_exit_message(app.snapshot))
     return code or 0
 
 
@@ -128,25 +130,25 @@ def _need_terminal() -> None:
         )
 
 
-def _picture(queue: "Queue", looked: Event) -> list[Line]:
+def _draw_frame(queue: "QueueSnapshotReader", looked: Event) -> list[TextLine]:
     """Return one frame, as long as it is."""
-    from launcher.screens.queue_view import screen_lines  # as above
+    from launcher.screens.queue_view import snapshot_lines  # as above
 
-    screen = queue.look()
-    if not screen.gpus and queue.store is not None and looked.wait(FIRST_LOOK_S):
-        screen = queue.look()
+    screen = queue.read_snapshot()
+    if not screen.gpus and queue.store is not None and looked.wait(FIRST_SAMPLE_S):
+        screen = queue.read_snapshot()
     note = [line(queue.note)] if queue.note else []
-    return [*screen_lines(screen, width()), *note]
+    return [*snapshot_lines(screen, width()), *note]
 
 
-def _farewell(seen: "Screen | None") -> str:
+def _exit_message(snapshot: "QueueSnapshot | None") -> str:
     """Return what continues after the screen is left."""
-    counts = {} if seen is None else seen.counts
+    counts = {} if snapshot is None else snapshot.counts
     running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
     if running:
-        left = f"{counted(running, 'running job')} {'continues' if running == 1 else 'continue'}"
+        left = f"{pluralize(running, 'running job')} {'continues' if running == 1 else 'continue'}"
     elif queued:
-        left = f"{counted(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
+        left = f"{pluralize(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
     else:
         return "No job is running or waiting. To come back: launcher top"
     return f"{left}. To come back: launcher top. To stop: launcher stop"
@@ -184,12 +186,14 @@ def web(port: int, read_only: bool) -> None:
         check_home(home)
         if not read_only:
             with open_queue() as (_, store):
-                revive_if_dead(home, store)
+                restart_scheduler_if_dead(home, store)
 
     def ready(link: str, chosen: int) -> None:
         click.echo(link)
         sys.stdout.flush()
-        remark(f"To open it from another machine, first run there: {server.tunnel_command(chosen)}")
-        remark("Ctrl-C stops the page; the jobs continue.")
+        print_stderr(
+            f"To open it from another machine, first run there: {server.tunnel_command(chosen)}"
+        )
+        print_stderr("Ctrl-C stops the page; the jobs continue.")
 
     server.serve(home, port, read_only=read_only, ready=ready)

@@ -12,32 +12,41 @@ from typing import TypeVar
 
 import click
 
-from launcher.backends.settings import configured_backends
+from launcher.backends.settings import read_configured_backends
 from launcher.cli import disk_checks, gpu_checks
 from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
-from launcher.cli.findings import Finding, Findings, Verdict
+from launcher.cli.findings import CheckStatus, Finding, Findings
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.errors import MachineError, UsageError
-from launcher.notify.settings import configured_notify
-from launcher.screens.answers import Answer, tell
-from launcher.screens.format import harmless
-from launcher.screens.terminal import speaks_unicode
-from launcher.screens.text_table import ADVICE, Cell, Line, Span, Table, Tone, line, titled
+from launcher.notify.settings import read_configured_notify
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import supports_unicode
+from launcher.screens.text_table import (
+    ADVICE,
+    Cell,
+    TextLine,
+    TextSpan,
+    TextStyle,
+    TextTable,
+    line,
+    text_columns,
+)
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Fault, Options, read_configuration
 from launcher.system.environment import owners_environment
-from launcher.system.home_checks import mounts
-from launcher.system.processes import cores, login
+from launcher.system.home_checks import read_mountinfo
+from launcher.system.processes import login_name, usable_cores
 
 Part = TypeVar("Part")  # of what the user's file says
-LOOKS = {
-    Verdict.OK: ("✓", Tone.GOOD),
-    Verdict.WARNING: ("▲", Tone.WARN),
-    Verdict.TROUBLE: ("✗", Tone.BAD),
-    Verdict.UNKNOWN: ("·", Tone.DIM),
+STATUS_STYLES = {
+    CheckStatus.OK: ("✓", TextStyle.GOOD),
+    CheckStatus.WARNING: ("▲", TextStyle.WARN),
+    CheckStatus.TROUBLE: ("✗", TextStyle.BAD),
+    CheckStatus.UNKNOWN: ("·", TextStyle.DIM),
 }
 _LEAST = 20  # columns for the summary, however narrow the screen
 
@@ -59,38 +68,39 @@ def check(
         unicode: the terminal knows more characters than ASCII.
         deep: also let torch compute on a GPU, in a process of its own.
     """
-    now, mountinfo, user = time.time(), mounts(), login(os.geteuid())
-    home, queue = queued.see_queue(environ, mountinfo, now)
+    now, mountinfo, user = time.time(), read_mountinfo(), login_name(os.geteuid())
+    home, queue = queued.read_queue_health(environ, mountinfo, now)
     # of a file with faults nothing else is told: those are a finding of their own
     faults: list[str] = []
-    configuration = _without(faults, read)
-    backends = _without(faults, partial(configured_backends, environ))
-    messages = _without(faults, partial(configured_notify, environ))
-    disk = None if home is None else disk_checks.see_disk(home.folder, mountinfo)
+    configuration = _read_or_note_fault(faults, read)
+    backends = _read_or_note_fault(faults, partial(read_configured_backends, environ))
+    messages = _read_or_note_fault(faults, partial(read_configured_notify, environ))
+    disk = None if home is None else disk_checks.read_disk(home.folder, mountinfo)
     shm = Path("/dev/shm")
-    shared = disk_checks.see_disk(shm, mountinfo) if shm.is_dir() else None
+    shared = disk_checks.read_disk(shm, mountinfo) if shm.is_dir() else None
     found: Findings = {
         **_check_gpus(environ, user, deep=deep),
         "configuration": queued.judge_configuration(faults, configuration),
         "home": queued.judge_home(queue, disk),
         "home's disk": disk and disk_checks.judge_room(disk, queued.HOME_BYTES),
-        "results' disk": disk_checks.judge_results(disk_checks.see_results(mountinfo)),
+        "results' disk": disk_checks.judge_results(disk_checks.read_results_disk(mountinfo)),
         "shared memory": disk_checks.judge_shared(shared),
         **queued.judge_backends(backends, environ, home, mountinfo),
         **queued.judge_targets(messages, environ),
-        "messages": queued.judge_unsent(queued.see_unsent(home)),
-        "promises": queued.judge_promises(*queued.see_claims(environ, home)),
-        "clock": machine.judge_clock(now, queue.look and queue.look.newest),
+        "messages": queued.judge_unsent(queued.read_unsent(home)),
+        "promises": queued.judge_reservations(*queued.find_reservations_folder(environ, home)),
+        "clock": machine.judge_clock(now, queue.probe and queue.probe.newest_event_at),
         "cores": machine.judge_cores(
-            os.cpu_count() or 1, len(os.sched_getaffinity(0)), cores(), environ
+            os.cpu_count() or 1, len(os.sched_getaffinity(0)), usable_cores(), environ
         ),
         **machine.judge_job_limits(
-            machine.see_limits(0), machine.see_scheduler_limits(queue.scheduler)
+            machine.read_limits(0), machine.read_scheduler_limits(queue.scheduler)
         ),
-        "logout": queued.judge_logout(queued.see_logout(user, environ)),
+        "logout": queued.judge_logout(queued.read_logout_settings(user, environ)),
         # supervisors live where their scheduler does, which may be a service of systemd's
         "leftovers": queued.judge_leftovers(
-            cgroups.hindrance(queue.scheduler or "self"), service=Path("/", queued.SYSTEMD).is_dir()
+            cgroups.unavailability_reason(queue.scheduler or "self"),
+            service=Path("/", queued.SYSTEMD).is_dir(),
         ),
         "scheduler": queued.judge_scheduler(queue),
         "queue": queued.judge_queue(queue),
@@ -101,7 +111,7 @@ def check(
 
 
 def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Findings:
-    driver, torch = gpu_checks.ask_driver(), gpu_checks.torch_here()
+    driver, torch = gpu_checks.query_driver(), gpu_checks.find_torch()
     if deep and torch.version is not None and driver.gpus:
         torch = gpu_checks.try_torch(torch)
     visible = owners_environment(environ).get("CUDA_VISIBLE_DEVICES")
@@ -116,7 +126,7 @@ def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Finding
     }
 
 
-def _without(faults: list[str], read: Callable[[], Part]) -> Part | None:
+def _read_or_note_fault(faults: list[str], read: Callable[[], Part]) -> Part | None:
     """Return what is read of the user's file, None where it is wrong; then what is wrong is added to the faults."""
     try:
         return read()
@@ -143,14 +153,14 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --json
     """
     read = partial(read_configuration, os.environ, VERBS, _option_faults)
-    findings = check(os.environ, read, unicode=speaks_unicode(os.environ), deep=deep)
-    answer = Answer(
+    findings = check(os.environ, read, unicode=supports_unicode(os.environ), deep=deep)
+    answer = CommandOutput(
         record=lambda: {"findings": [finding.record() for finding in findings]},
         rows=lambda: [finding.columns() for finding in findings],
-        drawn=partial(draw, findings),
+        draw_lines=partial(draw, findings),
     )
-    tell(answer, as_json=as_json)
-    sick = any(finding.verdict is Verdict.TROUBLE for finding in findings)
+    print_output(answer, as_json=as_json)
+    sick = any(finding.status is CheckStatus.TROUBLE for finding in findings)
     return MachineError.exit_code if sick else 0
 
 
@@ -165,27 +175,27 @@ def _option_faults(options: Mapping[str, Options]) -> list[Fault]:
     return faults
 
 
-def draw(findings: Sequence[Finding], width: int) -> list[Line]:
+def draw(findings: Sequence[Finding], width: int) -> list[TextLine]:
     """Return lines for each finding and its advice, and last the number of findings by verdict."""
-    words = max(len(verdict.value) for verdict in Verdict)
+    words = max(len(verdict.value) for verdict in CheckStatus)
     rows: list[tuple[Cell, ...]] = []
     for finding in findings:
-        glyph, tone = LOOKS[finding.verdict]
-        verdict = Span(f"{glyph} {finding.verdict:<{words}}", tone)
-        rows.append((verdict, Span(finding.name, Tone.STRONG), finding.summary))
+        glyph, tone = STATUS_STYLES[finding.status]
+        verdict = TextSpan(f"{glyph} {finding.status:<{words}}", tone)
+        rows.append((verdict, TextSpan(finding.name, TextStyle.STRONG), finding.summary))
         if finding.advice:
-            rows.append(("", "", Span(f"{ADVICE}{harmless(finding.advice)}", tone)))
-    lines = Table(titled("", "", "", least=_LEAST), rows).drawn(width)
-    lines += [Line(()), line(tally(findings), Tone.STRONG)]
-    return [row.cut(width) for row in lines]
+            rows.append(("", "", TextSpan(f"{ADVICE}{sanitize_terminal(finding.advice)}", tone)))
+    lines = TextTable(text_columns("", "", "", least=_LEAST), rows).to_lines(width)
+    lines += [TextLine(()), line(tally(findings), TextStyle.STRONG)]
+    return [row.truncate(width) for row in lines]
 
 
 def tally(findings: Iterable[Finding]) -> str:
     """Return the number of findings by verdict, in words."""
-    counts = Counter(finding.verdict for finding in findings)
-    plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
+    counts = Counter(finding.status for finding in findings)
+    plural = {CheckStatus.WARNING: "s", CheckStatus.TROUBLE: "s"}
     return " · ".join(
         f"{counts[verdict]} {verdict}{plural.get(verdict, '') if counts[verdict] > 1 else ''}"
-        for verdict in Verdict
+        for verdict in CheckStatus
         if counts[verdict]
     )

@@ -20,24 +20,30 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import (
-    HELP,
-    LEFT,
+    EXIT_ABORTED,
     NOTHING_CHANGED,
+    PATTERN_HELP,
     dry_run_option,
-    in_states,
-    of_jobs,
+    filter_by_state,
     only_job,
-    rehearse,
-    say,
+    optional_patterns,
+    pattern_command,
+    print_jobs,
+    print_planned_changes,
     select,
-    some,
 )
 from launcher.cli.option_types import Command, flag
-from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
-from launcher.screens.format import harmless
-from launcher.screens.terminal import remark
-from launcher.states import ENDED, OPEN, State
-from launcher.store.client import check_still_there, lift_stop, open_queue, say_if_stopped, set_off
+from launcher.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import print_stderr
+from launcher.states import ENDED_STATES, OPEN_STATES, State
+from launcher.store.client import (
+    check_database_current,
+    clear_stop,
+    note_if_stopped,
+    open_queue,
+    wake_or_start_scheduler,
+)
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
@@ -91,7 +97,7 @@ def editor_argv(environment: Mapping[str, str]) -> list[str]:
     raise UsageError("no editor found. Set the variable EDITOR, for example to nano.")
 
 
-def _edited(path: Path, text: str) -> str:
+def _run_editor(path: Path, text: str) -> str:
     """Write a text, wait for the editor, and return what is there then.
 
     Raises:
@@ -105,12 +111,14 @@ def _edited(path: Path, text: str) -> str:
         code = subprocess.run([*argv, str(path)], check=False).returncode
     except OSError as error:
         why = error.strerror or str(error)
-        raise EditorFailed(f"cannot start the editor {harmless(argv[0])} ({why})") from error
+        raise EditorFailed(
+            f"cannot start the editor {sanitize_terminal(argv[0])} ({why})"
+        ) from error
     finally:
         signal.signal(signal.SIGINT, before)
     if code:
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        raise EditorFailed(f"the editor {harmless(argv[0])} failed ({how})")
+        raise EditorFailed(f"the editor {sanitize_terminal(argv[0])} failed ({how})")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -119,7 +127,7 @@ def _edited(path: Path, text: str) -> str:
         raise UsageError(f"the editor saved a file that is not valid UTF-8: {error}") from error
 
 
-@launcher_command(epilog=f"JOB: {HELP}")
+@launcher_command(epilog=f"JOB: {PATTERN_HELP}")
 @click.argument("job", shell_complete=offer_jobs)
 @_set_option("without an editor")
 @flag("--force", help="Also change a finished job and run it again.")
@@ -142,15 +150,15 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
         row = only_job(store, job)
         _refuse(row, force=force)
         changed = _changes(home, store, [row], sets).get(row.id)
-        revision = changed if sets else _by_editor(home, store, row)
+        revision = changed if sets else _edit_revision(home, store, row)
         if revision is None:
-            remark(f"job {row.id} is unchanged")
+            print_stderr(f"job {row.id} is unchanged")
             return
         if dry_run:
-            again = "" if row.state in OPEN else "be queued again, "
-            rehearse([row], lambda _: f"{again}change: {revision.summary}")
+            again = "" if row.state in OPEN_STATES else "be queued again, "
+            print_planned_changes([row], lambda _: f"{again}change: {revision.summary}")
             return
-        check_still_there(home, store)
+        check_database_current(home, store)
         _write(home, store, revision)
 
 
@@ -171,21 +179,21 @@ def _refuse(row: JobRow, *, force: bool) -> None:
         )
 
 
-def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
+def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revision import form_of, own_values, read_form, revise
+    from launcher.planning.revision import job_text, own_values, read_form, revise
 
-    what = "" if row.state in OPEN else " A change queues it again."
-    title = f"{harmless(row.name)} of run {harmless(row.run)}, job {row.id}: {row.state}.{what}"
-    text = original = form_of(row, title)
+    what = "" if row.state in OPEN_STATES else " A change queues it again."
+    title = f"{sanitize_terminal(row.name)} of run {sanitize_terminal(row.run)}, job {row.id}: {row.state}.{what}"
+    text = original = job_text(row, title)
     before = own_values(row, time.time())
     folder = Path(tempfile.mkdtemp(prefix="launcher-edit-"))  # its owner's alone
     file = folder / f"job-{row.id}.yaml"
     keep = False
     try:
         while True:
-            text = _edited(file, text)
+            text = _run_editor(file, text)
             if text == original or not text.strip():
                 return None
             try:
@@ -194,9 +202,9 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
             except UsageError as error:
                 _explain(error)
                 keep = True  # what was written is worth more than the folder
-                if not _again():
-                    remark(f"{NOTHING_CHANGED}; your text is kept in {file}")
-                    code = LEFT if sys.stdin.isatty() else error.exit_code
+                if not _confirm_editing_again():
+                    print_stderr(f"{NOTHING_CHANGED}; your text is kept in {file}")
+                    code = EXIT_ABORTED if sys.stdin.isatty() else error.exit_code
                     raise click.exceptions.Exit(code) from error
                 keep = False
             else:
@@ -211,37 +219,37 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
 def _explain(error: UsageError) -> None:
     """Say what is wrong with what was written."""
     if not isinstance(error, TaskFileError):
-        remark(f"error: {harmless(str(error))}")
+        print_stderr(f"error: {sanitize_terminal(str(error))}")
         return
     problems: Sequence[Problem] = error.problems
-    remark("\n\n".join(map(str, problems)))
-    remark(f"\n{counted(len(problems), 'error')}")
+    print_stderr("\n\n".join(map(str, problems)))
+    print_stderr(f"\n{pluralize(len(problems), 'error')}")
 
 
-def _again() -> bool:
+def _confirm_editing_again() -> bool:
     """Ask whether the owner mends it; where nobody can be asked, no."""
     if not sys.stdin.isatty():
         return False
     try:
         return click.confirm("edit again?", default=True, err=True)
     except click.Abort:
-        remark("")
+        print_stderr("")
         return False
 
 
 def _write(home: Home, store: Store, revision: "Revision") -> None:
     row = revision.row
-    if row.state not in OPEN:
-        _queue_again(home, store, {row.id}, {row.id: revision}, others="with it")
+    if row.state not in OPEN_STATES:
+        _requeue(home, store, {row.id}, {row.id: revision}, others="with it")
         return
-    store.steering.change([revision.stored()], time.time())
+    store.job_control.change_jobs([revision.to_changed_job()], time.time())
     wake(home)
-    say([row], lambda _: f"changed: {revision.summary}")
-    say_if_stopped(home)
+    print_jobs([row], lambda _: f"changed: {revision.summary}")
+    note_if_stopped(home)
 
 
-@of_jobs()
-@some
+@pattern_command()
+@optional_patterns
 @flag("--failed", help="Retry failed jobs: all, or those that match PATTERN.")
 @flag("--force", help="Also run finished jobs again.")
 @_set_option("first")
@@ -262,19 +270,19 @@ def retry(
       launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
     """
     with open_queue() as (home, store):
-        chosen = _to_retry(store, patterns, failed=failed, force=force)
+        chosen = _select_retries(store, patterns, failed=failed, force=force)
         numbers = {job.id for job in chosen}
         changes = _changes(home, store, chosen, sets)
         if dry_run:
-            queued = store.steering.again(numbers)
-            held = store.steering.held_before(queued)
+            queued = store.job_control.jobs_to_retry(numbers)
+            held = store.job_control.previously_held(queued)
             rows = store.read.jobs_by_id(queued)
-            rehearse(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
+            print_planned_changes(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
         else:
-            _queue_again(home, store, numbers, changes)
+            _requeue(home, store, numbers, changes)
 
 
-def _queue_again(
+def _requeue(
     home: Home,
     store: Store,
     numbers: Collection[int],
@@ -283,16 +291,16 @@ def _queue_again(
     others: str = "with them",
 ) -> None:
     """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
-    stored = [change.stored() for change in changes.values()]
-    queued = store.steering.retry(numbers, time.time(), stored)
-    lift_stop(home)
-    set_off(home)
+    stored = [change.to_changed_job() for change in changes.values()]
+    queued = store.job_control.retry(numbers, time.time(), stored)
+    clear_stop(home)
+    wake_or_start_scheduler(home)
     rows = store.read.jobs_by_id(queued)
     held = {row.id for row in rows if row.state is State.HELD}
-    say(rows, lambda job: _outcome(job, numbers, held, changes, others))
+    print_jobs(rows, lambda job: _outcome(job, numbers, held, changes, others))
     if held:
-        remark(
-            f"note: {counted(len(held), 'job')} {'is' if len(held) == 1 else 'are'} held again. "
+        print_stderr(
+            f"note: {pluralize(len(held), 'job')} {'is' if len(held) == 1 else 'are'} held again. "
             "Let them start: launcher release"
         )
 
@@ -310,7 +318,9 @@ def _outcome(
     return f"{outcome}{with_them}{changed}"
 
 
-def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
+def _select_retries(
+    store: Store, patterns: Sequence[str], *, failed: bool, force: bool
+) -> list[JobRow]:
     if not patterns and not failed:
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
     if not patterns:
@@ -322,14 +332,14 @@ def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: boo
                 "nothing to retry. No job has failed; choose other jobs with a PATTERN."
             )
         return failed_jobs
-    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
+    states = {State.FAILED} if failed else ENDED_STATES if force else ENDED_STATES - {State.DONE}
     jobs = select(store, patterns, current=True)
     if not force and all(job.state is State.DONE for job in jobs):
         command = f"launcher retry {' '.join(map(shlex.quote, patterns))} --force"
         which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"
         it = "it" if len(jobs) == 1 else "them"
         raise UsageError(f"{which} done. To run {it} again: {command}")
-    return in_states(jobs, states, "retry")
+    return filter_by_state(jobs, states, "retry")
 
 
 def _changes(

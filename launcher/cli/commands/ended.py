@@ -11,50 +11,50 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from launcher.backends.pilots_file import past_pilots
+from launcher.backends.pilots_file import read_past_pilots
 from launcher.cli.jobs import (
-    ask,
+    confirm_changes,
     dry_run_option,
-    of_jobs,
-    rehearse,
-    say,
-    say_unchanged,
+    optional_patterns,
+    pattern_command,
+    print_jobs,
+    print_planned_changes,
+    print_unchanged,
     select,
-    some,
     yes_option,
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
-from launcher.errors import MachineError, UsageError, counted
-from launcher.screens.answers import Answer, tell
-from launcher.screens.format import harmless, iso, moment, named
+from launcher.errors import MachineError, UsageError, pluralize
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.format import format_job_names, iso_time, sanitize_terminal, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
-from launcher.screens.pilots import HERE
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import Line, Tone, line
-from launcher.staging.left_stages import remove_of
-from launcher.states import ENDED, State
+from launcher.screens.pilots import LOCAL
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextLine, TextStyle, line
+from launcher.staging.left_stages import remove_attempt_stage
+from launcher.states import ENDED_STATES, State
 from launcher.store.client import open_queue
 from launcher.store.forgotten_jobs import (
     ForgottenJob,
     add_forgotten,
-    forgotten_jobs,
+    read_forgotten,
     remove_forgotten,
 )
-from launcher.store.history import History
-from launcher.store.history_report import Past
+from launcher.store.history import HistoryQueries
+from launcher.store.history_report import HistoryReport
 from launcher.store.queue import Store
 from launcher.store.retention import (
-    Copies,
-    Left,
-    Rules,
-    choose,
-    copies_before,
-    delete,
+    OldCopies,
+    RetentionRules,
+    SkippedFolder,
+    attempt_folders,
+    deletable_bytes,
+    delete_attempt_folder,
     delete_copies,
-    folders_of,
+    deletion_refusal,
+    find_old_copies,
     in_batches,
-    refusal,
-    size_of,
+    select_deletable,
 )
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home, find_home
@@ -63,14 +63,14 @@ from launcher.units import format_bytes, parse_seconds
 if TYPE_CHECKING:
     from launcher.kind_interface import Kept
 
-NOTHING = "no job has run or ended yet"
+NO_HISTORY = "no job has run or ended yet"
 # jobs that are forgotten in one transaction, which takes some seconds; others wait ten for it
 BATCH = 50_000
 NAMED = 20  # folders that were left
 
 
-@of_jobs()
-@some
+@pattern_command()
+@optional_patterns
 @click.option(
     "--since",
     metavar="WHEN",
@@ -110,42 +110,44 @@ def history(
       launcher history run:quickstart --json
     """
     now = time.time()
-    begin = 0.0 if since is None else begin_of(since, now)
+    begin = 0.0 if since is None else parse_since(since, now)
     home = find_home(os.environ)
     if home.exists():
         with open_queue() as (_, store):
             jobs = {job.id for job in select(store, patterns)} if patterns else None
             with store.reading():
-                past = History(store.database, begin, now, jobs).past(places_by_token(home))
+                past = HistoryQueries(store.database, begin, now, jobs).build_report(
+                    places_by_token(home)
+                )
     elif patterns:
         with open_queue():  # which says that there is no queue
             return
     else:
-        past = Past()
-    beginning = f" since {moment(begin)}" if since else ""
+        past = HistoryReport()
+    beginning = f" since {short_local_time(begin)}" if since else ""
 
-    def drawn(width: int) -> list[Line]:
-        head = [line(text, Tone.STRONG) for text in wrap(headline(past) + beginning, width)]
+    def draw_lines(width: int) -> list[TextLine]:
+        head = [line(text, TextStyle.STRONG) for text in wrap(headline(past) + beginning, width)]
         return [*head, line(""), *draw(past, width, sections)]
 
     if past.days or as_json:
-        answer = Answer(
-            record=lambda: {"since": iso(begin) if since else None, **record(past, sections)},
+        answer = CommandOutput(
+            record=lambda: {"since": iso_time(begin) if since else None, **record(past, sections)},
             rows=lambda: columns(past, sections),
-            drawn=drawn,
+            draw_lines=draw_lines,
         )
-        tell(answer, as_json=as_json)
+        print_output(answer, as_json=as_json)
     else:
-        remark(f"{NOTHING}{beginning}")
+        print_stderr(f"{NO_HISTORY}{beginning}")
 
 
 def places_by_token(home: Home) -> dict[str, tuple[str, str]]:
     """Return backend and node of each pilot, and of this machine by ''."""
-    places = {token: (past.backend, past.node) for token, past in past_pilots(home).items()}
-    return places | {"": (HERE, os.uname().nodename)}
+    places = {token: (past.backend, past.node) for token, past in read_past_pilots(home).items()}
+    return places | {"": (LOCAL, os.uname().nodename)}
 
 
-def begin_of(text: str, now: float) -> float:
+def parse_since(text: str, now: float) -> float:
     """Return the time that a person means: so long ago, or a local day or moment.
 
     Raises:
@@ -170,8 +172,8 @@ def begin_of(text: str, now: float) -> float:
 # --- deleting
 
 
-@of_jobs()
-@some
+@pattern_command()
+@optional_patterns
 @click.option(
     "--older",
     type=span(),
@@ -181,7 +183,7 @@ def begin_of(text: str, now: float) -> float:
 @click.option(
     "--state",
     "states",
-    type=States(ENDED),
+    type=States(ENDED_STATES),
     help="Delete jobs in these states, such as failed,cancelled.",
 )
 @click.option(
@@ -231,32 +233,36 @@ def clean(
         raise UsageError(
             "nothing selected. Choose jobs with a PATTERN, --older 30d, --state failed or --keep N."
         )
-    rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
+    rules = RetentionRules(
+        min_age_s=older or 0.0, states=states or ENDED_STATES, keep_newest=keep or 0
+    )
     with open_queue() as (home, store):
         left = [] if dry_run else _finish_interrupted(home, store)
-        jobs = _chosen(store, patterns, rules)
+        jobs = _select_jobs(store, patterns, rules)
         by_age = older is not None and not patterns and states is None and keep is None
-        copies = copies_before(home, time.time() - rules.older_s) if by_age else Copies(old=())
+        copies = (
+            find_old_copies(home, time.time() - rules.min_age_s) if by_age else OldCopies(old=())
+        )
         if not jobs and patterns:
             raise UsageError(
                 "nothing to clean. The matching jobs have not ended, are needed by others, or are kept by an "
                 "option."
             )
         if not jobs and not copies.old:
-            remark("nothing to clean")
-            _name_kept(copies)
-            _refuse_left(left)
+            print_stderr("nothing to clean")
+            _print_retained_copies(copies)
+            _check_all_deleted(left)
             return
         if dry_run:
-            _rehearse(home, jobs, copies, _sizes(_unused_calls(home, store, jobs)))
+            _print_planned_deletion(home, jobs, copies, _sizes(_unused_calls(home, store, jobs)))
             return
         if not yes:
-            ask(jobs, f"{_question(jobs, copies)}?", needed=True)
+            confirm_changes(jobs, f"{_question(jobs, copies)}?", needed=True)
         _clean_up(home, store, jobs, copies, rules)
 
 
 def _clean_up(
-    home: Home, store: Store, jobs: Sequence[JobRow], copies: Copies, rules: Rules
+    home: Home, store: Store, jobs: Sequence[JobRow], copies: OldCopies, rules: RetentionRules
 ) -> None:
     """Forget jobs, delete their files and old copies, and print what became of each.
 
@@ -264,19 +270,19 @@ def _clean_up(
         MachineError: a folder could not be deleted.
     """
     cleaned = _clean(home, store, jobs, rules)
-    store.steering.forget_contexts()
-    calls = _unused_calls(home, store, cleaned.gone)  # which no job needs any more
+    store.job_control.delete_unused_contexts()
+    calls = _unused_calls(home, store, cleaned.deleted)  # which no job needs any more
     freed = cleaned.freed + copies.size + _sizes(calls)
     for path in calls:
         path.unlink(missing_ok=True)
     kept = delete_copies(copies.old)
-    say(cleaned.gone, _what)
-    remark(f"{_done(cleaned.gone, copies)} deleted, {format_bytes(freed)} freed")
-    _name_changed(cleaned.changed)
-    _name_kept(copies)
+    print_jobs(cleaned.deleted, _deletion_text)
+    print_stderr(f"{_deleted_text(cleaned.deleted, copies)} deleted, {format_bytes(freed)} freed")
+    _print_changed(cleaned.changed)
+    _print_retained_copies(copies)
     for path, why in kept:
-        remark(f"not deleted: {harmless(str(path))}: {why}")
-    _refuse_left(cleaned.left)
+        print_stderr(f"not deleted: {sanitize_terminal(str(path))}: {why}")
+    _check_all_deleted(cleaned.undeleted)
 
 
 def _unused_calls(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Path]:
@@ -286,52 +292,60 @@ def _unused_calls(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Path
     return unused_calls(home, store, jobs)
 
 
-def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
+def _select_jobs(store: Store, patterns: Sequence[str], rules: RetentionRules) -> list[JobRow]:
     now = time.time()
-    jobs = select(store, patterns) if patterns else _ended(store, rules, now)
-    allowed = _allowed(store, jobs, rules, now)
-    free = store.steering.forgettable(job.id for job in allowed)
+    jobs = select(store, patterns) if patterns else _jobs_ended_before(store, rules, now)
+    allowed = _filter_by_rules(store, jobs, rules, now)
+    free = store.job_control.deletable_jobs(job.id for job in allowed)
     return [job for job in allowed if job.id in free]
 
 
-def _ended(store: Store, rules: Rules, now: float) -> list[JobRow]:
-    return store.read.ended_before(now - rules.older_s, rules.states)
+def _jobs_ended_before(store: Store, rules: RetentionRules, now: float) -> list[JobRow]:
+    return store.read.ended_before(now - rules.min_age_s, rules.states)
 
 
-def _allowed(store: Store, jobs: Iterable[JobRow], rules: Rules, now: float) -> list[JobRow]:
+def _filter_by_rules(
+    store: Store, jobs: Iterable[JobRow], rules: RetentionRules, now: float
+) -> list[JobRow]:
     """Return which of the jobs the rules let go."""
-    ended = store.read.ended_before(float("inf"), ENDED) if rules.keep else []
-    return choose(jobs, rules, ended=ended, now=now)
+    ended = store.read.ended_before(float("inf"), ENDED_STATES) if rules.keep_newest else []
+    return select_deletable(jobs, rules, ended_jobs=ended, now=now)
 
 
-class _Cleaned(NamedTuple):
+class _CleanResult(NamedTuple):
     """The result of cleaning jobs."""
 
-    gone: list[JobRow]
+    deleted: list[JobRow]
     freed: int  # bytes
-    left: list[Left]
+    undeleted: list[SkippedFolder]
     changed: list[JobRow]  # that stay: they changed, or became needed, after they were chosen
 
 
-def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> _Cleaned:
+def _clean(home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRules) -> _CleanResult:
     """Forget jobs, then delete their folders."""
-    left = {job.id: remnants for job in jobs if (remnants := _refused(folders_of(home, job)))}
+    left = {
+        job.id: remnants
+        for job in jobs
+        if (remnants := _undeletable_folders(attempt_folders(home, job)))
+    }
     going = [job for job in jobs if job.id not in left]
     gone: list[JobRow] = []
     # the newest first: what needs another of them goes before it
     for batch in in_batches(going[::-1], BATCH):
-        gone += _forget(home, store, batch, rules)
+        gone += _delete_jobs(home, store, batch, rules)
     freed, stuck = _delete_folders(home, store)
     numbers = {job.id for job in gone}
-    return _Cleaned(
-        gone=sorted(gone, key=lambda job: job.id),
+    return _CleanResult(
+        deleted=sorted(gone, key=lambda job: job.id),
         freed=freed,
-        left=[*chain.from_iterable(left.values()), *stuck],
+        undeleted=[*chain.from_iterable(left.values()), *stuck],
         changed=[job for job in going if job.id not in numbers],
     )
 
 
-def _forget(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> list[JobRow]:
+def _delete_jobs(
+    home: Home, store: Store, jobs: Sequence[JobRow], rules: RetentionRules
+) -> list[JobRow]:
     """Forget those of the chosen jobs that may still go, in one transaction; return them."""
     chosen = {job.id: (job.state, job.attempts, job.ended) for job in jobs}
     with store.writing():
@@ -340,8 +354,8 @@ def _forget(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> l
             for job in store.read.jobs_by_id(chosen)
             if chosen[job.id] == (job.state, job.attempts, job.ended)
         ]
-        allowed = _allowed(store, unchanged, rules, time.time())
-        forgotten = set(store.steering.forget(job.id for job in allowed))
+        allowed = _filter_by_rules(store, unchanged, rules, time.time())
+        forgotten = set(store.job_control.delete_jobs(job.id for job in allowed))
         gone = [job for job in allowed if job.id in forgotten]
         with_folders = [job for job in gone if job.attempts]
         if with_folders:
@@ -352,16 +366,16 @@ def _forget(home: Home, store: Store, jobs: Sequence[JobRow], rules: Rules) -> l
     return gone
 
 
-def _delete_folders(home: Home, store: Store) -> tuple[int, list[Left]]:
+def _delete_folders(home: Home, store: Store) -> tuple[int, list[SkippedFolder]]:
     """Delete the folders of forgotten jobs; return the freed bytes and the remaining folders."""
-    freed, left, deleted = 0, list[Left](), set[int]()
-    for job in forgotten_jobs(home, store):
+    freed, left, deleted = 0, list[SkippedFolder](), set[int]()
+    for job in read_forgotten(home, store):
         stuck = []
-        for attempt in folders_of(home, job):
-            size = size_of(attempt)
-            if refusal(attempt) is None:
-                remove_of(attempt, job.run_folder)
-            remnant = delete(attempt)
+        for attempt in attempt_folders(home, job):
+            size = deletable_bytes(attempt)
+            if deletion_refusal(attempt) is None:
+                remove_attempt_stage(attempt, job.run_folder)
+            remnant = delete_attempt_folder(attempt)
             freed += size if remnant is None else 0
             stuck += [remnant] if remnant else []
         left += stuck
@@ -370,40 +384,44 @@ def _delete_folders(home: Home, store: Store) -> tuple[int, list[Left]]:
     return freed, left
 
 
-def _finish_interrupted(home: Home, store: Store) -> list[Left]:
+def _finish_interrupted(home: Home, store: Store) -> list[SkippedFolder]:
     """Delete the folders that an interrupted `clean` has left; return those that cannot be deleted."""
-    jobs = forgotten_jobs(home, store)
+    jobs = read_forgotten(home, store)
     if not jobs:
         return []
     freed, left = _delete_folders(home, store)
-    what = f"{counted(len(jobs), 'job')} of an interrupted `launcher clean`"
-    remark(f"deleted the folders of {what}, {format_bytes(freed)} freed")
+    what = f"{pluralize(len(jobs), 'job')} of an interrupted `launcher clean`"
+    print_stderr(f"deleted the folders of {what}, {format_bytes(freed)} freed")
     return left
 
 
-def _name_changed(jobs: Sequence[JobRow]) -> None:
+def _print_changed(jobs: Sequence[JobRow]) -> None:
     if jobs:
         were = "was" if len(jobs) == 1 else "were"
-        remark(
-            f"{counted(len(jobs), 'job')} changed or became needed meanwhile and {were} kept: {named(jobs)}"
+        print_stderr(
+            f"{pluralize(len(jobs), 'job')} changed or became needed meanwhile and {were} kept: {format_job_names(jobs)}"
         )
 
 
-def _refused(attempts: Iterable[Attempt]) -> list[Left]:
+def _undeletable_folders(attempts: Iterable[Attempt]) -> list[SkippedFolder]:
     """Return those of the folders that must not be deleted, and why."""
-    return [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
+    return [
+        SkippedFolder(attempt=attempt, why=why)
+        for attempt in attempts
+        if (why := deletion_refusal(attempt))
+    ]
 
 
-def _refuse_left(left: Sequence[Left]) -> None:
+def _check_all_deleted(undeleted: Sequence[SkippedFolder]) -> None:
     """Name the folders that are left.
 
     Raises:
         MachineError: there are some.
     """
-    _name_left(left)
-    if left:
+    _print_undeleted(undeleted)
+    if undeleted:
         raise MachineError(
-            f"{counted(len(left), 'folder')} could not be deleted. "
+            f"{pluralize(len(undeleted), 'folder')} could not be deleted. "
             "Fix the problems above and run the command again."
         )
 
@@ -412,55 +430,61 @@ def _sizes(files: Iterable[Path]) -> int:
     return sum(path.lstat().st_size for path in files)
 
 
-def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies, calls: int) -> None:
-    attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
-    left = _refused(attempts)
-    stays = sum(size_of(remnant.attempt) for remnant in left)
-    freed = sum(map(size_of, attempts)) - stays + copies.size + calls
+def _print_planned_deletion(
+    home: Home, jobs: Sequence[JobRow], copies: OldCopies, calls: int
+) -> None:
+    attempts = [attempt for job in jobs for attempt in attempt_folders(home, job)]
+    left = _undeletable_folders(attempts)
+    stays = sum(deletable_bytes(remnant.attempt) for remnant in left)
+    freed = sum(map(deletable_bytes, attempts)) - stays + copies.size + calls
     for copy in copies.old:
-        click.echo(f"would delete {harmless(str(copy))}")
-    _name_left(left)
-    _name_kept(copies)
-    done = _done(jobs, copies)
-    remark(f"{done} would be deleted, {format_bytes(freed)} would be freed")
-    rehearse(jobs, lambda job: f"be {_what(job)}")
+        click.echo(f"would delete {sanitize_terminal(str(copy))}")
+    _print_undeleted(left)
+    _print_retained_copies(copies)
+    done = _deleted_text(jobs, copies)
+    print_stderr(f"{done} would be deleted, {format_bytes(freed)} would be freed")
+    print_planned_changes(jobs, lambda job: f"be {_deletion_text(job)}")
 
 
-def _done(jobs: Sequence[JobRow], copies: Copies) -> str:
-    return " and ".join([counted(len(jobs), "job"), *_counted(copies)])
+def _deleted_text(jobs: Sequence[JobRow], copies: OldCopies) -> str:
+    return " and ".join([pluralize(len(jobs), "job"), *_copies_text(copies)])
 
 
-def _counted(copies: Copies) -> list[str]:
+def _copies_text(copies: OldCopies) -> list[str]:
     number = len(copies.old)
     return [f"{number} old {'copy' if number == 1 else 'copies'} of the queue"] if number else []
 
 
-def _question(jobs: Sequence[JobRow], copies: Copies) -> str:
-    forget = f"delete {counted(len(jobs), 'job')} with the logs" if jobs else ""
-    return " and ".join(filter(None, (forget, *(f"delete {copy}" for copy in _counted(copies)))))
+def _question(jobs: Sequence[JobRow], copies: OldCopies) -> str:
+    forget = f"delete {pluralize(len(jobs), 'job')} with the logs" if jobs else ""
+    return " and ".join(
+        filter(None, (forget, *(f"delete {copy}" for copy in _copies_text(copies))))
+    )
 
 
-def _name_kept(copies: Copies) -> None:
+def _print_retained_copies(copies: OldCopies) -> None:
     kept = {
-        copies.newest: (
+        copies.newest_backup: (
             "the newest backup, from which a damaged queue is restored. Delete it yourself if its content "
             "must go."
         ),
-        copies.undecided: "until you decide what to do with the damaged queue",
+        copies.undecided_damage: "until you decide what to do with the damaged queue",
     }
     for path, why in kept.items():
         if path is not None:
-            remark(f"kept: {harmless(str(path))}, {why}")
+            print_stderr(f"kept: {sanitize_terminal(str(path))}, {why}")
 
 
-def _name_left(left: Sequence[Left]) -> None:
-    for remnant in left[:NAMED]:
-        remark(f"not deleted: {harmless(str(remnant.attempt.folder))}: {remnant.why}")
-    if len(left) > NAMED:
-        remark(f"not deleted: {len(left) - NAMED:,} more folders")
+def _print_undeleted(undeleted: Sequence[SkippedFolder]) -> None:
+    for remnant in undeleted[:NAMED]:
+        print_stderr(
+            f"not deleted: {sanitize_terminal(str(remnant.attempt.folder))}: {remnant.why}"
+        )
+    if len(undeleted) > NAMED:
+        print_stderr(f"not deleted: {len(undeleted) - NAMED:,} more folders")
 
 
-def _what(job: JobRow) -> str:
+def _deletion_text(job: JobRow) -> str:
     return f"deleted, {job.state}"
 
 
@@ -485,21 +509,23 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
         raise UsageError("no installed job type caches features. List the types: launcher kinds")
     for keeper in keepers:
         kept = keeper.kept(unused_s=unused_s)
-        named = f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
+        named = f"{_files(kept)} in {sanitize_terminal(kept.folder)}, {format_bytes(kept.size)}"
         if not kept.files:
-            remark("nothing to clean")
+            print_stderr("nothing to clean")
         elif dry_run:
             click.echo(f"would delete {named}")
-            say_unchanged()
+            print_unchanged()
         else:
             if not yes:
-                ask([], f"delete {named}?", needed=True)
+                confirm_changes([], f"delete {named}?", needed=True)
             gone = keeper.clear(unused_s=unused_s)
-            remark(f"{_files(gone)} deleted, {format_bytes(gone.size)} freed")
+            print_stderr(f"{_files(gone)} deleted, {format_bytes(gone.size)} freed")
             if gone.files < kept.files:
-                left = counted(kept.files - gone.files, "file")
-                remark(f"not deleted: {left} in {harmless(kept.folder)} that a job is writing")
+                left = pluralize(kept.files - gone.files, "file")
+                print_stderr(
+                    f"not deleted: {left} in {sanitize_terminal(kept.folder)} that a job is writing"
+                )
 
 
 def _files(kept: "Kept") -> str:
-    return counted(kept.files, "feature file")
+    return pluralize(kept.files, "feature file")

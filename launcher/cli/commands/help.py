@@ -10,9 +10,9 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_types import json_option
 from launcher.errors import UnknownName, UsageError
-from launcher.screens.answers import Answer, tell
-from launcher.screens.terminal import coloured, terminal_width
-from launcher.screens.text_table import Table, titled
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.terminal import terminal_width, uses_colour
+from launcher.screens.text_table import TextTable, text_columns
 
 
 @launcher_command()
@@ -53,18 +53,18 @@ def _print_help(name: str) -> None:
 
 def _list_topics(*, as_json: bool) -> None:
     pages = [document(name) for name in topics()]
-    table = Table(titled("TOPIC", "PAGE"), [(page.topic, page.title) for page in pages])
-    answer = Answer(
+    table = TextTable(text_columns("TOPIC", "PAGE"), [(page.topic, page.title) for page in pages])
+    answer = CommandOutput(
         record=lambda: {"topics": [{"topic": page.topic, "title": page.title} for page in pages]},
         tables=lambda: [table],
     )
-    tell(answer, as_json=as_json)
+    print_output(answer, as_json=as_json)
 
 
 def _print_page(topic: str, *, as_json: bool) -> None:
     page = document(topic)
     if as_json:
-        tell(Answer(record=lambda: {**page._asdict()}), as_json=True)
+        print_output(CommandOutput(record=lambda: {**page._asdict()}), as_json=True)
     elif sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf"):
         _print_formatted(page.text)
     else:
@@ -75,5 +75,5 @@ def _print_formatted(text: str) -> None:
     from rich.console import Console  # which takes longer to import than other commands run
     from rich.markdown import Markdown
 
-    console = Console(width=terminal_width(), no_color=not coloured(sys.stdout), highlight=False)
+    console = Console(width=terminal_width(), no_color=not uses_colour(sys.stdout), highlight=False)
     console.print(Markdown(for_terminal(text), hyperlinks=False))

@@ -14,10 +14,10 @@ from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
-from launcher.screens.answers import Answer, tell
-from launcher.screens.format import harmless
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import Line, Table, line, titled
+from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextLine, TextTable, line, text_columns
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference
@@ -50,12 +50,12 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             raise UnknownName("kind", name, usable)
     kinds = [usable[name] for name in dict.fromkeys(names)] or list(usable.values())
 
-    def drawn(width: int) -> list[Line]:
+    def draw_lines(width: int) -> list[TextLine]:
         if not names:
-            return _table(kinds).drawn(width)
+            return _table(kinds).to_lines(width)
         return [row for kind in kinds for row in (line(""), *_page(kind, width))][1:]
 
-    answer = Answer(
+    answer = CommandOutput(
         record=lambda: {
             "kinds": [
                 {
@@ -66,9 +66,9 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             ]
         },
         rows=lambda: _rows(kinds, whole=bool(names)),
-        drawn=drawn,
+        draw_lines=draw_lines,
     )
-    tell(answer, as_json=as_json)
+    print_output(answer, as_json=as_json)
 
 
 def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
@@ -87,7 +87,7 @@ def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
 
 def _warn(reasons: Iterable[str]) -> None:
     for reason in reasons:
-        remark(f"warning: {harmless(reason)}")
+        print_stderr(f"warning: {sanitize_terminal(reason)}")
 
 
 def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
@@ -104,16 +104,16 @@ def _line(kind: Kind) -> tuple[str, str, str, str]:
     return kind.name, kind.role, kind.summary, module.partition(":")[0].partition(".")[0]
 
 
-def _table(kinds: Sequence[Kind]) -> Table:
+def _table(kinds: Sequence[Kind]) -> TextTable:
     rows = []
     for kind in kinds:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
         rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
-    return Table(titled("KIND", "ROLE", "PACKAGE", "DESCRIPTION", least=_LEAST), rows)
+    return TextTable(text_columns("KIND", "ROLE", "PACKAGE", "DESCRIPTION", least=_LEAST), rows)
 
 
-def _page(kind: Kind, width: int) -> list[Line]:
+def _page(kind: Kind, width: int) -> list[TextLine]:
     """Return all of a kind for a terminal."""
     name, role, summary, package = _line(kind)
     rows = []
@@ -123,9 +123,11 @@ def _page(kind: Kind, width: int) -> list[Line]:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
         values = f"{takes}; old name: {old}" if old else takes
         rows.append((key, default, f"{description} ({values})" if description else values))
-    table = Table(titled("SETTING", "DEFAULT", "DESCRIPTION", least=_LEAST), rows, whole=True)
-    head = textwrap.wrap(harmless(f"{name} ({role}, {package}): {summary}"), width)
-    return [*map(line, head), *table.drawn(width)]
+    table = TextTable(
+        text_columns("SETTING", "DEFAULT", "DESCRIPTION", least=_LEAST), rows, whole=True
+    )
+    head = textwrap.wrap(sanitize_terminal(f"{name} ({role}, {package}): {summary}"), width)
+    return [*map(line, head), *table.to_lines(width)]
 
 
 @launcher_command()
@@ -166,4 +168,4 @@ def schema(out: Path | None, markdown: bool) -> None:
         raise MachineError(
             f"cannot write {out} ({error.strerror}). Name another file with --out."
         ) from error
-    remark(f"wrote {out}")
+    print_stderr(f"wrote {out}")

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.jobs import many, of_jobs, select
+from launcher.cli.jobs import pattern_command, required_patterns, select
 from launcher.cli.option_types import json_option, whole
-from launcher.errors import UsageError, counted
-from launcher.screens.answers import say_json
+from launcher.errors import UsageError, pluralize
+from launcher.screens.answers import print_json
 from launcher.screens.follow_logs import (
-    Followers,
-    attempt_of,
+    LogFollower,
     header,
-    opened,
+    open_log,
     print_log,
+    resolve_attempt,
 )
-from launcher.screens.format import harmless, named
-from launcher.screens.terminal import remark
+from launcher.screens.format import format_job_names, sanitize_terminal
+from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -25,8 +25,8 @@ from launcher.system.log_files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
 
 
-@of_jobs()
-@many
+@pattern_command()
+@required_patterns
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
 @click.option("-n", "--lines", type=whole(1), help="Print only this many lines, the last ones.")
 @click.option("--attempt", type=whole(1), help="Print this attempt instead of the newest.")
@@ -66,23 +66,25 @@ def command(
         raise UsageError("--json cannot be combined with --raw. Remove one of them.")
     with open_queue() as (home, store):
         event = store.read.last_event()
-        jobs = _meant(store, patterns)
+        jobs = _select_jobs(store, patterns)
         if follow:
-            Followers(home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw).follow()
+            LogFollower(
+                home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw
+            ).follow()
             return
         if len(jobs) > 1:
             _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
             return
         row = jobs[0]
-        number = attempt_of(row, attempt)
+        number = resolve_attempt(row, attempt)
         log = home.attempt(row.id, number).log
         if as_json:
-            say_json(_record(row, number, log, lines))
+            print_json(_record(row, number, log, lines))
         else:
             print_log(log, lines, raw=raw)
 
 
-def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
+def _select_jobs(store: Store, patterns: Sequence[str]) -> list[JobRow]:
     """Return the jobs; of one name that several runs have, the newest run's."""
     jobs = select(store, patterns)
     same_job = len(patterns) == 1 and len({job.name for job in jobs}) == 1
@@ -101,7 +103,7 @@ def _one_by_one(
     ran = [job for job in jobs if job.attempts >= (attempt or 1)]
     if not ran:
         raise UsageError(
-            f"none of these jobs has {_which(attempt)}: {named(jobs)}. "
+            f"none of these jobs has {_missing_log_text(attempt)}: {format_job_names(jobs)}. "
             + (
                 "Wait for it with --follow."
                 if attempt is None
@@ -120,20 +122,22 @@ def _one_by_one(
             if not print_log(log, lines, raw=raw):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
-            remark(f"{harmless(job.name)}: {harmless(str(error))}")
+            print_stderr(f"{sanitize_terminal(job.name)}: {sanitize_terminal(str(error))}")
     if as_json:
-        say_json({"logs": records})
+        print_json({"logs": records})
     left = [job for job in jobs if job.attempts < (attempt or 1)]
     if left:
-        remark(f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}")
+        print_stderr(
+            f"{pluralize(len(left), 'job')} without {_missing_log_text(attempt)}: {format_job_names(left)}"
+        )
 
 
-def _which(attempt: int | None) -> str:
+def _missing_log_text(attempt: int | None) -> str:
     return "a log yet" if attempt is None else f"an attempt {attempt}"
 
 
 def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
-    with opened(log) as file:
+    with open_log(log) as file:
         size = file.seek(0, 2)
         start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
         file.seek(start)

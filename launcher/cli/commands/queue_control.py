@@ -14,25 +14,25 @@ import click
 import platformdirs
 
 from launcher.backends.pilot_records import PilotRecords
-from launcher.backends.pilot_rules import OVER
-from launcher.backends.pilots_file import PilotRow, seen_pilots
-from launcher.backends.slurm_states import commands_by_hand
+from launcher.backends.pilot_rules import LOST_STATES
+from launcher.backends.pilots_file import PilotRow, read_pilot_status
+from launcher.backends.slurm_states import manual_commands
 from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
-from launcher.cli.jobs import dry_run_option, say_unchanged
+from launcher.cli.jobs import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
-from launcher.errors import MachineError, UsageError, counted, nearest
+from launcher.errors import MachineError, UsageError, nearest, pluralize
 from launcher.functions.options import check_groups
-from launcher.scheduler.chosen_policy import choose_discipline, told_of
-from launcher.scheduler.policy.disciplines import Discipline
+from launcher.scheduler.chosen_policy import policy_message, set_policy
+from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.run_places import runs_of
-from launcher.screens.answers import tell_table
-from launcher.screens.format import first_few, harmless, named
+from launcher.screens.answers import print_table
+from launcher.screens.format import first_few, format_job_names, sanitize_terminal
 from launcher.screens.job_view import groups_of
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import Table, titled
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State
-from launcher.store.client import open_queue, set_off
+from launcher.store.client import open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid, wake
@@ -66,17 +66,17 @@ def stop(now: bool) -> None:
     """
     with open_queue() as (home, store):
         try:
-            write_json(home.stop, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
+            write_json(home.stop_record, {"schema": 1, "now": now, "at": time.time()}, mode=0o600)
         except OSError as error:
             raise MachineError(
-                f"cannot write {home.stop} ({error.strerror}). Free disk space and try again."
+                f"cannot write {home.stop_record} ({error.strerror}). Free disk space and try again."
             ) from error
         jobs, pilots = store.read.in_state(State.RUNNING), number_of_pilots(home)
         if jobs or pilots:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            remark(f"The queue is stopped. {_what_finishes(len(jobs), pilots)}")
+            print_stderr(f"The queue is stopped. {_finishing_text(len(jobs), pilots)}")
             return
         patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
         deadline = time.monotonic() + patience_s
@@ -84,29 +84,29 @@ def stop(now: bool) -> None:
             if pid is None:  # it was killed before it had taken in the ends
                 ensure_scheduler(home)
             if time.monotonic() > deadline:
-                raise MachineError(_what_is_left(home, store, patience_s))
+                raise MachineError(_unfinished_text(home, store, patience_s))
             time.sleep(0.02)
         rows = store.read.jobs_by_id(job.id for job in jobs)
-        _say_failed([row for row in rows if row.state is State.FAILED])
+        _print_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
-        remark(f"The queue is stopped. {counted(queued, 'job')} {verb} in it.")
+        print_stderr(f"The queue is stopped. {pluralize(queued, 'job')} {verb} in it.")
 
 
-def _what_finishes(jobs: int, pilots: int) -> str:
-    finish = f"{counted(jobs, 'running job')} {'finishes' if jobs == 1 else 'finish'}"
+def _finishing_text(jobs: int, pilots: int) -> str:
+    finish = f"{pluralize(jobs, 'running job')} {'finishes' if jobs == 1 else 'finish'}"
     text = finish if jobs else "No job is running"
     if pilots:
-        end = f"{counted(pilots, 'pilot')} {'exits' if pilots == 1 else 'exit'}"
+        end = f"{pluralize(pilots, 'pilot')} {'exits' if pilots == 1 else 'exit'}"
         text += f", then {end}" if jobs else f"; {end}"
     return f"{text}."
 
 
-def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
+def _unfinished_text(home: Home, store: Store, patience_s: float) -> str:
     """Return what has not ended in time, who does what about it, and what its owner can do."""
-    running = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
+    running = ", ".join(sanitize_terminal(job.name) for job in store.read.in_state(State.RUNNING))
     lines = [f"still running: {running}"] if running else []
-    lines += left_pilots(home)
+    lines += remaining_pilot_lines(home)
     what = "some jobs or pilots have not ended" if lines else "the scheduler has not exited"
     text = (
         f"{what} after {format_seconds(patience_s)}. The queue stays stopped, and the scheduler keeps "
@@ -117,31 +117,31 @@ def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
 
 def number_of_pilots(home: Home) -> int:
     """Return how many pilots there are, or may be; of one that has ended, the record may still be there."""
-    over = {pilot.token for pilot in seen_pilots(home).pilots if pilot.stage in OVER}
+    over = {pilot.token for pilot in read_pilot_status(home).pilots if pilot.stage in LOST_STATES}
     return len({*PilotRecords(home).tokens()} - over)
 
 
-def left_pilots(home: Home) -> Iterator[str]:
+def remaining_pilot_lines(home: Home) -> Iterator[str]:
     """Give lines about the pilots that are still there: those of each backend, then what to type.
 
     Args:
         home: whose scheduler has written down how it saw them last.
     """
-    seen, recorded = seen_pilots(home), {*PilotRecords(home).tokens()}
+    seen, recorded = read_pilot_status(home), {*PilotRecords(home).tokens()}
     for backend in seen.backends:
         ours = (pilot for pilot in seen.pilots if pilot.backend == backend.name)
         there = [pilot for pilot in ours if pilot.token in recorded]
         if not there:
             continue
         named = first_few([*map(_where, there)], NAMED)
-        yield f"{counted(len(there), 'pilot')} of {backend.name}: {named}"
+        yield f"{pluralize(len(there), 'pilot')} of {backend.name}: {named}"
         if backend.reason:
             yield f"  {backend.reason}"
         recorded -= {pilot.token for pilot in there}
-        for command in commands_by_hand(backend.kind, (pilot.token for pilot in there)):
+        for command in manual_commands(backend.kind, (pilot.token for pilot in there)):
             yield f"  {command}"
     if recorded:
-        yield f"{counted(len(recorded), 'pilot')} of unknown state"
+        yield f"{pluralize(len(recorded), 'pilot')} of unknown state"
 
 
 def _where(pilot: PilotRow) -> str:
@@ -150,18 +150,18 @@ def _where(pilot: PilotRow) -> str:
     return f"{place} (job {pilot.job})" if pilot.job else place
 
 
-def _say_failed(jobs: Sequence[JobRow]) -> None:
+def _print_failed(jobs: Sequence[JobRow]) -> None:
     """Name the jobs that were stopped and must never run twice: these do not wait in the queue."""
     never = [job for job in jobs if job.spec.terms.rerun == "never"]
     if never:
         numbers = " ".join(str(job.id) for job in never)
-        remark(f"failed because of --rerun never: {named(never, len(never))}")
-        remark(f"  launcher retry {numbers}")
+        print_stderr(f"failed because of --rerun never: {format_job_names(never, len(never))}")
+        print_stderr(f"  launcher retry {numbers}")
 
 
 @launcher_command()
 @policy_option()
-def start(policy: Discipline | None) -> None:
+def start(policy: SchedulingPolicy | None) -> None:
     """Start jobs again after `launcher stop`.
 
     --policy also changes the policy of the queue.
@@ -173,13 +173,15 @@ def start(policy: Discipline | None) -> None:
     """
     with open_queue() as (home, _):
         if policy is not None:
-            choose_discipline(home, policy)
-            remark(told_of(home))
-        was_stopped = home.stop.exists()
-        home.stop.unlink(missing_ok=True)
-        set_off(home)
+            set_policy(home, policy)
+            print_stderr(policy_message(home))
+        was_stopped = home.stop_record.exists()
+        home.stop_record.unlink(missing_ok=True)
+        wake_or_start_scheduler(home)
     if was_stopped or policy is None:
-        remark("The queue starts jobs again." if was_stopped else "The queue was not stopped.")
+        print_stderr(
+            "The queue starts jobs again." if was_stopped else "The queue was not stopped."
+        )
 
 
 @launcher_command()
@@ -213,22 +215,22 @@ def group(
             check_groups(store, [name])
         if name is not None and changes:
             if not dry_run:
-                store.steering.limit(name, limit)
+                store.job_control.set_group_limit(name, limit)
                 wake(home)
-            at_most = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
+            at_most = "no limit" if limit is None else f"at most {pluralize(limit, 'job')} at once"
             _say_change(name, at_most, dry_run=dry_run)
             return
         rows = [
-            {**group._asdict(), "waiting": store.read.waiting_in(group.name)}
+            {**group._asdict(), "waiting": store.read.count_waiting_in(group.name)}
             for group in groups_of(store, store.read.in_state(State.RUNNING))
             if name in {None, group.name}
         ]
-    columns = titled("GROUP", "LIMIT", "RUNNING", "WAITING", numbers={1, 2, 3})
-    tell_table(
+    columns = text_columns("GROUP", "LIMIT", "RUNNING", "WAITING", numbers={1, 2, 3})
+    print_table(
         {"groups": rows},
-        Table(columns, [[*row.values()] for row in rows]),
+        TextTable(columns, [[*row.values()] for row in rows]),
         as_json=as_json,
-        nothing="no groups. Create one: launcher group NAME --limit 2",
+        empty_text="no groups. Create one: launcher group NAME --limit 2",
     )
 
 
@@ -258,25 +260,27 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             _check_run(store, run)
         if run is not None and number is not None:
             if not dry_run:
-                store.steering.share(run, number)
+                store.job_control.set_share(run, number)
                 wake(home)
             _say_change(run, f"share {number:g}", dry_run=dry_run)
             return
     rows = [row for row in rows if run in {None, row.account.name}]
-    whose = "no run has" if run is None else f"run {harmless(run)} has no"
-    columns = titled("RUN", "SHARE", "RECENT GPU-HOURS", "RUNNING", "WAITING", numbers=range(1, 5))
-    tell_table(
+    whose = "no run has" if run is None else f"run {sanitize_terminal(run)} has no"
+    columns = text_columns(
+        "RUN", "SHARE", "RECENT GPU-HOURS", "RUNNING", "WAITING", numbers=range(1, 5)
+    )
+    print_table(
         {"runs": [row.record() for row in rows]},
-        Table(columns, [row.cells() for row in rows]),
+        TextTable(columns, [row.cells() for row in rows]),
         as_json=as_json,
-        nothing=f"{whose} running or waiting jobs",
+        empty_text=f"{whose} running or waiting jobs",
     )
 
 
 def _say_change(name: str, text: str, *, dry_run: bool) -> None:
-    click.echo(f"{harmless(name)}\t{'would have ' if dry_run else ''}{text}")
+    click.echo(f"{sanitize_terminal(name)}\t{'would have ' if dry_run else ''}{text}")
     if dry_run:
-        say_unchanged()
+        print_unchanged()
 
 
 def _check_run(store: Store, name: str) -> None:
@@ -330,22 +334,22 @@ def install(only_print: bool) -> None:
     make_home(home)
     manager = find_manager()
     if manager is Manager.ABSENT:
-        remark("No systemd for users found. Nothing was written.")
-        remark("If cron runs here, add this line with `crontab -e`:")
+        print_stderr("No systemd for users found. Nothing was written.")
+        print_stderr("If cron runs here, add this line with `crontab -e`:")
         click.echo(cron_line(home.folder, sys.executable))
         return
     file = unit_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text)
-    remark(f"wrote {file}")
+    print_stderr(f"wrote {file}")
     enable = (*SYSTEMCTL, "enable", "--now", UNIT)
     if manager is Manager.ANSWERS:
-        _demand(*SYSTEMCTL, "daemon-reload")
-        _demand(*enable)
-        remark("The scheduler starts when you log in.")
+        _run_systemctl(*SYSTEMCTL, "daemon-reload")
+        _run_systemctl(*enable)
+        print_stderr("The scheduler starts when you log in.")
     else:
-        remark(f"Your systemd does not respond here. Log in and run: {shlex.join(enable)}")
-    remark("To start it at boot: loginctl enable-linger")
+        print_stderr(f"Your systemd does not respond here. Log in and run: {shlex.join(enable)}")
+    print_stderr("To start it at boot: loginctl enable-linger")
 
 
 @service.command(cls=HelpPage)
@@ -361,18 +365,18 @@ def remove() -> None:
     """
     file = unit_file()
     if not file.exists():
-        remark(f"{file} does not exist. Nothing was changed.")
-        remark("To remove a line from crontab: crontab -e")
+        print_stderr(f"{file} does not exist. Nothing was changed.")
+        print_stderr("To remove a line from crontab: crontab -e")
         return
     manager = find_manager()
     if manager is Manager.ANSWERS:
-        _demand(*SYSTEMCTL, "disable", "--now", UNIT)
+        _run_systemctl(*SYSTEMCTL, "disable", "--now", UNIT)
     else:  # what `disable` does: the link of [Install] goes
         (file.parent / "default.target.wants" / UNIT).unlink(missing_ok=True)
     file.unlink()
     if manager is Manager.ANSWERS:
-        _demand(*SYSTEMCTL, "daemon-reload")
-    remark(f"removed {file}")
+        _run_systemctl(*SYSTEMCTL, "daemon-reload")
+    print_stderr(f"removed {file}")
 
 
 def unit_file() -> Path:
@@ -390,8 +394,8 @@ StartLimitIntervalSec=300
 StartLimitBurst=3
 
 [Service]
-Environment={_quoted(f"LAUNCHER_HOME={home}")}
-ExecStart={_quoted(python)} -P -m launcher.scheduler {_quoted(str(home)).replace("$", "$$")}
+Environment={_quote_word(f"LAUNCHER_HOME={home}")}
+ExecStart={_quote_word(python)} -P -m launcher.scheduler {_quote_word(str(home)).replace("$", "$$")}
 KillMode=process
 Delegate=yes
 Restart=on-failure
@@ -420,7 +424,7 @@ def find_manager(booted: Path = BOOTED) -> Manager:
     return Manager.SILENT if booted.is_dir() else Manager.ABSENT
 
 
-def _demand(*argv: str) -> None:
+def _run_systemctl(*argv: str) -> None:
     """Run systemctl.
 
     Raises:
@@ -448,7 +452,7 @@ def _systemctl(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(argv, 1, "", f"no answer in {PATIENCE_S:.0f} s")
 
 
-def _quoted(word: str) -> str:
+def _quote_word(word: str) -> str:
     """Quote a word for a unit file. Source: systemd.syntax(7), Quoting; systemd.unit(5), Specifiers."""
     escaped = word.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     return f'"{_specifiers(escaped)}"'

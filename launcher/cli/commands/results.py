@@ -6,39 +6,47 @@ from typing import NamedTuple
 
 import click
 
-from launcher.cli.column_tables import flat_table, pivot_table, shown_columns
+from launcher.cli.column_tables import default_columns, flat_table, pivot_table
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import of_jobs, select, some
+from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import RUN, span
 from launcher.cli.output import (
     Format,
-    chosen_form,
+    choose_format,
     form_options,
     long_rows,
-    texts_of,
+    table_from_cells,
     write,
 )
-from launcher.cli.plain_tables import NOTHING, Row, is_plain, plain_tables
+from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
-from launcher.errors import UsageError, counted
+from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM
 from launcher.kind_interface import Kind
-from launcher.results.database_questions import ask
+from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
 from launcher.results.metric_direction import lower_is_better
-from launcher.results.model_columns import Models, shown_settings
-from launcher.results.over import in_step, over
-from launcher.results.pivot import Pivot, of_rows, pivot
+from launcher.results.model_columns import ModelIndex, shown_settings
+from launcher.results.over import average_over, covarying_columns
+from launcher.results.pivot import Pivot, metrics_of_rows, pivot
 from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
-from launcher.results.returned_rows import Returned, returned_by, returned_rows
+from launcher.results.returned_rows import ReturnedValues, read_returned_values, returned_rows
 from launcher.results.rows import kinds_of, results_of
-from launcher.results.table import COUNT, DATA, DESCENDING, PLACE, RunResults, best, in_order
+from launcher.results.table import (
+    COUNT,
+    DATA,
+    DESCENDING,
+    ROW_KEY_COLUMNS,
+    RunResults,
+    best_rows,
+    sort_rows,
+)
 from launcher.results.write import update, write_run
-from launcher.screens.answers import Answer
-from launcher.screens.format import harmless
-from launcher.screens.terminal import remark
-from launcher.store.client import open_queue, run_named
+from launcher.screens.answers import CommandOutput
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import print_stderr
+from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -53,7 +61,7 @@ TO_PRINT = (
 _LOW, _HIGH = ":low", ":high"
 
 
-class Choice(NamedTuple):
+class RowSelection(NamedTuple):
     """What a person asks of the rows; nothing of it: they stay as they are."""
 
     over: tuple[str, ...] = ()
@@ -67,9 +75,9 @@ class Choice(NamedTuple):
         return self.best.removesuffix(_LOW).removesuffix(_HIGH)
 
 
-@of_jobs()
+@pattern_command()
 @click.argument("run", required=False, shell_complete=offer_runs)
-@some
+@optional_patterns
 @click.option(
     "--all",
     "everything",
@@ -139,8 +147,13 @@ def command(
       launcher results sweep --over seed --sort -auc --format latex
       launcher results sweep --db results.sqlite
     """
-    choice = Choice(over=_listed(over), best=best or "", sort=_listed(sort), columns=_listed(names))
-    shape, chooses = chosen_form(form, as_json=as_json), any(choice)
+    choice = RowSelection(
+        over=_split_names(over),
+        best=best or "",
+        sort=_split_names(sort),
+        columns=_split_names(names),
+    )
+    shape, chooses = choose_format(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
         every = _run_of(store, run)
         if database is not None:
@@ -150,22 +163,22 @@ def command(
                     "To select rows afterwards: launcher query --db FILE SQL"
                 )
             written = write_run(database, home, store, every)
-            remark(f"{database}: {counted(written, 'new or changed row')}")
+            print_stderr(f"{database}: {pluralize(written, 'new or changed row')}")
             return
         of_run = result_jobs(home, store, every, all_jobs=all_jobs)
         matching = _matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
         jobs, kinds = [each.job for each in matching], kinds_of(every)
         now = [each.newest for each in matching]
-        models = Models([each.job.plain_spec for each in of_run], kinds)
+        models = ModelIndex([each.job.spec_without_sources for each in of_run], kinds)
         results = results_of(jobs, models, now)
         wanted = metric is not None or chooses or not results.rows
-        returned = returned_by(home, store, jobs, kinds) if wanted else []
+        returned = read_returned_values(home, store, jobs, kinds) if wanted else []
     counts = count_results(matching, tests=bool(results.rows))
     found = RunOutcome(every[0].run, results, returned, now, kinds)
-    answer = _answer(found, choice, metric, shape, everything=everything)
+    answer = _build_output(found, choice, metric, shape, everything=everything)
     if answer is None:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
-        remark(f"{NOTHING}{hint}")
+        print_stderr(f"{NO_RESULTS}{hint}")
         return
     write(_with_counts(answer, counts), shape)
     of_tests = not all(map(is_plain, results.rows))
@@ -181,28 +194,35 @@ class RunOutcome(NamedTuple):
 
     run: str
     results: RunResults  # of tests and folders
-    returned: Sequence[Returned]  # what jobs returned, if that is wanted
-    now: Sequence[JobRow]  # the newest job of each name as it is
+    returned: Sequence[ReturnedValues]  # what jobs returned, if that is wanted
+    newest_jobs: Sequence[JobRow]  # the newest job of each name as it is
     kinds: Mapping[str, Kind]
 
 
-def _answer(
-    found: RunOutcome, choice: Choice, metric: str | None, shape: Format, *, everything: bool
-) -> Answer | None:
+def _build_output(
+    found: RunOutcome,
+    selection: RowSelection,
+    metric: str | None,
+    shape: Format,
+    *,
+    everything: bool,
+) -> CommandOutput | None:
     """Return what is asked of the results of a run; None if there is nothing."""
     results, run = found.results, found.run
-    if any(choice):
-        results = _chosen(_sole(_flat_results(found)), choice, found.kinds.values())
+    if any(selection):
+        results = _apply_selection(
+            _test_rows_if_any(_flat_results(found)), selection, found.kinds.values()
+        )
     if metric is not None:
-        numbers = [] if any(choice) else [each.numbers for each in found.returned]
-        told = of_rows(results.rows, results.columns)
-        return _metric(pivot(metric, told, numbers, everything=everything), run, shape)
-    if any(choice):
-        return _rows_chosen(results, choice, run, shape)
+        numbers = [] if any(selection) else [each.numbers for each in found.returned]
+        told = metrics_of_rows(results.rows, results.columns)
+        return _metric_output(pivot(metric, told, numbers, everything=everything), run, shape)
+    if any(selection):
+        return _selected_rows_output(results, selection, run, shape)
     if not results.rows and (flat := _flat_results(found)).rows:
-        return _rows_chosen(flat, choice, run, shape)
+        return _selected_rows_output(flat, selection, run, shape)
     if results.rows or shape is Format.JSON:
-        parts = [column for column in results.varying if column not in PLACE]
+        parts = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
         return all_rows(results.rows, run, everything=everything, parts=parts)
     return None
 
@@ -211,29 +231,29 @@ def _flat_results(found: RunOutcome) -> RunResults:
     """Return the results of tests and folders. If there are none, return what the jobs returned, a row each."""
     if found.results.rows:
         return found.results
-    return returned_rows(found.returned, found.kinds, (), found.now)
+    return returned_rows(found.returned, found.kinds, (), found.newest_jobs)
 
 
-def _with_counts(answer: Answer, counts: ResultCounts) -> Answer:
+def _with_counts(answer: CommandOutput, counts: ResultCounts) -> CommandOutput:
     """Return an answer whose JSON says how many jobs it is of, and which of them have an older result or none."""
     return answer._replace(record=lambda: {**answer.record(), "counts": counts.record()})
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
+def _split_names(text: str | None) -> tuple[str, ...]:
     """Return the names in a list with commas."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _run_of(store: Store, run: str | None) -> list[JobRow]:
     if run is None:
-        tests = store.read.tests(but=RUN)
+        tests = store.read.table_jobs(exclude_kind=RUN)
         if not tests:
             raise UsageError(
                 "no run has test results yet. For the numbers that jobs reported: launcher results RUN"
             )
         newest = max(tests, key=lambda job: job.submitted)
         return [*store.read.jobs_of(Path(newest.root), newest.run).values()]
-    return run_named(store, run.removeprefix(RUN_PREFIX))
+    return find_run_jobs(store, run.removeprefix(RUN_PREFIX))
 
 
 def _matching(
@@ -265,13 +285,15 @@ def _matching(
     return matching
 
 
-def _sole(results: RunResults) -> RunResults:
+def _test_rows_if_any(results: RunResults) -> RunResults:
     """Return the rows of one sort: those of tests, if there are some."""
     tested = [row for row in results.rows if not is_plain(row)]
     return results._replace(rows=tested or results.rows)
 
 
-def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> RunResults:
+def _apply_selection(
+    results: RunResults, selection: RowSelection, kinds: Collection[Kind]
+) -> RunResults:
     """Return the rows that a person asks for, in that order.
 
     Raises:
@@ -279,32 +301,32 @@ def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> Run
     """
     if not results.rows:
         raise UsageError("the run has no results yet. See its jobs: launcher status")
-    if choice.over:
-        joined = over(results, choice.over, shown_settings(kinds))
-        _say_if_alone(results, joined, choice.over)
+    if selection.over:
+        joined = average_over(results, selection.over, shown_settings(kinds))
+        _note_if_nothing_averaged(results, joined, selection.over)
         results = joined
-    if choice.best:
-        low = choice.best.endswith(_LOW)
-        if choice.best == choice.metric:
-            low = lower_is_better(choice.metric, kinds)
-        results = best(results, choice.metric, low=low)
+    if selection.best:
+        low = selection.best.endswith(_LOW)
+        if selection.best == selection.metric:
+            low = lower_is_better(selection.metric, kinds)
+        results = best_rows(results, selection.metric, low=low)
         if DATA in results.columns:  # of programs there is one best, whose row says all
-            text = f"best row per data set by {choice.metric} ({'lowest' if low else 'highest'})"
-            remark(harmless(text))
-    return in_order(results, choice.sort)
+            text = f"best row per data set by {selection.metric} ({'lowest' if low else 'highest'})"
+            print_stderr(sanitize_terminal(text))
+    return sort_rows(results, selection.sort)
 
 
-def _say_if_alone(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
+def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
     """Say so where no two rows were taken together, and which columns keep them apart."""
     if any(row[COUNT] > 1 for row in after.rows):
         return
-    also = in_step(before, names)
+    also = covarying_columns(before, names)
     hint = f". Average over all: --over {','.join([*names, *also])}" if also else ""
-    rows = counted(len(after.rows), "row")
+    rows = pluralize(len(after.rows), "row")
     text = (
         f"note: nothing was averaged, as no two of {rows} differ only in {', '.join(names)}{hint}"
     )
-    remark(harmless(text))
+    print_stderr(sanitize_terminal(text))
 
 
 # --- answers
@@ -312,7 +334,7 @@ def _say_if_alone(before: RunResults, after: RunResults, names: Sequence[str]) -
 
 def all_rows(
     rows: Sequence[Row], run: str, *, everything: bool = False, parts: Sequence[str] = ()
-) -> Answer:
+) -> CommandOutput:
     """Return the rows of a run as an answer.
 
     Args:
@@ -325,7 +347,7 @@ def all_rows(
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
     tests = [table_of_tests(tested)] if tested else []
     stored = [table_of_tests(tested, brackets=True)] if tested else []
-    return Answer(
+    return CommandOutput(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests, *plain],
@@ -334,17 +356,19 @@ def all_rows(
             *(row for table in stored for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
         ],
-        drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
+        draw_lines=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
     )
 
 
-def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) -> Answer:
+def _selected_rows_output(
+    results: RunResults, selection: RowSelection, run: str, form: Format
+) -> CommandOutput:
     """Return rows that a person has chosen."""
-    asked = [choice.metric] if choice.best else []
-    asked += [name.removeprefix(DESCENDING) for name in choice.sort]
-    names = [results.column(name) for name in choice.columns] or shown_columns(results, asked)
+    asked = [selection.metric] if selection.best else []
+    asked += [name.removeprefix(DESCENDING) for name in selection.sort]
+    names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
     # what a terminal without an end would show, and of what no test made all forms
-    if choice.columns or form is Format.TABS or len(names) == len(results.names):
+    if selection.columns or form is Format.TABS or len(names) == len(results.names):
         results = results._replace(
             rows=[{name: row.get(name) for name in names} for row in results.rows],
             columns=tuple(name for name in names if name in results.columns),
@@ -355,7 +379,7 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     def cells() -> Sequence[Sequence[object]]:
         return long_rows(ordered) if ordered else [order]
 
-    return Answer(
+    return CommandOutput(
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
@@ -363,7 +387,7 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     )
 
 
-def _metric(table: Pivot, run: str, form: Format) -> Answer:
+def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
     def note_of(metric: Metric | None) -> str | None:
         return None if metric is None else metric.note
 
@@ -382,12 +406,12 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
         )
         return [("" if form is Format.TABS else "model", *names), *values]
 
-    return Answer(
+    return CommandOutput(
         record=lambda: {"run": run, **table.record()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
         latex=lambda: [pivot_table(table, "", brackets=True)],
-        drawn=lambda width: pivot_table(table, table.metric).drawn(width),
+        draw_lines=lambda width: pivot_table(table, table.metric).to_lines(width),
     )
 
 
@@ -425,11 +449,11 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
       launcher query --db results.sqlite "select * from best" --format latex
       launcher query "select job, error from failures" --json
     """
-    shape = chosen_form(form, as_json=as_json)
+    shape = choose_format(form, as_json=as_json)
     if database is None:
         with open_queue() as (home, store):
             database = update(home, store, _note)
-    columns, answer = ask(database, sql, limit_s=limit_s)
+    columns, answer = run_query(database, sql, limit_s=limit_s)
     cells = [columns, *answer]
     rows = (  # bytes as SQLite's hex() has them
         {
@@ -439,14 +463,14 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         for row in answer
     )
     write(
-        Answer(
+        CommandOutput(
             record=lambda: {"columns": columns, "rows": [*rows]},
             cells=lambda: cells,
-            tables=lambda: [texts_of(cells)],
+            tables=lambda: [table_from_cells(cells)],
         ),
         shape,
     )
 
 
 def _note(text: str) -> None:
-    remark(f"note: {harmless(text)}")
+    print_stderr(f"note: {sanitize_terminal(text)}")

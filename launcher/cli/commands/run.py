@@ -16,21 +16,21 @@ from pathlib import Path
 
 import click
 
-from launcher.accounts import Account
-from launcher.backends.eligibility import placed_terms
-from launcher.backends.settings import Backends, configured_backends
+from launcher.accounts import FairShareAccount
+from launcher.backends.eligibility import with_default_backends
+from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import LEFT, uncollected
+from launcher.cli.jobs import EXIT_ABORTED, gc_paused
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
 from launcher.context import Context
-from launcher.errors import TaskFileError, UsageError, counted, meant_or_known
+from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
-from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
+from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.settings import configured_notify
+from launcher.notify.settings import read_configured_notify
 from launcher.planning.backend_preview import preview_backends
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
 from launcher.planning.estimates import read_history
@@ -39,24 +39,24 @@ from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_records import plan_commands, plan_json
 from launcher.planning.preview import preview_plan
-from launcher.planning.submit import Submitted, submit
+from launcher.planning.submit import SubmittedRun, submit
 from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
-from launcher.scheduler.chosen_policy import choose_discipline, told_of
-from launcher.scheduler.policy.disciplines import Discipline
-from launcher.screens.answers import say_json
-from launcher.screens.format import harmless
+from launcher.scheduler.chosen_policy import policy_message, set_policy
+from launcher.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.screens.answers import print_json
+from launcher.screens.format import sanitize_terminal
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.screens.terminal import remark, terminal_width
-from launcher.states import OPEN, State, without_state
+from launcher.screens.terminal import print_stderr, terminal_width
+from launcher.states import OPEN_STATES, State, strip_state_prefix
 from launcher.store.client import (
+    clear_stop,
     context_to_store,
-    lift_stop,
-    look_at_queue,
     open_queue,
-    set_off,
+    open_queue_readonly,
+    wake_or_start_scheduler,
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -64,7 +64,7 @@ from launcher.system.executables import missing_program, missing_script, script_
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
-from launcher.taskfile.legacy_names import Wanted
+from launcher.taskfile.legacy_names import LegacyAction
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Common options": ("dry-run", "detach", "set", "on", "accept-code", "force"),
@@ -154,7 +154,7 @@ def command(
     settings: tuple[str, ...],
     share: str | None,
     on: str | None,
-    policy: Discipline | None,
+    policy: SchedulingPolicy | None,
     detach: bool,
     force: bool,
     accept_code: bool,
@@ -175,7 +175,7 @@ def command(
     settings = settings if share is None else (*settings, f"share={share}")
     typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
-    backends = configured_backends(os.environ)
+    backends = read_configured_backends(os.environ)
     watch = watch_hashing()
     compared = partial(
         compare,
@@ -185,10 +185,12 @@ def command(
         adopt=adopt,
         watch=watch,
     )
-    with uncollected():
+    with gc_paused():
         plans = plan_files(taskfiles, settings=settings, watch=watch)
-        plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
-        dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
+        plans = [
+            plan.with_terms(lambda terms: with_default_backends(terms, backends)) for plan in plans
+        ]
+        dry_run = dry_run or any(plan.wanted is LegacyAction.LIST for plan in plans)
         form = _choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
@@ -205,27 +207,27 @@ def command(
             options += [] if on is None else ["--on", on]
             options += [] if policy is None else ["--policy", policy.name]
             return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
-    results = any(plan.wanted is Wanted.RESULTS for plan in plans)
+    results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)
     for plan in plans:
         if plan.missing and not results:  # of which a dry run only warns: such jobs must fail
             raise TaskFileError(plan.missing)
         for warning in plan.warnings:
-            remark(str(warning))
+            print_stderr(str(warning))
     if results:
         return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
-        with uncollected():
+        with gc_paused():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
             check_plans(home, store, comparisons, backends, Path.cwd())
             _warn_of_gpus(home, comparisons)
             if policy is not None:
-                choose_discipline(home, policy)
-                remark(told_of(home))
+                set_policy(home, policy)
+                print_stderr(policy_message(home))
             for comparison in comparisons:  # before anything is queued
                 if text := other_code(comparison.jobs, dry_run=False):
-                    remark(harmless(text))
+                    print_stderr(sanitize_terminal(text))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, comparison, context)
@@ -235,8 +237,8 @@ def command(
         since = store.read.last_event()
         try:
             if any(submission.queued or submission.joined for submission in submitted):
-                lift_stop(home)
-                set_off(home)
+                clear_stop(home)
+                wake_or_start_scheduler(home)
             if detach:
                 return 0
             from launcher.screens.watch import (
@@ -245,30 +247,28 @@ def command(
 
             for submission in submitted:
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
-                code = max(code, _conclude(home, store, submission))
+                code = max(code, _watch_and_report(home, store, submission))
         except KeyboardInterrupt:
-            _say_left(store, submitted, [plan.name for plan in plans])
-            return LEFT
+            _print_remaining(store, submitted, [plan.name for plan in plans])
+            return EXIT_ABORTED
     return code
 
 
 def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) -> None:
     """Tell that messages which a run asks for reach nobody, or not all whom it names."""
     try:
-        settings = configured_notify(environ)
+        settings = read_configured_notify(environ)
     except UsageError as error:
-        remark(f"warning: run {run} sends no messages: {harmless(str(error))}")
+        print_stderr(f"warning: run {run} sends no messages: {sanitize_terminal(str(error))}")
         return
     names = [] if settings is None else [target.name for target in settings.targets]
     for name in notify.to or ():
         if name not in names:
-            text = (
-                f"warning: notify: config.toml has no target {name!r}{meant_or_known(name, names)}"
-            )
-            remark(harmless(text))
+            text = f"warning: notify: config.toml has no target {name!r}{suggestion_or_known_names(name, names)}"
+            print_stderr(sanitize_terminal(text))
     if not names and notify.to is None:
         text = f"warning: notify: run {run} sends no messages. Add a table [notify.NAME] to config.toml"
-        remark(harmless(f"{text} (launcher help messages)."))
+        print_stderr(sanitize_terminal(f"{text} (launcher help messages)."))
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
@@ -291,14 +291,14 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
             reason = missing_script(job.argv, place)
         if reason:
             text = f"warning: {reason}. {job.name} will fail unless it exists when the job starts."
-            remark(harmless(text))
+            print_stderr(sanitize_terminal(text))
 
 
 def _warn_of_gpus(home: Home, comparisons: Iterable[Comparison]) -> None:
     """Print how many jobs need a GPU of this machine while none is visible."""
     jobs = [compared.job for each in comparisons for compared in open_jobs(each.jobs)]
     if warning := absent_gpu_warning(home, [(job.resources, job.terms) for job in jobs]):
-        remark(warning)
+        print_stderr(warning)
 
 
 def _print_results(plans: Iterable[Plan]) -> int:
@@ -310,63 +310,63 @@ def _print_results(plans: Iterable[Plan]) -> int:
             table = results_of([each.job for each in chosen]).rows
             click.echo(draw(table, width=terminal_width()))
             for note in count_results(chosen, tests=bool(table)).notes():
-                remark(f"note: {note}")
+                print_stderr(f"note: {note}")
     return 0
 
 
-def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
+def _queue(store: Store, comparison: Comparison, context: Context) -> SubmittedRun:
     plan = comparison.plan
     submission = submit(store, Path.cwd(), comparison, context, time.time())
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} already queued or running"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
-    remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
+    print_stderr(f"{plan.name}: {pluralize(len(submission.jobs), 'job')}, {', '.join(parts)}")
     for text in (other_options(comparison.jobs), other_folder(comparison, queued=True)):
         if text:
-            remark(harmless(text))
+            print_stderr(sanitize_terminal(text))
     return submission
 
 
-def _say_left(store: Store, submitted: Iterable[Submitted], runs: Sequence[str]) -> None:
+def _print_remaining(store: Store, submitted: Iterable[SubmittedRun], runs: Sequence[str]) -> None:
     """Print how many jobs go on after Ctrl-C, and how to come back to them or to cancel them."""
     numbers = [number for submission in submitted for number in submission.jobs]
-    left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
-    chosen = [f"run:{harmless(run)}" for run in dict.fromkeys(runs)]
-    remark(
-        f"\n{counted(left, 'job')} {'continues' if left == 1 else 'continue'}. "
+    left = sum(row.state in OPEN_STATES for row in store.read.jobs_by_id(numbers))
+    chosen = [f"run:{sanitize_terminal(run)}" for run in dict.fromkeys(runs)]
+    print_stderr(
+        f"\n{pluralize(left, 'job')} {'continues' if left == 1 else 'continue'}. "
         "To see the progress again, repeat the command. "
         f"To list the jobs: launcher status. To cancel them: launcher cancel {shlex.join(chosen)}"
     )
 
 
-def _conclude(home: Home, store: Store, submission: Submitted) -> int:
+def _watch_and_report(home: Home, store: Store, submission: SubmittedRun) -> int:
     rows = store.read.jobs_by_id(submission.jobs)
     chosen = result_jobs(home, store, rows)
     table = results_of([each.job for each in chosen]).rows
     if table:
         click.echo(draw(table, width=terminal_width()))
     if not all(map(is_plain, table)):
-        remark(f"\n{GUIDE}")
+        print_stderr(f"\n{GUIDE}")
     for note in count_results(chosen, tests=bool(table)).older_notes() if table else ():
-        remark(f"note: {note}")
-    _say_what_is_missing(rows)
-    remark(f"\nfiles: {rows[0].spec.run_folder}")
+        print_stderr(f"note: {note}")
+    _print_failed_jobs(rows)
+    print_stderr(f"\nfiles: {rows[0].spec.run_folder}")
     return 0 if all(row.state is State.DONE for row in rows) else 1
 
 
-def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
+def _print_failed_jobs(rows: Sequence[JobRow]) -> None:
     """Name the failed jobs and what to do next; count those that were skipped because of them."""
     for row in rows:
         if row.state in {State.FAILED, State.CANCELLED}:
-            reason = harmless(without_state(row.reason.partition("\n")[0]))
-            remark(f"{row.state}: {harmless(row.name)}: {reason}")
-            remark(f"  launcher logs {row.id} · launcher show {row.id}")
+            reason = sanitize_terminal(strip_state_prefix(row.reason.partition("\n")[0]))
+            print_stderr(f"{row.state}: {sanitize_terminal(row.name)}: {reason}")
+            print_stderr(f"  launcher logs {row.id} · launcher show {row.id}")
     skipped = sum(row.state is State.SKIPPED for row in rows)
     if skipped:
         verb = "depends" if skipped == 1 else "depend"
-        remark(f"skipped: {counted(skipped, 'job')} that {verb} on them")
+        print_stderr(f"skipped: {pluralize(skipped, 'job')} that {verb} on them")
     if any(row.state is not State.DONE for row in rows):
-        remark("To run the jobs that are not done, repeat the command.")
+        print_stderr("To run the jobs that are not done, repeat the command.")
 
 
 # --- what would run
@@ -380,7 +380,7 @@ def _list(
     options: Sequence[str],
     pass_env: Sequence[str],
     backends: Backends,
-    policy: Discipline | None,
+    policy: SchedulingPolicy | None,
 ) -> int:
     """Print what would run; write nothing, make no queue, and submit no pilot.
 
@@ -401,8 +401,8 @@ def _list(
     home, refused, lines = find_home(os.environ), False, list[str]()
     records: list[dict[str, Json]] = []
     comparisons: list[Comparison] = []
-    ask = asked_once(home)
-    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
+    ask = make_engine_query(home)
+    with open_queue_readonly(home) if home.exists() else nullcontext((home, None)) as (_, store):
         state = read_machine_state(home, store, Path.cwd() / "runs", time.time(), policy)
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(state.machine.gpus))
@@ -411,9 +411,9 @@ def _list(
             comparisons.append(comparison)
             jobs = comparison.jobs
             elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
-            own = state._replace(account=_account(store, plan))
+            own = state._replace(account=_account_with_share(store, plan))
             preview = preview_plan(jobs, history, own, backends, elsewhere)
-            reasons = reasons_against(store, comparison, preview.wave.hopeless, pass_env)
+            reasons = reasons_against(store, comparison, preview.wave.unsatisfiable, pass_env)
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 lines += plan_commands(jobs)
@@ -436,7 +436,7 @@ def _list(
                 )
                 lines += ["", listing] if lines else [listing]
     if form is Form.JSON:
-        say_json(records[0] if len(records) == 1 else {"plans": records})
+        print_json(records[0] if len(records) == 1 else {"plans": records})
     for line in lines:
         click.echo(line)
     _warn_of_gpus(home, comparisons)
@@ -449,15 +449,15 @@ def _tree(plan: Plan) -> WorkTree | None:
     return worktree(Path.cwd(), {module for each in sources.values() for module in each})
 
 
-def _account(store: Store | None, plan: Plan) -> Account:
+def _account_with_share(store: Store | None, plan: Plan) -> FairShareAccount:
     """Return the account of a plan's run, with the share that it would have."""
-    account = Account() if store is None else store.read.account(Path.cwd(), plan.name)
+    account = FairShareAccount() if store is None else store.read.account(Path.cwd(), plan.name)
     return account if plan.share is None else account._replace(share=plan.share)
 
 
 def _warn(plan: Plan, reasons: Sequence[str]) -> None:
     """Print on stderr the warnings and refusals that a listing prints below its jobs."""
     for warning in plan.warnings:
-        remark(str(warning))
+        print_stderr(str(warning))
     if reasons:
-        remark(refusal(reasons))
+        print_stderr(refusal(reasons))

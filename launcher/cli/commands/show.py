@@ -7,31 +7,31 @@ import click
 
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import HELP, only_job
+from launcher.cli.jobs import PATTERN_HELP, only_job
 from launcher.cli.option_types import json_option
-from launcher.errors import UsageError, counted
-from launcher.screens.answers import say_json
+from launcher.errors import UsageError, pluralize
+from launcher.screens.answers import print_json
 from launcher.screens.chart import number, sparkline
-from launcher.screens.format import command_text, harmless, named
+from launcher.screens.format import command_text, format_job_names, sanitize_terminal
 from launcher.screens.job_details import (
     attempt_cells,
+    dependency_cells,
+    dependents_text,
     event_cells,
     facts_of,
-    needed_cells,
-    needy_text,
     result_cells,
     zone_of,
     zone_title,
 )
 from launcher.screens.job_records import record_of
 from launcher.screens.text_table import columns
-from launcher.states import OPEN
+from launcher.states import OPEN_STATES
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import curves
 
 EVENTS = 12  # the newest are what a person looks for
@@ -40,7 +40,7 @@ CURVES, CURVE_WIDTH = 20, 40  # numbers that are listed; columns of each one's c
 NEEDS = 10  # jobs that are listed; the others are counted
 
 
-@launcher_command(epilog=f"JOB: {HELP}")
+@launcher_command(epilog=f"JOB: {PATTERN_HELP}")
 @click.argument("job", shell_complete=offer_jobs)
 @click.option(
     "--command", "runs", is_flag=True, help="Print only the command line, quoted for a shell."
@@ -60,12 +60,12 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     with open_queue() as (home, store):
         row = only_job(store, job)
         if runs:
-            click.echo(command_text(row, store.read.folder_of(row.id)))
+            click.echo(command_text(row, store.read.working_folder(row.id)))
             return
-        needy = store.read.dependants_of([row.id])
+        needy = store.read.dependents_of([row.id])
         record = record_of(home, store, row, needy)
         if as_json:
-            say_json(record)
+            print_json(record)
             return
         parts = ["\n".join(part) for part in _parts(home, store, row, record, needy)]
     click.echo("\n\n".join(parts))
@@ -83,21 +83,21 @@ def _parts(
     ]
     yield columns([*facts_of(record, row)])
     before = {
-        "needs": store.read.needed_by(row.id),
-        "starts after the end of": store.read.awaited_by(row.id),
+        "needs": store.read.dependencies_of(row.id),
+        "starts after the end of": store.read.awaited_jobs_of(row.id),
     }
     for title, jobs in before.items():
         if jobs:
             left = len(jobs) - NEEDS
             more = [f"  and {left:,} more"] if left > 0 else []
-            yield [title, *columns(needed_cells(jobs, NEEDS)), *more]
-    if row.state in OPEN and needy:
-        yield [needy_text(needy)]
-    awaiting = store.read.awaiting(row.id)
-    if row.state in OPEN and awaiting:
+            yield [title, *columns(dependency_cells(jobs, NEEDS)), *more]
+    if row.state in OPEN_STATES and needy:
+        yield [dependents_text(needy)]
+    awaiting = store.read.jobs_awaiting(row.id)
+    if row.state in OPEN_STATES and awaiting:
         verb = "starts" if len(awaiting) == 1 else "start"
-        text = f"{counted(len(awaiting), 'open job')} {verb} after the end of this job"
-        yield [f"{text}: {named(awaiting)}"]
+        text = f"{pluralize(len(awaiting), 'open job')} {verb} after the end of this job"
+        yield [f"{text}: {format_job_names(awaiting)}"]
     yield ["attempts", *columns(attempt_cells(home, record, zone_of(record)) or [("  none yet",)])]
     yield from _end_of_log(home, row, record["attempts"])
     if record["progress"] is not None:
@@ -105,7 +105,7 @@ def _parts(
     events = event_cells(record, zone_of(record))
     earlier = len(events) - EVENTS
     left_out = (
-        f"  … and {counted(earlier, 'earlier event')}. List all: launcher show {row.id} --json"
+        f"  … and {pluralize(earlier, 'earlier event')}. List all: launcher show {row.id} --json"
     )
     yield [
         f"events, {zone_title(record)}",
@@ -120,13 +120,13 @@ def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]
     """Return how far the newest attempt is, and the numbers that it reported with their curves."""
     done = f"{progress['step']}" + (f" of {progress['total']}" if progress["total"] else "")
     rate = f", {progress['rate']:.3g}/s" if progress["rate"] else ""
-    named_curves = curves(reported_steps(row.attempt_in(home)))
+    named_curves = curves(read_reported_steps(row.attempt_in(home)))
     rows = [
         (f"  {name}", number(points[-1][1]), sparkline(points, CURVE_WIDTH))
         for name, points in named_curves.items()
     ]
     left = len(rows) - CURVES
-    more = f"  and {counted(left, 'more number')}. See their curves: launcher top"
+    more = f"  and {pluralize(left, 'more number')}. See their curves: launcher top"
     return [
         f"progress of attempt {row.attempts}: step {done}{rate}",
         *columns(rows[:CURVES] or [("",)]),
@@ -149,5 +149,5 @@ def _end_of_log(
     if lines:
         yield [
             f"end of the log of attempt {attempt}",
-            *(f"  {harmless(line)}" for line in lines),
+            *(f"  {sanitize_terminal(line)}" for line in lines),
         ]

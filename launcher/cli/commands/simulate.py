@@ -11,24 +11,24 @@ import click
 
 from launcher.cli.complete import offer_files
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.option_types import SIZE, Value, flag, json_option, real, span, whole
-from launcher.errors import MachineError, UsageError, counted
+from launcher.cli.option_types import SIZE, ValueParamType, flag, json_option, real, span, whole
+from launcher.errors import MachineError, UsageError, pluralize
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
-from launcher.screens.answers import say_json
-from launcher.screens.format import harmless
-from launcher.screens.terminal import remark, terminal_width
-from launcher.simulate.baselines import Assumptions, Study, draw_study, study
-from launcher.simulate.machine import Fleet, fit, read_fleet
-from launcher.simulate.memory_claims import SAID, draw_memory
-from launcher.simulate.planned_jobs import Planned, planned_jobs
-from launcher.simulate.queue import Foresight, Memory
-from launcher.simulate.trace import TraceJob, choose, read_trace
+from launcher.screens.answers import print_json
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.terminal import print_stderr, terminal_width
+from launcher.simulate.baselines import Assumptions, Study, draw_study, run_study
+from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
+from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
+from launcher.simulate.planned_jobs import PlannedTrace, trace_from_plans
+from launcher.simulate.queue import MemoryKnowledge, RuntimeKnowledge
+from launcher.simulate.trace import TraceJob, read_trace, select_jobs
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
 from launcher.system.installation import install_command
 from launcher.system.paths import find_home
-from launcher.system.processes import cores
+from launcher.system.processes import usable_cores
 from launcher.units import format_bytes
 
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
@@ -47,7 +47,7 @@ _TASKFILES = (".yaml", ".yml")
 @click.option(
     "--gpus",
     "fleet",
-    type=Value("gpus", read_fleet),
+    type=ValueParamType("gpus", parse_cluster),
     required=True,
     metavar="NxSIZE",
     help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; for several machines, 4x(2x24GiB).",
@@ -79,8 +79,8 @@ _TASKFILES = (".yaml", ".yml")
 @click.option(
     "--forecast",
     "foresight",
-    type=click.Choice([foresight.value for foresight in Foresight]),
-    default=Foresight.LEARNED.value,
+    type=click.Choice([foresight.value for foresight in RuntimeKnowledge]),
+    default=RuntimeKnowledge.LEARNED.value,
     show_default=True,
     help="Durations that the policy knows: exact, learned from ended jobs, or none.",
 )
@@ -95,8 +95,8 @@ _TASKFILES = (".yaml", ".yml")
 @click.option(
     "--memory",
     "knows",
-    type=click.Choice([memory.value for memory in Memory]),
-    default=Memory.KNOWN.value,
+    type=click.Choice([memory.value for memory in MemoryKnowledge]),
+    default=MemoryKnowledge.KNOWN.value,
     show_default=True,
     help="VRAM requests that launcher knows: exact, or learned from ended jobs.",
 )
@@ -129,7 +129,7 @@ _TASKFILES = (".yaml", ".yml")
 @json_option
 def command(
     file: str,
-    fleet: Fleet,
+    fleet: SimulatedCluster,
     jobs: int | None,
     all_at_once: bool,
     load: float,
@@ -163,21 +163,21 @@ def command(
       launcher simulate jobs.csv --gpus '4x(8x24GiB)+2x(4x80GiB)'
       launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
-    draw = None if timeline is None else _drawing(timeline)
+    draw = None if timeline is None else _timeline_writer(timeline)
     fleet = fleet._replace(reserve=reserve, baseline=baseline)
     planned = Path(file).suffix.lower() in _TASKFILES
     durations = ""
     if planned:
-        plan = _of_taskfile(file, duration or DURATION_S, vram or VRAM)
-        trace_jobs, durations = plan.jobs, plan.in_words()
+        plan = _jobs_from_task_file(file, duration or DURATION_S, vram or VRAM)
+        trace_jobs, durations = plan.jobs, plan.describe()
         memory, drawn = f"as declared or measured, otherwise {format_bytes(vram or VRAM)}", None
     else:
-        trace_jobs, memory, drawn = _of_trace(file, duration, vram, seed, fleet)
-    chosen = choose(trace_jobs, first=jobs, all_at_once=all_at_once, load=load)
-    workload = fit(chosen, fleet)
+        trace_jobs, memory, drawn = _jobs_from_trace(file, duration, vram, seed, fleet)
+    chosen = select_jobs(trace_jobs, first=jobs, all_at_once=all_at_once, load=load)
+    workload = select_feasible(chosen, fleet)
     if not workload.jobs:
         raise UsageError(
-            f"none of {counted(len(chosen), 'job')} fits on {fleet}. Use a larger --gpus."
+            f"none of {pluralize(len(chosen), 'job')} fits on {fleet}. Use a larger --gpus."
         )
     if users and not any(job.user for job in workload.jobs):
         raise UsageError(f"--users: {file} has no column user. Add the column, or remove --users.")
@@ -185,29 +185,31 @@ def command(
         fleet=fleet,
         slowdown=slowdown,
         most=most,
-        foresight=Foresight(foresight),
+        foresight=RuntimeKnowledge(foresight),
         load=load,
         all_at_once=all_at_once,
         memory=memory,
-        knows=Memory(knows),
+        memory_knowledge=MemoryKnowledge(knows),
         users=users,
-        others=() if others is None else fit(read_trace(Path(others)), fleet).jobs,
+        others=() if others is None else select_feasible(read_trace(Path(others)), fleet).jobs,
         durations=durations,
         seed=drawn,
     )
-    processes = cores() if len(workload.jobs) >= MANY_JOBS else 1
-    done = study(workload, assumptions, _teller(len(workload.jobs), processes), processes=processes)
-    name = harmless(Path(file).name)
+    processes = usable_cores() if len(workload.jobs) >= MANY_JOBS else 1
+    done = run_study(
+        workload, assumptions, _progress_printer(len(workload.jobs), processes), processes=processes
+    )
+    name = sanitize_terminal(Path(file).name)
     if draw is not None:
         draw(name, done)
     if as_json:
-        say_json(done.record())
+        print_json(done.record())
     else:
         click.echo(draw_study(name, done, width=terminal_width()))
 
 
-def _of_trace(
-    file: str, duration: float | None, vram: int | None, seed: int, fleet: Fleet
+def _jobs_from_trace(
+    file: str, duration: float | None, vram: int | None, seed: int, fleet: SimulatedCluster
 ) -> tuple[tuple[TraceJob, ...], str, int | None]:
     """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
     if duration is not None:
@@ -221,34 +223,34 @@ def _of_trace(
     parts = any(job.share is not None and job.vram is None for job in trace_jobs)
     of_parts = "; for jobs with a fraction of a GPU this fraction of its memory" if parts else ""
     if vram is not None:
-        drawn = draw_memory(trace_jobs, seed, always=vram, card=card)
+        drawn = draw_memory(trace_jobs, seed, fixed_bytes=vram, gpu_bytes=card)
         return drawn, format_bytes(vram) + of_parts, None
-    drawn = draw_memory(trace_jobs, seed, card=card)
-    return drawn, f"drawn with seed {seed}: {SAID}{of_parts}", seed
+    drawn = draw_memory(trace_jobs, seed, gpu_bytes=card)
+    return drawn, f"drawn with seed {seed}: {MEMORY_SIZES_TEXT}{of_parts}", seed
 
 
-def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:
+def _jobs_from_task_file(file: str, seconds: float, vram: int) -> PlannedTrace:
     """Return a task file's jobs; they take as long and claim as much as this queue has seen."""
     plans = plan_files([file])
     kinds = {job.kind: made.kinds[job.kind] for made in plans for job in made.jobs}
     home = find_home(os.environ)
     with open_queue() if home.exists() else nullcontext((home, None)) as (_, store):
         history = read_history(store, kinds, gpus=True)
-        return planned_jobs(plans, history, seconds=seconds, vram=vram)
+        return trace_from_plans(plans, history, seconds=seconds, vram=vram)
 
 
-def _teller(jobs: int, processes: int) -> Callable[[str], None]:
+def _progress_printer(jobs: int, processes: int) -> Callable[[str], None]:
     """Return what tells someone who waits which policy is replayed, or has been where several are at once."""
     doing = "replaying" if processes == 1 else "replayed"
 
-    def tell(policy: str) -> None:
+    def print_progress(policy: str) -> None:
         if sys.stderr.isatty():
-            remark(f"{doing} {counted(jobs, 'job')}: {policy}")
+            print_stderr(f"{doing} {pluralize(jobs, 'job')}: {policy}")
 
-    return tell
+    return print_progress
 
 
-def _drawing(text: str) -> Callable[[str, Study], None]:
+def _timeline_writer(text: str) -> Callable[[str, Study], None]:
     """Return what draws a study's picture there.
 
     Raises:

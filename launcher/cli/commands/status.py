@@ -11,37 +11,37 @@ from operator import attrgetter
 
 import click
 
-from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
-from launcher.cli.jobs import names_job, of_jobs, select, some, uncollected
+from launcher.backends.pilots_file import NO_PILOTS, read_pilot_status
+from launcher.cli.jobs import gc_paused, names_job, optional_patterns, pattern_command, select
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
-from launcher.scheduler.chosen_policy import chosen_discipline
+from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.run_places import screen_order
-from launcher.screens.answers import say_json
-from launcher.screens.format import iso_if_known
-from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, views_of
-from launcher.screens.terminal import remark, say, width
-from launcher.screens.text_table import tabbed
-from launcher.states import ENDED, OPEN, State
-from launcher.store.client import open_queue, revive_if_dead
-from launcher.store.job_queries import PART
+from launcher.screens.answers import print_json
+from launcher.screens.format import iso_time_or_none
+from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, job_views
+from launcher.screens.terminal import print_lines, print_stderr, width
+from launcher.screens.text_table import tab_separated
+from launcher.states import ENDED_STATES, OPEN_STATES, State
+from launcher.store.client import open_queue, restart_scheduler_if_dead
+from launcher.store.job_queries import JOBS_PER_BATCH
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
-from launcher.system.home_checks import mounts, network_warning
+from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, find_home
 from launcher.units import parse_seconds
 
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 
-Wanted = Callable[[], Iterable[JobRow]] | None  # None: those that matter
-_WAIT = OPEN - {State.RUNNING}
+JobSelector = Callable[[], Iterable[JobRow]] | None  # None: those that matter
+_WAIT = OPEN_STATES - {State.RUNNING}
 TITLES = ("id", "run", "name", "state", "since", "why", "params")
 
 
-@of_jobs()
-@some
+@pattern_command()
+@optional_patterns
 @click.option(
     "--watch",
     is_flag=False,
@@ -90,7 +90,7 @@ def command(
       launcher status --failed
       launcher status --watch=5
     """
-    every_s, patterns = _every(watch, patterns)
+    every_s, patterns = _parse_watch_option(watch, patterns)
     if every_s is not None and as_json:
         raise UsageError("--json cannot be combined with --watch. Remove one of them.")
     if everything and patterns:
@@ -103,12 +103,12 @@ def command(
         if patterns:
             with open_queue():  # which says that there is no queue
                 return 0
-        say_json(_record(home)) if as_json else remark("no jobs")
+        print_json(_record(home)) if as_json else print_stderr("no jobs")
         return 0
     with open_queue() as (_, store):
-        revive_if_dead(home, store)
+        restart_scheduler_if_dead(home, store)
         asked = bool(patterns or states)
-        wanted: Wanted = partial(_chosen, store, patterns, states) if asked else None
+        wanted: JobSelector = partial(_select_jobs, store, patterns, states) if asked else None
         if every_s is not None:
             live = importlib.import_module(
                 "launcher.screens.watch"
@@ -116,18 +116,20 @@ def command(
             # in a pipe a line for each change of any job, also of one that is queued later
             live.watch_queue(home, store, wanted, every_s)
         if everything:
-            wanted = wanted or store.read.each_job
+            wanted = wanted or store.read.iterate_jobs
         if sys.stdout.isatty() and not as_json:
-            failed_jobs = _draw(home, store, wanted)
+            failed_jobs = _print_tables(home, store, wanted)
         else:
-            with uncollected():
-                failed_jobs = _tell(home, store, wanted, header=header, as_json=as_json)
+            with gc_paused():
+                failed_jobs = _print_queue(home, store, wanted, header=header, as_json=as_json)
         if exit_status and failed_jobs:
             return 1 if _any_current(store, failed_jobs, patterns) else 0
     return 0
 
 
-def _chosen(store: Store, patterns: Sequence[str], states: frozenset[State] | None) -> list[JobRow]:
+def _select_jobs(
+    store: Store, patterns: Sequence[str], states: frozenset[State] | None
+) -> list[JobRow]:
     """Return the jobs that match a pattern, or all, of these those in some states; in the order of their numbers."""
     if not patterns:
         jobs = [job for state in states or () for job in store.read.in_state(state)]
@@ -135,7 +137,9 @@ def _chosen(store: Store, patterns: Sequence[str], states: frozenset[State] | No
     return [job for job in select(store, patterns) if not states or job.state in states]
 
 
-def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, tuple[str, ...]]:
+def _parse_watch_option(
+    watch: str | None, patterns: tuple[str, ...]
+) -> tuple[float | None, tuple[str, ...]]:
     """Return the seconds between two pictures, None for one only; and the patterns.
 
     `--watch PATTERN` leaves the seconds out, which the command line's grammar cannot know.
@@ -156,14 +160,16 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
     return every_s, patterns
 
 
-def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> list[int]:
+def _print_queue(
+    home: Home, store: Store, select_rows: JobSelector, *, header: bool, as_json: bool
+) -> list[int]:
     """Print the queue for programs; return the listed jobs that failed."""
     record: dict[str, Json] = {}
-    lines = [tabbed([TITLES])] * header
+    lines = [tab_separated([TITLES])] * header
     failed: list[int] = []
     told_params = False
     with store.reading():  # or a job that ends meanwhile would be listed twice
-        jobs, waiting, ended = _listed(home, store, wanted)
+        jobs, waiting, ended = _jobs_to_list(home, store, select_rows)
         if as_json:
             details = importlib.import_module("launcher.screens.job_records")  # as `watch`
             jobs = [*jobs]
@@ -172,11 +178,11 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
             for view in _views(home, store, jobs):
-                lines.append(tabbed([view.columns()]))
+                lines.append(tab_separated([view.columns()]))
                 failed += [view.id] if view.state is State.FAILED else []
                 told_params |= bool(view.params)
     if as_json:
-        say_json(record)
+        print_json(record)
     elif len(lines) > header:
         if not told_params:  # then that column is left out
             lines = [line.rpartition("\t")[0] + "\n" for line in lines]
@@ -184,27 +190,29 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
-        remark(f"… and {' and '.join(told)}. List all jobs: launcher status --all")
+        print_stderr(f"… and {' and '.join(told)}. List all jobs: launcher status --all")
     return failed
 
 
 def _views(home: Home, store: Store, jobs: Iterable[JobRow]) -> Iterator[JobView]:
     """Give jobs as they are shown, without keeping what was read of them."""
     left = iter(jobs)
-    while part := [*islice(left, PART)]:
-        yield from views_of(home, store, part, compared=False)
+    while part := [*islice(left, JOBS_PER_BATCH)]:
+        yield from job_views(home, store, part, compared=False)
 
 
-def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[Iterable[JobRow], int, int]:
+def _jobs_to_list(
+    home: Home, store: Store, select_rows: JobSelector
+) -> tuple[Iterable[JobRow], int, int]:
     """Return the jobs that are listed, and how many that wait and that have ended are not."""
-    if wanted:
-        return wanted(), 0, 0
+    if select_rows:
+        return select_rows(), 0, 0
     counts = store.read.counts()
-    ended = store.read.ended_lately(RECENT)
-    order = screen_order(store, time.time(), chosen_discipline(home))
-    waiting = store.read.waiting(WAITING, order)
+    ended = store.read.recently_ended(RECENT)
+    order = screen_order(store, time.time(), read_policy(home))
+    waiting = store.read.waiting_jobs(WAITING, order)
     jobs = [*ended, *store.read.in_state(State.RUNNING), *waiting]
-    more = [sum(counts.get(state, 0) for state in states) for states in (_WAIT, ENDED)]
+    more = [sum(counts.get(state, 0) for state in states) for states in (_WAIT, ENDED_STATES)]
     return jobs, more[0] - len(waiting), more[1] - len(ended)
 
 
@@ -229,42 +237,42 @@ def _record(
     from launcher.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
     from launcher.screens.pilots import pilots_record
-    from launcher.screens.snapshots import scheduler_of
+    from launcher.screens.snapshots import read_scheduler_status
 
     counts = {} if store is None else store.read.counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
-    claims = [] if store is None else store.scheduling.claims()
+    claims = [] if store is None else store.scheduler_actions.open_claims()
     here = [claim for claim in claims if not claim.pilot]
-    foreign = quiet_board(home.folder).others()
-    host = HostReader(home.folder).look(here, foreign=foreign)
-    scheduler = scheduler_of(home)
+    foreign = quiet_board(home.folder).foreign_reservations()
+    host = HostReader(home.folder).read(here, foreign=foreign)
+    scheduler = read_scheduler_status(home)
     return {
         "home": str(home.folder),
-        "warning": network_warning(home.folder, mounts()),
-        "scheduler": scheduler._asdict() | {"since": iso_if_known(scheduler.since)},
+        "warning": network_warning(home.folder, read_mountinfo()),
+        "scheduler": scheduler._asdict() | {"since": iso_time_or_none(scheduler.since)},
         "counts": {state: counts.get(state, 0) for state in State},
         "groups": [] if store is None else [group._asdict() for group in groups_of(store, running)],
         "host": host.record(),
-        **pilots_record(NO_PILOTS if store is None else seen_pilots(home)),
+        **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),
         "left_out": {"waiting": waiting, "ended": ended},
         "jobs": [*jobs],
     }
 
 
-def _draw(home: Home, store: Store, wanted: Wanted) -> list[int]:
+def _print_tables(home: Home, store: Store, select_rows: JobSelector) -> list[int]:
     """Draw the queue, or the jobs that were asked for; return the listed jobs that failed."""
     # half of what a command in a terminal imports; in a pipe nothing is drawn
-    from launcher.screens.queue_view import jobs_listed, screen_lines
-    from launcher.screens.snapshots import Queue
+    from launcher.screens.queue_view import job_table, snapshot_lines
+    from launcher.screens.snapshots import QueueSnapshotReader
 
-    if wanted:
+    if select_rows:
         with store.reading():
-            jobs = views_of(home, store, [*wanted()])
-        say(jobs_listed(jobs, time.time()).drawn(width()))
+            jobs = job_views(home, store, [*select_rows()])
+        print_lines(job_table(jobs, time.time()).to_lines(width()))
         return [job.id for job in jobs if job.state is State.FAILED]
-    screen = Queue(home, store).look()
-    say(screen_lines(screen, width()))
+    screen = QueueSnapshotReader(home, store).read_snapshot()
+    print_lines(snapshot_lines(screen, width()))
     return [ending.id for ending in screen.recent if ending.latest is State.FAILED]
 
 

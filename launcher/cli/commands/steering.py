@@ -9,24 +9,30 @@ import click
 
 from launcher.cli.complete import offer_jobs
 from launcher.cli.jobs import (
-    ask,
+    confirm_changes,
     dry_run_option,
-    in_states,
-    many,
-    of_jobs,
-    rehearse,
-    say,
+    filter_by_state,
+    pattern_command,
+    print_jobs,
+    print_planned_changes,
+    required_patterns,
     select,
     yes_option,
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
-from launcher.errors import UsageError, counted
-from launcher.screens.answers import say_json, tell_table
-from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import Table, titled
-from launcher.states import OPEN, State
-from launcher.store.client import open_queue, say_if_stopped, set_off
+from launcher.errors import UsageError, pluralize
+from launcher.screens.answers import print_json, print_table
+from launcher.screens.format import (
+    first_line,
+    format_job_names,
+    pause_reason,
+    reserved_text,
+    sanitize_terminal,
+)
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import TextTable, text_columns
+from launcher.states import OPEN_STATES, State
+from launcher.store.client import note_if_stopped, open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import TAG_RULE, check_note, is_tag
@@ -37,7 +43,7 @@ from launcher.system.scheduler_start import ensure_scheduler
 _EXAMPLE = "such as launcher tag 12 +paper"
 
 
-class Chosen(NamedTuple):
+class SelectedJobs(NamedTuple):
     """The jobs that a verb is about, each in a state in which it can be changed."""
 
     store: Store
@@ -45,24 +51,24 @@ class Chosen(NamedTuple):
     dry_run: bool
 
 
-class Change(NamedTuple):
+class JobChange(NamedTuple):
     """What a verb does to jobs, and the words for it."""
 
-    make: Callable[
+    apply: Callable[
         [list[int], float], Iterable[int]
     ]  # returns the numbers of those that it changed
     would: Callable[[JobRow], str]  # what would happen to a job, behind "would"
     did: Callable[[JobRow], str]  # what has happened to it
-    then: Callable[[Home], object] = wake  # lets the scheduler know
+    notify_scheduler: Callable[[Home], object] = wake  # lets the scheduler know
     jobs: Sequence[JobRow] | None = None  # of those chosen; None: all
     missed: str = (
         ""  # said of those that were not changed; '': that they changed before it could be done
     )
 
 
-def _steers(
+def _changing_command(
     what: str, states: Collection[State], **settings: Any
-) -> Callable[[Callable[..., Change]], click.Command]:
+) -> Callable[[Callable[..., JobChange]], click.Command]:
     """Return what makes a verb of a function that says how jobs in some states are changed.
 
     The verb selects the jobs, changes them, lets the scheduler know, and prints what became of each;
@@ -74,42 +80,42 @@ def _steers(
         settings: of the command.
     """
 
-    def verb(change_of: Callable[..., Change]) -> click.Command:
+    def verb(change_of: Callable[..., JobChange]) -> click.Command:
         @wraps(change_of)
         def steer(patterns: tuple[str, ...], dry_run: bool, **given: Any) -> None:
             with open_queue() as (home, store):
-                jobs = in_states(select(store, patterns), states, what)
-                change = change_of(Chosen(store, jobs, dry_run), **given)
+                jobs = filter_by_state(select(store, patterns), states, what)
+                change = change_of(SelectedJobs(store, jobs, dry_run), **given)
                 jobs = jobs if change.jobs is None else [*change.jobs]
                 if dry_run:
-                    rehearse(jobs, change.would)
+                    print_planned_changes(jobs, change.would)
                     return
-                touched = {*change.make([job.id for job in jobs], time.time())}
-                say([job for job in jobs if job.id in touched], change.did)
-                change.then(home)
+                touched = {*change.apply([job.id for job in jobs], time.time())}
+                print_jobs([job for job in jobs if job.id in touched], change.did)
+                change.notify_scheduler(home)
             if left := [job for job in jobs if job.id not in touched]:
                 why = change.missed or "unchanged, the state changed meanwhile"
-                remark(f"{why}: {named(left)}")
+                print_stderr(f"{why}: {format_job_names(left)}")
 
-        return of_jobs(**settings)(steer)
+        return pattern_command(**settings)(steer)
 
     return verb
 
 
-def _wake_surely(home: Home) -> None:
+def _wake_or_start(home: Home) -> None:
     wake(home)
     ensure_scheduler(home)
 
 
 def _set_off(home: Home) -> None:
-    set_off(home)
-    say_if_stopped(home)
+    wake_or_start_scheduler(home)
+    note_if_stopped(home)
 
 
-@_steers("hold", {State.QUEUED})
-@many
+@_changing_command("hold", {State.QUEUED})
+@required_patterns
 @dry_run_option
-def hold(chosen: Chosen) -> Change:
+def hold(chosen: SelectedJobs) -> JobChange:
     """Keep queued jobs from starting.
 
     They start after `launcher release`. Running jobs are not affected.
@@ -119,13 +125,13 @@ def hold(chosen: Chosen) -> Change:
       launcher hold 'train/*'
       launcher hold run:quickstart --dry-run
     """
-    return Change(chosen.store.steering.hold, lambda _: "be held", lambda _: "held")
+    return JobChange(chosen.store.job_control.hold, lambda _: "be held", lambda _: "held")
 
 
-@_steers("release", {State.HELD})
-@many
+@_changing_command("release", {State.HELD})
+@required_patterns
 @dry_run_option
-def release(chosen: Chosen) -> Change:
+def release(chosen: SelectedJobs) -> JobChange:
     """Let held jobs start.
 
     Jobs are held by `launcher hold` and `launcher add --hold`.
@@ -135,17 +141,19 @@ def release(chosen: Chosen) -> Change:
       launcher release 'train/*'
       launcher release 12 13
     """
-    return Change(
-        chosen.store.steering.release, lambda _: "be released", lambda _: "released", _set_off
+    return JobChange(
+        chosen.store.job_control.release, lambda _: "be released", lambda _: "released", _set_off
     )
 
 
 # a negative number is no option
-@_steers("change", {State.QUEUED, State.HELD}, context_settings={"ignore_unknown_options": True})
+@_changing_command(
+    "change", {State.QUEUED, State.HELD}, context_settings={"ignore_unknown_options": True}
+)
 @click.argument("number", type=PRIORITY)
-@many
+@required_patterns
 @dry_run_option
-def priority(chosen: Chosen, number: int) -> Change:
+def priority(chosen: SelectedJobs, number: int) -> JobChange:
     """Set the priority of waiting jobs.
 
     Higher starts earlier; the default is 0. One point is worth a day of waiting: a job with priority 1
@@ -156,15 +164,15 @@ def priority(chosen: Chosen, number: int) -> Change:
       launcher priority 10 'train/*'
       launcher priority -1 run:quickstart
     """
-    return Change(
-        lambda numbers, _: chosen.store.steering.prioritise(numbers, number),
+    return JobChange(
+        lambda numbers, _: chosen.store.job_control.set_priority(numbers, number),
         lambda job: f"get priority {job.priority} → {number}",
         lambda job: f"priority {job.priority} → {number}",
     )
 
 
-@_steers("cancel", OPEN)
-@many
+@_changing_command("cancel", OPEN_STATES)
+@required_patterns
 @flag(
     "--now",
     "at_once",
@@ -172,7 +180,7 @@ def priority(chosen: Chosen, number: int) -> Change:
 )
 @yes_option
 @dry_run_option
-def cancel(chosen: Chosen, at_once: bool, yes: bool) -> Change:
+def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
     """Cancel jobs.
 
     Waiting jobs are removed from the queue. Running jobs, with their child processes, get SIGTERM, and
@@ -189,24 +197,24 @@ def cancel(chosen: Chosen, at_once: bool, yes: bool) -> Change:
     """
     store, jobs, dry_run = chosen
     running = [job for job in jobs if job.state is State.RUNNING]
-    if needy := store.read.dependants_of(job.id for job in jobs):
-        need = f"{counted(len(needy), 'job')} that {'depends' if len(needy) == 1 else 'depend'} on them"
+    if needy := store.read.dependents_of(job.id for job in jobs):
+        need = f"{pluralize(len(needy), 'job')} that {'depends' if len(needy) == 1 else 'depend'} on them"
         would = "would" if dry_run else "will"
-        remark(f"{need} {would} be skipped: {named(needy)}")
+        print_stderr(f"{need} {would} be skipped: {format_job_names(needy)}")
     if not (dry_run or yes) and (running or len(jobs) > 1):
-        what = f"{'kill' if at_once else 'end'} {counted(len(running), 'running job')}"
+        what = f"{'kill' if at_once else 'end'} {pluralize(len(running), 'running job')}"
         if not running:
-            what = f"cancel {counted(len(jobs), 'job')}"
-        ask(jobs, f"{what}?", needed=bool(running))
-    return Change(
-        partial(store.steering.cancel, at_once=at_once),
-        lambda job: _cancelled(job, "be killed" if at_once else "be ended", "be cancelled"),
-        lambda job: _cancelled(job, "killed" if at_once else "ending", "cancelled"),
-        _wake_surely if running else wake,
+            what = f"cancel {pluralize(len(jobs), 'job')}"
+        confirm_changes(jobs, f"{what}?", needed=bool(running))
+    return JobChange(
+        partial(store.job_control.cancel, at_once=at_once),
+        lambda job: _cancel_text(job, "be killed" if at_once else "be ended", "be cancelled"),
+        lambda job: _cancel_text(job, "killed" if at_once else "ending", "cancelled"),
+        _wake_or_start if running else wake,
     )
 
 
-def _cancelled(job: JobRow, running: str, waiting: str) -> str:
+def _cancel_text(job: JobRow, running: str, waiting: str) -> str:
     """Return what is said of a job that is cancelled: one text if it runs, the other if it waits."""
     return running if job.state is State.RUNNING else waiting
 
@@ -214,10 +222,10 @@ def _cancelled(job: JobRow, running: str, waiting: str) -> str:
 # --- standing still
 
 
-@_steers("pause", {State.RUNNING})
-@many
+@_changing_command("pause", {State.RUNNING})
+@required_patterns
 @dry_run_option
-def pause(chosen: Chosen) -> Change:
+def pause(chosen: SelectedJobs) -> JobChange:
     """Pause running jobs until `launcher resume`.
 
     All processes of a job are stopped (SIGSTOP). Reserved cores, memory and GPU memory stay reserved, and
@@ -232,22 +240,24 @@ def pause(chosen: Chosen) -> Change:
     """
     store = chosen.store
     attempts = store.read.newest_attempts(job.id for job in chosen.jobs)
-    jobs = _here(chosen.jobs, attempts)
+    jobs = _jobs_on_this_machine(chosen.jobs, attempts)
     places = {job.id: (attempts[job.id].device, attempts[job.id].claim) for job in jobs}
 
-    def made(_: list[int], now: float) -> list[int]:
+    def apply_pause(_: list[int], now: float) -> list[int]:
         reasons = {number: pause_reason(*place, now) for number, place in places.items()}
-        return store.steering.pause(reasons, now)
+        return store.job_control.pause(reasons, now)
 
-    def kept(job: JobRow) -> str:
+    def paused_text(job: JobRow) -> str:
         stays = reserved_text(*places[job.id])
         return f"paused; {stays}" if stays else "paused"
 
     missed = "unchanged, already paused or about to end"
-    return Change(made, lambda job: f"be {kept(job)}", kept, _wake_surely, jobs, missed)
+    return JobChange(
+        apply_pause, lambda job: f"be {paused_text(job)}", paused_text, _wake_or_start, jobs, missed
+    )
 
 
-def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
+def _jobs_on_this_machine(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
     """Return the jobs that run on this machine; name the others.
 
     Raises:
@@ -258,15 +268,15 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
     if elsewhere:
         why = "jobs on cluster nodes cannot be paused, as their allocation would expire"
         if not here:
-            raise UsageError(f"nothing to pause: {why}. The jobs are {named(elsewhere)}")
-        remark(f"unchanged: {named(elsewhere)} ({why})")
+            raise UsageError(f"nothing to pause: {why}. The jobs are {format_job_names(elsewhere)}")
+        print_stderr(f"unchanged: {format_job_names(elsewhere)} ({why})")
     return here
 
 
-@_steers("resume", {State.RUNNING})
-@many
+@_changing_command("resume", {State.RUNNING})
+@required_patterns
 @dry_run_option
-def resume(chosen: Chosen) -> Change:
+def resume(chosen: SelectedJobs) -> JobChange:
     """Continue paused jobs.
 
     Jobs are paused by `launcher pause`.
@@ -278,17 +288,19 @@ def resume(chosen: Chosen) -> Change:
     """
     paused = [job for job in chosen.jobs if job.paused is not None]
     if not paused:
-        raise UsageError(f"nothing to resume. These jobs are not paused: {named(chosen.jobs)}")
-    steering = chosen.store.steering
-    return Change(
-        steering.resume, lambda _: "be resumed", lambda _: "resumed", _wake_surely, paused
+        raise UsageError(
+            f"nothing to resume. These jobs are not paused: {format_job_names(chosen.jobs)}"
+        )
+    steering = chosen.store.job_control
+    return JobChange(
+        steering.resume, lambda _: "be resumed", lambda _: "resumed", _wake_or_start, paused
     )
 
 
 # --- what owners write on jobs to find them again
 
 
-@of_jobs(
+@pattern_command(
     # -old is a tag to be taken away, so no option of this verb is one letter
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
 )
@@ -323,38 +335,38 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         raise UsageError("--json only lists tags. Remove --json, or +TAG and -TAG.")
     with open_queue() as (_, store):
         if not patterns:
-            numbers = store.steering.all_tags()
-            tell_table(
+            numbers = store.job_control.all_tags()
+            print_table(
                 {"tags": [{"tag": tag, "jobs": number} for tag, number in numbers.items()]},
-                Table(titled("TAG", "JOBS", numbers={1}), numbers.items()),
+                TextTable(text_columns("TAG", "JOBS", numbers={1}), numbers.items()),
                 as_json=as_json,
-                nothing=f"no job has a tag. Add one, {_EXAMPLE}",
+                empty_text=f"no job has a tag. Add one, {_EXAMPLE}",
             )
             return
         jobs = select(store, patterns)
-        tags = store.steering.tags_of(job.id for job in jobs)
+        tags = store.job_control.tags_of(job.id for job in jobs)
         if as_json:
             records = [
-                {"id": job.id, "name": harmless(job.name), "tags": tags.get(job.id, [])}
+                {"id": job.id, "name": sanitize_terminal(job.name), "tags": tags.get(job.id, [])}
                 for job in jobs
             ]
-            say_json({"jobs": records})
+            print_json({"jobs": records})
             return
         if not (add or remove):
-            say(jobs, lambda job: ", ".join(tags.get(job.id, ())))
+            print_jobs(jobs, lambda job: ", ".join(tags.get(job.id, ())))
             return
         changes = " ".join([*(f"+{tag}" for tag in add), *(f"-{tag}" for tag in remove)])
         if dry_run:
-            rehearse(jobs, lambda _: f"get {changes}")
+            print_planned_changes(jobs, lambda _: f"get {changes}")
             return
-        touched = {*store.steering.change_tags([job.id for job in jobs], add, remove)}
-        tags = store.steering.tags_of(job.id for job in jobs)
+        touched = {*store.job_control.change_tags([job.id for job in jobs], add, remove)}
+        tags = store.job_control.tags_of(job.id for job in jobs)
 
     def now(job: JobRow) -> str:
         has = f"tags: {', '.join(tags[job.id])}" if tags.get(job.id) else "no tags"
         return has if job.id in touched else f"{has} (as before)"
 
-    say(jobs, now)
+    print_jobs(jobs, now)
 
 
 def _tags(words: Sequence[str], sign: str) -> list[str]:
@@ -372,7 +384,7 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
     return tags
 
 
-@of_jobs()
+@pattern_command()
 @click.argument("pattern", shell_complete=offer_jobs)
 @click.argument("text", required=False)
 @dry_run_option
@@ -391,11 +403,11 @@ def note(pattern: str, text: str | None, dry_run: bool) -> None:
     with open_queue() as (_, store):
         jobs = select(store, [pattern])
         if text is None:
-            say(jobs, lambda job: job.owner_note)
+            print_jobs(jobs, lambda job: job.owner_note)
             return
         what = f"note: {first_line(text)}" if text else "no note"
         if dry_run:
-            rehearse(jobs, lambda _: f"have {what}")
+            print_planned_changes(jobs, lambda _: f"have {what}")
             return
-        store.steering.set_note([job.id for job in jobs], text)
-    say(jobs, lambda _: what)
+        store.job_control.set_note([job.id for job in jobs], text)
+    print_jobs(jobs, lambda _: what)

@@ -5,21 +5,21 @@ from collections.abc import Collection
 
 import click
 
-from launcher.cli.jobs import of_jobs, select, some
+from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
-from launcher.errors import MachineError, counted
-from launcher.screens.answers import say_json
-from launcher.screens.format import named
+from launcher.errors import MachineError, pluralize
+from launcher.screens.answers import print_json
+from launcher.screens.format import format_job_names
 from launcher.screens.job_records import job_records
-from launcher.screens.terminal import remark
-from launcher.screens.text_table import tabbed
-from launcher.states import State, without_state
+from launcher.screens.terminal import print_stderr
+from launcher.screens.text_table import tab_separated
+from launcher.states import State, strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
-from launcher.store.feed import FollowedJobs
+from launcher.store.feed import JobTracker
 from launcher.units import format_seconds
 
 
-def until_ended(followed: FollowedJobs, timeout_s: float | None) -> None:
+def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
     """Come back when all jobs have ended.
 
     Raises:
@@ -27,28 +27,28 @@ def until_ended(followed: FollowedJobs, timeout_s: float | None) -> None:
     """
     began = time.monotonic()
     held = {job.id for job in followed.rows.values() if job.state is State.HELD}
-    _say_held(followed, held)
-    for changes in followed.until_ended():
+    _print_held(followed, held)
+    for changes in followed.events_until_ended():
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
-            _say_held(followed, held)
-        if timeout_s is not None and followed.open and time.monotonic() - began > timeout_s:
+            _print_held(followed, held)
+        if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
             raise MachineError(
                 f"the jobs have not ended after {format_seconds(timeout_s)} (--timeout). They continue. "
                 "List them: launcher status"
             )
 
 
-def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
+def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
     if jobs:
         does = "does" if len(jobs) == 1 else "do"
-        what = f"{counted(len(jobs), 'held job')} {does} not start before `launcher release`"
-        names = named([followed.rows[job] for job in jobs])
-        remark(f"note: {what}: {names}")
+        what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
+        names = format_job_names([followed.rows[job] for job in jobs])
+        print_stderr(f"note: {what}: {names}")
 
 
-@of_jobs()
-@some
+@pattern_command()
+@optional_patterns
 @click.option(
     "--timeout", type=span(bare=True), help="Exit with 3 if a job has not ended after this time."
 )
@@ -67,17 +67,17 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     """
     with open_queue() as (home, store):
         last = store.read.last_event()
-        jobs = select(store, patterns, newest=True) if patterns else store.read.jobs_open()
+        jobs = select(store, patterns, newest=True) if patterns else store.read.open_jobs()
         others = set(without_own_job(home, [job.id for job in jobs]))
         jobs = [job for job in jobs if job.id in others]
-        followed = FollowedJobs(home, store, jobs, since=last, served=False)
-        until_ended(followed, timeout)
+        followed = JobTracker(home, store, jobs, since=last, is_scheduler_alive=False)
+        wait_until_ended(followed, timeout)
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]
     if as_json:
-        say_json({"jobs": records})
+        print_json({"jobs": records})
     else:
-        rows = [(job.id, job.name, job.state, without_state(job.reason)) for job in missed]
-        click.echo(tabbed(rows), nl=False)
+        rows = [(job.id, job.name, job.state, strip_state_prefix(job.reason)) for job in missed]
+        click.echo(tab_separated(rows), nl=False)
     return 1 if missed else 0

@@ -16,7 +16,9 @@ class Eviction(NamedTuple):
     vram_request: int | None = None  # bytes of each GPU that its next attempt gets
 
 
-def evacuated(claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]) -> dict[int, Eviction]:
+def jobs_on_failed_gpus(
+    claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]
+) -> dict[int, Eviction]:
     """Return the jobs of which a GPU has failed, and why: they are ended, and run again elsewhere."""
     faults = {gpu.uuid: f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault}
     failed = ((claim.job, [uuid for uuid in claim.gpus if uuid in faults]) for claim in claims)

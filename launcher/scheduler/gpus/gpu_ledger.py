@@ -4,43 +4,43 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
+from launcher.gpu.monitor import NO_SAMPLE, GpuSample, OwnProcesses
 from launcher.gpu.own_reservations import Reservation
-from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
+from launcher.gpu.resources import EXCLUSIVE, JOBS, MEMORY, core_resource_name, resource_name
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.shared_time import SharedTime
-from launcher.scheduler.gpus.taken_memory import Taken
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.scheduler.policy.model import Start
 from launcher.store.rows import Claim
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
 from launcher.workers.memory_share import (
     read_report,
 )
 
 HIDDEN_S = 10.0  # so long a program may load its libraries before the driver lists it
-NOTHING: Mapping[str, int] = MappingProxyType({})
+NO_USED_BYTES: Mapping[str, int] = MappingProxyType({})
 
 
 def reservations_of(
-    place: Start | Claim,
+    start_or_claim: Start | Claim,
     asked: Resources,
     *,
     totals: Mapping[str, int],
-    used: Mapping[str, int] = NOTHING,
+    used: Mapping[str, int] = NO_USED_BYTES,
     estimate: int | None = None,
     mask: int = -1,
-    rules: Rules = Rules(),  # noqa: B008  # a frozen value
+    rules: SharingRules = SharingRules(),  # noqa: B008  # a frozen value
 ) -> list[Reservation]:
     """Return what is reserved for a job, as others read it.
 
     An exclusive reservation is the whole GPU, which keeps away those launchers, too, that know nothing of such jobs.
 
     Args:
-        place: what the job has, or is to have.
+        start_or_claim: what the job has, or is to have.
         asked: what it asks of the machine.
         totals: the memory of each GPU.
         used: what the job is seen to use of it.
@@ -48,27 +48,31 @@ def reservations_of(
         mask: of the cores that it may be given.
         rules: how large that part is.
     """
-    told: list[tuple[str, int, int | None]] = [(core_resource(mask), place.cpus, None)]
+    told: list[tuple[str, int, int | None]] = [
+        (core_resource_name(mask), start_or_claim.cpus, None)
+    ]
     if asked.ram:
         told.append((MEMORY, asked.ram, None))
-    for uuid in place.devices if isinstance(place, Start) else place.gpus:
+    for uuid in (
+        start_or_claim.devices if isinstance(start_or_claim, Start) else start_or_claim.gpus
+    ):
         total = totals.get(uuid, 0)
-        size = place.reservation
-        if size is None and place.exclusive:
+        size = start_or_claim.reservation
+        if size is None and start_or_claim.exclusive:
             size = total
         elif size is None:
             size = rules.unknown_bytes(total) if estimate is None else estimate
         if asked.exclusive:
             size = max(total, size)
-            told.append((resource(ALONE, uuid), 1, None))
-        told += [(uuid, size, used.get(uuid)), (resource(JOBS, uuid), 1, None)]
-    return [Reservation(*each, job=place.job) for each in told]
+            told.append((resource_name(EXCLUSIVE, uuid), 1, None))
+        told += [(uuid, size, used.get(uuid)), (resource_name(JOBS, uuid), 1, None)]
+    return [Reservation(*each, job=start_or_claim.job) for each in told]
 
 
-class Ledger:
+class GpuAccounting:
     """Reservations on the one side, measurements on the other; one per scheduler."""
 
-    def __init__(self, home: Home, ours: Ours) -> None:
+    def __init__(self, home: Home, ours: OwnProcesses) -> None:
         """Begin with nothing measured.
 
         Args:
@@ -76,53 +80,65 @@ class Ledger:
             ours: gets the supervisors' pids.
         """
         self._ours = ours
-        self._seen = NO_SIGHT
-        self._alone: dict[int, int] = {}
-        self.shared = SharedTime(home)
-        self.taken = Taken(
+        self._sample = NO_SAMPLE
+        self._unsupervised: dict[int, int] = {}
+        self.shared_time = SharedTime(home)
+        self.usage_tracker = GpuUsageTracker(
             lambda claim: read_report(home.attempt(*claim.key)),
             ReportedEnds(home),
-            self.shared.load,
+            self.shared_time.recent_load,
         )
-        self._named = False  # the driver knows our processes: what it does not list is not there
-        self.started: dict[int, int | None] = {}  # job → what was estimated when it started
-        self._hidden: set[str] = (
+        self._lists_own_processes = (
+            False  # the driver knows our processes: what it does not list is not there
+        )
+        self.started_estimates: dict[
+            int, int | None
+        ] = {}  # job → what was estimated when it started
+        self._gpus_hiding_processes: set[str] = (
             set()
         )  # GPUs whose driver lists no process although ours work there
-        self._pids: dict[int, int] = {}  # our processes at the newest look, and their jobs
+        self._job_by_pid: dict[int, int] = {}  # our processes at the newest look, and their jobs
         self.foreign_load: dict[str, tuple[float, int]] = {}
         # GPUs that do not report the load of our jobs
         self.unmeasured: frozenset[str] = frozenset()
 
-    def enter(self, sight: Sight, claims: Iterable[Claim]) -> bool:
+    def record_sample(self, sample: GpuSample, claims: Iterable[Claim]) -> bool:
         """Record what the running attempts take now; return whether there was a new look.
 
         Args:
-            sight: what was seen of the GPUs.
+            sample: what was seen of the GPUs.
             claims: the attempts that run.
         """
-        if sight.at == self._seen.at:
+        if sample.at == self._sample.at:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
-        self.know(claims)
-        self.shared.enter(sight, [*claims], self._ours.owner)
-        by_driver = self._driver_usage(sight.gpus, running)
-        self._seen = sight
+        self.set_own_processes(claims)
+        self.shared_time.record_sample(sample, [*claims], self._ours.job_of_pid)
+        by_driver = self._driver_usage(sample.gpus, running)
+        self._sample = sample
 
-        def seen(claim: Claim) -> tuple[dict[str, int], set[str]]:
+        def driver_usage(claim: Claim) -> tuple[dict[str, int], set[str]]:
             told = by_driver[claim.job]
             used = {uuid: amount for uuid, amount in told.items() if amount is not None}
-            return used, {u for u in claim.gpus if u in told or not self._named} - used.keys()
+            return used, {
+                u for u in claim.gpus if u in told or not self._lists_own_processes
+            } - used.keys()
 
-        self.taken.enter(running.values(), sight.gpus, seen, sight.at)
-        self.started = {job: size for job, size in self.started.items() if job not in running}
-        self._hidden |= {gpu.uuid for gpu in sight.gpus if self._hides_processes(gpu, running)}
-        if self._named:
-            self._hidden.clear()
+        self.usage_tracker.record_sample(running.values(), sample.gpus, driver_usage, sample.at)
+        self.started_estimates = {
+            job: size for job, size in self.started_estimates.items() if job not in running
+        }
+        self._gpus_hiding_processes |= {
+            gpu.uuid for gpu in sample.gpus if self._hides_processes(gpu, running)
+        }
+        if self._lists_own_processes:
+            self._gpus_hiding_processes.clear()
         self.unmeasured = frozenset(
-            gpu.uuid for gpu in sight.gpus if not gpu.reports_load or gpu.uuid in self._hidden
+            gpu.uuid
+            for gpu in sample.gpus
+            if not gpu.reports_load or gpu.uuid in self._gpus_hiding_processes
         )
-        self._count_foreign(sight.gpus)
+        self._count_foreign(sample.gpus)
         return True
 
     def _count_foreign(self, gpus: Iterable[GpuSnapshot]) -> None:
@@ -130,20 +146,20 @@ class Ledger:
 
         A process of ours that has ended since the look is none of theirs.
         """
-        before, self._pids, self.foreign_load = self._pids, {}, {}
+        before, self._job_by_pid, self.foreign_load = self._job_by_pid, {}, {}
         for gpu in gpus:
             load, number = 0.0, 0
             for process in gpu.processes or ():
-                job = self._ours.owner(process.pid)
+                job = self._ours.job_of_pid(process.pid)
                 if job is not None:
-                    self._pids[process.pid] = job
+                    self._job_by_pid[process.pid] = job
                 elif process.pid not in before:
                     load, number = load + (process.sm or 0.0), number + 1
             self.foreign_load[gpu.uuid] = load, number
 
     def memory_is_known(self, gpu: GpuSnapshot) -> bool:
         """Return whether the driver tells of each process on a GPU how much memory it uses."""
-        if gpu.processes is None or gpu.uuid in self._hidden:
+        if gpu.processes is None or gpu.uuid in self._gpus_hiding_processes:
             return False
         return all(process.used is not None for process in gpu.processes)
 
@@ -152,29 +168,33 @@ class Ledger:
         if gpu.processes or not gpu.utilisation:
             return False
         there = (claim for claim in running.values() if gpu.uuid in claim.gpus)
-        ages = (growth.age_s for each in there if (growth := self.taken.of(each).growth))
+        ages = (
+            growth.age_s for each in there if (growth := self.usage_tracker.memory_of(each).growth)
+        )
         return max(ages, default=0.0) >= HIDDEN_S
 
-    def know(self, claims: Iterable[Claim], alone: Mapping[int, int] | None = None) -> None:
+    def set_own_processes(
+        self, claims: Iterable[Claim], unsupervised: Mapping[int, int] | None = None
+    ) -> None:
         """Know whose processes are ours, before the next look asks for that.
 
         Args:
             claims: the attempts that run, and those about to start.
-            alone: pid → job of programs whose supervisors are dead; None: as it was.
+            unsupervised: pid → job of programs whose supervisors are dead; None: as it was.
         """
-        if alone is not None:
-            self._alone = dict(alone)
+        if unsupervised is not None:
+            self._unsupervised = dict(unsupervised)
         jobs = {claim.job for claim in claims if claim.gpus}
-        lone = {pid: job for pid, job in self._alone.items() if job in jobs}
+        lone = {pid: job for pid, job in self._unsupervised.items() if job in jobs}
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
-        self._ours.heads = heads | lone
+        self._ours.jobs_by_root_pid = heads | lone
 
     def records(self) -> list[Json]:
         """Return what is known of the attempts that run, for a scheduler that takes over."""
         return [
-            {"job": job, "number": number, **record, **self.shared.record((job, number))}
-            for (job, number), record in self.taken.records().items()
+            {"job": job, "number": number, **record, **self.shared_time.record((job, number))}
+            for (job, number), record in self.usage_tracker.records().items()
         ]
 
     def adopt(self, records: Iterable[Json], now: float) -> None:
@@ -189,8 +209,8 @@ class Ledger:
                 continue
             match record:
                 case {"job": int() as job, "number": int() as number}:
-                    self.taken.adopt((job, number), record, now)
-                    self.shared.adopt((job, number), record, now)
+                    self.usage_tracker.adopt((job, number), record, now)
+                    self.shared_time.adopt((job, number), record, now)
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
@@ -199,10 +219,10 @@ class Ledger:
         used = defaultdict[int, dict[str, int | None]](dict)
         for gpu in gpus:
             for process in gpu.processes or ():
-                job = self._ours.owner(process.pid)
+                job = self._ours.job_of_pid(process.pid)
                 if job is None or job not in running or gpu.uuid not in running[job].gpus:
                     continue
-                self._named = True
+                self._lists_own_processes = True
                 there = used[job].get(gpu.uuid, 0)
                 if there is None or not process.used:  # in a container some say zero
                     used[job][gpu.uuid] = None
@@ -214,7 +234,7 @@ class Ledger:
         self,
         claims: Iterable[Claim],
         mask: int = -1,
-        rules: Rules = Rules(),  # noqa: B008  # frozen
+        rules: SharingRules = SharingRules(),  # noqa: B008  # frozen
     ) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.
 
@@ -223,33 +243,33 @@ class Ledger:
             mask: of the cores that they may be given.
             rules: how much is reserved for one of which nothing is known.
         """
-        totals = {gpu.uuid: gpu.total for gpu in self._seen.gpus}
+        totals = {gpu.uuid: gpu.total for gpu in self._sample.gpus}
         reservations = []
         for claim in claims:
             reservations += reservations_of(
                 claim,
                 claim.spec.resources,
                 totals=totals,
-                used=self.taken.of(claim).used,
+                used=self.usage_tracker.memory_of(claim).used,
                 estimate=self._published_estimate(claim, rules),
                 mask=mask,
                 rules=rules,
             )
         return reservations
 
-    def _published_estimate(self, claim: Claim, rules: Rules) -> int | None:
+    def _published_estimate(self, claim: Claim, rules: SharingRules) -> int | None:
         """Return what others are told to leave to an attempt whose reservation follows its use, in bytes.
 
         Beyond the part with which every such attempt starts it grows only into half of what is free: the estimates
         of two queues would else be in each other's way on a GPU that has enough for both.
         """
-        taken = self.taken.of(claim)
+        taken = self.usage_tracker.memory_of(claim)
         if taken.growth is None:  # no look has seen it yet
-            return self.started.get(claim.job)
+            return self.started_estimates.get(claim.job)
         if taken.estimate is None:
             return None
         most = taken.estimate
-        for gpu in self._seen.gpus:
+        for gpu in self._sample.gpus:
             if gpu.uuid in claim.gpus and gpu.used is not None:
                 room = taken.used.get(gpu.uuid, 0) + max(0, gpu.total - gpu.used) // 2
                 most = min(most, max(room, rules.unknown_bytes(gpu.total)))

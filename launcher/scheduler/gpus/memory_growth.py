@@ -7,7 +7,7 @@ from launcher.store.usage import MOST_PEAK
 from launcher.system.files import Json
 
 STEADY = 0.02  # of what is used; less is no growth
-STEADY_LOOKS = 2  # in a row without growth, of an attempt that keeps its GPU busy
+STEADY_SAMPLES = 2  # in a row without growth, of an attempt that keeps its GPU busy
 STEADY_S = 2.0  # since its first byte; what a program loads first is seldom all
 IDLE_STEADY_S = (
     30.0  # without growth, of an attempt whose load is not reported, or that does nothing
@@ -37,7 +37,7 @@ class MemoryGrowth:
         """Whether it used more at the newest look than before."""
         return self.first_byte is not None and not self.steady_looks
 
-    def look(self, at: float, used: int) -> None:
+    def add_sample(self, at: float, used: int) -> None:
         """Take in a look.
 
         Args:
@@ -54,7 +54,7 @@ class MemoryGrowth:
                 self.steady_used = min(self.steady_used, used)
         self.at, self.used = at, used
 
-    def is_settled(self, load: float | None) -> bool:
+    def is_steady(self, load: float | None) -> bool:
         """Return whether its use is not expected to grow much any more.
 
         Args:
@@ -62,7 +62,7 @@ class MemoryGrowth:
         """
         if self.first_byte is None:
             return False
-        if load and self.steady_looks >= STEADY_LOOKS and self.at >= self.first_byte + STEADY_S:
+        if load and self.steady_looks >= STEADY_SAMPLES and self.at >= self.first_byte + STEADY_S:
             return True
         return self.at >= self.steady_since + IDLE_STEADY_S
 

@@ -14,8 +14,8 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import FUNCTION
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.gpus.running_place import is_estimated
-from launcher.scheduler.gpus.taken_memory import Taken
-from launcher.scheduler.policy.gpu_slot import guard_of
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
+from launcher.scheduler.policy.gpu_slot import growth_margin_of
 from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.units import format_bytes
@@ -33,9 +33,9 @@ class LastingReservations:
 
     def __init__(self) -> None:
         """Begin without having looked."""
-        self._looks: deque[tuple[float, dict[ForeignReservation, int]]] = deque()
+        self._samples: deque[tuple[float, dict[ForeignReservation, int]]] = deque()
 
-    def look(
+    def add_sample(
         self, at: float, foreign: Iterable[ForeignReservation]
     ) -> tuple[ForeignReservation, ...]:
         """Take in a look, and return the least that was reserved at all looks of the last LASTING_S.
@@ -44,10 +44,10 @@ class LastingReservations:
             at: when it was taken, monotonic seconds.
             foreign: what is reserved and not in use.
         """
-        self._looks.append((at, {each._replace(amount=0): each.amount for each in foreign}))
-        while len(self._looks) > 1 and self._looks[1][0] <= at - LASTING_S:
-            self._looks.popleft()
-        (first, reserved), *later = self._looks
+        self._samples.append((at, {each._replace(amount=0): each.amount for each in foreign}))
+        while len(self._samples) > 1 and self._samples[1][0] <= at - LASTING_S:
+            self._samples.popleft()
+        (first, reserved), *later = self._samples
         if first > at - LASTING_S:
             return ()
         return tuple(
@@ -57,7 +57,7 @@ class LastingReservations:
         )
 
 
-def resumes(claim: Claim) -> bool:
+def can_resume(claim: Claim) -> bool:
     """Return whether the next attempt of a job goes on from what this one has saved, as jobs of laboratories do."""
     return bool(claim.spec.entry) and claim.spec.kind != FUNCTION
 
@@ -68,7 +68,7 @@ class _Occupant(NamedTuple):
     claim: Claim
     used: int  # bytes there
     ran_s: float
-    growing: bool
+    is_growing: bool
 
     @property
     def unused(self) -> int:
@@ -79,13 +79,13 @@ class _Occupant(NamedTuple):
     def can_be_stopped(self) -> bool:
         if not is_estimated(self.claim) or self.claim.spec.terms.rerun == "never":
             return False
-        return self.ran_s <= LONGEST_LOSS_S or resumes(self.claim)
+        return self.ran_s <= LONGEST_LOSS_S or can_resume(self.claim)
 
 
-def evictions(
+def choose_evictions(
     gpus: Iterable[GpuSnapshot],
     claims: Sequence[Claim],
-    taken: Taken,
+    usage_tracker: GpuUsageTracker,
     foreign: Iterable[ForeignReservation],
     leaving: Collection[int],
     *,
@@ -96,7 +96,7 @@ def evictions(
     Args:
         gpus: as the newest look saw them.
         claims: the attempts that run.
-        taken: what they take.
+        usage_tracker: what they take.
         foreign: what other queues have reserved and do not use yet.
         leaving: jobs that were asked to leave; their memory counts as free.
         now: seconds since 1970.
@@ -112,19 +112,19 @@ def evictions(
                 memory.used.get(gpu.uuid, 0),
                 # one that was adopted may be older than it is known
                 ran_s=max(growth.age_s, now - claim.claimed),
-                growing=growth.is_growing,
+                is_growing=growth.is_growing,
             )
             for claim in claims
             if gpu.uuid in claim.gpus
-            for memory in [taken.of(claim)]
+            for memory in [usage_tracker.memory_of(claim)]
             if (growth := memory.growth) is not None
         ]
         left = {*leaving, *evicted}
-        evicted |= _evicted(gpu, there, reserved.get(gpu.uuid, 0), left)
+        evicted |= _choose_eviction(gpu, there, reserved.get(gpu.uuid, 0), left)
     return evicted
 
 
-def _evicted(
+def _choose_eviction(
     gpu: GpuSnapshot, there: Sequence[_Occupant], reserved: int, leaving: Collection[int]
 ) -> dict[int, Eviction]:
     if gpu.used is None or not gpu.total or len(there) < 1 + (not reserved):
@@ -132,20 +132,20 @@ def _evicted(
     stay = [each for each in there if each.claim.job not in leaving]
     free = gpu.total - gpu.used + sum(each.used for each in there if each not in stay)
     owed = reserved + sum(each.unused for each in stay)
-    growing = any(each.growing and is_estimated(each.claim) for each in stay)
-    lacking = owed - free if owed else guard_of(gpu.total) - free if growing else 0
+    growing = any(each.is_growing and is_estimated(each.claim) for each in stay)
+    lacking = owed - free if owed else growth_margin_of(gpu.total) - free if growing else 0
     able = [each for each in stay if each.can_be_stopped and each.used > 0]
     if lacking <= 0 or sum(each.used for each in able) < lacking:
         return {}
     # of those whose memory is enough the one that loses least, else the one that gives most
     enough = [each for each in able if each.used >= lacking]
-    chosen = min(enough, key=_loss) if enough else max(able, key=lambda each: each.used)
+    chosen = min(enough, key=_lost_seconds) if enough else max(able, key=lambda each: each.used)
     return {chosen.claim.job: _eviction(gpu, chosen, free, owed)}
 
 
-def _loss(occupant: _Occupant) -> float:
+def _lost_seconds(occupant: _Occupant) -> float:
     """Return how many seconds of work are lost, as far as it is known."""
-    return min(occupant.ran_s, LONGEST_LOSS_S) if resumes(occupant.claim) else occupant.ran_s
+    return min(occupant.ran_s, LONGEST_LOSS_S) if can_resume(occupant.claim) else occupant.ran_s
 
 
 def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Eviction:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import UNCLEAR
-from launcher.workers.progress.attempt_progress import newest_step
+from launcher.workers.attempt_watch import TRANSIENT_ERRORS
+from launcher.workers.progress.attempt_progress import read_newest_step
 
 REPORT_S = (
     10.0  # a program is asked for its progress at most so often, and not before it has run so long
@@ -26,7 +26,7 @@ class ReportedEnds:
         self._home, self._clock = home, clock
         self._known: dict[tuple[int, int], tuple[float, float | None]] = {}  # when asked, answer
 
-    def ask(self, claims: Iterable[Claim]) -> None:
+    def read_ends(self, claims: Iterable[Claim]) -> None:
         """Read what programs tell; to be called outside a transaction: a slow disk must not lock the queue.
 
         Args:
@@ -38,18 +38,18 @@ class ReportedEnds:
             answer = known.get(claim.key)
             if answer is None or answer[0] <= at - REPORT_S:
                 due = now >= claim.claimed + REPORT_S
-                answer = (at, self._reported(claim, now)) if due else None
+                answer = (at, self._read_end(claim, now)) if due else None
             if answer is not None:
                 self._known[claim.key] = answer
 
-    def _reported(self, claim: Claim, now: float) -> float | None:
+    def _read_end(self, claim: Claim, now: float) -> float | None:
         try:
-            step = newest_step(self._home.attempt(*claim.key))
-        except UNCLEAR:  # whatever a program prints, it stops no queue
+            step = read_newest_step(self._home.attempt(*claim.key))
+        except TRANSIENT_ERRORS:  # whatever a program prints, it stops no queue
             return None
-        return None if step is None else step.ends(now)
+        return None if step is None else step.estimated_end(now)
 
-    def of(self, claim: Claim) -> float | None:
+    def end_of(self, claim: Claim) -> float | None:
         """Return when an attempt will have ended, in seconds since 1970; None: it did not say."""
         _, ends = self._known.get(claim.key, (0.0, None))
         return None if ends is None or ends < self._clock() else ends

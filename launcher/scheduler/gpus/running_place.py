@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from launcher.scheduler.gpus.memory_growth import MemoryGrowth
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
-from launcher.scheduler.policy.model import UNKNOWN, Running, forecast_of_running
-from launcher.scheduler.policy.vram_request import settled_request, vram_request_of
-from launcher.signatures import is_exact, numbers_of
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, make_load
+from launcher.scheduler.policy.model import UNKNOWN, Running, running_forecast
+from launcher.scheduler.policy.vram_request import choose_vram_request, steady_request
+from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.store.rows import Claim
 from launcher.store.usage import Numbers, Usage
 from launcher.store.usage_records import program_by, similar_key
 from launcher.workers.memory_share import (
-    CONTEXT,
+    DEFAULT_CONTEXT_BYTES,
 )
 
 
@@ -24,13 +24,17 @@ class AttemptMemory:
     reported: dict[str, int] = field(
         default_factory=dict
     )  # by its worker, where the driver does not
-    context: int = CONTEXT  # what CUDA takes beside the worker's allocator
+    context: int = DEFAULT_CONTEXT_BYTES  # what CUDA takes beside the worker's allocator
     peak: int | None = None
     growth: MemoryGrowth | None = None  # of the GPU where it uses most; None: no look yet
     estimate: int | None = None  # bytes that are reserved for it, where that follows its use
     settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
-    others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
-    before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
+    used_by_others: dict[str, int] = field(
+        default_factory=dict
+    )  # what all others took, at the newest look
+    used_by_others_before: dict[str, int] = field(
+        default_factory=dict
+    )  # likewise, at the look before
 
     @property
     def used(self) -> dict[str, int]:
@@ -38,7 +42,7 @@ class AttemptMemory:
         return self.by_driver | self.reported
 
 
-class SimilarProgram(NamedTuple):
+class SimilarityKey(NamedTuple):
     """By what the jobs are known that are similar to an attempt's."""
 
     program: str  # '': it is no program
@@ -46,13 +50,13 @@ class SimilarProgram(NamedTuple):
     similar: str
 
 
-def command_line_of(claim: Claim) -> SimilarProgram:
+def similarity_key_of(claim: Claim) -> SimilarityKey:
     """Return by what jobs are similar to an attempt's."""
     signature = claim.spec.signature
-    if is_exact(signature):
-        return SimilarProgram("", None, similar_key(signature, ""))
+    if is_exact_signature(signature):
+        return SimilarityKey("", None, similar_key(signature, ""))
     program = program_by(signature, claim.spec.argv)
-    return SimilarProgram(program, numbers_of(claim.spec.argv), similar_key(signature, program))
+    return SimilarityKey(program, ignored_numbers(claim.spec.argv), similar_key(signature, program))
 
 
 def is_estimated(claim: Claim) -> bool:
@@ -60,36 +64,38 @@ def is_estimated(claim: Claim) -> bool:
     return bool(claim.gpus) and claim.reservation is None and not claim.exclusive
 
 
-def place_of(
+def running_of_claim(
     claim: Claim,
     usage: Usage,
-    taken: AttemptMemory | None = None,
+    memory: AttemptMemory | None = None,
     ends: float | None = None,
     *,
-    load: Load = UNKNOWN_LOAD,
-    line: SimilarProgram | None = None,
+    load: GpuLoad = UNKNOWN_LOAD,
+    similarity: SimilarityKey | None = None,
 ) -> Running:
     """Return the place of an attempt that runs: what it takes, and when it may end.
 
     Args:
         claim: the attempt.
         usage: what was learned of its like.
-        taken: what it takes of its GPUs.
+        memory: what it takes of its GPUs.
         ends: when its program says that it will have ended.
         load: what it does to its GPUs, as far as it was measured.
-        line: of its command; None: it is read from its spec.
+        similarity: of its command; None: it is read from its spec.
     """
-    spec, taken = claim.spec, taken or AttemptMemory()
-    forecast = forecast_of_running(claim, usage, ends)
+    spec, memory = claim.spec, memory or AttemptMemory()
+    forecast = running_forecast(claim, usage, ends)
     reservation, similar, young_s = claim.reservation, "", None
     if estimated := is_estimated(claim):
-        line = line or command_line_of(claim)
-        exact = is_exact(spec.signature)
-        similar = line.similar
-        reservation = vram_request_of(None, 0, usage, exact=exact, numbers=line.numbers).amount
-        growth = taken.growth
-        if growth is not None and growth.is_settled(load.sm):
-            reservation = settled_request(growth.steady_used, usage.similar.peaks, reservation)
+        similarity = similarity or similarity_key_of(claim)
+        exact = is_exact_signature(spec.signature)
+        similar = similarity.similar
+        reservation = choose_vram_request(
+            None, 0, usage, exact=exact, numbers=similarity.numbers
+        ).amount
+        growth = memory.growth
+        if growth is not None and growth.is_steady(load.sm):
+            reservation = steady_request(growth.steady_used, usage.similar.peaks, reservation)
         elif reservation is None:
             young_s = 0.0 if growth is None else growth.age_s
     return Running(
@@ -101,13 +107,13 @@ def place_of(
         reservation=reservation,
         estimated=estimated,
         similar=similar,
-        young_s=young_s,
+        unmeasured_s=young_s,
         exclusive=claim.exclusive,
-        used=taken.used,
+        used=memory.used,
         ends=forecast.end(claim.claimed, claim.claimed),
         since=claim.claimed,
         forecast=forecast,
-        demand=load_of(
+        load=make_load(
             usage.expected_sm if load.sm is None else load.sm,
             usage.slowdown if load.slowdown is None else load.slowdown,
             measured=load.measured,
@@ -117,6 +123,6 @@ def place_of(
     )
 
 
-def paused(run: Running) -> Running:
+def without_expected_end(run: Running) -> Running:
     """Return the place of an attempt whose program stands still: nobody knows when it will end."""
     return run._replace(ends=None, forecast=UNKNOWN)

@@ -14,7 +14,7 @@ from launcher.workers.memory_share import (
 logger = logging.getLogger(__name__)
 
 
-class SentLimits:
+class VramLimitWriter:
     """The VRAM limits that workers know."""
 
     def __init__(self, home: Home) -> None:
@@ -22,7 +22,9 @@ class SentLimits:
         self._home = home
         self._sent: dict[tuple[int, int], VramLimit] = {}  # by job and number of the attempt
 
-    def send(self, claims: Iterable[Claim], limits: Mapping[tuple[int, int], VramLimit]) -> None:
+    def send_limits(
+        self, claims: Iterable[Claim], limits: Mapping[tuple[int, int], VramLimit]
+    ) -> None:
         """Send workers the limits that they do not know yet; what cannot be written is tried again.
 
         Args:

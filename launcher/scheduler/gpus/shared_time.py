@@ -7,27 +7,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp
 
-from launcher.gpu.monitor import Sight
+from launcher.gpu.monitor import GpuSample
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, make_load
 from launcher.store.rows import Claim
-from launcher.store.usage import LONGEST_S, NOT_MEASURED, Measured
+from launcher.store.usage import LONGEST_S, NOT_MEASURED, MeasuredUsage
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import median
-from launcher.workers.progress.steps import Step, latest
+from launcher.workers.progress.steps import ProgressReport, read_newest_report
 
-GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
+LONGEST_GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
 LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
 LEAST_STEPS = 3
 LOADING_S = 60.0  # so long an attempt without a kernel counts as one that still loads
-LEAST_USE_S = 0.6  # of looks, before a mean load is one
+LEAST_SAMPLED_S = 0.6  # of looks, before a mean load is one
 RECENT_S = 20.0  # after so long a look counts a third in the load of a running attempt
 BUSY = 0.05  # a stranger's process that keeps a GPU less busy slows nobody down
-LARGE = (
+LARGE_BYTES = (
     1 << 30
 )  # bytes; likewise one that holds less, where the driver does not tell how busy it is
-FULL = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
+FULL_UTILISATION = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
 MOST_SLOWDOWN = 100.0
 LEAST_SHARE = (
     0.5  # of an attempt must have been shared, before its duration says by how much it was slower
@@ -35,7 +35,7 @@ LEAST_SHARE = (
 
 
 @dataclass(slots=True)
-class _Pace:
+class _StepRate:
     """Steps that were made, and in how many seconds."""
 
     steps: int = 0
@@ -50,36 +50,36 @@ class _Pace:
 
 
 @dataclass(slots=True)
-class _Account:
+class _AttemptTimes:
     """What was seen of one attempt so far."""
 
     at: float  # of the newest look, monotonic
     began: float  # the first one
-    whole: bool  # it was seen from its beginning
-    company: int | None = None  # others on its GPUs at that look
-    step: Step | None = None
+    is_complete: bool  # it was seen from its beginning
+    neighbours: int | None = None  # others on its GPUs at that look
+    step: ProgressReport | None = None
     shared_s: float = 0.0
-    alone: _Pace = field(default_factory=_Pace)
-    beside: _Pace = field(default_factory=_Pace)
+    alone_steps: _StepRate = field(default_factory=_StepRate)
+    shared_steps: _StepRate = field(default_factory=_StepRate)
     others_s: float = 0.0  # the others there were, times the seconds of `beside`
-    use_s: float = 0.0  # the use of its GPUs times seconds
-    used_s: float = 0.0  # the seconds of those looks
-    recent_use_s: float = 0.0  # both again, with looks counting less the older they are
-    recent_used_s: float = 0.0
+    busy_s: float = 0.0  # the use of its GPUs times seconds
+    sampled_s: float = 0.0  # the seconds of those looks
+    recent_busy_s: float = 0.0  # both again, with looks counting less the older they are
+    recent_sampled_s: float = 0.0
     idle_s: float = 0.0  # those of the newest look, if nothing was used: they count at the next one
 
     @property
     def recent_load(self) -> float:
         """How busy it kept its GPUs lately, 0 to 1; 0 if that was not measured."""
-        return self.recent_use_s / self.recent_used_s if self.recent_used_s > 0 else 0.0
+        return self.recent_busy_s / self.recent_sampled_s if self.recent_sampled_s > 0 else 0.0
 
     def count(self, share: float, seconds: float) -> None:
         """Count that it kept its GPUs busy for a share of some seconds."""
-        self.use_s += share * seconds
-        self.used_s += seconds
+        self.busy_s += share * seconds
+        self.sampled_s += seconds
         kept = exp(-seconds / RECENT_S)
-        self.recent_use_s = self.recent_use_s * kept + share * seconds
-        self.recent_used_s = self.recent_used_s * kept + seconds
+        self.recent_busy_s = self.recent_busy_s * kept + share * seconds
+        self.recent_sampled_s = self.recent_sampled_s * kept + seconds
 
 
 class SharedTime:
@@ -92,57 +92,63 @@ class SharedTime:
             home: where their progress lies.
         """
         self._home = home
-        self._accounts: dict[tuple[int, int], _Account] = {}
-        self._looked = False
+        self._times: dict[tuple[int, int], _AttemptTimes] = {}
+        self._has_sampled = False
 
-    def enter(
-        self, sight: Sight, claims: Collection[Claim], owner: Callable[[int], int | None]
+    def record_sample(
+        self, sample: GpuSample, claims: Collection[Claim], job_of_pid: Callable[[int], int | None]
     ) -> None:
         """Take in a look.
 
         Args:
-            sight: a new one.
+            sample: a new one.
             claims: the attempts that run.
-            owner: returns the job to which a process belongs, None where it is none of ours.
+            job_of_pid: returns the job to which a process belongs, None where it is none of ours.
         """
-        gpus = {gpu.uuid: gpu for gpu in sight.gpus}
+        gpus = {gpu.uuid: gpu for gpu in sample.gpus}
         owners = {
-            process.pid: owner(process.pid) for gpu in sight.gpus for process in gpu.processes or ()
+            process.pid: job_of_pid(process.pid)
+            for gpu in sample.gpus
+            for process in gpu.processes or ()
         }
         accounts = {}
         for claim in claims:
             if not claim.gpus:
                 continue
             key = claim.key
-            account = self._accounts.get(key)
+            account = self._times.get(key)
             if account is None:
-                account = _Account(at=sight.at, began=sight.at, whole=self._looked)
+                account = _AttemptTimes(
+                    at=sample.at, began=sample.at, is_complete=self._has_sampled
+                )
             there = [gpus[uuid] for uuid in claim.gpus if uuid in gpus]
-            self._look(account, sight.at, claim, _company(claim, claims, there, owners))
-            self._use(account, sight.at, claim.job, there, owners)
-            account.at = sight.at
+            self._count_steps(
+                account, sample.at, claim, _count_neighbours(claim, claims, there, owners)
+            )
+            self._count_load(account, sample.at, claim.job, there, owners)
+            account.at = sample.at
             accounts[key] = account
-        self._accounts, self._looked = accounts, True
+        self._times, self._has_sampled = accounts, True
 
-    def of(self, claim: Claim) -> Measured:
+    def measured_sharing(self, claim: Claim) -> MeasuredUsage:
         """Return how an attempt shared its GPUs, as far as that was seen."""
-        account = self._accounts.get(claim.key)
+        account = self._times.get(claim.key)
         if account is None:
             return NOT_MEASURED
-        return Measured(
-            shared_s=account.shared_s if account.whole else None,
+        return MeasuredUsage(
+            shared_s=account.shared_s if account.is_complete else None,
             slowdown=_slowdown(account),
-            sm=account.use_s / account.used_s if account.used_s >= LEAST_USE_S else None,
+            sm=account.busy_s / account.sampled_s if account.sampled_s >= LEAST_SAMPLED_S else None,
         )
 
-    def load(self, claim: Claim) -> Load:
+    def recent_load(self, claim: Claim) -> GpuLoad:
         """Return what a running attempt does to its GPUs lately, as far as it was measured."""
-        account = self._accounts.get(claim.key)
+        account = self._times.get(claim.key)
         if account is None:
             return UNKNOWN_LOAD
-        enough = account.used_s >= LEAST_USE_S and account.recent_used_s > 0
-        return load_of(
-            account.recent_use_s / account.recent_used_s if enough else None,
+        enough = account.sampled_s >= LEAST_SAMPLED_S and account.recent_sampled_s > 0
+        return make_load(
+            account.recent_busy_s / account.recent_sampled_s if enough else None,
             _slowdown(account),
             measured=True,
             steps=account.step is not None,
@@ -154,10 +160,10 @@ class SharedTime:
         Args:
             key: its job and number.
         """
-        account = self._accounts.get(key)
+        account = self._times.get(key)
         if account is None:
             return {}
-        return {"load": account.recent_load, "load_s": account.recent_used_s}
+        return {"load": account.recent_load, "load_s": account.recent_sampled_s}
 
     def adopt(self, key: tuple[int, int], record: Mapping[str, Json], now: float) -> None:
         """Take over what the scheduler before us knew; what cannot be true counts as not known.
@@ -171,36 +177,38 @@ class SharedTime:
             case {"load": int() | float() as load, "load_s": int() | float() as seconds} if (
                 0 <= load <= 1 and 0 < seconds <= LONGEST_S
             ):
-                account = _Account(at=now, began=now, whole=False)
+                account = _AttemptTimes(at=now, began=now, is_complete=False)
                 account.count(load, seconds)
-                self._accounts[key] = account
+                self._times[key] = account
 
-    def _look(self, account: _Account, at: float, claim: Claim, company: int) -> None:
+    def _count_steps(
+        self, account: _AttemptTimes, at: float, claim: Claim, neighbours: int
+    ) -> None:
         """Count the time since the last look, and the steps that were made in it."""
         passed_s = at - account.at
-        step = latest(self._home.attempt(*claim.key).progress)
-        before, account.company = account.company, company
+        step = read_newest_report(self._home.attempt(*claim.key).progress)
+        before, account.neighbours = account.neighbours, neighbours
         last, account.step = account.step, step
         if before is None or passed_s <= 0:
             return
-        if passed_s > GAP_S:
-            account.whole = False
+        if passed_s > LONGEST_GAP_S:
+            account.is_complete = False
             return
-        if company or before:
+        if neighbours or before:
             account.shared_s += passed_s
-        if before != company or last is None or step is None:
+        if before != neighbours or last is None or step is None:
             return
         steps, seconds = step.step - last.step, step.at - last.at
-        if steps < 0 or not 0 < seconds <= GAP_S:  # it began anew, or a clock was set
+        if steps < 0 or not 0 < seconds <= LONGEST_GAP_S:  # it began anew, or a clock was set
             return
-        pace = account.beside if company else account.alone
+        pace = account.shared_steps if neighbours else account.alone_steps
         pace.steps += steps
         pace.seconds += seconds
-        account.others_s += company * seconds
+        account.others_s += neighbours * seconds
 
-    def _use(
+    def _count_load(
         self,
-        account: _Account,
+        account: _AttemptTimes,
         at: float,
         job: int,
         there: Iterable[GpuSnapshot],
@@ -215,23 +223,27 @@ class SharedTime:
         passed_s = at - account.at
         account.count(0.0, account.idle_s)
         account.idle_s = 0.0
-        if not 0 < passed_s <= GAP_S:
+        if not 0 < passed_s <= LONGEST_GAP_S:
             return
         for gpu in there:
             known = [process for process in gpu.processes or () if process.sm is not None]
             own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
             total = sum(process.sm or 0.0 for process in known)
             reported = gpu.utilisation == 0 or bool(known)  # a process that did nothing is not
-            loading = account.used_s == 0 and at < account.began + LOADING_S
+            loading = account.sampled_s == 0 and at < account.began + LOADING_S
             if not own and reported and not loading:
                 account.idle_s += passed_s
             elif own:
                 share = min(1.0, sum(own))
-                if not account.company or total <= FULL or share > account.recent_load:
+                if (
+                    not account.neighbours
+                    or total <= FULL_UTILISATION
+                    or share > account.recent_load
+                ):
                     account.count(share, passed_s)
 
 
-def _company(
+def _count_neighbours(
     claim: Claim,
     claims: Iterable[Claim],
     there: Iterable[GpuSnapshot],
@@ -262,14 +274,14 @@ def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
     """
     if process.sm is not None:
         return process.sm >= BUSY
-    return not reports_use and (process.used is None or process.used >= LARGE)
+    return not reports_use and (process.used is None or process.used >= LARGE_BYTES)
 
 
-def _slowdown(account: _Account) -> float | None:
-    alone, beside = account.alone.rate, account.beside.rate
+def _slowdown(account: _AttemptTimes) -> float | None:
+    alone, beside = account.alone_steps.rate, account.shared_steps.rate
     if alone is None or beside is None:
         return None
-    others = max(1.0, account.others_s / account.beside.seconds)
+    others = max(1.0, account.others_s / account.shared_steps.seconds)
     return float(min(MOST_SLOWDOWN, max(1.0, alone / beside) ** (1 / others)))
 
 

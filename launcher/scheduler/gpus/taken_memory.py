@@ -10,20 +10,27 @@ from launcher.scheduler.gpus.memory_growth import MemoryGrowth, read_growth
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
 from launcher.scheduler.gpus.running_place import (
     AttemptMemory,
-    SimilarProgram,
-    command_line_of,
-    place_of,
+    SimilarityKey,
+    running_of_claim,
+    similarity_key_of,
 )
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad
 from launcher.scheduler.policy.model import Running
 from launcher.store.rows import Claim
-from launcher.store.usage import MOST_PEAK, NO_USAGE, Measured, Similar, Usage, UsageOf
+from launcher.store.usage import (
+    MOST_PEAK,
+    NO_USAGE,
+    MeasuredUsage,
+    SimilarUsage,
+    Usage,
+    UsageLookup,
+)
 from launcher.store.usage_records import similar_key
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import UNKNOWN_PART
+from launcher.system.gpu_sharing import UNKNOWN_FRACTION
 from launcher.workers.memory_share import (
-    CONTEXT,
-    Report,
+    DEFAULT_CONTEXT_BYTES,
+    MemoryReport,
     VramLimit,
 )
 
@@ -34,7 +41,7 @@ LONGEST_MEASURING_S = (
 )
 
 
-def _context(report: Report, used: int | None) -> int | None:
+def _cuda_context(report: MemoryReport, used: int | None) -> int | None:
     """Return what CUDA takes beside the allocator: what the worker knows, else the difference; None: unknown."""
     if report.context is not None:
         return report.context
@@ -43,7 +50,7 @@ def _context(report: Report, used: int | None) -> int | None:
     return used - report.reserved
 
 
-def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
+def _reported_bytes(report: MemoryReport, uuid: str, claim: Claim) -> int | None:
     """Return what a worker reports of a GPU, if it is about that one: it names it, or its job has no other."""
     if uuid in report.cards:
         return report.cards[uuid]
@@ -51,24 +58,24 @@ def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
     return report.reserved if is_about else None
 
 
-def peak_of(report: Report | None, context: int) -> int | None:
+def reported_peak(report: MemoryReport | None, context: int) -> int | None:
     """Return the most that a worker's process took by its report, with CUDA's part; None: it does not tell."""
     return None if report is None or not report.peak else report.peak + context
 
 
-def largest(*amounts: int | None) -> int | None:
+def largest_known(*amounts: int | None) -> int | None:
     """Return the largest of those that are known; None: none is."""
     return max((amount for amount in amounts if amount is not None), default=None)
 
 
-class Taken:
+class GpuUsageTracker:
     """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
 
     def __init__(
         self,
-        report: Callable[[Claim], Report | None],
+        report: Callable[[Claim], MemoryReport | None],
         ends: ReportedEnds,
-        load: Callable[[Claim], Load] = lambda _: UNKNOWN_LOAD,
+        load: Callable[[Claim], GpuLoad] = lambda _: UNKNOWN_LOAD,
     ) -> None:
         """Begin with nothing measured.
 
@@ -78,17 +85,17 @@ class Taken:
             load: returns what an attempt does to its GPUs, as far as it was measured.
         """
         self._report, self._ends, self._load = report, ends, load
-        self._lines: dict[tuple[int, int], SimilarProgram] = {}  # of those that run
-        self._context = CONTEXT  # what CUDA took most recently beside an allocator
-        self._similar: dict[str, Similar] = {}  # what those that run use, by what is similar
+        self._similarity_keys: dict[tuple[int, int], SimilarityKey] = {}  # of those that run
+        self._context = DEFAULT_CONTEXT_BYTES  # what CUDA took most recently beside an allocator
+        self._similar: dict[str, SimilarUsage] = {}  # what those that run use, by what is similar
         # by job and number, of those on GPUs; also of those that have ended since
-        self._of: dict[tuple[int, int], AttemptMemory] = {}
+        self._memory: dict[tuple[int, int], AttemptMemory] = {}
 
-    def enter(
+    def record_sample(
         self,
         claims: Iterable[Claim],
         gpus: Sequence[GpuSnapshot],
-        seen: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
+        driver_usage: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
         at: float,
     ) -> None:
         """Record what the running attempts take now.
@@ -96,11 +103,11 @@ class Taken:
         Args:
             claims: the attempts that run.
             gpus: as the newest look saw them.
-            seen: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
+            driver_usage: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
             at: when they were seen, monotonic seconds.
         """
-        before, self._of = self._of, {}
-        lines, self._lines = self._lines, {}
+        before, self._memory = self._memory, {}
+        lines, self._similarity_keys = self._similarity_keys, {}
         totals = {gpu.uuid: gpu.total for gpu in gpus}
         peaks, loads = defaultdict[str, list[int]](list), defaultdict[str, list[float]](list)
         for claim in claims:
@@ -108,69 +115,74 @@ class Taken:
                 continue
             key, report = claim.key, self._report(claim)
             earlier = before.get(key) or AttemptMemory()
-            by_driver, unmeasured = seen(claim)
-            taken = AttemptMemory(by_driver, context=self._context, before=earlier.others)
+            by_driver, unmeasured = driver_usage(claim)
+            taken = AttemptMemory(
+                by_driver, context=self._context, used_by_others_before=earlier.used_by_others
+            )
             if report is not None:  # of its worker
-                measured = _context(report, max(by_driver.values(), default=None))
+                measured = _cuda_context(report, max(by_driver.values(), default=None))
                 if measured is not None:  # others will need as much
                     taken.context = self._context = measured
                 taken.reported = {
                     uuid: reserved + taken.context
                     for uuid in unmeasured
-                    if (reserved := _reserved_on(report, uuid, claim)) is not None
+                    if (reserved := _reported_bytes(report, uuid, claim)) is not None
                 }
-            taken.others = {
+            taken.used_by_others = {
                 gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
                 for gpu in gpus
                 if gpu.uuid in claim.gpus and gpu.used is not None
             }
-            told = peak_of(report, taken.context)
-            taken.peak = largest(earlier.peak, *taken.used.values(), told)
+            told = reported_peak(report, taken.context)
+            taken.peak = largest_known(earlier.peak, *taken.used.values(), told)
             taken.estimate = earlier.estimate
             taken.growth = earlier.growth or MemoryGrowth(began=at, steady_since=at)
-            taken.growth.look(at, max(taken.used.values(), default=0))
-            self._of[key] = taken
-            line = self._lines[key] = lines.get(key) or command_line_of(claim)
+            taken.growth.add_sample(at, max(taken.used.values(), default=0))
+            self._memory[key] = taken
+            line = self._similarity_keys[key] = lines.get(key) or similarity_key_of(claim)
             load = self._load(claim)
             if load.sm is not None:
                 loads[line.similar].append(load.sm)
-            unknown = UNKNOWN_PART * max((totals.get(uuid, 0) for uuid in claim.gpus), default=0)
-            if taken.growth.is_settled(load.sm) or taken.growth.used > unknown:
+            unknown = UNKNOWN_FRACTION * max(
+                (totals.get(uuid, 0) for uuid in claim.gpus), default=0
+            )
+            if taken.growth.is_steady(load.sm) or taken.growth.used > unknown:
                 taken.settled = taken.growth.steady_used
                 peaks[line.similar].append(taken.settled)
         self._similar = {
-            similar: Similar(
-                live=tuple(peaks[similar]), sm=fsum(shares) / len(shares) if shares else None
+            similar: SimilarUsage(
+                running_bytes=tuple(peaks[similar]),
+                sm=fsum(shares) / len(shares) if shares else None,
             )
             for similar in {*peaks, *loads}
             for shares in [loads[similar]]
         }
 
-    def of(self, claim: Claim) -> AttemptMemory:
+    def memory_of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt."""
-        return self._of.get(claim.key) or AttemptMemory()
+        return self._memory.get(claim.key) or AttemptMemory()
 
-    def gpus(
-        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
+    def gpus_without_ended(
+        self, running: Iterable[Claim], sampled: Iterable[GpuSnapshot]
     ) -> tuple[GpuSnapshot, ...]:
         """Return the GPUs without what attempts took that have ended since they were seen."""
         attempts = {claim.key for claim in running}
         gone: Counter[str] = Counter()
-        for key, taken in self._of.items():
+        for key, taken in self._memory.items():
             if key not in attempts:
                 gone.update(taken.by_driver)
         return tuple(
             replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
             if gpu.uuid in gone and gpu.used is not None
             else gpu
-            for gpu in seen
+            for gpu in sampled
         )
 
-    def ask_ends(self, claims: Iterable[Claim]) -> None:
+    def read_reported_ends(self, claims: Iterable[Claim]) -> None:
         """Read when the attempts that run will have ended by their own word; outside a transaction."""
-        self._ends.ask(claims)
+        self._ends.read_ends(claims)
 
-    def running(self, claims: Iterable[Claim], usage: UsageOf) -> list[Running]:
+    def running_jobs(self, claims: Iterable[Claim], usage: UsageLookup) -> list[Running]:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end.
 
         Args:
@@ -180,17 +192,19 @@ class Taken:
         places = []
         for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job)):
             if not claim.gpus:
-                places.append(place_of(claim, NO_USAGE, ends=self._ends.of(claim)))
+                places.append(running_of_claim(claim, NO_USAGE, ends=self._ends.end_of(claim)))
                 continue
-            line = self._lines.get(claim.key) or command_line_of(claim)
+            line = self._similarity_keys.get(claim.key) or similarity_key_of(claim)
             known = usage(claim.spec.signature, line.program)
-            taken, load = self.of(claim), self._load(claim)
-            place = place_of(claim, known, taken, self._ends.of(claim), load=load, line=line)
+            taken, load = self.memory_of(claim), self._load(claim)
+            place = running_of_claim(
+                claim, known, taken, self._ends.end_of(claim), load=load, similarity=line
+            )
             taken.estimate = place.reservation if place.estimated else None
             places.append(place)
         return places
 
-    def with_live(self, usage: Usage, signature: str, program: str) -> Usage:
+    def add_running_usage(self, usage: Usage, signature: str, program: str) -> Usage:
         """Return what is known of jobs, with what similar ones use that run now.
 
         Args:
@@ -203,18 +217,18 @@ class Taken:
             return usage
         stored = usage.similar
         sm = stored.sm if live.sm is None else live.sm
-        return usage._replace(similar=stored._replace(live=live.live, sm=sm))
+        return usage._replace(similar=stored._replace(live=live.running_bytes, sm=sm))
 
-    def measuring(self, claims: Iterable[Claim]) -> bool:
+    def is_measuring(self, claims: Iterable[Claim]) -> bool:
         """Return whether the memory or the load of an attempt is about to become known."""
         for claim in claims:
             if not claim.gpus:
                 continue
-            growth = self.of(claim).growth
+            growth = self.memory_of(claim).growth
             if growth is None:
                 return True
             load = self._load(claim).sm
-            if growth.age_s < LONGEST_MEASURING_S and (load is None or not growth.is_settled(load)):
+            if growth.age_s < LONGEST_MEASURING_S and (load is None or not growth.is_steady(load)):
                 return True
         return False
 
@@ -227,7 +241,7 @@ class Taken:
                 "settled": taken.settled,
                 **taken.growth.record(),
             }
-            for key, taken in self._of.items()
+            for key, taken in self._memory.items()
             if taken.growth is not None
         }
 
@@ -241,7 +255,7 @@ class Taken:
         """
         growth = read_growth(record, now)
         if growth is not None:
-            self._of[key] = AttemptMemory(
+            self._memory[key] = AttemptMemory(
                 peak=_read_bytes(record.get("peak")),
                 growth=growth,
                 settled=_read_bytes(record.get("settled")),
@@ -254,10 +268,10 @@ class Taken:
         """
         if not claim.gpus:
             return None
-        taken = self.of(claim)
-        return largest(taken.peak, peak_of(self._report(claim), taken.context))
+        taken = self.memory_of(claim)
+        return largest_known(taken.peak, reported_peak(self._report(claim), taken.context))
 
-    def measured(self, claim: Claim, gpus: Iterable[GpuSnapshot]) -> Measured:
+    def measured_usage(self, claim: Claim, gpus: Iterable[GpuSnapshot]) -> MeasuredUsage:
         """Return what is known of an attempt that has ended, and on what card it ran.
 
         Args:
@@ -266,15 +280,15 @@ class Taken:
         """
         cards = {gpu.uuid: gpu.fingerprint for gpu in gpus if claim.gpus}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        return Measured(peak=self.peak(claim), machine=machine)
+        return MeasuredUsage(peak=self.peak(claim), machine=machine)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
-        taken = self.of(claim)
+        taken = self.memory_of(claim)
         return {
-            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
+            uuid: max(taken.used_by_others[uuid], taken.used_by_others_before.get(uuid, 0))
             for uuid in claim.gpus
-            if uuid in taken.others
+            if uuid in taken.used_by_others
         }
 
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
@@ -292,13 +306,15 @@ class Taken:
         for claim in claims:
             if not claim.gpus:
                 continue
-            taken = self.of(claim)
+            taken = self.memory_of(claim)
             cap = None
             declared = claim.reservation is not None and claim.spec.resources.min_vram is not None
             if declared and any(beside[uuid] > 1 for uuid in claim.gpus):
                 cap = max([claim.reservation or 0, *taken.used.values()])
             limits[claim.key] = (
-                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+                VramLimit()
+                if cap is None
+                else VramLimit(cap=cap, context=_round_up_context(taken.context))
             )
         return limits
 
@@ -308,6 +324,6 @@ def _read_bytes(value: Json) -> int | None:
     return value if isinstance(value, int) and 0 < value <= MOST_PEAK else None
 
 
-def _steps(context: int) -> int:
+def _round_up_context(context: int) -> int:
     """Round a context up, so that a worker's limit does not change with each byte."""
     return -(-context // CONTEXT_STEP) * CONTEXT_STEP

@@ -8,20 +8,20 @@ others. A monotonic clock measures the time that really passes.
 from collections.abc import Hashable, Iterable
 
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.store.lanes import AGEING_S
+from launcher.store.lanes import PRIORITY_POINT_S
 
 LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
 DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
 
 
-class Ages:
+class AgeTracker:
     """Since when each job waits or runs, on a clock that nobody sets."""
 
     def __init__(self) -> None:
         """Begin without having seen any."""
         self._since: dict[Hashable, float] = {}
 
-    def corrected(
+    def correct_clock(
         self,
         waiting: Iterable[Waiting],
         running: Iterable[Running],
@@ -40,7 +40,7 @@ class Ages:
         before, self._since = self._since, {}
         candidates, runs = [], []
 
-        def moved(key: Hashable, stamp: float) -> float:
+        def clock_shift(key: Hashable, stamp: float) -> float:
             """Return by how much a time lies elsewhere on the wall clock as it is now; 0: by next to nothing."""
             age = now - stamp
             as_new = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
@@ -49,14 +49,14 @@ class Ages:
             return shift if abs(shift) > DRIFT_S else 0.0
 
         for job in waiting:
-            came = job.since + job.priority * AGEING_S  # a rank may lie a century away
-            if shift := moved((job.job, job.since), came):
-                since, until = job.since + shift, job.patient_until + shift
-                job = job._replace(since=since, patient_until=until)
+            came = job.since + job.priority * PRIORITY_POINT_S  # a rank may lie a century away
+            if shift := clock_shift((job.job, job.since), came):
+                since, until = job.since + shift, job.backfill_until + shift
+                job = job._replace(since=since, backfill_until=until)
             candidates.append(job)
         for run in running:
             began = run.since
-            if began is not None and (shift := moved((run.job, "runs", began), began)):
+            if began is not None and (shift := clock_shift((run.job, "runs", began), began)):
                 ends = None if run.ends is None else run.ends + shift
                 run = run._replace(since=began + shift, ends=ends)
             runs.append(run)

@@ -11,22 +11,26 @@ from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 
-EXPECTED = 0.125  # load of a job until it, or one like it, was measured: eight of them fill a GPU
+EXPECTED_LOAD = (
+    0.125  # load of a job until it, or one like it, was measured: eight of them fill a GPU
+)
 MOST_SLOWED = 1.3  # times as long as alone; nobody takes longer because of others
 # the same, predicted from loads: what is measured later differs by a few percent
-MOST_BUSY = 1.25
+MOST_PREDICTED_SLOWED = 1.25
 GROWTH = 1.05  # of the sum of the rates, for which a full GPU gets a further job
-FULL = 0.9  # load above which a job has the GPU alone, unless the steps that it reports show more
+FULL_LOAD = (
+    0.9  # load above which a job has the GPU alone, unless the steps that it reports show more
+)
 SATURATED = 0.95  # use of a GPU at which loads cannot be measured any more: all of them shrink
 UNMEASURED_MOST = 4  # jobs on a GPU whose driver does not report the load of processes
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
-NAMED = 3  # jobs, or GPUs, that a reason names; the others are counted
+MOST_NAMED_JOBS = 3  # jobs, or GPUs, that a reason names; the others are counted
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
 _ROUNDING = 1e-9
 
 
-class Load(NamedTuple):
+class GpuLoad(NamedTuple):
     """What a job does to a GPU, and what others on the GPU do to it."""
 
     sm: float | None = None  # share of the time in which it keeps the GPU busy alone, 0 to 1
@@ -35,16 +39,18 @@ class Load(NamedTuple):
     steps: bool = False  # it reports its steps, so it is noticed when others slow it down
 
 
-UNKNOWN_LOAD = Load()
+UNKNOWN_LOAD = GpuLoad()
 
 
-def load_of(sm: object, slowdown: object, *, measured: bool = False, steps: bool = False) -> Load:
+def make_load(
+    sm: object, slowdown: object, *, measured: bool = False, steps: bool = False
+) -> GpuLoad:
     """Return a load from what was stored or measured; impossible values count as unknown."""
     use = sm if isinstance(sm, int | float) and 0 <= sm <= 1 else None
     factor = slowdown if isinstance(slowdown, int | float) and isfinite(slowdown) else None
     if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
         factor = None
-    return Load(
+    return GpuLoad(
         None if use is None else round(use * _USES) / _USES,
         None if factor is None else round(max(1.0, factor) * _FACTORS) / _FACTORS,
         measured and use is not None,
@@ -52,12 +58,12 @@ def load_of(sm: object, slowdown: object, *, measured: bool = False, steps: bool
     )
 
 
-def busy(group: Sequence[Load]) -> float:
+def total_load(group: Sequence[GpuLoad]) -> float:
     """Return for which share of the time jobs would keep a GPU busy together; above 1 they take turns."""
-    return sum([EXPECTED if load.sm is None else load.sm for load in group])
+    return sum([EXPECTED_LOAD if load.sm is None else load.sm for load in group])
 
 
-def rates(group: Sequence[Load], foreign: float = 0.0) -> list[float]:
+def relative_rates(group: Sequence[GpuLoad], foreign: float = 0.0) -> list[float]:
     """Return how fast each job runs while all of them are on one GPU; alone it is 1.
 
     Args:
@@ -65,7 +71,7 @@ def rates(group: Sequence[Load], foreign: float = 0.0) -> list[float]:
         foreign: load of processes of others there.
     """
     more = min(len(group) - 1, MOST_COUNTED)
-    turns = 1 / max(1.0, busy(group) + foreign)
+    turns = 1 / max(1.0, total_load(group) + foreign)
     return [
         turns if load.slowdown is None or more <= 0 else max(1.0, load.slowdown) ** -more
         for load in group
@@ -73,7 +79,7 @@ def rates(group: Sequence[Load], foreign: float = 0.0) -> list[float]:
 
 
 @lru_cache(maxsize=1 << 14)
-def admits(job: Load, others: tuple[Load, ...], foreign: float = 0.0) -> bool:
+def can_share(job: GpuLoad, others: tuple[GpuLoad, ...], foreign: float = 0.0) -> bool:
     """Return whether a GPU has time for a job beside others.
 
     Args:
@@ -84,49 +90,51 @@ def admits(job: Load, others: tuple[Load, ...], foreign: float = 0.0) -> bool:
     if not others:
         return True
     group = (job, *others)
-    total = busy(group) + foreign
+    total = total_load(group) + foreign
     known = [load.slowdown for load in group if load.slowdown is not None]
-    if any(map(_fills, others)):
+    if any(map(_fills_gpu, others)):
         return False
     if total <= 1 + _ROUNDING and not known:
         return True
     if foreign and total > 1 + _ROUNDING:  # it is not ours to slow them down
         return False
-    together = rates(group, foreign)
+    together = relative_rates(group, foreign)
     for load, rate in zip(group, together, strict=True):
-        most = MOST_BUSY if load.slowdown is None else MOST_SLOWED
+        most = MOST_PREDICTED_SLOWED if load.slowdown is None else MOST_SLOWED
         if rate * most < 1 - _ROUNDING:
             return False
-    return sum(together) >= GROWTH * sum(rates(others, foreign)) - _ROUNDING
+    return sum(together) >= GROWTH * sum(relative_rates(others, foreign)) - _ROUNDING
 
 
-def _fills(load: Load) -> bool:
+def _fills_gpu(load: GpuLoad) -> bool:
     """Return whether a job has a GPU to itself: nothing would show by how much others slow it down."""
-    return (load.sm or 0.0) > FULL and load.slowdown is None and not load.steps
+    return (load.sm or 0.0) > FULL_LOAD and load.slowdown is None and not load.steps
 
 
-def jobs_in_words(names: Sequence[str]) -> str:
+def format_job_names(names: Sequence[str]) -> str:
     """Return which jobs it is; of many the first ones are named, and the others counted."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ("job " if len(names) == 1 else "jobs ") + ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MOST_NAMED_JOBS} more" if len(names) > MOST_NAMED_JOBS else ""
+    return ("job " if len(names) == 1 else "jobs ") + ", ".join(names[:MOST_NAMED_JOBS]) + more
 
 
-def why_not(job: Load, others: Sequence[tuple[str, Load]], foreign: float = 0.0) -> str:
+def why_cannot_share(
+    job: GpuLoad, others: Sequence[tuple[str, GpuLoad]], foreign: float = 0.0
+) -> str:
     """Return why a GPU has no time for a job beside others, given with their names: "is 93 % busy with job 3"."""
     loads = [load for _, load in others]
     measured = [(name, load) for name, load in others if load.measured]
     young = [name for name, load in others if not load.measured]
-    taken = min(1.0, busy([load for _, load in measured]) + foreign)
+    taken = min(1.0, total_load([load for _, load in measured]) + foreign)
     parts = []
     if measured or foreign:
-        whom = [jobs_in_words([name for name, _ in measured])] if measured else []
+        whom = [format_job_names([name for name, _ in measured])] if measured else []
         whom += ["other users"] if foreign else []
         parts.append(f"is {taken:.0%} busy with {' and '.join(whom)}".replace("%", " %"))
     if young:
-        expected = busy([load for _, load in others if not load.measured])
+        expected = total_load([load for _, load in others if not load.measured])
         share = f"{min(1.0, expected):.0%}".replace("%", " %")
-        parts.append(f"is expected to be {share} busy with {jobs_in_words(young)}")
-    slowest = 1 / min(rates([job, *loads], foreign))
+        parts.append(f"is expected to be {share} busy with {format_job_names(young)}")
+    slowest = 1 / min(relative_rates([job, *loads], foreign))
     if slowest > 1 + _ROUNDING:
         parts.append(f"another job would slow each down {slowest:.1f} times")
     return ", ".join(parts)

@@ -1,6 +1,6 @@
 """Which waiting job starts now, where, and why each other one still waits; a pure function of its arguments.
 
-Jobs come in the order in which they are to be looked at (`disciplines.arranged`). One that fits starts. The first
+Jobs come in the order in which they are to be looked at (`disciplines.order_by_policy`). One that fits starts. The first
 that does not, whose patience is at an end, and that would fit if jobs of ours ended, gets a reservation: the
 earliest time at which it can start, as far as it is known how long the others take, and the place. A later job
 starts before it only where that is delayed by no more than its slip: it is expected to end in time, or there is
@@ -13,34 +13,40 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from launcher.scheduler.policy.backfill import (
-    SHOWN_S,
+    SHOWN_DELAY_S,
     FirstJobReservation,
-    in_the_way,
+    find_blockers,
+    find_gpus_beside,
     reserve,
-    room_beside,
 )
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.disciplines import (
-    OURS,
-    Discipline,
-    Keeps,
-    firm_from,
+    DEFAULT_POLICY,
+    ReservationPolicy,
+    SchedulingPolicy,
+    firm_since,
 )
-from launcher.scheduler.policy.fair_share import Yielding, in_turn
-from launcher.scheduler.policy.gpu_slot import Card
-from launcher.scheduler.policy.inventory import WAITING, Inventory, Lack, place_for, placed
+from launcher.scheduler.policy.fair_share import PeerReservations, peers_by_usage
+from launcher.scheduler.policy.gpu_slot import GpuState
+from launcher.scheduler.policy.inventory import (
+    WAITING_FOR,
+    Inventory,
+    Shortfall,
+    make_running,
+    placement_reason,
+)
 from launcher.scheduler.policy.model import (
     UNKNOWN,
     Decision,
+    GpuRequest,
     Machine,
-    Need,
     Running,
     Start,
     Wait,
     Waiting,
 )
 from launcher.states import ReasonCode
-from launcher.store.lanes import AGEING_S
+from launcher.store.lanes import PRIORITY_POINT_S
 from launcher.units import format_seconds
 
 
@@ -49,7 +55,7 @@ def decide(
     running: Iterable[Running],
     machine: Machine,
     now: float = 0.0,
-    discipline: Discipline = OURS,
+    policy: SchedulingPolicy = DEFAULT_POLICY,
 ) -> list[Decision]:
     """Return what happens to each waiting job, in their order (the most urgent first).
 
@@ -62,26 +68,24 @@ def decide(
         running: what is promised already, the oldest first.
         machine: what there is.
         now: seconds, on the clock of `Running.ends`.
-        discipline: the policy.
+        policy: the policy.
     """
-    if not discipline.foresees:  # what was learned of durations, and of what jobs do to a card
+    if not policy.uses_estimates:  # what was learned of durations, and of what jobs do to a card
         waiting = [
-            job._replace(seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting
+            job._replace(seconds=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for job in waiting
         ]
-        running = [
-            run._replace(ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running
-        ]
-    return Policy(machine, running, discipline=discipline).decide(waiting, now)
+        running = [run._replace(ends=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for run in running]
+    return MachineScheduler(machine, running, policy=policy).decide(waiting, now)
 
 
 # so long a GPU is kept from others for a job beside which few fit; longer for an exclusive one that has waited longer
 DRAIN_S = 60.0
 
 
-HEAVY = 0.5  # load of a job beside which few others fit
+HEAVY_LOAD = 0.5  # load of a job beside which few others fit
 
 
-class Policy:
+class MachineScheduler:
     """Decisions about one machine, each on what those before it have left."""
 
     def __init__(
@@ -89,36 +93,40 @@ class Policy:
         machine: Machine,
         running: Iterable[Running] = (),
         *,
-        discipline: Discipline = OURS,
+        policy: SchedulingPolicy = DEFAULT_POLICY,
         explain: bool = True,
     ) -> None:
         """Take stock; see `Inventory`."""
-        if not discipline.shares:
+        if not policy.shares_gpus:
             machine = machine._replace(rules=machine.rules._replace(max_per_gpu=1))
         self.inventory = Inventory(machine, running, explain=explain)
-        self._keeps = discipline.keeps
-        self._barred = ""  # who comes first, where nobody may start before him
-        self._hinted = False  # the first job that does not fit was told when there is room
-        self._undrained: set[Need] = set()  # for which no GPU is kept free in this decision
+        self._reserves_for = policy.reserves_for
+        self._blocked_reason = ""  # who comes first, where nobody may start before him
+        self._has_hinted = False  # the first job that does not fit was told when there is room
+        self._undrained: set[GpuRequest] = set()  # for which no GPU is kept free in this decision
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
-        self._yielding = Yielding(self.inventory, ())  # what is left to colleagues while we decide
+        self._peer_reservations = PeerReservations(
+            self.inventory, ()
+        )  # what is left to colleagues while we decide
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
-        self._reservation, self._barred, self._hinted = None, "", False
+        self._reservation, self._blocked_reason, self._has_hinted = None, "", False
         self._undrained.clear()
         self.inventory.advance(now)
-        self._yielding = Yielding(self.inventory, in_turn(self.inventory.machine), now)
+        self._peer_reservations = PeerReservations(
+            self.inventory, peers_by_usage(self.inventory.machine), now
+        )
         decisions = [self._decide(request, now) for request in waiting]
-        self._yielding.end()
+        self._peer_reservations.release()
         return decisions
 
-    def ended(self, job: int) -> None:
+    def release_job(self, job: int) -> None:
         """Count what a job took that a decision has started as free."""
-        self.inventory.take_back(self._started.pop(job))
+        self.inventory.remove_job(self._started.pop(job))
 
-    def measured(self, job: int, used: int) -> int:
+    def record_usage(self, job: int, used: int) -> int:
         """Count what a job uses that decisions have started with an estimate, and return how much it can have.
 
         Args:
@@ -129,100 +137,107 @@ class Policy:
             Bytes on the fullest of them, beside all that is counted there for others.
         """
         run = self._started[job]
-        self.inventory.take_back(run)
+        self.inventory.remove_job(run)
         room = self.inventory.free_on(run.devices)
-        known = run._replace(reservation=min(used, max(0, room)), young_s=None)
+        known = run._replace(reservation=min(used, max(0, room)), unmeasured_s=None)
         self._started[job] = known
-        self.inventory.give(known)
+        self.inventory.add_job(known)
         return room
 
-    def work_left(self, now: float) -> float:
+    def remaining_gpu_seconds(self, now: float) -> float:
         """Return how many GPU-seconds are left of all that runs; what nothing is known of goes on as long again."""
         left_s = 0.0
         for key, run in self.inventory.running.items():
-            end, began = self.inventory.turns[key][0], now if run.since is None else run.since
+            end, began = self.inventory.end_times[key][0], now if run.since is None else run.since
             left_s += len(run.devices) * max(0.0, now - began if end == inf else end - now)
         return left_s
 
     def _decide(self, request: Waiting, now: float) -> Decision:
-        never, needs = self.inventory.asks(request)
-        if full := self.inventory.full(request.group):
+        never, needs = self.inventory.resource_options(request)
+        if full := self.inventory.group_full_reason(request.group):
             return Wait(job=request.job, reason=full, code=ReasonCode.GROUP_FULL)
         if never:
             return Wait(job=request.job, reason=never.text, code=never.code)
-        if self._barred:
-            return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
+        if self._blocked_reason:
+            return Wait(job=request.job, reason=self._blocked_reason, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
-        need, lacks = self.inventory.missing(request, needs, cpus)
+        need, lacks = self.inventory.find_shortfall(request, needs, cpus)
         if self.inventory.machine.colleagues:
-            lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
+            lacks, yields = self._peer_reservations.check_job(request, needs, need, lacks, cpus)
             if yields is not None:
-                self._bar_others(request)
+                self._block_later_jobs(request)
                 return yields
         if not lacks:
-            places, delay = self._places_now(request, need, cpus, now)
+            places, delay = self._find_gpus(request, need, cpus, now)
             if not delay:
-                return self._start(request, need, places, cpus, now)
+                return self._start_job(request, need, places, cpus, now)
             return Wait(job=request.job, reason=delay, code=ReasonCode.WOULD_DELAY)
-        if self._keeps is Keeps.ALL:
-            self._bar_others(request)
+        if self._reserves_for is ReservationPolicy.ALL:
+            self._block_later_jobs(request)
         elif self._reservation is None:
-            return self._kept(request, needs, cpus, lacks, now)
+            return self._wait_with_reservation(request, needs, cpus, lacks, now)
         return _wait(request, lacks)
 
-    def _bar_others(self, request: Waiting) -> None:
+    def _block_later_jobs(self, request: Waiting) -> None:
         """Let nobody start before a job that waits, where that is the policy."""
-        if self._keeps is Keeps.ALL:
+        if self._reserves_for is ReservationPolicy.ALL:
             name = request.name or str(request.job)
-            self._barred = f"{WAITING}job {name} (first come, first served)"
+            self._blocked_reason = f"{WAITING_FOR}job {name} (first come, first served)"
 
-    def _kept(
-        self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
+    def _wait_with_reservation(
+        self, request: Waiting, needs: Sequence[GpuRequest], cpus: int, lacks: Shortfall, now: float
     ) -> Wait:
         """Return why a job waits that does not fit; keep a place for it where it is due."""
-        overdue = self._keeps is Keeps.OVERDUE and request.patient_until <= now
-        due = request.insists or (
-            (overdue or self._keeps is Keeps.FIRST) and not request.kept_elsewhere
+        overdue = self._reserves_for is ReservationPolicy.OVERDUE and request.backfill_until <= now
+        due = request.holds_reservation or (
+            (overdue or self._reserves_for is ReservationPolicy.FIRST)
+            and not request.reserved_elsewhere
         )
-        drains = self._keeps is Keeps.OVERDUE and self._needs_drain(request, needs)
-        hints = self.inventory.explain and not self._hinted and lacks.of is not None
+        drains = self._reserves_for is ReservationPolicy.OVERDUE and self._needs_drain(
+            request, needs
+        )
+        hints = self.inventory.explain and not self._has_hinted and lacks.resource is not None
         if due or drains or hints:
             place = reserve(self.inventory, request, needs, cpus, now)
-            self._hinted = True
-            if drains and place is not None and not request.kept_elsewhere:
-                drain_s = place.at[0] - now
-                came = request.since + request.priority * AGEING_S
+            self._has_hinted = True
+            if drains and place is not None and not request.reserved_elsewhere:
+                drain_s = place.starts_at[0] - now
+                came = request.since + request.priority * PRIORITY_POINT_S
                 waited_s = now - came if request.resources.exclusive else 0.0
                 due = due or drain_s <= max(DRAIN_S, waited_s)
                 if not due:  # neither is it for those that need the same
                     self._undrained.update(needs)
                 if drain_s <= DRAIN_S:  # so short a time is not left to guesses
-                    firm = request._replace(slip=-inf)
+                    firm = request._replace(max_delay_s=-inf)
                     place = reserve(self.inventory, firm, needs, cpus, now)
-            when = "" if place is None else place.when(now)
-            if place is not None and when and lacks.of is not None:
-                have = "have room" if place.beside else "be free"
+            when = "" if place is None else place.describe_time(now)
+            if place is not None and when and lacks.resource is not None:
+                have = "have room" if place.room_beside else "be free"
                 told = [lacks.situation, f"{place.where} will {have}{when}"]
-                patience_s, firm_s = request.patient_until - now, firm_from(request) - now
-                if not due and 0 < patience_s < inf and patience_s > place.at[0] - now:
+                patience_s, firm_s = request.backfill_until - now, firm_since(request) - now
+                if not due and 0 < patience_s < inf and patience_s > place.starts_at[0] - now:
                     told.append("other jobs may start first")
                 elif not due and 0 < patience_s < inf:
                     later = format_seconds(round(patience_s))
                     told.append(
                         f"reserved for this job in {later}, other jobs may start first until then"
                     )
-                if due and place.slip >= SHOWN_S and firm_s > 0:
+                if due and place.max_delay_s >= SHOWN_DELAY_S and firm_s > 0:
                     told.append(f"no other job may delay it after {format_seconds(round(firm_s))}")
                 lacks = lacks._replace(situation="; ".join(filter(None, told)))
             self._reservation = place if due else None
-            if place is None or request.insists:
-                for_others, behind_ours = in_the_way(self.inventory, request, cpus)
+            if place is None or request.holds_reservation:
+                for_others, behind_ours = find_blockers(self.inventory, request, cpus)
                 if for_others:
-                    return _wait(request, lacks)._replace(for_others=True, behind_ours=behind_ours)
+                    return _wait(request, lacks)._replace(
+                        blocked_by_others=True, blocked_by_own=behind_ours
+                    )
         kept = self._reservation
-        return _wait(request, lacks)._replace(kept_until=None if kept is None else kept.at[0])
+        return _wait(request, lacks)._replace(
+            reserved_from=None if kept is None else kept.starts_at[0]
+        )
 
-    def _needs_drain(self, request: Waiting, needs: Sequence[Need]) -> bool:
+    def _needs_drain(self, request: Waiting, needs: Sequence[GpuRequest]) -> bool:
         """Return whether smaller jobs that follow each other on a GPU would keep a job waiting for ever.
 
         It shares its GPUs with none of them, or it keeps a GPU so busy that it fits beside few.
@@ -231,15 +246,20 @@ class Policy:
             return False
         if request.exclusive:
             return True
-        is_heavy = (request.demand.sm or 0.0) > HEAVY
-        return is_heavy and self.inventory.pool(needs[0]).lacks_time(needs[0])
+        is_heavy = (request.load.sm or 0.0) > HEAVY_LOAD
+        return is_heavy and self.inventory.pool(needs[0]).lacks_gpu_time(needs[0])
 
-    def _start(
-        self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
+    def _start_job(
+        self,
+        request: Waiting,
+        need: GpuRequest | None,
+        places: Sequence[GpuState],
+        cpus: int,
+        now: float,
     ) -> Start:
-        run = place_for(request, need, places, cpus, now)
-        reason = placed(request, run, places) if self.inventory.explain else "fits"
-        self.inventory.give(run)
+        run = make_running(request, need, places, cpus, now)
+        reason = placement_reason(request, run, places) if self.inventory.explain else "fits"
+        self.inventory.add_job(run)
         self._started[request.job] = run
         return Start(
             job=request.job,
@@ -251,26 +271,35 @@ class Policy:
             estimate=run.reservation if run.estimated else None,
         )
 
-    def _places_now(
-        self, request: Waiting, need: Need | None, cpus: int, now: float
-    ) -> tuple[list[Card], str]:
+    def _find_gpus(
+        self, request: Waiting, need: GpuRequest | None, cpus: int, now: float
+    ) -> tuple[list[GpuState], str]:
         """Return the places for a job that could start, or why it must not: the first would wait longer."""
-        first, kept, last = self._reservation, self._yielding.in_the_way(request), False
+        first, kept, last = (
+            self._reservation,
+            self._peer_reservations.conflicting_reservations(request),
+            False,
+        )
         if first is not None:
             # without the last place in its group the first job would be in no job's way any more
-            last = request.group == first.group and self.inventory.left_in(request.group) == 1
+            last = (
+                request.group == first.group
+                and self.inventory.remaining_in_group(request.group) == 1
+            )
             if last or not first.ends_before(request, now):
                 kept.append(first)
-                last = last or need in first.placeless
-        open_cards = self.inventory.places(need)
-        places = None if last else room_beside(kept, request, open_cards, need, cpus)
+                last = last or need in first.unplaceable
+        open_cards = self.inventory.free_gpus(need)
+        places = None if last else find_gpus_beside(kept, request, open_cards, need, cpus)
         if places is None:
-            told = kept[-1].told(now) if self.inventory.explain else "the first job"
-            return [], f"{WAITING}{told}"
+            told = kept[-1].describe(now) if self.inventory.explain else "the first job"
+            return [], f"{WAITING_FOR}{told}"
         for place in kept:
-            place.admit(request, places, need, cpus)
+            place.add_job(request, places, need, cpus)
         return places, ""
 
 
-def _wait(request: Waiting, lacks: Lack) -> Wait:
-    return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+def _wait(request: Waiting, lacks: Shortfall) -> Wait:
+    return Wait(
+        job=request.job, reason=lacks.text, data=lacks.data, lacking_resource=lacks.resource
+    )

@@ -9,21 +9,23 @@ from math import inf
 from typing import NamedTuple
 
 from launcher.scheduler.policy.model import Waiting
-from launcher.store.lanes import AGEING_S
+from launcher.store.lanes import PRIORITY_POINT_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long
-SLIP = 0.1  # the place of one that is not passed any more slips by at most this share of its wait
-FIRM = (
+MAX_DELAY_FRACTION = (
+    0.1  # the place of one that is not passed any more slips by at most this share of its wait
+)
+FIRM_PATIENCE_FACTOR = (
     8.0  # the place of one that has waited so many times his patience slips no more: slips add up
 )
-FIRM_S = 86_400.0  # and no sooner than that: what came to a short queue has hardly any
-LAST_S = (
+FIRM_AFTER_S = 86_400.0  # and no sooner than that: what came to a short queue has hardly any
+STRICT_AFTER_S = (
     30 * 86_400.0
 )  # who has waited for this and twice as long as that is passed on no guess at all
 
 
-class Order(Enum):
+class QueueOrder(Enum):
     """Who is looked at first."""
 
     ARRIVAL = "arrival"
@@ -31,7 +33,7 @@ class Order(Enum):
     RESPONSE_RATIO = "response ratio"  # (waited + expected) / expected, the highest first
 
 
-class Keeps(Enum):
+class ReservationPolicy(Enum):
     """For whom a place is kept when it becomes free, and later jobs are held back."""
 
     NOBODY = "nobody"
@@ -40,52 +42,54 @@ class Keeps(Enum):
     OVERDUE = "overdue"  # the first that does not fit and has waited too long
 
 
-class Discipline(NamedTuple):
+class SchedulingPolicy(NamedTuple):
     """A policy: what of the scheduler's rules it has."""
 
     name: str
-    about: str  # in a few words, for people
-    order: Order = Order.ARRIVAL
-    shares: bool = False  # jobs share GPUs
-    keeps: Keeps = Keeps.NOBODY
-    foresees: bool = True  # it uses what was learned of durations, and of what jobs do to a card
-    takes_turns: bool = False  # between the runs of a person
+    description: str  # in a few words, for people
+    order: QueueOrder = QueueOrder.ARRIVAL
+    shares_gpus: bool = False  # jobs share GPUs
+    reserves_for: ReservationPolicy = ReservationPolicy.NOBODY
+    uses_estimates: bool = (
+        True  # it uses what was learned of durations, and of what jobs do to a card
+    )
+    uses_fair_share: bool = False  # between the runs of a person
 
 
-OURS = Discipline(
+DEFAULT_POLICY = SchedulingPolicy(
     name="launcher",
-    about="highest response ratio first on shared GPUs, places kept for jobs that waited too long",
-    order=Order.RESPONSE_RATIO,
-    shares=True,
-    keeps=Keeps.OVERDUE,
-    takes_turns=True,
+    description="highest response ratio first on shared GPUs, places kept for jobs that waited too long",
+    order=QueueOrder.RESPONSE_RATIO,
+    shares_gpus=True,
+    reserves_for=ReservationPolicy.OVERDUE,
+    uses_fair_share=True,
 )
-FIFO = Discipline(
+FIFO = SchedulingPolicy(
     name="fifo",
-    about="first come, first served on whole GPUs",
-    keeps=Keeps.ALL,
-    foresees=False,
+    description="first come, first served on whole GPUs",
+    reserves_for=ReservationPolicy.ALL,
+    uses_estimates=False,
 )
-EASY = Discipline(
+EASY = SchedulingPolicy(
     name="easy",
-    about="EASY backfill on whole GPUs",
-    keeps=Keeps.FIRST,
+    description="EASY backfill on whole GPUs",
+    reserves_for=ReservationPolicy.FIRST,
 )
-SJF = Discipline(
+SJF = SchedulingPolicy(
     name="sjf",
-    about="shortest job first on whole GPUs, by its true duration in a simulation",
-    order=Order.SHORTEST,
+    description="shortest job first on whole GPUs, by its true duration in a simulation",
+    order=QueueOrder.SHORTEST,
 )
-FIRST_FIT = Discipline(
+FIRST_FIT = SchedulingPolicy(
     name="first-fit",
-    about="first fit on shared GPUs: every job that fits starts, in the order of arrival",
-    shares=True,
-    foresees=False,
+    description="first fit on shared GPUs: every job that fits starts, in the order of arrival",
+    shares_gpus=True,
+    uses_estimates=False,
 )
-DISCIPLINES = {each.name: each for each in (OURS, FIFO, SJF, EASY, FIRST_FIT)}
+POLICIES_BY_NAME = {each.name: each for each in (DEFAULT_POLICY, FIFO, SJF, EASY, FIRST_FIT)}
 
 
-def length(job: Waiting) -> float:
+def job_length_s(job: Waiting) -> float:
     """Return how long a job counts in the order, s; a limit alone makes none longer than usual."""
     seconds = USUAL_S if job.seconds is None else job.seconds
     if not job.forecast.seconds and job.forecast.limit is not None:
@@ -100,50 +104,52 @@ def response_ratio(job: Waiting, now: float) -> float:
     every job's ratio grows while it waits. A point of priority counts as a day of waiting; who was put back by
     some has less than 1 until they are over, one less for each day, and of these the short ones come first, too.
     """
-    expected, waited_s = length(job), now - job.since
+    expected, waited_s = job_length_s(job), now - job.since
     if job.priority < 0 and waited_s < 0:
-        there_s = max(0.0, waited_s - job.priority * AGEING_S)
-        return there_s / (there_s + expected) + waited_s // AGEING_S
+        there_s = max(0.0, waited_s - job.priority * PRIORITY_POINT_S)
+        return there_s / (there_s + expected) + waited_s // PRIORITY_POINT_S
     return (waited_s + expected) / expected
 
 
-def arranged(jobs: Iterable[Waiting], now: float, discipline: Discipline = OURS) -> list[Waiting]:
+def order_by_policy(
+    jobs: Iterable[Waiting], now: float, policy: SchedulingPolicy = DEFAULT_POLICY
+) -> list[Waiting]:
     """Return jobs in the order in which a policy looks at them.
 
-    With `Keeps.OVERDUE` the one whose patience ended first comes before all others, and its place may slip:
+    With `ReservationPolicy.OVERDUE` the one whose patience ended first comes before all others, and its place may slip:
     how long others take is a guess, and a place that must not slip at all keeps GPUs idle for every wrong one.
 
     Args:
         jobs: by age, as the queue has them.
         now: on the clock of `Waiting.since`.
-        discipline: the policy.
+        policy: the policy.
     """
     line = list(jobs)
-    if discipline.order is Order.SHORTEST:
+    if policy.order is QueueOrder.SHORTEST:
         line.sort(key=lambda job: inf if job.seconds is None else job.seconds)
-    elif discipline.order is Order.RESPONSE_RATIO:
+    elif policy.order is QueueOrder.RESPONSE_RATIO:
         line.sort(key=lambda job: -response_ratio(job, now))
-    if discipline.keeps is not Keeps.OVERDUE or not line:
+    if policy.reserves_for is not ReservationPolicy.OVERDUE or not line:
         return line
-    place = min(range(len(line)), key=lambda at: line[at].patient_until)
-    if line[place].patient_until > now:
+    place = min(range(len(line)), key=lambda at: line[at].backfill_until)
+    if line[place].backfill_until > now:
         return line
     first = line.pop(place)
-    return [first._replace(slip=_slip(first, now)), *line]
+    return [first._replace(max_delay_s=_max_delay_s(first, now)), *line]
 
 
-def _slip(job: Waiting, now: float) -> float:
+def _max_delay_s(job: Waiting, now: float) -> float:
     """Return by how much a place may slip in one decision; -inf: nobody passes on a guess.
 
     Each job that passes may put it off by a slip, and so may the next one. Without an end to that, jobs shorter than
     the slip would pass for ever; and later on those whose guesses are always wrong.
     """
-    waited_s, firm_s = max(0.0, now - job.since), firm_from(job) - job.since
+    waited_s, firm_s = max(0.0, now - job.since), firm_since(job) - job.since
     if waited_s < firm_s:
-        return SLIP * waited_s
-    return 0.0 if waited_s < max(LAST_S, 2 * firm_s) else -inf
+        return MAX_DELAY_FRACTION * waited_s
+    return 0.0 if waited_s < max(STRICT_AFTER_S, 2 * firm_s) else -inf
 
 
-def firm_from(job: Waiting) -> float:
+def firm_since(job: Waiting) -> float:
     """Return from when on the place that is kept for a job slips no more."""
-    return job.since + max(FIRM_S, FIRM * (job.patient_until - job.since))
+    return job.since + max(FIRM_AFTER_S, FIRM_PATIENCE_FACTOR * (job.backfill_until - job.since))

@@ -4,7 +4,7 @@ Use decays, so what somebody used yesterday counts half. Of two schedulers that 
 has used more leaves the place to the other; both know both numbers, so not both do. A colleague who has used more
 is served when he has waited STARVING_S and has nothing of what he waits for.
 
-Nobody who tells what is not so can hold us up for ever (`Courtesy`): there is room for him and he does not start
+Nobody who tells what is not so can hold us up for ever (`YieldPolicy`): there is room for him and he does not start
 for UNUSED_S, or starts much less than there is room for, or what he needs was kept for him in vain for KEPT_S: then
 he is not heeded for a while, twice as long each time, until he has started something.
 
@@ -16,58 +16,82 @@ from dataclasses import dataclass
 from itertools import islice
 from math import inf
 
-from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
+from launcher.accounts import (
+    OWN_QUEUE_PREFIX,
+    PeerScheduler,
+    ResourceDemand,
+    ResourceKind,
+    ResourceUsage,
+)
 from launcher.gpu.resources import CORES, JOBS, MEMORY
 from launcher.job import CPU, Resources
-from launcher.scheduler.policy.backfill import FirstJobReservation, reserve, room_beside
-from launcher.scheduler.policy.gpu_slot import is_named, is_visible
-from launcher.scheduler.policy.inventory import WAITING, Inventory, Lack, cores, place_for
-from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
+from launcher.scheduler.policy.backfill import FirstJobReservation, find_gpus_beside, reserve
+from launcher.scheduler.policy.gpu_slot import is_visible, matches_device
+from launcher.scheduler.policy.inventory import (
+    WAITING_FOR,
+    Inventory,
+    Shortfall,
+    format_cores,
+    make_running,
+)
+from launcher.scheduler.policy.model import (
+    Decision,
+    GpuRequest,
+    Machine,
+    Running,
+    Wait,
+    Waiting,
+    gpu_request_of,
+)
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
 
 STARVING_S = 300.0
 UNUSED_S = 10.0
-KEPT_S = 300.0
-LONGEST_S = 4 * 3600.0  # that something is kept for a colleague, and he is not heeded then
-MOST = 8  # colleagues that are heeded at once
+HOLD_S = 300.0
+LONGEST_HOLD_S = 4 * 3600.0  # that something is kept for a colleague, and he is not heeded then
+MOST_PEERS = 8  # colleagues that are heeded at once
 _SPANS = ((3600.0, "hours"), (60.0, "minutes"))
-_RESERVED_AS: dict[Lacking, str] = {"gpu": JOBS, "cores": CORES, "memory": MEMORY}
+_RESERVED_AS: dict[ResourceKind, str] = {"gpu": JOBS, "cores": CORES, "memory": MEMORY}
 
 
-def in_turn(machine: Machine) -> list[Colleague]:
+def peers_by_usage(machine: Machine) -> list[PeerScheduler]:
     """Return the colleagues before whom we yield, one of each user, who has used least first."""
-    first: dict[str, Colleague] = {}
-    for colleague in sorted(machine.colleagues, key=lambda each: (each.used, -each.waited_s)):
-        if goes_first(colleague, machine):
+    first: dict[str, PeerScheduler] = {}
+    for colleague in sorted(
+        machine.colleagues, key=lambda each: (each.used_amount, -each.waited_s)
+    ):
+        if has_precedence(colleague, machine):
             first.setdefault(colleague.user, colleague)
-    return [*first.values()][:MOST]
+    return [*first.values()][:MOST_PEERS]
 
 
-def goes_first(colleague: Colleague, machine: Machine) -> bool:
+def has_precedence(peer: PeerScheduler, machine: Machine) -> bool:
     """Tell whether we leave a place to a colleague who can use it."""
-    used_less = colleague.used < machine.use.of(colleague.lacks)
-    starves = colleague.waited_s >= STARVING_S and not _has(
-        colleague.user, colleague.lacks, machine
+    used_less = peer.used_amount < machine.use.amount_of(peer.lacking_resource)
+    starves = peer.waited_s >= STARVING_S and not _reserved_amount(
+        peer.user, peer.lacking_resource, machine
     )
-    if machine.starves == colleague.lacks:  # else each would leave the place to the other
+    if (
+        machine.starving_resource == peer.lacking_resource
+    ):  # else each would leave the place to the other
         return starves and used_less
     return starves or used_less
 
 
-def yields(colleague: Colleague, machine: Machine) -> str:
+def yield_reason(peer: PeerScheduler, machine: Machine) -> str:
     """Return why a job of ours leaves its place to a colleague."""
-    wish, theirs, ours = colleague.wish, colleague.used, machine.use.of(colleague.lacks)
+    wish, theirs, ours = peer.demand, peer.used_amount, machine.use.amount_of(peer.lacking_resource)
     wants = {
         "gpu": "1 GPU" if wish.gpus <= 1 else f"{wish.gpus} GPUs",
-        "cores": cores(wish.cpus),
+        "cores": format_cores(wish.cpus),
         "memory": f"{format_bytes(wish.ram)} of main memory",
-    }[colleague.lacks]
-    waited = format_seconds(round(colleague.waited_s))
-    who = f"user {colleague.user}, who"
-    if colleague.user.startswith(OWN_HOME):
-        who = f"{colleague.user}, which"
-    waits = f"{WAITING}{who} has waited {waited} for {wants}"
+    }[peer.lacking_resource]
+    waited = format_seconds(round(peer.waited_s))
+    who = f"user {peer.user}, who"
+    if peer.user.startswith(OWN_QUEUE_PREFIX):
+        who = f"{peer.user}, which"
+    waits = f"{WAITING_FOR}{who} has waited {waited} for {wants}"
     if theirs >= ours:
         return f"{waits} and uses none now"
     per, what = {"gpu": (1, "GPU"), "cores": (1, "core"), "memory": (1 << 30, "GiB")}[wish.lacks]
@@ -76,9 +100,9 @@ def yields(colleague: Colleague, machine: Machine) -> str:
     return f"{waits} and has used less lately ({less} {what}-{unit}, you {more})"
 
 
-def request_of(colleague: Colleague, machine: Machine) -> Waiting:
+def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
     """Return what a colleague waits for, as if it were a job of ours."""
-    wish = colleague.wish
+    wish = peer.demand
     on_gpus = wish.gpus if wish.lacks == "gpu" and machine.gpus else 0
     vram = wish.vram if on_gpus else None
     largest = max((gpu.total for gpu in machine.gpus), default=0)
@@ -87,7 +111,7 @@ def request_of(colleague: Colleague, machine: Machine) -> Waiting:
         vram = None  # it gets a card of its own, and decides itself what of it is enough
     return Waiting(
         job=-1,
-        name=colleague.user,
+        name=peer.user,
         resources=Resources(
             cpus=wish.cpus,
             ram=wish.ram or None,
@@ -101,30 +125,30 @@ def request_of(colleague: Colleague, machine: Machine) -> Waiting:
     )
 
 
-def wish_of(
+def demand_of(
     waiting: Sequence[Waiting], decisions: Sequence[Decision], machine: Machine
-) -> tuple[Wish | None, int]:
+) -> tuple[ResourceDemand | None, int]:
     """Return what others are told that we wait for, and the job: the first that finds no room; None: nothing."""
     waits = [
-        (job, decision.lacks)
+        (job, decision.lacking_resource)
         for job, decision in zip(waiting, decisions, strict=True)
         if isinstance(decision, Wait)
     ]
     for job, lacks in waits:
         if lacks is None:
             continue
-        need = need_of(job)
+        need = gpu_request_of(job)
         shown = [names for names in (need.visible, machine.rules.devices) if names is not None]
         cards = [
             gpu
             for gpu in machine.gpus
-            if is_named(gpu, need.device) and all(is_visible(gpu, names) for names in shown)
+            if matches_device(gpu, need.device) and all(is_visible(gpu, names) for names in shown)
         ]
-        on_gpus = job.resources.works_on_gpu(there=bool(cards))
+        on_gpus = job.resources.works_on_gpu(machine_has_gpu=bool(cards))
         vram = job.vram_request if on_gpus else None
         if vram is not None:  # with what must be left free beside it
             vram = min(vram + machine.rules.reserve, max((gpu.total for gpu in cards), default=0))
-        wish = Wish(
+        wish = ResourceDemand(
             since=0.0,
             gpus=need.count if on_gpus else 0,
             vram=vram,
@@ -139,49 +163,54 @@ def wish_of(
     return None, 0
 
 
-def starves_of(
-    wish: Wish | None, running: Iterable[Running], machine: Machine, now: float
-) -> Lacking | None:
+def starving_resource(
+    demand: ResourceDemand | None, running: Iterable[Running], machine: Machine, now: float
+) -> ResourceKind | None:
     """Return what we wait for so long, with nothing of it, that others leave it to us; None: nothing.
 
     Args:
-        wish: what we wait for.
+        demand: what we wait for.
         running: our jobs.
         machine: with what other homes have reserved, of our user, too.
-        now: on the clock of `Wish.since`.
+        now: on the clock of `ResourceDemand.since`.
     """
-    if wish is None or now - wish.since < STARVING_S:
+    if demand is None or now - demand.since < STARVING_S:
         return None
-    homes = {promise.user for promise in machine.foreign if promise.user.startswith(OWN_HOME)}
-    ours = (Use(len(run.devices), run.cpus, run.ram).of(wish.lacks) for run in running)
-    has = any(ours) or any(_has(home, wish.lacks, machine) for home in homes)
-    return None if has else wish.lacks
+    homes = {
+        promise.user for promise in machine.foreign if promise.user.startswith(OWN_QUEUE_PREFIX)
+    }
+    ours = (
+        ResourceUsage(len(run.devices), run.cpus, run.ram).amount_of(demand.lacks)
+        for run in running
+    )
+    has = any(ours) or any(_reserved_amount(home, demand.lacks, machine) for home in homes)
+    return None if has else demand.lacks
 
 
-def _has(user: str, what: Lacking, machine: Machine) -> int:
+def _reserved_amount(user: str, resource: ResourceKind, machine: Machine) -> int:
     """Return what other homes' schedulers have reserved for a user of GPUs (jobs), cores or memory."""
     return sum(
         promise.amount
         for promise in machine.foreign
-        if promise.user == user and promise.device.partition(":")[0] == _RESERVED_AS[what]
+        if promise.user == user and promise.device.partition(":")[0] == _RESERVED_AS[resource]
     )
 
 
 @dataclass(slots=True)
-class _Turn:
-    has: int = 0  # GPUs (jobs), cores or bytes that the user had at the last look
+class _PeerRecord:
+    reserved: int = 0  # GPUs (jobs), cores or bytes that the user had at the last look
     places: int = 0  # jobs like the waiting one for which that is enough
-    seen: float = 0.0
-    noted: float = 0.0  # when the last decision was
-    unused: int = 0  # places that were left to him then, less those that he had
+    seen_at: float = 0.0
+    noted_at: float = 0.0  # when the last decision was
+    unused_places: int = 0  # places that were left to him then, less those that he had
     room_since: float = inf  # since when there is room for him that he does not take
-    wasted: float = 0.0  # s of places that he did not take, less those of places that he has
-    kept_since: float = inf  # since when something of ours waits for his sake
-    unheeded_until: float = -inf
+    wasted_s: float = 0.0  # s of places that he did not take, less those of places that he has
+    held_since: float = inf  # since when something of ours waits for his sake
+    ignored_until: float = -inf
     strikes: int = 0
 
 
-class Courtesy:
+class YieldPolicy:
     """Which colleagues are heeded, over the decisions of one scheduler; all times are monotonic seconds.
 
     A user is judged for each resource by itself: two queues of one user may lack different resources. If bytes were
@@ -190,114 +219,121 @@ class Courtesy:
 
     def __init__(self) -> None:
         """Begin without colleagues."""
-        self._turns: dict[tuple[str, Lacking], _Turn] = {}  # by user and resource
+        self._records: dict[tuple[str, ResourceKind], _PeerRecord] = {}  # by user and resource
         self.complaints: list[str] = []  # a sentence for each who is not heeded any more
 
-    def heeded(self, machine: Machine, now: float) -> Machine:
+    def with_eligible_peers(self, machine: Machine, now: float) -> Machine:
         """Return the machine with those colleagues only who are to be heeded now."""
-        self._turns = {
-            key: turn for key, turn in self._turns.items() if now - turn.seen <= 2 * LONGEST_S
+        self._records = {
+            key: turn
+            for key, turn in self._records.items()
+            if now - turn.seen_at <= 2 * LONGEST_HOLD_S
         }
         heeded = []
         for colleague in machine.colleagues:
-            turn = self._turns.setdefault((colleague.user, colleague.lacks), _Turn(noted=now))
-            has, turn.seen = _has(colleague.user, colleague.lacks, machine), now
-            if has > turn.has:  # he has started something
-                turn.room_since, turn.kept_since, turn.strikes = inf, inf, 0
-            turn.has, turn.places = has, has // _size(colleague.wish)
-            if now >= turn.unheeded_until and _could(colleague.wish, machine):
+            turn = self._records.setdefault(
+                (colleague.user, colleague.lacking_resource), _PeerRecord(noted_at=now)
+            )
+            has, turn.seen_at = (
+                _reserved_amount(colleague.user, colleague.lacking_resource, machine),
+                now,
+            )
+            if has > turn.reserved:  # he has started something
+                turn.room_since, turn.held_since, turn.strikes = inf, inf, 0
+            turn.reserved, turn.places = has, has // _demanded_amount(colleague.demand)
+            if now >= turn.ignored_until and _can_ever_fit(colleague.demand, machine):
                 heeded.append(colleague)
         return machine._replace(colleagues=tuple(heeded))
 
-    def note(self, decisions: Iterable[Decision], now: float) -> None:
+    def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in for whom jobs of ours were held back."""
         held = {  # user and resource → how many places there are for them now
             (decision.data["user"], decision.data["lacks"]): decision.data["room"]
             for decision in decisions
             if isinstance(decision, Wait) and decision.code is ReasonCode.YIELDS
         }
-        for (user, lacks), turn in self._turns.items():
+        for (user, lacks), turn in self._records.items():
             room = held.get((user, lacks))
             rooms = room if isinstance(room, int) else 0
-            turn.wasted = max(0.0, turn.wasted + (now - turn.noted) * turn.unused)
-            turn.noted, turn.unused = now, rooms - turn.places
+            turn.wasted_s = max(0.0, turn.wasted_s + (now - turn.noted_at) * turn.unused_places)
+            turn.noted_at, turn.unused_places = now, rooms - turn.places
             turn.room_since = min(turn.room_since, now) if rooms else inf
             if room is None:
                 continue
-            turn.kept_since = min(turn.kept_since, now)
-            longest = min(LONGEST_S, KEPT_S * 2.0**turn.strikes)
+            turn.held_since = min(turn.held_since, now)
+            longest = min(LONGEST_HOLD_S, HOLD_S * 2.0**turn.strikes)
             idle = now - turn.room_since >= UNUSED_S
-            if idle or turn.wasted >= 2 * UNUSED_S * max(1, rooms):
+            if idle or turn.wasted_s >= 2 * UNUSED_S * max(1, rooms):
                 why = "does not start although there is room"
-            elif now - turn.kept_since >= longest:
+            elif now - turn.held_since >= longest:
                 why = f"could not start for {format_seconds(round(longest))}"
             else:
                 continue
-            turn.unheeded_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
-            turn.room_since, turn.kept_since, turn.wasted = inf, inf, 0.0
+            turn.ignored_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
+            turn.room_since, turn.held_since, turn.wasted_s = inf, inf, 0.0
             self.complaints.append(
                 f"user {user} gets no precedence for {format_seconds(round(longest))}: the scheduler of {user} waits and {why}"
             )
 
 
-def _size(wish: Wish) -> int:
+def _demanded_amount(demand: ResourceDemand) -> int:
     """Return the GPUs, cores or bytes that one waiting job needs, at least 1."""
-    return max(1, {"gpu": wish.gpus, "cores": wish.cpus, "memory": wish.ram}[wish.lacks])
+    return max(1, {"gpu": demand.gpus, "cores": demand.cpus, "memory": demand.ram}[demand.lacks])
 
 
-def _could(wish: Wish, machine: Machine) -> bool:
+def _can_ever_fit(demand: ResourceDemand, machine: Machine) -> bool:
     """Tell whether the machine could ever give what a colleague waits for, as far as its size tells."""
-    if wish.lacks != "gpu" or not machine.gpus:
-        return wish.cpus <= machine.cores_there and wish.ram <= machine.memory_there
-    return 1 <= wish.gpus <= sum(gpu.total >= (wish.vram or 0) for gpu in machine.gpus)
+    if demand.lacks != "gpu" or not machine.gpus:
+        return demand.cpus <= machine.total_cores and demand.ram <= machine.total_ram
+    return 1 <= demand.gpus <= sum(gpu.total >= (demand.vram or 0) for gpu in machine.gpus)
 
 
-class Yielding:
+class PeerReservations:
     """The places that are left to colleagues while our jobs are decided."""
 
     def __init__(
-        self, inventory: Inventory, colleagues: Iterable[Colleague], now: float = 0.0
+        self, inventory: Inventory, peers: Iterable[PeerScheduler], now: float = 0.0
     ) -> None:
-        """Give each colleague before whom we yield his place; `end` takes them back."""
+        """Give each colleague before whom we yield his place; `release` takes them back."""
         self._inventory, self._now = inventory, now
-        self._first = {each.user: each for each in colleagues}
+        self._peers = {each.user: each for each in peers}
         # these count as ours while it is decided, under their users' names: places that are there now, and that of
         # who gets one when ours end
-        self._rooms: list[Running] = []
-        self._later: list[FirstJobReservation] = []
-        self._known: dict[tuple[object, ...], Lack | None] = {}
-        for colleague in self._first.values():
-            self._leave_to(colleague)
+        self._free_places: list[Running] = []
+        self._future_reservations: list[FirstJobReservation] = []
+        self._shortfalls: dict[tuple[object, ...], Shortfall | None] = {}
+        for colleague in self._peers.values():
+            self._reserve_for(colleague)
 
-    def _leave_to(self, colleague: Colleague) -> None:
+    def _reserve_for(self, peer: PeerScheduler) -> None:
         inventory, now = self._inventory, self._now
-        request = request_of(colleague, inventory.machine)
-        never, needs = inventory.asks(request)
+        request = peer_request(peer, inventory.machine)
+        never, needs = inventory.resource_options(request)
         cpus = min(request.resources.cpus, inventory.machine.cpus)
-        for taken in range(0 if never else colleague.wish.count):
-            need, lacks = inventory.missing(request, needs, cpus)
+        for taken in range(0 if never else peer.demand.count):
+            need, lacks = inventory.find_shortfall(request, needs, cpus)
             if lacks is not None:
                 later = None if taken else reserve(inventory, request, needs, cpus, now)
-                self._later += [] if later is None else [later]
+                self._future_reservations += [] if later is None else [later]
                 return
-            places = [*islice(inventory.places(need), 0 if need is None else need.count)]
-            room = place_for(request, need, places, cpus, now)
-            inventory.give(room)
-            self._rooms.append(room)
+            places = [*islice(inventory.free_gpus(need), 0 if need is None else need.count)]
+            room = make_running(request, need, places, cpus, now)
+            inventory.add_job(room)
+            self._free_places.append(room)
 
-    def end(self) -> None:
+    def release(self) -> None:
         """Take back what was left: who starts there tells of it himself."""
-        for room in self._rooms:
-            self._inventory.take_back(room)
+        for room in self._free_places:
+            self._inventory.remove_job(room)
 
-    def judge(
+    def check_job(
         self,
         request: Waiting,
-        needs: Sequence[Need],
-        need: Need | None,
-        lacks: Lack | None,
+        needs: Sequence[GpuRequest],
+        need: GpuRequest | None,
+        lacks: Shortfall | None,
         cpus: int,
-    ) -> tuple[Lack | None, Wait | None]:
+    ) -> tuple[Shortfall | None, Wait | None]:
         """Return what a job lacks whatever is left to others, and whether it waits for their sake.
 
         Args:
@@ -307,39 +343,49 @@ class Yielding:
             lacks: what it lacks now.
             cpus: how many cores it gets.
         """
-        rooms = [room.name for room in self._rooms] if lacks else []
+        rooms = [room.name for room in self._free_places] if lacks else []
         if rooms:
-            lacks = self._lacks_without_us(request, needs, cpus)
-        user = "" if lacks else rooms[0] if rooms else self._delayed(request, need, cpus)
+            lacks = self._shortfall_without_peers(request, needs, cpus)
+        user = "" if lacks else rooms[0] if rooms else self._delayed_peer(request, need, cpus)
         if not user:
             return lacks, None
         return lacks, Wait(
             job=request.job,
-            reason=yields(self._first[user], self._inventory.machine),
+            reason=yield_reason(self._peers[user], self._inventory.machine),
             code=ReasonCode.YIELDS,
-            data={"user": user, "room": rooms.count(user), "lacks": self._first[user].lacks},
+            data={
+                "user": user,
+                "room": rooms.count(user),
+                "lacks": self._peers[user].lacking_resource,
+            },
         )
 
-    def _lacks_without_us(self, request: Waiting, needs: Sequence[Need], cpus: int) -> Lack | None:
+    def _shortfall_without_peers(
+        self, request: Waiting, needs: Sequence[GpuRequest], cpus: int
+    ) -> Shortfall | None:
         """Return what a job would lack if nothing were left to others.
 
         That is found out once for jobs that are alike: when others of ours start it only becomes more.
         """
         key = (request.resources, *needs)
-        if key not in self._known:
-            self.end()
-            _, self._known[key] = self._inventory.missing(request, needs, cpus)
-            for room in self._rooms:
-                self._inventory.give(room)
-        return self._known[key]
+        if key not in self._shortfalls:
+            self.release()
+            _, self._shortfalls[key] = self._inventory.find_shortfall(request, needs, cpus)
+            for room in self._free_places:
+                self._inventory.add_job(room)
+        return self._shortfalls[key]
 
-    def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> str:
+    def _delayed_peer(self, request: Waiting, need: GpuRequest | None, cpus: int) -> str:
         """Return whom a job delays that would have room, '' where it delays nobody."""
-        kept = self.in_the_way(request)
-        places = self._inventory.places(need)
-        room = room_beside(kept, request, places, need, cpus) if kept else []
+        kept = self.conflicting_reservations(request)
+        places = self._inventory.free_gpus(need)
+        room = find_gpus_beside(kept, request, places, need, cpus) if kept else []
         return kept[0].job if room is None else ""
 
-    def in_the_way(self, request: Waiting) -> list[FirstJobReservation]:
+    def conflicting_reservations(self, request: Waiting) -> list[FirstJobReservation]:
         """Return the places of colleagues, to come when ours end, that a job would take for longer."""
-        return [later for later in self._later if not later.ends_before(request, self._now)]
+        return [
+            later
+            for later in self._future_reservations
+            if not later.ends_before(request, self._now)
+        ]

@@ -12,76 +12,91 @@ from itertools import count
 from math import inf
 from typing import NamedTuple
 
-from launcher.accounts import Lacking
-from launcher.errors import counted
+from launcher.accounts import ResourceKind
+from launcher.errors import pluralize
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
-from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
-from launcher.scheduler.policy.model import LEAST_S, Machine, Need, Running, Waiting, need_of
+from launcher.scheduler.policy.gpu_slot import EndTime, GpuPool, GpuState, is_visible
+from launcher.scheduler.policy.model import (
+    LEAST_S,
+    GpuRequest,
+    Machine,
+    Running,
+    Waiting,
+    gpu_request_of,
+)
 from launcher.states import ReasonCode
 from launcher.system.files import Json
 from launcher.units import format_bytes
 
-WAITING = "waiting for "  # with it begin the reasons of waiting jobs
+WAITING_FOR = "waiting for "  # with it begin the reasons of waiting jobs
 
 
 class Refusal(NamedTuple):
     """Why a machine can never hold a job, even if it were unused."""
 
     obstacle: str
-    needs: str  # what of the job it is in the way of
+    requirement: str  # what of the job it is in the way of
     code: ReasonCode = ReasonCode.NEVER_FITS
 
     @property
     def text(self) -> str:
         """Both as the reason of a waiting job."""
-        return f"{WAITING}{self.needs}: {self.obstacle}"
+        return f"{WAITING_FOR}{self.requirement}: {self.obstacle}"
 
     @property
     def error(self) -> str:
         """Both as part of an error message."""
-        return f"needs {self.needs}, but {self.obstacle}"
+        return f"needs {self.requirement}, but {self.obstacle}"
 
 
-class Lack(NamedTuple):
+class Shortfall(NamedTuple):
     """Why a job cannot start now."""
 
-    need: str
+    requirement: str
     situation: str = ""  # of the machine: other jobs that wait for the same have the same one
-    of: Lacking | None = "gpu"  # of what there is too little; None: it waits for a measurement
+    resource: ResourceKind | None = (
+        "gpu"  # of what there is too little; None: it waits for a measurement
+    )
 
     @property
     def text(self) -> str:
         """Both as one sentence."""
-        joint = "; " if ": " in self.need else ": "
-        return f"{self.need}{joint}{self.situation}" if self.situation else self.need
+        joint = "; " if ": " in self.requirement else ": "
+        return f"{self.requirement}{joint}{self.situation}" if self.situation else self.requirement
 
     @property
     def data(self) -> dict[str, Json]:
         """Both for programs."""
-        return {"need": self.need, "situation": self.situation} if self.situation else {}
+        return {"need": self.requirement, "situation": self.situation} if self.situation else {}
 
 
-class _Share(NamedTuple):
+class _SharedResource(NamedTuple):
     """What other homes have of cores or main memory."""
 
-    there: int  # of which theirs are a part: our quota, or what the machine has
-    theirs: Counter[str]  # queue, as messages name it → how much
+    total: int  # of which theirs are a part: our quota, or what the machine has
+    foreign_by_queue: Counter[str]  # queue, as messages name it → how much
 
     @property
-    def ours(self) -> int:
-        return self.there - self.theirs.total()
+    def available(self) -> int:
+        return self.total - self.foreign_by_queue.total()
 
 
-def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Share:
+def _shared_resource(
+    quota: int, total: int, promises: Iterable[ForeignReservation]
+) -> _SharedResource:
     """Return what leaves us less: what all reserve counts against the machine, and against a quota what shares it."""
     by_queue, inside = Counter[str](), Counter[str]()
     for promise in promises:
         by_queue[promise.queue] += promise.amount
         if promise.inside:
             inside[promise.queue] += promise.amount
-    return min(_Share(there, by_queue), _Share(quota, inside), key=lambda share: share.ours)
+    return min(
+        _SharedResource(total, by_queue),
+        _SharedResource(quota, inside),
+        key=lambda share: share.available,
+    )
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
@@ -89,7 +104,7 @@ def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | N
     shown = None
     if visible is not None and resources.accelerated:
         shown = any(is_visible(gpu, visible) for gpu in machine.gpus)
-    return resources.works_on_gpu(there=bool(machine.gpus), shown=shown)
+    return resources.works_on_gpu(machine_has_gpu=bool(machine.gpus), gpu_is_visible=shown)
 
 
 class Inventory:
@@ -106,65 +121,67 @@ class Inventory:
             explain: give reasons in numbers; without them a long queue is decided much faster.
         """
         self.machine, self.explain = machine, explain
-        self.turns: dict[int, Turn] = {}  # by identity of a running job: when it ends
-        self._cards = {gpu.uuid: Card(gpu, machine, self.turns) for gpu in machine.gpus}
+        self.end_times: dict[int, EndTime] = {}  # by identity of a running job: when it ends
+        self._cards = {gpu.uuid: GpuState(gpu, machine, self.end_times) for gpu in machine.gpus}
         foreign = machine.foreign
         cores_of = [item for item in foreign if shares_cores(item.device, machine.cores)]
         memory = [item for item in foreign if item.device == MEMORY]
-        self._shared_cores = _share(machine.cpus, machine.cores_there, cores_of)
-        self._shared_ram = _share(machine.ram, machine.memory_there, memory)
-        self.cpus, self.ram = self._shared_cores.ours, self._shared_ram.ours
+        self._shared_cores = _shared_resource(machine.cpus, machine.total_cores, cores_of)
+        self._shared_ram = _shared_resource(machine.ram, machine.total_ram, memory)
+        self.cpus, self.ram = self._shared_cores.available, self._shared_ram.available
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
-        self._order = count()  # in which jobs were given, and of equal ends
+        self._sequence = count()  # in which jobs were given, and of equal ends
         self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
-        self._pools: dict[tuple[object, ...], Pool] = {}
-        self._asked: dict[
-            tuple[object, ...], tuple[Refusal | None, tuple[Need, ...], Resources]
+        self._pools: dict[tuple[object, ...], GpuPool] = {}
+        self._options_by_request: dict[
+            tuple[object, ...], tuple[Refusal | None, tuple[GpuRequest, ...], Resources]
         ] = {}
-        self._refused: dict[Need, Lack | None] = {}  # since something changed last
+        self._gpu_shortfalls: dict[
+            GpuRequest, Shortfall | None
+        ] = {}  # since something changed last
         for run in running:
-            self.give(run)
+            self.add_job(run)
         self.unused_ram = machine.ram_free
 
-    def give(self, run: Running) -> None:
+    def add_job(self, run: Running) -> None:
         """Count what a job takes as taken."""
         self.running[id(run)] = run
         if run.ends is None:
-            self.turns[id(run)] = (inf, next(self._order))
+            self.end_times[id(run)] = (inf, next(self._sequence))
         else:
-            self._expect(run, run.ends)
+            self._set_end_time(run, run.ends)
         self.cpus -= run.cpus
         self.ram -= run.ram
         self.unused_ram -= run.ram
         self._groups[run.group] += 1
         for uuid in run.devices:
             if uuid in self._cards:  # else the machine has lost it
-                self._cards[uuid].give(run)
-        self._changed(run.devices, freed=False)
+                self._cards[uuid].add_job(run)
+        self._invalidate(run.devices, freed=False)
 
-    def take_back(self, run: Running) -> None:
+    def remove_job(self, run: Running) -> None:
         """Count what an ended job took as free."""
-        del self.running[id(run)], self.turns[id(run)]
+        del self.running[id(run)], self.end_times[id(run)]
         self.cpus += run.cpus
         self.ram += run.ram
         self.unused_ram += run.ram
         self._groups[run.group] -= 1
         for uuid in run.devices:
             if uuid in self._cards:
-                self._cards[uuid].take_back(run)
-        self._changed(run.devices, freed=True)
+                self._cards[uuid].remove_job(run)
+        self._invalidate(run.devices, freed=True)
 
     def free_on(self, devices: Iterable[str]) -> int:
         """Return how many bytes are free on the fullest of some GPUs."""
         return min(self._cards[uuid].free for uuid in devices)
 
-    def others_take(self, uuid: str, amount: int) -> None:
+    def add_others_usage(self, uuid: str, amount: int) -> None:
         """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
         card = self._cards[uuid]
-        card.others, card.free = card.others + amount, card.free - amount
-        self._changed((uuid,), freed=amount < 0)
+        card.used_by_others, card.free = card.used_by_others + amount, card.free - amount
+        self._invalidate((uuid,), freed=amount < 0)
 
     def advance(self, now: float) -> None:
         """Expect a later end of what runs on although it should have ended: its forecast says when."""
@@ -174,63 +191,61 @@ class Inventory:
                 continue
             end = run.forecast.end(run.since, now)
             if end is not None:
-                self._expect(run, max(end, now + LEAST_S))
-                self._changed(run.devices, freed=False)
+                self._set_end_time(run, max(end, now + LEAST_S))
+                self._invalidate(run.devices, freed=False)
 
-    def _expect(self, run: Running, end: float) -> None:
-        self.turns[id(run)] = (end, 0)
+    def _set_end_time(self, run: Running, end: float) -> None:
+        self.end_times[id(run)] = (end, 0)
         if run.since is not None:
-            heappush(self._ends, (end, next(self._order), run))
+            heappush(self._ends, (end, next(self._sequence), run))
 
-    def _changed(self, devices: Sequence[str], *, freed: bool) -> None:
-        self._refused.clear()
+    def _invalidate(self, devices: Sequence[str], *, freed: bool) -> None:
+        self._gpu_shortfalls.clear()
         for pool in self._pools.values():
             for uuid in devices:
                 if uuid in self._cards:
-                    pool.changed(self._cards[uuid], freed=freed)
+                    pool.update_gpu(self._cards[uuid], freed=freed)
 
     # --- cores, main memory, groups
 
-    def left_in(self, group: str) -> int | None:
+    def remaining_in_group(self, group: str) -> int | None:
         """Return how many further jobs of a group may start; None: there is no limit."""
         limit = self.machine.limits.get(group) if group else None
         return None if limit is None else limit - self._groups[group]
 
-    def full(self, group: str) -> str:
+    def group_full_reason(self, group: str) -> str:
         """Return why no further job of a group may start, '' where one may."""
-        left = self.left_in(group)
+        left = self.remaining_in_group(group)
         if left is None or left > 0:
             return ""
-        runs = counted(self._groups[group], "job")
-        return (
-            f"{WAITING}group {group!r}: it runs {runs}, its limit is {self.machine.limits[group]}"
-        )
+        runs = pluralize(self._groups[group], "job")
+        return f"{WAITING_FOR}group {group!r}: it runs {runs}, its limit is {self.machine.limits[group]}"
 
-    def missing(
-        self, request: Waiting, needs: Sequence[Need], cpus: int
-    ) -> tuple[Need | None, Lack | None]:
+    def find_shortfall(
+        self, request: Waiting, needs: Sequence[GpuRequest], cpus: int
+    ) -> tuple[GpuRequest | None, Shortfall | None]:
         """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
-        lacks = self.lacks(request, cpus)
+        lacks = self.cpu_or_memory_shortfall(request, cpus)
         if lacks or not needs:
             return next(iter(needs), None), lacks
-        lacks = self.lacks_gpu(needs[0])
+        lacks = self.gpu_shortfall(needs[0])
         for other in needs[1:] if lacks else ():
-            if not self.lacks_gpu(other):
+            if not self.gpu_shortfall(other):
                 return other, None
         return needs[0], lacks
 
-    def lacks(self, request: Waiting, cpus: int) -> Lack | None:
+    def cpu_or_memory_shortfall(self, request: Waiting, cpus: int) -> Shortfall | None:
         """Return which cores or how much main memory is missing, None when there is enough."""
         if cpus > self.cpus:
             free, most = max(self.cpus, 0), self.machine.cpus
-            need = f"{WAITING}{cores(cpus)}: {free} of {most} free"
+            need = f"{WAITING_FOR}{format_cores(cpus)}: {free} of {most} free"
             shared = self._shared_cores
-            theirs = min(shared.there, shared.theirs.total())
+            theirs = min(shared.total, shared.foreign_by_queue.total())
             if not theirs:
-                return Lack(need, of="cores")
-            queues = ", ".join(shared.theirs)
-            situation = f"{theirs} of {shared.there} reserved by {queues}"
-            return Lack(need, situation, of="cores")
+                return Shortfall(need, resource="cores")
+            queues = ", ".join(shared.foreign_by_queue)
+            situation = f"{theirs} of {shared.total} reserved by {queues}"
+            return Shortfall(need, situation, resource="cores")
         ram = request.resources.ram
         if ram is None or (ram <= self.ram and ram <= self.unused_ram):
             return None
@@ -238,34 +253,36 @@ class Inventory:
         state = "not reserved" if self.ram <= free else "free"
         promises = (
             f"{format_bytes(amount)} reserved by {queue}"
-            for queue, amount in self._shared_ram.theirs.items()
+            for queue, amount in self._shared_ram.foreign_by_queue.items()
         )
-        need = f"{WAITING}{format_bytes(ram)} of main memory: {format_bytes(free)} {state}"
-        return Lack(need, ", ".join(promises), of="memory")
+        need = f"{WAITING_FOR}{format_bytes(ram)} of main memory: {format_bytes(free)} {state}"
+        return Shortfall(need, ", ".join(promises), resource="memory")
 
     # --- GPUs
 
-    def pool(self, need: Need) -> Pool:
+    def pool(self, need: GpuRequest) -> GpuPool:
         """Return the GPUs that a job with such a need may have."""
-        key = (need.device, need.visible, need.count > 1, need.numbered)
+        key = (need.device, need.visible, need.count > 1, need.uses_gpu_numbers)
         if key not in self._pools:
-            self._pools[key] = Pool(self._cards.values(), need)
+            self._pools[key] = GpuPool(self._cards.values(), need)
         return self._pools[key]
 
-    def places(self, need: Need | None) -> Iterator[Card]:
+    def free_gpus(self, need: GpuRequest | None) -> Iterator[GpuState]:
         """Give the GPUs that can take a job now, the best first; none, where it needs none."""
-        return iter(()) if need is None else self.pool(need).places(need)
+        return iter(()) if need is None else self.pool(need).free_gpus(need)
 
-    def lacks_gpu(self, need: Need) -> Lack | None:
+    def gpu_shortfall(self, need: GpuRequest) -> Shortfall | None:
         """Return in numbers why there is no GPU for a job now, None where there is one."""
-        if need not in self._refused:
+        if need not in self._gpu_shortfalls:
             pool = self.pool(need)
-            self._refused[need] = None if pool.has_room(need) else self._gpu_lack(need, pool)
-        return self._refused[need]
+            self._gpu_shortfalls[need] = (
+                None if pool.has_room(need) else self._describe_gpu_shortfall(need, pool)
+            )
+        return self._gpu_shortfalls[need]
 
-    def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
+    def _describe_gpu_shortfall(self, need: GpuRequest, pool: GpuPool) -> Shortfall:
         if not self.explain:
-            return Lack(f"{WAITING}room")
+            return Shortfall(f"{WAITING_FOR}room")
         empty = "empty " if need.exclusive else ""
         why = " (--exclusive)" if need.exclusive and need.excludes_others else ""
         amount = "" if need.vram_request is None else format_bytes(need.vram_request)
@@ -279,16 +296,16 @@ class Inventory:
         elif amount:
             what = f"{amount} of GPU memory"
         elif pool.cards:
-            least = format_bytes(min(card.unknown for card in pool.cards))
+            least = format_bytes(min(card.default_request for card in pool.cards))
             what = f"{least} of GPU memory (no similar job has been measured)"
         else:
             what = "a GPU"
-        of: Lacking | None = None if pool.awaits_measurement(need) else "gpu"
-        return Lack(f"{WAITING}{what}", pool.refusals(need), of=of)
+        of: ResourceKind | None = None if pool.awaits_measurement(need) else "gpu"
+        return Shortfall(f"{WAITING_FOR}{what}", pool.refusals(need), resource=of)
 
     # --- what this machine can never give
 
-    def asks(self, request: Waiting) -> tuple[Refusal | None, tuple[Need, ...]]:
+    def resource_options(self, request: Waiting) -> tuple[Refusal | None, tuple[GpuRequest, ...]]:
         """Return why the machine can never hold a job, and its needs of GPUs: any one of them, best first."""
         # a lane's jobs share their resources
         key = (
@@ -301,36 +318,40 @@ class Inventory:
             request.similar,
             request.alone,
             # most are unknown, and None hashes fast
-            None if request.demand == UNKNOWN_LOAD else request.demand,
+            None if request.load == UNKNOWN_LOAD else request.load,
         )
-        if key not in self._asked:
+        if key not in self._options_by_request:
             wants = wants_gpu(request.resources, self.machine, request.visible)
-            needs = self._needs(request) if wants else ()
+            needs = self._gpu_options(request) if wants else ()
             # the resources are kept with it: while they live no others have their id
-            self._asked[key] = (self._never(request, needs), needs, request.resources)
-        return self._asked[key][:2]
+            self._options_by_request[key] = (
+                self._permanent_refusal(request, needs),
+                needs,
+                request.resources,
+            )
+        return self._options_by_request[key][:2]
 
-    def _needs(self, request: Waiting) -> tuple[Need, ...]:
+    def _gpu_options(self, request: Waiting) -> tuple[GpuRequest, ...]:
         """Return with what of GPUs a job can start, the best first.
 
         Only what its owner asked for, or what it lacked when it failed, can be too much for a machine. What
         was learned says beside whom it fits; where that is more than an unused GPU has, it is tried alone.
         """
-        need = need_of(request)
+        need = gpu_request_of(request)
         if request.enough is None:
             return (need,)
         # A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
         # nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
         # reserve is not kept from it, or what it took there before would not be free.
-        alone = replace(need, vram_request=request.enough, exclusive=True, into_reserve=True)
+        alone = replace(need, vram_request=request.enough, exclusive=True, may_use_reserve=True)
         pool = self.pool(need)
         ways = [need, alone]
-        if pool.enough(pool.without_ours, alone) < need.count:
+        if pool.count_enough(pool.free_without_own_jobs, alone) < need.count:
             # what was measured elsewhere, or when less was in use, proves nothing about this machine
             ways.append(replace(alone, vram_request=request.least))
-        return tuple(way for way in ways if pool.hold(pool.unused, way)) or (need,)
+        return tuple(way for way in ways if pool.could_hold(pool.idle_free_bytes, way)) or (need,)
 
-    def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
+    def _permanent_refusal(self, request: Waiting, needs: Sequence[GpuRequest]) -> Refusal | None:
         asked, machine = request.resources, self.machine
         if asked.ram is not None and asked.ram > machine.ram:
             has = f"this machine has {format_bytes(machine.ram)}"
@@ -343,24 +364,24 @@ class Inventory:
         need = needs[0]
         pool = self.pool(need)
         if len(pool.cards) < need.count:
-            return Refusal(_offered(pool.cards, need, machine), _wanted(need))
-        if len(pool.ours) < need.count:
+            return Refusal(_describe_offered(pool.cards, need, machine), _describe_wanted(need))
+        if len(pool.allowed) < need.count:
             devices = ", ".join(machine.rules.devices or ())
-            leaves = (
-                f"[sharing] devices = [{devices}] in config.toml allows {_gpus(len(pool.ours))}"
-            )
-            return Refusal(leaves, _wanted(need))
+            leaves = f"[sharing] devices = [{devices}] in config.toml allows {_format_gpu_count(len(pool.allowed))}"
+            return Refusal(leaves, _describe_wanted(need))
         if request.vram_request is None or request.estimated:
             return None
-        asked_for = need_of(request)
+        asked_for = gpu_request_of(request)
         declared = asked.min_vram is not None and asked.min_vram >= request.vram_request
-        fits = pool.hold(pool.totals, asked_for)
-        if any(pool.hold(pool.unused, way) for way in needs) and (fits or not declared):
+        fits = pool.could_hold(pool.totals, asked_for)
+        if any(pool.could_hold(pool.idle_free_bytes, way) for way in needs) and (
+            fits or not declared
+        ):
             return None
-        return _too_large(asked_for, pool, unused=fits)
+        return _too_large_refusal(asked_for, pool, unused=fits)
 
 
-def refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusal | None:
+def permanent_refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusal | None:
     """Return why a machine can never hold a job, even if it were unused; None where it can.
 
     Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
@@ -376,29 +397,29 @@ def refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusa
         gpu if gpu.used is None or (idle and gpu.processes == ()) else replace(gpu, used=0)
         for gpu in machine.gpus
     )
-    return Inventory(machine._replace(gpus=gpus)).asks(request)[0]
+    return Inventory(machine._replace(gpus=gpus)).resource_options(request)[0]
 
 
-def impossible(job: Waiting, machine: Machine) -> str:
+def impossible_reason(job: Waiting, machine: Machine) -> str:
     """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
     asked = job.resources
     if asked.cpus > machine.cpus:
-        return f"needs {cores(asked.cpus)}, but this machine has {counted(machine.cpus, 'usable core')}"
+        return f"needs {format_cores(asked.cpus)}, but this machine has {pluralize(machine.cpus, 'usable core')}"
     if not machine.gpus:
         job = job._replace(resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
-    never = refusal(job, machine, idle=True)
+    never = permanent_refusal(job, machine, idle=True)
     return never.error if never else ""
 
 
-def place_for(
-    request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
+def make_running(
+    request: Waiting, need: GpuRequest | None, gpus: Sequence[GpuState], cpus: int, now: float
 ) -> Running:
     """Return what a job has of the machine that starts now.
 
     Args:
         request: the job.
         need: what it gets of GPUs.
-        places: these GPUs.
+        gpus: these GPUs.
         cpus: how many cores it gets.
         now: on the clock of `Running.ends`.
     """
@@ -407,8 +428,8 @@ def place_for(
     promised = None if need is None or request.vram_request is None else need.vram_request
     if alone and request.estimated:
         promised = None
-    if promised is not None and need is not None and need.into_reserve:
-        promised = min(request.vram_request or 0, *(card.free + card.reserve for card in places))
+    if promised is not None and need is not None and need.may_use_reserve:
+        promised = min(request.vram_request or 0, *(card.free + card.reserve for card in gpus))
     ends = request.forecast.end(now, now)
     if ends is None and request.seconds is not None:
         ends = now + request.seconds
@@ -416,56 +437,54 @@ def place_for(
         job=request.job,
         name=request.name,
         cpus=cpus,
-        devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
+        devices=tuple(card.gpu.uuid for card in sorted(gpus, key=pci_order)),
         ram=request.resources.ram or 0,
         group=request.group,
         reservation=promised,
         estimated=estimated and need is not None,
         similar=request.similar if estimated else "",
-        young_s=0.0 if estimated and need is not None and promised is None else None,
+        unmeasured_s=0.0 if estimated and need is not None and promised is None else None,
         exclusive=alone,
         ends=ends,
         since=now,
         forecast=request.forecast,
-        demand=request.demand,
+        load=request.load,
     )
 
 
-def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
+def placement_reason(job: Waiting, running: Running, gpus: Sequence[GpuState]) -> str:
     """Return why a job starts where it does, in numbers."""
-    if not places:
-        return f"on the CPU with {counted(given.cpus, 'core')}"
-    on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
-    free = format_bytes(min(card.free for card in places))
-    alone = " exclusively" if given.exclusive else ""
-    if given.reservation is not None:
+    if not gpus:
+        return f"on the CPU with {pluralize(running.cpus, 'core')}"
+    on = ", ".join(card.gpu.label for card in sorted(gpus, key=pci_order))
+    free = format_bytes(min(card.free for card in gpus))
+    alone = " exclusively" if running.exclusive else ""
+    if running.reservation is not None:
         source = f" ({job.source})" if job.source else ""
-        return (
-            f"on {on}{alone}: reserved {format_bytes(given.reservation)}{source}, {free} were free"
-        )
-    if given.exclusive:
+        return f"on {on}{alone}: reserved {format_bytes(running.reservation)}{source}, {free} were free"
+    if running.exclusive:
         return f"on {on} exclusively, {free} were free"
-    amount = format_bytes(min(card.unknown for card in places))
+    amount = format_bytes(min(card.default_request for card in gpus))
     source = job.source or "no similar job has been measured"
     return f"on {on}: reserved {amount} at first ({source}), {free} were free"
 
 
-def place_of(card: Card) -> tuple[int, int]:
+def pci_order(card: GpuState) -> tuple[int, int]:
     """Return a GPU's place in PCI order."""
     return card.gpu.index, card.gpu.mig or 0
 
 
-def _wanted(need: Need) -> str:
+def _describe_wanted(need: GpuRequest) -> str:
     device = need.device if need.device not in {"auto", "cuda"} else "a GPU"
     return device if need.count == 1 else f"{need.count} GPUs"
 
 
-def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
-    if need.numbered and any(gpu.mig is not None for gpu in machine.gpus):
+def _describe_offered(pool: Sequence[GpuState], need: GpuRequest, machine: Machine) -> str:
+    if need.uses_gpu_numbers and any(gpu.mig is not None for gpu in machine.gpus):
         return "gpu_ids=numbers does not work on a machine with MIG instances. Use gpu_ids=uuids"
     if need.visible is not None:
         seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, set when it was queued,"
-        return f"{seen} shows {_gpus(len(pool))}"
+        return f"{seen} shows {_format_gpu_count(len(pool))}"
     if need.device not in {"auto", "cuda"}:
         labels = ", ".join(gpu.label for gpu in machine.gpus)
         return f"this machine has only {labels}" if not pool else f"{need.device} is one GPU"
@@ -474,7 +493,7 @@ def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
     return f"this machine has {len(pool) or 'none'}{whole}"
 
 
-def _too_large(need: Need, pool: Pool, *, unused: bool) -> Refusal:
+def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refusal:
     """Return why too few GPUs are large enough, in numbers.
 
     Args:
@@ -486,23 +505,23 @@ def _too_large(need: Need, pool: Pool, *, unused: bool) -> Refusal:
     asked = f"{format_bytes(need.vram_request or 0)} of GPU memory"
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
-    sizes, which = (pool.unused, "emptiest") if unused else (pool.totals, "largest")
+    sizes, which = (pool.idle_free_bytes, "emptiest") if unused else (pool.totals, "largest")
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else f"this machine's {which} GPU"
     room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
     why = f"{where} has at most {room} for it{kept}"
     if unused:
         why = f"{where} has at most {room} for it{kept}, the driver uses the rest. Request less"
     elif need.count > 1:
-        enough = pool.enough(sizes, need)
+        enough = pool.count_enough(sizes, need)
         fitting = f"only {enough}" if enough else "none"
         why = f"{fitting} of its {len(pool.cards)} GPUs have that much{kept}"
     return Refusal(why, asked)
 
 
-def _gpus(count: int) -> str:
+def _format_gpu_count(count: int) -> str:
     return {0: "none", 1: "one GPU"}.get(count, f"{count} GPUs")
 
 
-def cores(count: int) -> str:
+def format_cores(count: int) -> str:
     """Return a number of CPU cores in words."""
-    return counted(count, "CPU core")
+    return pluralize(count, "CPU core")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from launcher.store.usage import NEWEST, Numbers, Run, margin_of
+from launcher.store.usage import NEWEST_PEAKS, AttemptPeak, Numbers, margin_of
 
 DOUBT = (
     0.5  # of what was measured, on top of it, after one run that agreed; each further one halves it
@@ -31,15 +31,15 @@ MANY = 8  # different command lines after which their spread tells what others t
 _Values = tuple[float, ...]
 
 
-class Evidence(NamedTuple):
+class PeakEvidence(NamedTuple):
     """What is known of a program's memory with certain numbers."""
 
     peaks: tuple[int, ...]  # bytes that runs alike took
-    beyond: int = 0  # bytes on top of the largest, for what may differ
+    extra_bytes: int = 0  # bytes on top of the largest, for what may differ
 
 
 @dataclass(slots=True)
-class _Place:
+class _NumberStatistics:
     """One of the numbers of a command line, over all runs."""
 
     least: float
@@ -48,7 +48,7 @@ class _Place:
     agreed: int = 0  # runs in a row that went further than ever before and took as much as before
 
     @property
-    def matters(self) -> bool:
+    def affects_memory(self) -> bool:
         return self.agreed == 0
 
     def is_beyond(self, value: float) -> bool:
@@ -56,53 +56,55 @@ class _Place:
 
 
 @lru_cache(maxsize=8192)
-def evidence(numbers: Numbers, runs: tuple[Run, ...]) -> Evidence | None:
+def find_evidence(numbers: Numbers, runs: tuple[AttemptPeak, ...]) -> PeakEvidence | None:
     """Return what runs of a program tell of one with these numbers; None: nothing.
 
     Args:
         numbers: those of its command line.
         runs: what was measured of others with the same words, the oldest first.
     """
-    values = _values(numbers)
-    known, places = _known(runs, len(values))
+    values = _parse_numbers(numbers)
+    known, places = _parse_runs(runs, len(values))
     same = [peak for tried, peak in known if tried == values]
     if same:
-        return Evidence(_newest(same))
+        return PeakEvidence(_newest_peaks(same))
     if not known:
         return None
-    decisive = [at for at, place in enumerate(places) if place.matters]
+    decisive = [at for at, place in enumerate(places) if place.affects_memory]
     doubts = (
         DOUBT**place.agreed
         for place, value in zip(places, values, strict=True)
-        if not place.matters and place.is_beyond(value)
+        if not place.affects_memory and place.is_beyond(value)
     )
     doubt = max(doubts, default=0.0)
     alike = [peak for tried, peak in known if all(tried[at] == values[at] for at in decisive)]
-    alike = alike or _between(values, known, decisive)
+    alike = alike or _peaks_between(values, known, decisive)
     if alike:
-        peaks = _newest(alike)
-        return Evidence(peaks, round(max(peaks) * doubt))
+        peaks = _newest_peaks(alike)
+        return PeakEvidence(peaks, round(max(peaks) * doubt))
     within = all(not places[at].is_beyond(values[at]) for at in decisive)
     if within and len({tried for tried, _ in known}) >= MANY:
         peaks = tuple(peak for _, peak in known)
-        return Evidence(peaks, max(peaks) - min(peaks) + round(max(peaks) * doubt))
+        return PeakEvidence(peaks, max(peaks) - min(peaks) + round(max(peaks) * doubt))
     return None
 
 
 @lru_cache(maxsize=512)
-def _known(runs: tuple[Run, ...], count: int) -> tuple[list[tuple[_Values, int]], list[_Place]]:
+def _parse_runs(
+    runs: tuple[AttemptPeak, ...], count: int
+) -> tuple[list[tuple[_Values, int]], list[_NumberStatistics]]:
     """Return the runs with so many numbers, as values and peak, and what they tell of each number."""
-    listed = [(_values(run.numbers), run.peak) for run in runs if run.numbers is not None]
+    listed = [(_parse_numbers(run.numbers), run.peak) for run in runs if run.numbers is not None]
     known = [(values, peak) for values, peak in listed if len(values) == count]
-    return known, _places(known) if known else []
+    return known, _number_statistics(known) if known else []
 
 
-def _places(known: Sequence[tuple[_Values, int]]) -> list[_Place]:
+def _number_statistics(known: Sequence[tuple[_Values, int]]) -> list[_NumberStatistics]:
     """Return what the runs, the oldest first, tell of each number.
 
     A run with values that were never tried is compared with those before that agree in all others.
     """
-    places = [_Place(value, value, {value}) for value in known[0][0]]
+    places = [_NumberStatistics(value, value, {value}) for value in known[0][0]]
     for count, (tried, peak) in enumerate(known[1:], start=1):
         usual = [at for at, place in enumerate(places) if tried[at] in place.seen]
         before = [
@@ -122,7 +124,7 @@ def _places(known: Sequence[tuple[_Values, int]]) -> list[_Place]:
     return places
 
 
-def _between(
+def _peaks_between(
     values: _Values, known: Sequence[tuple[_Values, int]], decisive: Iterable[int]
 ) -> list[int]:
     """Return what runs took that differ in one number only, which lies between theirs."""
@@ -141,15 +143,15 @@ def _between(
     return []
 
 
-def _newest(peaks: Sequence[int]) -> tuple[int, ...]:
-    return tuple(peaks[-NEWEST:])
+def _newest_peaks(peaks: Sequence[int]) -> tuple[int, ...]:
+    return tuple(peaks[-NEWEST_PEAKS:])
 
 
-def _values(numbers: Numbers) -> _Values:
-    return tuple(map(_value, numbers))
+def _parse_numbers(numbers: Numbers) -> _Values:
+    return tuple(map(_parse_value, numbers))
 
 
-def _value(text: str) -> float:
+def _parse_value(text: str) -> float:
     """Return a number of a command line; what a damaged database holds instead is beyond all others."""
     try:
         value = float(text)

@@ -10,23 +10,27 @@ from dataclasses import dataclass
 from math import ceil, inf, isfinite
 from typing import NamedTuple
 
-from launcher.accounts import NO_USE, Colleague, Lacking, Use
+from launcher.accounts import NO_RESOURCE_USAGE, PeerScheduler, ResourceKind, ResourceUsage
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import NUMBERS, Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, make_load
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
-from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
-from launcher.signatures import is_exact
+from launcher.scheduler.policy.vram_request import choose_vram_request, estimate_vram
+from launcher.signatures import is_exact_signature
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import Usage
 from launcher.store.usage_records import similar_key
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 
-LONG = 0.75  # a waiting job is counted on to take no longer than this share of those like it
-MIDDLE = 0.5  # a running job is expected to end with the middle one of those that ran as long
+LONG_QUANTILE = (
+    0.75  # a waiting job is counted on to take no longer than this share of those like it
+)
+MEDIAN_QUANTILE = (
+    0.5  # a running job is expected to end with the middle one of those that ran as long
+)
 SHORTEST_S = 60.0  # a job that nothing is known of is expected to run at least so long
 LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
 
@@ -87,7 +91,7 @@ class Forecast(NamedTuple):
 
         A clock that was set back counts as no time at all.
         """
-        total = self.quantile(MIDDLE, max(0.0, now - since))
+        total = self.quantile(MEDIAN_QUANTILE, max(0.0, now - since))
         return None if total is None else since + total
 
     def expected_end(self, since: float, now: float) -> float | None:
@@ -99,7 +103,7 @@ class Forecast(NamedTuple):
 UNKNOWN = Forecast()
 
 
-def forecast_of(seconds: Iterable[float], limit: float | None = None) -> Forecast:
+def make_forecast(seconds: Iterable[float], limit: float | None = None) -> Forecast:
     """Return the forecast from durations in any order; what is no duration at all does not count.
 
     Args:
@@ -111,7 +115,7 @@ def forecast_of(seconds: Iterable[float], limit: float | None = None) -> Forecas
     return Forecast(tuple(sorted(usable)), bound)
 
 
-def forecast_of_running(claim: Claim, usage: Usage, ends: float | None = None) -> Forecast:
+def running_forecast(claim: Claim, usage: Usage, ends: float | None = None) -> Forecast:
     """Return how long an attempt takes that runs: by its own word, else as its like did; and its limit.
 
     Args:
@@ -120,7 +124,7 @@ def forecast_of_running(claim: Claim, usage: Usage, ends: float | None = None) -
         ends: when its program says that it will have ended; None: it says nothing.
     """
     seconds = usage.seconds if ends is None else (ends - claim.claimed,)
-    return forecast_of(seconds, claim.spec.terms.time_limit_s)
+    return make_forecast(seconds, claim.spec.terms.time_limit_s)
 
 
 class Waiting(NamedTuple):
@@ -142,14 +146,14 @@ class Waiting(NamedTuple):
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
-    patient_until: float = -inf  # others may pass it so long
-    slip: float = (
+    backfill_until: float = -inf  # others may pass it so long
+    max_delay_s: float = (
         0.0  # by so many seconds the place that is kept for it may slip; -inf: no guess counts
     )
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
-    demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
-    kept_elsewhere: bool = False  # on another machine a place is kept for it: here none is
-    insists: bool = False  # though it waits for other homes, what is ours is kept for it
+    load: GpuLoad = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    reserved_elsewhere: bool = False  # on another machine a place is kept for it: here none is
+    holds_reservation: bool = False  # though it waits for other homes, what is ours is kept for it
     run: str = ""  # between runs `waiting_line` decides who comes first
     priority: int = 0
 
@@ -171,13 +175,15 @@ class Running(NamedTuple):
     reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
     estimated: bool = False  # as in `Waiting`
     similar: str = ""  # likewise
-    young_s: float | None = None  # for so long it runs with an estimate and has not been measured
+    unmeasured_s: float | None = (
+        None  # for so long it runs with an estimate and has not been measured
+    )
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = {}  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
-    demand: Load = UNKNOWN_LOAD  # as in `Waiting`
+    load: GpuLoad = UNKNOWN_LOAD  # as in `Waiting`
     run: str = ""  # likewise
 
 
@@ -187,31 +193,33 @@ class Machine(NamedTuple):
     cpus: int
     cores: int = -1  # the mask of those that they are among
     ram: int = 0  # bytes in all
-    ram_there: int = (
+    installed_ram: int = (
         0  # that the machine has, also for those whom our quota does not limit; 0: as many
     )
     ram_free: int = 0  # unused bytes
     gpus: tuple[GpuSnapshot, ...] = ()
     absent: str = ""  # why no GPU can be seen, where the driver says so
     limits: Mapping[str, int] = {}  # group → jobs at once
-    rules: Rules = Rules()
+    rules: SharingRules = SharingRules()
     foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = {}  # UUID → seconds without others
     # UUID → the load of processes of others there, and how many of them hold memory
     foreign_load: Mapping[str, tuple[float, int]] = {}
-    colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
-    use: Use = NO_USE  # our user's, decayed
-    starves: Lacking | None = None  # what we wait for so long that others leave it to us
+    colleagues: tuple[PeerScheduler, ...] = ()  # other schedulers that wait
+    use: ResourceUsage = NO_RESOURCE_USAGE  # our user's, decayed
+    starving_resource: ResourceKind | None = (
+        None  # what we wait for so long that others leave it to us
+    )
 
     @property
-    def cores_there(self) -> int:
+    def total_cores(self) -> int:
         """How many cores those are among which ours are; a quota of CPU time may leave us fewer."""
         return max(self.cpus, self.cores.bit_count()) if self.cores >= 0 else self.cpus
 
     @property
-    def memory_there(self) -> int:
+    def total_ram(self) -> int:
         """How many bytes of memory those are among which ours are."""
-        return max(self.ram, self.ram_there)
+        return max(self.ram, self.installed_ram)
 
 
 class Start(NamedTuple):
@@ -234,16 +242,16 @@ class Wait(NamedTuple):
     # for programs; the text holds all that they say
     code: ReasonCode = ReasonCode.NO_ROOM
     data: Mapping[str, Json] = {}
-    for_others: bool = (
+    blocked_by_others: bool = (
         False  # it is first, and would start if other homes gave back what they reserved
     )
-    behind_ours: bool = False  # and jobs of ours ended
-    lacks: Lacking | None = None  # what there is too little of
+    blocked_by_own: bool = False  # and jobs of ours ended
+    lacking_resource: ResourceKind | None = None  # what there is too little of
     # a place is kept for it here, which is expected to be free then; None: none is kept
-    kept_until: float | None = None
+    reserved_from: float | None = None
 
     @property
-    def why(self) -> Reason:
+    def full_reason(self) -> Reason:
         """Why the job waits, for programs and for people."""
         return Reason(code=self.code, text=self.reason, data=self.data)
 
@@ -251,18 +259,18 @@ class Wait(NamedTuple):
 Decision = Start | Wait
 
 
-GROWTH = 1.5  # of what a job used when it was stopped: it may have been about to use more
+EVICTION_GROWTH = 1.5  # of what a job used when it was stopped: it may have been about to use more
 
 
-def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
+def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     """Return a job of the queue as the policy sees it, with its VRAM request and how long it takes."""
     lane = ready.lane
-    exact = is_exact(lane.signature)
+    exact = is_exact_signature(lane.signature)
     asked = lane.resources.min_vram
-    claim, source, estimated = vram_request_of(
+    claim, source, estimated = choose_vram_request(
         asked, lane.least, usage, exact=exact, numbers=ready.numbers
     )
-    lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
+    lesson = estimate_vram(usage, exact=exact, numbers=ready.numbers)
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
     lacked = max(0, lane.least - NEGLIGIBLE)
@@ -277,8 +285,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     if (
         lane.alone and asked is None and claim is not None
     ):  # better more than it had; it may have to do with less
-        claim = max(claim, round(GROWTH * lane.least))
-    forecast = forecast_of(usage.seconds, lane.limit)
+        claim = max(claim, round(EVICTION_GROWTH * lane.least))
+    forecast = make_forecast(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
@@ -290,10 +298,10 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         source=source,
         enough=enough,
         least=certain,
-        seconds=forecast.quantile(LONG),
+        seconds=forecast.quantile(LONG_QUANTILE),
         forecast=forecast,
         since=ready.rank,
-        demand=load_of(usage.expected_sm, usage.slowdown),
+        load=make_load(usage.expected_sm, usage.slowdown),
         visible=lane.visible,
         run=str(ready.account.run),
         priority=ready.priority,
@@ -301,7 +309,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class GpuRequest:
     """What a job asks of each of its GPUs, and which GPUs it may have."""
 
     count: int
@@ -310,46 +318,46 @@ class Need:
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
-    into_reserve: bool = False  # it may take of what is kept for others
-    load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
-    numbered: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
+    may_use_reserve: bool = False  # it may take of what is kept for others
+    load: GpuLoad = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
     estimated: bool = False  # what it asks is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, where that is estimated
     alone: bool = False  # as in `Waiting`
 
     @property
-    def needs_quiet(self) -> bool:
+    def needs_quiet_gpu(self) -> bool:
         """Whether others may use next to nothing of its GPUs; not if it is known what it used beside them."""
         return self.exclusive and (self.excludes_others or not self.alone)
 
 
-def need_of(job: Waiting) -> Need:
+def gpu_request_of(job: Waiting) -> GpuRequest:
     """Return what a waiting job asks of GPUs."""
     asked = job.resources
-    return Need(
+    return GpuRequest(
         max(1, asked.gpus),
         job.vram_request,
         job.exclusive,
         asked.device,
         job.visible,
         asked.exclusive,
-        load=job.demand,
-        numbered=asked.gpu_ids == NUMBERS,
+        load=job.load,
+        uses_gpu_numbers=asked.gpu_ids == NUMBERS,
         estimated=job.estimated,
         similar=job.similar if job.estimated else "",
         alone=job.alone,
     )
 
 
-def ran_s(run: Running, now: float) -> float | None:
+def elapsed_s(run: Running, now: float) -> float | None:
     """Return for how long a job has run; None: unknown. A clock that was set back counts as no time at all."""
     since = run.since
     return None if since is None or not isfinite(since) else max(0.0, now - since)
 
 
-def left_s(run: Running, now: float) -> float:
+def remaining_s(run: Running, now: float) -> float:
     """Return how long a running job goes on: as long again, where only its limit is known, or nothing."""
-    known, limit, ends = ran_s(run, now), run.forecast.limit, run.ends
+    known, limit, ends = elapsed_s(run, now), run.forecast.limit, run.ends
     spent_s = known or 0.0
     if known is not None and run.forecast.seconds:
         ends = run.forecast.end(now - spent_s, now)

@@ -31,10 +31,10 @@ Whether any card can ever hold the claim is not asked here: that knows who knows
 
 from typing import Literal, NamedTuple
 
-from launcher.states import Shortage, Where
+from launcher.states import MemoryKind, OomReport
 from launcher.units import format_bytes
 
-Whose = Literal["ours", "neighbour", "machine"]
+BlamedOn = Literal["ours", "neighbour", "machine"]
 
 STEP = 256 << 20  # requests are multiples of it
 GROWTH = 1.25  # of a request that was too small
@@ -47,7 +47,7 @@ NEGLIGIBLE = 768 << 20
 QUIET_SHARE = 0.1
 
 
-class Scene(NamedTuple):
+class OomContext(NamedTuple):
     """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
 
     reservation: int | None = None  # bytes on each GPU
@@ -58,76 +58,84 @@ class Scene(NamedTuple):
     ram: int | None = None  # main memory that was reserved for it
 
 
-class Blame(NamedTuple):
+class OomVerdict(NamedTuple):
     """Whose fault it was, and what follows."""
 
-    whose: Whose
+    blamed_on: BlamedOn
     vram_request: (
         int | None
     )  # bytes of each GPU that the next attempt needs; None: unknown as before
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
-    where: Where = "gpu"  # which memory was missing
+    where: MemoryKind = "gpu"  # which memory was missing
 
 
-def blame(shortage: Shortage, scene: Scene) -> Blame:
+def diagnose_oom(report: OomReport, context: OomContext) -> OomVerdict:
     """Return whose fault a lack of memory was; the module's table says how it is judged.
 
     Args:
-        shortage: in the program's own words.
-        scene: in the scheduler's.
+        report: in the program's own words.
+        context: in the scheduler's.
     """
-    if shortage.where == "ram":
-        return _main_memory(shortage, scene)
-    claim, need = scene.reservation, _need(shortage, scene)
-    total = shortage.total if scene.total is None else scene.total
-    others = _others(shortage, scene)
-    numbers = _told(shortage, scene)
-    taken = _taken(claim, need, total, others) and not _capped(shortage, need)
-    least = None if shortage.cap else _beyond_room(claim, need, total, others, scene.reserve)
+    if report.where == "ram":
+        return _diagnose_main_memory(report, context)
+    claim, need = context.reservation, _needed_bytes(report, context)
+    total = report.total if context.total is None else context.total
+    others = _others_bytes(report, context)
+    numbers = _describe_need(report, context)
+    taken = _is_taken_by_others(claim, need, total, others) and not _hit_own_cap(report, need)
+    least = (
+        None if report.cap else _request_without_others(claim, need, total, others, context.reserve)
+    )
     if taken:
-        least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
+        least = (
+            claim
+            if claim is not None
+            else _request_beyond_room(need, total, others, context.reserve)
+        )
     if taken or least is not None:
-        why = f"other processes used {_of(others)} of {_of(total)}, this job {numbers}"
-        return Blame(whose="neighbour", vram_request=least, why=why, charged=False)
-    grown = _grown(claim, need, _most(total, others, scene.reserve))
-    if shortage.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
-        grown = _steps(max(grown or 0, total + 1))
-        numbers += f", alone on a GPU of {_of(total)}"
-    return Blame(whose="ours", vram_request=grown, why=numbers, charged=grown is None)
+        why = f"other processes used {_bytes_or_unknown(others)} of {_bytes_or_unknown(total)}, this job {numbers}"
+        return OomVerdict(blamed_on="neighbour", vram_request=least, why=why, charged=False)
+    grown = _grow_request(claim, need, _largest_request(total, others, context.reserve))
+    if report.cap is None and total is not None and others is not None and others <= NEGLIGIBLE:
+        grown = _round_up_request(max(grown or 0, total + 1))
+        numbers += f", alone on a GPU of {_bytes_or_unknown(total)}"
+    return OomVerdict(blamed_on="ours", vram_request=grown, why=numbers, charged=grown is None)
 
 
-def _main_memory(shortage: Shortage, scene: Scene) -> Blame:
-    held, wanted, promised = shortage.held, shortage.wanted, scene.ram
-    numbers = f"used {_of(held)}"
+def _diagnose_main_memory(report: OomReport, context: OomContext) -> OomVerdict:
+    held, wanted, promised = report.held, report.wanted, context.ram
+    numbers = f"used {_bytes_or_unknown(held)}"
     if wanted:
         numbers += f" and needed {format_bytes(wanted)} more"
     numbers += f" (reserved: {'none' if promised is None else format_bytes(promised)})"
     measured = held is not None and wanted is not None
     beyond = promised is not None and (held or 0) + (wanted or 0) > promised
     within = promised is not None and measured and not beyond
-    whose: Whose = "ours" if beyond else "machine"
+    whose: BlamedOn = "ours" if beyond else "machine"
     why = numbers if beyond else f"the machine had too little, this job {numbers}"
-    return Blame(
-        whose=whose, where="ram", vram_request=scene.reservation, why=why, charged=not within
+    return OomVerdict(
+        blamed_on=whose, where="ram", vram_request=context.reservation, why=why, charged=not within
     )
 
 
-def _need(shortage: Shortage, scene: Scene) -> int | None:
+def _needed_bytes(report: OomReport, context: OomContext) -> int | None:
     """Return what the job would have needed to go on, as far as it is known."""
-    seen = [amount for amount in (shortage.held, scene.peak) if amount is not None]
-    return max(seen) + (shortage.wanted or 0) if seen else None
+    seen = [amount for amount in (report.held, context.peak) if amount is not None]
+    return max(seen) + (report.wanted or 0) if seen else None
 
 
-def _others(shortage: Shortage, scene: Scene) -> int | None:
+def _others_bytes(report: OomReport, context: OomContext) -> int | None:
     """Return what all others had on the card; a later look may see less."""
-    seen = [] if scene.others is None else [scene.others]
-    if shortage.total is not None and shortage.free is not None and shortage.held is not None:
-        seen.append(max(0, shortage.total - shortage.free - shortage.held))
+    seen = [] if context.others is None else [context.others]
+    if report.total is not None and report.free is not None and report.held is not None:
+        seen.append(max(0, report.total - report.free - report.held))
     return max(seen, default=None)
 
 
-def _taken(claim: int | None, need: int | None, total: int | None, others: int | None) -> bool:
+def _is_taken_by_others(
+    claim: int | None, need: int | None, total: int | None, others: int | None
+) -> bool:
     """Tell whether others had what this job had reserved, or needed."""
     if total is None or others is None or others <= NEGLIGIBLE:
         return False
@@ -136,16 +144,16 @@ def _taken(claim: int | None, need: int | None, total: int | None, others: int |
     return total - others < claim <= total and (need is None or need <= claim)
 
 
-def _capped(shortage: Shortage, need: int | None) -> bool:
+def _hit_own_cap(report: OomReport, need: int | None) -> bool:
     """Tell whether its allocator was refused by its cap, and not by the card."""
-    if shortage.cap is None:
+    if report.cap is None:
         return False
-    free, wanted = shortage.free, shortage.wanted
+    free, wanted = report.free, report.wanted
     full = free is not None and wanted is not None and free < wanted
-    return not full and (need is None or need > shortage.cap)
+    return not full and (need is None or need > report.cap)
 
 
-def _most(total: int | None, others: int | None, reserve: int) -> int | None:
+def _largest_request(total: int | None, others: int | None, reserve: int) -> int | None:
     """Return the largest request that such a card can meet when it is unused."""
     if total is None:
         return None
@@ -153,7 +161,7 @@ def _most(total: int | None, others: int | None, reserve: int) -> int | None:
     return (total - always - reserve) // STEP * STEP
 
 
-def _beyond_room(
+def _request_without_others(
     claim: int | None, need: int | None, total: int | None, others: int | None, reserve: int
 ) -> int | None:
     """Return a request that is not met before others leave, of a job that had all but their little; else None.
@@ -165,18 +173,20 @@ def _beyond_room(
     little = NEGLIGIBLE < others <= QUIET_SHARE * total
     if not little or total - others > claim + STEP or (need or 0) > total - NEGLIGIBLE:
         return None
-    beyond = _steps(max(need or 0, total - others) + 1 + NEGLIGIBLE)
+    beyond = _round_up_request(max(need or 0, total - others) + 1 + NEGLIGIBLE)
     return max(claim, min(beyond, (total - reserve) // STEP * STEP))
 
 
-def _beyond(need: int | None, total: int | None, others: int | None, reserve: int) -> int | None:
+def _request_beyond_room(
+    need: int | None, total: int | None, others: int | None, reserve: int
+) -> int | None:
     """Return the request of a job that had none, and needs more than it got."""
     if need is None and total is not None and others is not None:
-        return _steps(max(0, total - others) + 1)
-    return _grown(None, need, _most(total, others, reserve))
+        return _round_up_request(max(0, total - others) + 1)
+    return _grow_request(None, need, _largest_request(total, others, reserve))
 
 
-def _grown(claim: int | None, need: int | None, most: int | None) -> int | None:
+def _grow_request(claim: int | None, need: int | None, most: int | None) -> int | None:
     """Return a larger request; one that a card can meet, where that may be enough."""
     least, wish = need or 0, 0 if need is None else round(need * MARGIN) + CONTEXT
     if claim is not None:
@@ -184,23 +194,27 @@ def _grown(claim: int | None, need: int | None, most: int | None) -> int | None:
         least, wish = max(least, claim + STEP), max(wish, grown, claim + STEP)
     elif need is None:
         return None
-    return most if most is not None and least <= most < wish else _steps(wish)
+    return most if most is not None and least <= most < wish else _round_up_request(wish)
 
 
-def _steps(amount: int) -> int:
+def _round_up_request(amount: int) -> int:
     return -(-amount // STEP) * STEP
 
 
-def _told(shortage: Shortage, scene: Scene) -> str:
+def _describe_need(report: OomReport, context: OomContext) -> str:
     """Return what the job had and wanted, in words."""
-    held = shortage.held if shortage.held is not None else scene.peak
-    text = f"used {_of(held)}"
-    if shortage.cap is not None:
-        text += f" of its limit of {format_bytes(shortage.cap)}"
-    if shortage.wanted is not None:
-        text += f" and needed {format_bytes(shortage.wanted)} more"
-    return text if scene.reservation is None else f"{text} (reserved: {_of(scene.reservation)})"
+    held = report.held if report.held is not None else context.peak
+    text = f"used {_bytes_or_unknown(held)}"
+    if report.cap is not None:
+        text += f" of its limit of {format_bytes(report.cap)}"
+    if report.wanted is not None:
+        text += f" and needed {format_bytes(report.wanted)} more"
+    return (
+        text
+        if context.reservation is None
+        else f"{text} (reserved: {_bytes_or_unknown(context.reservation)})"
+    )
 
 
-def _of(amount: int | None) -> str:
+def _bytes_or_unknown(amount: int | None) -> str:
     return "an unknown amount" if amount is None else format_bytes(amount)

@@ -2,18 +2,20 @@
 
 A reservation for every job that does not fit leaves GPUs idle because of estimates. No reservation at all starves wide
 jobs. A job that arrives at a queue of one hour would wait one hour under first come, first served. Others may pass it for
-this time and half as long again (`PATIENCE`), and then it gets a reservation.
+this time and half as long again (`PATIENCE_FACTOR`), and then it gets a reservation.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
 
-from launcher.scheduler.policy.co_location import EXPECTED
+from launcher.scheduler.policy.co_location import EXPECTED_LOAD
 from launcher.scheduler.policy.disciplines import USUAL_S
-from launcher.scheduler.policy.model import Machine, Running, Waiting, left_s, ran_s
+from launcher.scheduler.policy.model import Machine, Running, Waiting, elapsed_s, remaining_s
 
-PATIENCE = 1.5  # so many times as long as the queue was when it came, a job is passed by others
+PATIENCE_FACTOR = (
+    1.5  # so many times as long as the queue was when it came, a job is passed by others
+)
 STEP_S = 10.0  # lengths are remembered at most so often
 MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
 
@@ -32,7 +34,7 @@ def queue_length(
     length_s, runs = 0.0, [*running]
     ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike
     for run in runs:
-        if (spent_s := ran_s(run, now)) is not None:
+        if (spent_s := elapsed_s(run, now)) is not None:
             ran[run.forecast.seconds].append(spent_s)
 
     def share(gpus: float, cpus: int) -> float:  # of the machine: the larger part counts
@@ -42,12 +44,12 @@ def queue_length(
     largest = max((gpu.total for gpu in machine.gpus), default=0)
 
     def part(job: Waiting) -> float:  # of each GPU, as jobs share them
-        if job.exclusive or not largest or machine.rules.most == 1:
+        if job.exclusive or not largest or machine.rules.max_jobs_per_gpu == 1:
             return 1.0
         memory = machine.rules.unknown_bytes(largest)
         if job.vram_request is not None:
             memory = job.vram_request
-        load = EXPECTED if job.demand.sm is None else job.demand.sm
+        load = EXPECTED_LOAD if job.load.sm is None else job.load.sm
         return min(1.0, max(memory / largest, load))
 
     for job, count in waiting:
@@ -55,10 +57,10 @@ def queue_length(
         mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
         gpus = job.resources.gpus if job.resources.may_need_gpu else 0
         length_s += count * share(gpus * part(job), job.resources.cpus) * mean
-    return length_s + sum(share(len(run.devices), run.cpus) * left_s(run, now) for run in runs)
+    return length_s + sum(share(len(run.devices), run.cpus) * remaining_s(run, now) for run in runs)
 
 
-class QueueLengths:
+class QueueDelayEstimator:
     """How long the queue was, lately; one per scheduler.
 
     A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
@@ -68,11 +70,11 @@ class QueueLengths:
         """Begin without lengths."""
         self._lengths: list[tuple[float, float]] = []  # when, and how long; ascending
 
-    def due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Tell whether to work out the length again."""
         return not self._lengths or not 0 <= now - self._lengths[-1][0] < STEP_S
 
-    def note(self, now: float, length_s: float) -> None:
+    def record(self, now: float, length_s: float) -> None:
         """Remember the length now; a clock that was set back forgets what was after that."""
         del self._lengths[bisect_left(self._lengths, (now,)) :]
         self._lengths.append((now, length_s))
@@ -80,14 +82,15 @@ class QueueLengths:
             half = MOST_LENGTHS // 2
             self._lengths[:half] = self._lengths[:half:2]
 
-    def at(self, time: float) -> float:
+    def length_at(self, time: float) -> float:
         """Return how long the queue was when a job had come at a time, s."""
         if not self._lengths:
             return 0.0
         return self._lengths[min(bisect_left(self._lengths, (time,)), len(self._lengths) - 1)][1]
 
-    def patient(self, waiting: Iterable[Waiting]) -> list[Waiting]:
+    def set_patience(self, waiting: Iterable[Waiting]) -> list[Waiting]:
         """Return jobs with the time until which others may pass them."""
         return [
-            job._replace(patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
+            job._replace(backfill_until=job.since + PATIENCE_FACTOR * self.length_at(job.since))
+            for job in waiting
         ]

@@ -8,22 +8,24 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from launcher.errors import counted
-from launcher.scheduler.policy.memory_evidence import evidence
-from launcher.store.usage import Numbers, Similar, Usage, margin_of
+from launcher.errors import pluralize
+from launcher.scheduler.policy.memory_evidence import find_evidence
+from launcher.store.usage import Numbers, SimilarUsage, Usage, margin_of
 from launcher.units import format_bytes
 
-ELSEWHERE = 0.25  # of what was measured: another driver or card keeps and takes more of its own
+OTHER_MACHINE_MARGIN = (
+    0.25  # of what was measured: another driver or card keeps and takes more of its own
+)
 UNTRIED = "no run with similar numbers has been measured"
 AFTER_SHORTAGE = "raised after it ran out of memory"
 QUANTILE = 0.95  # of what similar jobs took: nearly all of them fit in it
 SIMILAR_MARGIN = 1.2  # on top, from SURE similar jobs on
 FEW_MARGIN = 1.3  # likewise from fewer
-SURE = 3
+MANY_SIMILAR = 3
 STEP = 256 << 20  # bytes, on top of both
 
 
-class MemoryLesson(NamedTuple):
+class VramEstimate(NamedTuple):
     """What jobs alike teach of a job's memory."""
 
     peak: int  # bytes that one of them took at most
@@ -32,9 +34,9 @@ class MemoryLesson(NamedTuple):
     source: str  # of what it was learned, in words
 
 
-def lesson_of(
+def estimate_vram(
     usage: Usage, *, exact: bool = True, numbers: Numbers | None = None
-) -> MemoryLesson | None:
+) -> VramEstimate | None:
     """Return what jobs alike teach of a job's memory, None where they teach nothing.
 
     Args:
@@ -44,17 +46,17 @@ def lesson_of(
     """
     peaks, beyond = usage.peaks, 0
     if not exact:
-        known = None if numbers is None else evidence(numbers, usage.runs)
-        peaks, beyond = ((), 0) if known is None else (known.peaks, known.beyond)
+        known = None if numbers is None else find_evidence(numbers, usage.attempt_peaks)
+        peaks, beyond = ((), 0) if known is None else (known.peaks, known.extra_bytes)
     if not peaks:
         return None
     peak = max(peaks)
-    margin = max(margin_of(peak), round(peak * ELSEWHERE) if usage.elsewhere else 0)
-    runs = counted(len(peaks), "run")
-    source = " ".join(filter(None, (f"learned from {runs}", usage.elsewhere)))
+    margin = max(margin_of(peak), round(peak * OTHER_MACHINE_MARGIN) if usage.other_gpu_note else 0)
+    runs = pluralize(len(peaks), "run")
+    source = " ".join(filter(None, (f"learned from {runs}", usage.other_gpu_note)))
     if beyond:
         source += f" with other numbers, {format_bytes(beyond)} more as only few were measured"
-    return MemoryLesson(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
+    return VramEstimate(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
 
 
 class VramRequest(NamedTuple):
@@ -67,22 +69,22 @@ class VramRequest(NamedTuple):
     estimated: bool = True  # neither declared nor measured with the same settings
 
 
-def similar_request(similar: Similar) -> int | None:
+def similar_request(similar: SimilarUsage) -> int | None:
     """Return what is reserved for a job by what similar ones took, in bytes; None if none was measured.
 
     What those use that run may still grow: it raises the request, but does not lower what ended ones tell.
     """
     requests = []
-    for peaks in (similar.peaks, similar.live):
+    for peaks in (similar.peaks, similar.running_bytes):
         if peaks:
             ordered = sorted(peaks)
             most = ordered[ceil(QUANTILE * len(ordered)) - 1]
-            margin = SIMILAR_MARGIN if len(ordered) >= SURE else FEW_MARGIN
+            margin = SIMILAR_MARGIN if len(ordered) >= MANY_SIMILAR else FEW_MARGIN
             requests.append(round(most * margin) + STEP)
     return max(requests, default=None)
 
 
-def settled_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
+def steady_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
     """Return what is reserved for a running job with an estimate whose use does not grow any more, in bytes.
 
     Args:
@@ -96,9 +98,9 @@ def settled_request(used: int, peaks: Sequence[int], estimate: int | None) -> in
     return max(own, min(estimate, sorted(peaks)[len(peaks) // 2]))
 
 
-def vram_request_of(
-    asked: int | None,
-    least: int,
+def choose_vram_request(
+    declared: int | None,
+    minimum: int,
     usage: Usage,
     *,
     exact: bool = True,
@@ -107,28 +109,28 @@ def vram_request_of(
     """Return what is reserved for a job on each of its GPUs, and on what that rests.
 
     Args:
-        asked: `min_vram`; None: not said, or `auto`.
-        least: what it needs at least, as it turned out when it had less; 0: that never happened.
+        declared: `min_vram`; None: not said, or `auto`.
+        minimum: what it needs at least, as it turned out when it had less; 0: that never happened.
         usage: what jobs like it took.
         exact: those agree with it in all that costs; else what was asked for counts more than the usage.
         numbers: those that the signature of a program leaves out; None: not known.
     """
-    lesson = lesson_of(usage, exact=exact, numbers=numbers)
-    if asked is not None and (lesson is None or asked >= lesson.peak or not exact):
-        request = VramRequest(asked, "declared", False)
-    elif asked is not None and lesson is not None:
-        source = f"declared {format_bytes(asked)}, measured {format_bytes(lesson.peak)}"
+    lesson = estimate_vram(usage, exact=exact, numbers=numbers)
+    if declared is not None and (lesson is None or declared >= lesson.peak or not exact):
+        request = VramRequest(declared, "declared", False)
+    elif declared is not None and lesson is not None:
+        source = f"declared {format_bytes(declared)}, measured {format_bytes(lesson.peak)}"
         request = VramRequest(lesson.request, source, False)
     elif lesson is not None:
         request = VramRequest(lesson.request, lesson.source, False)
-    elif least:
-        return VramRequest(least, AFTER_SHORTAGE, False)
+    elif minimum:
+        return VramRequest(minimum, AFTER_SHORTAGE, False)
     elif (similar := similar_request(usage.similar)) is not None:
-        known = len(usage.similar.peaks) + len(usage.similar.live)
-        source = f"estimated from {counted(known, 'similar job')}"
+        known = len(usage.similar.peaks) + len(usage.similar.running_bytes)
+        source = f"estimated from {pluralize(known, 'similar job')}"
         return VramRequest(similar, source)
     else:
         return VramRequest(source=UNTRIED if usage.peaks else "")
-    if request.amount is not None and request.amount >= least:
+    if request.amount is not None and request.amount >= minimum:
         return request
-    return VramRequest(least, AFTER_SHORTAGE, False)
+    return VramRequest(minimum, AFTER_SHORTAGE, False)

@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from launcher.gpu.monitor import QUIET
+from launcher.gpu.monitor import QUIET_UTILISATION
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.policy.gpu_slot import Card
+from launcher.scheduler.policy.gpu_slot import GpuState
 from launcher.scheduler.policy.inventory import Inventory
-from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Start, Wait, Waiting
+from launcher.scheduler.policy.model import (
+    Decision,
+    GpuRequest,
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+)
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
 
@@ -22,14 +30,14 @@ PATIENCE_S = (
     30.0  # processes that ended a moment ago, and looks that are late, explain themselves by then
 )
 # reasons that are in the way of others of ours, of other homes, or of the machine: where there are none, of nothing
-_SUSPECT = frozenset({ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY, ReasonCode.OUTPACED})
+_SUSPECT_CODES = frozenset({ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY, ReasonCode.OUTPACED})
 
 
-class Verdict(NamedTuple):
+class WatchdogReport(NamedTuple):
     """What became of the decisions, and what is to be put on record."""
 
     decisions: list[Decision]
-    news: tuple[str, ...] = ()  # sentences about waits that were not named before
+    messages: tuple[str, ...] = ()  # sentences about waits that were not named before
 
 
 @dataclass(slots=True)
@@ -42,7 +50,7 @@ class Watchdog:
     _named: set[int] = field(default_factory=set)
 
     @property
-    def watches(self) -> bool:
+    def is_watching(self) -> bool:
         """Whether some wait has no cause so far: look again soon."""
         return bool(self._since)
 
@@ -53,7 +61,7 @@ class Watchdog:
         running: Sequence[Running],
         machine: Machine,
         now: float,
-    ) -> Verdict:
+    ) -> WatchdogReport:
         """Return the decisions, with what nothing explains named or started.
 
         Args:
@@ -65,8 +73,10 @@ class Watchdog:
         """
         kept = list(decisions)
         if any(isinstance(decision, Start) for decision in decisions):
-            return Verdict(decisions=kept)  # who had to make way for that is known the next time
-        scene = _Scene(machine, running, self.patience_s)
+            return WatchdogReport(
+                decisions=kept
+            )  # who had to make way for that is known the next time
+        scene = _MachineView(machine, running, self.patience_s)
         suspects = dict[int, Wait]()
         explained = False  # somebody waits for a reason, and others may have to wait for him
         for job, decision in zip(waiting, decisions, strict=True):
@@ -77,22 +87,24 @@ class Watchdog:
                 suspects[job.job] = decision
             else:
                 explained = explained or decision.code is ReasonCode.NO_ROOM
-        self._note(suspects, {job.job for job in waiting}, now)
+        self._update_suspects(suspects, {job.job for job in waiting}, now)
         news: list[str] = []
         tried = False
         for at, job in enumerate(waiting):
             if job.job not in suspects or now - self._since[job.job] < self.patience_s:
                 continue
             decision = suspects[job.job]
-            start = None if tried else scene.alone(job, decision)
-            named = start or scene.named(decision)
+            start = None if tried else scene.start_alone(job, decision)
+            named = start or scene.mark_unexplained(decision)
             if job.job not in self._named:
                 news.append(f"job={job.job} {named.reason}")
             self._named.add(job.job)
             kept[at], tried = named, tried or start is not None
-        return Verdict(decisions=kept, news=tuple(news))
+        return WatchdogReport(decisions=kept, messages=tuple(news))
 
-    def _note(self, suspects: Iterable[int], present: Collection[int], now: float) -> None:
+    def _update_suspects(
+        self, suspects: Iterable[int], present: Collection[int], now: float
+    ) -> None:
         """Take in who waits without a cause now; who is not decided about, as no GPU was seen, still does."""
         still = {
             job: last
@@ -104,16 +116,16 @@ class Watchdog:
         self._named &= self._since.keys()
 
 
-class _Scene:
+class _MachineView:
     """The machine, and what of it nobody is seen on."""
 
     def __init__(self, machine: Machine, running: Sequence[Running], patience_s: float) -> None:
         self.machine, self._patience = machine, format_seconds(patience_s)
-        self.nobody = not (running or machine.foreign)
+        self.is_deserted = not (running or machine.foreign)
         busy = {uuid for run in running for uuid in run.devices}
-        self._empty = sum(_nobody_on(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
+        self._idle_gpu_count = sum(_is_idle(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
         self._running = running
-        self._deserted: dict[Need, list[Card]] = {}
+        self._deserted_by_request: dict[GpuRequest, list[GpuState]] = {}
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -123,42 +135,53 @@ class _Scene:
     def is_suspect(self, job: Waiting, wait: Wait) -> bool:
         """Tell whether nobody and no rule explains a wait."""
         # beside others only GPUs tell for themselves that nobody is there
-        there = self._empty >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
-        if not (there or (self.nobody and wait.code in _SUSPECT)) or self.machine.colleagues:
+        there = (
+            self._idle_gpu_count >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
+        )
+        if (
+            not (there or (self.is_deserted and wait.code in _SUSPECT_CODES))
+            or self.machine.colleagues
+        ):
             return False
-        never, needs = self.inventory.asks(job)
-        if never or self.inventory.lacks(job, min(job.resources.cpus, self.machine.cpus)):
+        never, needs = self.inventory.resource_options(job)
+        if never or self.inventory.cpu_or_memory_shortfall(
+            job, min(job.resources.cpus, self.machine.cpus)
+        ):
             return False
         if needs:
-            return len(self.deserted(needs[-1])) >= needs[-1].count
-        return self.nobody
+            return len(self.deserted_gpus(needs[-1])) >= needs[-1].count
+        return self.is_deserted
 
-    def deserted(self, need: Need) -> list[Card]:
+    def deserted_gpus(self, need: GpuRequest) -> list[GpuState]:
         """Return the GPUs that a job may have and on which nobody is seen, the emptiest first."""
-        if need not in self._deserted:
+        if need not in self._deserted_by_request:
             cards = [
                 card
                 for card in self.inventory.pool(need).cards
-                if not (card.shut or card.ours or card.foreign or card.guests)
-                and _nobody_on(card.gpu)
+                if not (
+                    card.closed_reason or card.own_jobs or card.foreign_reserved or card.other_users
+                )
+                and _is_idle(card.gpu)
             ]
-            self._deserted[need] = sorted(cards, key=lambda card: -_free(card.gpu))
-        return self._deserted[need]
+            self._deserted_by_request[need] = sorted(cards, key=lambda card: -_free_bytes(card.gpu))
+        return self._deserted_by_request[need]
 
-    def alone(self, job: Waiting, wait: Wait) -> Start | None:
+    def start_alone(self, job: Waiting, wait: Wait) -> Start | None:
         """Return a job's start on the emptiest GPUs, where their free memory is enough; None where it is not."""
         cpus = min(job.resources.cpus, self.machine.cpus)
-        _, needs = self.inventory.asks(job)
-        cards: list[Card] = []
+        _, needs = self.inventory.resource_options(job)
+        cards: list[GpuState] = []
         if needs:
             need = needs[-1]
-            kept = 0 if need.into_reserve else self.machine.rules.reserve
+            kept = 0 if need.may_use_reserve else self.machine.rules.reserve
             least = (need.vram_request or 0) + kept
-            cards = [card for card in self.deserted(need) if _free(card.gpu) >= max(least, 1)]
+            cards = [
+                card for card in self.deserted_gpus(need) if _free_bytes(card.gpu) >= max(least, 1)
+            ]
             cards = cards[: need.count]
             if len(cards) < need.count:
                 return None
-        room = min((_free(card.gpu) for card in cards), default=0)
+        room = min((_free_bytes(card.gpu) for card in cards), default=0)
         known = cards and job.vram_request is not None and not job.estimated
         promise = min(job.vram_request or 0, room) if known else None
         where = ", ".join(card.gpu.label for card in cards) or "the CPU"
@@ -173,12 +196,12 @@ class _Scene:
             exclusive=bool(cards),
         )
 
-    def named(self, wait: Wait) -> Wait:
+    def mark_unexplained(self, wait: Wait) -> Wait:
         """Return a wait that says that nothing explains it, and in numbers what is there."""
         left = " ".join(
             f"{format_bytes(gpu.used)} of {gpu.label} are in use, but the driver lists no process there."
             for gpu in self.machine.gpus
-            if gpu.used and _nobody_on(gpu)
+            if gpu.used and _is_idle(gpu)
         )
         advice = (
             "Reset the GPU or reboot to free the memory of ended processes"
@@ -190,10 +213,12 @@ class _Scene:
         return wait._replace(reason=text, code=ReasonCode.UNEXPLAINED)
 
 
-def _nobody_on(gpu: GpuSnapshot) -> bool:
+def _is_idle(gpu: GpuSnapshot) -> bool:
     """Tell whether the driver lists no process; in a container it may list none, but shows that they work."""
-    return gpu.processes == () and (gpu.utilisation is None or 0 <= gpu.utilisation < QUIET)
+    return gpu.processes == () and (
+        gpu.utilisation is None or 0 <= gpu.utilisation < QUIET_UTILISATION
+    )
 
 
-def _free(gpu: GpuSnapshot) -> int:
+def _free_bytes(gpu: GpuSnapshot) -> int:
     return gpu.total - (gpu.used or 0)

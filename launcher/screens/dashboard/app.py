@@ -19,22 +19,22 @@ from types import FrameType
 from textual.app import App, ComposeResult
 from textual.events import Event, Key, Paste, Resize
 
-from launcher.errors import Error, counted
+from launcher.errors import Error, pluralize
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
-from launcher.screens.dashboard.keys import SAME, WATCHING, help_page, hints
+from launcher.screens.dashboard.keys import CHANGE_KEYS, KEY_ALIASES, help_page, hints
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import Page, Prompt
+from launcher.screens.dashboard.page import DashboardPage, Prompt
 from launcher.screens.dashboard.text_page import TextPage, command_page
-from launcher.screens.dashboard.widgets import Canvas, Typed
-from launcher.screens.format import command_text, first_line, harmless
-from launcher.screens.job_actions import KEYS, READ_ONLY, Change, one_line, propose
-from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, put_text, text_of
-from launcher.screens.snapshots import Queue, Screen
-from launcher.screens.text_table import Line, Span, Tone, line, shortened
+from launcher.screens.dashboard.widgets import Canvas, PromptInput
+from launcher.screens.format import command_text, first_line, sanitize_terminal
+from launcher.screens.job_actions import KEYS, READ_ONLY, ProposedChange, one_line, propose
+from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, read_job_text, write_texts
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 TERMINATED = 128 + signal.SIGTERM
 _LEAVE = {"ctrl+c", "ctrl+q"}
 _SCROLL = {"up", "down", "pageup", "pagedown"}  # the page, while something is typed
@@ -56,7 +56,9 @@ class Top(App[int]):
     Screen { layers: default typed; overflow: hidden; background: ansi_default; color: ansi_default; }
     """
 
-    def __init__(self, queue: Queue, *, colour: bool, read_only: bool = False) -> None:
+    def __init__(
+        self, queue: QueueSnapshotReader, *, colour: bool, read_only: bool = False
+    ) -> None:
         """Show a queue.
 
         Args:
@@ -66,18 +68,18 @@ class Top(App[int]):
         """
         super().__init__(ansi_color=True)
         self.theme = _THEME
-        self._canvas, self._typed = Canvas(colour=colour), Typed()
-        self._away = False  # suspended, and the terminal given back
+        self._canvas, self._typed = Canvas(colour=colour), PromptInput()
+        self._is_suspended = False  # suspended, and the terminal given back
         self._queue, self._read_only = queue, read_only
         self._store = queue.store  # of the newest look
         self._overview = Overview()
         self._opened: JobPage | None = None  # over the overview
         self._text: TextPage | None = None  # over both
-        self._asked: Change | None = None  # there is one at most
-        self._sought = ""
-        self._answer: Line | None = None
-        self._trouble = ""  # why the newest look came to nothing
-        self.picture: Screen | None = None  # of the newest look
+        self._proposed: ProposedChange | None = None  # there is one at most
+        self._search_text = ""
+        self._status_message: TextLine | None = None
+        self._read_error = ""  # why the newest look came to nothing
+        self.snapshot: QueueSnapshot | None = None  # of the newest look
 
     # --- Textual's events
 
@@ -89,9 +91,9 @@ class Top(App[int]):
     def on_mount(self) -> None:
         """Start to refresh, and handle the signals that end a program."""
         if not self.is_headless:
-            self._mind_signals()
-        self._look()
-        self.set_interval(LOOK_EVERY_S, self._look)
+            self._install_signal_handlers()
+        self._refresh_and_draw()
+        self.set_interval(POLL_INTERVAL_S, self._refresh_and_draw)
 
     def on_unmount(self) -> None:
         """End what goes on beside the screen: the program would wait for it."""
@@ -127,7 +129,7 @@ class Top(App[int]):
                 bare = event.is_printable and key != "space" and "+" not in key
                 self._press((event.character if bare else None) or key)
         except (Error, OSError, sqlite3.Error) as error:
-            self.say(one_line(error), Tone.BAD)
+            self.show_message(one_line(error), TextStyle.BAD)
         self._draw()
 
     def on_input_changed(self) -> None:
@@ -137,67 +139,69 @@ class Top(App[int]):
             prompt.done(self._typed.value)
             self._draw()
 
-    def _look(self) -> None:
+    def _refresh_and_draw(self) -> None:
         if not self.is_headless and not _has_terminal():
             signal.raise_signal(signal.SIGHUP)  # closed without a word: Textual would not end
-        self.look()
+        self.refresh_queue()
         self._draw()
 
-    def look(self) -> None:
+    def refresh_queue(self) -> None:
         """Read the queue again; an error is shown, and the next read may succeed."""
         try:
-            self.picture = self._queue.look(waiting=self._overview.waiting, sought=self._sought)
-            self._overview.show(self.picture)
+            self.snapshot = self._queue.read_snapshot(
+                waiting=self._overview.waiting, search_text=self._search_text
+            )
+            self._overview.show(self.snapshot)
             if self._queue.store is not self._store:
-                self._begin_anew()
-            self._look_at_job()
+                self._reset_queue()
+            self._refresh_job()
         except (Error, OSError, sqlite3.Error) as error:
-            self._trouble = one_line(error)
+            self._read_error = one_line(error)
         else:
-            self._trouble = ""
+            self._read_error = ""
         self._overview.note = self._queue.note
 
-    def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
+    def show_message(self, text: str, tone: TextStyle = TextStyle.PLAIN) -> None:
         """Tell something in the bottom line until the next key."""
-        self._answer = line(harmless(text), tone)
+        self._status_message = line(sanitize_terminal(text), tone)
 
     def _close(self) -> None:
         """End what goes on beside the screen."""
         if self._opened is not None:
-            self._opened.log.leave_search()
+            self._opened.log.cancel_search()
         self._opened = None
 
     @property
-    def _page(self) -> Page:
+    def _page(self) -> DashboardPage:
         """The page that is on top."""
         return self._text or self._opened or self._overview
 
     def _draw(self, width: int = 0, height: int = 0) -> None:
         width, height = max(1, width or self.size.width), max(2, height or self.size.height)
         page = self._page
-        lines = [row.cut(width) for row in page.draw(width, height - 1)[: height - 1]]
+        lines = [row.truncate(width) for row in page.draw(width, height - 1)[: height - 1]]
         lines += [line("")] * (height - 1 - len(lines))
-        self._canvas.show([*lines, self._bottom(page, width)])
+        self._canvas.show([*lines, self._status_bar(page, width)])
 
     def _press(self, key: str) -> None:
-        key = SAME.get(key, key)
-        if self._asked is not None:
-            change, self._asked = self._asked, None
-            self._make(change, key)
+        key = KEY_ALIASES.get(key, key)
+        if self._proposed is not None:
+            change, self._proposed = self._proposed, None
+            self._apply_change(change, key)
         elif self._typed.prompt is not None:
             self._page.press(key)
         else:
-            self._answer = None
-            self._steer(key)
+            self._status_message = None
+            self._handle_key(key)
 
-    def _steer(self, key: str) -> None:
+    def _handle_key(self, key: str) -> None:
         page = self._page
         if key == "?":
             self._text = TextPage(help_page)
         elif key == "q" or (key == "escape" and not page.press(key)):
             self._back(key)
         elif key in KEYS:
-            self._ask(key, self._jobs(page))
+            self._propose_change(key, self._jobs(page))
         elif key == "escape" or page.press(key):
             return
         elif key == "/":
@@ -211,7 +215,7 @@ class Top(App[int]):
         elif page is self._overview and key in {"enter", "w", "L"}:
             self._open(page.job, key)
 
-    def _jobs(self, page: Page) -> list[int]:
+    def _jobs(self, page: DashboardPage) -> list[int]:
         """Return the jobs that a key means: those that are marked, or the one that is chosen or open."""
         if page is self._overview:
             return self._overview.jobs
@@ -224,17 +228,17 @@ class Top(App[int]):
             self._close()
         elif key == "q":
             self.exit(0)
-        elif self._sought:
-            self._seek("")
+        elif self._search_text:
+            self._filter_queue("")
 
-    def _search(self, page: Page) -> None:
+    def _search(self, page: DashboardPage) -> None:
         """Have something typed after a slash: a filter of the queue, or a text in a log."""
         if page is self._overview:
             prompt = Prompt(
                 label="filter",
                 hint="Enter keeps  Esc shows all",
-                text=self._sought,
-                done=self._seek,
+                text=self._search_text,
+                done=self._filter_queue,
                 live=True,
             )
             self._typed.begin(prompt)
@@ -243,24 +247,31 @@ class Top(App[int]):
             self._typed.begin(Prompt(label="search", hint=hint, done=page.log.search))
 
     def _open(self, job: int | None, key: str) -> None:
-        chosen = self._chosen([job])
+        chosen = self._select_jobs([job])
         if chosen is not None and job is not None:
             start = LOG if key == "L" else OVERVIEW
             queue, why = self._queue, key == "w"
-            self._opened = JobPage(queue, chosen[0], job, later=self._later, why=why, page=start)
+            self._opened = JobPage(
+                queue,
+                chosen[0],
+                job,
+                run_in_background=self._run_in_background,
+                why=why,
+                page=start,
+            )
 
     def _copy(self, jobs: Sequence[int]) -> None:
         """Give the terminal the command lines of jobs for its clipboard, and show them."""
-        chosen = self._chosen(jobs)
+        chosen = self._select_jobs(jobs)
         if chosen is not None:
             store, rows = chosen
-            commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
+            commands = [command_text(row, store.read.working_folder(row.id)) for row in rows]
             self.copy_to_clipboard("\n".join(commands))
             self._text = TextPage(partial(command_page, commands))
 
     def _edit(self, job: int | None) -> None:
         """Let the owner change a job in an editor, which has the terminal meanwhile."""
-        chosen = self._chosen([job], to_change=True)
+        chosen = self._select_jobs([job], to_change=True)
         if chosen is None or job is None:
             return
         store, before = chosen
@@ -268,134 +279,136 @@ class Top(App[int]):
         after = store.read.jobs_by_id([job])
         specs = [[(row.spec_text, row.state) for row in rows] for rows in (before, after)]
         if specs[0] == specs[1]:
-            self.say(f"job {job} is as it was")
+            self.show_message(f"job {job} is as it was")
         else:
-            self.say(f"job {job} was changed", Tone.GOOD)
-        self._look_again()
+            self.show_message(f"job {job} was changed", TextStyle.GOOD)
+        self._refresh_after_change()
 
-    def _ask(self, key: str, jobs: Sequence[int]) -> None:
+    def _propose_change(self, key: str, jobs: Sequence[int]) -> None:
         """Ask about what a key does to jobs, or say why that cannot be."""
-        chosen = self._chosen(jobs, to_change=True)
+        chosen = self._select_jobs(jobs, to_change=True)
         if chosen is not None:
             store, rows = chosen
             proposal = propose(key, rows, store)
             if isinstance(proposal, str):
-                self.say(proposal, Tone.WARN)
+                self.show_message(proposal, TextStyle.WARN)
             else:
-                self._asked = proposal
+                self._proposed = proposal
 
-    def _make(self, change: Change, key: str) -> None:
+    def _apply_change(self, change: ProposedChange, key: str) -> None:
         """Make the change that was asked about if the key says so."""
         store = self._queue.store
         if key != "y" or store is None:
-            self.say("nothing was changed")
+            self.show_message("nothing was changed")
             return
         touched = change.act(store)
-        self._answer = change.report(touched, self._queue.home)
+        self._status_message = change.report(touched, self._queue.home)
         if touched:
-            self._later(partial(self._follow_up, change))
-            self._look_again()
+            self._run_in_background(partial(self._follow_up, change))
+            self._refresh_after_change()
 
-    def _follow_up(self, change: Change) -> None:
+    def _follow_up(self, change: ProposedChange) -> None:
         try:
-            change.after(self._queue.home)
+            change.notify_scheduler(self._queue.home)
         except (Error, OSError) as error:
-            self.say(one_line(error), Tone.BAD)
+            self.show_message(one_line(error), TextStyle.BAD)
 
     def _write(self, kind: str, jobs: Sequence[int]) -> None:
         """Have a text on jobs typed; of several, tags are given and taken away, and notes replaced."""
-        chosen = self._chosen(jobs, to_change=True)
+        chosen = self._select_jobs(jobs, to_change=True)
         if chosen is None:
             return
         store, rows = chosen
-        texts = [text_of(kind, row, store) for row in rows]
+        texts = [read_job_text(kind, row, store) for row in rows]
         first, hint, text = texts[0], "Enter keeps  Esc leaves it", ""
         if len(texts) == 1:
-            label = shortened(first.asked, len(first.what) + _NAME, middle=True)
-            text = harmless(first_line(first.text))
+            label = shorten(first.prompt, len(first.label) + _NAME, middle=True)
+            text = sanitize_terminal(first_line(first.text))
         else:
-            label = f"{first.what}s ({counted(len(texts), 'marked job')})"
+            label = f"{first.label}s ({pluralize(len(texts), 'marked job')})"
             hint = "TAG gives, -TAG takes  Esc leaves" if kind == TAG else hint
-        done = partial(self._put, texts)
+        done = partial(self._write_texts, texts)
         longest = first.longest
         self._typed.begin(Prompt(label=label, hint=hint, text=text, longest=longest, done=done))
 
-    def _put(self, texts: Sequence[JobText], typed: str) -> None:
-        chosen = self._chosen([text.job.id for text in texts], to_change=True)
+    def _write_texts(self, texts: Sequence[JobText], typed: str) -> None:
+        chosen = self._select_jobs([text.job.id for text in texts], to_change=True)
         if chosen is not None:
-            self.say(put_text(texts, chosen[0], typed), Tone.GOOD)
-            self._look_again()
+            self.show_message(write_texts(texts, chosen[0], typed), TextStyle.GOOD)
+            self._refresh_after_change()
 
-    def _chosen(
+    def _select_jobs(
         self, jobs: Sequence[int | None], *, to_change: bool = False
     ) -> tuple[Store, list[JobRow]] | None:
         """Return the queue and those of its jobs that a key means; else say why there are none."""
         store, numbers = self._queue.store, [job for job in jobs if job is not None]
         if to_change and self._read_only:
-            self.say(READ_ONLY, Tone.WARN)
+            self.show_message(READ_ONLY, TextStyle.WARN)
         elif store is None or not numbers:
-            self.say("no job is chosen")
+            self.show_message("no job is chosen")
         elif rows := store.read.jobs_by_id(numbers):
             return store, rows
         elif len(numbers) == 1:
-            self.say(f"job {numbers[0]} was cleaned", Tone.WARN)
+            self.show_message(f"job {numbers[0]} was cleaned", TextStyle.WARN)
         else:
-            self.say(f"{len(numbers):,} marked jobs were cleaned", Tone.WARN)
+            self.show_message(f"{len(numbers):,} marked jobs were cleaned", TextStyle.WARN)
         return None
 
-    def _begin_anew(self) -> None:
+    def _reset_queue(self) -> None:
         """Leave what belongs to a queue that is gone."""
         if self._store is not None:
-            self._asked = None
+            self._proposed = None
             self._typed.end()
             self._close()
             self._overview.marked.clear()
-            self.say("the queue was deleted or replaced", Tone.WARN)
+            self.show_message("the queue was deleted or replaced", TextStyle.WARN)
         self._store = self._queue.store
 
-    def _look_at_job(self) -> None:
+    def _refresh_job(self) -> None:
         opened = self._opened
         if opened is not None:
-            opened.look()
-            if opened.gone:
+            opened.refresh()
+            if opened.is_deleted:
                 self._close()
-                self.say(f"job {opened.job} was cleaned")
+                self.show_message(f"job {opened.job} was cleaned")
 
-    def _look_again(self) -> None:
+    def _refresh_after_change(self) -> None:
         """Show what was changed from here."""
         self._overview.marked.clear()
         if self._opened is not None:
-            self._opened.look(again=True)
-        self._queue.changed()
-        self.look()
+            self._opened.refresh(force=True)
+        self._queue.invalidate_search()
+        self.refresh_queue()
 
-    def _seek(self, text: str) -> None:
-        if text != self._sought:
-            self._sought = text
-            self.look()
+    def _filter_queue(self, text: str) -> None:
+        if text != self._search_text:
+            self._search_text = text
+            self.refresh_queue()
 
-    def _bottom(self, page: Page, width: int) -> Line:
-        if self._asked is not None:
-            return self._asked.question(width)
+    def _status_bar(self, page: DashboardPage, width: int) -> TextLine:
+        if self._proposed is not None:
+            return self._proposed.question(width)
         if self._typed.prompt is not None:
             return self._typed.draw(self._typed.prompt, width)
-        if self._trouble:
-            return line(self._trouble, Tone.BAD).cut(width)
-        if self._answer is not None:
-            return self._answer.cut(width)
+        if self._read_error:
+            return line(self._read_error, TextStyle.BAD).truncate(width)
+        if self._status_message is not None:
+            return self._status_message.truncate(width)
         keys = page.hints
         if self._read_only or self._queue.store is None:
-            keys = [binding for binding in keys if binding[0] not in WATCHING]
+            keys = [binding for binding in keys if binding[0] not in CHANGE_KEYS]
         text = self._state(page)
-        return Line((Span(text, Tone.WARN), *hints(keys, width - len(text)).spans)).cut(width)
+        return TextLine(
+            (TextSpan(text, TextStyle.WARN), *hints(keys, width - len(text)).spans)
+        ).truncate(width)
 
-    def _state(self, page: Page) -> str:
+    def _state(self, page: DashboardPage) -> str:
         """Return what stands before the keys: what is not as usual."""
         text = ""
         if page is self._overview and self._overview.marked:
             text = f"{len(self._overview.marked):,} marked, U unmarks  "
-        if page is self._overview and self._sought:
-            return f"{text}filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
+        if page is self._overview and self._search_text:
+            return f"{text}filter: {shorten(sanitize_terminal(self._search_text), 20)}, Esc shows all  "
         if text:
             return text
         return "read only  " if self._read_only else ""
@@ -410,9 +423,9 @@ class Top(App[int]):
             if code:
                 print("\nEnter goes back to launcher top ", end="", file=sys.stderr, flush=True)  # noqa: T201  # the screen is away
                 sys.stdin.readline()
-        self._draw_anew()
+        self._redraw_all()
 
-    def _mind_signals(self) -> None:
+    def _install_signal_handlers(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit, TERMINATED)
         # nothing can be drawn on a terminal that is gone, nor is there anything to save
@@ -420,32 +433,32 @@ class Top(App[int]):
         suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
 
         def go_away(number: int, frame: FrameType | None) -> None:
-            self._away = True
+            self._is_suspended = True
             if callable(suspend):
                 suspend(number, frame)
 
         def come_back(number: int, frame: FrameType | None) -> None:
             # Textual would take a terminal again that it has never given back, and never end
-            if self._away and callable(resume):
+            if self._is_suspended and callable(resume):
                 resume(number, frame)
-            self._away = False
-            loop.call_soon_threadsafe(self._draw_anew)
+            self._is_suspended = False
+            loop.call_soon_threadsafe(self._redraw_all)
 
         signal.signal(signal.SIGTSTP, go_away)
         signal.signal(signal.SIGCONT, come_back)
 
-    def _draw_anew(self) -> None:
+    def _redraw_all(self) -> None:
         """Fill a terminal that others have drawn on meanwhile."""
         self.screen.refresh(layout=True)
         self._canvas.refresh()
-        self._look()
+        self._refresh_and_draw()
 
-    def _later(self, action: Callable[[], None]) -> None:
-        def apart() -> None:
+    def _run_in_background(self, action: Callable[[], None]) -> None:
+        def run_and_draw() -> None:
             action()
             self.call_from_thread(self._draw)
 
-        self.run_worker(apart, thread=True, exit_on_error=False)
+        self.run_worker(run_and_draw, thread=True, exit_on_error=False)
 
 
 @contextmanager

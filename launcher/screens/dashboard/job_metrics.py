@@ -4,10 +4,10 @@ import time
 
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.keys import METRICS_HINTS
-from launcher.screens.format import harmless
-from launcher.screens.text_table import Line, Span, Tone, line
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
 from launcher.system.paths import Attempt
-from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import RATE, Point, curves
 
 LEAST_ROWS = 8  # of a curve; with more room there are several
@@ -31,28 +31,28 @@ class Metrics:
         self._first += {"[": -1, "]": 1}.get(key, 0)
         return key in {"[", "]"}
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return as many curves as there is room for."""
         self._take(self.attempt)
         if not self._curves:
-            return [line("this attempt has reported no numbers", Tone.DIM)]
+            return [line("this attempt has reported no numbers", TextStyle.DIM)]
         names = list(self._curves)
         self._first %= len(names)
         room = max(1, min(height // LEAST_ROWS, len(names)))
         shown = (names[self._first :] + names[: self._first])[:room]
         rows = height // room
-        lines: list[Line] = []
+        lines: list[TextLine] = []
         for name in shown:
             points = self._curves[name]
             place = f"{names.index(name) + 1} of {len(names)}"
             unit = "/s" if name == RATE else ""
             floor = 0.0 if name == RATE else None
             title = (
-                Span(harmless(name), Tone.STRONG),
-                Span(f"  {number(points[-1][1])}{unit}"),
-                Span(f"  metric {place}, by step", Tone.DIM),
+                TextSpan(sanitize_terminal(name), TextStyle.STRONG),
+                TextSpan(f"  {number(points[-1][1])}{unit}"),
+                TextSpan(f"  metric {place}, by step", TextStyle.DIM),
             )
-            lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
+            lines += [TextLine(title).truncate(width), *chart(points, width, rows - 1, floor=floor)]
         return lines
 
     def _take(self, attempt: Attempt | None) -> None:
@@ -60,7 +60,7 @@ class Metrics:
         if attempt == self._read and now < self._next:
             return
         self._read = attempt
-        self._curves = {} if attempt is None else curves(reported_steps(attempt))
+        self._curves = {} if attempt is None else curves(read_reported_steps(attempt))
         self._next = now + (time.monotonic() - now) / SHARE
 
 

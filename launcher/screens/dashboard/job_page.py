@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from launcher.screens.dashboard.job_metrics import SHARE, Metrics
 from launcher.screens.dashboard.keys import JOB_HINTS
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.page import Later
+from launcher.screens.dashboard.page import RunInBackground
 from launcher.screens.dashboard.text_page import TextPage
-from launcher.screens.format import GLYPHS, PAUSED, harmless
+from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal
 from launcher.screens.job_details import (
     attempt_cells,
+    dependency_cells,
+    dependents_text,
     event_cells,
     facts_of,
-    needed_cells,
-    needy_text,
     result_cells,
     zone_of,
     zone_title,
 )
 from launcher.screens.job_records import record_of
 from launcher.screens.queue_view import TONES
-from launcher.screens.snapshots import Queue
-from launcher.screens.text_table import Column, Line, Span, Table, Tone, line
-from launcher.states import OPEN, State
+from launcher.screens.snapshots import QueueSnapshotReader
+from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
+from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
@@ -41,11 +41,11 @@ class JobPage:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: QueueSnapshotReader,
         store: Store,
         job: int,
         *,
-        later: Later,
+        run_in_background: RunInBackground,
         why: bool = False,
         page: int = OVERVIEW,
     ) -> None:
@@ -55,33 +55,33 @@ class JobPage:
             queue: the job's.
             store: its database.
             job: the job's number.
-            later: runs what may take seconds beside everything else.
+            run_in_background: runs what may take seconds beside everything else.
             why: begin where it says what happened to it.
             page: which of PAGES to begin with.
         """
         self.job: int = job
-        self.gone = False
+        self.is_deleted = False
         self._queue, self._home, self._store, self._why = queue, queue.home, store, why
         self._page = page
         self._facts, self.log, self._metrics = (
             TextPage(self._lines, JOB_HINTS),
-            LogPage(later),
+            LogPage(run_in_background),
             Metrics(),
         )
         self._version: tuple[int, int] | None = None  # of the queue when it was asked last
         self._runs = False
         self._next = 0.0  # when to ask the queue again
-        self._title: Line = line("")
+        self._title: TextLine = line("")
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
-        self.look(again=True)
+        self.refresh(force=True)
 
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
         """The keys that matter here."""
-        return self._turned_to.hints
+        return self._current_page.hints
 
     @property
-    def _turned_to(self) -> TextPage | LogPage | Metrics:
+    def _current_page(self) -> TextPage | LogPage | Metrics:
         return (self._facts, self.log, self._metrics)[self._page]
 
     @property
@@ -89,15 +89,15 @@ class JobPage:
         """The log is turned to."""
         return self._page == LOG
 
-    def look(self, *, again: bool = False) -> None:
+    def refresh(self, *, force: bool = False) -> None:
         """Ask the queue what it knows, where that may have changed.
 
         Args:
-            again: it has been changed by ourselves.
+            force: it has been changed by ourselves.
         """
         now = time.monotonic()
         version = self._queue.version
-        if not again and (now < self._next or not (self._runs or version != self._version)):
+        if not force and (now < self._next or not (self._runs or version != self._version)):
             return
         self._version = version
         self._read()
@@ -105,28 +105,28 @@ class JobPage:
 
     def _read(self) -> None:
         rows = self._store.read.jobs_by_id([self.job])
-        self.gone = not rows
+        self.is_deleted = not rows
         if not rows:
             return
         row = rows[0]
         sign = GLYPHS[row.state] if row.paused is None or row.wish else PAUSED
         self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
-        needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
+        needy = self._store.read.dependents_of([row.id]) if row.state in OPEN_STATES else []
         record = record_of(self._home, self._store, row, needy)
         attempt = row.attempt_in(self._home) if row.attempts else None
         self._metrics.attempt, self.log.log = attempt, attempt and attempt.log
-        self._title = Line(
+        self._title = TextLine(
             (
-                Span(f"{sign} {harmless(row.name)}", TONES[row.state]),
-                Span(f"  job {row.id} of {harmless(row.run)}, {row.state}"),
+                TextSpan(f"{sign} {sanitize_terminal(row.name)}", TONES[row.state]),
+                TextSpan(f"  job {row.id} of {sanitize_terminal(row.run)}, {row.state}"),
             )
         )
         read = self._store.read
         self._sections = [
             (row.state, [("  " + (record["note"] or "the reason is unknown"),)]),
-            ("needs", _listed(read.needed_by(row.id))),
-            ("starts after the end of", _listed(read.awaited_by(row.id))),
-            ("needed by", [(f"  {needy_text(needy)}",)] if needy else []),
+            ("needs", _dependency_rows(read.dependencies_of(row.id))),
+            ("starts after the end of", _dependency_rows(read.awaited_jobs_of(row.id))),
+            ("needed by", [(f"  {dependents_text(needy)}",)] if needy else []),
             ("attempts", attempt_cells(self._home, record, zone_of(record))),
             (
                 f"{EVENTS}, the newest first, {zone_title(record)}",
@@ -150,41 +150,41 @@ class JobPage:
             case "L":
                 self._page = LOG
             case _:
-                return self._turned_to.press(key)
+                return self._current_page.press(key)
         return True
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return the page that is turned to."""
-        lines = self._turned_to.draw(width, max(1, height - _HEAD))
+        lines = self._current_page.draw(width, max(1, height - _HEAD))
         return [*self._head(width), *lines][:height]
 
-    def _head(self, width: int) -> list[Line]:
+    def _head(self, width: int) -> list[TextLine]:
         """Return the job's title, and which page is turned to."""
-        tabs: list[Span] = []
+        tabs: list[TextSpan] = []
         for place, name in enumerate(PAGES):
             chosen = place == self._page
             text = f"[{place + 1} {name}]" if chosen else f" {place + 1} {name} "
-            tabs.append(Span(text, Tone.STRONG if chosen else Tone.DIM))
+            tabs.append(TextSpan(text, TextStyle.STRONG if chosen else TextStyle.DIM))
         if self._page == LOG:
-            tabs.append(Span(f"  {self.log.place}", Tone.DIM))
-        return [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
+            tabs.append(TextSpan(f"  {self.log.place}", TextStyle.DIM))
+        return [self._title.truncate(width), TextLine(tuple(tabs)).truncate(width), line("")]
 
-    def _lines(self, width: int) -> list[Line]:
-        lines: list[Line] = []
+    def _lines(self, width: int) -> list[TextLine]:
+        lines: list[TextLine] = []
         for title, rows in self._sections:
             if not rows:
                 continue
             if self._why and title.startswith(EVENTS):
                 self._facts.window.top = max(0, len(lines) - 2)
-            lines.append(line(title, Tone.HEAD))
+            lines.append(line(title, TextStyle.HEAD))
             cells = [(*row, *[""] * (len(rows[0]) - len(row))) for row in rows]
-            lines += Table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells).drawn(width)
+            lines += TextTable([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells).to_lines(width)
             lines.append(line(""))
         self._why = False
         return lines
 
 
-def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:
+def _dependency_rows(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:
     """Return a row for each of the jobs that come before another, those that are not done first."""
     more = len(needs) - NEEDS
-    return [*needed_cells(needs, NEEDS), *([(f"  and {more:,} more",)] if more > 0 else [])]
+    return [*dependency_cells(needs, NEEDS), *([(f"  and {more:,} more",)] if more > 0 else [])]

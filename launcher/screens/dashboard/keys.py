@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from launcher.screens.text_table import Column, Line, Span, Table, Tone, line
+from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 
 # keys that mean what another does
-SAME = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}
+KEY_ALIASES = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}
 _Keys = tuple[tuple[str, str], ...]
 _HELP_KEY, _BACK, _TURN = ("?", "help"), ("Esc", "back"), ("Tab", "next page")
 _STEER: _Keys = (
@@ -45,7 +45,7 @@ LOG_HINTS: _Keys = (
 )
 METRICS_HINTS: _Keys = (_HELP_KEY, _BACK, ("[ ]", "metric"), _TURN)
 # hints left out of a read-only screen
-WATCHING = frozenset(key for key, _ in (*_STEER, *_WRITE))
+CHANGE_KEYS = frozenset(key for key, _ in (*_STEER, *_WRITE))
 _HELP = (
     (
         "everywhere",
@@ -117,19 +117,19 @@ _SIGNS = (
 )
 
 
-def help_page(width: int) -> list[Line]:
+def help_page(width: int) -> list[TextLine]:
     """Return what every key does."""
-    lines = [line("launcher top: the keys", Tone.STRONG)]
+    lines = [line("launcher top: the keys", TextStyle.STRONG)]
     for title, keys in (*_HELP, ("signs", _SIGNS)):
-        rows = [(Span(f"  {key}", Tone.STRONG), what) for key, what in keys]
-        lines += [line(""), line(title, Tone.HEAD)]
-        lines += Table((Column(), Column(least=20, rows=3)), rows).drawn(width)
+        rows = [(TextSpan(f"  {key}", TextStyle.STRONG), what) for key, what in keys]
+        lines += [line(""), line(title, TextStyle.HEAD)]
+        lines += TextTable((Column(), Column(least=20, rows=3)), rows).to_lines(width)
     return lines
 
 
-def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
+def hints(keys: Sequence[tuple[str, str]], width: int) -> TextLine:
     """Return the bottom line: as many keys as there is room for."""
-    spans: list[Span] = []
+    spans: list[TextSpan] = []
     left = width
     for key, what in keys:
         needed = len(key) + 1 + len(what) + (2 if spans else 0)
@@ -137,5 +137,5 @@ def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
             break
         left -= needed
         gap = "  " if spans else ""
-        spans += [Span(f"{gap}{key}", Tone.STRONG), Span(f" {what}", Tone.DIM)]
-    return Line(tuple(spans))
+        spans += [TextSpan(f"{gap}{key}", TextStyle.STRONG), TextSpan(f" {what}", TextStyle.DIM)]
+    return TextLine(tuple(spans))

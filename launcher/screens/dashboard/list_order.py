@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from launcher.screens.job_view import JobView
-from launcher.screens.snapshots import Screen
+from launcher.screens.snapshots import QueueSnapshot
 
-QUEUE = ""  # the order in which the queue has them
-ORDERS = (QUEUE, "name", "wait", "memory", "time", "priority")
+QUEUE_ORDER = ""  # the order in which the queue has them
+ORDERS = (QUEUE_ORDER, "name", "wait", "memory", "time", "priority")
 _Key = Callable[[JobView], Any]  # what is compared; None where it is not known
 
 
-def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Screen:
+def sort_snapshot(screen: QueueSnapshot, order: str, *, reverse: bool = False) -> QueueSnapshot:
     """Return a screen whose lists are in an order; equals stay as they were, as does a list without it.
 
     Args:
@@ -19,11 +19,11 @@ def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Scree
         order: one of ORDERS; all but `name` begin with the most.
         reverse: the other way round; what is not known stays last.
     """
-    if order == QUEUE:
+    if order == QUEUE_ORDER:
         return screen
     title = f"{order}, reversed" if reverse else order
     lists = {
-        name: _sorted(getattr(screen, name), keys[order], reverse=reverse)
+        name: _sort_jobs(getattr(screen, name), keys[order], reverse=reverse)
         for name, keys in _KEYS.items()
         if order in keys and getattr(screen, name) is not None
     }
@@ -31,34 +31,37 @@ def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Scree
     return screen._replace(**changes)  # type: ignore[arg-type]  # as they are named
 
 
-def _sorted(jobs: Sequence[JobView], key: _Key, *, reverse: bool) -> tuple[JobView, ...]:
+def _sort_jobs(jobs: Sequence[JobView], key: _Key, *, reverse: bool) -> tuple[JobView, ...]:
     known = [job for job in jobs if key(job) is not None]
     unknown = [job for job in jobs if key(job) is None]
     return (*sorted(known, key=key, reverse=reverse), *unknown)
 
 
-def _use(job: JobView) -> int | None:
+def _used_memory(job: JobView) -> int | None:
     amount = None if job.memory is None else job.memory.now or job.memory.peak
     return None if amount is None else -amount
 
 
-def _asked(job: JobView) -> int | None:
-    return None if job.memory is None or job.memory.asked is None else -job.memory.asked
+def _requested_memory(job: JobView) -> int | None:
+    return None if job.memory is None or job.memory.requested is None else -job.memory.requested
 
 
-_ALL: Mapping[str, _Key] = {
+_COMMON_KEYS: Mapping[str, _Key] = {
     "name": lambda job: job.name,
     "priority": lambda job: -job.priority,
     "time": lambda job: job.since,
 }
 
 
-_LISTED = {**_ALL, "wait": _ALL["time"]}
+_LIST_KEYS = {**_COMMON_KEYS, "wait": _COMMON_KEYS["time"]}
 
 
 _KEYS: Mapping[str, Mapping[str, _Key]] = {
-    "running": {**_ALL, "memory": _use},
-    "waiting": {**_LISTED, "memory": _asked},
-    "recent": {**_ALL, "time": lambda ended: None if ended.seconds is None else -ended.seconds},
-    "found": _LISTED,
+    "running": {**_COMMON_KEYS, "memory": _used_memory},
+    "waiting": {**_LIST_KEYS, "memory": _requested_memory},
+    "recent": {
+        **_COMMON_KEYS,
+        "time": lambda ended: None if ended.seconds is None else -ended.seconds,
+    },
+    "found": _LIST_KEYS,
 }

@@ -5,9 +5,9 @@ from pathlib import Path
 from launcher.screens.dashboard.keys import LOG_HINTS
 from launcher.screens.dashboard.log_search import LogSearch
 from launcher.screens.dashboard.log_tail import LogTail
-from launcher.screens.dashboard.page import Later, Window, standing_out
-from launcher.screens.format import harmless
-from launcher.screens.text_table import Line, Tone, line, shortened
+from launcher.screens.dashboard.page import RunInBackground, Window, highlight_line
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.text_table import TextLine, TextStyle, line, shorten
 
 _SHOWN = 16  # columns of what is looked for
 _ABOVE = 3  # of so many parts of the window, one is above what was found
@@ -18,14 +18,14 @@ class LogPage:
 
     hints = LOG_HINTS
 
-    def __init__(self, later: Later) -> None:
+    def __init__(self, run_in_background: RunInBackground) -> None:
         """Begin at the end of no log.
 
         Args:
-            later: runs a search beside everything else.
+            run_in_background: runs a search beside everything else.
         """
         self.log: Path | None = None  # that is to be shown
-        self._later = later
+        self._run_in_background = run_in_background
         self._window = Window(follows=True)
         self._tail = LogTail()
         self._search: LogSearch | None = None
@@ -38,8 +38,8 @@ class LogPage:
     def place(self) -> str:
         """Where in the log we are, or how far a search is."""
         if self._search is not None:
-            text = harmless(shortened(self._search.text, _SHOWN))
-            return f"searching {text!r}: {self._search.share:.0%}; Esc leaves"
+            text = sanitize_terminal(shorten(self._search.text, _SHOWN))
+            return f"searching {text!r}: {self._search.progress:.0%}; Esc leaves"
         if self._note:
             return self._note
         if self._window.follows:
@@ -50,21 +50,21 @@ class LogPage:
 
     def search(self, text: str, *, backwards: bool = False) -> None:
         """Look for a text from here on, or from what was found last if it is the same."""
-        self.leave_search()
+        self.cancel_search()
         if not text or self._tail.log is None:
             return
         hit = self._hit if text == self._text else None
         self._text = text
-        start = self._tail.place_of(self._window.top) if hit is None else hit + (not backwards)
+        start = self._tail.byte_of_row(self._window.top) if hit is None else hit + (not backwards)
         search = LogSearch(self._tail.log, text, start=start, backwards=backwards)
         self._search, self._note = search, ""
-        self._later(search.run)
+        self._run_in_background(search.run)
 
-    def leave_search(self) -> bool:
+    def cancel_search(self) -> bool:
         """End the search that is under way; tell whether there was one."""
         search, self._search = self._search, None
         if search is not None:
-            search.leave()
+            search.cancel()
         return search is not None
 
     def press(self, key: str) -> bool:
@@ -75,56 +75,56 @@ class LogPage:
             case "escape":
                 shown = bool(self._note)
                 self._note, self._hit = "", None
-                return self.leave_search() or shown
+                return self.cancel_search() or shown
             case "G":
                 self._tail.anchor = None
                 self._window.follows, self._note = True, ""
             case "g":
-                self._look_at(0)
+                self._scroll_to_byte(0)
                 self._note = ""
-            case _ if not self._turn(key):
+            case _ if not self._read_beyond(key):
                 return self._window.press(key)
         return True
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return what the window shows."""
         log = self.log
         if log != self._tail.log:
-            self.leave_search()
+            self.cancel_search()
             self._hit, self._note, self._goal = None, "", None
             self._tail.anchor = None
-        self._take_hit()
+        self._apply_search_result()
         lines = self._tail.lines(log, width, back=not self._window.follows)
         self._window.fit(len(lines), height)
         if not lines:
             absence = "it has not run yet" if log is None else "nothing is written yet"
-            return [line(absence, Tone.DIM)]
-        self._reach_goal()
+            return [line(absence, TextStyle.DIM)]
+        self._scroll_to_goal()
         window = self._window
-        row = None if self._hit is None else self._tail.row_of(self._hit)
+        row = None if self._hit is None else self._tail.row_of_byte(self._hit)
         shown = [line(text) for text in lines[window.top : window.end]]
         if row is not None and window.top <= row < window.end:
-            shown[row - window.top] = standing_out(shown[row - window.top], width)
+            shown[row - window.top] = highlight_line(shown[row - window.top], width)
         return shown
 
-    def _take_hit(self) -> None:
+    def _apply_search_result(self) -> None:
         """Take in what a search has come to."""
         search = self._search
-        if search is None or not search.over:
+        if search is None or not search.is_finished:
             return
         self._search = None
-        text = harmless(shortened(search.text, _SHOWN))
-        if search.trouble:
-            self._note = harmless(search.trouble)
+        text = sanitize_terminal(shorten(search.text, _SHOWN))
+        if search.error:
+            self._note = sanitize_terminal(search.error)
         elif search.hit is None:
             self._hit, self._note = None, f"{text!r} is not in this log"
         else:
             self._hit = search.hit
-            self._look_at(search.hit)
+            self._scroll_to_byte(search.hit)
             again = f" from the {'end' if search.backwards else 'beginning'}" * search.wrapped
             self._note = f"{text!r}{again}: n next, N before"
 
-    def _turn(self, key: str) -> bool:
+    def _read_beyond(self, key: str) -> bool:
         """Read what lies beyond the part that is shown, where a key goes there; tell whether it does."""
         window, tail = self._window, self._tail
         if key in {"k", "pageup"} and window.top == 0 and tail.has_before:
@@ -133,18 +133,18 @@ class LogPage:
             row = window.end - 1
         else:
             return False
-        self._look_at(tail.place_of(row))
+        self._scroll_to_byte(tail.byte_of_row(row))
         return True
 
-    def _look_at(self, place: int) -> None:
+    def _scroll_to_byte(self, place: int) -> None:
         """Show what lies around a byte of the log."""
         self._goal = self._tail.anchor = place
         self._window.follows = False
 
-    def _reach_goal(self) -> None:
+    def _scroll_to_goal(self) -> None:
         """Scroll to the byte that is to be seen."""
         goal, self._goal = self._goal, None
-        row = None if goal is None else self._tail.row_of(goal)
+        row = None if goal is None else self._tail.row_of_byte(goal)
         if row is not None:
             self._window.top = 0
             self._window.move(row - self._window.height // _ABOVE)

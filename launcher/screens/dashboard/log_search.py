@@ -28,34 +28,34 @@ class LogSearch:
         self.text, self.backwards = text, backwards
         self.hit: int | None = None  # the first byte of what was found
         self.wrapped = False  # it was found on the other side of the log's end, or beginning
-        self.trouble = ""  # why the log cannot be read
-        self.share = 0.0  # of the log that was looked at
-        self.over = False
+        self.error = ""  # why the log cannot be read
+        self.progress = 0.0  # of the log that was looked at
+        self.is_finished = False
         self._file, self._start = file, start
-        self._left = False
+        self._is_cancelled = False
         self._lower = text.lower().encode() if text.isascii() else b""
         self._regex = re.compile(b"".join(map(_spellings, text)))
         self._longest = len(self._lower) or _MOST_BYTES * len(text)  # bytes of a match, at most
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """End the search as soon as possible."""
-        self._left = True
+        self._is_cancelled = True
 
     def run(self) -> None:
         """Search until the text is found, all was looked at, or the search is left."""
         try:
             self._run()
         except OSError as error:
-            self.trouble = f"the log cannot be read: {error.strerror or error}"
+            self.error = f"the log cannot be read: {error.strerror or error}"
         finally:
-            self.over = True
+            self.is_finished = True
 
     def _run(self) -> None:
         seen = 0
         with self._file.open("rb") as log:
             size = log.seek(0, 2)
             for begin, end, wrapped in pieces(size, self._start, backwards=self.backwards):
-                if self._left:
+                if self._is_cancelled:
                     return
                 log.seek(begin)
                 # what begins in this piece may end in the next one
@@ -64,7 +64,7 @@ class LogSearch:
                     self.hit, self.wrapped = begin + place, wrapped
                     return
                 seen += end - begin
-                self.share = seen / size
+                self.progress = seen / size
                 time.sleep(PAUSE_S)
 
     def _find(self, data: bytes, end: int) -> int:

@@ -4,14 +4,14 @@ from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.screens.format import harmless
-from launcher.screens.text_table import folded
-from launcher.system.log_files import LINE_END, Part, read_part
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.text_table import fold
+from launcher.system.log_files import LINE_END, FilePart, read_file_part
 from launcher.units import format_bytes
 
 MOST_BYTES = 1 << 20  # that are read at once
 TAB = 8
-_NO_PART = Part(b"", 0, 0)
+_NO_PART = FilePart(b"", 0, 0)
 
 
 class LogTail:
@@ -30,12 +30,12 @@ class LogTail:
     @property
     def has_before(self) -> bool:
         """There is more of the log before what is shown."""
-        return self._part.begin > 0
+        return self._part.begin_offset > 0
 
     @property
     def has_after(self) -> bool:
         """There is more of the log after what is shown."""
-        return self._part.end < self._part.size
+        return self._part.end_offset < self._part.size
 
     def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
         """Return a part of a log, in lines of so many columns at most.
@@ -62,18 +62,18 @@ class LogTail:
             self._fold(width)
         return self._lines
 
-    def row_of(self, place: int) -> int | None:
+    def row_of_byte(self, place: int) -> int | None:
         """Return on which line of the screen a byte of the log is; None: not on one of these."""
         data, first, _ = self._part
         if not 0 <= place - first < max(1, len(data)) or not self._places:
             return None
         start = self._places[bisect_right(self._places, place) - 1]
         before = data[start - first : place - first].decode(errors="replace")
-        return bisect_left(self._places, start) + len(_shown(before + "x", self._width)) - 1
+        return bisect_left(self._places, start) + len(_wrap_line(before + "x", self._width)) - 1
 
-    def place_of(self, row: int) -> int:
+    def byte_of_row(self, row: int) -> int:
         """Return which byte of the log the line begins with that is on a line of the screen."""
-        first = self._part.begin
+        first = self._part.begin_offset
         return max(first, self._places[row]) if row < len(self._places) else first
 
     def _fold(self, width: int) -> None:
@@ -85,24 +85,24 @@ class LogTail:
         begins = [0, *(match.end() for match in LINE_END.finditer(data))]
         for begin, text in zip(begins, LINE_END.split(data), strict=True):
             if begin < len(data):  # what follows the last end is no line
-                pieces = _shown(text.decode(errors="replace"), width)
+                pieces = _wrap_line(text.decode(errors="replace"), width)
                 self._lines += pieces
                 self._places += [first + begin] * len(pieces)
         if self.has_after:
-            after = format_bytes(size - self._part.end)
+            after = format_bytes(size - self._part.end_offset)
             self._lines.append(f"… {after} after this"[:width])
             self._places.append(self._places[-1])
 
 
-def _part_around(log: Path, anchor: int | None) -> Part:
+def _part_around(log: Path, anchor: int | None) -> FilePart:
     """Read what lies before a byte and after it; None: the last lines."""
     if anchor is None:
-        return read_part(log, most_bytes=MOST_BYTES) or _NO_PART
-    before = read_part(log, end=anchor, most_bytes=MOST_BYTES // 2) or _NO_PART
-    after = read_part(log, begin=before.end, most_bytes=MOST_BYTES // 2) or _NO_PART
-    return Part(before.data + after.data, before.begin, after.size)
+        return read_file_part(log, most_bytes=MOST_BYTES) or _NO_PART
+    before = read_file_part(log, end=anchor, most_bytes=MOST_BYTES // 2) or _NO_PART
+    after = read_file_part(log, begin=before.end_offset, most_bytes=MOST_BYTES // 2) or _NO_PART
+    return FilePart(before.data + after.data, before.begin_offset, after.size)
 
 
-def _shown(text: str, width: int) -> list[str]:
+def _wrap_line(text: str, width: int) -> list[str]:
     """Return a line of a log as lines of the screen."""
-    return folded(harmless(text.expandtabs(TAB)), width)
+    return fold(sanitize_terminal(text.expandtabs(TAB)), width)

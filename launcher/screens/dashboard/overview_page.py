@@ -1,12 +1,18 @@
 """The first page of `launcher top`: GPUs, what runs, what waits, what ended, and a cursor."""
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.screens import queue_head, queue_view
 from launcher.screens.dashboard.keys import HINTS
-from launcher.screens.dashboard.list_order import ORDERS, QUEUE, sorted_screen
-from launcher.screens.dashboard.page import Layout, Stop, Window, laid_out, standing_out
-from launcher.screens.snapshots import Screen
-from launcher.screens.text_table import Line, Span, Tone, line
+from launcher.screens.dashboard.list_order import ORDERS, QUEUE_ORDER, sort_snapshot
+from launcher.screens.dashboard.page import (
+    CursorStop,
+    Layout,
+    Window,
+    highlight_line,
+    lay_out_sections,
+)
+from launcher.screens.snapshots import QueueSnapshot
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
 
 MARGIN = 2  # columns before each line: of the cursor, and of marks
 CURSOR, MARK = "▸", "◆"
@@ -25,14 +31,14 @@ class Overview:
         self.waiting = FEWEST  # how many waiting jobs it requests
         self.note = ""  # stands where there are no sections
         self.marked: set[int] = set()
-        self._newest: Screen | None = None  # in the queue's order
-        self._screen: Screen | None = None  # the same as it is shown
+        self._newest: QueueSnapshot | None = None  # in the queue's order
+        self._sorted_snapshot: QueueSnapshot | None = None  # the same as it is shown
         self._layout = Layout(lines=(), stops=(), tops=())
-        self._drawn_for: tuple[Screen | None, int] = (None, 0)
+        self._drawn_for: tuple[QueueSnapshot | None, int] = (None, 0)
         self._place = 0  # of the chosen job among all stops
         self._moved = False  # the user has chosen a job; otherwise the first one is chosen
         self._window = Window()
-        self._order, self._reverse = QUEUE, False
+        self._order, self._reverse = QUEUE_ORDER, False
 
     @property
     def jobs(self) -> list[int]:
@@ -42,18 +48,21 @@ class Overview:
     @property
     def job(self) -> int | None:
         """The chosen job."""
-        return None if self._chosen is None else self._chosen.job
+        return None if self._selected is None else self._selected.job
 
     @property
-    def _chosen(self) -> Stop | None:
+    def _selected(self) -> CursorStop | None:
         stops = self._layout.stops
         return stops[self._place] if stops else None
 
-    def show(self, screen: Screen) -> None:
+    def show(self, screen: QueueSnapshot) -> None:
         """Show another screen, in the order that was chosen."""
         self._newest = screen
-        searched = self._screen is not None and self._screen.sought != screen.sought
-        self._screen = sorted_screen(screen, self._order, reverse=self._reverse)
+        searched = (
+            self._sorted_snapshot is not None
+            and self._sorted_snapshot.search_text != screen.search_text
+        )
+        self._sorted_snapshot = sort_snapshot(screen, self._order, reverse=self._reverse)
         if searched:
             self._place, self._window.top, self._moved = 0, 0, False
 
@@ -73,12 +82,12 @@ class Overview:
         return True
 
     def _mark(self, key: str) -> None:
-        chosen = self._chosen
+        chosen = self._selected
         if chosen is None:
             return
         if key == "m":
             self.marked ^= {chosen.job}
-            self._go(self._place + 1)
+            self._select_stop(self._place + 1)
             self._moved = True
             return
         listed = {stop.job for stop in self._layout.stops if stop.section == chosen.section}
@@ -88,8 +97,8 @@ class Overview:
     def _sort(self, key: str) -> None:
         if key == "s":
             self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
-        self._reverse = self._order != QUEUE and self._reverse != (key == "S")
-        self.waiting = FEWEST if self._order == QUEUE else MOST
+        self._reverse = self._order != QUEUE_ORDER and self._reverse != (key == "S")
+        self.waiting = FEWEST if self._order == QUEUE_ORDER else MOST
         # the order is looked at from its beginning
         self._place, self._moved = 0, False
         if self._newest is not None:
@@ -97,44 +106,48 @@ class Overview:
 
     def _move(self, key: str) -> bool:
         match key:
-            case "j" if self._chosen is not None and not self._sees(self._chosen):
-                self._go(self._place)  # it is further down than the window reaches
+            case "j" if self._selected is not None and not self._is_visible(self._selected):
+                self._select_stop(self._place)  # it is further down than the window reaches
             case "j":
-                self._go(self._place + 1)
+                self._select_stop(self._place + 1)
             case "k" if self._place == 0:
                 self._window.move(-1)  # what is above the first job
             case "k":
-                self._go(self._place - 1)
+                self._select_stop(self._place - 1)
             case "tab" | "shift+tab":
                 self._change_section(-1 if key == "shift+tab" else 1)
             case "g":
-                self._go(0)
+                self._select_stop(0)
                 self._window.top = 0
             case "G":
-                self._go(len(self._layout.stops) - 1)
+                self._select_stop(len(self._layout.stops) - 1)
                 self._window.move(len(self._layout.lines))
             case "pagedown":
-                self._turn(self._window.page)
+                self._scroll_page(self._window.page)
             case "pageup":
-                self._turn(-self._window.page)
+                self._scroll_page(-self._window.page)
             case _:
                 return False
         return True
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return the head of the screen, and of the rest what the window shows."""
-        if self._screen is None:
-            return [line("looking …", Tone.DIM)]
-        head = [*queue_head.head(self._screen, width), line("")][: max(1, height // 2)]
-        self._lay_out(self._screen, width)
+        if self._sorted_snapshot is None:
+            return [line("looking …", TextStyle.DIM)]
+        head = [*queue_head.head(self._sorted_snapshot, width), line("")][: max(1, height // 2)]
+        self._lay_out(self._sorted_snapshot, width)
         layout, window, room = self._layout, self._window, height - len(head)
         window.fit(len(layout.lines), room)
-        foot = self._below(self._screen, width) if room > _LEAST_ROOM else []
+        foot = (
+            self._hidden_waiting_lines(self._sorted_snapshot, width) if room > _LEAST_ROOM else []
+        )
         if foot:
             window.fit(len(layout.lines), room - len(foot))
         if not layout.lines:
-            return [*head, line(self.note).cut(width)][:height]
-        first, end = (0, 0) if self._chosen is None else (self._chosen.first, self._chosen.end)
+            return [*head, line(self.note).truncate(width)][:height]
+        first, end = (
+            (0, 0) if self._selected is None else (self._selected.first, self._selected.end)
+        )
         marked = {stop.first for stop in layout.stops if stop.job in self.marked}
         lines = [
             _with_margin(
@@ -143,36 +156,36 @@ class Overview:
             for number in range(window.top, window.end)
         ]
         for number in range(max(first, window.top) - window.top, min(end, window.end) - window.top):
-            lines[number] = standing_out(lines[number], width)
+            lines[number] = highlight_line(lines[number], width)
         return [*head, *lines, *foot]
 
-    def _below(self, screen: Screen, width: int) -> list[Line]:
+    def _hidden_waiting_lines(self, screen: QueueSnapshot, width: int) -> list[TextLine]:
         """Return a line that tells of waiting jobs where all of them lie below the window."""
         firsts = (stop.first for stop in self._layout.stops if stop.section == "waiting")
         if next(firsts, 0) < self._window.end:
             return []
-        count = counted(len(screen.waiting) + screen.more, "waiting job")
+        count = pluralize(len(screen.waiting) + screen.more, "waiting job")
         text = f"{' ' * MARGIN}… {count} below: Tab goes to the next section"
-        return [line(text, Tone.DIM).cut(width)]
+        return [line(text, TextStyle.DIM).truncate(width)]
 
-    def _lay_out(self, screen: Screen, width: int) -> None:
+    def _lay_out(self, screen: QueueSnapshot, width: int) -> None:
         """Set up the lines for the newest screen, and find the chosen job among them."""
         if self._drawn_for == (screen, width):
             return
         narrowed = self._drawn_for[1] != width
         self._drawn_for = (screen, width)
-        before = self._chosen if self._moved else None
-        self._layout = laid_out(queue_view.sections(screen, width - MARGIN))
+        before = self._selected if self._moved else None
+        self._layout = lay_out_sections(queue_view.sections(screen, width - MARGIN))
         self._place = self._layout.find(before, self._place)
-        if before is None or self._chosen is None:
+        if before is None or self._selected is None:
             return
         if narrowed or self._place:
             if self._window.top and not narrowed:
-                self._window.top += self._chosen.first - before.first  # it stays on its row
+                self._window.top += self._selected.first - before.first  # it stays on its row
             self._window.count = len(self._layout.lines)
-            self._window.show(self._chosen.first, self._chosen.end)
+            self._window.show(self._selected.first, self._selected.end)
 
-    def _go(self, place: int) -> None:
+    def _select_stop(self, place: int) -> None:
         """Choose a job, and have it seen."""
         stops = self._layout.stops
         if not stops:
@@ -190,8 +203,8 @@ class Overview:
     def _change_section(self, by: int) -> None:
         """Bring another section to the top of the window, and choose its first job."""
         here = self._window.top
-        if self._chosen is not None and self._chosen.first < self._window.end:
-            here = max(here, self._chosen.first)
+        if self._selected is not None and self._selected.first < self._window.end:
+            here = max(here, self._selected.first)
         tops = self._layout.tops
         place = sum(top <= here for top in tops) - 1 + by
         if not 0 <= place < len(tops):
@@ -200,9 +213,9 @@ class Overview:
         stops = enumerate(self._layout.stops)
         number = next((n for n, stop in stops if stop.first >= tops[place]), None)
         if number is not None:
-            self._go(number)
+            self._select_stop(number)
 
-    def _turn(self, lines: int) -> None:
+    def _scroll_page(self, lines: int) -> None:
         """Scroll by a screenful, and choose the first job there, or the last one at the end."""
         before = self._window.top
         self._window.move(lines)
@@ -210,18 +223,20 @@ class Overview:
         if not stops:
             return
         if self._window.top == before:
-            self._go(len(stops) - 1 if lines > 0 else 0)
+            self._select_stop(len(stops) - 1 if lines > 0 else 0)
             return
-        seen = [n for n, stop in enumerate(stops) if self._sees(stop)]
+        seen = [n for n, stop in enumerate(stops) if self._is_visible(stop)]
         if seen:
-            self._go(next((n for n in seen if before < stops[n].end), seen[0]))
+            self._select_stop(next((n for n in seen if before < stops[n].end), seen[0]))
 
-    def _sees(self, stop: Stop) -> bool:
+    def _is_visible(self, stop: CursorStop) -> bool:
         """Tell whether the window shows a job, all of it where it can."""
         window = self._window
         return stop.first == window.top or (window.top < stop.first and stop.end <= window.end)
 
 
-def _with_margin(row: Line, *, chosen: bool, marked: bool) -> Line:
-    cursor = Span(CURSOR if chosen else " ", Tone.STRONG)
-    return Line((cursor, Span(MARK if marked else " ", Tone.WARN), *row.spans), row.job)
+def _with_margin(row: TextLine, *, chosen: bool, marked: bool) -> TextLine:
+    cursor = TextSpan(CURSOR if chosen else " ", TextStyle.STRONG)
+    return TextLine(
+        (cursor, TextSpan(MARK if marked else " ", TextStyle.WARN), *row.spans), row.job
+    )

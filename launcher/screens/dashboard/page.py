@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from launcher.screens.text_table import Line, Tone, line, width_of
+from launcher.screens.text_table import TextLine, TextStyle, line, width_of
 
-Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
+RunInBackground = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 LONGEST = 200  # characters
 
 
-class Page(Protocol):
+class DashboardPage(Protocol):
     """Something that fills the screen but for its bottom line."""
 
     @property
@@ -25,7 +25,7 @@ class Page(Protocol):
     def press(self, key: str) -> bool:
         """Take a key, of several for one thing the one in SAME; tell whether it meant something here."""
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return as many lines as fit into so many columns and rows, or fewer."""
 
 
@@ -40,12 +40,12 @@ class Prompt(NamedTuple):
     live: bool = False  # it holds while it is typed, and is '' when it is left
 
 
-def standing_out(row: Line, width: int) -> Line:
+def highlight_line(row: TextLine, width: int) -> TextLine:
     """Return a line as that of what is chosen, over the whole width."""
-    return line(row.text + " " * (width - width_of(row.text)), Tone.CHOSEN)
+    return line(row.text + " " * (width - width_of(row.text)), TextStyle.CHOSEN)
 
 
-class Stop(NamedTuple):
+class CursorStop(NamedTuple):
     """Where the cursor may rest: a job in a section, and the lines that it takes."""
 
     section: str
@@ -57,11 +57,11 @@ class Stop(NamedTuple):
 class Layout(NamedTuple):
     """Sections one below the other, with an empty line between two."""
 
-    lines: tuple[Line, ...]
-    stops: tuple[Stop, ...]
+    lines: tuple[TextLine, ...]
+    stops: tuple[CursorStop, ...]
     tops: tuple[int, ...]  # where the sections begin
 
-    def find(self, chosen: Stop | None, place: int) -> int:
+    def find(self, chosen: CursorStop | None, place: int) -> int:
         """Return which stop is that of the job that was chosen; the first one where none was.
 
         Args:
@@ -75,10 +75,10 @@ class Layout(NamedTuple):
         return next(iter([*there, *same]), min(place, len(self.stops) - 1))
 
 
-def laid_out(sections: Mapping[str, Sequence[Line]]) -> Layout:
+def lay_out_sections(sections: Mapping[str, Sequence[TextLine]]) -> Layout:
     """Return sections, by their names, as one list of lines, and where their jobs are."""
-    lines: list[Line] = []
-    stops: list[Stop] = []
+    lines: list[TextLine] = []
+    stops: list[CursorStop] = []
     tops: list[int] = []
     for section, entries in sections.items():
         lines += [line("")] if lines else []
@@ -87,7 +87,7 @@ def laid_out(sections: Mapping[str, Sequence[Line]]) -> Layout:
             first = len(lines)
             lines += rows
             if job is not None:
-                stops.append(Stop(section, job, first, end=len(lines)))
+                stops.append(CursorStop(section, job, first, end=len(lines)))
     return Layout(lines=tuple(lines), stops=tuple(stops), tops=tuple(tops))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from launcher.screens.dashboard.page import Window
-from launcher.screens.text_table import Line, Tone, folded, line
+from launcher.screens.text_table import TextLine, TextStyle, fold, line
 
 _TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
 _COPIED = (
@@ -18,7 +18,7 @@ class TextPage:
 
     def __init__(
         self,
-        text: Callable[[int], list[Line]],
+        text: Callable[[int], list[TextLine]],
         hints: Sequence[tuple[str, str]] = _TEXT_HINTS,
     ) -> None:
         """Begin at its top.
@@ -33,17 +33,17 @@ class TextPage:
         """Scroll."""
         return self.window.press(key)
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> list[TextLine]:
         """Return what fits."""
         lines = self.text(width)
         self.window.fit(len(lines), height)
         return lines[self.window.top : self.window.end]
 
 
-def command_page(commands: Sequence[str], width: int) -> list[Line]:
+def command_page(commands: Sequence[str], width: int) -> list[TextLine]:
     """Return command lines as a shell reads them, for terminals that take no text for their clipboard.
 
     Each begins in a line of its own, and is broken wherever the screen ends.
     """
-    pieces = [piece for command in commands for piece in folded(command, width)]
-    return [line(_COPIED, Tone.DIM).cut(width), line(""), *map(line, pieces)]
+    pieces = [piece for command in commands for piece in fold(command, width)]
+    return [line(_COPIED, TextStyle.DIM).truncate(width), line(""), *map(line, pieces)]

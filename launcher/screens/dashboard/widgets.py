@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from launcher.screens.dashboard.page import Prompt
 from launcher.screens.terminal import STYLES
-from launcher.screens.text_table import Line, Span, Tone, line, width_of
+from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, width_of
 
 _LEAST_ROOM = 8  # columns for what is typed, however narrow the screen is
 
@@ -32,10 +32,10 @@ class Canvas(Widget):
             colour: draw in the terminal's sixteen colours.
         """
         super().__init__()
-        self._styles = {tone: _style(tone, colour=colour) for tone in Tone}
-        self.rows: Sequence[Line] = ()
+        self._styles = {tone: _style(tone, colour=colour) for tone in TextStyle}
+        self.rows: Sequence[TextLine] = ()
 
-    def show(self, rows: Sequence[Line]) -> None:
+    def show(self, rows: Sequence[TextLine]) -> None:
         """Draw these lines in place of those before."""
         before, self.rows = self.rows, rows
         width = self.size.width
@@ -55,17 +55,17 @@ class Canvas(Widget):
         width = self.size.width
         if y >= len(self.rows):
             return Strip.blank(width)
-        segments = [Segment(span.text, self._styles[span.tone]) for span in self.rows[y].spans]
+        segments = [Segment(span.text, self._styles[span.style]) for span in self.rows[y].spans]
         return Strip(segments).adjust_cell_length(width)
 
 
-def _style(tone: Tone, *, colour: bool) -> Style:
+def _style(tone: TextStyle, *, colour: bool) -> Style:
     style = dict(STYLES[tone])
     foreground = style.pop("fg", None)
     return Style(color=foreground if colour else None, **style)
 
 
-class Typed(Input):
+class PromptInput(Input):
     """What is typed in the bottom line, over the canvas."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("ctrl+h", "delete_left", "")]  # older terminals' key
@@ -93,15 +93,15 @@ class Typed(Input):
         """Have nothing typed any more."""
         self.prompt, self.display = None, False
 
-    def draw(self, prompt: Prompt, width: int) -> Line:
+    def draw(self, prompt: Prompt, width: int) -> TextLine:
         """Lie down in a line of so many columns, and return what stands around the text."""
-        label = line(f"{prompt.label}: ", Tone.STRONG).cut(max(1, width - _LEAST_ROOM))
+        label = line(f"{prompt.label}: ", TextStyle.STRONG).truncate(max(1, width - _LEAST_ROOM))
         place, tail = width_of(label.text), f"  {prompt.hint}"
         room = width - place - width_of(tail)
         if room < _LEAST_ROOM:
             room, tail = width - place, ""
         self.styles.offset, self.styles.width = (place, 0), room
-        return Line((*label.spans, Span(" " * room), Span(tail, Tone.DIM)))
+        return TextLine((*label.spans, TextSpan(" " * room), TextSpan(tail, TextStyle.DIM)))
 
     async def take(self, prompt: Prompt, event: Key | Paste) -> None:
         """Take in a key, or the first line of what was pasted."""

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from launcher.job_options.registry import JobOption, job_options, renamed_options
+from launcher.job_options.registry import JobOption, job_options, old_option_names
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.entries import companion, written
+from launcher.taskfile.entries import kind_of_role, task_file_kinds
 from launcher.taskfile.language import IDS, TOP, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
@@ -24,7 +24,7 @@ from launcher.taskfile.schema.json_schema_types import (
     free_matrix,
     mapping,
     matrix,
-    old_name,
+    old_name_form,
     one_of,
     one_or_more,
     option_form,
@@ -47,7 +47,7 @@ _MAKERS = frozenset(
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     """Return the JSON Schema (draft 2020-12) of task files that use these kinds."""
-    kinds, installed = written(kinds), kinds
+    kinds, installed = task_file_kinds(kinds), kinds
     schema = {
         "$schema": DIALECT,
         "title": "task file",
@@ -55,8 +55,8 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
         "type": "object",
         "properties": {
             **_old_words(kinds),  # first: a setting may have the name of a word
-            **_top(kinds, installed),
-            **_sections(kinds),
+            **_top_forms(kinds, installed),
+            **_section_forms(kinds),
         },
         "anyOf": [{"required": [word]} for word in ("name", "run_name", "include")],
         "additionalProperties": False,
@@ -65,7 +65,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     return cast("dict[str, Json]", schema)
 
 
-def _top(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
+def _top_forms(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
     """Return the words that stand at the top of a file, with what they take."""
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
     forms: Form = {
@@ -74,10 +74,10 @@ def _top(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
         "resources": mapping({**_resources(), **{name: ref("resources") for name in installed}}),
         "matrix": matrix(_by_kind(makers, "matrix", VALUES)),
     }
-    return {name: word.told(forms.get(name)) for name, word in TOP.items()}
+    return {name: word.form_with_description(forms.get(name)) for name, word in TOP.items()}
 
 
-def _sections(kinds: Mapping[str, Kind]) -> Form:
+def _section_forms(kinds: Mapping[str, Kind]) -> Form:
     """Return the lists of jobs: one section for each kind."""
     sections: Form = {}
     for name, kind in kinds.items():
@@ -96,14 +96,14 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
     """Return the words of the original launcher.py: what to write today, and what each takes."""
     size = any_of(ref("size"), {"type": ["number", "null"]})  # in MiB
     words: dict[str, tuple[str, Form]] = {
-        "run_name": ("name", TOP["name"].told()),
+        "run_name": ("name", TOP["name"].form_with_description()),
         "device_override": ("resources: {device: …}", or_null(PLAIN)),
         "min_vram": ("resources: {vram: …}", size),
         "clean_run": ("reuse: nothing", {"type": "boolean"}),
         "data_list": ("autotest", or_null(IDS)),
-        LABELS_RATE: _share(),
+        LABELS_RATE: _share_forms(),
     }
-    sections = _sections(kinds)
+    sections = _section_forms(kinds)
     tests = [form for form in (sections.get("test"), or_null(IDS)) if form is not None]
     words["test_list"] = ("autotest, or test", any_of(*tests))
     if "train" in sections:
@@ -118,11 +118,11 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
     today = {old: now for kind in kinds.values() for old, now in kind.settings.aliases.items()}
     forms = properties_of(list(kinds.values()))
     beside = {
-        name: old_name(f"defaults: {{{today.get(name, name)}: …}}", form)
+        name: old_name_form(f"defaults: {{{today.get(name, name)}: …}}", form)
         for name, form in forms.items()
         if name not in kinds
     }
-    return {**beside, **{word: old_name(*old) for word, old in old_words(kinds).items()}}
+    return {**beside, **{word: old_name_form(*old) for word, old in old_words(kinds).items()}}
 
 
 def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
@@ -143,7 +143,7 @@ def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
 
 
 def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
-    labeller = companion(kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    labeller = kind_of_role(kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     family = [kind] if labeller is None else [kind, labeller]
     own = properties_of(family)
     asked = words_of(kind)["resources"]
@@ -160,10 +160,10 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     words = {**words_of(kind), "resources": asked}
     told: Form = {}
     for name, word in words.items():
-        told[name] = word.told(forms.get(name))
+        told[name] = word.form_with_description(forms.get(name))
         if name == "poison":
-            told[LABELS_RATE] = old_name(*_share())
-    required = [name for name, word in words.items() if word.needed]
+            told[LABELS_RATE] = old_name_form(*_share_forms())
+    required = [name for name, word in words.items() if word.required_text]
     entry = {**mapping({**beside, **told}), "type": "object"}  # an entry of nothing is a slip
     return {"description": kind.summary, **entry, **({"required": required} if required else {})}
 
@@ -186,14 +186,17 @@ def _resources() -> Form:
         }
         for name, option in options.items()
     }
-    return {**today, **{old: old_name(now, takes[now]) for old, now in renamed_options().items()}}
+    return {
+        **today,
+        **{old: old_name_form(now, takes[now]) for old, now in old_option_names().items()},
+    }
 
 
 def _default(option: JobOption) -> Json:
     return option.default if option.takes.is_text else cast("Json", json.loads(option.default))
 
 
-def _share() -> tuple[str, Form]:
+def _share_forms() -> tuple[str, Form]:
     """Return what to write for poisons as the original counts them, and the form of those."""
     takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
     return "poison, in percent", one_or_more(takes)
@@ -207,7 +210,7 @@ def _label_changes(kinds: Mapping[str, Kind]) -> Form:
         for name, kind in kinds.items()
         if kind.role is Role.LABELS
     }
-    return {**forms, LABELS_RATE: old_name(*_share())} if forms else {}
+    return {**forms, LABELS_RATE: old_name_form(*_share_forms())} if forms else {}
 
 
 def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:

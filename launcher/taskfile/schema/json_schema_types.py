@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, PlainValidator, WrapValidator
 
-from launcher.job_options.notifications import Event
+from launcher.job_options.notifications import NotifyEvent
 from launcher.job_options.value_types import ValueType
 from launcher.kind_interface import Kind, Settings
 
@@ -56,11 +56,11 @@ def settings_of(kind: Kind) -> dict[str, Form]:
 
 def _listable(form: Form) -> Form:
     """Return the form of a condition of tests: one value, or a list with a test for each."""
-    about, takes = _parted(form)
+    about, takes = _split_description(form)
     return about | one_or_more(takes)
 
 
-def _parted(form: Form) -> tuple[Form, Form]:
+def _split_description(form: Form) -> tuple[Form, Form]:
     """Return what a form says of itself, and what it takes."""
     about: Form = {key: value for key, value in form.items() if key in ANNOTATIONS}
     return about, {key: value for key, value in form.items() if key not in about}
@@ -70,7 +70,8 @@ def types_of(kind: Kind) -> dict[str, Form]:
     """Return what `settings_of` refers to, by the names that it uses."""
     schema = _model(kind.settings, kind.name)
     return {
-        f"{kind.name}.types.{key}": _widened(form) for key, form in schema.get("$defs", {}).items()
+        f"{kind.name}.types.{key}": _widen_for_files(form)
+        for key, form in schema.get("$defs", {}).items()
     }
 
 
@@ -135,12 +136,12 @@ def one_of(*words: str) -> Form:
 def option_form(takes: ValueType) -> Form:
     """Return the form of what a job option takes; alternatives name all that is good."""
     form = {**takes.form}
-    return form if "anyOf" in form else _widened(form)
+    return form if "anyOf" in form else _widen_for_files(form)
 
 
 def notify_form() -> Form:
     """Return the form of what a run says of its messages."""
-    events = one_or_more(one_of(*Event))
+    events = one_or_more(one_of(*NotifyEvent))
     whole_form = mapping({"events": or_null(events), "to": or_null(one_or_more(PLAIN))})
     return any_of({"type": "boolean"}, events, {**whole_form, "type": "object", "minProperties": 1})
 
@@ -184,9 +185,9 @@ def sweep(form: Form) -> Form:
     return any_of({"type": "array", "items": form, "minItems": 1}, labelled, form)
 
 
-def old_name(now: str, form: Form) -> Form:
+def old_name_form(current_name: str, form: Form) -> Form:
     """Return a property under its old name, which editors mark and do not offer."""
-    message = f"old name; write {now}"
+    message = f"old name; write {current_name}"
     # beside a reference the editor would overlook the message, and offer the name
     inner = {"allOf": [form]} if "$ref" in form else form
     return {**inner, "description": message, "deprecated": True, "deprecationMessage": message}
@@ -194,7 +195,7 @@ def old_name(now: str, form: Form) -> Form:
 
 def _setting(kind: Kind, name: str, schema: Form) -> Form:
     """Return the form of one setting as a task file may give it."""
-    takes = _widened(schema)
+    takes = _widen_for_files(schema)
     field = kind.settings.model_fields[name]
     before = BeforeValidator | PlainValidator | WrapValidator
     items = schema.get("prefixItems") or [schema.get("items", {})]
@@ -202,8 +203,8 @@ def _setting(kind: Kind, name: str, schema: Form) -> Form:
         isinstance(validator, before) for validator in field.metadata
     ):
         # pydantic cannot tell what a validator makes a list of; ours make it of one value
-        about, core = _parted(takes)
-        takes = {**about, **any_of(_widened(items[0]), {**core, "minItems": 1})}
+        about, core = _split_description(takes)
+        takes = {**about, **any_of(_widen_for_files(items[0]), {**core, "minItems": 1})}
     return takes
 
 
@@ -212,21 +213,23 @@ def _model(settings: type[Settings], kind: str) -> Form:
     return settings.model_json_schema(ref_template=f"#/$defs/{kind}.types.{{model}}")
 
 
-def _widened(schema: Form) -> Form:
+def _widen_for_files(schema: Form) -> Form:
     """Return pydantic's schema as files need it: texts unquoted, and variables for single values."""
-    annotations, core = _parted(schema)
+    annotations, core = _split_description(schema)
     core.pop("title", None)
     for key in ("anyOf", "oneOf"):
         if key in core:  # a variable is good for each of them, which oneOf would not allow
-            return {**annotations, **any_of(*(_widened(form) for form in core[key]))}
+            return {**annotations, **any_of(*(_widen_for_files(form) for form in core[key]))}
     for key in ("items", "additionalProperties", "contains"):
         if isinstance(core.get(key), dict):
-            core[key] = _widened(core[key])
+            core[key] = _widen_for_files(core[key])
     for key in ("prefixItems", "allOf"):
         if key in core:
-            core[key] = [_widened(form) for form in core[key]]
+            core[key] = [_widen_for_files(form) for form in core[key]]
     if "properties" in core:
-        core["properties"] = {key: _widened(form) for key, form in core["properties"].items()}
+        core["properties"] = {
+            key: _widen_for_files(form) for key, form in core["properties"].items()
+        }
     if core.get("type") == "string" and not _ASKING_MORE & set(core):
         return {**annotations, **core, **PLAIN}
     if core.get("type") in _SCALARS or "enum" in core or "const" in core:
@@ -247,7 +250,7 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
     for kind in kinds:
         for old, now in kind.settings.aliases.items():
             if old not in forms and now in names:
-                forms[old] = old_name(now, forms[now])
+                forms[old] = old_name_form(now, forms[now])
     return forms
 
 
@@ -261,7 +264,7 @@ def _shared(
     forms: list[Form] = []
     refs: list[Form] = []
     for kind in plainly or knowing:
-        _, form = _parted(taken[kind.name][name])
+        _, form = _split_description(taken[kind.name][name])
         if form not in forms:
             forms.append(form)
             refs.append(ref(f"{kind.name}.{name}{suffix}"))

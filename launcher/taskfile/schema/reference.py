@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.entries import written
+from launcher.taskfile.entries import task_file_kinds
 from launcher.taskfile.language import words_of
 from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, values
-from launcher.taskfile.schema.value_descriptions import Setting, in_words, settings, value_text
+from launcher.taskfile.schema.value_descriptions import Setting, describe_form, settings, value_text
 
 _Cells = tuple[str, ...]
 
@@ -54,7 +54,7 @@ _ORDER = (
 
 def reference(kinds: Mapping[str, Kind]) -> str:
     """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
-    kinds = {kind.name: kind for kind in sorted(written(kinds).values(), key=_place)}
+    kinds = {kind.name: kind for kind in sorted(task_file_kinds(kinds).values(), key=_place)}
     schema = cast("Form", task_schema(kinds))
     kind_of_row: dict[_Cells, str] = {}
     parts = [
@@ -62,7 +62,7 @@ def reference(kinds: Mapping[str, Kind]) -> str:
         _values(),
         _resources(),
         *(_kind(kind, schema, kind_of_row) for kind in kinds.values()),
-        _old(schema, kinds),
+        _old_words_section(schema, kinds),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -141,7 +141,7 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
     return "\n".join(lines)
 
 
-def _old(schema: Form, kinds: Mapping[str, Kind]) -> str:
+def _old_words_section(schema: Form, kinds: Mapping[str, Kind]) -> str:
     """Return the words of the original launcher.py that are read as words of today."""
     words = old_words(kinds)
     rows = [
@@ -157,7 +157,7 @@ def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, s
     meaning = form.get("description", "")
     if required:
         meaning = f"{meaning} (required)".strip()
-    return (f"`{name}`", _TAKES.get(name) or _takes(form), meaning)
+    return (f"`{name}`", _TAKES.get(name) or _describe_form(form), meaning)
 
 
 def _row(setting: Setting) -> _Cells:
@@ -167,30 +167,30 @@ def _row(setting: Setting) -> _Cells:
     return (_code(setting.name), setting.takes, default, description, names)
 
 
-def _takes(form: Form) -> str:
+def _describe_form(form: Form) -> str:
     """Return in words what a form takes, with the words of the language for IDs and amounts."""
     if "$ref" in form:
-        return _referred(form["$ref"].removeprefix(_DEFINED))
+        return _referenced_form(form["$ref"].removeprefix(_DEFINED))
     if "anyOf" in form:
-        return _either(form["anyOf"])
-    return in_words(form)
+        return _describe_alternatives(form["anyOf"])
+    return describe_form(form)
 
 
-def _either(forms: Sequence[Form]) -> str:
+def _describe_alternatives(forms: Sequence[Form]) -> str:
     choices: dict[str, None] = {}  # in order
     many = False
     for form in forms:
         items = form.get("items") if form.get("type") == "array" else None
-        each = _takes(items) if items else ""
+        each = _describe_form(items) if items else ""
         if each and each in choices:
             many = True
-        elif choice := _takes(form) if items is None else f"a list, each {each}":
+        elif choice := _describe_form(form) if items is None else f"a list, each {each}":
             choices[choice] = None
     words = " or ".join(choices)
     return f"{words}, or a list of them" if many else words
 
 
-def _referred(name: str) -> str:
+def _referenced_form(name: str) -> str:
     if name in _SHORT:
         return _SHORT[name]
     if name == "variable":

@@ -65,7 +65,7 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
     return tuple(
         Setting(
             name=name,
-            takes=in_words(form),
+            takes=describe_form(form),
             default=form.get("default"),
             required=kind.settings.model_fields[name].is_required(),
             description=form.get("description", ""),
@@ -75,10 +75,10 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
     )
 
 
-def in_words(form: Form) -> str:
+def describe_form(form: Form) -> str:
     """Return in plain words what a form takes; that a variable may stand there is not said."""
     if "anyOf" in form:
-        choices = dict.fromkeys(in_words(choice) for choice in form["anyOf"])
+        choices = dict.fromkeys(describe_form(choice) for choice in form["anyOf"])
         return " or ".join(choice for choice in choices if choice)
     if "enum" in form:
         return " or ".join(map(value_text, form["enum"]))
@@ -86,7 +86,7 @@ def in_words(form: Form) -> str:
         return value_text(form["const"])
     kind = form.get("type")
     if kind == "array":
-        return _list_in_words(form)
+        return _describe_list(form)
     if isinstance(kind, list):  # a text that may look like something else
         return "a string"
     if kind is None:
@@ -96,11 +96,11 @@ def in_words(form: Form) -> str:
     return _SINGLE[kind] + _bounds(form)
 
 
-def _list_in_words(form: Form) -> str:
-    items = [in_words(prefix) for prefix in form.get("prefixItems", ())]
+def _describe_list(form: Form) -> str:
+    items = [describe_form(prefix) for prefix in form.get("prefixItems", ())]
     if len(set(items)) > 1:
         return f"a list of {', '.join(items)}"
-    item = items[0] if items else in_words(form.get("items", {}))
+    item = items[0] if items else describe_form(form.get("items", {}))
     many = _MANY.get(item)
     count = (
         f" {len(items)}" if items else f" {form['minItems']} or more" if "minItems" in form else ""

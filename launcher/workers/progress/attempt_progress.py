@@ -9,70 +9,70 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import job_folder, with_folders
-from launcher.system.files import Json, read_bytes, read_end
+from launcher.context import job_folder, substitute_folders
+from launcher.system.files import Json, read_bytes, read_file_end
 from launcher.system.paths import Attempt
-from launcher.workers.order import Order, read_order
-from launcher.workers.progress.event_files import NEWEST_BYTES, event_steps, newest_event
-from launcher.workers.progress.growing_files import GrowingFiles
+from launcher.workers.order import AttemptSpec, read_attempt_spec
+from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
+from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
     last_line,
-    newest_printed,
-    printed_numbers,
-    printed_steps,
-    printed_values,
+    parse_newest_step,
+    parse_numbers,
+    parse_step_metrics,
+    parse_steps,
 )
-from launcher.workers.progress.progress_bars import bar_steps, newest_bar
-from launcher.workers.progress.steps import Step, history, latest
+from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
 
 MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
 
-_PRINTED, _BARS = GrowingFiles(printed_steps), GrowingFiles(bar_steps)
+_PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
 
 
-class Newest(NamedTuple):
+class AttemptProgress(NamedTuple):
     """The newest that is known of an attempt."""
 
-    step: Step | None = None
+    step: ProgressReport | None = None
     line: str = ""  # the last of its log, where nothing reports a step
 
 
-NOTHING = Newest()
+NO_PROGRESS = AttemptProgress()
 
 
-def newest(attempt: Attempt) -> Newest:
+def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
     """Return the newest step of an attempt, or the last line of its log."""
-    if (own := latest(attempt.progress)) is not None:
-        return Newest(step=own)
-    end, at = read_end(attempt.log, END_BYTES)
-    if (printed := newest_printed(end, at)) is not None:
-        return Newest(step=_with_rate(printed, attempt))
-    step = _of_others(attempt, end, at)
-    return Newest(step=step, line=last_line(end) if step is None else "")
+    if (own := read_newest_report(attempt.progress)) is not None:
+        return AttemptProgress(step=own)
+    end, at = read_file_end(attempt.log, END_BYTES)
+    if (printed := parse_newest_step(end, at)) is not None:
+        return AttemptProgress(step=_with_rate(printed, attempt))
+    step = _step_of_other_sources(attempt, end, at)
+    return AttemptProgress(step=step, line=last_line(end) if step is None else "")
 
 
-def last_metrics(attempt: Attempt) -> dict[str, Json]:
+def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     """Return the last value of each number that an ended attempt told, those of its last step first.
 
     Lines without a step count more than steps.
     """
-    end, at = read_end(attempt.log, MOST_BYTES)
-    steps = history(attempt.progress, MOST_BYTES)
-    printed = {} if steps else printed_values(end)
+    end, at = read_file_end(attempt.log, MOST_BYTES)
+    steps = read_reports(attempt.progress, MOST_BYTES)
+    printed = {} if steps else parse_step_metrics(end)
     if not steps and not printed:
         event = _newest_event(attempt, END_BYTES)
         # to read a bar takes longer than a line, and there are many
-        steps = [event] if event else bar_steps(end[-END_BYTES:], at)[0]
-        if not steps and (bar := newest_bar(end[-BAR_BYTES:], at, lambda: end)):
+        steps = [event] if event else parse_bars(end[-END_BYTES:], at)[0]
+        if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
             steps = [bar]
     told = {name: value for step in steps for name, value in step.metrics.items()}
-    return {**(steps[-1].metrics if steps else {}), **told, **printed, **printed_numbers(end)}
+    return {**(steps[-1].metrics if steps else {}), **told, **printed, **parse_numbers(end)}
 
 
-def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:
+def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressReport | None:
     """Return the newest step in an attempt's event files, else that of a progress bar.
 
     Args:
@@ -80,50 +80,50 @@ def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:
         end: of its log.
         at: when that was written.
     """
-    return _newest_event(attempt, *NEWEST_BYTES) or newest_bar(
-        end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0]
+    return _newest_event(attempt, *NEWEST_BYTES) or parse_newest_bar(
+        end[-BAR_BYTES:], at, lambda: read_file_end(attempt.log, MOST_BYTES)[0]
     )
 
 
-def _newest_event(attempt: Attempt, *sizes: int) -> Step | None:
+def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
     folder = _event_folder(attempt)
-    return None if folder is None else newest_event(folder, _begun(attempt), sizes)
+    return None if folder is None else read_newest_event(folder, _start_time(attempt), sizes)
 
 
-def newest_step(attempt: Attempt) -> Step | None:
+def read_newest_step(attempt: Attempt) -> ProgressReport | None:
     """Return the newest step of an attempt, or None where nothing reports any."""
-    return newest(attempt).step
+    return read_attempt_progress(attempt).step
 
 
-def reported_steps(attempt: Attempt, most_bytes: int = MOST_BYTES) -> list[Step]:
+def read_reported_steps(attempt: Attempt, most_bytes: int = MOST_BYTES) -> list[ProgressReport]:
     """Return the steps of an attempt that were reported, the oldest first.
 
     Args:
         attempt: where it keeps its records.
         most_bytes: that are read from the end of each file in which it reports.
     """
-    return next(filter(None, _histories(attempt, most_bytes)), [])
+    return next(filter(None, _steps_by_source(attempt, most_bytes)), [])
 
 
-def _histories(attempt: Attempt, most_bytes: int) -> Iterator[list[Step]]:
+def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[ProgressReport]]:
     """Give the steps of each source in turn."""
-    yield history(attempt.progress, most_bytes)
+    yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     folder = _event_folder(attempt)
-    yield [] if folder is None else event_steps(folder, _begun(attempt), most_bytes)
+    yield [] if folder is None else read_event_steps(folder, _start_time(attempt), most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
 
 
-def _with_rate(step: Step, attempt: Attempt) -> Step:
+def _with_rate(step: ProgressReport, attempt: Attempt) -> ProgressReport:
     """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
-    first = next(iter(printed_steps(_begin(attempt.log), 0.0)[0]), step)
-    passed_s = step.at - _begun(attempt)
+    first = next(iter(parse_steps(_read_beginning(attempt.log), 0.0)[0]), step)
+    passed_s = step.at - _start_time(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step
     return step._replace(rate=(step.step - first.step) / passed_s)
 
 
-def _begin(log: Path) -> bytes:
+def _read_beginning(log: Path) -> bytes:
     try:
         with log.open("rb", buffering=0) as file:
             return file.read(BEGIN_BYTES)
@@ -131,7 +131,7 @@ def _begin(log: Path) -> bytes:
         return b""
 
 
-def _begun(attempt: Attempt) -> float:
+def _start_time(attempt: Attempt) -> float:
     """Return when an attempt's program was started, in seconds since 1970; later at most."""
     try:
         # what is written into the record at the end changes no name in the folder
@@ -145,21 +145,23 @@ def _event_folder(attempt: Attempt) -> Path | None:
     try:
         text = read_bytes(attempt.spec)
         # most name none: the whole of it need not be understood
-        order = read_order(text) if b'"tensorboard"' in text else None
+        order = read_attempt_spec(text) if b'"tensorboard"' in text else None
         if order is None or not order.spec.terms.tensorboard:
             return None
-        spec, context = with_folders(order.spec, order.context, partial(_own, attempt, order))
+        spec, context = substitute_folders(
+            order.spec, order.context, partial(_program_folder, attempt, order)
+        )
     except (OSError, ValueError):
         return None
     return Path(context.folder, spec.terms.tensorboard)
 
 
-def _own(attempt: Attempt, order: Order) -> Path:
+def _program_folder(attempt: Attempt, order: AttemptSpec) -> Path:
     """Return where the folder of a program's attempt lies: in its stage, and in its run when it is done."""
     # staging, which the lists of jobs do not need
-    from launcher.staging.stages import VIEW
+    from launcher.staging.stages import VIEW_LINK
 
     run_folder = order.spec.run_folder
     done = job_folder(order.spec, order.job)
-    staged = Path(attempt.text(VIEW), run_folder.name, done.relative_to(run_folder))
+    staged = Path(attempt.path_text(VIEW_LINK), run_folder.name, done.relative_to(run_folder))
     return staged if staged.exists() else done

@@ -7,18 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import read_end
-from launcher.workers.progress.event_scalars import Scalar, scalars
-from launcher.workers.progress.growing_files import GrowingFiles
-from launcher.workers.progress.steps import Step
+from launcher.system.files import read_file_end
+from launcher.workers.progress.event_scalars import ScalarEvent, parse_scalars
+from launcher.workers.progress.growing_files import IncrementalFileReader
+from launcher.workers.progress.steps import ProgressReport
 
-MARK = "tfevents"  # in the name of each event file
+EVENT_FILE_MARKER = "tfevents"  # in the name of each event file
 MOST_FOLDERS, MOST_ENTRIES = 200, 5000  # that are looked through below the folder
 MOST_FILES = 50  # event files that are read, those that were written last
 NEWEST_FILES, NEWEST_BYTES = 4, (2 << 10, 64 << 10)  # for the newest step alone
-EARLY_S = 2.0  # clocks of file systems may be behind
+CLOCK_SKEW_S = 2.0  # clocks of file systems may be behind
 
-_FILES = GrowingFiles[Scalar](lambda text, _: scalars(text))
+_FILES = IncrementalFileReader[ScalarEvent](lambda text, _: parse_scalars(text))
 
 
 class _EventFile(NamedTuple):
@@ -27,7 +27,9 @@ class _EventFile(NamedTuple):
     written: float  # seconds since 1970
 
 
-def newest_event(folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES) -> Step | None:
+def read_newest_event(
+    folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES
+) -> ProgressReport | None:
     """Return the newest step of the event files below a folder with the newest values of its tags, None where there is none.
 
     Tags may count different things, such as batches and epochs: the step is that of the most frequent one.
@@ -39,16 +41,18 @@ def newest_event(folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
     # behind an image there may be no scalar for long
-    values: list[Scalar] = []
+    values: list[ScalarEvent] = []
     for size in sizes:
-        values = values or _values(files, lambda path: scalars(read_end(path, size)[0])[0])  # noqa: B023  # called at once
+        values = values or _read_values(
+            files, lambda path: parse_scalars(read_file_end(path, size)[0])[0]
+        )  # noqa: B023  # called at once
     values.sort(key=lambda value: value.at)
     if not values:
         return None
     most = _most_reported(values)
     counted = [value for value in values if value.tag == most]
     newest = counted[-1]
-    return Step(
+    return ProgressReport(
         at=newest.at,
         step=newest.step,
         total=None,
@@ -57,15 +61,17 @@ def newest_event(folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES
     )
 
 
-def _values(files: Iterable[_EventFile], read: Callable[[Path], list[Scalar]]) -> list[Scalar]:
+def _read_values(
+    files: Iterable[_EventFile], read: Callable[[Path], list[ScalarEvent]]
+) -> list[ScalarEvent]:
     """Return the values that are read of event files, those of a run together."""
-    runs: dict[str, list[Scalar]] = {}
+    runs: dict[str, list[ScalarEvent]] = {}
     for file in files:
         runs.setdefault(file.run, []).extend(read(file.path))
-    return [*_named(runs)]
+    return [*_with_run_prefix(runs)]
 
 
-def event_steps(folder: Path, since: float, most_bytes: int) -> list[Step]:
+def read_event_steps(folder: Path, since: float, most_bytes: int) -> list[ProgressReport]:
     """Return the steps of the event files below a folder, the lowest first, each with all its values.
 
     Args:
@@ -74,17 +80,17 @@ def event_steps(folder: Path, since: float, most_bytes: int) -> list[Step]:
         most_bytes: that are read from the end of each file.
     """
     files = reversed(_event_files(folder, since))
-    read = _values(files, lambda path: _FILES.items(path, most_bytes))
+    read = _read_values(files, lambda path: _FILES.items(path, most_bytes))
     values = [*_without_repeated(read)]
     if not values:
         return []
-    steps: dict[int, list[Scalar]] = defaultdict(list)
+    steps: dict[int, list[ScalarEvent]] = defaultdict(list)
     for value in values:
         steps[value.step].append(value)
     most = _most_reported(values)
     rates = _rates([value for value in values if value.tag == most])
     return [
-        Step(
+        ProgressReport(
             at=max(value.at for value in steps[step]),
             step=step,
             total=None,
@@ -103,7 +109,7 @@ def _event_files(folder: Path, since: float) -> list[_EventFile]:
             written = path.stat().st_mtime
         except OSError:
             continue
-        if written >= since - EARLY_S:
+        if written >= since - CLOCK_SKEW_S:
             files.append(_EventFile(path=path, run=run, written=written))
     files.sort(key=lambda file: (file.written, file.path), reverse=True)
     return files[:MOST_FILES]
@@ -119,11 +125,11 @@ def _entries(folder: Path) -> Iterator[tuple[Path, str]]:
             return
         run = os.path.relpath(place, folder)
         for name in names:
-            if MARK in name:
+            if EVENT_FILE_MARKER in name:
                 yield Path(place, name), "" if run == "." else run
 
 
-def _named(runs: Mapping[str, Iterable[Scalar]]) -> Iterator[Scalar]:
+def _with_run_prefix(runs: Mapping[str, Iterable[ScalarEvent]]) -> Iterator[ScalarEvent]:
     """Give the values of all runs; where there are several, a tag has the name of its run before it."""
     for run, values in runs.items():
         if len(runs) == 1 or not run:
@@ -132,9 +138,9 @@ def _named(runs: Mapping[str, Iterable[Scalar]]) -> Iterator[Scalar]:
             yield from (value._replace(tag=f"{run}/{value.tag}") for value in values)
 
 
-def _without_repeated(values: Iterable[Scalar]) -> Iterator[Scalar]:
+def _without_repeated(values: Iterable[ScalarEvent]) -> Iterator[ScalarEvent]:
     """Give values of which each tag's steps rise: one that goes back to an earlier step does those behind it anew."""
-    of_tags: dict[str, list[Scalar]] = defaultdict(list)
+    of_tags: dict[str, list[ScalarEvent]] = defaultdict(list)
     for value in values:
         kept = of_tags[value.tag]
         while kept and kept[-1].step >= value.step:
@@ -144,12 +150,12 @@ def _without_repeated(values: Iterable[Scalar]) -> Iterator[Scalar]:
         yield from kept
 
 
-def _most_reported(values: Iterable[Scalar]) -> str:
+def _most_reported(values: Iterable[ScalarEvent]) -> str:
     ((tag, _),) = Counter(value.tag for value in values).most_common(1)
     return tag
 
 
-def _rates(values: list[Scalar]) -> dict[int, float]:
+def _rates(values: list[ScalarEvent]) -> dict[int, float]:
     """Return step → steps a second between the values of one tag."""
     return {
         after.step: (after.step - before.step) / (after.at - before.at)

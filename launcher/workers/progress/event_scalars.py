@@ -18,7 +18,7 @@ _HIGH_BYTES = b"\0\0\0\0"  # of a length below 4 GiB
 _FLOAT, _DOUBLE = 1, 2  # DataType of types.proto
 
 
-class Scalar(NamedTuple):
+class ScalarEvent(NamedTuple):
     """A value of one tag at one step."""
 
     at: float  # seconds since 1970
@@ -27,12 +27,12 @@ class Scalar(NamedTuple):
     value: float
 
 
-def scalars(data: bytes) -> tuple[list[Scalar], int]:
+def parse_scalars(data: bytes) -> tuple[list[ScalarEvent], int]:
     """Return the scalars in a piece of an event file, and where a record begins that has no end yet.
 
     A record that is damaged is left out. The piece may begin within a record.
     """
-    values: list[Scalar] = []
+    values: list[ScalarEvent] = []
     place: int | None = 0
     while place is not None and place + HEADER_BYTES <= len(data):
         length = _length(data, place)
@@ -45,7 +45,7 @@ def scalars(data: bytes) -> tuple[list[Scalar], int]:
             return values, place  # the rest is not written yet, or lies behind this piece
         (check,) = struct.unpack_from("<I", data, end)
         if length <= LARGEST_BYTES and masked_crc(data[start:end]) == check:
-            values += _of_event(data[start:end])
+            values += _parse_event(data[start:end])
         place = end + FOOTER_BYTES
     return values, len(data) if place is None else place
 
@@ -69,11 +69,11 @@ def _length(data: bytes, place: int) -> int | None:
     return length if masked_crc(data[place : place + 8]) == check else None
 
 
-def _of_event(event: bytes) -> list[Scalar]:
+def _parse_event(event: bytes) -> list[ScalarEvent]:
     """Return the scalars of an event; none of one that cannot be read."""
     at, step = 0.0, 0
     summaries: list[bytes] = []
-    values: list[Scalar] = []
+    values: list[ScalarEvent] = []
     try:
         for number, value in _fields(event):
             match number, value:
@@ -85,15 +85,15 @@ def _of_event(event: bytes) -> list[Scalar]:
                     summaries.append(value)
         for summary in summaries:
             for number, value in _fields(summary):
-                scalar = _tagged(value) if number == 1 and isinstance(value, bytes) else None
+                scalar = _parse_value(value) if number == 1 and isinstance(value, bytes) else None
                 if scalar is not None:
-                    values.append(Scalar(at, step, *scalar))
+                    values.append(ScalarEvent(at, step, *scalar))
     except (ValueError, struct.error):
         return []
     return values
 
 
-def _tagged(value: bytes) -> tuple[str, float] | None:
+def _parse_value(value: bytes) -> tuple[str, float] | None:
     """Return a tag and its value, None where that is no single number."""
     tag, number = "", None
     for key, content in _fields(value):
@@ -103,11 +103,11 @@ def _tagged(value: bytes) -> tuple[str, float] | None:
             case 2, bytes() if len(content) == 4:
                 (number,) = struct.unpack("<f", content)
             case 8, bytes():
-                number = _single(content)
+                number = _parse_tensor(content)
     return (tag, number) if tag and number is not None else None
 
 
-def _single(tensor: bytes) -> float | None:
+def _parse_tensor(tensor: bytes) -> float | None:
     """Return the number in a tensor of one float or double."""
     dtype, content = 0, b""
     for key, value in _fields(tensor):
@@ -160,7 +160,7 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
 
 
 @cache
-def _table() -> tuple[int, ...]:
+def _crc_table() -> tuple[int, ...]:
     table = []
     for byte in range(256):
         crc = byte
@@ -172,7 +172,7 @@ def _table() -> tuple[int, ...]:
 
 def masked_crc(data: bytes) -> int:
     """Return the CRC-32C of data as TFRecords hold it."""
-    table, crc = _table(), 0xFFFFFFFF
+    table, crc = _crc_table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 255] ^ crc >> 8
     crc ^= 0xFFFFFFFF

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-MOST_REMEMBERED = 256  # that are remembered, those that were asked for last
+MOST_CACHED_FILES = 256  # that are remembered, those that were asked for last
 MOST_ITEMS = 20_000  # of a file: more than a screen has columns
 Item = TypeVar("Item")
 # a piece of a file and the time of its last change → what is in it, and how many bytes are done with
@@ -16,22 +16,22 @@ Parse = Callable[[bytes, float], tuple[list[Item], int]]
 
 
 @dataclass(slots=True)
-class _Reading(Generic[Item]):
+class _FileCache(Generic[Item]):
     """What was read of a file so far."""
 
-    number: tuple[int, int]  # device and inode
+    file_id: tuple[int, int]  # device and inode
     begin: int
     offset: int
     items: list[Item] = field(default_factory=list)
 
 
-class GrowingFiles(Generic[Item]):
+class IncrementalFileReader(Generic[Item]):
     """Reads on where it stopped before; from several threads, too."""
 
     def __init__(self, parse: Parse[Item]) -> None:
         """Begin with no file; `parse` may get a piece that begins within a line or a record."""
         self._parse = parse
-        self._readings: OrderedDict[Path, _Reading[Item]] = OrderedDict()
+        self._readings: OrderedDict[Path, _FileCache[Item]] = OrderedDict()
         self._lock = Lock()
 
     def items(self, path: Path, most_bytes: int) -> list[Item]:
@@ -60,12 +60,12 @@ class GrowingFiles(Generic[Item]):
         reading = self._readings.pop(path, None)
         if (
             reading is None
-            or reading.number != number
+            or reading.file_id != number
             or not max(begin, reading.begin) <= reading.offset <= status.st_size
         ):
-            reading = _Reading(number, begin, begin)
+            reading = _FileCache(number, begin, begin)
         self._readings[path] = reading
-        if len(self._readings) > MOST_REMEMBERED:
+        if len(self._readings) > MOST_CACHED_FILES:
             self._readings.popitem(last=False)
         if reading.offset < status.st_size:
             text = os.pread(descriptor, most_bytes, reading.offset)

@@ -36,7 +36,7 @@ class HashingReport:
             self._is_written = False
 
 
-def reported_hashing(attempt: Attempt) -> str:
+def read_hashing_report(attempt: Attempt) -> str:
     """Return which file the supervisor of an attempt reads, and how far it is; "" if it reads none."""
     with contextlib.suppress(OSError):
         return read_bytes(attempt.hashing).decode(errors="replace").strip()

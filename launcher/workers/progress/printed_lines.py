@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 
 from launcher.system.files import Json
-from launcher.system.terminal_codes import Plain
-from launcher.workers.progress.steps import Step
+from launcher.system.terminal_codes import PlainTextFilter
+from launcher.workers.progress.steps import ProgressReport
 
-MARK = b"launcher: step="
+STEP_MARKER = b"launcher: step="
 LONGEST_BYTES = 4096  # of a line
 MOST_LINES = 64  # in which the newest step is looked for
 LONGEST_WORD = 64  # characters of a value that is no number
@@ -35,29 +35,29 @@ _WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w
 MOST_CHARACTERS = 200  # of the line; a screen shows fewer
 
 
-def printed_steps(text: bytes, at: float) -> tuple[list[Step], int]:
+def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
     """Return the steps that a piece of a log tells, the oldest first, and where a line begins that has no end yet.
 
     Args:
         text: from anywhere in a log.
         at: when the end of it was written, in seconds since 1970.
     """
-    steps: list[Step] = []
-    place = text.find(MARK)
+    steps: list[ProgressReport] = []
+    place = text.find(STEP_MARKER)
     while place >= 0:
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
             return steps, max(0, place - 1)  # with what stands before it
         step = None if end is None else _step(text, place, end, at)
         steps += [] if step is None else [step]
-        place = text.find(MARK, place + len(MARK))
-    return steps, max(0, len(text) - len(MARK))  # the mark may be there in part
+        place = text.find(STEP_MARKER, place + len(STEP_MARKER))
+    return steps, max(0, len(text) - len(STEP_MARKER))  # the mark may be there in part
 
 
-def newest_printed(text: bytes, at: float) -> Step | None:
+def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
     """Return the newest step that a piece of a log tells, with what all its lines tell of it."""
-    newest: Step | None = None
-    for step in _backwards(text, at):
+    newest: ProgressReport | None = None
+    for step in _steps_backwards(text, at):
         if newest is None:
             newest = step
         elif step.step == newest.step:
@@ -68,14 +68,14 @@ def newest_printed(text: bytes, at: float) -> Step | None:
     return newest
 
 
-def printed_values(text: bytes) -> dict[str, Json]:
+def parse_step_metrics(text: bytes) -> dict[str, Json]:
     """Return the last value of each number in the steps of a piece of a log, those of the last step first.
 
     Of thousands of lines alike only the last one is read.
     """
     values: dict[str, Json] = {}
     seen: set[bytes] = set()
-    place = text.rfind(MARK)
+    place = text.rfind(STEP_MARKER)
     while place >= 0:
         if (end := _end(text, place)) is not None:
             names = _NAMES.findall(text, place, end)
@@ -84,11 +84,11 @@ def printed_values(text: bytes) -> dict[str, Json]:
                 values = values | {
                     name: value for name, value in step.metrics.items() if name not in values
                 }
-        place = text.rfind(MARK, 0, place)
+        place = text.rfind(STEP_MARKER, 0, place)
     return values
 
 
-def pairs_of(text: str) -> dict[str, Json]:
+def parse_pairs(text: str) -> dict[str, Json]:
     """Return name → value of the pairs in a text: numbers as such, other words up to a length."""
     values: dict[str, Json] = {}
     for name, value in _PAIR.findall(text):
@@ -98,15 +98,15 @@ def pairs_of(text: str) -> dict[str, Json]:
     return values
 
 
-def _backwards(text: bytes, at: float) -> Iterator[Step]:
-    place = text.rfind(MARK)
+def _steps_backwards(text: bytes, at: float) -> Iterator[ProgressReport]:
+    place = text.rfind(STEP_MARKER)
     for _ in range(MOST_LINES):
         if place < 0:
             return
         end = _end(text, place)
         if end is not None and (step := _step(text, place, end, at)) is not None:
             yield step
-        place = text.rfind(MARK, 0, place)
+        place = text.rfind(STEP_MARKER, 0, place)
 
 
 def _end(text: bytes, place: int) -> int | None:
@@ -115,21 +115,21 @@ def _end(text: bytes, place: int) -> int | None:
     return None if end is None else end.start()
 
 
-def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
+def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
     """Return what the line tells that has its mark at `place`; None: it is none of ours."""
     before = text[place - 1 : place] if place else b""
     if before.isalnum() or before in {b".", b"/", b"-", b"_"}:
         return None
-    count, _, rest = text[place + len(MARK) : end].decode(errors="replace").partition(" ")
+    count, _, rest = text[place + len(STEP_MARKER) : end].decode(errors="replace").partition(" ")
     numbers = _COUNT.fullmatch(count.rstrip(",;"))
     if numbers is None:
         return None
-    values = pairs_of(rest)
+    values = parse_pairs(rest)
     total = values.pop("total", None)
     if numbers[2] is not None:
         total = float(numbers[2])
     whole = isinstance(total, float) and 0 < total < 1e15 and total.is_integer()
-    return Step(
+    return ProgressReport(
         at=at,
         step=int(numbers[1]),
         total=int(total) if whole and isinstance(total, float) else None,
@@ -137,13 +137,13 @@ def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
     )
 
 
-def printed_numbers(text: bytes) -> dict[str, Json]:
+def parse_numbers(text: bytes) -> dict[str, Json]:
     """Return what the lines without a step in a piece of a log tell: of each name the last value."""
-    lines = re.findall(_WITHOUT_STEP, text) if MARK[:-5] in text else ()
+    lines = re.findall(_WITHOUT_STEP, text) if STEP_MARKER[:-5] in text else ()
     return {
         name: value
         for line in lines
-        for name, value in pairs_of(line.decode(errors="replace")).items()
+        for name, value in parse_pairs(line.decode(errors="replace")).items()
     }
 
 
@@ -158,8 +158,8 @@ def last_line(end: bytes) -> str:
     line = text[cut + 1 :]
     torn = cut < 0 and len(line) > MOST_CHARACTERS
     line = line[-4 * MOST_CHARACTERS :] if torn else line[: 16 * MOST_CHARACTERS]
-    plain = Plain()
-    shown = (plain.feed(line) + plain.rest()).decode(errors="replace").expandtabs(1).strip()
+    plain = PlainTextFilter()
+    shown = (plain.feed(line) + plain.flush()).decode(errors="replace").expandtabs(1).strip()
     if torn:
         return f"…{shown[-MOST_CHARACTERS:]}"
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[:MOST_CHARACTERS]}…"

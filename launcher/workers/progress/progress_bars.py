@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from launcher.system.terminal_codes import Plain
-from launcher.workers.progress.printed_lines import LONGEST_BYTES, MOST_LINES, pairs_of
-from launcher.workers.progress.steps import MOST_STEPS, Step
+from launcher.system.terminal_codes import PlainTextFilter
+from launcher.workers.progress.printed_lines import LONGEST_BYTES, MOST_LINES, parse_pairs
+from launcher.workers.progress.steps import MOST_STEPS, ProgressReport
 
 _Key = tuple[str, int | None]
-_TURNS = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
-_UP = b"\x1b[A"
+_CURSOR_MOVES = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
+_CURSOR_UP = b"\x1b[A"
 _ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
 # what was taken is not given back (`++`): else a long line that is no bar takes seconds
 _BAR_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
@@ -35,7 +35,7 @@ _DIGITS = re.compile(r"[0-9.]+")
 
 class _Bar(NamedTuple):
     title: str  # without its numbers, which may count the rounds
-    step: Step
+    step: ProgressReport
     inner: bool
 
     @property
@@ -44,7 +44,9 @@ class _Bar(NamedTuple):
         return self.title, self.step.total
 
 
-def newest_bar(text: bytes, at: float, more: Callable[[], bytes] = bytes) -> Step | None:
+def parse_newest_bar(
+    text: bytes, at: float, more: Callable[[], bytes] = bytes
+) -> ProgressReport | None:
     """Return what the newest bar in a piece of a log tells, the outer one of nested bars.
 
     Args:
@@ -53,33 +55,33 @@ def newest_bar(text: bytes, at: float, more: Callable[[], bytes] = bytes) -> Ste
         more: gives a longer end; called where inner bars alone are seen, since an outer one is drawn
             seldom.
     """
-    pieces = _pieces(text)
-    if _UP not in text:  # none is nested: there is no need to read those before the last
+    pieces = _split_bars(text)
+    if _CURSOR_UP not in text:  # none is nested: there is no need to read those before the last
         return next((bar.step for bar in _bars(reversed(pieces), at)), None)
     bars = [*_bars(pieces, at)]
-    if outer := _outer(bars):
+    if outer := _outer_bars(bars):
         return outer[-1].step
     if not bars:
         return None
-    above = _drawn_above(more(), at, {bar.key for bar in bars})
+    above = _find_outer_bar(more(), at, {bar.key for bar in bars})
     return (above or bars[-1]).step
 
 
-def bar_steps(text: bytes, at: float) -> tuple[list[Step], int]:
+def parse_bars(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
     """Return the steps that the bars of a piece of a log tell, and where a bar may begin that has no end yet."""
-    bars = [*_bars(_pieces(text), at)]
+    bars = [*_bars(_split_bars(text), at)]
     last = max(text.rfind(b"\n"), text.rfind(b"\r"))
     read = last if len(text) - last < LONGEST_BYTES else len(text)
-    return [bar.step for bar in _outer(bars)], max(0, read)
+    return [bar.step for bar in _outer_bars(bars)], max(0, read)
 
 
-def _outer(bars: list[_Bar]) -> list[_Bar]:
+def _outer_bars(bars: list[_Bar]) -> list[_Bar]:
     """Return those of the bars that are no inner ones, nor inner ones at their end."""
     inner = {bar.key for bar in bars if bar.inner}
     return [bar for bar in bars if not bar.inner and bar.key not in inner]
 
 
-def _drawn_above(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
+def _find_outer_bar(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
     """Return the newest bar below which others are drawn, other than inner ones at their end."""
     place = len(text)
     for _ in range(MOST_LINES):
@@ -88,15 +90,15 @@ def _drawn_above(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
         if place < 0:
             return None
         begin = max(text.rfind(b"\r", 0, place) + 1, place - LONGEST_BYTES)
-        for bar in _bars(_pieces(text[begin : place + 1]), at):
+        for bar in _bars(_split_bars(text[begin : place + 1]), at):
             if bar.key not in inner:
                 return bar
     return None
 
 
-def _pieces(text: bytes) -> list[tuple[bytes, bytes]]:
+def _split_bars(text: bytes) -> list[tuple[bytes, bytes]]:
     """Return what may be bars, each with what moves the cursor behind it."""
-    pieces = _TURNS.split(text)
+    pieces = _CURSOR_MOVES.split(text)
     return [
         (piece, turn)
         for piece, turn in zip(pieces[::2], [*pieces[1::2], b""], strict=True)
@@ -112,7 +114,7 @@ def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
 
 
 def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
-    plain = Plain().feed(piece) if b"\x1b" in piece else piece
+    plain = PlainTextFilter().feed(piece) if b"\x1b" in piece else piece
     line = plain.decode(errors="replace").strip()
     if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):
         power, total_power = match["power"], match["total_power"]
@@ -126,9 +128,11 @@ def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
     if max(done, total or 0) > MOST_STEPS:
         return None
     rate = _rate(match["rate"], match["per"], scaled=scaled)
-    step = Step(at=at, step=done, total=total, metrics=pairs_of(match["rest"] or ""), rate=rate)
+    step = ProgressReport(
+        at=at, step=done, total=total, metrics=parse_pairs(match["rest"] or ""), rate=rate
+    )
     title = _DIGITS.sub("#", match["title"]).strip(": ")
-    return _Bar(title=title, step=step, inner=turn == _UP)
+    return _Bar(title=title, step=step, inner=turn == _CURSOR_UP)
 
 
 def _power(counted: str, per: str) -> tuple[str, bool]:

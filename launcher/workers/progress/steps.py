@@ -13,14 +13,14 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import Json, read_end
+from launcher.system.files import Json, read_file_end
 
 TAIL_BYTES = 4096  # more than one line
-DOING = "doing"  # the text among a job's metrics that names a phase of it
+PHASE_METRIC = "doing"  # the text among a job's metrics that names a phase of it
 MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
-class Step(NamedTuple):
+class ProgressReport(NamedTuple):
     """The newest report of a job."""
 
     at: float
@@ -29,7 +29,7 @@ class Step(NamedTuple):
     metrics: Mapping[str, Json]
     rate: float | None = None  # steps a second, of late
 
-    def ends(self, now: float) -> float | None:
+    def estimated_end(self, now: float) -> float | None:
         """Return when all steps are done at that rate; None: unknown, or they should be done by now."""
         if not self.total or not self.rate:
             return None
@@ -41,12 +41,12 @@ class Step(NamedTuple):
         return " ".join([done, *(f"{key}={_short(value)}" for key, value in self.metrics.items())])
 
 
-def latest(path: Path) -> Step | None:
+def read_newest_report(path: Path) -> ProgressReport | None:
     """Return the newest whole report in a progress file, or None when there is none.
 
     Its rate is that of the last reports of its phase, since the steps last restarted.
     """
-    steps = _of_newest_phase(_since_anew(history(path, TAIL_BYTES)))
+    steps = _of_newest_phase(_since_restart(read_reports(path, TAIL_BYTES)))
     if not steps:
         return None
     newest, first = steps[-1], steps[0]
@@ -56,13 +56,13 @@ def latest(path: Path) -> Step | None:
     return newest._replace(rate=(newest.step - first.step) / spent_s)
 
 
-def history(path: Path, most_bytes: int) -> list[Step]:
+def read_reports(path: Path, most_bytes: int) -> list[ProgressReport]:
     """Return the whole reports in the last so many bytes of a progress file, the oldest first."""
-    lines = read_end(path, most_bytes)[0].decode(errors="replace").split("\n")
-    return [step for line in lines if (step := _step(line)) is not None]
+    lines = read_file_end(path, most_bytes)[0].decode(errors="replace").split("\n")
+    return [step for line in lines if (step := _parse_report(line)) is not None]
 
 
-def _since_anew(steps: Sequence[Step]) -> Sequence[Step]:
+def _since_restart(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
     """Return the reports since the steps last began anew."""
     begin = 0
     for place, (before, after) in enumerate(pairwise(steps), start=1):
@@ -71,15 +71,17 @@ def _since_anew(steps: Sequence[Step]) -> Sequence[Step]:
     return steps[begin:]
 
 
-def _of_newest_phase(steps: Sequence[Step]) -> Sequence[Step]:
+def _of_newest_phase(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
     """Return the last reports with the same `doing`: each phase has a speed of its own."""
     begin = len(steps)
-    while begin and steps[begin - 1].metrics.get(DOING) == steps[-1].metrics.get(DOING):
+    while begin and steps[begin - 1].metrics.get(PHASE_METRIC) == steps[-1].metrics.get(
+        PHASE_METRIC
+    ):
         begin -= 1
     return steps[begin:]
 
 
-def _step(line: str) -> Step | None:
+def _parse_report(line: str) -> ProgressReport | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -90,7 +92,7 @@ def _step(line: str) -> Step | None:
         ):
             total = record.get("total")
             count = total if isinstance(total, int) and abs(total) < MOST_STEPS else None
-            return Step(at=at, step=step, total=count, metrics=metrics)
+            return ProgressReport(at=at, step=step, total=count, metrics=metrics)
     return None
 
 
@@ -98,10 +100,10 @@ def _short(value: Json) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
+REPORT_EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
 
 
-class Progress:
+class ProgressWriter:
     """Appends how far a job is to its attempt's progress file, a few times a second at most.
 
     Reports of other metrics are counted by themselves: the one at an epoch's end comes right behind one of a step.
@@ -109,7 +111,7 @@ class Progress:
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         """Write to `path`, which appears with the first report; `check` raises where none is wanted."""
-        self._path, self._check = path, check
+        self._path, self._check_wanted = path, check
         self._next: dict[tuple[str, ...], float] = {}  # names of metrics → when they are due again
         self._torn = False  # the last report may be there in part
 
@@ -121,8 +123,8 @@ class Progress:
         now, names = time.monotonic(), tuple(metrics)
         if now < self._next.get(names, 0.0) and step != total:
             return
-        self._check()
-        self._next[names] = now + EVERY_S
+        self._check_wanted()
+        self._next[names] = now + REPORT_EVERY_S
         record = {"at": time.time(), "step": step, "total": total, "metrics": metrics}
         text = "\n" * self._torn + json.dumps(record) + "\n"
         try:
@@ -138,19 +140,19 @@ RATE = "rate"  # steps a second
 Point = tuple[float, float]  # step, value
 
 
-def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
+def curves(steps: Sequence[ProgressReport]) -> dict[str, list[Point]]:
     """Return name → points of each number that was reported since the steps last began anew."""
-    own = _since_anew(steps)
+    own = _since_restart(steps)
     curves: dict[str, list[Point]] = {}
     for step in own:
         for name, value in step.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                curves.setdefault(name, []).append((float(step.step), _real(value)))
+                curves.setdefault(name, []).append((float(step.step), _finite_float(value)))
     rates = _rates(own)
     return curves | ({RATE: rates} if rates else {})
 
 
-def _rates(steps: Sequence[Step]) -> list[Point]:
+def _rates(steps: Sequence[ProgressReport]) -> list[Point]:
     """Return the rates that were reported, or else those between steps that were read at different times."""
     if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
         return own
@@ -164,7 +166,7 @@ def _rates(steps: Sequence[Step]) -> list[Point]:
     ]
 
 
-def _real(value: float) -> float:
+def _finite_float(value: float) -> float:
     """Return a number as curves know it: JSON has integers that are too large."""
     try:
         return float(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.settings import _READ, BackendSettings, read_backends
+from launcher.backends.settings import _KEY_READERS, BackendSettings, read_backends
 
 PAGE = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text(encoding="utf-8")
 ROWS = re.findall(
@@ -16,12 +16,12 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_table_has_each_setting_once() -> None:
-    assert sorted(key for key, _, _ in ROWS) == sorted(_READ)
+    assert sorted(key for key, _, _ in ROWS) == sorted(_KEY_READERS)
 
 
 @pytest.mark.parametrize(("key", "default"), [row[:2] for row in ROWS if row[0] != "kind"])
 def test_a_default_of_the_table_holds(key: str, default: str) -> None:
-    _, read = _READ[key]
+    _, read = _KEY_READERS[key]
     field = key if hasattr(BackendSettings, key) else f"{key}_s"
     holds = getattr(BackendSettings(name="x", kind="slurm"), field)
     if default == "–":

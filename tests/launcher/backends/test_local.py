@@ -7,8 +7,8 @@ import pytest
 
 from launcher.backends.local import Local, make
 from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.pilot_messages import Leave
-from launcher.backends.protocol import Cause, EngineError, Observation, Stage
+from launcher.backends.pilot_messages import Drain
+from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError, Observation
 from launcher.backends.settings import BackendSettings
 from launcher.system.environment import owners_environment
 from launcher.system.paths import Home
@@ -37,7 +37,7 @@ class Engine:
 
     def ends(self, desk: Desk) -> Observation:
         """Wait for a pilot's end; return what the engine says of it."""
-        until(lambda: self.seen(desk).stage is Stage.ENDED, "it ends")
+        until(lambda: self.seen(desk).stage is AllocationState.ENDED, "it ends")
         return self.seen(desk)
 
     def start(self, spec: PilotSpec | None = None) -> Desk:
@@ -64,9 +64,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
     desk = engine.start()
     desk.hello()
-    assert engine.seen(desk).stage is Stage.RUNNING
-    desk.send(Leave())
-    assert engine.ends(desk).cause is Cause.COMPLETED
+    assert engine.seen(desk).stage is AllocationState.RUNNING
+    desk.send(Drain())
+    assert engine.ends(desk).cause is AllocationEndCause.COMPLETED
     assert "ends: the scheduler requested it" in engine.backend.collect(desk.folder)
 
 
@@ -74,16 +74,16 @@ def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     desk = engine.start()
     pid = desk.hello().pid
     other = engine.anew()
-    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
-    desk.folder.process.unlink()  # it died before it had written who the pilot is
-    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is AllocationState.RUNNING
+    desk.folder.process_file.unlink()  # it died before it had written who the pilot is
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is AllocationState.RUNNING
     other.cancel([desk.folder.token])
     until(lambda: gone(pid), "it is killed")
-    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.UNKNOWN
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is AllocationState.UNKNOWN
 
 
 def test_a_pilot_that_was_never_there_is_unknown(engine: Engine) -> None:
-    assert engine.backend.observe(["nobody"])["nobody"].stage is Stage.UNKNOWN
+    assert engine.backend.observe(["nobody"])["nobody"].stage is AllocationState.UNKNOWN
     engine.backend.cancel(["nobody"])
 
 
@@ -94,7 +94,7 @@ def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
     engine.backend.cancel([desk.folder.token])
     assert all(map(gone, pids))
     there = engine.seen(desk)
-    assert (there.stage, there.cause) == (Stage.ENDED, Cause.CANCELLED)
+    assert (there.stage, there.cause) == (AllocationState.ENDED, AllocationEndCause.CANCELLED)
 
 
 def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> None:
@@ -103,7 +103,7 @@ def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> No
     program = program_of(attempt)
     os.kill(desk.hello().pid, signal.SIGKILL)
     there = engine.ends(desk)
-    assert (there.cause, there.reason) == (Cause.FAILED, "ended by SIGKILL")
+    assert (there.cause, there.reason) == (AllocationEndCause.FAILED, "ended by SIGKILL")
     assert not gone(program)
     engine.backend.cancel([desk.folder.token])
     assert gone(program)
@@ -113,7 +113,7 @@ def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: 
     engine = Engine(Home(tmp_path / "home"), prologue="echo no such module; exit 3")
     desk = engine.start()
     there = engine.ends(desk)
-    assert (there.cause, there.reason) == (Cause.FAILED, "ended with exit code 3")
+    assert (there.cause, there.reason) == (AllocationEndCause.FAILED, "ended with exit code 3")
     assert engine.backend.collect(desk.folder) == "no such module"
 
 

@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.asked_process import AskedProcess
+from launcher.backends.asked_process import JsonLineProcess
 from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
+from launcher.backends.protocol import (
+    AllocationEndCause,
+    AllocationState,
+    EngineError,
+    Observation,
+    SubmissionRefused,
+)
 from launcher.backends.ray import Ray
-from launcher.backends.ray_states import asks, observations, resources, why_not
+from launcher.backends.ray_states import (
+    actor_options,
+    node_resources,
+    parse_observations,
+    why_no_node_fits,
+)
 from launcher.backends.ray_states import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
 from tests.build import gone, until
@@ -35,24 +46,24 @@ WRONG = "input(); print('no JSON', flush=True); input()"
 ENDS = "import sys; print('no such cluster', file=sys.stderr); sys.exit(3)"
 
 
-def a_process(code: str, patience_s: float = 60.0) -> AskedProcess:
+def a_process(code: str, patience_s: float = 60.0) -> JsonLineProcess:
     argv = [sys.executable, "-P", "-c", code]
-    return AskedProcess(argv, dict, name="The engine", patience_s=patience_s)
+    return JsonLineProcess(argv, dict, name="The engine", patience_s=patience_s)
 
 
 def test_questions_are_answered_by_the_same_process() -> None:
     process = a_process(ANSWERS)
-    first = process.ask("tell", text="ä\n", pid=0)
-    assert process.ask("tell") == {"pid": process.ask("tell")["pid"]}
+    first = process.call("tell", text="ä\n", pid=0)
+    assert process.call("tell") == {"pid": process.call("tell")["pid"]}
     assert first == {"text": "ä\n", "pid": 0}
     process.close()
 
 
 def test_a_process_that_has_ended_is_started_again() -> None:
     process = a_process(ANSWERS)
-    pid = process.ask("die")["pid"]
+    pid = process.call("die")["pid"]
     until(lambda: gone(pid), "it has ended")
-    assert process.ask("tell")["pid"] != pid
+    assert process.call("tell")["pid"] != pid
     process.close()
 
 
@@ -61,26 +72,26 @@ def test_a_process_that_ends_instead_of_an_answer_is_quoted() -> None:
     with pytest.raises(
         EngineError, match=r"The engine: .* ended unexpectedly \(exit code 3\): no such cluster"
     ):
-        process.ask("tell")
+        process.call("tell")
     process.close()
 
 
 def test_a_process_that_does_not_answer_is_killed() -> None:
     process = a_process(SILENT, patience_s=0.5)
     with pytest.raises(EngineError, match=r"The engine did not respond within 0\.5 s"):
-        process.ask("tell")
+        process.call("tell")
     assert process._child is None
 
 
 def test_an_answer_that_is_none_is_an_error() -> None:
     process = a_process(WRONG)
     with pytest.raises(EngineError, match="cannot parse its answer 'no JSON"):
-        process.ask("tell")
+        process.call("tell")
 
 
 def test_who_is_not_asked_any_more_ends(tmp_path: Path) -> None:
     process = a_process(ANSWERS)
-    pid = process.ask("tell")["pid"]
+    pid = process.call("tell")["pid"]
     assert process._child is not None
     assert process._child.stdin is not None
     process._child.stdin.close()  # as when the scheduler is killed
@@ -101,7 +112,7 @@ def test_an_interpreter_without_ray_is_refused_and_says_what_to_install(tmp_path
     python.chmod(0o755)
     engine = Ray(BackendSettings(name="ray", kind="ray", python=str(python)))
     with pytest.raises(
-        Refused, match=r"\[backends\.ray\]: Ray is not installed in .*launcher-truef"
+        SubmissionRefused, match=r"\[backends\.ray\]: Ray is not installed in .*launcher-truef"
     ):
         engine.submit([])
     estimate = engine.estimate(a_pilot())
@@ -200,36 +211,48 @@ def node(*, alive: bool = True, address: str = "10.0.0.1", end: int = 0, **has: 
 
 def observed(state: str, death: str = "", **nodes: Any) -> Observation:
     answer = {"pilots": {"t": {"state": state, "node": "a", "death": death}}, "nodes": nodes}
-    return observations(answer, ["t"], ONE_CORE)["t"]
+    return parse_observations(answer, ["t"], ONE_CORE)["t"]
 
 
 @pytest.mark.parametrize(
     ("death", "cause", "reason"),
     [
-        (EXITED, Cause.FAILED, "exit code 3"),
-        (LEFT, Cause.COMPLETED, ""),
-        (KILLED, Cause.CANCELLED, "cancelled"),
+        (EXITED, AllocationEndCause.FAILED, "exit code 3"),
+        (LEFT, AllocationEndCause.COMPLETED, ""),
+        (KILLED, AllocationEndCause.CANCELLED, "cancelled"),
         (
             RAISED,
-            Cause.FAILED,
+            AllocationEndCause.FAILED,
             "FileNotFoundError: [Errno 2] No such file or directory: "
             "'/shared/pilots/launcher-ab/engine.log'",
         ),
-        (SIGKILL, Cause.FAILED, "The actor died unexpectedly before finishing this task."),
-        (OOM, Cause.MEMORY, "The actor died because its node was running low on memory."),
-        ("whatever Ray will say some day", Cause.FAILED, "whatever Ray will say some day"),
-        ("", Cause.FAILED, ""),
+        (
+            SIGKILL,
+            AllocationEndCause.FAILED,
+            "The actor died unexpectedly before finishing this task.",
+        ),
+        (
+            OOM,
+            AllocationEndCause.MEMORY,
+            "The actor died because its node was running low on memory.",
+        ),
+        (
+            "whatever Ray will say some day",
+            AllocationEndCause.FAILED,
+            "whatever Ray will say some day",
+        ),
+        ("", AllocationEndCause.FAILED, ""),
     ],
 )
-def test_a_death_is_told_in_rays_words(death: str, cause: Cause, reason: str) -> None:
+def test_a_death_is_told_in_rays_words(death: str, cause: AllocationEndCause, reason: str) -> None:
     observation = observed("DEAD", death, a=node())
-    assert observation.stage is Stage.ENDED
+    assert observation.stage is AllocationState.ENDED
     assert (observation.cause, observation.reason) == (cause, reason)
 
 
 def test_on_a_node_that_fell_silent_a_pilot_may_live_on() -> None:
     observation = observed("DEAD", NODE_DIED, a=node(alive=False, end=2))
-    assert observation.cause is Cause.NODE_FAILED
+    assert observation.cause is AllocationEndCause.NODE_FAILED
     assert "missing too many heartbeats" in observation.reason
     assert not observation.node_answers
 
@@ -244,12 +267,12 @@ def test_on_a_node_that_was_taken_down_nothing_lives_on() -> None:
     assert observed("DEAD", NODE_DIED, a=node(alive=False, end=1)).node_answers
     preempted = observed("DEAD", NODE_DIED, a=node(alive=False, end=3))
     assert preempted.node_answers
-    assert preempted.cause is Cause.PREEMPTED
+    assert preempted.cause is AllocationEndCause.PREEMPTED
 
 
 def test_a_pilot_waits_for_a_node_with_room() -> None:
     waiting = observed("PENDING_CREATION", a=node(GPU=1))
-    assert waiting.stage is Stage.WAITING
+    assert waiting.stage is AllocationState.WAITING
     assert waiting.reason == "no node of the cluster has 1 CPU (a new node may have it)"
     busy = {**node(CPU=4), "free": {"CPU": 0.0}}
     assert observed("PENDING_CREATION", a=busy).reason == "no node has 1 CPU free"
@@ -258,11 +281,16 @@ def test_a_pilot_waits_for_a_node_with_room() -> None:
 
 def test_a_dead_node_has_no_room() -> None:
     dead = {**node(CPU=4, alive=False), "free": {"CPU": 4.0}}
-    assert "no node of the cluster" in why_not(nodes_of({"nodes": {"a": dead}}).values(), ONE_CORE)
+    assert "no node of the cluster" in why_no_node_fits(
+        nodes_of({"nodes": {"a": dead}}).values(), ONE_CORE
+    )
 
 
 def test_who_is_not_known_is_unknown() -> None:
-    assert observations({"pilots": {"t": {}}, "nodes": {}}, ["t"], {})["t"].stage is Stage.UNKNOWN
+    assert (
+        parse_observations({"pilots": {"t": {}}, "nodes": {}}, ["t"], {})["t"].stage
+        is AllocationState.UNKNOWN
+    )
 
 
 def test_a_state_of_which_we_never_heard_is_no_end() -> None:
@@ -273,21 +301,21 @@ def test_a_state_of_which_we_never_heard_is_no_end() -> None:
 def test_a_pilot_asks_for_its_shape_and_for_the_sites_resources() -> None:
     settings = BackendSettings(name="ray", kind="ray", gpu_type="A100", resources={"fast": 1.0})
     shape = asked(cpus=2, gpus=1, memory=1 << 30)
-    assert asks(settings, shape) == {
+    assert actor_options(settings, shape) == {
         "num_cpus": 2,
         "num_gpus": 1,
         "memory": 1 << 30,
         "accelerator_type": "A100",
         "resources": {"fast": 1.0},
     }
-    assert resources(settings, shape) == {
+    assert node_resources(settings, shape) == {
         "CPU": 2.0,
         "GPU": 1.0,
         "memory": float(1 << 30),
         "accelerator_type:A100": 0.001,
         "fast": 1.0,
     }
-    assert asks(settings, asked(cpus=1)) == {
+    assert actor_options(settings, asked(cpus=1)) == {
         "num_cpus": 1,
         "num_gpus": 0,
         "resources": {"fast": 1.0},
@@ -314,7 +342,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["pilots", "nodes"]), JSON))
 def test_an_answer_that_is_none_is_refused(answer: dict[str, Any]) -> None:
     try:
-        seen = observations(json.loads(json.dumps(answer)), ["t"], ONE_CORE)
+        seen = parse_observations(json.loads(json.dumps(answer)), ["t"], ONE_CORE)
     except EngineError:
         return
     assert list(seen) == ["t"]

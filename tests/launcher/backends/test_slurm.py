@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
+from launcher.backends.protocol import (
+    AllocationEndCause,
+    AllocationState,
+    EngineError,
+    Observation,
+    SubmissionRefused,
+)
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import Slurm
 from launcher.backends.slurm_commands import SlurmCommands
@@ -135,9 +141,9 @@ def test_squeue_is_asked_once_for_all_pilots(stub: Stub, calls: Callable[[], lis
     seen = slurm.observe([TOKEN, "launcher-cd", "launcher-ef"])
     stages = {token: observation.stage for token, observation in seen.items()}
     assert stages == {
-        TOKEN: Stage.RUNNING,
-        "launcher-cd": Stage.WAITING,
-        "launcher-ef": Stage.UNKNOWN,
+        TOKEN: AllocationState.RUNNING,
+        "launcher-cd": AllocationState.WAITING,
+        "launcher-ef": AllocationState.UNKNOWN,
     }
     (call,) = calls()
     assert "--name=launcher-ab12,launcher-cd,launcher-ef" in call
@@ -153,7 +159,7 @@ def test_nothing_is_asked_where_there_is_no_pilot(
 def test_many_names_do_not_make_an_argument_that_is_too_long(stub: Stub) -> None:
     slurm = stub(squeue=f"echo '{row('RUNNING')}'; echo '{row('RUNNING', 'foreign')}'")
     tokens = [TOKEN, *(f"launcher-{number:020}" for number in range(10_000))]
-    assert slurm.observe(tokens)[TOKEN].stage is Stage.RUNNING
+    assert slurm.observe(tokens)[TOKEN].stage is AllocationState.RUNNING
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "FAILED", "CANCELLED", "PREEMPTED"])
@@ -201,14 +207,20 @@ def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(
 def test_of_a_pilot_that_was_started_again_elsewhere_its_own_node_is_asked(stub: Stub) -> None:
     slurm = stub(squeue=f"echo '{row('FAILED')}'", sinfo="echo 'n7|down*'")
     assert seen(slurm, "n7") == Observation(
-        stage=Stage.UNKNOWN, cause=Cause.UNKNOWN, node="n7", node_answers=False
+        stage=AllocationState.UNKNOWN,
+        cause=AllocationEndCause.UNKNOWN,
+        node="n7",
+        node_answers=False,
     )
 
 
 def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:
     slurm = stub(squeue="", sinfo="echo 'n1|down*'")
     assert seen(slurm, "n1") == Observation(
-        stage=Stage.UNKNOWN, cause=Cause.UNKNOWN, node="n1", node_answers=False
+        stage=AllocationState.UNKNOWN,
+        cause=AllocationEndCause.UNKNOWN,
+        node="n1",
+        node_answers=False,
     )
 
 
@@ -223,7 +235,7 @@ def test_a_refused_partition_is_told_with_what_slurm_said(stub: Stub, tmp_path: 
     refusal = "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified"
     slurm = stub(sbatch=f"echo '{refusal}' >&2; exit 1", sinfo="echo main; echo short")
     with pytest.raises(
-        Refused,
+        SubmissionRefused,
         match=r"\[backends.cluster\]: invalid partition specified: gpu; .*Invalid partition name specified; its partitions: main, short",
     ):
         slurm.submit([a_pilot(tmp_path)])
@@ -234,7 +246,7 @@ def test_a_controller_that_is_away_does_not_refuse_for_good(stub: Stub, tmp_path
     slurm = stub(sbatch=f"echo '{away}' >&2; exit 1")
     with pytest.raises(EngineError, match="Unable to contact") as raised:
         slurm.submit([a_pilot(tmp_path)])
-    assert not isinstance(raised.value, Refused)
+    assert not isinstance(raised.value, SubmissionRefused)
 
 
 def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
@@ -244,7 +256,7 @@ def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
     slurm = stub(sbatch=second)
     with pytest.raises(EngineError, match="invalid qos") as raised:
         slurm.submit([a_pilot(tmp_path), a_pilot(tmp_path, "launcher-cd")])
-    assert not isinstance(raised.value, Refused)
+    assert not isinstance(raised.value, SubmissionRefused)
 
 
 def test_a_slow_sbatch_is_given_up(stub: Stub, tmp_path: Path) -> None:

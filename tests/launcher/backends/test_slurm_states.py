@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm_batches import (
-    arguments,
-    batches,
-    estimated_start,
-    for_good,
-    script,
-    submission,
+    batch_script,
+    group_into_batches,
+    is_permanent_error,
+    parse_estimated_start,
+    sbatch_arguments,
+    sbatch_options,
 )
 from launcher.backends.slurm_states import (
+    format_array_ranges,
     live_elements,
-    marked_after_s,
-    name_and_index,
-    observations,
-    ranges,
-    read_rows,
+    observe_rows,
+    parse_squeue,
+    silent_node_timeout_s,
     silent_nodes,
+    split_token,
     unsure_nodes,
 )
 
@@ -38,7 +38,7 @@ TOKEN = "launcher-ab12"
 
 
 def seen(text: str, token: str = TOKEN) -> Observation:
-    return observations(read_rows(text), [token])[token]
+    return observe_rows(parse_squeue(text), [token])[token]
 
 
 def line(state: str = "RUNNING", *, name: str = TOKEN, reason: str = "None", **more: str) -> str:
@@ -50,13 +50,13 @@ def line(state: str = "RUNNING", *, name: str = TOKEN, reason: str = "None", **m
 def test_a_waiting_pilot_has_a_reason_and_an_estimated_start() -> None:
     text = line("PENDING", node="", reason="Resources", start="1795380663")
     assert seen(text) == Observation(
-        stage=Stage.WAITING, reason="Resources", starts_at=1795380663.0
+        stage=AllocationState.WAITING, reason="Resources", starts_at=1795380663.0
     )
 
 
 def test_a_running_pilot_has_a_node_and_an_end() -> None:
     text = line(start="1795373463", end="1795375263")
-    assert seen(text) == Observation(stage=Stage.RUNNING, node="n1", ends_at=1795375263.0)
+    assert seen(text) == Observation(stage=AllocationState.RUNNING, node="n1", ends_at=1795375263.0)
 
 
 @pytest.mark.parametrize("when", ["N/A", "NONE", "Unknown", "", "-5", "nan", "9" * 30, "²"])
@@ -67,53 +67,53 @@ def test_a_time_that_is_none_is_not_known(when: str) -> None:
 @pytest.mark.parametrize(
     ("state", "cause"),
     [
-        ("COMPLETED", Cause.COMPLETED),
-        ("PREEMPTED", Cause.PREEMPTED),
-        ("NODE_FAIL", Cause.NODE_FAILED),
-        ("BOOT_FAIL", Cause.NODE_FAILED),
-        ("REVOKED", Cause.NODE_FAILED),
-        ("TIMEOUT", Cause.TIME_LIMIT),
-        ("DEADLINE", Cause.TIME_LIMIT),
-        ("OUT_OF_MEMORY", Cause.MEMORY),
-        ("CANCELLED", Cause.CANCELLED),
-        ("FAILED", Cause.FAILED),
+        ("COMPLETED", AllocationEndCause.COMPLETED),
+        ("PREEMPTED", AllocationEndCause.PREEMPTED),
+        ("NODE_FAIL", AllocationEndCause.NODE_FAILED),
+        ("BOOT_FAIL", AllocationEndCause.NODE_FAILED),
+        ("REVOKED", AllocationEndCause.NODE_FAILED),
+        ("TIMEOUT", AllocationEndCause.TIME_LIMIT),
+        ("DEADLINE", AllocationEndCause.TIME_LIMIT),
+        ("OUT_OF_MEMORY", AllocationEndCause.MEMORY),
+        ("CANCELLED", AllocationEndCause.CANCELLED),
+        ("FAILED", AllocationEndCause.FAILED),
     ],
 )
-def test_an_end_has_the_cause_that_slurm_tells(state: str, cause: Cause) -> None:
+def test_an_end_has_the_cause_that_slurm_tells(state: str, cause: AllocationEndCause) -> None:
     observation = seen(line(state, reason="NonZeroExitCode"))
-    assert (observation.stage, observation.cause) == (Stage.ENDED, cause)
+    assert (observation.stage, observation.cause) == (AllocationState.ENDED, cause)
     assert observation.reason == "NonZeroExitCode"
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "STOPPED", "SUSPENDED", "HOVERING"])
 def test_a_state_with_a_node_that_is_no_end_is_running(state: str) -> None:
     observation = seen(line(state))
-    assert (observation.stage, observation.reason) == (Stage.RUNNING, state.lower())
+    assert (observation.stage, observation.reason) == (AllocationState.RUNNING, state.lower())
 
 
 @pytest.mark.parametrize("state", ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "HOVERING"])
 def test_a_state_without_a_node_that_is_no_end_is_waiting(state: str) -> None:
     observation = seen(line(state, node=""))
-    assert (observation.stage, observation.reason) == (Stage.WAITING, state.lower())
+    assert (observation.stage, observation.reason) == (AllocationState.WAITING, state.lower())
 
 
 def test_a_pilot_that_stands_in_no_line_is_unknown() -> None:
-    assert seen("").stage is Stage.UNKNOWN
+    assert seen("").stage is AllocationState.UNKNOWN
 
 
 def test_another_job_whose_name_begins_like_ours_is_not_ours() -> None:
     text = line(name=TOKEN + "x") + line(name=TOKEN[:-1]) + line(name="x|" + TOKEN + "|x")
-    assert seen(text).stage is Stage.UNKNOWN
+    assert seen(text).stage is AllocationState.UNKNOWN
 
 
 def test_the_number_of_a_job_counts_for_nothing() -> None:
     text = line("COMPLETED", job="7", name="foreign") + line("PENDING", job="7", node="")
-    assert seen(text).stage is Stage.WAITING
+    assert seen(text).stage is AllocationState.WAITING
 
 
 def test_of_two_jobs_with_a_name_the_one_that_lives_counts() -> None:
     text = line("FAILED") + line("RUNNING") + line("PENDING", node="")
-    assert seen(text).stage is Stage.RUNNING
+    assert seen(text).stage is AllocationState.RUNNING
 
 
 def test_a_reason_may_hold_a_bar() -> None:
@@ -133,20 +133,20 @@ def test_a_reason_may_hold_a_bar() -> None:
 )
 def test_what_is_no_line_of_squeue_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a line of squeue"):
-        read_rows(line() + text)
+        parse_squeue(line() + text)
 
 
 def test_an_element_of_an_array_is_known_by_name_and_number() -> None:
     text = line("RUNNING", job="9_3", index="3") + line("PENDING", job="9_4", index="4", node="")
-    assert seen(text, f"{TOKEN}_3").stage is Stage.RUNNING
-    assert seen(text, f"{TOKEN}_4").stage is Stage.WAITING
-    assert seen(text, f"{TOKEN}_5").stage is Stage.UNKNOWN
+    assert seen(text, f"{TOKEN}_3").stage is AllocationState.RUNNING
+    assert seen(text, f"{TOKEN}_4").stage is AllocationState.WAITING
+    assert seen(text, f"{TOKEN}_5").stage is AllocationState.UNKNOWN
 
 
 def test_elements_cancelled_before_they_began_stand_in_one_line() -> None:
     text = line("RUNNING", job="9_3", index="3") + line("CANCELLED", job="9", node="")
-    assert seen(text, f"{TOKEN}_3").stage is Stage.RUNNING
-    assert seen(text, f"{TOKEN}_7").cause is Cause.CANCELLED
+    assert seen(text, f"{TOKEN}_3").stage is AllocationState.RUNNING
+    assert seen(text, f"{TOKEN}_7").cause is AllocationEndCause.CANCELLED
 
 
 def test_of_elements_those_that_have_not_ended_are_cancelled() -> None:
@@ -158,17 +158,17 @@ def test_of_elements_those_that_have_not_ended_are_cancelled() -> None:
         + line("RUNNING", job="11_3", index="3", name="foreign")
     )
     tokens = [f"{TOKEN}_{number}" for number in (3, 4, 5)]
-    assert [row.job for row in live_elements(read_rows(text), tokens)] == ["9_3", "9_4"]
+    assert [row.job for row in live_elements(parse_squeue(text), tokens)] == ["9_3", "9_4"]
 
 
 def test_elements_are_written_as_ranges() -> None:
-    assert ranges([8, 0, 1, 2, 7, 5]) == "0-2,5,7-8"
-    assert ranges([]) == ""
+    assert format_array_ranges([8, 0, 1, 2, 7, 5]) == "0-2,5,7-8"
+    assert format_array_ranges([]) == ""
 
 
 def test_a_token_without_a_number_is_a_job_of_its_own() -> None:
-    assert name_and_index("launcher-ab12") == ("launcher-ab12", "")
-    assert name_and_index("launcher-ab12_07") == ("launcher-ab12", "07")
+    assert split_token("launcher-ab12") == ("launcher-ab12", "")
+    assert split_token("launcher-ab12_07") == ("launcher-ab12", "07")
 
 
 def test_a_node_with_an_asterisk_does_not_answer() -> None:
@@ -183,23 +183,26 @@ def test_of_a_node_that_an_administrator_set_down_it_is_not_known_whether_it_ans
 
 
 def test_a_node_that_is_down_answers_if_slurm_has_not_marked_it_for_long() -> None:
-    assert marked_after_s("SlurmctldTimeout = 9 sec\nSlurmdTimeout           = 300 sec\n") == 960.0
-    assert marked_after_s("SlurmdTimeout           = 0 sec\n") == math.inf
-    assert marked_after_s("") == math.inf
+    assert (
+        silent_node_timeout_s("SlurmctldTimeout = 9 sec\nSlurmdTimeout           = 300 sec\n")
+        == 960.0
+    )
+    assert silent_node_timeout_s("SlurmdTimeout           = 0 sec\n") == math.inf
+    assert silent_node_timeout_s("") == math.inf
 
 
 @pytest.mark.parametrize("elsewhere", ["n2", ""])
 def test_what_became_of_a_second_process_elsewhere_says_nothing_of_the_pilot(
     elsewhere: str,
 ) -> None:
-    rows = read_rows(line("FAILED", node=elsewhere, reason="NonZeroExitCode"))
-    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.UNKNOWN
-    assert observations(rows, [TOKEN], {TOKEN: ""})[TOKEN].stage is Stage.ENDED
+    rows = parse_squeue(line("FAILED", node=elsewhere, reason="NonZeroExitCode"))
+    assert observe_rows(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is AllocationState.UNKNOWN
+    assert observe_rows(rows, [TOKEN], {TOKEN: ""})[TOKEN].stage is AllocationState.ENDED
 
 
 def test_a_job_that_waits_to_be_started_again_is_no_end() -> None:
-    rows = read_rows(line("PENDING", node=""))
-    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.WAITING
+    rows = parse_squeue(line("PENDING", node=""))
+    assert observe_rows(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is AllocationState.WAITING
 
 
 def test_what_is_no_line_of_sinfo_is_refused() -> None:
@@ -229,17 +232,17 @@ def pilot(
 
 
 def words_of(pilot: tuple[PilotFolder, PilotSpec], **changes: object) -> list[str]:
-    (batch,) = batches([pilot])
-    return submission(settings(**changes), batch)
+    (batch,) = group_into_batches([pilot])
+    return sbatch_arguments(settings(**changes), batch)
 
 
 def script_of(pilot: tuple[PilotFolder, PilotSpec], **changes: object) -> str:
-    (batch,) = batches([pilot])
-    return script(settings(**changes), batch)
+    (batch,) = group_into_batches([pilot])
+    return batch_script(settings(**changes), batch)
 
 
 def test_all_that_the_configuration_names_is_asked() -> None:
-    words = arguments(
+    words = sbatch_options(
         settings(
             gpu_type="a100",
             partition="gpu",
@@ -262,14 +265,14 @@ def test_all_that_the_configuration_names_is_asked() -> None:
 
 
 def test_what_the_configuration_does_not_name_is_left_to_slurm() -> None:
-    words = arguments(settings(), asked(cpus=1))
+    words = sbatch_options(settings(), asked(cpus=1))
     for option in ("partition", "account", "qos", "gres", "mem", "time", "exclusive"):
         assert not any(word.startswith(f"--{option}") for word in words)
 
 
 @pytest.mark.parametrize(("time_s", "warning_s"), [(30.0, 15), (240.0, 60), (86_400.0, 120)])
 def test_a_short_pilot_is_warned_later(time_s: float, warning_s: int) -> None:
-    words = arguments(settings(), asked(cpus=1, time_s=time_s))
+    words = sbatch_options(settings(), asked(cpus=1, time_s=time_s))
     assert f"--signal=B:USR1@{warning_s}" in words
 
 
@@ -283,10 +286,10 @@ def test_a_pilot_is_named_by_its_token_and_writes_into_its_folder() -> None:
 
 def test_numbered_tokens_of_one_submission_are_one_array() -> None:
     pilots = [pilot(f"launcher-ab_{number}") for number in (0, 1, 2, 5, 7, 8)]
-    alone, many = batches([*pilots, pilot("launcher-cd")])
+    alone, many = group_into_batches([*pilots, pilot("launcher-cd")])
     assert (alone.name, alone.elements) == ("launcher-cd", ())
-    assert "--array=0-2,5,7-8" in submission(settings(), many)
-    assert "--output=/shared/pilots/launcher-ab_%a/engine.log" in submission(settings(), many)
+    assert "--array=0-2,5,7-8" in sbatch_arguments(settings(), many)
+    assert "--output=/shared/pilots/launcher-ab_%a/engine.log" in sbatch_arguments(settings(), many)
 
 
 def test_the_script_becomes_the_pilot() -> None:
@@ -348,7 +351,7 @@ def test_a_pilot_that_slurm_starts_again_does_nothing() -> None:
     ],
 )
 def test_what_the_configuration_must_mend_is_refused_for_good(complaint: str) -> None:
-    assert for_good(complaint)
+    assert is_permanent_error(complaint)
 
 
 @pytest.mark.parametrize(
@@ -362,13 +365,13 @@ def test_what_the_configuration_must_mend_is_refused_for_good(complaint: str) ->
     ],
 )
 def test_what_passes_by_itself_is_not_refused_for_good(complaint: str) -> None:
-    assert not for_good(complaint)
+    assert not is_permanent_error(complaint)
 
 
 def test_the_estimated_start_is_read() -> None:
     printed = "sbatch: Job 1 to start at 1795373460 using 1 processors on nodes n1"
-    assert estimated_start(printed) == 1795373460.0
-    assert estimated_start("sbatch: Job 1 to start at N/A") is None
+    assert parse_estimated_start(printed) == 1795373460.0
+    assert parse_estimated_start("sbatch: Job 1 to start at N/A") is None
 
 
 def test_a_script_asks_slurm_nothing(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import pytest
 from launcher import __version__
 from launcher.cli import disk_checks, gpu_checks, machine_checks, queue_checks
 from launcher.cli.commands.doctor import draw
-from launcher.cli.disk_checks import Disk
-from launcher.cli.findings import Finding, Verdict
+from launcher.cli.disk_checks import FilesystemInfo
+from launcher.cli.findings import CheckStatus, Finding
 from launcher.cli.gpu_checks import Driver, Torch
 from launcher.cli.machine_checks import ProcessLimits, judge_job_limits
-from launcher.cli.queue_checks import Logout, Queue
+from launcher.cli.queue_checks import Logout, QueueHealth
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.notify.settings import NotifySettings, Target
+from launcher.notify.settings import NotifySettings, NotifyTarget
 from launcher.screens.text_table import width_of
-from launcher.store.inspection import Look
+from launcher.store.inspection import DatabaseProbe
 from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.config import Configuration
 from launcher.system.process_limits import Limit
@@ -30,17 +30,17 @@ NOON = 1_795_262_400.0
 Judge = Callable[[], Finding | None]
 
 
-def disk(free: float, total: float = 100, **changes: Any) -> Disk:
+def disk(free: float, total: float = 100, **changes: Any) -> FilesystemInfo:
     values: dict[str, Any] = {"path": "/data", "kind": "ext4", "files": 1_000_000}
     values |= {"free": round(free * GIB), "total": round(total * GIB)}
-    return Disk(**values | changes)
+    return FilesystemInfo(**values | changes)
 
 
 ROOMY = disk(50, path="/home/ada/queue")
 WORKING = Driver(version="580.65.06", cuda=(13, 0), gpus=(a_gpu(0, processes=()),))
 TORCH = Torch(version="2.15.0+cu132", cuda="13.2")
-LOOK = Look(schema=KNOWN_SCHEMA, newest=NOON)
-QUEUE = Queue(home="/home/ada/queue", exists=True, look=LOOK)
+LOOK = DatabaseProbe(schema=KNOWN_SCHEMA, newest_event_at=NOON)
+QUEUE = QueueHealth(home="/home/ada/queue", exists=True, probe=LOOK)
 
 
 def driver(**changes: Any) -> Judge:
@@ -63,24 +63,24 @@ def others(*gpus: GpuSnapshot) -> Judge:
     return partial(gpu_checks.judge_others, gpus, "ada")
 
 
-def home(where: Disk | None = ROOMY, **changes: Any) -> Judge:
+def home(where: FilesystemInfo | None = ROOMY, **changes: Any) -> Judge:
     return partial(queue_checks.judge_home, QUEUE._replace(**changes), where)
 
 
-def home_disk(where: Disk) -> Judge:
+def home_disk(where: FilesystemInfo) -> Judge:
     return partial(disk_checks.judge_room, where, queue_checks.HOME_BYTES)
 
 
-def results(where: Disk | None) -> Judge:
+def results(where: FilesystemInfo | None) -> Judge:
     return partial(disk_checks.judge_results, where)
 
 
-def shared(where: Disk | None) -> Judge:
+def shared(where: FilesystemInfo | None) -> Judge:
     return partial(disk_checks.judge_shared, where)
 
 
 def promises(problem: str = "") -> Judge:
-    return partial(queue_checks.judge_promises, "/dev/shm", problem)
+    return partial(queue_checks.judge_reservations, "/dev/shm", problem)
 
 
 def clock(now: float = NOON, newest: float | None = NOON) -> Judge:
@@ -157,17 +157,17 @@ HEALTHY: Mapping[str, Judge] = {
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_machine_has_nothing_but_ok(name: str) -> None:
-    assert judged(HEALTHY[name]).verdict is Verdict.OK
+    assert judged(HEALTHY[name]).status is CheckStatus.OK
 
 
 def test_a_machine_without_gpus_is_in_no_trouble() -> None:
     none = "NVIDIA's driver is not loaded"
 
     assert judged(driver(absent=none, gpus=(), version=None, cuda=None)) == Finding(
-        Verdict.UNKNOWN, f"no GPU found: {none}; jobs run on the CPU"
+        CheckStatus.UNKNOWN, f"no GPU found: {none}; jobs run on the CPU"
     )
-    assert judged(cuda(gpus=(), cuda=None)).verdict is Verdict.OK
-    assert judged(partial(gpu_checks.judge_visible, (), "0", None)).verdict is Verdict.OK
+    assert judged(cuda(gpus=(), cuda=None)).status is CheckStatus.OK
+    assert judged(partial(gpu_checks.judge_visible, (), "0", None)).status is CheckStatus.OK
     assert (gpu_checks.judge_gpus(()), gpu_checks.judge_others((), "ada")) == (None, None)
 
 
@@ -195,9 +195,9 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (home_disk(disk(0.1)), "102 MiB of 100 GiB", "launcher clean"),
         (results(disk(0.5)), "512 MiB", "launcher clean"),
         (clock(1000.0), "1970", "timedatectl"),
-        (queue(look=None, damaged=True), "damaged", "launcher status"),
-        (queue(look=Look(schema=KNOWN_SCHEMA + 1)), "a newer launcher", "update"),
-        (queue(look=Look(damaged=True), stopped=True), "damaged", "launcher status"),
+        (queue(probe=None, damaged=True), "damaged", "launcher status"),
+        (queue(probe=DatabaseProbe(schema=KNOWN_SCHEMA + 1)), "a newer launcher", "update"),
+        (queue(probe=DatabaseProbe(is_damaged=True), stopped=True), "damaged", "launcher status"),
         (sqlite(*(3, 31, 1)), "3.31.1; 3.37.0 or newer is needed", "newer build"),
     ],
     "warning": [
@@ -264,7 +264,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (processes(100), "", "ulimit -u unlimited"),
         (logout(systemd=True, kills=True), "ends", "enable-linger"),
         (logout(systemd=True, kills=False, service=True), "ends when you log out", "enable-linger"),
-        (scheduler(look=LOOK._replace(waiting=3)), "not running, but 3 jobs", "launcher start"),
+        (scheduler(probe=LOOK._replace(waiting=3)), "not running, but 3 jobs", "launcher start"),
         (scheduler(scheduler=9, version="0.1"), "has version 0.1", "replaces"),
         (scheduler(scheduler=9, restarts=2), "restarted 2 times", "scheduler.log"),
         (queue(stopped=True), "no job starts", "launcher start"),
@@ -307,18 +307,18 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "launcher service install",
         ),
         (leftovers("none"), "(none)", "cgroup2"),
-        (scheduler(look=LOOK._replace(waiting=3), stopped=True), "not needed", ""),
+        (scheduler(probe=LOOK._replace(waiting=3), stopped=True), "not needed", ""),
         (scheduler(scheduler=9, version=__version__), f"pid 9, version {__version__}", ""),
         (queue(exists=False), "no queue yet", ""),
-        (queue(look=LOOK._replace(waiting=1)), "1 job waits or runs", ""),
+        (queue(probe=LOOK._replace(waiting=1)), "1 job waits or runs", ""),
     ],
     "unknown": [
         (cuda(cuda=None), "does not report", ""),
         (others(a_gpu(0, processes=None)), "cuda:0", ""),
-        (home_disk(Disk(path="/data")), "is unknown", ""),
+        (home_disk(FilesystemInfo(path="/data")), "is unknown", ""),
         (logout(systemd=True), "unknown whether", "enable-linger"),
-        (queue(look=None), "cannot be read", "again"),
-        (queue(look=None, stopped=True), "cannot be read", "again"),
+        (queue(probe=None), "cannot be read", "again"),
+        (queue(probe=None, stopped=True), "cannot be read", "again"),
         (queue(problem="it is no folder"), "not checked", ""),
         (scheduler(problem="it is no folder"), "not checked", ""),
     ],
@@ -327,15 +327,15 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
 
 @pytest.mark.parametrize(
     ("verdict", "judge", "told", "advice"),
-    [(Verdict(verdict), *case) for verdict, cases in CASES.items() for case in cases],
+    [(CheckStatus(verdict), *case) for verdict, cases in CASES.items() for case in cases],
 )
 def test_what_is_wrong_is_told_with_what_to_do(
-    verdict: Verdict, judge: Judge, told: str, advice: str
+    verdict: CheckStatus, judge: Judge, told: str, advice: str
 ) -> None:
     found = judged(judge)
-    assert (found.verdict, told in found.summary) == (verdict, True), found
+    assert (found.status, told in found.summary) == (verdict, True), found
     assert advice in found.advice
-    assert found.advice or verdict not in {Verdict.WARNING, Verdict.TROUBLE}
+    assert found.advice or verdict not in {CheckStatus.WARNING, CheckStatus.TROUBLE}
 
 
 SICK_GPUS = (
@@ -351,8 +351,8 @@ SICK: Mapping[str, Judge] = {
     "other users": others(*SICK_GPUS),
     "results' disk": results(disk(4, path="/scratch/experiments/faces")),
     "logout": logout(systemd=True),
-    "scheduler": scheduler(stopped=True, look=LOOK._replace(waiting=12)),
-    "queue": queue(stopped=True, look=LOOK._replace(waiting=12)),
+    "scheduler": scheduler(stopped=True, probe=LOOK._replace(waiting=12)),
+    "queue": queue(stopped=True, probe=LOOK._replace(waiting=12)),
 }
 
 
@@ -385,32 +385,35 @@ def test_no_name_of_a_user_steers_the_terminal() -> None:
 def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None:
     assert queue_checks.judge_unsent(()) is None
     found = judged(partial(queue_checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)")))
-    assert found.verdict is Verdict.WARNING
+    assert found.status is CheckStatus.WARNING
     assert found.summary == "2 messages not sent; the last: 'b' to me (late)"
 
 
 def test_faults_of_the_file_are_told_once_each() -> None:
     found = judged(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
-    assert (found.verdict, found.summary) == (Verdict.TROUBLE, "a; b")
+    assert (found.status, found.summary) == (CheckStatus.TROUBLE, "a; b")
 
 
 def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.touch()
     configuration = Configuration(file=file, exists=True)
-    assert queue_checks.judge_configuration((), configuration).verdict is Verdict.OK
+    assert queue_checks.judge_configuration((), configuration).status is CheckStatus.OK
     file.chmod(0o666)
     found = queue_checks.judge_configuration((), configuration)
-    assert (found.verdict, "chmod go-w" in found.advice) == (Verdict.WARNING, True)
+    assert (found.status, "chmod go-w" in found.advice) == (CheckStatus.WARNING, True)
     assert found.summary.startswith(f"every user may write {file}: whoever changes")
 
 
 def test_each_target_of_messages_is_judged_under_its_name() -> None:
-    targets = (Target("desk", command=("sh",)), Target("mail", command=("no-such-program",)))
+    targets = (
+        NotifyTarget("desk", command=("sh",)),
+        NotifyTarget("mail", command=("no-such-program",)),
+    )
     found = queue_checks.judge_targets(NotifySettings(targets=targets), os.environ)
-    assert {name: each and each.verdict for name, each in found.items()} == {
-        "notify desk": Verdict.OK,
-        "notify mail": Verdict.TROUBLE,
+    assert {name: each and each.status for name, each in found.items()} == {
+        "notify desk": CheckStatus.OK,
+        "notify mail": CheckStatus.TROUBLE,
     }
     assert queue_checks.judge_targets(None, os.environ) == {}
 
@@ -448,7 +451,7 @@ def test_limits_of_jobs_are_those_of_the_shell_as_far_as_the_scheduler_allows(
         assert own is None
         return
     assert own is not None
-    assert (own.verdict.value, judged[1] in own.summary) == (judged[0], True)
+    assert (own.status.value, judged[1] in own.summary) == (judged[0], True)
     restart = "restart the scheduler from this shell"
     assert (restart in open_files.advice) == judged[1].endswith("(open files)")
-    assert (restart in own.advice) == (own.verdict is Verdict.WARNING)
+    assert (restart in own.advice) == (own.status is CheckStatus.WARNING)

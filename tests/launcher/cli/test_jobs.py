@@ -60,7 +60,7 @@ def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
 ) -> None:
     assert [job.id for job in select(filled, [pattern], newest=True)] == numbers
     launcher.well("add", "--after", pattern, "--", "true")
-    assert [job.id for job in filled.read.needed_by(7)] == numbers
+    assert [job.id for job in filled.read.dependencies_of(7)] == numbers
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def three(store: Store) -> Store:
     bad, held, good = enqueue(store, *(f"command/{n}" for n in ("bad", "kept", "good")))
     finished(store, bad, Failed(at=2.0, error="no"))
     finished(store, good)
-    store.steering.hold([held], 1.0)
+    store.job_control.hold([held], 1.0)
     return store
 
 
@@ -200,8 +200,8 @@ def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, waiting
     assert launcher.json("tag", "2")["jobs"][0]["tags"] == ["a", "b"]
     assert launcher.json("show", "2")["tags"] == ["a", "b"]
     assert "tags    a, b" in launcher("show", "2").out
-    waiting.steering.cancel([2], 1.0)
-    waiting.steering.forget([2])
+    waiting.job_control.cancel([2], 1.0)
+    waiting.job_control.delete_jobs([2])
     assert launcher("tag").out == "a\t1\n"
 
 
@@ -220,13 +220,13 @@ def test_what_is_no_tag_is_refused(
     launcher: Launcher, waiting: Store, words: tuple[str, ...], said: str
 ) -> None:
     assert said in launcher.refused("tag", *words)
-    assert waiting.steering.all_tags() == {}
+    assert waiting.job_control.all_tags() == {}
 
 
 def test_a_dry_run_gives_no_tag_and_no_note(launcher: Launcher, waiting: Store) -> None:
     assert "would get +a" in launcher("tag", "1", "+a", "--dry-run").out
     assert "would have note: x" in launcher("note", "1", "x", "--dry-run").out
-    assert (waiting.steering.all_tags(), job_row(waiting, 1).owner_note) == ({}, "")
+    assert (waiting.job_control.all_tags(), job_row(waiting, 1).owner_note) == ({}, "")
 
 
 def test_an_unknown_tag_is_named_with_the_nearest(launcher: Launcher, waiting: Store) -> None:
@@ -246,5 +246,5 @@ def test_a_note_is_shown_and_cannot_steer_a_terminal(launcher: Launcher, waiting
 
 def test_a_tag_is_found_by_the_search_of_top(launcher: Launcher, waiting: Store) -> None:
     launcher("tag", "3", "+paper")
-    assert waiting.read.matching("tag:pap*", 10) == [3]
-    assert waiting.read.matching("paper", 10) == []
+    assert waiting.read.search_numbers("tag:pap*", 10) == [3]
+    assert waiting.read.search_numbers("paper", 10) == []

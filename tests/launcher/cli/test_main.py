@@ -19,11 +19,11 @@ from launcher.cli.commands.adding import SECTIONS
 from launcher.cli.main import VERBS, verb
 from launcher.kind_interface import Settings
 from launcher.kinds import COMMAND as PROGRAM
-from launcher.kinds import installed
+from launcher.kinds import installed_kinds
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.taskfile.schema.json_schema_types import settings_of
-from launcher.taskfile.schema.value_descriptions import in_words
+from launcher.taskfile.schema.value_descriptions import describe_form
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.launcher.mistakes import FILE, Mistake, Places, ask, read
@@ -113,9 +113,9 @@ def test_output_that_finds_no_room_is_trouble_of_the_machine(
 def test_an_order_that_cannot_be_written_is_trouble_of_the_machine(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
-    home.stop.mkdir()  # root may write anywhere, but replaces no folder by a file
+    home.stop_record.mkdir()  # root may write anywhere, but replaces no folder by a file
     answer = launcher("stop")
-    home.stop.rmdir()
+    home.stop_record.rmdir()
     assert answer.code == 3
     assert answer.err.startswith("error: cannot write ")
 
@@ -143,7 +143,7 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
         try:
             while not finished.is_set():
                 mine.read.counts()
-                mine.read.jobs_open()
+                mine.read.open_jobs()
         except Exception as error:  # noqa: BLE001  # whatever it is, the test must see it
             troubles.append(error)
         mine.close()
@@ -260,7 +260,7 @@ def test_a_python_runs_the_command_of_its_own_environment() -> None:
 
 def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds").out.splitlines()]
-    assert [line[0] for line in lines] == list(installed())
+    assert [line[0] for line in lines] == list(installed_kinds())
     assert [
         "command",
         "plain",
@@ -277,7 +277,7 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds", "train", "command").out.splitlines()]
     assert {len(line) for line in lines} == {6}
     by_name = {(line[0], line[1]): line[2:] for line in lines}
-    assert list(installed()["train"].settings.model_fields) == [
+    assert list(installed_kinds()["train"].settings.model_fields) == [
         name for kind, name in by_name if kind == "train"
     ]
     assert by_name["train", "num_epochs"] == [
@@ -297,7 +297,7 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
 def test_json_has_the_same(launcher: Launcher) -> None:
     whole = launcher.json("kinds")
     assert whole["schema"] == 1
-    assert [kind["name"] for kind in whole["kinds"]] == list(installed())
+    assert [kind["name"] for kind in whole["kinds"]] == list(installed_kinds())
     (command,) = (kind for kind in whole["kinds"] if kind["name"] == "command")
     names = [setting["name"] for setting in command["settings"]]
     assert names == ["argv", "cwd", "env", "inputs", "outputs"]
@@ -389,11 +389,11 @@ def test_every_type_has_plain_words() -> None:
     kind = laboratory()["train"]
     assert isinstance(kind, Toy)
     every = Toy(name="every", role=kind.role, entry=kind.entry, settings=EverySettings)
-    told = {name: in_words(form) for name, form in settings_of(every).items()}
+    told = {name: describe_form(form) for name, form in settings_of(every).items()}
     assert told == WORDS
 
 
 def test_the_settings_of_every_installed_kind_have_plain_words() -> None:
-    for kind in (*installed().values(), *laboratory().values(), PROGRAM):
+    for kind in (*installed_kinds().values(), *laboratory().values(), PROGRAM):
         for name, form in settings_of(kind).items():
-            assert in_words(form), f"{kind.name}.{name}"
+            assert describe_form(form), f"{kind.name}.{name}"

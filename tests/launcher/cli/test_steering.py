@@ -13,11 +13,11 @@ import pytest
 from launcher.job import Terms
 from launcher.states import Failed, State
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT
+from launcher.store.rows import PILOT_PREFIX
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.processes import identity, login
+from launcher.system.processes import identity, login_name
 from tests.build import (
     a_seat,
     a_spec,
@@ -124,7 +124,7 @@ def test_a_process_that_does_not_end_after_sigkill_is_named(
     launcher.well("cancel", "--now", "--yes", "1")
     until(lambda: launcher.json("show", "1")["termination"]["resists"], "the process is named")
     shown = launcher.json("show", "1")
-    resisting = {"pid": program, "user": login(os.getuid()), "state": "t"}
+    resisting = {"pid": program, "user": login_name(os.getuid()), "state": "t"}
     assert shown["termination"]["resists"] == [resisting]
     named = f"process {program} of {resisting['user']} does not end after SIGKILL"
     assert named in shown["reason"]
@@ -208,7 +208,7 @@ def test_held_jobs_wait_until_they_are_released(
 @pytest.mark.parametrize("verb", ["hold", "release", "priority"])
 def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) -> None:
     enqueue(store, "train/a", "train/b")
-    store.steering.hold([2], 1.0)
+    store.job_control.hold([2], 1.0)
     number = ("7",) if verb == "priority" else ()
     answer = launcher(verb, "--dry-run", *number, "train/*")
     would = {"hold": "be held", "release": "be released", "priority": "get priority 0 → 7"}[verb]
@@ -248,7 +248,7 @@ def test_priority_decides_what_starts_first(launcher: Launcher, store: Store) ->
     enqueue(store, *(f"train/{letter}" for letter in "abc"))
     assert launcher("priority", "10", "train/b").out == "2\ttrain/b\tpriority 0 → 10\n"
     assert launcher("priority", "-1", "1").out == "1\ttrain/a\tpriority 0 → -1\n"
-    assert [job.id for job in store.scheduling.ready(3)] == [2, 3, 1]
+    assert [job.id for job in store.scheduler_actions.read_ready(3)] == [2, 3, 1]
 
 
 def test_releasing_in_a_stopped_queue_says_that_nothing_starts(
@@ -256,7 +256,7 @@ def test_releasing_in_a_stopped_queue_says_that_nothing_starts(
 ) -> None:
     enqueue(store, a_spec())
     launcher("hold", "1")
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
     answer = launcher.well("release", "1")
     assert answer.out == "1\tcommand/1\treleased\n"
     assert "the queue is stopped" in answer.err
@@ -292,11 +292,11 @@ def test_retrying_names_what_is_queued_with_them(
 def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store) -> None:
     names = ("train/a", "train/b", "test/c", "test/d")
     a, b, c, d = enqueue(store, *names)
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
     for job in (a, c):
         finished(store, job, BOOM)
     finished(store, b)
-    store.steering.cancel([d], 3.0)
+    store.job_control.cancel([d], 3.0)
     answer = launcher("retry", "--failed", "--dry-run")
     assert [line.split("\t")[0] for line in answer.out.splitlines()] == ["1", "3"]
     answer = launcher("retry", "--failed", "train/")
@@ -304,7 +304,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     left, note = answer.err.splitlines()
     assert left == "unchanged, done: train/b"
     assert "was stopped and starts jobs again" in note
-    assert not home.stop.exists()
+    assert not home.stop_record.exists()
 
 
 def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store) -> None:
@@ -330,10 +330,10 @@ def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: 
 
 def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
     a, b = a_chain(store, "train/a", "train/b")
-    store.steering.hold([b], 1.0)
-    store.steering.cancel([a], 2.0)
+    store.job_control.hold([b], 1.0)
+    store.job_control.cancel([a], 2.0)
     assert states(store) == [State.CANCELLED, State.SKIPPED]
-    assert store.steering.retry([a], 3.0) == [a, b]
+    assert store.job_control.retry([a], 3.0) == [a, b]
     assert states(store) == [State.QUEUED, State.HELD]
 
 
@@ -345,7 +345,7 @@ def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store)
     dry = launcher("group", "downloads", "--limit", "2", "-n")
     assert dry.out == "downloads\twould have at most 2 jobs at once\n"
     assert dry.err == "nothing was changed (dry run)\n"
-    assert store.read.groups() == []
+    assert store.read.group_limits() == []
     assert (
         launcher("group", "downloads", "--limit", "2").out == "downloads\tat most 2 jobs at once\n"
     )
@@ -353,12 +353,12 @@ def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store)
         launcher("group", "downloads", "--limit", "1").out == "downloads\tat most 1 job at once\n"
     )
     assert launcher("group", "downloads", "--no-limit").out == "downloads\tno limit\n"
-    assert store.read.groups() == []
+    assert store.read.group_limits() == []
 
 
 def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: Store) -> None:
-    store.steering.limit("downloads", 2)
-    store.steering.limit("other", 1)
+    store.job_control.set_group_limit("downloads", 2)
+    store.job_control.set_group_limit("other", 1)
     terms = Terms(group="downloads")
     jobs = enqueue(
         store,
@@ -367,7 +367,7 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
     )
     claimed(store, jobs[0])
     claimed(store, jobs[5])
-    store.steering.hold([jobs[1]], 1.0)
+    store.job_control.hold([jobs[1]], 1.0)
     finished(store, jobs[2])
     assert launcher("group").out == "downloads\t2\t1\t3\nother\t1\t0\t0\n"
     assert launcher("group", "other").out == "other\t1\t0\t0\n"
@@ -394,8 +394,8 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
 
 def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    seat = a_seat(boot=f"{PILOT}0123456789abcdef")
-    assert store.scheduling.claim(job, seat, reason="fits", now=1.0) is not None
+    seat = a_seat(boot=f"{PILOT_PREFIX}0123456789abcdef")
+    assert store.scheduler_actions.claim(job, seat, reason="fits", now=1.0) is not None
     assert "jobs on cluster nodes cannot be paused" in launcher.refused("pause", str(job))
     assert job_row(store, job).paused is None
 

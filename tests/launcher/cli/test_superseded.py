@@ -40,11 +40,11 @@ def test_a_name_with_the_number_of_its_job_stands_for_the_name_before(
 def test_the_newest_job_of_a_name_supersedes_all_older_ones(store: Store) -> None:
     first, second, third = (add(store, PROGRAM, FAILED) for _ in range(3))
     other = add(store, a_seed(1), FAILED)
-    rows = store.read.of_run(RUN)
+    rows = store.read.jobs_of_runs_named(RUN)
     assert store.read.superseded(rows) == {first: third, second: third}
-    assert [row.id for row in store.read.newest(rows)] == [third, other]
-    store.steering.forget([third])
-    assert store.read.superseded(store.read.of_run(RUN)) == {first: second}
+    assert [row.id for row in store.read.replace_superseded(rows)] == [third, other]
+    store.job_control.delete_jobs([third])
+    assert store.read.superseded(store.read.jobs_of_runs_named(RUN)) == {first: second}
 
 
 @pytest.mark.parametrize("pattern", ["run:fix", "s@*", "command/", "tag:old"])
@@ -52,7 +52,7 @@ def test_a_failed_job_that_a_newer_one_replaced_does_not_count(
     launcher: Launcher, queued_twice: Store, pattern: str
 ) -> None:
     assert job_row(queued_twice, 2).name == "command/s@seed=7@2"
-    queued_twice.steering.change_tags([2], ["old"], [])
+    queued_twice.job_control.change_tags([2], ["old"], [])
     answer = launcher("wait", pattern)
     assert (answer.code, answer.out) == (0, "")
     assert launcher("status", pattern, "--exit-status").code == 0
@@ -82,4 +82,4 @@ def test_a_job_that_follows_a_run_does_not_follow_what_was_replaced(
     launcher: Launcher, queued_twice: Store
 ) -> None:
     launcher.well("add", "--hold", "--after", "run:fix", "--", "true")
-    assert [row.id for row in queued_twice.read.needed_by(5)] == [3, 4]
+    assert [row.id for row in queued_twice.read.dependencies_of(5)] == [3, 4]

@@ -52,4 +52,4 @@ def test_a_name_that_is_not_utf8_is_refused(
     launcher: Launcher, store: Store, words: tuple[str, ...]
 ) -> None:
     assert MESSAGE in launcher.refused(*words)
-    assert store.read.groups() == []
+    assert store.read.group_limits() == []

@@ -48,7 +48,7 @@ def queue(home: Home) -> Iterator[Home]:
     yield home
     store = Store(home, durable=False)
     try:
-        store.steering.cancel([job.id for job in store.read.jobs_open()], time.time())
+        store.job_control.cancel([job.id for job in store.read.open_jobs()], time.time())
         wake(home)
     finally:
         store.close()

@@ -26,14 +26,14 @@ from launcher.functions.calls import (
     call_text,
     find_file,
     named_arguments,
+    plain_result,
     read_call,
     relative_to_home,
-    shown,
     unused_calls,
     write_calls,
 )
 from launcher.functions.entry import call
-from launcher.functions.options import JobOptions, request_of
+from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, dump, name_of
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.functions.task_files import bar, html
@@ -212,7 +212,7 @@ def test_python_takes_every_option_of_the_command_line() -> None:
 def test_a_value_is_read_as_a_task_file_has_it(
     options: dict[str, Any], part: str, value: object
 ) -> None:
-    given: Any = request_of(options)
+    given: Any = read_request(options)
     for name in part.split("."):
         given = getattr(given, name)
     assert given == value
@@ -220,7 +220,7 @@ def test_a_value_is_read_as_a_task_file_has_it(
 
 def test_a_time_may_be_a_datetime() -> None:
     at = datetime.now().astimezone() + timedelta(hours=1)
-    assert request_of({"not_before": at}).terms.not_before == at.timestamp()
+    assert read_request({"not_before": at}).terms.not_before == at.timestamp()
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_wrong_option_is_named_with_what_was_expected(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        request_of(options)
+        read_request(options)
 
 
 # --- What a worker does for a call
@@ -309,7 +309,7 @@ def test_what_a_function_raises_is_stored_and_raised(tmp_path: Path) -> None:
 def test_a_value_waits_for_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(files, "ROOM_PAUSE_S", 0.0)
+    monkeypatch.setattr(files, "DISK_FULL_PAUSE_S", 0.0)
     full = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))] * 2
 
     def on_a_full_disk(*arguments: Any) -> None:
@@ -343,7 +343,7 @@ def test_a_value_waits_for_room_on_the_disk(
     ],
 )
 def test_numbers_and_short_texts_are_shown(value: object, plain: dict[str, object]) -> None:
-    assert shown(value) == plain
+    assert plain_result(value) == plain
 
 
 def test_arguments_have_the_names_of_the_function_and_what_is_large_is_left_out() -> None:

@@ -34,7 +34,7 @@ from launcher.functions.task_files import Run, flat
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.processes import cores
+from launcher.system.processes import usable_cores
 from tests.build import DEADLINE_S, a_context, a_spec, endings, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
@@ -230,9 +230,9 @@ def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
     numbers = []
     for age, root in enumerate(("/old", "/new")):
         with store.writing():
-            run = store.run(Path(root), "study")
+            run = store.ensure_run(Path(root), "study")
             new = NewJob(spec=a_spec("true", run="study", root=root))
-            numbers.append(store.put(run, a_context(), new, float(age)))
+            numbers.append(store.insert_or_replace(run, a_context(), new, float(age)))
     assert [*wait("study", timeout=0)] == numbers[1:]
 
 
@@ -273,7 +273,7 @@ def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.skipif(cores() < 2, reason="two functions run at once")
+@pytest.mark.skipif(usable_cores() < 2, reason="two functions run at once")
 def test_functions_that_wait_for_their_own_jobs_on_a_full_machine_are_named_by_those(
     launcher: Launcher, tmp_path: Path
 ) -> None:
@@ -284,10 +284,13 @@ def test_functions_that_wait_for_their_own_jobs_on_a_full_machine_are_named_by_t
             time.sleep(0.01)
         return submit(abs, -3, cpus=1).result(DEADLINE_S)
 
-    outers = [submit(outer, cpus=cpus) for cpus in (cores() // 2, cores() - cores() // 2)]
+    outers = [
+        submit(outer, cpus=cpus)
+        for cpus in (usable_cores() // 2, usable_cores() - usable_cores() // 2)
+    ]
     until(lambda: all(each.state == "running" for each in outers), "both functions run")
     flag.touch()
-    held = f"jobs 1, 2, which queued other jobs, hold {cores()} cores"
+    held = f"jobs 1, 2, which queued other jobs, hold {usable_cores()} cores"
     until(lambda: launcher("status").out.count(held) == 2, "both children name both functions")
     assert outers[0].cancel()
     assert outers[1].result(DEADLINE_S) == 3
@@ -519,7 +522,7 @@ def interrupted_at(called: str, callers: set[str], work: Callable[[], object]) -
 @pytest.mark.usefixtures("alone")
 def test_an_interrupt_after_the_jobs_are_queued_leaves_them_their_calls(store: Store) -> None:
     interrupted_at("jobs_by_id", {"_submit_calls"}, lambda: submit(pow, 2, 5))
-    (row,) = store.read.jobs_open()
+    (row,) = store.read.open_jobs()
     assert future(row.id).result(DEADLINE_S) == 32
 
 

@@ -12,21 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.gpus_file import SeenGpus, attempts_seen, seen_gpus, write_look
+from launcher.gpu.gpus_file import GpuStatus, read_gpu_status, read_known_attempts, write_gpu_status
 from launcher.gpu.monitor import (
+    AFTER_CHANGE_S,
     DRIVER_BYTES,
-    GAP_S,
+    DRIVER_TIMEOUT_S,
+    LONGEST_GAP_S,
     MEASURING_S,
-    NEWS_S,
-    PATIENCE_S,
     POLL_S,
-    Lookout,
-    Sight,
-    owner_of,
-    parent_of,
-    unused_by_others,
+    GpuPoller,
+    GpuSample,
+    find_owner,
+    is_unused_by_others,
+    parent_pid,
 )
-from launcher.gpu.nvml_faults import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
+from launcher.gpu.nvml_faults import (
+    APPLICATION_XIDS,
+    XID_FAULTS,
+    XID_WARNINGS,
+    fault_of,
+    warning_of,
+)
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record, read_gpu
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
@@ -66,10 +72,10 @@ class Post:
         self.woken = threading.Semaphore(0)
         self.answer = threading.Event()
         self.answer.set()
-        self.lookout = Lookout(
+        self.lookout = GpuPoller(
             self.look,
             self.woken.release,
-            ours=lambda: {OWN},
+            own_pids=lambda: {OWN},
             clock=lambda: self.now,
         )
 
@@ -82,13 +88,13 @@ class Post:
         """Wait until a look has ended."""
         assert self.woken.acquire(timeout=DEADLINE_S)
 
-    def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> Sight:
+    def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
         """Have a look taken after some time, and return what it saw."""
         self.gpus = list(gpus) or self.gpus
         self.now += later
-        self.lookout.ask()
+        self.lookout.request_sample()
         self.wake()
-        sight = self.lookout.sight()
+        sight = self.lookout.latest_sample()
         assert sight is not None
         return sight
 
@@ -98,7 +104,7 @@ def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
 
     post = Post(a_gpu())
 
-    assert post.lookout.sight() is None
+    assert post.lookout.latest_sample() is None
     assert threading.active_count() == before
 
 
@@ -115,7 +121,7 @@ def test_the_driver_is_asked_once_a_second_at_most() -> None:
     post.see()
 
     post.now += POLL_S / 2
-    post.lookout.ask()
+    post.lookout.request_sample()
     post.see(later=POLL_S / 2)
 
     assert post.looks == 2
@@ -125,10 +131,12 @@ def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
     post = Post(a_gpu())
     post.see()
 
-    assert not post.lookout.ask(news=True), "the newest look is from this instant"
-    post.now += 2 * NEWS_S
-    assert not post.lookout.ask()
-    assert post.lookout.ask(news=True)
+    assert not post.lookout.request_sample(after_change=True), (
+        "the newest look is from this instant"
+    )
+    post.now += 2 * AFTER_CHANGE_S
+    assert not post.lookout.request_sample()
+    assert post.lookout.request_sample(after_change=True)
     post.wake()
 
     assert post.looks == 2
@@ -139,10 +147,10 @@ def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_soon
     post.see()
 
     post.now += MEASURING_S / 2
-    assert not post.lookout.ask(measuring=True)
+    assert not post.lookout.request_sample(measuring=True)
     post.now += MEASURING_S
-    assert not post.lookout.ask()
-    assert post.lookout.ask(measuring=True)
+    assert not post.lookout.request_sample()
+    assert post.lookout.request_sample(measuring=True)
     post.wake()
 
     assert post.looks == 2
@@ -152,10 +160,10 @@ def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
     post = Post(a_gpu())
     post.answer.clear()
 
-    post.lookout.ask()
-    post.now += PATIENCE_S * 2
-    post.lookout.ask()
-    assert post.lookout.sight() is None
+    post.lookout.request_sample()
+    post.now += DRIVER_TIMEOUT_S * 2
+    post.lookout.request_sample()
+    assert post.lookout.latest_sample() is None
     post.answer.set()
     post.wake()
 
@@ -167,12 +175,12 @@ def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault
     first = post.see()
     post.answer.clear()
     post.now += POLL_S
-    post.lookout.ask()
+    post.lookout.request_sample()
 
-    post.now += PATIENCE_S
-    assert post.lookout.sight() == first, "a look may take a while"
+    post.now += DRIVER_TIMEOUT_S
+    assert post.lookout.latest_sample() == first, "a look may take a while"
     post.now += 7
-    late = post.lookout.sight()
+    late = post.lookout.latest_sample()
 
     assert late is not None
     told = "the driver has not answered for 12 s"
@@ -197,19 +205,19 @@ def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() ->
             raise ValueError("no such card")
         return post.look()
 
-    lookout = Lookout(look, woken.release, clock=lambda: now[0])
+    lookout = GpuPoller(look, woken.release, clock=lambda: now[0])
 
-    lookout.ask()
+    lookout.request_sample()
     assert woken.acquire(timeout=DEADLINE_S)
-    assert (lookout.sight(), lookout.trouble) == (None, "ValueError: no such card")
-    lookout.ask()  # too soon
+    assert (lookout.latest_sample(), lookout.error) == (None, "ValueError: no such card")
+    lookout.request_sample()  # too soon
     now[0] += POLL_S
-    lookout.ask()
+    lookout.request_sample()
     assert woken.acquire(timeout=DEADLINE_S)
 
     assert looks == [100.0, 100.0 + POLL_S]
-    assert lookout.sight() is not None
-    assert lookout.trouble == ""
+    assert lookout.latest_sample() is not None
+    assert lookout.error == ""
 
 
 # --- who uses a card
@@ -236,7 +244,7 @@ def test_who_did_not_look_for_long_does_not_know_who_was_there() -> None:
     post = Post(a_gpu())
     post.see()
 
-    assert post.see(later=GAP_S + 1).idle == {"GPU-1": 0.0}
+    assert post.see(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
 
 
 def test_a_card_that_is_gone_is_not_counted() -> None:
@@ -274,7 +282,7 @@ def test_a_card_that_is_gone_is_not_counted() -> None:
 def test_a_card_is_unused_only_where_that_is_known(
     changes: dict[str, object], unused: bool
 ) -> None:
-    assert unused_by_others(a_gpu(**changes), {OWN}) is unused
+    assert is_unused_by_others(a_gpu(**changes), {OWN}) is unused
 
 
 def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
@@ -306,32 +314,32 @@ SUPERVISORS = {10: 7, 20: 8}
     ],
 )
 def test_a_process_is_its_supervisors_jobs(pid: int, job: int | None) -> None:
-    assert owner_of(pid, FAMILY.get, SUPERVISORS) == job
+    assert find_owner(pid, FAMILY.get, SUPERVISORS) == job
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 9))
 def test_pids_that_were_given_anew_and_lead_in_a_circle_are_nobodys(
     parents: dict[int, int], pid: int
 ) -> None:
-    assert owner_of(pid, parents.get, {}) is None
+    assert find_owner(pid, parents.get, {}) is None
 
 
 def test_the_parent_of_a_living_process_is_known() -> None:
     child = subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE)
 
-    assert parent_of(child.pid) == os.getpid()
-    assert owner_of(child.pid, parent_of, {os.getpid(): 5}) == 5
+    assert parent_pid(child.pid) == os.getpid()
+    assert find_owner(child.pid, parent_pid, {os.getpid(): 5}) == 5
 
     child.communicate()
-    assert parent_of(child.pid) is None
+    assert parent_pid(child.pid) is None
 
 
 # --- an Xid is a card's fault, worth a warning, or a program's own
 
 
 def test_no_xid_is_two_things() -> None:
-    assert not FAULTS.keys() & WARNINGS.keys()
-    assert not (FAULTS.keys() | WARNINGS.keys()) & APPLICATION
+    assert not XID_FAULTS.keys() & XID_WARNINGS.keys()
+    assert not (XID_FAULTS.keys() | XID_WARNINGS.keys()) & APPLICATION_XIDS
 
 
 @pytest.mark.parametrize(
@@ -339,7 +347,7 @@ def test_no_xid_is_two_things() -> None:
     [
         (79, "has fallen off the bus (Xid 79)", ""),
         (4711, "", "the driver reports an error (Xid 4711)"),  # nobody knows it
-        *((xid, "", "") for xid in sorted(APPLICATION)),
+        *((xid, "", "") for xid in sorted(APPLICATION_XIDS)),
     ],
 )
 def test_an_xid_is_told_as_a_fault_a_warning_or_not_at_all(
@@ -389,28 +397,28 @@ def test_a_gpu_is_read_as_it_was_written(gpu: GpuSnapshot) -> None:
 
 
 def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home) -> None:
-    assert seen_gpus(home) is None
-    look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="nobody can write there")
-    write_look(home, look)
-    assert seen_gpus(home) == look
-    assert attempts_seen(home) == []
+    assert read_gpu_status(home) is None
+    look = GpuStatus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), error="nobody can write there")
+    write_gpu_status(home, look)
+    assert read_gpu_status(home) == look
+    assert read_known_attempts(home) == []
 
 
 def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_successor(
     home: Home,
 ) -> None:
-    assert attempts_seen(home) == []
-    look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="")
-    write_look(home, look, [{"job": 1, "number": 2, "used": GIB}])
-    assert attempts_seen(home) == [{"job": 1, "number": 2, "used": GIB}]
-    assert seen_gpus(home) == look
+    assert read_known_attempts(home) == []
+    look = GpuStatus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), error="")
+    write_gpu_status(home, look, [{"job": 1, "number": 2, "used": GIB}])
+    assert read_known_attempts(home) == [{"job": 1, "number": 2, "used": GIB}]
+    assert read_gpu_status(home) == look
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attempts": 7}', '{"attempts": null}'])
 def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> None:
     home.gpus.parent.mkdir(parents=True, exist_ok=True)
     home.gpus.write_text(text)
-    assert attempts_seen(home) == []
+    assert read_known_attempts(home) == []
 
 
 @pytest.mark.parametrize(
@@ -439,7 +447,7 @@ def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
     with pytest.raises(ValueError, match=said):
         read_gpu(record)
     home.gpus.write_text(json.dumps({"schema": 1, "at": 1, "gpus": [record]}))
-    assert seen_gpus(home) is None
+    assert read_gpu_status(home) is None
 
 
 @pytest.mark.parametrize(
@@ -448,4 +456,4 @@ def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
 )
 def test_a_file_that_is_something_else_tells_of_no_gpu(content: bytes, home: Home) -> None:
     home.gpus.write_bytes(content)
-    assert seen_gpus(home) is None
+    assert read_gpu_status(home) is None

@@ -8,8 +8,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.gpu.nvml import MOST_EVENTS, RENEW_S, RETRY_S, Nvml
-from launcher.gpu.nvml_faults import APPLICATION
+from launcher.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
+from launcher.gpu.nvml_faults import APPLICATION_XIDS
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from tests.build import Clock
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library
@@ -372,7 +372,7 @@ def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_h
     gpus.lose(gone)
     nvml.snapshot()
 
-    clock.now += RENEW_S
+    clock.now += REOPEN_S
     found = nvml.snapshot()
     gpus.xid(other, 48)
 
@@ -411,7 +411,7 @@ def test_an_xid_of_an_application_is_nothing_and_one_that_need_stop_nobody_a_war
     gpu = only(nvml)
     assert gpu.fault == ""
     assert [f"(Xid {code})" in warning for warning in gpu.warnings] == [True] * (
-        code not in APPLICATION
+        code not in APPLICATION_XIDS
     )
 
 

@@ -14,21 +14,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span, read_use, read_wish
+from launcher.accounts import (
+    HALF_LIFE_S,
+    ResourceDemand,
+    ResourceUsage,
+    decayed_seconds,
+    read_demand,
+    read_resource_usage,
+)
 from launcher.errors import UsageError
 from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.own_reservations import LAG_S, Reservation
-from launcher.gpu.publication import MOST_BYTES, Publication, parse, write_publication
+from launcher.gpu.publication import MOST_BYTES, Publication, parse_publication, write_publication
 from launcher.gpu.reservation_files import (
     MOST_FILES,
     ReservationReader,
-    file_name,
-    new_name,
+    legacy_file_name,
+    new_file_name,
     remove_abandoned,
     reservations_folder,
 )
-from launcher.gpu.reservation_watch import NONE, ReservationWatch
-from launcher.gpu.reservations import OWED_S, REFRESH_S, ReservationBoard
+from launcher.gpu.reservation_watch import NOT_WATCHED, ReservationWatch
+from launcher.gpu.reservations import REFRESH_S, USAGE_DELAY_S, ReservationBoard
 from launcher.system.processes import boot_id, identity
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
@@ -98,7 +105,7 @@ def test_a_file_that_others_would_not_count_is_not_written(public: Path) -> None
 
 
 def test_more_others_than_a_file_can_name_leave_room_for_the_promises(public: Path) -> None:
-    seen = {file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
+    seen = {legacy_file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
     settled = {f"GPU-{number:090}": 1 << 40 for number in range(256)}
     write_publication(public, NAME, a_publication(seen=seen, settled=settled))
     assert len(read(public)[0][NAME].settled) == 256
@@ -140,13 +147,13 @@ def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_onc
     reader = ReservationReader(public, lambda *_: None)
 
     assert list(reader.read("")) == [NAME]
-    first, reader.asked = reader.asked, 0
+    first, reader.stat_calls = reader.stat_calls, 0
     assert first >= 1701
     for number in range(10):
         other = f"launcher-claims.{UID}.f{number:07x}.json"
         write_publication(public, other, a_publication(settled={"GPU-1": number}))
         assert {NAME, other} <= set(reader.read(other))
-    assert reader.asked < 10 * 600, "most of the crowd was not asked about again"
+    assert reader.stat_calls < 10 * 600, "most of the crowd was not asked about again"
     # a name that was taken by somebody else counts once it is its user's, whatever its inode was
     (public / crowd[0]).unlink()
     write_publication(public, crowd[0], a_publication(settled={"GPU-1": 9}))
@@ -158,7 +165,7 @@ def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_onc
 
 def test_a_pipe_or_a_folder_blocks_nobody(public: Path) -> None:
     os.mkfifo(public / NAME)
-    (public / file_name(UID, Path("/a"))).mkdir()
+    (public / legacy_file_name(UID, Path("/a"))).mkdir()
     found, complaints = read(public)  # a pipe that is opened to be read would wait for ever
     assert found == {}
     assert len(complaints) == 2
@@ -175,7 +182,7 @@ def test_a_device_is_not_opened(public: Path) -> None:
 
 def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
     write_publication(public, NAME, a_publication())
-    other = file_name(UID, Path("/other"))
+    other = legacy_file_name(UID, Path("/other"))
     os.link(public / NAME, public / other)
     found, complaints = read(public)
     assert list(found) == [NAME]
@@ -229,7 +236,7 @@ def test_a_folder_that_has_not_changed_is_not_listed_again_and_what_comes_is_see
 
     monkeypatch.setattr(os, "scandir", noted)
     reader = ReservationReader(public, lambda *_: None)
-    names = [file_name(UID, Path(f"/{number}")) for number in range(3)]
+    names = [legacy_file_name(UID, Path(f"/{number}")) for number in range(3)]
     for at, name in enumerate(names, int(1e9)):
         write_publication(public, name, a_publication())
         os.utime(public, (at, at))  # long ago: no other change bears the same time
@@ -244,7 +251,7 @@ def test_a_folder_that_has_not_changed_is_not_listed_again_and_what_comes_is_see
 
 
 def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> None:
-    names = [file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
+    names = [legacy_file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
     for age, name in enumerate(names):
         write_publication(public, name, a_publication())
         os.utime(public / name, (1e9 - age, 1e9 - age))
@@ -320,7 +327,7 @@ def test_whatever_a_record_holds_no_amount_is_negative_and_nothing_else_is_raise
     changes: dict[str, Any],
 ) -> None:
     try:
-        one = parse(NAME, json.dumps(a_record(**changes)).encode())
+        one = parse_publication(NAME, json.dumps(a_record(**changes)).encode())
     except (ValueError, RecursionError):
         return
     if one is not None:
@@ -332,7 +339,7 @@ def test_whatever_a_record_holds_no_amount_is_negative_and_nothing_else_is_raise
 @given(st.binary(max_size=300))
 def test_whatever_bytes_a_file_holds_nothing_else_is_raised(data: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
-        parse(NAME, data)
+        parse_publication(NAME, data)
 
 
 def test_a_named_folder_is_used_and_must_be_absolute(tmp_path: Path) -> None:
@@ -356,7 +363,7 @@ def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_o
 def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))  # as version 0.2 writes it
     assert read(public)[0][NAME].home == ""
-    name = new_name(UID)
+    name = new_file_name(UID)
     write_publication(public, name, a_publication(settled={"cores:ff": 3, "GPU-1": 5}, home="h"))
     match json.loads((public / name).read_text()):  # as version 0.2 reads it
         case {
@@ -371,26 +378,31 @@ def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(publ
             assert re.fullmatch(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json", own)
         case other:
             pytest.fail(f"an older launcher does not understand {other}")
-    assert new_name(UID) != name
+    assert new_file_name(UID) != name
 
 
 def test_homes_are_told_apart_by_path_and_by_folder(tmp_path: Path) -> None:
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
-    name = file_name(7, home)
-    assert name == file_name(7, home)
+    name = legacy_file_name(7, home)
+    assert name == legacy_file_name(7, home)
     assert name.startswith("launcher-claims.7.")
     other.mkdir()
     home.rename(tmp_path / "away")
     other.rename(home)
-    assert len({name, file_name(7, home), file_name(7, other), file_name(8, home)}) == 4
+    assert (
+        len(
+            {name, legacy_file_name(7, home), legacy_file_name(7, other), legacy_file_name(8, home)}
+        )
+        == 4
+    )
 
 
 # --- who waits and what was used, as files tell it: across homes and users, decayed
 
 
 GPU = "GPU-5ee1"
-WISH = Wish(since=990.0, gpus=2, vram=8 * GIB, cpus=4, ram=GIB, cards=(GPU,), count=3)
+WISH = ResourceDemand(since=990.0, gpus=2, vram=8 * GIB, cpus=4, ram=GIB, cards=(GPU,), count=3)
 
 
 Boards = tuple[ReservationBoard, ReservationBoard]
@@ -416,24 +428,24 @@ def a_reservation(amount: int = 6, used: int | None = 0) -> Reservation:
 
 
 def counts(board: ReservationBoard, looked_at: float | None = None) -> int:
-    return sum(promise.amount for promise in board.others(looked_at))
+    return sum(promise.amount for promise in board.foreign_reservations(looked_at))
 
 
 # --- use
 
 
 def test_use_halves_in_a_day_and_what_is_used_meanwhile_is_added() -> None:
-    used = Use(cards=8.0, cores=4.0, memory=2.0)
-    assert used.after(HALF_LIFE_S) == Use(cards=4.0, cores=2.0, memory=1.0)
-    steady = Use()
+    used = ResourceUsage(cards=8.0, cores=4.0, memory=2.0)
+    assert used.decay(HALF_LIFE_S) == ResourceUsage(cards=4.0, cores=2.0, memory=1.0)
+    steady = ResourceUsage()
     for _ in range(24 * 60):
-        steady = steady.grown(Use(cards=1.0), 60.0)
-    at_once = Use().grown(Use(cards=1.0), HALF_LIFE_S)
+        steady = steady.accumulate(ResourceUsage(cards=1.0), 60.0)
+    at_once = ResourceUsage().accumulate(ResourceUsage(cards=1.0), HALF_LIFE_S)
     assert steady.cards == pytest.approx(at_once.cards)
     assert at_once.cards == pytest.approx(HALF_LIFE_S / log(2) / 2)
-    assert decayed_span(10.0, 0.0) == pytest.approx(10.0, rel=1e-3)
-    assert decayed_span(1e12, 0.0) == pytest.approx(HALF_LIFE_S / log(2)), "it is bounded"
-    assert decayed_span(-5.0, 10.0) == 0.0, "a clock that was set back uses nothing"
+    assert decayed_seconds(10.0, 0.0) == pytest.approx(10.0, rel=1e-3)
+    assert decayed_seconds(1e12, 0.0) == pytest.approx(HALF_LIFE_S / log(2)), "it is bounded"
+    assert decayed_seconds(-5.0, 10.0) == 0.0, "a clock that was set back uses nothing"
 
 
 # --- what a file tells
@@ -444,23 +456,23 @@ def test_who_waits_is_known_to_others_with_what_his_user_has_used(
 ) -> None:
     ours = a_board(public, "a", clock)
     other = a_board(public, "b", clock)
-    other.wish = WISH
-    other.use_is(Use(cards=100.0))
+    other.demand = WISH
+    other.set_usage(ResourceUsage(cards=100.0))
     assert other.publish([])
-    ours.use_is(Use(cards=30.0))
+    ours.set_usage(ResourceUsage(cards=30.0))
     clock.now += 2
-    ours.others()
-    (colleague,) = ours.colleagues()
+    ours.foreign_reservations()
+    (colleague,) = ours.peers()
     assert colleague.user.startswith("another queue of user ")
-    assert colleague.wish == WISH
+    assert colleague.demand == WISH
     assert colleague.waited_s == pytest.approx(clock.now - WISH.since)
     # of one user the use of all homes is one, and of two homes of his only what they used matters
-    assert ours.whole_use().cards == pytest.approx(130.0, rel=1e-3)
-    assert colleague.use.cards == pytest.approx(200.0, rel=1e-3)
+    assert ours.total_usage().cards == pytest.approx(130.0, rel=1e-3)
+    assert colleague.usage.cards == pytest.approx(200.0, rel=1e-3)
     clock.now += STALE_S
-    ours.others()
-    assert ours.colleagues() == ()
-    assert ours.whole_use().cards == pytest.approx(130.0, rel=1e-2), "what he used he has used"
+    ours.foreign_reservations()
+    assert ours.peers() == ()
+    assert ours.total_usage().cards == pytest.approx(130.0, rel=1e-2), "what he used he has used"
 
 
 @root_only
@@ -469,35 +481,35 @@ def test_another_user_is_named_and_the_use_of_all_his_homes_counts(
 ) -> None:
     def publish() -> str:
         first, second = a_board(public, "b", clock), a_board(public, "c", clock)
-        second.use_is(Use(cards=3600.0))
+        second.set_usage(ResourceUsage(cards=3600.0))
         second.publish([])  # it waits for nothing, and its scheduler may have left
-        first.wish = WISH
-        first.use_is(Use(cards=60.0))
+        first.demand = WISH
+        first.set_usage(ResourceUsage(cards=60.0))
         return str(first.publish([]))
 
     assert said_by(as_user(NOBODY, publish)) == "True"
     ours = a_board(public, "a", clock)
-    ours.use_is(Use(cards=5.0))
-    ours.others()
-    (colleague,) = ours.colleagues()
+    ours.set_usage(ResourceUsage(cards=5.0))
+    ours.foreign_reservations()
+    (colleague,) = ours.peers()
     assert "another home" not in colleague.user
-    assert colleague.use.cards == pytest.approx(3660.0)
-    assert ours.whole_use().cards == 5.0
+    assert colleague.usage.cards == pytest.approx(3660.0)
+    assert ours.total_usage().cards == 5.0
 
 
 def test_a_file_is_renewed_while_somebody_waits_and_removed_when_nothing_is_to_be_told(
     tmp_path: Path, clock: Clock
 ) -> None:
     board = a_board(tmp_path, "a", clock)
-    board.wish = WISH
-    assert board.due()
+    board.demand = WISH
+    assert board.is_due()
     assert board.publish([])
-    board.others()
-    assert not board.due()
+    board.foreign_reservations()
+    assert not board.is_due()
     clock.now += REFRESH_S
-    assert board.due()
-    board.wish = None
-    assert board.due()
+    assert board.is_due()
+    board.demand = None
+    assert board.is_due()
     assert board.publish([])
     assert list(tmp_path.iterdir()) == []
 
@@ -508,23 +520,23 @@ def test_what_was_used_is_told_soon_where_somebody_else_is_there(
     ours, other = boards
     other.publish([a_reservation()])
     ours.publish([a_reservation()])
-    ours.others()
-    ours.use_is(Use(cards=50.0))
-    assert not ours.due()
-    clock.now += OWED_S
-    assert ours.due()
+    ours.foreign_reservations()
+    ours.set_usage(ResourceUsage(cards=50.0))
+    assert not ours.is_due()
+    clock.now += USAGE_DELAY_S
+    assert ours.is_due()
 
 
 def test_what_a_scheduler_used_stays_told_when_it_leaves(
     boards: Boards, tmp_path: Path, clock: Clock
 ) -> None:
     ours, other = boards
-    other.use_is(Use(cards=7200.0))
+    other.set_usage(ResourceUsage(cards=7200.0))
     assert other.publish([])
     clock.now += HALF_LIFE_S
     a_board(tmp_path, "c", clock).remove_abandoned()
-    ours.others()
-    assert ours.whole_use().cards == pytest.approx(3600.0)
+    ours.foreign_reservations()
+    assert ours.total_usage().cards == pytest.approx(3600.0)
     clock.now += 10 * HALF_LIFE_S
     a_board(tmp_path, "c", clock).remove_abandoned()
     assert list(tmp_path.iterdir()) == []
@@ -563,8 +575,8 @@ def test_what_cannot_be_does_not_count_and_the_rest_of_the_file_does(
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     for _ in range(3):
         assert counts(ours, clock.now) == 6
-        assert ours.colleagues() == ()
-        assert ours.whole_use() == Use()
+        assert ours.peers() == ()
+        assert ours.total_usage() == ResourceUsage()
     (name,) = changes
     assert caplog.text.count(f"its {name} is impossible and is ignored") == 1
 
@@ -573,14 +585,14 @@ def test_a_wish_of_the_future_waits_for_no_time_and_what_is_told_is_read_again(
     boards: Boards, clock: Clock
 ) -> None:
     ours, other = boards
-    other.wish = Wish(since=clock.now + 1e6, gpus=1)
+    other.demand = ResourceDemand(since=clock.now + 1e6, gpus=1)
     other.publish([])
-    ours.others()
-    assert [colleague.waited_s for colleague in ours.colleagues()] == [0.0]
-    assert read_wish(WISH.record()) == WISH
-    assert read_use(Use(cards=1.5, cores=2.0, memory=3.0)._asdict()) == Use(
-        cards=1.5, cores=2.0, memory=3.0
-    )
+    ours.foreign_reservations()
+    assert [colleague.waited_s for colleague in ours.peers()] == [0.0]
+    assert read_demand(WISH.record()) == WISH
+    assert read_resource_usage(
+        ResourceUsage(cards=1.5, cores=2.0, memory=3.0)._asdict()
+    ) == ResourceUsage(cards=1.5, cores=2.0, memory=3.0)
 
 
 # --- what is in use counts once as soon as that is known
@@ -635,8 +647,8 @@ def test_memory_whose_use_is_unknown_counts_whole_for_everybody(
 def test_a_notable_change_of_what_is_in_use_is_told_at_once(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     board.publish([a_reservation(8 * GIB, used=0)])
-    assert not board.measured_change([a_reservation(8 * GIB, used=1 << 20)])
-    assert board.measured_change([a_reservation(8 * GIB, used=4 * GIB)])
+    assert not board.has_notable_change([a_reservation(8 * GIB, used=1 << 20)])
+    assert board.has_notable_change([a_reservation(8 * GIB, used=4 * GIB)])
 
 
 # --- a scheduler that was killed
@@ -648,11 +660,11 @@ def test_what_a_job_has_stays_its_own_while_it_lives_though_its_scheduler_was_ki
     ours, other = boards
     me = identity(os.getpid())
     assert me is not None
-    other.heads = (replace(me, start_ticks=1), me)
+    other.supervisors = (replace(me, start_ticks=1), me)
     other.publish([a_reservation()])
     clock.now += 100 * STALE_S
     assert counts(ours) == 6
-    other.heads = (replace(me, start_ticks=1),)  # another process has its number now
+    other.supervisors = (replace(me, start_ticks=1),)  # another process has its number now
     other.publish([a_reservation()])
     clock.now += STALE_S + 1
     assert counts(ours) == 0
@@ -665,7 +677,7 @@ def test_only_a_process_of_the_files_user_keeps_it(public: Path, clock: Clock) -
 
     def publish() -> str:
         board = a_board(public, "b", clock)
-        board.heads = (me,)
+        board.supervisors = (me,)
         return str(board.publish([a_reservation()]))
 
     assert said_by(as_user(NOBODY, publish)) == "True"
@@ -683,29 +695,29 @@ def test_another_schedulers_change_wakes_and_our_own_and_strange_files_do_not(
 ) -> None:
     ours, other = boards
     watch = ReservationWatch(tmp_path)
-    assert watch.descriptor != NONE
+    assert watch.descriptor != NOT_WATCHED
     ours.publish([a_reservation()])
     (tmp_path / "another-program").write_text("")
     (tmp_path / "another-program").unlink()
-    assert not watch.changed(ours.names)
+    assert not watch.poll_peer_changes(ours.names)
     other.publish([a_reservation()])
-    assert watch.changed(ours.names)
-    assert not watch.changed(ours.names)
+    assert watch.poll_peer_changes(ours.names)
+    assert not watch.poll_peer_changes(ours.names)
     other.clear()
-    assert watch.changed(ours.names)
+    assert watch.poll_peer_changes(ours.names)
     watch.close()
-    assert not watch.changed(ours.names)
+    assert not watch.poll_peer_changes(ours.names)
 
 
 def test_where_the_kernel_cannot_tell_nothing_is_watched(tmp_path: Path) -> None:
-    assert ReservationWatch(tmp_path / "absent").descriptor == NONE
-    assert not ReservationWatch(None).changed(())
+    assert ReservationWatch(tmp_path / "absent").descriptor == NOT_WATCHED
+    assert not ReservationWatch(None).poll_peer_changes(())
     folder = tmp_path / "claims"
     folder.mkdir()
     watch = ReservationWatch(folder)
     folder.rmdir()
-    assert watch.changed(())
-    assert watch.descriptor == NONE
+    assert watch.poll_peer_changes(())
+    assert watch.descriptor == NOT_WATCHED
 
 
 def test_more_changes_than_the_kernel_keeps_wake_once(tmp_path: Path) -> None:
@@ -714,6 +726,6 @@ def test_more_changes_than_the_kernel_keeps_wake_once(tmp_path: Path) -> None:
     for _ in range(2000):
         name.touch()
         os.rename(name, tmp_path / "launcher-claims.0.12345678.json")  # noqa: PTH104  # as written
-    assert watch.changed(())
-    assert not watch.changed(())
+    assert watch.poll_peer_changes(())
+    assert not watch.poll_peer_changes(())
     watch.close()

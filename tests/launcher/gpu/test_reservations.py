@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.own_reservations import LAG_S, Reservation, whole
-from launcher.gpu.reservation_files import file_name
+from launcher.gpu.own_reservations import LAG_S, Reservation, sum_by_resource
+from launcher.gpu.reservation_files import legacy_file_name
 from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
 from launcher.gpu.resources import ForeignReservation
-from launcher.system.processes import boot_id, login
+from launcher.system.processes import boot_id, login_name
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
@@ -55,7 +55,7 @@ def a_reservation(
 
 
 def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
-    return dict(whole(promises))
+    return dict(sum_by_resource(promises))
 
 
 def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
@@ -63,17 +63,17 @@ def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> No
     assert other.publish(
         [a_reservation(1, 6), a_reservation(2, 3), a_reservation(2, 4, device=OTHER_GPU)]
     )
-    assert amounts(ours.others()) == {GPU: 9, OTHER_GPU: 4}
-    assert len({one.user for one in ours.others()}) == 1
-    assert other.others() == ()
+    assert amounts(ours.foreign_reservations()) == {GPU: 9, OTHER_GPU: 4}
+    assert len({one.user for one in ours.foreign_reservations()}) == 1
+    assert other.foreign_reservations() == ()
 
 
 def test_each_queue_of_a_user_is_named_with_what_it_reserved(tmp_path: Path) -> None:
     ours = a_board(tmp_path, "a")
     for name in "bc":
         assert a_board(tmp_path, name).publish([a_reservation()])
-    user = login(os.geteuid())
-    assert [(one.queue, one.amount) for one in ours.others()] == [
+    user = login_name(os.geteuid())
+    assert [(one.queue, one.amount) for one in ours.foreign_reservations()] == [
         (f"the queue /queues/b of user {user}", CLAIM),
         (f"the queue /queues/c of user {user}", CLAIM),
     ]
@@ -81,19 +81,19 @@ def test_each_queue_of_a_user_is_named_with_what_it_reserved(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folder", ["", "relative", "/a\nb", "/\udcff", f"/{'x' * 2000}", 5, None])
 def test_a_folder_that_cannot_be_printed_is_left_out(tmp_path: Path, folder: object) -> None:
-    path = a_publication_of_0_2(tmp_path, file_name(os.geteuid(), Path("/queues/b")))
+    path = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), Path("/queues/b")))
     path.write_text(json.dumps({**json.loads(path.read_text()), "folder": folder}))
-    (one,) = a_board(tmp_path, "a").others()
-    assert one.queue == f"another queue of user {login(os.geteuid())}"
+    (one,) = a_board(tmp_path, "a").foreign_reservations()
+    assert one.queue == f"another queue of user {login_name(os.geteuid())}"
 
 
 def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     other.publish([a_reservation(1, 6), a_reservation(2, 3)])
     assert other.withdraw([1])
-    assert amounts(ours.others()) == {GPU: 3}
+    assert amounts(ours.foreign_reservations()) == {GPU: 3}
     assert other.clear()
-    assert ours.others() == ()
+    assert ours.foreign_reservations() == ()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
     board.publish([a_reservation()])
     assert board.withdraw([1])
     assert list(tmp_path.iterdir()) == []
-    assert not board.due()
+    assert not board.is_due()
 
 
 def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
@@ -112,7 +112,7 @@ def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
     told = []
     for used in (0, 4, 4, 2, 6):
         other.publish([a_reservation(used=used)])
-        told.append(amounts(ours.others())[GPU])
+        told.append(amounts(ours.foreign_reservations())[GPU])
         clock.now += LAG_S
     assert told == [6, 6, 2, 4, 4]
 
@@ -122,7 +122,7 @@ def test_memory_of_which_nobody_knows_the_use_counts_whole(boards: Boards, clock
     for _ in range(4):
         other.publish([a_reservation(used=None)])
         clock.now += LAG_S
-    assert amounts(ours.others()) == {GPU: CLAIM}
+    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, clock: Clock) -> None:
@@ -130,34 +130,34 @@ def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, cl
     for _ in range(3):
         other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
         clock.now += LAG_S
-    assert amounts(ours.others()) == {GPU: 1}
+    assert amounts(ours.foreign_reservations()) == {GPU: 1}
 
 
 def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
-    assert not board.due()
+    assert not board.is_due()
     board.publish([a_reservation()])
-    board.others()
-    assert not board.due()
+    board.foreign_reservations()
+    assert not board.is_due()
     clock.now += REFRESH_S
-    assert board.due()
+    assert board.is_due()
     board.publish([a_reservation()])
-    assert not board.due()
+    assert not board.is_due()
     for file in tmp_path.iterdir():
         file.unlink()
-    board.others()
-    assert board.due()
+    board.foreign_reservations()
+    assert board.is_due()
 
 
 def test_who_was_silent_for_long_does_not_count(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.publish([a_reservation()])
     clock.now += STALE_S
-    assert amounts(ours.others()) == {GPU: CLAIM}
+    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
     clock.now += 1
-    assert ours.others() == ()
+    assert ours.foreign_reservations() == ()
     other.publish([a_reservation()])
-    assert amounts(ours.others()) == {GPU: CLAIM}
+    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
@@ -188,10 +188,10 @@ def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again
     new = a_board(tmp_path, "new", clock)
     new.remove_abandoned()
     assert list(tmp_path.iterdir()) == []
-    assert still.due()
+    assert still.is_due()
     assert not still.covers([reservation])
     still.publish([reservation])
-    assert amounts(new.others()) == {GPU: CLAIM}
+    assert amounts(new.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_what_comes_from_the_future_does_not_count(
@@ -201,7 +201,7 @@ def test_what_comes_from_the_future_does_not_count(
     clock.now += STALE_S + 1
     other.publish([a_reservation()])
     clock.now -= STALE_S + 1
-    assert ours.others() == ours.others() == ()
+    assert ours.foreign_reservations() == ours.foreign_reservations() == ()
     assert caplog.text.count("its time is in the future") == 1
 
 
@@ -209,57 +209,57 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     board = a_board(tmp_path / "claims", "a")
-    assert board.trouble == ""
+    assert board.error == ""
     for _ in range(3):
         assert not board.publish([a_reservation()])
-        assert board.others() == ()
-    assert "as launcher cannot read reservations in " in board.trouble
-    assert board.due()
+        assert board.foreign_reservations() == ()
+    assert "as launcher cannot read reservations in " in board.error
+    assert board.is_due()
     assert caplog.text.count("cannot read reservations") == 1
     (tmp_path / "claims").mkdir()
     assert board.publish([a_reservation()])
-    assert board.trouble == ""
+    assert board.error == ""
 
 
 def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     assert not board.publish([a_reservation(device=f"GPU-{number}") for number in range(300)])
-    assert "cannot write reservations" in board.trouble
+    assert "cannot write reservations" in board.error
     assert list(tmp_path.iterdir()) == []
 
 
 @root_only
 def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> None:
     home = Path("/queues/a")
-    squatted = public / file_name(NOBODY, home)
+    squatted = public / legacy_file_name(NOBODY, home)
     squatted.write_text("")  # the name that it had in version 0.2
 
     def publish() -> str:
         board = ReservationBoard(public, home)
         names = []
         for _ in range(3):
-            assert board.publish([a_reservation()]), board.trouble
+            assert board.publish([a_reservation()]), board.error
             (name,) = [file.name for file in public.iterdir() if file != squatted]
             names.append(name)
             assert board.clear()
-            assert board.trouble == ""
+            assert board.error == ""
         assert len(set(names)) == 3, "a name that was seen is not used again"
         assert board.publish([a_reservation()])
         return "published"
 
     assert said_by(as_user(NOBODY, publish)) == "published"
-    assert amounts(a_board(public, "b").others()) == {GPU: CLAIM}
+    assert amounts(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_what_a_predecessor_of_the_home_left_is_no_promise_of_others(tmp_path: Path) -> None:
     home = Path("/queues/a")
     assert a_board(tmp_path, "a").publish([a_reservation()])  # and it is killed
-    older = a_publication_of_0_2(tmp_path, file_name(os.geteuid(), home))
+    older = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), home))
     successor = ReservationBoard(tmp_path, home)
-    assert successor.others() == ()
-    assert amounts(a_board(tmp_path, "b").others()) == {GPU: 2 * CLAIM}
+    assert successor.foreign_reservations() == ()
+    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
     assert successor.publish([a_reservation(claim=1)])
-    assert amounts(a_board(tmp_path, "b").others()) == {GPU: 1}
+    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
     assert not older.exists()
 
 
@@ -284,9 +284,9 @@ def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Cl
     board.publish(two)
     assert board.covers(two)
     assert board.covers([a_reservation(3, 2, None, "cores:f")])
-    assert board.tells([a_reservation(3, 2, None, "cores:f")])
+    assert board.states_exactly([a_reservation(3, 2, None, "cores:f")])
     assert not board.covers([a_reservation(3, 3, None, "cores:f")])
-    assert not board.tells(two[:1])
+    assert not board.states_exactly(two[:1])
     clock.now += STALE_S / 2 + 1
     assert not board.covers(two), "others may not count it any more"
 
@@ -299,8 +299,10 @@ def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
 
     assert said_by(as_user(NOBODY, publish)) == "True"
     expected = (ForeignReservation("nobody", GPU, CLAIM, folder="/queues/b"),)
-    assert a_board(public, "a").others() == expected
-    assert said_by(as_user(NOBODY + 1, lambda: a_board(public, "a").others())) == str(expected)
+    assert a_board(public, "a").foreign_reservations() == expected
+    assert said_by(as_user(NOBODY + 1, lambda: a_board(public, "a").foreign_reservations())) == str(
+        expected
+    )
 
 
 # two, or three, who want more than there is: every order of their steps
@@ -317,14 +319,14 @@ class Claimant:
         self.board.publish(self.held)
 
     def look(self) -> None:
-        self.seen = self.board._look()
+        self.seen = self.board._read_peers()
 
     def put(self) -> None:
         self.board._reservations = (*self.held, a_reservation(claim=self.claim))
-        assert self.board._tell(self.seen, fresh=[1])
+        assert self.board._write_file(self.seen, fresh=[1])
 
     def check(self) -> None:
-        promised = amounts(self.board.earlier()).get(GPU, 0)
+        promised = amounts(self.board.prior_reservations()).get(GPU, 0)
         wanted = self.claim + sum(one.amount for one in self.held)
         self.keeps = self.keeps or promised + wanted <= CARD
         if not self.keeps:
@@ -398,7 +400,7 @@ def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None
     restarted, ours = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation(2)], fresh=[2])
     restarted.publish([a_reservation(1)])
-    assert amounts(ours.earlier()) == {GPU: CLAIM}
+    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
@@ -406,10 +408,10 @@ def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
     grows.publish([a_reservation(1, 2)])
     ours.publish([a_reservation(2, 3)], fresh=[2])
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.earlier()) == {GPU: 2}
-    assert amounts(ours.others()) == {GPU: 6}
+    assert amounts(ours.prior_reservations()) == {GPU: 2}
+    assert amounts(ours.foreign_reservations()) == {GPU: 6}
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.earlier()) == {GPU: 6}
+    assert amounts(ours.prior_reservations()) == {GPU: 6}
 
 
 def test_who_was_gone_for_long_after_publishing_counts_everybody(
@@ -418,9 +420,9 @@ def test_who_was_gone_for_long_after_publishing_counts_everybody(
     ours, other = a_board(public, "a", clock), a_board(public, "b", clock)
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
-    assert ours.earlier() == ()
+    assert ours.prior_reservations() == ()
     clock.now += STALE_S / 2 + 1
-    assert amounts(ours.earlier()) == {GPU: CLAIM}
+    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> None:
@@ -428,7 +430,7 @@ def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> No
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
     (public / ours.name).unlink()
-    assert amounts(ours.earlier()) == {GPU: CLAIM}
+    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def race(folder: Path, home: str, span_s: float) -> str:
@@ -437,10 +439,10 @@ def race(folder: Path, home: str, span_s: float) -> str:
     card = folder / "card"
     until = time.monotonic() + span_s
     while time.monotonic() < until:
-        if amounts(board.others()).get(GPU, 0) + CLAIM > CARD:
+        if amounts(board.foreign_reservations()).get(GPU, 0) + CLAIM > CARD:
             continue
-        assert board.publish([a_reservation()], fresh=[1]), board.trouble
-        if amounts(board.earlier()).get(GPU, 0) + CLAIM <= CARD:
+        assert board.publish([a_reservation()], fresh=[1]), board.error
+        if amounts(board.prior_reservations()).get(GPU, 0) + CLAIM <= CARD:
             card.mkdir()  # fails where the other holds it as well
             held += 1
             if random.random() < 0.5:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.job_options.notifications import (
     AS_CONFIGURED,
-    Event,
+    NotifyEvent,
     RunNotify,
     read_run_notify,
-    recorded_run_notify,
+    run_notify_from_record,
 )
 from launcher.job_options.value_types import MOMENT, span
 
@@ -103,20 +103,20 @@ def test_a_time_of_day_is_the_next_one(now: datetime, hour: int, minute: int) ->
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (True, RunNotify(events=tuple(Event))),
+        (True, RunNotify(events=tuple(NotifyEvent))),
         (False, RunNotify(events=())),
-        ("run-ended", RunNotify(events=(Event.RUN_ENDED,))),
-        (["first-failure", "first-failure"], RunNotify(events=(Event.FIRST_FAILURE,))),
+        ("run-ended", RunNotify(events=(NotifyEvent.RUN_ENDED,))),
+        (["first-failure", "first-failure"], RunNotify(events=(NotifyEvent.FIRST_FAILURE,))),
         ({"to": "mail"}, RunNotify(to=("mail",))),
         (
             {"events": ["out-of-memory"], "to": ["mail", "desk"]},
-            RunNotify(events=(Event.OUT_OF_MEMORY,), to=("mail", "desk")),
+            RunNotify(events=(NotifyEvent.OUT_OF_MEMORY,), to=("mail", "desk")),
         ),
     ],
 )
 def test_a_run_says_what_its_owner_is_told(value: object, expected: RunNotify) -> None:
     assert read_run_notify(value) == expected
-    assert recorded_run_notify(expected.record()) == expected
+    assert run_notify_from_record(expected.record()) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_named(value: object, expected: str) -> None:
 
 
 def test_what_a_newer_launcher_wrote_is_left_to_the_configuration() -> None:
-    assert recorded_run_notify(None) == AS_CONFIGURED
-    assert recorded_run_notify({"events": 3, "to": 4}) == AS_CONFIGURED
-    newer = recorded_run_notify({"events": ["run-ended", "eclipse"]})
-    assert newer.events == (Event.RUN_ENDED,)
+    assert run_notify_from_record(None) == AS_CONFIGURED
+    assert run_notify_from_record({"events": 3, "to": 4}) == AS_CONFIGURED
+    newer = run_notify_from_record({"events": ["run-ended", "eclipse"]})
+    assert newer.events == (NotifyEvent.RUN_ENDED,)

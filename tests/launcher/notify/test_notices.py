@@ -2,40 +2,40 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
-from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, of_run
+from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
+from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, make_run_message
 from launcher.notify.notices import (
+    FIRST_BACKOFF_S,
     LEAST_TRIES,
-    LONGEST_PAUSE_S,
-    MOST_GIVEN_UP,
-    PAUSE_S,
-    SETTLE_S,
-    STALE_S,
-    GivenUp,
-    Notices,
+    LONGEST_BACKOFF_S,
+    MOST_DEAD_LETTERS,
+    OLDEST_EVENT_S,
+    RUN_END_DELAY_S,
+    DeadLetter,
+    NotificationState,
     due,
-    failed,
-    heard,
-    left,
-    may_be_tried,
-    told,
+    is_retry_due,
+    mark_failed,
+    mark_sent,
+    prune,
+    with_events,
 )
-from launcher.notify.settings import NotifySettings, Target
+from launcher.notify.settings import NotifySettings, NotifyTarget
 from launcher.states import ReasonCode, State
-from launcher.store.run_news import Failure, RunNews
+from launcher.store.run_news import RunEvents, RunFailure
 from tests.build import a_reason
 
-DESK = Target(name="desk", command=("true",))
+DESK = NotifyTarget(name="desk", command=("true",))
 SETTINGS = NotifySettings(targets=(DESK,))
 NOW = 1_000_000.0
-FIRST, SHORT, ENDED = Event.FIRST_FAILURE, Event.OUT_OF_MEMORY, Event.RUN_ENDED
+FIRST, SHORT, ENDED = NotifyEvent.FIRST_FAILURE, NotifyEvent.OUT_OF_MEMORY, NotifyEvent.RUN_ENDED
 
 
 def news(
     *, left: int = 1, at: float = NOW, notify: RunNotify = AS_CONFIGURED, run: int = 1, **n: int
-) -> RunNews:
+) -> RunEvents:
     happened = {SHORT: n.pop("out_of_memory", 0), FIRST: n.pop("failed_now", 0)}
-    return RunNews(
+    return RunEvents(
         id=run,
         name="study",
         root="/lab",
@@ -49,41 +49,46 @@ def news(
     )
 
 
-def after(notices: Notices, *runs: RunNews, now: float | None = None) -> Notices:
+def after(
+    notices: NotificationState, *runs: RunEvents, now: float | None = None
+) -> NotificationState:
     cursor = notices.cursor or 0
     fresh = [run._replace(after=cursor) for run in runs]
-    return heard(notices, cursor + 10, fresh, runs[-1].last_at if now is None else now)
+    return with_events(notices, cursor + 10, fresh, runs[-1].last_at if now is None else now)
 
 
-def of_first(notices: Notices) -> RunNews:
+def of_first(notices: NotificationState) -> RunEvents:
     return next(iter(notices.runs.values()))
 
 
 def due_at(
-    notices: Notices, at: float, target: Target = DESK, settings: NotifySettings = SETTINGS
-) -> tuple[Event, ...]:
+    notices: NotificationState,
+    at: float,
+    target: NotifyTarget = DESK,
+    settings: NotifySettings = SETTINGS,
+) -> tuple[NotifyEvent, ...]:
     return due(of_first(notices), target, settings, at)
 
 
 def test_a_run_that_goes_on_without_a_failure_is_no_message() -> None:
-    notices = after(Notices(), news(left=3, done=2))
+    notices = after(NotificationState(), news(left=3, done=2))
     assert notices.cursor == 10
     assert due_at(notices, NOW + 7200) == ()
-    assert not notices.pending
+    assert not notices.has_pending
 
 
 def test_the_end_of_a_run_is_told_once() -> None:
-    notices = after(Notices(), news(left=2))
+    notices = after(NotificationState(), news(left=2))
     notices = after(notices, news(left=0, at=NOW + 60, done=2))
-    assert notices.pending
-    assert due_at(notices, NOW + 60 + SETTLE_S - 1) == ()  # more may be queued
-    assert due_at(notices, NOW + 60 + SETTLE_S) == (ENDED,)
-    notices = told(notices, "desk", of_first(notices), (ENDED,))
-    assert left(notices, SETTINGS, NOW + 100).runs == {}
+    assert notices.has_pending
+    assert due_at(notices, NOW + 60 + RUN_END_DELAY_S - 1) == ()  # more may be queued
+    assert due_at(notices, NOW + 60 + RUN_END_DELAY_S) == (ENDED,)
+    notices = mark_sent(notices, "desk", of_first(notices), (ENDED,))
+    assert prune(notices, SETTINGS, NOW + 100).runs == {}
 
 
 def test_a_run_that_goes_on_in_time_has_not_ended() -> None:
-    notices = after(Notices(), news(left=0, done=1))
+    notices = after(NotificationState(), news(left=0, done=1))
     notices = after(notices, news(left=1, at=NOW + 3, done=1))
     assert due_at(notices, NOW + 500) == ()
     notices = after(notices, news(left=0, at=NOW + 600, done=2))
@@ -92,9 +97,9 @@ def test_a_run_that_goes_on_in_time_has_not_ended() -> None:
 
 
 def test_a_first_failure_is_told_at_once_and_again_only_with_the_end() -> None:
-    notices = after(Notices(), news(left=9, failed_now=2))
+    notices = after(NotificationState(), news(left=9, failed_now=2))
     assert due_at(notices, NOW) == (FIRST,)
-    notices = told(notices, "desk", of_first(notices), (FIRST,))
+    notices = mark_sent(notices, "desk", of_first(notices), (FIRST,))
     notices = after(notices, news(left=8, at=NOW + 70, failed_now=1))
     assert due_at(notices, NOW + 9000) == ()
     notices = after(notices, news(left=0, at=NOW + 80))
@@ -102,26 +107,29 @@ def test_a_first_failure_is_told_at_once_and_again_only_with_the_end() -> None:
 
 
 def test_of_jobs_out_of_memory_the_first_is_told() -> None:
-    notices = after(Notices(), news(left=200, failed_now=100, out_of_memory=100))
+    notices = after(NotificationState(), news(left=200, failed_now=100, out_of_memory=100))
     assert due_at(notices, NOW) == (SHORT, FIRST)
-    notices = told(notices, "desk", of_first(notices), (SHORT, FIRST))
+    notices = mark_sent(notices, "desk", of_first(notices), (SHORT, FIRST))
     notices = after(notices, news(left=99, at=NOW + 1, failed_now=101, out_of_memory=101))
     assert due_at(notices, NOW + 9000) == ()
 
 
 def test_a_run_that_begins_again_is_told_of_again() -> None:
-    notices = after(Notices(), news(left=0, failed=1, failed_now=1))
+    notices = after(NotificationState(), news(left=0, failed=1, failed_now=1))
     ended = of_first(notices)
-    notices = told(notices, "desk", ended, due_at(notices, NOW + 10))
+    notices = mark_sent(notices, "desk", ended, due_at(notices, NOW + 10))
     again = after(notices, news(left=0, at=NOW + 60, done=1))
     assert due_at(again, NOW + 70)[0] is ENDED
     # what began again while its end was on the way
-    late = told(
-        after(Notices(runs={1: ended}), news(left=0, at=NOW + 60)), "desk", ended, (ENDED, FIRST)
+    late = mark_sent(
+        after(NotificationState(runs={1: ended}), news(left=0, at=NOW + 60)),
+        "desk",
+        ended,
+        (ENDED, FIRST),
     )
     assert due_at(late, NOW + 70) == (ENDED, FIRST)
     # and what is new where all was told
-    fresh = after(left(notices, SETTINGS, NOW + 100), news(left=1, at=NOW + 100, failed_now=1))
+    fresh = after(prune(notices, SETTINGS, NOW + 100), news(left=1, at=NOW + 100, failed_now=1))
     assert due_at(fresh, NOW + 100) == (FIRST,)
     assert of_first(fresh).since == NOW + 100
 
@@ -140,85 +148,88 @@ def test_a_run_that_begins_again_is_told_of_again() -> None:
     ],
 )
 def test_a_run_says_itself_what_its_owner_is_told(
-    notify: RunNotify, target: Target, expected: tuple[Event, ...]
+    notify: RunNotify, target: NotifyTarget, expected: tuple[NotifyEvent, ...]
 ) -> None:
     run = news(left=0, notify=notify, failed_now=1, out_of_memory=1)
     settings = SETTINGS._replace(targets=(target,))
-    notices = after(Notices(), run)
+    notices = after(NotificationState(), run)
     assert due_at(notices, NOW + 10, target, settings) == expected
-    assert bool(left(notices, settings, NOW + 10).runs) is bool(expected)
+    assert bool(prune(notices, settings, NOW + 10).runs) is bool(expected)
 
 
 def test_a_target_that_was_told_waits_for_no_other() -> None:
-    hook = Target(name="hook", command=("false",))
+    hook = NotifyTarget(name="hook", command=("false",))
     both = NotifySettings(targets=(DESK, hook))
-    notices = after(Notices(), news(left=0, done=1))
-    notices = told(notices, "desk", of_first(notices), (ENDED,))
-    notices = left(notices, both, NOW + 60)
+    notices = after(NotificationState(), news(left=0, done=1))
+    notices = mark_sent(notices, "desk", of_first(notices), (ENDED,))
+    notices = prune(notices, both, NOW + 60)
     assert due_at(notices, NOW + 60) == ()
     assert due_at(notices, NOW + 60, hook) == (ENDED,)
-    assert left(notices, SETTINGS, NOW + 60).runs == {}  # a target that is gone keeps nothing
+    assert prune(notices, SETTINGS, NOW + 60).runs == {}  # a target that is gone keeps nothing
 
 
-def missed(notices: Notices, now: float) -> Notices:
+def missed(notices: NotificationState, now: float) -> NotificationState:
     """Return the notices after a try to tell of what happened at NOW that came to nothing."""
-    lost = GivenUp(now, "desk", "study ended", "no route")
+    lost = DeadLetter(now, "desk", "study ended", "no route")
     been_told = notices._replace(failing={})
-    return failed(notices, been_told, lost, happened=NOW, retry_s=SETTINGS.retry_s)
+    return mark_failed(notices, been_told, lost, happened=NOW, retry_s=SETTINGS.retry_s)
 
 
 def test_a_clock_that_is_set_back_delays_nothing() -> None:
-    ended = after(Notices(), news(left=0, done=1))
+    ended = after(NotificationState(), news(left=0, done=1))
     assert due_at(ended, NOW - 86_400) == (ENDED,)
-    failing = missed(Notices(), NOW)
-    assert may_be_tried(failing.failing["desk"], NOW - 86_400)
+    failing = missed(NotificationState(), NOW)
+    assert is_retry_due(failing.failing["desk"], NOW - 86_400)
 
 
 def test_what_ended_days_ago_is_no_news() -> None:
-    notices = after(Notices(), news(left=0, done=3, at=NOW - STALE_S - 1), now=NOW)
+    notices = after(NotificationState(), news(left=0, done=3, at=NOW - OLDEST_EVENT_S - 1), now=NOW)
     assert (notices.cursor, notices.runs) == (10, {})
-    assert after(Notices(), news(left=1, at=NOW - STALE_S - 1), now=NOW).runs
+    assert after(NotificationState(), news(left=1, at=NOW - OLDEST_EVENT_S - 1), now=NOW).runs
 
 
 def test_a_failed_message_is_tried_later_and_later_for_a_day_and_then_given_up() -> None:
-    notices, pauses = missed(after(Notices(), news(left=0, done=1)), NOW), []
+    notices, pauses = missed(after(NotificationState(), news(left=0, done=1)), NOW), []
     now, failing = NOW, notices.failing["desk"]
     while not notices.given_up:
         failing = notices.failing["desk"]
-        assert not may_be_tried(failing, now)
-        assert may_be_tried(failing, failing.next)
+        assert not is_retry_due(failing, now)
+        assert is_retry_due(failing, failing.next)
         pauses.append(failing.next - now)
         now = failing.next
         notices = missed(notices, now)
-    assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
-    assert pauses[-1] == LONGEST_PAUSE_S
-    assert SETTINGS.retry_s <= now - NOW <= SETTINGS.retry_s + LONGEST_PAUSE_S
+    assert pauses[:3] == [FIRST_BACKOFF_S, 2 * FIRST_BACKOFF_S, 4 * FIRST_BACKOFF_S]
+    assert pauses[-1] == LONGEST_BACKOFF_S
+    assert SETTINGS.retry_s <= now - NOW <= SETTINGS.retry_s + LONGEST_BACKOFF_S
     assert notices.failing == {}
-    for _ in range(MOST_GIVEN_UP + 5):
+    for _ in range(MOST_DEAD_LETTERS + 5):
         notices = missed(notices._replace(failing={"desk": failing}), now)
-    assert len(notices.given_up) == MOST_GIVEN_UP
-    assert notices.given_up[-1] == GivenUp(now, "desk", "study ended", "no route")
+    assert len(notices.given_up) == MOST_DEAD_LETTERS
+    assert notices.given_up[-1] == DeadLetter(now, "desk", "study ended", "no route")
     gone = notices._replace(failing={"desk": failing})
-    assert left(gone, SETTINGS._replace(targets=()), now).failing == {}
+    assert prune(gone, SETTINGS._replace(targets=()), now).failing == {}
 
 
 def test_a_clock_that_jumps_ahead_gives_nothing_up_at_once() -> None:
-    notices = Notices()
+    notices = NotificationState()
     for turn in range(LEAST_TRIES):
         notices = missed(notices, NOW + turn * 1e7)
         assert bool(notices.given_up) is (turn == LEAST_TRIES - 1)
 
 
-def failure(job: int = 7, code: ReasonCode = ReasonCode.FAILED, text: str = "boom") -> Failure:
-    return Failure(job=job, name=f"train/{job}", reason=a_reason(text, code), alike=1)
+def failure(job: int = 7, code: ReasonCode = ReasonCode.FAILED, text: str = "boom") -> RunFailure:
+    return RunFailure(job=job, name=f"train/{job}", reason=a_reason(text, code), similar_failures=1)
 
 
 def message(
-    run: RunNews, *failures: Failure, counts: dict[State, int] | None = None, now: float = NOW + 60
+    run: RunEvents,
+    *failures: RunFailure,
+    counts: dict[State, int] | None = None,
+    now: float = NOW + 60,
 ) -> Message:
-    watch = of_first(after(after(Notices(), news()), run))
-    events: Sequence[Event] = due(watch, DESK, SETTINGS, now)
-    return of_run(watch, events, failures, counts or {}, host="gpubox", now=now)
+    watch = of_first(after(after(NotificationState(), news()), run))
+    events: Sequence[NotifyEvent] = due(watch, DESK, SETTINGS, now)
+    return make_run_message(watch, events, failures, counts or {}, host="gpubox", now=now)
 
 
 def test_an_end_tells_counts_and_time() -> None:
@@ -234,7 +245,7 @@ def test_an_end_tells_counts_and_time() -> None:
     assert "The whole run" not in sent.text
     assert "first failure: train/7 (job 7)\n  boom\n  launcher logs 7" in sent.text
     assert sent.text.endswith("\n\nfolder: /lab/runs/study\nmachine: gpubox")
-    facts = sent.facts
+    facts = sent.variables
     assert facts["LAUNCHER_EVENT"] == "run-ended"
     assert facts["LAUNCHER_EVENTS"] == "run-ended,first-failure"
     assert (facts["LAUNCHER_DONE"], facts["LAUNCHER_FAILED"]) == ("108", "2")
@@ -246,7 +257,7 @@ def test_jobs_of_before_are_told_apart_from_those_that_ran_now() -> None:
     sent = message(news(left=0, done=100, failed=1), counts={State.DONE: 3})
     assert sent.title.startswith("study ended: 3 done in ")
     assert "The whole run: 100 done, 1 failed." in sent.text
-    assert "LAUNCHER_JOB" not in sent.facts
+    assert "LAUNCHER_JOB" not in sent.variables
 
 
 def test_a_failure_tells_how_far_the_run_is() -> None:

@@ -3,18 +3,18 @@ import tempfile
 
 import pytest
 
-from launcher.notify.messages import of_test
-from launcher.notify.sending import send_now
-from launcher.notify.settings import Target
+from launcher.notify.messages import make_trial_message
+from launcher.notify.sending import deliver
+from launcher.notify.settings import NotifyTarget
 from tests.build import DEADLINE_S
 
-TEST = of_test("desk", "host")
+TEST = make_trial_message("desk", "host")
 
 
 def test_a_command_that_prints_without_end_is_ended() -> None:
-    target = Target(name="desk", command=("yes",), timeout_s=DEADLINE_S)
-    answer = send_now(target, TEST, os.environ)
-    assert (answer.sent, answer.text) == (False, "it was killed: it printed more than 64 MiB")
+    target = NotifyTarget(name="desk", command=("yes",), timeout_s=DEADLINE_S)
+    answer = deliver(target, TEST, os.environ)
+    assert (answer.delivered, answer.text) == (False, "it was killed: it printed more than 64 MiB")
 
 
 def test_a_command_for_whose_output_there_is_no_room_is_not_started(
@@ -24,5 +24,5 @@ def test_a_command_for_whose_output_there_is_no_room_is_not_started(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    answer = send_now(Target(name="desk", command=("true",)), TEST, os.environ)
-    assert (answer.sent, answer.text) == (False, "cannot be started: No space left on device")
+    answer = deliver(NotifyTarget(name="desk", command=("true",)), TEST, os.environ)
+    assert (answer.delivered, answer.text) == (False, "cannot be started: No space left on device")

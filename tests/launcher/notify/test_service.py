@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.__main__ import LONGEST_STAY_S, LOOK_S, Service
-from launcher.notify.notices import Notices, read_notices, write_notices
-from launcher.states import Done, Failed, OutOfMemory, Shortage, State
+from launcher.notify.__main__ import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
+from launcher.notify.notices import (
+    NotificationState,
+    read_notification_state,
+    write_notification_state,
+)
+from launcher.states import Done, Failed, OomReport, OutOfMemory, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import Clock, a_spec, claimed, enqueue, lines_of, until
@@ -31,11 +35,11 @@ class Teller:
         self.home = home
         self.service = self.again()
 
-    def again(self) -> Service:
+    def again(self) -> NotifyService:
         """Return the service after a restart."""
         if hasattr(self, "service"):
             self.service.close()
-        self.service = Service(self.home, self.environ, clock=self.clock, uptime=self.up)
+        self.service = NotifyService(self.home, self.environ, clock=self.clock, uptime=self.up)
         return self.service
 
     def until(self, condition: Callable[[], object], what: str, each_s: float = 0.0) -> None:
@@ -59,9 +63,9 @@ class Teller:
         self.later(61)
 
     @property
-    def notices(self) -> Notices:
+    def notices(self) -> NotificationState:
         """What the home's file says."""
-        return read_notices(self.home)
+        return read_notification_state(self.home)
 
 
 @pytest.fixture
@@ -97,13 +101,17 @@ def sending(teller: Teller) -> bool:
     """Tell whether a target is still to be put down as told of what happened."""
     notices = teller.notices
     runs = notices.runs.values()
-    return notices.pending or any(set(run.happened) - set(run.told.get("desk", ())) for run in runs)
+    return notices.has_pending or any(
+        set(run.happened) - set(run.told.get("desk", ())) for run in runs
+    )
 
 
 def finish(store: Store, job: int, *, failed: str = "", now: float | None = None) -> State | None:
     at = time.time() if now is None else now
     outcome = Failed(at=at, error=failed) if failed else Done(at=at)
-    return store.scheduling.finish(claimed(store, job, at), outcome, outputs={}, now=at)
+    return store.scheduler_actions.finish_attempt(
+        claimed(store, job, at), outcome, outputs={}, now=at
+    )
 
 
 def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
@@ -118,14 +126,15 @@ def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
         finish(store, second, failed="no such file")
         teller.minute()
         teller.until(
-            lambda: mailbox.mails and webhook.posts and not teller.notices.pending, "both have it"
+            lambda: mailbox.mails and webhook.posts and not teller.notices.has_pending,
+            "both have it",
         )
     (mail,) = mailbox.mails
     assert mail["Subject"].startswith("study ended: 1 done, 1 failed in ")
     assert mail["To"] == "me@example.org"
     assert "first failure: train/b (job 2)\n  no such file\n  launcher logs 2" in mailbox.text()
     assert webhook.posts[0]["title"] == mail["Subject"]
-    assert not teller.notices.pending
+    assert not teller.notices.has_pending
 
 
 def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
@@ -141,7 +150,7 @@ def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
             teller.service.step()
             assert len(webhook.posts) == tries  # not at once
             teller.later(60)
-        teller.until(lambda: not teller.notices.pending, "it is sent")
+        teller.until(lambda: not teller.notices.has_pending, "it is sent")
     assert len(webhook.posts) == 3
     assert not teller.notices.given_up
 
@@ -158,7 +167,7 @@ def test_a_server_that_hangs_keeps_no_other_waiting(
         teller.until(lambda: tries_of(teller, "hook"), "it is given up for now")
     assert [*teller.notices.failing] == ["hook"]
     assert teller.notices.failing["hook"].answer == "no answer in 1 s"
-    assert "s3cret" not in teller.home.notify.read_text()
+    assert "s3cret" not in teller.home.notify_record.read_text()
 
 
 def senders() -> list[int]:
@@ -196,7 +205,7 @@ def test_no_process_and_no_file_of_ours_shows_a_secret(
         for name in ("cmdline", "environ"):
             assert "s3cret" not in _read(pid, name)
         teller.until(lambda: tries_of(teller, "hook"), "it failed")
-    assert "s3cret" not in teller.home.notify.read_text()
+    assert "s3cret" not in teller.home.notify_record.read_text()
 
 
 def test_a_restart_sends_nothing_twice_and_loses_nothing(
@@ -216,7 +225,7 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     teller.until(lambda: len(lines_of(notes)) == 2 and not sending(teller), "the end is told")
     teller.again()
     teller.later(9000)
-    teller.until(lambda: not teller.notices.pending, "nothing is left")
+    teller.until(lambda: not teller.notices.has_pending, "nothing is left")
     failure, end = lines_of(notes)
     assert failure.startswith("first-failure|test|test: a failed, the first failure of this run")
     assert end.startswith("run-ended|test|test ended: 2 done, 1 failed in ")
@@ -239,16 +248,16 @@ def test_a_death_between_sending_and_noting_sends_the_message_again(
     assert ends == [-9, 0, 0]
     first, second = lines_of(notes)
     assert first == second  # a receiver can tell that it is the same
-    assert not read_notices(home).pending
+    assert not read_notification_state(home).has_pending
 
 
 def test_what_could_not_be_noted_is_read_again(
     teller: Teller, home: Home, store: Store, notes: Path
 ) -> None:
-    home.notify.mkdir()  # as on a full disk
+    home.notify_record.mkdir()  # as on a full disk
     finish(store, *enqueue(store, a_spec(), run="study"))
     teller.service.step()
-    home.notify.rmdir()
+    home.notify_record.rmdir()
     teller.minute()
     teller.until(lambda: lines_of(notes), "the command was told")
     assert "run-ended|study|" in lines_of(notes)[0]
@@ -276,8 +285,8 @@ def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
     teller.minute()
     teller.until(lambda: tries_of(teller, "gone") == tries_of(teller, "desk") == 1, "both failed")
     config.write_text(desk)
-    home.notify.unlink()
-    home.notify.mkdir()  # as on a full disk
+    home.notify_record.unlink()
+    home.notify_record.mkdir()  # as on a full disk
     Path(f"{notes}.ready").touch()
     teller.until(lambda: lines_of(notes), "the command was told", each_s=60)
 
@@ -285,11 +294,11 @@ def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
 def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) -> None:
     loud, silent = (enqueue(store, run, run=run)[0] for run in ("loud", "silent"))
     with store.writing():
-        store.set_notify(store.run(Path("/nowhere"), "silent"), RunNotify(events=()))
+        store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), RunNotify(events=()))
     finish(store, silent)
     finish(store, loud)
     teller.minute()
-    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
+    teller.until(lambda: lines_of(notes) and not teller.notices.has_pending, "it is told")
     (line,) = lines_of(notes)
     assert "|loud|" in line
 
@@ -297,8 +306,8 @@ def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) ->
 def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, notes: Path) -> None:
     first, _ = enqueue(store, "a", "b")
     now = time.time()
-    short = OutOfMemory(at=now, error="tried to allocate 90 GiB", shortage=Shortage("gpu"))
-    store.scheduling.finish(claimed(store, first, now), short, outputs={}, now=now)
+    short = OutOfMemory(at=now, error="tried to allocate 90 GiB", report=OomReport("gpu"))
+    store.scheduler_actions.finish_attempt(claimed(store, first, now), short, outputs={}, now=now)
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")
     assert lines_of(notes) == ["out-of-memory|test|test: a ran out of memory"]
@@ -313,7 +322,7 @@ def test_a_broken_configuration_sends_nothing_and_loses_nothing(
     finish(store, *enqueue(store, a_spec()))
     teller.minute()
     teller.service.step()
-    assert teller.notices.pending is False
+    assert teller.notices.has_pending is False
     assert lines_of(notes) == []
     config.write_text(good)
     teller.minute()
@@ -350,17 +359,17 @@ def test_the_process_leaves_when_no_scheduler_lives_and_nothing_waits(
     teller: Teller, store: Store, config: Path
 ) -> None:
     teller.service.step()
-    assert not teller.service.finished()
+    assert not teller.service.is_finished()
     teller.later(10)
     teller.service.step()
-    assert teller.service.finished()
+    assert teller.service.is_finished()
     config.write_text('[notify.desk]\ncommand = ["/bin/false"]\n')
     finish(store, *enqueue(store, a_spec()))
     teller.minute()
     teller.until(lambda: tries_of(teller, "desk"), "it failed")
-    assert not teller.service.finished()
+    assert not teller.service.is_finished()
     teller.later(LONGEST_STAY_S)
-    teller.until(lambda: teller.service.finished(), "it does not stay for ever")
+    teller.until(lambda: teller.service.is_finished(), "it does not stay for ever")
 
 
 def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
@@ -372,7 +381,7 @@ def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
         store.database.execute("UPDATE events SET at = at - 7200")
     finish(store, *enqueue(store, "b", run="new"), now=now)
     teller.minute()
-    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
+    teller.until(lambda: lines_of(notes) and not teller.notices.has_pending, "it is told")
     (line,) = lines_of(notes)
     assert "|new|" in line
 
@@ -394,7 +403,7 @@ def test_a_first_target_is_not_told_of_runs_that_ended_before(
     finish(store, going, now=now)  # the run goes on, and its failure lies before the target
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")
-    teller.until(lambda: teller.service.step() == LOOK_S, "nothing is under way")
+    teller.until(lambda: teller.service.step() == EVENT_POLL_S, "nothing is under way")
     (line,) = lines_of(notes)
     assert line.startswith("run-ended|new|new ended: 2 done in 1 m")
 
@@ -449,7 +458,7 @@ def test_a_target_is_not_told_of_what_ended_since_the_last_look_but_before_its_d
 def test_a_database_that_was_replaced_by_an_older_one_is_followed(
     teller: Teller, store: Store, notes: Path
 ) -> None:
-    write_notices(teller.home, Notices(cursor=999_999))
+    write_notification_state(teller.home, NotificationState(cursor=999_999))
     teller.again()
     teller.service.step()
     assert teller.notices.cursor == 0
@@ -469,8 +478,8 @@ def test_a_file_of_notices_that_cannot_be_understood_is_begun_anew(
         '{"schema": 2, "cursor": "x"}',
         '{"schema": 2, "cursor": 5, "runs": [{}], "failing": {}, "given_up": []}',
     ):
-        teller.home.notify.write_text(text)
-        assert read_notices(teller.home) == Notices()
+        teller.home.notify_record.write_text(text)
+        assert read_notification_state(teller.home) == NotificationState()
     teller.again()
     finish(store, *enqueue(store, a_spec()))
     teller.minute()

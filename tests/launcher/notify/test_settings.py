@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UsageError
-from launcher.job_options.notifications import Event
-from launcher.notify.addresses import HIDDEN, address_of, shown, without_secrets
-from launcher.notify.settings import NotifySettings, Target, configured_notify, read_notify
+from launcher.job_options.notifications import NotifyEvent
+from launcher.notify.addresses import HIDDEN, describe_target, read_address, redact_secrets
+from launcher.notify.settings import (
+    NotifySettings,
+    NotifyTarget,
+    read_configured_notify,
+    read_notify_table,
+)
 from launcher.system.config import Fault
 
 DESK = {"command": ["notify-send", "launcher"]}
@@ -23,26 +28,26 @@ def test_a_table_says_who_is_told_of_what() -> None:
         "desk": {**DESK, "events": ["first-failure", "out-of-memory"]},
         "chat": {"url-env": "CHAT_URL"},
     }
-    settings = read_notify(table, faults, notes)
+    settings = read_notify_table(table, faults, notes)
     assert (faults, notes) == ([], [])
     assert settings == NotifySettings(
-        events=(Event.RUN_ENDED,),
+        events=(NotifyEvent.RUN_ENDED,),
         retry_s=3600.0,
         targets=(
-            Target(name="mail", url_file=Path("/etc/mail.url"), timeout_s=5.0),
-            Target(
+            NotifyTarget(name="mail", url_file=Path("/etc/mail.url"), timeout_s=5.0),
+            NotifyTarget(
                 name="desk",
                 command=("notify-send", "launcher"),
-                events=(Event.FIRST_FAILURE, Event.OUT_OF_MEMORY),
+                events=(NotifyEvent.FIRST_FAILURE, NotifyEvent.OUT_OF_MEMORY),
             ),
-            Target(name="chat", url_env="CHAT_URL"),
+            NotifyTarget(name="chat", url_env="CHAT_URL"),
         ),
     )
 
 
 def test_a_table_with_one_target_tells_it_everything_for_a_day() -> None:
-    settings = read_notify({"desk": DESK}, [], [])
-    assert (settings.events, settings.retry_s) == (tuple(Event), 86_400.0)
+    settings = read_notify_table({"desk": DESK}, [], [])
+    assert (settings.events, settings.retry_s) == (tuple(NotifyEvent), 86_400.0)
 
 
 def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
@@ -55,9 +60,9 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         "gpu-idle": "1h",
         "desk": {**DESK, "events": ["gpu-idle"]},
     }
-    settings = read_notify(table, faults, notes)
+    settings = read_notify_table(table, faults, notes)
     assert faults == []
-    assert (settings.events, settings.targets[0].events) == ((Event.RUN_ENDED,), ())
+    assert (settings.events, settings.targets[0].events) == ((NotifyEvent.RUN_ENDED,), ())
     assert [place for place, _ in notes] == [
         ("notify", "desk", "events"),
         ("notify", "events"),
@@ -107,7 +112,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
 )
 def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected: str) -> None:
     faults: list[Fault] = []
-    settings = read_notify({key: value, "desk": DESK}, faults, [])
+    settings = read_notify_table({key: value, "desk": DESK}, faults, [])
     assert settings.targets[-1].name == "desk"
     places = {place[:2] for place, _ in faults}
     assert places == {("notify", key)}
@@ -116,8 +121,8 @@ def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected
 
 def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
     faults: list[Fault] = []
-    read_notify({"retry": "1m"}, faults, [])
-    read_notify("mailto://me", faults, [])
+    read_notify_table({"retry": "1m"}, faults, [])
+    read_notify_table("mailto://me", faults, [])
     (first, second) = faults
     assert first == (
         ("notify",),
@@ -130,9 +135,9 @@ def test_the_file_of_a_user_is_read_and_one_without_the_table_says_nothing(tmp_p
     file = tmp_path / "config.toml"
     environ = {"LAUNCHER_CONFIG": str(file)}
     file.write_text("[run]\ndetach = true\n")
-    assert configured_notify(environ) is None
+    assert read_configured_notify(environ) is None
     file.write_text('[notify]\nquiet = "always"\n[notify.desk]\ncommand = ["true"]\n')
-    settings = configured_notify(environ)
+    settings = read_configured_notify(environ)
     assert settings is not None
     assert [target.name for target in settings.targets] == ["desk"]
     assert settings.notes == (
@@ -152,15 +157,15 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_address_stands_in_the_configuration_a_file_or_a_variable(file: Path) -> None:
-    assert address_of(Target(name="a", url=ADDRESS), {}) == ADDRESS
-    assert address_of(Target(name="a", url_file=file), {}) == ADDRESS
-    assert address_of(Target(name="a", url_env="MAIL"), {"MAIL": f"{ADDRESS} "}) == ADDRESS
+    assert read_address(NotifyTarget(name="a", url=ADDRESS), {}) == ADDRESS
+    assert read_address(NotifyTarget(name="a", url_file=file), {}) == ADDRESS
+    assert read_address(NotifyTarget(name="a", url_env="MAIL"), {"MAIL": f"{ADDRESS} "}) == ADDRESS
 
 
 def test_a_file_that_others_may_read_is_refused_and_the_remedy_is_named(file: Path) -> None:
     file.chmod(0o640)
     with pytest.raises(UsageError, match=f"other users may read .*: chmod 600 {file}"):
-        address_of(Target(name="a", url_file=file), {})
+        read_address(NotifyTarget(name="a", url_file=file), {})
 
 
 @pytest.mark.parametrize(
@@ -177,35 +182,38 @@ def test_a_file_without_an_address_is_refused_without_showing_it(
 ) -> None:
     file.write_text(content)
     with pytest.raises(UsageError, match=expected) as refused:
-        address_of(Target(name="a", url_file=file), {})
+        read_address(NotifyTarget(name="a", url_file=file), {})
     assert "s3cret" not in str(refused.value)
     assert "p%40" not in str(refused.value)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*: No such file"):
-        address_of(Target(name="a", url_file=tmp_path / "none"), {})
+        read_address(NotifyTarget(name="a", url_file=tmp_path / "none"), {})
     with pytest.raises(UsageError, match="is not a file"):
-        address_of(Target(name="a", url_file=tmp_path), {})
+        read_address(NotifyTarget(name="a", url_file=tmp_path), {})
     with pytest.raises(UsageError, match="the variable MAIL is not set in the scheduler"):
-        address_of(Target(name="a", url_env="MAIL"), {})
+        read_address(NotifyTarget(name="a", url_env="MAIL"), {})
 
 
 def test_no_part_of_an_address_is_left_in_a_text() -> None:
     text = (
         f"cannot send to {ADDRESS}: user me, password p@ssw0rd or p%40ssw0rd, at smtp.example.org"
     )
-    clean = without_secrets(text, ADDRESS)
+    clean = redact_secrets(text, ADDRESS)
     assert "ssw0rd" not in clean
     assert "you@example.org" not in clean
     assert clean.endswith("at smtp.example.org")  # what failed is told
     slack = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general"
-    clean = without_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
+    clean = redact_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
     assert clean == f"no such channel {HIDDEN}/{HIDDEN} of slack://{HIDDEN}"
 
 
 def test_where_messages_go_is_shown_without_the_secret(file: Path) -> None:
-    assert shown(Target(name="a", url=ADDRESS)) == f"mailtos://{HIDDEN}"
-    assert shown(Target(name="a", url_file=file)) == f"address in {file}"
-    assert shown(Target(name="a", url_env="MAIL")) == "address in $MAIL"
-    assert shown(Target(name="a", command=("notify-send", "hi"))) == "command notify-send hi"
+    assert describe_target(NotifyTarget(name="a", url=ADDRESS)) == f"mailtos://{HIDDEN}"
+    assert describe_target(NotifyTarget(name="a", url_file=file)) == f"address in {file}"
+    assert describe_target(NotifyTarget(name="a", url_env="MAIL")) == "address in $MAIL"
+    assert (
+        describe_target(NotifyTarget(name="a", command=("notify-send", "hi")))
+        == "command notify-send hi"
+    )

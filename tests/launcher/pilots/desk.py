@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher import __version__
-from launcher.backends.channel import Reader, Writer
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
+from launcher.backends.channel import MessageReader, MessageWriter
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, attempt_name, make_pilot_folder
 from launcher.backends.pilot_messages import (
-    Bye,
-    Ended,
-    Hello,
-    Leave,
-    News,
-    Order,
-    Run,
-    order_line,
-    read_news,
+    AttemptFinished,
+    Deregistered,
+    Drain,
+    PilotCommand,
+    PilotMessage,
+    Registered,
+    StartAttempt,
+    decode_message,
+    encode_command,
 )
 from launcher.context import Context
 from launcher.job import Spec
 from launcher.states import Outcome
 from launcher.system.paths import Attempt, Home
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import an_attempt, until
 
-Kind = TypeVar("Kind", bound=News)
+Kind = TypeVar("Kind", bound=PilotMessage)
 
 
 def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
@@ -47,8 +47,8 @@ class Desk:
 
     folder: PilotFolder
     process: subprocess.Popen[bytes] | None = None
-    news: list[News] = field(default_factory=list)
-    _reader: Reader | None = None
+    news: list[PilotMessage] = field(default_factory=list)
+    _reader: MessageReader | None = None
 
     @classmethod
     def of(cls, root: Path, spec: PilotSpec | None = None) -> "Desk":
@@ -88,9 +88,9 @@ class Desk:
             )
         return self
 
-    def send(self, *orders: Order) -> None:
+    def send(self, *orders: PilotCommand) -> None:
         """Append orders."""
-        Writer(self.folder.orders).append(*map(order_line, orders))
+        MessageWriter(self.folder.commands_file).append(*map(encode_command, orders))
 
     def run(
         self,
@@ -103,7 +103,7 @@ class Desk:
     ) -> Attempt:
         """Write the order of an attempt, and have the pilot run it."""
         attempt = an_attempt(self.home, spec, job=job, number=number, context=context, **order)
-        self.send(Run(attempt=name_of(job, number)))
+        self.send(StartAttempt(attempt=attempt_name(job, number)))
         return attempt
 
     @property
@@ -111,47 +111,47 @@ class Desk:
         """The folder as one with attempts in it."""
         return Home(self.folder.folder)
 
-    def read(self) -> list[News]:
+    def read(self) -> list[PilotMessage]:
         """Take in what has come, and return all."""
         if self._reader is None:
-            self._reader = Reader(self.folder.news)
-        self.news += filter(None, map(read_news, self._reader.lines()))
+            self._reader = MessageReader(self.folder.messages_file)
+        self.news += filter(None, map(decode_message, self._reader.lines()))
         return self.news
 
     def of_kind(self, kind: type[Kind]) -> list[Kind]:
         """Return all news of a kind."""
         return [item for item in self.read() if isinstance(item, kind)]
 
-    def hello(self) -> Hello:
+    def hello(self) -> Registered:
         """Wait for the pilot's hello."""
-        until(lambda: self.of_kind(Hello), f"the pilot says hello; {self.log}")
-        return self.of_kind(Hello)[0]
+        until(lambda: self.of_kind(Registered), f"the pilot says hello; {self.log}")
+        return self.of_kind(Registered)[0]
 
     def leave(self) -> str:
         """Have the pilot leave; return why it did."""
-        self.send(Leave())
+        self.send(Drain())
         return self.bye()
 
     def bye(self) -> str:
         """Wait for the pilot's bye and its end; return why it left."""
-        until(lambda: self.of_kind(Bye), "the pilot says bye")
+        until(lambda: self.of_kind(Deregistered), "the pilot says bye")
         self.exit_code()
-        return self.of_kind(Bye)[0].why
+        return self.of_kind(Deregistered)[0].why
 
-    def ended(self, job: int = 1, number: int = 1) -> Ended:
+    def ended(self, job: int = 1, number: int = 1) -> AttemptFinished:
         """Wait for the news that an attempt has ended."""
-        name = name_of(job, number)
+        name = attempt_name(job, number)
 
-        def ends() -> list[Ended]:
-            return [news for news in self.of_kind(Ended) if news.attempt == name]
+        def ends() -> list[AttemptFinished]:
+            return [news for news in self.of_kind(AttemptFinished) if news.attempt == name]
 
         until(ends, f"attempt {name} ends")
         return ends()[0]
 
     def outcome(self, job: int = 1, number: int = 1) -> Outcome | None:
         """Wait for the end of an attempt and return how it was."""
-        return self.ended(job, number).outcome or recorded_outcome(
-            self.folder.attempt(name_of(job, number))
+        return self.ended(job, number).outcome or read_recorded_outcome(
+            self.folder.attempt(attempt_name(job, number))
         )
 
     @property

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_messages import Beat, Ended, Lease
+from launcher.backends.pilot_messages import AttemptFinished, Heartbeat, RenewLease
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
-from launcher.system.process_trees import descendants, send
+from launcher.system.process_trees import descendants, send_signal
 from launcher.workers import lease
 from launcher.workers.lease import lease_of, make_lease
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
@@ -42,7 +42,7 @@ class Leased:
         pids = [self.desk.pid, *descendants(self.desk.pid)]
         assert self.program in pids
         for pid in pids:
-            send(pid, signal.SIGSTOP)
+            send_signal(pid, signal.SIGSTOP)
         return pids
 
 
@@ -58,34 +58,36 @@ def test_a_node_that_was_frozen_past_its_lease_records_no_end(leased: Leased) ->
     for pid in sorted(
         frozen, key=lambda pid: pid != leased.program
     ):  # the program has its end first
-        send(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     assert "its lease expired" in leased.desk.bye()
     until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
-    assert recorded_outcome(leased.attempt) is None
-    assert leased.desk.of_kind(Ended) == []
+    assert read_recorded_outcome(leased.attempt) is None
+    assert leased.desk.of_kind(AttemptFinished) == []
 
 
 def test_what_ended_within_the_lease_counts(leased: Leased) -> None:
     leased.freeze()
     leased.go.touch()
     for pid in (leased.program, leased.supervisor, *descendants(leased.desk.pid), leased.desk.pid):
-        send(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
     assert isinstance(leased.desk.outcome(), Done)
 
 
 def test_a_lease_runs_from_when_the_answered_beat_was_sent(leased: Leased) -> None:
     desk, first = leased.desk, leased.lease.until
-    until(lambda: len(desk.of_kind(Beat)) >= 2, "two beats")
-    desk.send(Lease(beat=1))
+    until(lambda: len(desk.of_kind(Heartbeat)) >= 2, "two beats")
+    desk.send(RenewLease(beat=1))
     until(lambda: leased.lease.until > first, "the lease is renewed")
     by_the_first = leased.lease.until
     assert by_the_first < lease.now() + LEASE_S
-    until(lambda: len(desk.of_kind(Beat)) >= 4, "more beats")
-    desk.send(Lease(beat=1), Lease(beat=10**6), Lease(beat=-1))  # read late; never sent
+    until(lambda: len(desk.of_kind(Heartbeat)) >= 4, "more beats")
+    desk.send(
+        RenewLease(beat=1), RenewLease(beat=10**6), RenewLease(beat=-1)
+    )  # read late; never sent
     desk.run(spec=a_spec("true"), job=2)
     desk.ended(2)
     assert leased.lease.until == by_the_first
-    desk.send(Lease(beat=4))
+    desk.send(RenewLease(beat=4))
     until(lambda: leased.lease.until > by_the_first, "the lease is renewed")
 
 
@@ -94,25 +96,25 @@ def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
 ) -> None:
     leased.desk.kill()
     leased.move_end(0.3)
-    send(leased.supervisor, signal.SIGCHLD)  # it sleeps until the end that it knew
+    send_signal(leased.supervisor, signal.SIGCHLD)  # it sleeps until the end that it knew
     until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
-    assert recorded_outcome(leased.attempt) is None
+    assert read_recorded_outcome(leased.attempt) is None
 
 
 def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) -> None:
     leased.desk.kill()
-    leased.desk.folder.bury()
+    leased.desk.folder.mark_abandoned()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
     assert gone(leased.program)
-    assert isinstance(recorded_outcome(leased.attempt), Stopped)
+    assert isinstance(read_recorded_outcome(leased.attempt), Stopped)
 
 
 def test_an_orphan_that_ends_well_before_its_pilot_is_given_up_is_done(leased: Leased) -> None:
     leased.desk.kill()
     leased.go.touch()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
-    leased.desk.folder.bury()
-    assert isinstance(recorded_outcome(leased.attempt), Done)
+    leased.desk.folder.mark_abandoned()
+    assert isinstance(read_recorded_outcome(leased.attempt), Done)
 
 
 def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_recorded(
@@ -124,24 +126,24 @@ def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_reco
     until(lambda: attempt.started.exists(), "it has begun")
     program, supervisor = program_of(attempt), supervisor_of(attempt)
     desk.kill()
-    desk.folder.bury()
+    desk.folder.mark_abandoned()
     until(lambda: gone(supervisor), "its supervisor leaves")
     assert gone(program)
-    assert isinstance(recorded_outcome(attempt), Stopped)
+    assert isinstance(read_recorded_outcome(attempt), Stopped)
 
 
 def test_a_pilot_that_was_given_up_ends_what_runs_and_says_so(leased: Leased) -> None:
-    leased.desk.folder.bury()
+    leased.desk.folder.mark_abandoned()
     assert leased.desk.bye() == "the scheduler has abandoned it"
     until(lambda: gone(leased.program), "its program is ended")
-    assert isinstance(recorded_outcome(leased.attempt), Stopped)
+    assert isinstance(read_recorded_outcome(leased.attempt), Stopped)
 
 
 def test_nothing_begins_on_a_pilot_that_was_given_up(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of(a_pilot())
-    desk.folder.bury()
+    desk.folder.mark_abandoned()
     desk.start()
     attempt = desk.run(spec=a_spec("true"))
     desk.bye()
@@ -151,24 +153,24 @@ def test_nothing_begins_on_a_pilot_that_was_given_up(
 def test_grace_runs_from_the_last_look_that_found_nothing(tmp_path: Path) -> None:
     at = [10.0]
     folder = PilotFolder(tmp_path)
-    folder.buried.touch()
-    burial = lease.Burial(tmp_path, clock=lambda: at[0])
-    assert not burial.look(alone=False, at_once=True)
+    folder.abandoned_file.touch()
+    burial = lease.AbandonWatch(tmp_path, clock=lambda: at[0])
+    assert not burial.poll(pilot_dead=False, at_once=True)
     at[0] = 500.0  # it was frozen
-    assert burial.due_s(alone=True) == 0.0
-    folder.bury()
-    assert burial.look(alone=True)
+    assert burial.next_poll_s(pilot_dead=True) == 0.0
+    folder.mark_abandoned()
+    assert burial.poll(pilot_dead=True)
     at[0] = 501.0
-    assert burial.late_s == 491.0
-    assert burial.due_s(alone=True) == float("inf")
+    assert burial.since_clear_s == 491.0
+    assert burial.next_poll_s(pilot_dead=True) == float("inf")
 
 
 def test_a_look_that_fails_is_none(tmp_path: Path) -> None:
     at = [10.0]
-    burial = lease.Burial(tmp_path / "away", clock=lambda: at[0])
+    burial = lease.AbandonWatch(tmp_path / "away", clock=lambda: at[0])
     at[0] = 30.0
-    assert not burial.look(alone=True)
-    assert burial.late_s == 20.0
+    assert not burial.poll(pilot_dead=True)
+    assert burial.since_clear_s == 20.0
 
 
 def test_a_home_without_a_lease_has_one_without_end(tmp_path: Path) -> None:
@@ -190,5 +192,5 @@ def test_a_lease_is_seen_by_all_who_look_at_it(tmp_path: Path) -> None:
 
 
 def test_a_lease_that_was_cut_off_is_none(tmp_path: Path) -> None:
-    (tmp_path / lease.NAME).write_bytes(b"123")
+    (tmp_path / lease.LEASE_FILE).write_bytes(b"123")
     assert not lease_of(Home(tmp_path)).is_shared

@@ -10,15 +10,29 @@ import pytest
 
 from launcher import __version__
 from launcher.backends import node_facts
-from launcher.backends.channel import Reader
-from launcher.backends.node_gpus import WrongGpus, resolve
-from launcher.backends.node_home import PREFIX, STALE_S, make_node_home, remove_node_home, unpacked
+from launcher.backends.channel import MessageReader
+from launcher.backends.node_gpus import WrongGpus, resolve_visible_gpus
+from launcher.backends.node_home import (
+    PREFIX,
+    STALE_S,
+    make_node_home,
+    remove_node_home,
+    unpack_code,
+)
 from launcher.backends.outbox import RETRY_S, Outbox
 from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_messages import Beat, Began, Bye, Ended, Hello, News, read_news
+from launcher.backends.pilot_messages import (
+    AttemptFinished,
+    AttemptStarted,
+    Deregistered,
+    Heartbeat,
+    PilotMessage,
+    Registered,
+    decode_message,
+)
 from launcher.states import Done, Failed
 from launcher.system import memory
-from launcher.system.locks import live_in
+from launcher.system.locks import mark_in_use
 from launcher.system.paths import Home
 from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until
 from tests.launcher.pilots.conftest import MakeDesk
@@ -54,7 +68,7 @@ def test_a_path_that_is_seen_later_is_waited_for(
         if len(naps) == 3:
             late.touch()
 
-    assert node_facts._unseen([str(late)], sleep=nap) == []
+    assert node_facts._find_invisible_paths([str(late)], sleep=nap) == []
     assert len(naps) == 3
 
 
@@ -91,7 +105,7 @@ def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDes
     assert desk.exit_code() == 3
     assert first is not desk.process
     assert len(desk.read()) == news
-    assert [type(item) for item in (desk.news[0], desk.news[-1])] == [Hello, Bye]
+    assert [type(item) for item in (desk.news[0], desk.news[-1])] == [Registered, Deregistered]
 
 
 @pytest.mark.parametrize(
@@ -115,15 +129,21 @@ def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time_or_no
     limited: bool,
 ) -> None:
     spec = a_pilot(time_s=time_s)
-    hello = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0).hello
+    hello = node_facts.read_node_facts(desk_of(spec).folder, spec, environment, 1000.0).registration
     assert (hello.until, hello.limited) == (until, limited)
 
 
 def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:
-    for given, ram in ((1 << 20, 1 << 20), (None, memory.total()), (1 << 60, memory.total())):
+    for given, ram in (
+        (1 << 20, 1 << 20),
+        (None, memory.usable_bytes()),
+        (1 << 60, memory.usable_bytes()),
+    ):
         spec = a_pilot(memory=given)
-        facts = node_facts.find_out(desk_of(spec).folder, spec, {"SLURMD_NODENAME": "n7"}, 0.0)
-        assert (facts.hello.ram, facts.hello.node) == (ram, "n7")
+        facts = node_facts.read_node_facts(
+            desk_of(spec).folder, spec, {"SLURMD_NODENAME": "n7"}, 0.0
+        )
+        assert (facts.registration.ram, facts.registration.node) == (ram, "n7")
 
 
 def test_a_spec_of_a_newer_version_that_says_more_is_refused_by_its_version(
@@ -162,7 +182,7 @@ DIVIDED = (*CARDS, a_gpu(3, uuid="MIG-cc44", mig=0), a_gpu(3, uuid="MIG-cc55", m
 def test_the_gpus_of_an_allocation_are_those_that_its_engine_names(
     visible: str | None, indices: list[str]
 ) -> None:
-    assert [gpu.uuid for gpu in resolve(visible, DIVIDED)] == indices
+    assert [gpu.uuid for gpu in resolve_visible_gpus(visible, DIVIDED)] == indices
 
 
 @pytest.mark.parametrize("visible", ["7", "GPU-aa", "GPU-nothing", "0,,1", "all", "²"])
@@ -170,7 +190,7 @@ def test_a_name_that_the_driver_does_not_know_is_refused_with_those_that_it_list
     visible: str,
 ) -> None:
     with pytest.raises(WrongGpus, match=r"the driver lists 0 \(GPU-aa11\), 1 \(GPU-aa22\)"):
-        resolve(visible, CARDS)
+        resolve_visible_gpus(visible, CARDS)
 
 
 def test_two_jobs_share_a_gpu_of_an_allocation_and_see_no_other(
@@ -197,10 +217,12 @@ def test_beats_say_how_much_memory_each_attempt_holds(desk_of: MakeDesk, gpus: D
     take = shell(TAKE + "while :; do sleep 60 & wait; done", str(3 * GIB))
     desk.run(spec=a_spec(*take), context=context, device=uuid)
     until(
-        lambda: any(beat.used.get("1-1", {}).get(uuid) == 3 * GIB for beat in desk.of_kind(Beat)),
+        lambda: any(
+            beat.used.get("1-1", {}).get(uuid) == 3 * GIB for beat in desk.of_kind(Heartbeat)
+        ),
         "a beat tells of its memory",
     )
-    (gpu,) = desk.of_kind(Beat)[-1].gpus
+    (gpu,) = desk.of_kind(Heartbeat)[-1].gpus
     assert gpu.used is not None
     assert gpu.used >= 3 * GIB
 
@@ -254,22 +276,22 @@ def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
 def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> None:
     archive = an_archive(tmp_path, "a")
     home = Home(tmp_path / "disk")
-    path = unpacked(f"/one{os.pathsep}{archive}", home)
+    path = unpack_code(f"/one{os.pathsep}{archive}", home)
     first, folder = path.split(os.pathsep)
     assert first == "/one"
     (Path(folder) / "mark").touch()
-    assert unpacked(str(archive), home) == folder
+    assert unpack_code(str(archive), home) == folder
     assert (Path(folder) / "mark").exists()
-    assert unpacked("", home) == ""
+    assert unpack_code("", home) == ""
 
 
 def test_an_archive_that_is_not_there_or_is_none_is_refused(tmp_path: Path) -> None:
     bad, disk = tmp_path / "bad.zip", Home(tmp_path / "disk")
     with pytest.raises(FileNotFoundError, match=r"bad\.zip"):
-        unpacked(str(bad), disk)
+        unpack_code(str(bad), disk)
     bad.write_bytes(b"no archive")
     with pytest.raises(zipfile.BadZipFile):
-        unpacked(str(bad), disk)
+        unpack_code(str(bad), disk)
 
 
 def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_path: Path) -> None:
@@ -279,7 +301,7 @@ def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_pat
     long_ago = young.stat().st_mtime - 2 * STALE_S
     for folder in (old, used):
         os.utime(folder, (long_ago, long_ago))
-    held = live_in(used)
+    held = mark_in_use(used)
     home = make_node_home(PilotFolder(tmp_path / "pilot"), tmp_path)
     assert [folder.exists() for folder in (old, used, young)] == [False, True, True]
     remove_node_home(home)
@@ -327,31 +349,37 @@ def _marked(mark: bytes) -> list[str]:
 FILLED = 100_000  # bytes that are there before the pilot comes
 
 
-def read(file: Path) -> list[News]:
-    return [news for line in Reader(file).lines() if (news := read_news(line)) is not None]
+def read(file: Path) -> list[PilotMessage]:
+    return [
+        news for line in MessageReader(file).lines() if (news := decode_message(line)) is not None
+    ]
 
 
 def test_of_beats_that_wait_only_the_newest_is_written(tmp_path: Path) -> None:
     file = tmp_path / "from"
     outbox = Outbox(file)  # which is not there
-    outbox.add([Beat(number=1), Began(attempt="1-1")])
+    outbox.add([Heartbeat(number=1), AttemptStarted(attempt="1-1")])
     outbox.send(0.0)
-    assert outbox.trouble
-    outbox.add([Ended(attempt="1-1"), Beat(number=2)])
+    assert outbox.error
+    outbox.add([AttemptFinished(attempt="1-1"), Heartbeat(number=2)])
     outbox.send(RETRY_S / 2)  # not tried again so soon
     file.touch()
     outbox.send(RETRY_S / 2)
     assert read(file) == []
     outbox.send(RETRY_S)
-    assert read(file) == [Began(attempt="1-1"), Ended(attempt="1-1"), Beat(number=2)]
+    assert read(file) == [
+        AttemptStarted(attempt="1-1"),
+        AttemptFinished(attempt="1-1"),
+        Heartbeat(number=2),
+    ]
     assert not outbox
-    assert not outbox.trouble
+    assert not outbox.error
 
 
 def test_on_a_full_disk_news_wait_for_room_and_no_end_is_lost(desk_of: MakeDesk) -> None:
     jobs = range(1, 9)
     desk = desk_of(a_pilot(beat_s=600.0))
-    desk.folder.news.write_bytes(b"\n" * FILLED)
+    desk.folder.messages_file.write_bytes(b"\n" * FILLED)
     full = FILLED + 700  # there is room for the hello, and for a part of the first end
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({full}, -1))"
     desk.start(code=limit)
@@ -362,4 +390,4 @@ def test_on_a_full_disk_news_wait_for_room_and_no_end_is_lost(desk_of: MakeDesk)
     resource.prlimit(desk.pid, resource.RLIMIT_FSIZE, (-1, -1))
     for job in jobs:
         assert isinstance(desk.outcome(job), Done)
-    assert len(desk.of_kind(Hello)) == 1
+    assert len(desk.of_kind(Registered)) == 1

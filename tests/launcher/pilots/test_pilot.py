@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.node_attempts import ORDER_PATIENCE_S
-from launcher.backends.node_facts import PATHS_PATIENCE_S
-from launcher.backends.node_start import SPEC_PATIENCE_S
-from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.node_attempts import ATTEMPT_SPEC_TIMEOUT_S
+from launcher.backends.node_facts import PATHS_TIMEOUT_S
+from launcher.backends.node_start import SPEC_TIMEOUT_S
+from launcher.backends.pilot_folder import PilotFolder, attempt_name
 from launcher.backends.pilot_messages import (
-    Beat,
-    Began,
-    Bye,
-    Ended,
-    Kill,
-    Leave,
-    Leaving,
-    Run,
-    Stop,
+    AttemptFinished,
+    AttemptStarted,
+    Deregistered,
+    Drain,
+    Draining,
+    Heartbeat,
+    KillAttempt,
+    StartAttempt,
+    StopAttempt,
 )
-from launcher.gpu.monitor import parent_of
-from launcher.states import Done, Failed, Lost, Stopped, Void
-from launcher.system.process_trees import descendants, send
-from launcher.workers.started_file import recorded_outcome
+from launcher.gpu.monitor import parent_pid
+from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
+from launcher.system.process_trees import descendants, send_signal
+from launcher.workers.started_file import read_recorded_outcome
 from launcher.workers.termination import read_termination
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
@@ -46,10 +46,10 @@ def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeD
     assert isinstance(desk.outcome(1), Done)
     assert isinstance(desk.outcome(2), Failed)
     assert said_by(attempt) == "hello\n"
-    assert isinstance(recorded_outcome(bad), Failed)
-    assert {began.attempt for began in desk.of_kind(Began)} == {"1-1", "2-1"}
-    until(lambda: len(desk.of_kind(Beat)) >= 2, "two beats")
-    assert [beat.number for beat in desk.of_kind(Beat)][:2] == [1, 2]
+    assert isinstance(read_recorded_outcome(bad), Failed)
+    assert {began.attempt for began in desk.of_kind(AttemptStarted)} == {"1-1", "2-1"}
+    until(lambda: len(desk.of_kind(Heartbeat)) >= 2, "two beats")
+    assert [beat.number for beat in desk.of_kind(Heartbeat)][:2] == [1, 2]
     assert desk.leave() == "the scheduler requested it"
     assert desk.exit_code() == 0
 
@@ -57,19 +57,19 @@ def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeD
 def test_an_attempt_that_is_ordered_twice_runs_once(desk_of: MakeDesk, tmp_path: Path) -> None:
     desk = desk_of().start()
     desk.run(spec=a_spec(*shell('echo effect >> "$1"', str(tmp_path / "effects"))))
-    desk.send(Run(attempt="1-1"))
+    desk.send(StartAttempt(attempt="1-1"))
     desk.ended()
-    desk.send(Run(attempt="1-1"), Leave())
+    desk.send(StartAttempt(attempt="1-1"), Drain())
     desk.bye()
     assert (tmp_path / "effects").read_text() == "effect\n"
-    assert len(desk.of_kind(Ended)) == 1
+    assert len(desk.of_kind(AttemptFinished)) == 1
 
 
 def test_an_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
-    desk.send(Stop(attempt="1-1"))
+    desk.send(StopAttempt(attempt="1-1"))
     assert isinstance(desk.outcome(), Stopped)
     assert gone(program)
 
@@ -83,13 +83,13 @@ def test_an_attempt_is_killed_without_its_grace_also_after_it_was_stopped(
         grace_s=600.0,
     )
     until(lambda: attempt.log.exists() and "ready" in said_by(attempt), "it is ready")
-    desk.send(Stop(attempt="1-1"))
+    desk.send(StopAttempt(attempt="1-1"))
     until(lambda: "got" in said_by(attempt), "it gets SIGTERM")
     until(lambda: read_termination(attempt) is not None, "its end is recorded")
     termination = read_termination(attempt)
     assert termination is not None
     assert termination.kill_at > termination.since
-    desk.send(Kill(attempt="1-1"))
+    desk.send(KillAttempt(attempt="1-1"))
     assert isinstance(desk.outcome(), Stopped)
 
 
@@ -117,24 +117,24 @@ def test_a_pilot_that_saves_still_says_at_once_that_it_takes_no_more(desk_of: Ma
     )
     until(lambda: saving.log.exists() and "ready" in said_by(saving), "it is ready")
     desk.signal(signal.SIGTERM)
-    until(lambda: desk.of_kind(Leaving), "the pilot says that it leaves")
-    assert "SIGTERM" in desk.of_kind(Leaving)[0].why
-    assert not desk.of_kind(Bye)
-    send(program_of(saving), signal.SIGKILL)
+    until(lambda: desk.of_kind(Draining), "the pilot says that it leaves")
+    assert "SIGTERM" in desk.of_kind(Draining)[0].why
+    assert not desk.of_kind(Deregistered)
+    send_signal(program_of(saving), signal.SIGKILL)
     assert "SIGTERM" in desk.bye()
-    assert len(desk.of_kind(Leaving)) == 1
+    assert len(desk.of_kind(Draining)) == 1
 
 
 def test_what_comes_while_a_pilot_leaves_is_never_started(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     first = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program_of(first)
-    desk.send(Leave())
+    desk.send(Drain())
     second = desk.run(spec=a_spec("true"), job=2)
     outcome = desk.outcome(2)
-    assert isinstance(outcome, Void)
+    assert isinstance(outcome, NeverStarted)
     assert not second.started.exists()
-    desk.send(Leave(now=True))
+    desk.send(Drain(now=True))
     assert isinstance(desk.outcome(1), Stopped)
     desk.bye()
 
@@ -151,7 +151,7 @@ def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path
     program_of(attempt)
     assert desk.kill() == -signal.SIGKILL
     go.touch()
-    until(lambda: isinstance(recorded_outcome(attempt), Done), "its end is on record")
+    until(lambda: isinstance(read_recorded_outcome(attempt), Done), "its end is on record")
 
 
 def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> None:
@@ -170,7 +170,7 @@ def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
 ) -> None:
     desk = desk_of()
     desk.run(spec=a_spec("true"))
-    desk.send(Leave())
+    desk.send(Drain())
     desk.start()
     assert isinstance(desk.outcome(), Done)
     assert desk.bye() == "the scheduler requested it"
@@ -179,7 +179,7 @@ def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
 
 def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
     desk = desk_of()
-    with desk.folder.orders.open("ab") as file:
+    with desk.folder.commands_file.open("ab") as file:
         file.write(b'{"say": "run"}\n[]\n\xff\n{"say": "run", "attempt": "../../etc"}\n')
         file.write(b'{"say": "run", "attempt": "-1-1"}\n{"say": "stop", "attempt": "9-9"}\n')
         file.write(b'{"say": "lease", "beat": 100000000000000000000}\n{"say": "dance"}\n')
@@ -187,7 +187,7 @@ def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
     desk.start()
     assert isinstance(desk.outcome(), Done)
     desk.leave()
-    assert {ended.attempt for ended in desk.of_kind(Ended)} == {"1-1"}
+    assert {ended.attempt for ended in desk.of_kind(AttemptFinished)} == {"1-1"}
 
 
 def test_a_node_that_does_not_see_the_folder_says_so_in_its_log(
@@ -207,7 +207,7 @@ def test_a_signal_to_everything_at_once_stops_what_runs_and_fails_nothing(
     for attempt in attempts:
         program_of(attempt)
     for pid in reversed([desk.pid, *descendants(desk.pid)]):  # as an engine that preempts
-        send(pid, signal.SIGTERM)
+        send_signal(pid, signal.SIGTERM)
     assert all(isinstance(desk.outcome(job), Stopped) for job in (1, 2))
     assert "SIGTERM" in desk.bye()
 
@@ -218,7 +218,7 @@ def test_what_runs_goes_on_when_its_fork_server_is_killed(
     desk, go = desk_of().start(), tmp_path / "go"
     attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
     program_of(attempt)
-    fork_server = parent_of(supervisor_of(attempt))
+    fork_server = parent_pid(supervisor_of(attempt))
     assert fork_server is not None
     os.kill(fork_server, signal.SIGKILL)
     desk.run(spec=a_spec("true"), job=2)
@@ -268,22 +268,22 @@ def test_jobs_run_once_each_where_new_names_are_seen_late(
             ended = desk.ended(job)
             assert isinstance(ended.outcome, Done)  # its record need not be seen for that
         desk.ended(4)
-        failed = desk.folder.attempt(name_of(4, 1))
-        until(lambda: isinstance(recorded_outcome(failed), Failed), "its record is seen, too")
+        failed = desk.folder.attempt(attempt_name(4, 1))
+        until(lambda: isinstance(read_recorded_outcome(failed), Failed), "its record is seen, too")
         desk.leave()
     assert effects.read_text() == "effect\n" * 3
-    assert len(desk.of_kind(Ended)) == 4
+    assert len(desk.of_kind(AttemptFinished)) == 4
 
 
 def test_every_patience_is_longer_than_names_are_hidden() -> None:
-    assert min(ORDER_PATIENCE_S, SPEC_PATIENCE_S, PATHS_PATIENCE_S) > NFS_NAMES_S
+    assert min(ATTEMPT_SPEC_TIMEOUT_S, SPEC_TIMEOUT_S, PATHS_TIMEOUT_S) > NFS_NAMES_S
 
 
 def test_a_pilot_keeps_no_file_open_through_which_it_talks(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     desk.run(spec=a_spec("true"))
     desk.ended()
-    talks = {str(desk.folder.orders), str(desk.folder.news)}
+    talks = {str(desk.folder.commands_file), str(desk.folder.messages_file)}
 
     def opened() -> set[str]:
         names = set()

@@ -14,12 +14,12 @@ from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
-from launcher.results.returned_rows import returned_by
+from launcher.results.returned_rows import read_returned_values
 from launcher.states import Done, Failed, State
-from launcher.store.forgotten_jobs import ForgottenJob, forgotten_jobs
+from launcher.store.forgotten_jobs import ForgottenJob, read_forgotten
 from launcher.store.queue import Store
 from launcher.system.file_digests import FileDigests
-from launcher.system.files import stamp
+from launcher.system.files import file_stamp
 from launcher.system.paths import Home
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language
@@ -46,7 +46,7 @@ def a_plan(root: Path, *entries: str) -> Plan:
         root=root,
         exists=Path.exists,
         code=lambda *_: {},
-        content=FileDigests().of,
+        content=FileDigests().digest_file,
         kinds={"command": COMMAND},
     )
 
@@ -66,12 +66,14 @@ def queue(store: Store, root: Path, *entries: str, **options: Any) -> tuple[int,
 def run(store: Store, root: Path, *entries: str) -> tuple[int, ...]:
     """Queue the plan, and have every job done with the files as they are."""
     numbers = queue(store, root, *entries)
-    while ready := store.scheduling.ready(100):
+    while ready := store.scheduler_actions.read_ready(100):
         for one in ready:
             claim = claimed(store, one.id)
-            outputs = {path: at for path in claim.spec.outputs if (at := stamp(path))}
+            outputs = {path: at for path in claim.spec.outputs if (at := file_stamp(path))}
             result = {"value": claim.job}
-            store.scheduling.finish(claim, Done(at=1.0, result=result), outputs=outputs, now=1.0)
+            store.scheduler_actions.finish_attempt(
+                claim, Done(at=1.0, result=result), outputs=outputs, now=1.0
+            )
     return numbers
 
 
@@ -93,13 +95,13 @@ def test_a_plan_names_the_folder_from_which_its_project_was_moved(store: Store, 
     new = moved(old)
     comparison = compared(store, new)
     assert to_run(comparison) == {"command/make", "command/read"}
-    assert comparison.elsewhere == ((str(old), 2),)
-    assert compared(store, new, adopt=old).elsewhere == ()
+    assert comparison.adoptable_roots == ((str(old), 2),)
+    assert compared(store, new, adopt=old).adoptable_roots == ()
 
 
 def test_a_folder_that_is_another_project_is_not_named(store: Store, old: Path) -> None:
     run(store, old)
-    assert compared(store, copied(old)).elsewhere == ()
+    assert compared(store, copied(old)).adoptable_roots == ()
 
 
 def test_a_folder_under_another_name_is_named_and_both_names_keep_the_results(
@@ -108,7 +110,7 @@ def test_a_folder_under_another_name_is_named_and_both_names_keep_the_results(
     other = old.with_name("mount")
     other.symlink_to(old)  # as a second mount point, which a test cannot make
     run(store, other)
-    assert compared(store, old).elsewhere == ((str(other), 2),)
+    assert compared(store, old).adoptable_roots == ((str(other), 2),)
     queue(store, old, adopt=other)
     assert to_run(compared(store, old)) == to_run(compared(store, other)) == set()
 
@@ -121,10 +123,10 @@ def test_the_jobs_of_a_moved_project_go_with_it(store: Store, old: Path) -> None
     rows = store.read.jobs_of(new, "x")
     assert [row.id for row in rows.values()] == [*numbers]
     assert rows["command/make"].outputs.keys() == {f"{new}/out.txt"}
-    assert {row.plain_spec.root for row in rows.values()} == {str(new)}
+    assert {row.spec_without_sources.root for row in rows.values()} == {str(new)}
     assert rows["command/make"].reason == f"done in {old}"
     assert store.read.jobs_of(old, "x") == {}
-    run_here = store.read.number_of_run(str(new), "x")
+    run_here = store.read.find_run(str(new), "x")
     assert store.read.counts(run_here) == {State.DONE: 2}
 
 
@@ -139,7 +141,7 @@ def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
     assert store.read.results(copies) == {
         copy: {"value": number} for copy, number in zip(copies, numbers, strict=True)
     }
-    assert [row.id for row in store.read.needed_by(copies[1])] == [copies[0]]
+    assert [row.id for row in store.read.dependencies_of(copies[1])] == [copies[0]]
     assert {row.state for row in store.read.jobs_by_id(copies)} == {State.DONE}
 
 
@@ -147,14 +149,16 @@ def test_a_program_of_a_copied_project_keeps_the_numbers_that_it_printed(
     home: Home, store: Store, old: Path
 ) -> None:
     queue(store, old, ENTRIES[1])
-    claim = claimed(store, store.scheduling.ready(1)[0].id)
+    claim = claimed(store, store.scheduler_actions.read_ready(1)[0].id)
     attempt = home.attempt(*claim.key)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: acc=0.5\n")
-    store.scheduling.finish(claim, Done(at=1.0), outputs={}, now=1.0)
+    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs={}, now=1.0)
     new = Path(shutil.copytree(old, old.with_name("new")))
     (copy,) = queue(store, new, ENTRIES[1], adopt=old)
-    (returned,) = returned_by(home, store, store.read.jobs_by_id([copy]), {"command": COMMAND})
+    (returned,) = read_returned_values(
+        home, store, store.read.jobs_by_id([copy]), {"command": COMMAND}
+    )
     assert {name: metric.value for name, metric in returned.numbers.metrics.items()} == {"acc": 0.5}
 
 
@@ -164,9 +168,11 @@ def test_a_job_of_a_copied_project_runs_again_and_has_its_new_result(
     run(store, old)
     new = Path(shutil.copytree(old, old.with_name("new")))
     make, _ = queue(store, new, adopt=old)
-    store.steering.retry([make], 2.0)
+    store.job_control.retry([make], 2.0)
     claim = claimed(store, make)
-    store.scheduling.finish(claim, Done(at=3.0, result={"value": "new"}), outputs={}, now=3.0)
+    store.scheduler_actions.finish_attempt(
+        claim, Done(at=3.0, result={"value": "new"}), outputs={}, now=3.0
+    )
     assert store.read.result_of(make) == {"value": "new"}
 
 
@@ -227,7 +233,7 @@ def test_what_runs_in_the_old_folder_is_refused_and_what_waits_there_stays(
     new = copied(old)
     with pytest.raises(UsageError, match=rf"command/make \(job {first}\) is running there"):
         compared(store, new, adopt=old)
-    store.steering.retry([], 1.0)
+    store.job_control.retry([], 1.0)
     other = old.with_name("other")
     shutil.copytree(old, other)
     with pytest.raises(UsageError, match=r"no job of run 'x' was queued there"):
@@ -246,7 +252,7 @@ def test_what_was_cancelled_here_makes_room_for_what_is_done_there(store: Store,
     numbers = run(store, old)
     new = moved(old)
     here = queue(store, new)
-    store.steering.cancel(here, 2.0)
+    store.job_control.cancel(here, 2.0)
     assert queue(store, new, adopt=old) == numbers
     assert store.read.jobs_by_id(here) == []
 
@@ -258,10 +264,10 @@ def test_the_folders_of_a_failed_job_are_deleted_after_a_result_has_taken_its_na
     new = moved(old)
     first, _ = queue(store, new)
     claim = claimed(store, first)
-    store.scheduling.finish(claim, Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    store.scheduler_actions.finish_attempt(claim, Failed(at=2.0, error="no"), outputs={}, now=2.0)
     assert queue(store, new, adopt=old) == numbers
     run_folder = claim.spec.run_folder
-    assert forgotten_jobs(home, store) == [ForgottenJob(first, 1, run_folder)]
+    assert read_forgotten(home, store) == [ForgottenJob(first, 1, run_folder)]
 
 
 def test_what_is_done_here_stays(store: Store, old: Path) -> None:
@@ -276,7 +282,7 @@ def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path)
     numbers = run(store, old)
     new = moved(old)
     comparison = compared(store, new, adopt=old)
-    store.steering.retry([numbers[1]], 2.0)
+    store.job_control.retry([numbers[1]], 2.0)
     with pytest.raises(
         UsageError, match=r"command/read \(job \d+\) has changed. Run this command again"
     ):
@@ -289,11 +295,11 @@ def test_an_adopted_output_is_known_by_its_content_if_its_time_changes(
     store: Store, old: Path, place: Callable[[Path], Path]
 ) -> None:
     queue(store, old, ENTRIES[0])
-    claim = claimed(store, store.scheduling.ready(1)[0].id)
-    version = FileDigests().version(f"{old}/out.txt")
+    claim = claimed(store, store.scheduler_actions.read_ready(1)[0].id)
+    version = FileDigests().read_file_version(f"{old}/out.txt")
     assert version is not None
     outputs = {f"{old}/out.txt": version.record()}
-    store.scheduling.finish(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     new = place(old)
     queue(store, new, ENTRIES[0], adopt=old)
     os.utime(new / "out.txt", (5, 5))  # as a copy without times, or a checkout

@@ -55,15 +55,15 @@ def done(store: Store) -> Store:
 def test_every_job_is_known_to_differ_in_code_alone(done: Store) -> None:
     compared = judged(done, a_plan(code="new"))
     assert {one.action for one in compared.values()} == {Action.RUN}
-    assert all(one.other_code for one in compared.values())
-    assert not any(one.other_code for one in judged(done, a_plan()).values())
+    assert all(one.is_other_code for one in compared.values())
+    assert not any(one.is_other_code for one in judged(done, a_plan()).values())
 
 
 def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> None:
     accepted = queue(done, a_plan(code="new"), accept_code=True)
     assert (accepted.queued, accepted.cached) == (0, len(accepted.jobs))
     later = judged(done, a_plan(code="new"))
-    assert {(one.action, one.other_code) for one in later.values()} == {(Action.CACHED, False)}
+    assert {(one.action, one.is_other_code) for one in later.values()} == {(Action.CACHED, False)}
     reasons = {done.read.events_of(number)[-1][2].text for number in accepted.jobs}
     assert reasons == {"accepted by --accept-code: result made with other code"}
 
@@ -82,13 +82,13 @@ def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store
     assert again == {
         name for name in compared if "dot:pre" in name and not name.startswith("poison")
     }
-    assert not any(compared[name].other_code for name in again)
+    assert not any(compared[name].is_other_code for name in again)
 
 
 def test_code_that_changes_again_is_asked_about_again(done: Store) -> None:
     queue(done, a_plan(code="new"), accept_code=True)
     newest = judged(done, a_plan(code="newest"))
-    assert all(one.other_code and one.action is Action.RUN for one in newest.values())
+    assert all(one.is_other_code and one.action is Action.RUN for one in newest.values())
     assert queue(done, a_plan(code="newest"), accept_code=True).queued == 0
 
 
@@ -130,7 +130,7 @@ def test_a_change_names_modules_that_were_changed_and_none_that_was_moved(
     finish(store)
     compared = judged(store, a_plan(code=code))["train/dot:pre"]
     assert (compared.other_definitions, compared.changes[0]) == (modules, change)
-    assert compared.other_code
+    assert compared.is_other_code
 
 
 def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_once(
@@ -140,7 +140,7 @@ def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_o
     finish(store)
     now = {"": "new", "lab.work": "a1", "lab.loss": "b1"}
     compared = judged(store, a_plan(code=now))
-    assert all(one.other_code and one.is_by_files for one in compared.values())
+    assert all(one.is_other_code and one.is_by_files for one in compared.values())
     assert {one.changes[0] for one in compared.values()} == {BY_FILES}
     count = len(compared)
     assert other_code(compared.values()) == (
@@ -160,9 +160,9 @@ def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -
 
     kinds = {**KINDS, "train": replace(train, settings=Newer)}  # type: ignore[type-var]
     compared = judged(done, a_plan(code="new", kinds=kinds))
-    assert all(one.other_code for one in compared.values())
+    assert all(one.is_other_code for one in compared.values())
     other = judged(done, a_plan(FILE, "train.momentum=0.75", code="new", kinds=kinds))
-    assert not any(one.other_code for name, one in other.items() if name.startswith("train"))
+    assert not any(one.is_other_code for name, one in other.items() if name.startswith("train"))
 
 
 def test_a_setting_that_came_later_and_has_its_default_is_named_as_no_change(done: Store) -> None:
@@ -225,7 +225,7 @@ def test_a_setting_that_came_later_makes_nothing_run_again_that_does_not_name_it
     kinds = with_setting("cfk_most")
     assert actions(done, known(FILE, kinds=kinds)) == {Action.CACHED}
     named = judged(done, known(FILE, kinds=kinds, index=Index("cfk_most")))
-    assert named["train/dot:pre"].other_code  # what the code did without it is not known
+    assert named["train/dot:pre"].is_other_code  # what the code did without it is not known
     assert judged(done, known(FILE, "train.cfk_most=1", kinds=kinds))["train/dot:pre"].changes == (
         "cfk_most unset → 1.0",
     )
@@ -261,7 +261,7 @@ def test_a_job_that_runs_again_has_all_that_it_is_done_with_then(done: Store) ->
 
 def test_what_waits_or_runs_is_joined_although_a_plug_in_came_later(store: Store) -> None:
     queue(store, a_plan())
-    claimed(store, store.scheduling.ready(1)[0].id)
+    claimed(store, store.scheduler_actions.read_ready(1)[0].id)
     assert actions(store, known(FILE, kinds=with_setting("cfk_most"))) == {Action.JOIN}
 
 
@@ -308,7 +308,7 @@ def test_results_are_not_both_kept_and_made_again(
 
 def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
     queue(store, a_plan())
-    number = store.scheduling.ready(1)[0].id
+    number = store.scheduler_actions.read_ready(1)[0].id
     claimed(store, number)
     with pytest.raises(UsageError, match="is running, but the task file has changed"):
         judged(store, a_plan(code="new"), accept_code=True)
@@ -420,7 +420,7 @@ def test_a_plan_says_nothing_of_options_that_are_as_they_were(store: Store, top:
 
 def test_a_cancelled_job_is_queued_with_the_options_of_the_file(store: Store) -> None:
     queue(store, a_plan(ONE_TRAINING))
-    store.steering.cancel([row.id for row in store.read.jobs()], 1.0)
+    store.job_control.cancel([row.id for row in store.read.jobs()], 1.0)
     asked = a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}")
     queue(store, asked)
     assert {row.spec.resources.cpus for row in store.read.jobs()} == {2}

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.draft import Draft, Input
-from launcher.errors import Place, Problem
+from launcher.errors import Problem, SourceLocation
 from launcher.job_options.registry import JobRequest
-from launcher.planning.dependencies import Dependencies, Disk, PreparedStep
-from launcher.planning.expansion import Step
+from launcher.planning.dependencies import DependencyGraph, PlanDisk, PreparedStep
+from launcher.planning.expansion import PlannedStep
 from launcher.planning.plan import Plan
-from launcher.taskfile.settings import Settled
+from launcher.taskfile.settings import ResolvedSettings
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import ROOT, blamed, job, marked, names, notes, refusal, refusals, told
 from tests.launcher.language import a_plan as plan_of
@@ -308,17 +308,19 @@ def test_where_a_made_folder_is_named_wrongly_those_that_are_made_are_listed() -
 
 
 def step(name: str, kind: str, reads: Sequence[str], writes: Sequence[str]) -> PreparedStep:
-    place = Place(file="x.yaml", line=1, column=1, text="")
-    settings = Settled(values={}, given={}, text="{}")
-    made = Step(kind=KINDS[kind], name=name, place=place, settings=settings, request=JobRequest())
+    place = SourceLocation(file="x.yaml", line=1, column=1, text="")
+    settings = ResolvedSettings(values={}, given={}, text="{}")
+    made = PlannedStep(
+        kind=KINDS[kind], name=name, place=place, settings=settings, request=JobRequest()
+    )
     draft = Draft(kind=kind, run="x", run_folder=ROOT / "runs/x", folder=ROOT, name=name)
     inputs = tuple(Input(path=Path(path), what=path) for path in reads)
     return PreparedStep(made, draft, (), inputs, tuple(map(Path, writes)), ())
 
 
 def ordered(*steps: PreparedStep) -> tuple[list[str], list[Problem]]:
-    nothing = Disk(ROOT, lambda _: False, lambda _: False, str)
-    made = Dependencies(steps, {}, nothing)
+    nothing = PlanDisk(ROOT, lambda _: False, lambda _: False, str)
+    made = DependencyGraph(steps, {}, nothing)
     return [each.step.name for each in made.steps], made.problems
 
 

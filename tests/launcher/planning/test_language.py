@@ -367,7 +367,7 @@ def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_
     assert (plain.jobs[0].resources.device, own.jobs[0].resources.device) == ("auto", "cuda")
     assert plain.jobs[0].hash == own.jobs[0].hash
     held = own.jobs[0].resources
-    assert held.works_on_gpu(there=False)
+    assert held.works_on_gpu(machine_has_gpu=False)
     both = f"train: [{{data: dot:pre}}]\n{command}}}]\n"
     for where, device in (
         (f"{{{asks}}}", "cuda"),

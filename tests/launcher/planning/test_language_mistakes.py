@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.kinds import installed
-from launcher.taskfile.legacy_names import Wanted
+from launcher.kinds import installed_kinds
+from launcher.taskfile.legacy_names import LegacyAction
 from tests.launcher.language import (
     Made,
     a_plan,
@@ -117,7 +117,7 @@ def test_phases_that_leave_nothing_are_refused() -> None:
 
 def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
     text = f"{WHERE}train: [{{data: 'gan2:pre', poison: f2t-5}}]\n"
-    assert "did you mean 'f2r'?" in blamed(text, kinds=installed())
+    assert "did you mean 'f2r'?" in blamed(text, kinds=installed_kinds())
 
 
 def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
@@ -141,7 +141,7 @@ def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
 
 @pytest.mark.parametrize("section", ["defaults", "matrix"])
 def test_a_setting_given_by_both_its_names_is_refused(section: str) -> None:
-    kinds = installed()
+    kinds = installed_kinds()
     value = "[0.1, 0.2]" if section == "matrix" else "0.1"
     text = (
         "defaults: {data_root: d, split_path: s}\n"
@@ -188,17 +188,17 @@ def test_old_words_of_the_launcher_are_understood_on_the_command_line_too() -> N
 @pytest.mark.parametrize(
     ("text", "said", "wanted"),
     [
-        (ONE, ("only_list=true",), Wanted.LIST),
-        (ONE, ("parse=true",), Wanted.RESULTS),
-        (ONE, ("dry_run=false",), Wanted.RUN),
+        (ONE, ("only_list=true",), LegacyAction.LIST),
+        (ONE, ("parse=true",), LegacyAction.RESULTS),
+        (ONE, ("dry_run=false",), LegacyAction.RUN),
         # a switch is undone by its opposite only
-        (f"dry_run: true\n{ONE}", ("device_override=cpu",), Wanted.LIST),
-        (f"dry_run: true\n{ONE}", ("dry_run=false",), Wanted.RUN),
-        (ONE, ("dry_run=true", "clean_run=false"), Wanted.LIST),
+        (f"dry_run: true\n{ONE}", ("device_override=cpu",), LegacyAction.LIST),
+        (f"dry_run: true\n{ONE}", ("dry_run=false",), LegacyAction.RUN),
+        (ONE, ("dry_run=true", "clean_run=false"), LegacyAction.LIST),
     ],
 )
 def test_the_original_s_switches_decide_what_is_wanted(
-    text: str, said: tuple[str, ...], wanted: Wanted
+    text: str, said: tuple[str, ...], wanted: LegacyAction
 ) -> None:
     assert read(text, *said).wanted is wanted
 
@@ -255,7 +255,7 @@ def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
         "subsets: {mine: StyleGAN2}\ndefaults: {data_root: d, split_path: s}\n"
         "train: [{data: 'gan2:pre'}, {data: 'mine:pre'}]\nautotest: ['mine:pre']\n"
     )
-    made = a_plan(text, kinds=installed())
+    made = a_plan(text, kinds=installed_kinds())
     assert names(made) == ["train/gan2:pre", "test/gan2:pre/mine:pre"]
     assert [one.code for one in notes(made)] == ["same-model"]
     assert job(made, "test/gan2:pre/mine:pre").words.subsets == {"mine": ("StyleGAN2",)}
@@ -378,7 +378,7 @@ def test_what_contradicts_itself_is_refused(line: str, said: str) -> None:
 
 
 def test_what_an_unreadable_file_may_hold_is_not_missed() -> None:
-    kinds = installed()
+    kinds = installed_kinds()
     found = refusals("include: no.yaml\ntrain: [{data: 'gan2:pre'}]\n", kinds=kinds)
     assert [one.code for one in found] == ["include"]
 
@@ -398,7 +398,7 @@ def test_what_phases_leave_out_is_not_refused() -> None:
         "defaults: {data_root: d, split_path: s, save_weights: false}\n"
         "train: [{data: 'gan2:pre'}]\nautotest: ['gan2:pre']\n"
     )
-    kinds = installed()
+    kinds = installed_kinds()
     (problem,) = refusals(text, kinds=kinds)
     assert (problem.message, problem.hint) == (
         "the training of gan2:pre does not save the weights that this job needs",
@@ -460,9 +460,9 @@ def test_what_phases_leave_out_is_not_refused() -> None:
 def test_who_does_what_a_hint_says_meets_no_other_mistake(
     wrong: str, hint: str, mended: str
 ) -> None:
-    (problem,) = refusals(f"{WHERE}{wrong}\n", kinds=installed())
+    (problem,) = refusals(f"{WHERE}{wrong}\n", kinds=installed_kinds())
     assert problem.hint == hint
-    assert a_plan(f"{WHERE}{mended}\n", kinds=installed()).jobs
+    assert a_plan(f"{WHERE}{mended}\n", kinds=installed_kinds()).jobs
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
 def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stand(
     text: str, said: tuple[str, ...], where: str
 ) -> None:
-    found = refusals(f"{text}\n", *said, kinds=installed())
+    found = refusals(f"{text}\n", *said, kinds=installed_kinds())
     notes = [note for one in found for note in one.notes]
     (note,) = [note for note in notes if note.startswith(("closest of ", "see all "))]
     listed, _, all_of_them = note.rpartition(": ")
@@ -495,7 +495,7 @@ def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stan
 
 
 def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() -> None:
-    found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed())
+    found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed_kinds())
     (note,) = next(one.notes for one in found if "zzqzz" in one.message)
     assert note.startswith("see all ")
     assert note.endswith(": launcher schema --markdown")
@@ -513,7 +513,7 @@ def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() 
     ],
 )
 def test_a_setting_in_a_wrong_place_is_told_where_it_goes(line: str, hint: str) -> None:
-    found = refusals(f"{line}\ntrain: [{{data: gan2:pre}}]\n", kinds=installed())
+    found = refusals(f"{line}\ntrain: [{{data: gan2:pre}}]\n", kinds=installed_kinds())
     assert hint in {one.hint for one in found}
 
 
@@ -521,7 +521,7 @@ def test_what_can_change_no_result_is_blamed_once_in_a_list() -> None:
     found = refusals(
         "matrix: [{seed: 1, num_threads: 1}, {seed: 2, num_threads: 2}]\n"
         "train: [{data: gan2:pre}]\n",
-        kinds=installed(),
+        kinds=installed_kinds(),
     )
     assert len([one for one in found if "num_threads" in one.message]) == 1
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from launcher.errors import Severity
-from launcher.kinds import installed
+from launcher.kinds import installed_kinds
 from launcher.planning.plan import Plan
 from tests.launcher.language import (
     a_plan,
@@ -229,7 +229,7 @@ def test_the_command_line_sets_what_the_file_may_say() -> None:
 
 # --- names of the original launcher
 
-TRUEFACE = installed()
+TRUEFACE = installed_kinds()
 
 
 DEFAULTS = "defaults: {data_root: d, split_path: s}\n"

@@ -266,7 +266,7 @@ def a_plan(text: str, *said: str, there: bool = False) -> Plan:
 
 def needs_by_name(store: Store) -> dict[str, list[str]]:
     rows = store.read.jobs_of(ROOT, "x")
-    return {name: sorted(store.read.needs_of(row.id)) for name, row in rows.items()}
+    return {name: sorted(store.read.dependency_names(row.id)) for name, row in rows.items()}
 
 
 def test_jobs_that_are_put_again_do_not_shift_the_needs_of_new_ones(store: Store) -> None:

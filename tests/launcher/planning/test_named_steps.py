@@ -301,8 +301,8 @@ def test_the_queue_knows_the_order_and_a_change_runs_what_follows(store: Store) 
     actions(store, on_disk(text, "toys/"))
     rows = store.read.jobs_of(ROOT, "x")
     mid, last, mail = (rows[f"command/{name}"] for name in ("mid", "last", "mail"))
-    assert store.read.needs_of(last.id) == ["command/mid"]
-    assert [row.name for row in store.read.awaited_by(mail.id)] == ["command/last"]
+    assert store.read.dependency_names(last.id) == ["command/mid"]
+    assert [row.name for row in store.read.awaited_jobs_of(mail.id)] == ["command/last"]
     assert mail.spec.after_any == ("command/last",)
     finish(store)
     assert {*actions(store, on_disk(text, "toys/")).values()} == {Action.CACHED}
@@ -311,7 +311,7 @@ def test_the_queue_knows_the_order_and_a_change_runs_what_follows(store: Store) 
     assert changed == ["command/mid", "command/last"]
     finish(store)
     assert job_row(store, mid.id).spec.settings["env"] == {"A": "z"}
-    assert store.read.needs_of(last.id) == ["command/mid"]
+    assert store.read.dependency_names(last.id) == ["command/mid"]
 
 
 def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(store: Store) -> None:

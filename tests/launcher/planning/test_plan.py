@@ -10,7 +10,7 @@ import pytest
 from launcher.errors import TaskFileError
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Role
-from launcher.planning.plan import Code, Identity, Plan
+from launcher.planning.plan import JobCode, JobIdentity, Plan
 from tests.launcher import language
 from tests.launcher.language import ROOT, job, names
 
@@ -228,7 +228,7 @@ SOURCES = {"lab.work": "0" * 16, "lab": "1" * 16}
 WORDS = Words(subsets={"mine": ("MyGAN", "Ä-*")})
 
 
-def identity(**changes: object) -> Identity:
+def identity(**changes: object) -> JobIdentity:
     values: dict[str, object] = {
         "job": "train/a:pre",
         "kind": "train",
@@ -237,10 +237,10 @@ def identity(**changes: object) -> Identity:
         "images": "a:pre&real:pre",
         "settings": '{"about": "\\"ü\\"", "lr": 0.1}',
         "needs": (),
-        "code": Code(ENTRY, SOURCES),
+        "code": JobCode(ENTRY, SOURCES),
         "given": ("d1", "d2"),
     }
-    return Identity(**values | changes)  # type: ignore[arg-type]
+    return JobIdentity(**values | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", [NO_WORDS, WORDS])
@@ -264,11 +264,11 @@ def test_a_hash_is_that_of_the_sorted_json_of_all_fields(base: str | None, words
 
 
 def test_of_code_with_a_digest_of_all_of_it_neither_modules_nor_the_entry_s_place_count() -> None:
-    code = Code(ENTRY, {"": "2" * 32, **SOURCES})
-    moved = Code("lab.deep.work:train", {"": "2" * 32, "lab.deep": "1" * 8})
-    other = Code(ENTRY, {"": "3" * 32, **SOURCES})
+    code = JobCode(ENTRY, {"": "2" * 32, **SOURCES})
+    moved = JobCode("lab.deep.work:train", {"": "2" * 32, "lab.deep": "1" * 8})
+    other = JobCode(ENTRY, {"": "3" * 32, **SOURCES})
     assert identity(code=code).hash == identity(code=moved).hash
-    assert len({identity(code=each).hash for each in (code, other, Code(ENTRY, SOURCES))}) == 3
+    assert len({identity(code=each).hash for each in (code, other, JobCode(ENTRY, SOURCES))}) == 3
 
 
 def test_a_job_s_name_is_no_part_of_its_hash() -> None:

@@ -8,20 +8,27 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.accounts import Account
+from launcher.accounts import FairShareAccount
 from launcher.backends.protocol import Estimate
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.context import WorkerEnvironment
-from launcher.functions.plan_checks import ask_engines
+from launcher.functions.plan_checks import query_engines
 from launcher.job import CPU, Resources
 from launcher.kind_interface import Kind
-from launcher.planning.backend_preview import Answer, BackendPreview, preview_backends
+from launcher.planning.backend_preview import BackendPreview, EstimateResult, preview_backends
 from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.estimates import Basis, History, JobEstimate, Past, forecast, past_job
+from launcher.planning.estimates import (
+    Basis,
+    JobEstimate,
+    PastJob,
+    RuntimeHistory,
+    build_past_job,
+    estimate_job,
+)
 from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview, preview_plan
-from launcher.scheduler.policy.disciplines import FIFO, OURS
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, FIFO
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.screens.plan_backends import backend_lines
@@ -29,7 +36,7 @@ from launcher.states import Done, Failed
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Run, Similar, Usage
+from launcher.store.usage import AttemptPeak, SimilarUsage, Usage
 from launcher.system.paths import Home
 from launcher.units import Bytes
 from tests.build import a_spec, claimed, enqueue, job_row
@@ -49,7 +56,7 @@ from tests.launcher.plans import (
 from tests.launcher.toylab import Toy, TrainSettings
 
 
-def outlook(made: Plan, around: MachineState, *past: Past, done: int = 0) -> Preview:
+def outlook(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
     history = a_history(*past, gpus=bool(around.machine.gpus))
     return preview_plan(compared_jobs(made, done), history, around)
 
@@ -75,10 +82,10 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
     made = some_commands("", ", resources: {cpus: 4}", "")
     wave = outlook(made, here(cpus=4)).wave
     assert wave.starts == {("command", CPU): 1}
-    assert wave.hindrance == "command/c1 is waiting for 4 CPU cores: 3 of 4 free"
+    assert wave.wait_reason == "command/c1 is waiting for 4 CPU cores: 3 of 4 free"
 
 
-SWEEP = Account(run=7, name="sweep", vtime=1e6)
+SWEEP = FairShareAccount(run=7, name="sweep", vtime=1e6)
 BEFORE = here(cpus=2)._replace(
     ready=tuple(in_the_queue(n, rank=NOON)._replace(account=SWEEP) for n in range(1, 9))
 )
@@ -86,7 +93,7 @@ TRAININGS = a_plan(
     "name: x\ntrain: [{model: null, data: dot:pre}, {model: null, data: ring:pre}]\n"
 )
 LEARNED = here(a_gpu(), usage=lambda *_: Usage(peaks=(10 * GIB,)))
-SIMILAR = here(a_gpu(), usage=lambda *_: Usage(similar=Similar(peaks=(4 * GIB,))))
+SIMILAR = here(a_gpu(), usage=lambda *_: Usage(similar=SimilarUsage(peaks=(4 * GIB,))))
 TAKEN = here(cpus=1, ready=(in_the_queue(7, rank=NOON - 1),))
 COMMAND, URGENT = some_commands(""), some_commands(", resources: {priority: 1}")
 STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] = {
@@ -112,10 +119,10 @@ STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] =
             {("command", CPU): 1} if starts else {},
         )
         for waited_s, queue_s, discipline, starts in (
-            (1, 3600.0, OURS, True),
+            (1, 3600.0, DEFAULT_POLICY, True),
             (1, 3600.0, FIFO, False),
-            (7200, 3600.0, OURS, False),  # half as long again: it is passed no more
-            (7200, 7200.0, OURS, True),
+            (7200, 3600.0, DEFAULT_POLICY, False),  # half as long again: it is passed no more
+            (7200, 7200.0, DEFAULT_POLICY, True),
         )
     },
 }
@@ -134,23 +141,23 @@ def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
     wave = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
     assert wave.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
-    assert wave.hindrance.startswith(
+    assert wave.wait_reason.startswith(
         "train/any:pre is waiting for 16 GiB of GPU memory: cuda:0 has 39 GiB free, of which 32 GiB is reserved for "
     )
-    assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in wave.hindrance
+    assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in wave.wait_reason
 
 
 def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
     made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
     wave = outlook(made, here(a_gpu(0), a_gpu(1))).wave
-    assert wave.hopeless == {"needs 3 GPUs, but this machine has 2": 1}
-    assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.hopeless == {}
+    assert wave.unsatisfiable == {"needs 3 GPUs, but this machine has 2": 1}
+    assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.unsatisfiable == {}
 
 
 def test_places_that_are_promised_already_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
     wave = outlook(some_commands(""), busy).wave
-    assert wave == FirstWave(hindrance="command/c0 is waiting for 1 CPU core: 0 of 2 free")
+    assert wave == FirstWave(wait_reason="command/c0 is waiting for 1 CPU core: 0 of 2 free")
 
 
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
@@ -182,8 +189,8 @@ def test_a_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
     made = a_plan()
     times = {"shapes": 1.0, "poison": 2.0, "train": 10.0, "unlearn": 5.0, "test": 3.0}
     past = [done_before(job, times[job.kind]) for job in made.jobs]
-    assert outlook(made, here(), *past).chain == 1 + 2 + 10 + 5 + 3
-    assert outlook(made, here(), *past[:2]).chain is None
+    assert outlook(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
+    assert outlook(made, here(), *past[:2]).longest_chain_s is None
 
 
 def test_disk_is_added_up_where_the_size_of_results_is_known() -> None:
@@ -219,21 +226,21 @@ def on(names: str, more: str = "") -> str:
 
 
 def previewed(
-    *commands: str, answer: Answer | None = None, done: int = 0
+    *commands: str, answer: EstimateResult | None = None, done: int = 0
 ) -> tuple[BackendPreview, ...]:
-    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
-        return {each.name: answer or Answer() for each in asked}
+    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, EstimateResult]:
+        return {each.name: answer or EstimateResult() for each in asked}
 
     judged = compared_jobs(some_commands(*commands), done)
     return preview_backends(judged, BACKENDS, ask)
 
 
-def told(*commands: str, answer: Answer | None = None) -> str:
+def told(*commands: str, answer: EstimateResult | None = None) -> str:
     return "\n".join(backend_lines(previewed(*commands, answer=answer), NOON))
 
 
 def test_a_plan_that_runs_here_asks_no_engine() -> None:
-    def ask(_: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+    def ask(_: Sequence[BackendSettings]) -> Mapping[str, EstimateResult]:
         raise AssertionError("nobody is asked")
 
     judged = compared_jobs(some_commands("", on("local")), 0)
@@ -248,31 +255,35 @@ def test_jobs_go_to_the_first_backend_that_can_hold_them() -> None:
         "slurm": 1,
         "local": 1,
     }
-    assert previews["slurm"].otherwise == ("small",)
+    assert previews["slurm"].other_backends == ("small",)
 
 
 def test_pilots_are_counted_by_what_fits_on_one_and_no_more_than_there_may_be() -> None:
     (five,) = previewed(*[on("slurm")] * 5)
-    assert (five.first, five.most) == (2, 2), "four cores each"
+    assert (five.first_pilots, five.max_pilots) == (2, 2), "four cores each"
     (many,) = previewed(*[on("slurm", ", cpus: 3")] * 9)
-    assert (many.first, many.most) == (3, 3), "nine would be needed, three may be there"
+    assert (many.first_pilots, many.max_pilots) == (3, 3), (
+        "nine would be needed, three may be there"
+    )
     (cards,) = previewed(*[on("slurm", ", vram: 4GiB, gpus: 2")] * 2)
-    assert cards.most == 2, "each takes both GPUs"
+    assert cards.max_pilots == 2, "each takes both GPUs"
 
 
 def test_what_the_engine_says_is_told_in_words() -> None:
     two = [on("slurm", ", cpus: 4")] * 2
-    assert told(*two, answer=Answer(estimate=Estimate(possible=True, starts_at=NOON))) == (
+    assert told(*two, answer=EstimateResult(estimate=Estimate(possible=True, starts_at=NOON))) == (
         "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now"
     )
-    later = Answer(estimate=Estimate(possible=True, starts_at=NOON + 600))
+    later = EstimateResult(estimate=Estimate(possible=True, starts_at=NOON + 600))
     assert "one is expected to start at " in told(*two, answer=later)
-    never = Answer(estimate=Estimate(possible=False, why="invalid partition specified: gpu"))
+    never = EstimateResult(
+        estimate=Estimate(possible=False, why="invalid partition specified: gpu")
+    )
     assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
-    mute = Answer(trouble="no answer in 10 s")
+    mute = EstimateResult(error="no answer in 10 s")
     assert told(*two, answer=mute).endswith("; the start time is unknown (no answer in 10 s)")
     for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
-        odd = Answer(estimate=Estimate(possible=True, starts_at=at))
+        odd = EstimateResult(estimate=Estimate(possible=True, starts_at=at))
         assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
 
 
@@ -291,7 +302,7 @@ def test_only_what_may_run_here_is_in_the_first_wave_here() -> None:
 def test_a_job_that_no_pilot_can_hold_is_told_before_it_is_queued() -> None:
     judged = compared_jobs(some_commands(on("small,slurm", ", cpus: 9")), 0)
     preview = preview_plan(judged, a_history(), here(cpus=16), BACKENDS)
-    (why,) = preview.wave.hopeless
+    (why,) = preview.wave.unsatisfiable
     assert "a pilot of small has 1" in why
     assert "a pilot of slurm has 4" in why
 
@@ -312,8 +323,8 @@ def test_an_engine_that_hangs_does_not_hold_a_dry_run(
             return Estimate(possible=True)
 
     monkeypatch.setattr("launcher.functions.plan_checks.backend_of", lambda *_: Hanging())
-    answers = ask_engines([SLURM], home, patience_s=0.05)
-    assert answers["slurm"].trouble == "no answer in 0.05 s"
+    answers = query_engines([SLURM], home, patience_s=0.05)
+    assert answers["slurm"].error == "no answer in 0.05 s"
 
 
 def test_shapes_name_all_that_is_asked_for() -> None:
@@ -326,11 +337,11 @@ def test_shapes_name_all_that_is_asked_for() -> None:
                         name="a", kind="slurm", memory=64 * GIB, time_s=43_200.0
                     ),
                     kinds={"train": 1},
-                    otherwise=(),
-                    only_there=0,
-                    first=1,
-                    most=1,
-                    answer=Answer(),
+                    other_backends=(),
+                    jobs_only_here=0,
+                    first_pilots=1,
+                    max_pilots=1,
+                    estimate_result=EstimateResult(),
                 )
             ],
             NOON,
@@ -347,14 +358,14 @@ def a_job(**changes: Any) -> PlannedJob:
 
 
 def test_nothing_is_foretold_without_history() -> None:
-    assert forecast(a_job(), a_history()) == JobEstimate()
+    assert estimate_job(a_job(), a_history()) == JobEstimate()
     assert JobEstimate().source is Basis.NONE
 
 
 def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
     job = a_job()
     past = [done_before(job, seconds, disk=size) for seconds, size in ((90, 5), (100, 7), (500, 6))]
-    estimate = forecast(job, a_history(*past))
+    estimate = estimate_job(job, a_history(*past))
     assert (estimate.seconds, estimate.disk, estimate.runs) == (100, 6, 3)
     assert estimate.spread == pytest.approx(0.1)
     assert estimate.source is Basis.MEASURED
@@ -374,7 +385,7 @@ def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
 )
 def test_what_decides_the_time_must_agree(other: dict[str, Any], runs: int) -> None:
     past = done_before(a_job(), 60.0, **other)
-    estimate = forecast(a_job(), a_history(past))
+    estimate = estimate_job(a_job(), a_history(past))
     # one run tells a time but no spread
     expected = (60.0, None, None, 1) if runs else (None, None, None, 0)
     assert (estimate.seconds, estimate.spread, estimate.disk, estimate.runs) == expected
@@ -389,7 +400,7 @@ def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
     kinds: dict[str, Kind] = {"train": replace(train, settings=Costly)}
     dear = done_before(a_job(), 60.0, settings={**a_job().settings, "epochs": 7})
     alike = done_before(a_job(), 50.0, settings={**a_job().settings, "lr": 7.0})
-    estimate = forecast(a_job(), a_history(dear, alike, kinds=kinds))
+    estimate = estimate_job(a_job(), a_history(dear, alike, kinds=kinds))
     assert (estimate.seconds, estimate.runs) == (50.0, 1)
 
 
@@ -407,19 +418,19 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
     asked: Resources, accelerated: bool, wants: bool
 ) -> None:
     job = a_job(resources=asked._replace(accelerated=accelerated))
-    assert job.resources.works_on_gpu(there=True) is wants
+    assert job.resources.works_on_gpu(machine_has_gpu=True) is wants
     # one that names a GPU waits for it
-    assert job.resources.works_on_gpu(there=False) is (asked.device == "cuda:1")
+    assert job.resources.works_on_gpu(machine_has_gpu=False) is (asked.device == "cuda:1")
     for gpus in ((), (a_gpu(),)):
         asks, machine = job.resources, Machine(cpus=2, gpus=gpus)
-        assert asks.works_on_gpu(there=bool(gpus)) is on_gpu(asks, machine)
+        assert asks.works_on_gpu(machine_has_gpu=bool(gpus)) is on_gpu(asks, machine)
 
 
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
     job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
-    estimate = forecast(job, a_history(gpus=True))
+    estimate = estimate_job(job, a_history(gpus=True))
     assert (estimate.vram, estimate.vram_source) == (2 * GIB, Basis.DECLARED)
-    assert forecast(job, a_history()).vram is None
+    assert estimate_job(job, a_history()).vram is None
 
 
 def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(store: Store) -> None:
@@ -435,11 +446,11 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
     for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
         claim = claimed(store, job, 10.0, device="GPU-0")
         ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
-        store.scheduling.finish(claim, ending, outputs=outputs, now=52.0)
-    estimate = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
+        store.scheduler_actions.finish_attempt(claim, ending, outputs=outputs, now=52.0)
+    estimate = {one[0].id: build_past_job(*one) for one in store.read.recently_done(10)}
     assert set(estimate) == {a, b}
     assert (estimate[a].seconds, estimate[a].disk, estimate[a].on_gpu) == (42.0, 12, True)
-    assert (estimate[a].images, estimate[a].fresh) == ("x", False)
+    assert (estimate[a].images, estimate[a].from_scratch) == ("x", False)
     assert estimate[a].signature == "train a"
     assert estimate[b].disk is None  # a folder's size is not known
     assert job_row(store, d).ended is None
@@ -449,21 +460,21 @@ def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(sto
     jobs = enqueue(store, *(f"command/{number}" for number in range(3)))
     for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
         claim = claimed(store, job, 100.0)
-        store.scheduling.finish(claim, Done(at=end), outputs={}, now=end)
-    assert [seconds for _, seconds, _ in store.read.done_lately(10)] == [60.0]
+        store.scheduler_actions.finish_attempt(claim, Done(at=end), outputs={}, now=end)
+    assert [seconds for _, seconds, _ in store.read.recently_done(10)] == [60.0]
 
 
 def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None:
     job = a_job()._replace(signature="command 1", argv=("train.py", "--seed", "3"))
-    runs = (Run(4 * GIB, ("1",)), Run(4 * GIB, ("2",)))
-    learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
+    runs = (AttemptPeak(4 * GIB, ("1",)), AttemptPeak(4 * GIB, ("2",)))
+    learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), attempt_peaks=runs)
     on_gpu = job._replace(resources=Resources(device="cuda"))
-    history = History((), KINDS, gpus=True, usage=lambda *_: learned)
-    estimate = forecast(on_gpu, history)
+    history = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned)
+    estimate = estimate_job(on_gpu, history)
     assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
-    others = History((), KINDS, gpus=True, usage=lambda *_: learned._replace(own=False))
-    assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
-    untried = forecast(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
+    others = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned._replace(own=False))
+    assert estimate_job(on_gpu, others).seconds is None  # its kind's are no estimate
+    untried = estimate_job(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
     assert untried.vram is None
 
 
@@ -473,10 +484,10 @@ def test_a_program_on_the_cpu_takes_as_long_as_with_other_numbers() -> None:
         done_before(job, seconds, settings={**job.settings, "epochs": 7}, signature="command 1")
         for seconds in (50.0, 70.0)
     ]
-    estimate = forecast(job, a_history(*past))
+    estimate = estimate_job(job, a_history(*past))
     assert (estimate.seconds, estimate.runs) == (60.0, 2)
     other = job._replace(signature="command 2")
-    assert forecast(other, a_history(*past)).seconds is None
+    assert estimate_job(other, a_history(*past)).seconds is None
 
 
 @pytest.mark.parametrize(
@@ -489,15 +500,15 @@ def test_a_time_on_a_gpu_and_that_of_a_kind_are_no_estimates_for_other_numbers(
     job = a_job()._replace(signature=signature)
     settings = {**job.settings, "epochs": 7}
     past = done_before(job, 60.0, settings=settings, signature=signature, on_gpu=on_gpu)
-    assert forecast(job, a_history(past)).seconds is None
+    assert estimate_job(job, a_history(past)).seconds is None
 
 
 def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
         claim = claimed(store, job, claimed_at)
-        store.scheduling.finish(claim, ending, outputs={}, now=ending.at)
+        store.scheduler_actions.finish_attempt(claim, ending, outputs={}, now=ending.at)
         if isinstance(ending, Failed):
-            store.steering.retry([job], 100.0)
-    ((_, seconds, device),) = store.read.done_lately(10)
+            store.job_control.retry([job], 100.0)
+    ((_, seconds, device),) = store.read.recently_done(10)
     assert (seconds, device) == (3.0, "cpu")

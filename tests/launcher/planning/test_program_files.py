@@ -15,11 +15,11 @@ from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import Submitted, submit
+from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.file_digests import MOST_READ, FileDigests
-from launcher.system.files import stamp
+from launcher.system.files import file_stamp
 from tests.build import a_context, claimed, finished
 from tests.launcher import language
 
@@ -44,21 +44,21 @@ def a_plan(project: Path, *entries: str) -> Plan:
         root=project,
         exists=Path.exists,
         code=lambda *_: {},
-        content=FileDigests().of,
+        content=FileDigests().digest_file,
         kinds={"command": COMMAND},
     )
 
 
 def comparison(store: Store, made: Plan, **options: Any) -> Comparison:
     rows = store.read.jobs_of(made.run_folder.parents[1], made.name)
-    return compare_with_queue(made, rows, stamp, **options)
+    return compare_with_queue(made, rows, file_stamp, **options)
 
 
 def compared(store: Store, made: Plan, **options: bool) -> list[ComparedJob]:
     return [*comparison(store, made, **options).jobs]
 
 
-def queue(store: Store, made: Plan, **options: bool) -> Submitted:
+def queue(store: Store, made: Plan, **options: bool) -> SubmittedRun:
     root = made.run_folder.parents[1]
     return submit(store, root, comparison(store, made, **options), a_context(root), 1.0)
 
@@ -66,19 +66,21 @@ def queue(store: Store, made: Plan, **options: bool) -> Submitted:
 def finish(store: Store, project: Path, **files: str) -> None:
     """Have every job done, with the files as they are now, or as they are said to have been."""
     digests = FileDigests()
-    while ready := store.scheduling.ready(100):
+    while ready := store.scheduler_actions.read_ready(100):
         for one in ready:
             claim = claimed(store, one.id)
             folder = project / str(claim.spec.settings.get("cwd", ""))
             names = named_files(claim.spec)
-            known = [files.get(name, digests.found(f"{folder}/{name}")) for name in names]
+            known = [
+                files.get(name, digests.digest_or_missing(f"{folder}/{name}")) for name in names
+            ]
             outputs = {
                 path: version.record()
                 for path in claim.spec.outputs
-                if (version := digests.version(path))
+                if (version := digests.read_file_version(path))
             }
             done = Done(at=1.0, files=known)
-            store.scheduling.finish(claim, done, outputs=outputs, now=1.0)
+            store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
 
 
 CHANGES = [  # entry, what is written, the reason, whether --accept-code keeps it
@@ -121,7 +123,7 @@ def test_a_program_runs_again_when_a_file_is_another(
     (one,) = compared(store, a_plan(project, entry))
     assert one.action is (Action.RUN if reason else Action.CACHED)
     assert reason in {"", one.reason}
-    assert one.other_code is is_code
+    assert one.is_other_code is is_code
     (kept,) = compared(store, a_plan(project, entry), accept_code=True)
     assert kept.action is (Action.RUN if reason and not is_code else Action.CACHED)
 
@@ -166,7 +168,7 @@ def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, proje
     class Counting(FileDigests):
         def found(self, path: str, most_bytes: float = inf) -> str:
             asked.append(path)
-            return super().found(path, most_bytes)
+            return super().digest_or_missing(path, most_bytes)
 
     def action() -> Action:
         (one,) = comparison(store, a_plan(project, MAKE), digests=Counting()).jobs
@@ -184,10 +186,12 @@ def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, proje
 
 def test_an_output_without_a_digest_is_compared_by_its_time(store: Store, project: Path) -> None:
     queue(store, a_plan(project, MAKE))
-    (waiting,) = store.scheduling.ready(1)
+    (waiting,) = store.scheduler_actions.read_ready(1)
     claim = claimed(store, waiting.id)
-    outputs = {path: stamp(path) or () for path in claim.spec.outputs}  # as earlier versions did
-    store.scheduling.finish(claim, Done(at=1.0), outputs=outputs, now=1.0)
+    outputs = {
+        path: file_stamp(path) or () for path in claim.spec.outputs
+    }  # as earlier versions did
+    store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
     os.utime(project / "out.txt", ns=(1, 1))
     assert compared(store, a_plan(project, MAKE))[0].reason == "out.txt was changed"
@@ -208,8 +212,8 @@ def test_a_large_file_of_the_command_line_is_compared_by_its_content_where_that_
     large = project / "large.bin"
     with large.open("wb") as file:
         file.truncate(MOST_READ + 1)
-    size, time = stamp(str(large)) or (0, 0)
-    digest = FileDigests().of(large)
+    size, time = file_stamp(str(large)) or (0, 0)
+    digest = FileDigests().digest_file(large)
     queue(store, a_plan(project, entry))
     known = recorded.format(digest=digest, size=size, time=time)
     finish(store, project, **{"large.bin": known})
@@ -241,7 +245,7 @@ def test_a_file_that_changed_while_its_program_ran_makes_it_run_again_once(
 
 def test_what_an_earlier_version_has_done_stays_done(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
-    for one in store.scheduling.ready(1):
+    for one in store.scheduler_actions.read_ready(1):
         finished(store, one.id, Done(at=1.0))
     (project / "train.py").write_text("other")
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
@@ -273,7 +277,7 @@ def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Pat
     class Counting(FileDigests):
         def found(self, path: str, most_bytes: float = 0.0) -> str:
             asked.append(path)
-            return super().found(path, most_bytes)
+            return super().digest_or_missing(path, most_bytes)
 
     made = a_plan(project, *entries)
     (project / "train.py").write_text("other")

@@ -12,10 +12,10 @@ from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
-from launcher.planning.submit import Submitted, submit
+from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done, Failed, Outcome, State
 from launcher.store.queue import Store
-from launcher.system.files import Stamp
+from launcher.system.files import FileStamp
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language
 from tests.launcher.language import KINDS as PLAIN
@@ -52,7 +52,7 @@ def names(comparison: Comparison) -> list[str]:
     return [job.job.name for job in comparison.jobs]
 
 
-def queue(store: Store, made: Plan) -> Submitted:
+def queue(store: Store, made: Plan) -> SubmittedRun:
     return submit(store, ROOT, compared(made, store), a_context(), 1.0)
 
 
@@ -62,12 +62,12 @@ def number(store: Store, name: str) -> int:
 
 def end(store: Store, name: str, outcome: Outcome) -> None:
     claim = claimed(store, number(store, name))
-    store.scheduling.finish(claim, outcome, outputs={}, now=3.0)
+    store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=3.0)
 
 
 def ready(store: Store) -> list[str]:
     rows = {row.id: row.name for row in store.read.jobs()}
-    return sorted(rows[job.id] for job in store.scheduling.ready(10))
+    return sorted(rows[job.id] for job in store.scheduler_actions.read_ready(10))
 
 
 def test_what_two_jobs_repeat_is_done_once_before_them() -> None:
@@ -189,7 +189,7 @@ def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
     queue(store, made)
     end(store, "shapes/toys", Done(at=2.0))
     claim = claimed(store, number(store, SHARE))
-    store.steering.cancel([number(store, TRAININGS[0])], 2.0)
+    store.job_control.cancel([number(store, TRAININGS[0])], 2.0)
     again = compared(made, store)
     assert {job.job.name: job.action for job in again.jobs} == {
         "shapes/toys": Action.CACHED, SHARE: Action.JOIN,
@@ -197,7 +197,7 @@ def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
     }  # fmt: skip
     assert queue(store, made).queued == 1
     assert ready(store) == [], "both wait for the one that runs"
-    store.scheduling.finish(claim, Done(at=3.0), outputs={}, now=3.0)
+    store.scheduler_actions.finish_attempt(claim, Done(at=3.0), outputs={}, now=3.0)
     assert ready(store) == TRAININGS
 
 
@@ -220,7 +220,7 @@ def test_jobs_run_all_the_same_if_the_shared_one_is_not_done(store: Store, how: 
     if how == "fails":
         end(store, SHARE, Failed(at=2.0, error="no"))
     else:
-        store.steering.cancel([number(store, SHARE)], 2.0)
+        store.job_control.cancel([number(store, SHARE)], 2.0)
     assert ready(store) == TRAININGS
     assert job_row(store, number(store, TRAININGS[0])).spec.after_any == (SHARE,)
     assert [job.job.name for job in compared(made, store).jobs if job.action is Action.RUN] == []
@@ -327,7 +327,7 @@ def comparison(store: Store, made: Plan, there: set[Path]) -> Comparison:
     """Compare a plan with the queue where these files are there, as they were left."""
     paths = {str(path) for path in there}
 
-    def stamp(path: str) -> Stamp | None:
+    def stamp(path: str) -> FileStamp | None:
         return (1, 1) if path in paths else None
 
     return language.compared(store, made, stamp)
@@ -340,12 +340,12 @@ def compared_jobs(store: Store, made: Plan, there: set[Path]) -> dict[str, Compa
 def run(store: Store, made: Plan, there: set[Path]) -> None:
     """Queue what is to run, and have it done."""
     submit(store, ROOT, comparison(store, made, there), a_context(), 1.0)
-    while ready := store.scheduling.ready(100):
+    while ready := store.scheduler_actions.read_ready(100):
         for one in ready:
             (row,) = store.read.jobs_by_id([one.id])
             outputs = dict.fromkeys(map(str, job(made, row.name).outputs), (1, 1))
             number = claimed(store, one.id)
-            store.scheduling.finish(number, Done(at=1.0), outputs=outputs, now=1.0)
+            store.scheduler_actions.finish_attempt(number, Done(at=1.0), outputs=outputs, now=1.0)
     there |= {path for one in made.jobs for path in one.outputs}
 
 

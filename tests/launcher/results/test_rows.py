@@ -13,12 +13,12 @@ from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_direction import lower_is_better
-from launcher.results.model_columns import Models, swept
-from launcher.results.over import over
-from launcher.results.pivot import Pivot, metric_names, of_result, of_rows, pivot
+from launcher.results.model_columns import ModelIndex, swept_settings
+from launcher.results.over import average_over
+from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
 from launcher.results.rows import results_of
 from launcher.results.t_distribution import t_quantile
-from launcher.results.table import AbsentRow, RunResults, best, in_order
+from launcher.results.table import AbsentRow, RunResults, best_rows, sort_rows
 from launcher.store.queue import Store
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory
@@ -30,7 +30,7 @@ ID_PARTS = {"training_data": "#", "poison": "%", "poison_kind": "%kind", "method
 def test_rows_have_the_parts_of_their_models_and_what_the_models_differ_in(
     store: Store, scored: Path
 ) -> None:
-    jobs = store.read.of_run("test")
+    jobs = store.read.jobs_of_runs_named("test")
     results = results_of(jobs)
     row = next(row for row in results.rows if row["model"].endswith("lr=0.2,seed=1"))
     assert {name: row[name] for name in results.columns if name in row} == {
@@ -54,7 +54,7 @@ def test_rows_have_the_parts_of_their_models_and_what_the_models_differ_in(
 
 
 def test_means_over_seeds_keep_what_else_models_differ_in(store: Store, scored: Path) -> None:
-    results = over(results_of(store.read.of_run("test")), ["seed"], SETTINGS)
+    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["seed"], SETTINGS)
     rows = {(row["model"], row["data"]): row for row in results.rows}
     assert len(rows) == len(results.rows) == 2 * 4
     row = rows["line:pre@lr=0.2", "dot:pre"]
@@ -78,12 +78,12 @@ def test_means_over_seeds_keep_what_else_models_differ_in(store: Store, scored: 
 def test_the_name_of_a_mean_has_not_what_its_column_shows_of_an_id(column: str, model: str) -> None:
     row = {"model": "dot:pre%f2r-20~pgu@lr=1", "data": "ring:pre", column: "", "pooled": False}
     results = RunResults(rows=[row], columns=("model", column, "data"))
-    (mean,) = over(results, [column], ID_PARTS).rows
+    (mean,) = average_over(results, [column], ID_PARTS).rows
     assert (mean["model"], mean["count"]) == (model, 1)
 
 
 def test_means_over_data_leave_out_what_is_pooled_already(store: Store, scored: Path) -> None:
-    results = over(results_of(store.read.of_run("test")), ["data"], SETTINGS)
+    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["data"], SETTINGS)
     counts = {(row["model"], row["condition"]): row["count"] for row in results.rows}
     assert counts["line:pre@lr=0.1,seed=0", ""] == 2
     assert counts["line:pre@lr=0.1,seed=0", "tilt=3"] == 1
@@ -91,13 +91,15 @@ def test_means_over_data_leave_out_what_is_pooled_already(store: Store, scored: 
 
 
 def test_means_over_a_condition_take_its_tests_together(store: Store, scored: Path) -> None:
-    results = over(results_of(store.read.of_run("test")), ["tilt"], SETTINGS)
+    results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["tilt"], SETTINGS)
     row = next(row for row in results.rows if row["data"] == "dot:pre")
     assert (row["count"], row["condition"]) == (2, "")
 
 
 def test_means_over_several_columns_are_one_row_each(store: Store, scored: Path) -> None:
-    results = over(results_of(store.read.of_run("test")), ["seed", "setting_lr"], SETTINGS)
+    results = average_over(
+        results_of(store.read.jobs_of_runs_named("test")), ["seed", "setting_lr"], SETTINGS
+    )
     row = next(row for row in results.rows if row["data"] == "dot:pre")
     assert (row["model"], row["count"]) == ("line:pre", 6)
 
@@ -110,7 +112,7 @@ def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
         results = RunResults(rows=rows, columns=("job", "lr", "seed"), absent=absent)
         sys.setprofile(lambda _frame, event, _argument: counter.update([event]))
         try:
-            means = over(results, ["seed"], SETTINGS).rows
+            means = average_over(results, ["seed"], SETTINGS).rows
         finally:
             sys.setprofile(None)
         assert {row["count_note"] for row in means} == {"1 of 2 seeds, 1 failed"}
@@ -120,25 +122,25 @@ def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
 
 
 def test_of_each_set_of_data_the_best_model_stays(store: Store, scored: Path) -> None:
-    results = best(results_of(store.read.of_run("test")), "goodness", low=False)
+    results = best_rows(results_of(store.read.jobs_of_runs_named("test")), "goodness", low=False)
     assert {row["model"] for row in results.rows} == {"line:pre@lr=0.2,seed=2"}
     assert len(results.rows) == 4
-    worst = best(results, "badness", low=False)
+    worst = best_rows(results, "badness", low=False)
     assert len(worst.rows) == 4
     with pytest.raises(UsageError, match="no metric 'lr'"):
-        best(results, "lr", low=True)
+        best_rows(results, "lr", low=True)
 
 
 def test_rows_without_a_value_come_last_in_either_order(store: Store, scored: Path) -> None:
-    results = results_of(store.read.of_run("test"))
+    results = results_of(store.read.jobs_of_runs_named("test"))
     for column in ("tilt", "-tilt"):
-        values = [row["tilt"] for row in in_order(results, [column]).rows]
+        values = [row["tilt"] for row in sort_rows(results, [column]).rows]
         assert values == [3] * 12 + [None] * 12
-    names = [row["model"] for row in in_order(results, ["-goodness", "model"]).rows]
+    names = [row["model"] for row in sort_rows(results, ["-goodness", "model"]).rows]
     assert names[0] == "line:pre@lr=0.2,seed=2"
 
 
-ROWS = of_rows(
+ROWS = metrics_of_rows(
     [
         {"model": "m", "data": "a", "pooled": False, "n": 5, "eer": {"value": 0.1}},
         {"model": "m", "data": "a&b", "pooled": True, "n": 9, "eer": {"value": 0.2}},
@@ -192,8 +194,8 @@ def test_a_pivot_keeps_the_order_of_the_run_and_leaves_places_empty() -> None:
 
 def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
     jobs = [
-        of_result("train/m", "m", "", {"epochs": 3, "loss": {"first": 2.0, "last": 0.5}}),
-        of_result("command/prep", "", "", {"rows": 7, "n": 99, "note": "fine"}),
+        metrics_of_result("train/m", "m", "", {"epochs": 3, "loss": {"first": 2.0, "last": 0.5}}),
+        metrics_of_result("command/prep", "", "", {"rows": 7, "n": 99, "note": "fine"}),
     ]
     assert metric_names([*ROWS, *jobs]) == ["n", "eer", "epochs", "loss.first", "loss.last", "rows"]
     assert values(pivot("loss.last", ROWS, jobs)) == {("m", "loss.last"): 0.5}
@@ -202,7 +204,7 @@ def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
 
 
 def test_jobs_of_one_model_stand_for_themselves() -> None:
-    jobs = [of_result(name, "m", "a", {"s": at}) for at, name in enumerate(("x/m", "y/m"))]
+    jobs = [metrics_of_result(name, "m", "a", {"s": at}) for at, name in enumerate(("x/m", "y/m"))]
     assert values(pivot("s", [], jobs)) == {("x/m", "a"): 0, ("y/m", "a"): 1}
 
 
@@ -243,7 +245,7 @@ def unlearning(model: str, base: str, /, **settings: Any) -> Spec:
 
 
 def test_a_models_id_and_its_settings_say_what_it_is_made_of() -> None:
-    models = Models(
+    models = ModelIndex(
         [
             training("dot:pre%f2r-20@lr=0.1,seed=1", model="tiny", lr=0.1, seed=1),
             training("dot:pre%f2r-20@lr=0.2,seed=1", model="tiny", lr=0.2, seed=1),
@@ -267,7 +269,7 @@ def test_a_models_id_and_its_settings_say_what_it_is_made_of() -> None:
 
 def test_of_a_fine_tuned_model_all_stages_count_and_the_last_settings() -> None:
     base, model = "dot:pre", "dot:pre#ring:fb"
-    models = Models(
+    models = ModelIndex(
         [training(base, model="tiny", lr=0.1), training(model, base, model="", lr=0.01)], KINDS
     )
     columns = models.columns(model)
@@ -277,12 +279,12 @@ def test_of_a_fine_tuned_model_all_stages_count_and_the_last_settings() -> None:
 
 
 def test_what_is_no_id_and_was_made_elsewhere_is_not_known() -> None:
-    columns = Models([], KINDS).columns("my old model")
+    columns = ModelIndex([], KINDS).columns("my old model")
     assert set(columns.values()) == {None}
 
 
 def test_a_model_that_is_its_own_base_comes_to_an_end() -> None:
-    models = Models([training("a:b", "c:d", lr=1), training("c:d", "a:b", lr=2)], KINDS)
+    models = ModelIndex([training("a:b", "c:d", lr=1), training("c:d", "a:b", lr=2)], KINDS)
     assert models.columns("a:b")["lr"] == 1
 
 
@@ -292,7 +294,7 @@ def test_settings_are_swept_in_which_jobs_of_a_kind_differ_and_that_count() -> N
         for lr, threads in ((0.1, 1), (0.2, 2), (0.1, 3))
     ]
     jobs += [a_spec(kind="test", settings={"crops": 1, "lr": 7})]
-    assert swept(jobs, laboratory()) == {"train": ("lr",), "test": ()}
+    assert swept_settings(jobs, laboratory()) == {"train": ("lr",), "test": ()}
 
 
 @pytest.mark.parametrize(

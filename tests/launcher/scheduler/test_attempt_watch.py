@@ -14,15 +14,22 @@ from pathlib import Path
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void, outcome_record
+from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, Stopped, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import end_session, marked, send
-from launcher.system.processes import boot_id, identity, recorded
+from launcher.system.process_trees import end_session, processes_with_marker, send_signal
+from launcher.system.processes import boot_id, identity, identity_from_record
 from launcher.workers import attempt_watch
-from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, Watch, find_out, watch
+from launcher.workers.attempt_watch import (
+    AdoptedAttempt,
+    AttemptHandle,
+    SupervisedAttempt,
+    UnreadableAttempt,
+    inspect_attempt,
+    probe_attempt,
+)
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.started_file import take_right, void_attempt
+from launcher.workers.started_file import acquire_start, revoke_attempt
 from tests.build import (
     a_claim,
     a_spec,
@@ -46,26 +53,26 @@ EFFECT = 'echo effect >> "$1"'
 FOR_EVER = "while :; do sleep 60 & wait; done"
 
 
-def kill_supervisor(one: Supervised) -> None:
+def kill_supervisor(one: SupervisedAttempt) -> None:
     """Kill it and see it gone: its channel closes a moment before."""
-    send(one.supervisor.who.pid, signal.SIGKILL)
+    send_signal(one.supervisor.who.pid, signal.SIGKILL)
     until(lambda: gone(one.supervisor.who.pid), "the supervisor is gone")
     one.supervisor.channel.close()
 
 
-def adopted(attempt: Attempt) -> Adopted:
+def adopted(attempt: Attempt) -> AdoptedAttempt:
     """Watch what lives of an attempt whose supervisor is dead, as a new scheduler does."""
     found = seen(attempt)
-    assert isinstance(found, Adopted)
+    assert isinstance(found, AdoptedAttempt)
     return found
 
 
-def the_end(found: Outcome | Watch) -> Outcome:
+def the_end(found: Outcome | AttemptHandle) -> Outcome:
     """Wait for the end of what lives, until it is told."""
-    while isinstance(found := clear(found), Watch):
-        assert isinstance(found, Adopted)
+    while isinstance(found := clear(found), AttemptHandle):
+        assert isinstance(found, AdoptedAttempt)
         assert ended(found.descriptor)
-        found = found.ending() or found
+        found = found.poll_outcome() or found
     return found
 
 
@@ -88,15 +95,15 @@ def test_an_attempt_is_started_or_voided_and_never_both(
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
         supervised = started(fork_server, attempt)
         time.sleep(pause_s)  # it finds the instant at which both are equally quick
-        found = watch(supervised.supervisor.who, attempt)
+        found = inspect_attempt(supervised.supervisor.who, attempt)
         assert ended(supervised.descriptor)
         supervised.supervisor.channel.close()
         outcome = the_end(found)
-        assert isinstance(outcome, Done | Void)
+        assert isinstance(outcome, Done | NeverStarted)
         assert lines_of(effects) == (["effect"] if isinstance(outcome, Done) else [])
         pause_s *= 0.8 if isinstance(outcome, Done) else 1.3
         seen.add(type(outcome))
-    assert seen == {Done, Void}
+    assert seen == {Done, NeverStarted}
 
 
 def test_a_voided_attempt_is_never_started(
@@ -104,12 +111,12 @@ def test_a_voided_attempt_is_never_started(
 ) -> None:
     effects = tmp_path / "effects"
     attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))))
-    assert isinstance(judged(attempt), Void)
+    assert isinstance(judged(attempt), NeverStarted)
     supervised = started(fork_server, attempt)
     assert ended(supervised.descriptor)
     supervised.supervisor.channel.close()
     assert not effects.exists()
-    assert isinstance(judged(attempt), Void)
+    assert isinstance(judged(attempt), NeverStarted)
 
 
 def test_a_second_supervisor_leaves_a_running_attempt_alone(
@@ -143,11 +150,11 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         match outcome := the_end(seen(attempt, a_claim(job=job))):
             case Done():
                 assert lines_of(effects) == ["effect"]
-            case Void():
+            case NeverStarted():
                 assert lines_of(effects) == []
             case _:
                 assert isinstance(outcome, Lost)
-        assert not marked(attempt.folder)
+        assert not processes_with_marker(attempt.folder)
 
 
 def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
@@ -158,7 +165,7 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     program = program_of(attempt)
     kill_supervisor(supervised)
     orphan = adopted(attempt)
-    assert (orphan.program, orphan.ending()) == (program, None)
+    assert (orphan.program, orphan.poll_outcome()) == (program, None)
     orphan.stop()
     assert isinstance(the_end(orphan), Lost)
 
@@ -187,18 +194,18 @@ def test_a_program_that_ends_after_its_supervisor_has_ended_well_where_that_is_c
         supervised.stop()
         until(heard.exists, "it was asked to end")
     if asked == "nobody, and both have ended":
-        send(supervised.supervisor.who.pid, signal.SIGSTOP)
+        send_signal(supervised.supervisor.who.pid, signal.SIGSTOP)
         (attempt.folder / "go").touch()
         until(lambda: gone(program), "the program has ended")
     kill_supervisor(supervised)
     found = seen(attempt)
     if asked == "program":
-        assert isinstance(found, Adopted)
+        assert isinstance(found, AdoptedAttempt)
         found.stop()
         until(heard.exists, "it was asked to end")
     (attempt.folder / "go").touch()
     assert isinstance(the_end(found), end)
-    assert not marked(attempt.folder)
+    assert not processes_with_marker(attempt.folder)
 
 
 def test_a_program_that_ends_after_its_supervisor_must_have_made_its_outputs(
@@ -253,11 +260,11 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     attempt = an_attempt(home, a_spec(*shell(script)))
     supervised = started(fork_server, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "the program is ready")
-    supervised.insist()  # no more than a word while the supervisor lives
-    assert supervised.ending() is None
+    supervised.kill_unsupervised()  # no more than a word while the supervisor lives
+    assert supervised.poll_outcome() is None
     kill_supervisor(supervised)
     orphan = adopted(attempt)
-    orphan.insist()
+    orphan.kill_unsupervised()
     assert isinstance(the_end(orphan), Lost)
     (child,) = [int(line) for line in lines_of(attempt.log) if line != "ready"]
     until(lambda: gone(child), "its child has ended, too")
@@ -271,7 +278,7 @@ def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
     until(lambda: lines_of(attempt.log), "its child is there")
     program = program_of(attempt)
     kill_supervisor(supervised)
-    send(program, signal.SIGKILL)
+    send_signal(program, signal.SIGKILL)
     until(lambda: gone(program), "the program has ended")
     assert isinstance(judged(attempt), Lost)
     assert gone(int(lines_of(attempt.log)[0]))
@@ -323,18 +330,18 @@ def test_an_outcome_that_was_cut_off_does_not_count(home: Home) -> None:
 
 def test_the_right_to_start_is_given_once(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    record = take_right(attempt)
+    record = acquire_start(attempt)
     assert record is not None
     os.close(record)
-    assert take_right(attempt) is None
-    assert not void_attempt(attempt)
+    assert acquire_start(attempt) is None
+    assert not revoke_attempt(attempt)
     assert attempt.started.samefile(attempt.spec)
 
 
 def test_what_is_void_gives_no_right_to_start(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    assert void_attempt(attempt)
-    assert take_right(attempt) is None
+    assert revoke_attempt(attempt)
+    assert acquire_start(attempt) is None
 
 
 def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
@@ -343,7 +350,7 @@ def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
     attempt = an_attempt(home, a_spec(*shell('rm -r "$1"', str(home.attempt(1, 1).folder))))
     supervised = started(fork_server, attempt)
     assert ended(supervised.descriptor)
-    assert isinstance(supervised.ending(), Done)
+    assert isinstance(supervised.poll_outcome(), Done)
     supervised.supervisor.channel.close()
 
 
@@ -354,16 +361,16 @@ def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     shutil.rmtree(attempt.folder)
-    found = watch(supervised.supervisor.who, attempt)
-    assert isinstance(found, Adopted)
+    found = inspect_attempt(supervised.supervisor.who, attempt)
+    assert isinstance(found, AdoptedAttempt)
     assert found.program == 0
-    send(supervised.supervisor.who.pid, signal.SIGKILL)
+    send_signal(supervised.supervisor.who.pid, signal.SIGKILL)
     assert ended(found.descriptor)
-    lone = found.ending()
-    assert isinstance(lone, Adopted)  # found by its mark
+    lone = found.poll_outcome()
+    assert isinstance(lone, AdoptedAttempt)  # found by its mark
     assert lone.program == program
     supervised.supervisor.channel.close()
-    lone.insist()
+    lone.kill_unsupervised()
     assert isinstance(the_end(lone), Lost)
 
 
@@ -384,7 +391,7 @@ def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
         assert found.program == program.pid
         found.stop()
         program.wait()
-    assert isinstance(found.ending(), Lost)
+    assert isinstance(found.poll_outcome(), Lost)
 
 
 def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -> None:
@@ -397,7 +404,7 @@ def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -
         found = adopted(attempt)
         assert found.program == program.pid
         program.kill()
-    assert isinstance(found.ending(), Lost)
+    assert isinstance(found.poll_outcome(), Lost)
 
 
 def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
@@ -406,20 +413,23 @@ def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program_of(attempt)
-    look = partial(watch, supervised.supervisor.who, attempt)
+    look = partial(inspect_attempt, supervised.supervisor.who, attempt)
     with monkeypatch.context() as patched:
         patched.setattr(attempt_watch, "short_of_files", lambda: "48 files")
-        found = find_out(attempt, look)
-    assert isinstance(found, Unclear)
+        found = probe_attempt(attempt, look)
+    assert isinstance(found, UnreadableAttempt)
     lives = clear(found)
-    assert isinstance(lives, Adopted)
+    assert isinstance(lives, AdoptedAttempt)
     os.close(lives.descriptor)
     supervised.stop()
     outcome_of(supervised)
 
 
 def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
-    answers: list[Outcome | OSError] = [OSError(28, "No space left on device"), Void(at=1.0)]
+    answers: list[Outcome | OSError] = [
+        OSError(28, "No space left on device"),
+        NeverStarted(at=1.0),
+    ]
 
     def look() -> Outcome:
         answer = answers.pop(0)
@@ -427,10 +437,10 @@ def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
             raise answer
         return answer
 
-    unclear = find_out(home.attempt(1, 1), look)
-    assert isinstance(unclear, Unclear)
-    assert unclear.ending() is None, "not at once: that would be a storm"
-    assert replace(unclear, again_at=0.0).ending() == Void(at=1.0)
+    unclear = probe_attempt(home.attempt(1, 1), look)
+    assert isinstance(unclear, UnreadableAttempt)
+    assert unclear.poll_outcome() is None, "not at once: that would be a storm"
+    assert replace(unclear, again_at=0.0).poll_outcome() == NeverStarted(at=1.0)
 
 
 def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
@@ -442,10 +452,10 @@ def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
     def look() -> Outcome:
         raise answers.pop(0)
 
-    found = find_out(home.attempt(1, 1), look)
+    found = probe_attempt(home.attempt(1, 1), look)
     while answers:
-        assert isinstance(found, Unclear)
-        again = replace(found, again_at=0.0).ending()
+        assert isinstance(found, UnreadableAttempt)
+        again = replace(found, again_at=0.0).poll_outcome()
         assert again is not None
         found = again
     reasons = [record.getMessage().partition("unclear=")[2] for record in caplog.records]
@@ -472,13 +482,13 @@ def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home)
         found = adopted(attempt)
         assert found.program == program.pid
         program.kill()
-    assert isinstance(found.ending(), Lost)
+    assert isinstance(found.poll_outcome(), Lost)
 
 
 def test_an_adopted_session_is_not_touched_once_it_is_empty(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt, _ = run_attempt(fork_server, home, a_spec())
-    who = recorded(json.loads(on_record(attempt)[1]))
+    who = identity_from_record(json.loads(on_record(attempt)[1]))
     assert who is not None
     end_session(who)

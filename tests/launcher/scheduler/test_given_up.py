@@ -18,17 +18,17 @@ import pytest
 from launcher.context import Context
 from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
-from launcher.scheduler.unrecorded_attempts import unrecorded
-from launcher.staging.left_stages import left_by
-from launcher.states import ENDED, State
+from launcher.scheduler.unrecorded_attempts import find_unrecorded
+from launcher.staging.left_stages import find_unaccepted_output
+from launcher.states import ENDED_STATES, State
 from launcher.store.backups import back_up, backups
-from launcher.store.client import keep_going
+from launcher.store.client import ensure_scheduler_alive
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 from launcher.system.processes import Identity, boot_id, identity
 from tests.build import (
     a_context,
@@ -128,7 +128,7 @@ def queued(home: Home, store: Store, project: Path, entry: str = "work", **chang
 
 
 def until_ended(store: Store, job: int) -> None:
-    until(lambda: in_state(store, job, *ENDED), "the job has ended")
+    until(lambda: in_state(store, job, *ENDED_STATES), "the job has ended")
 
 
 def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
@@ -141,13 +141,13 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     scheduler = scheduler_pid(home) or 0
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
     with sqlite3.connect(home.database) as database:  # as if its machine had been restarted
         database.execute("UPDATE attempts SET boot = 'another'")
     database.close()
-    home.stop.unlink()
+    home.stop_record.unlink()
     serve(home)
     until_ended(store, job)
     assert endings(store, job) == ["lost", "done"]
@@ -176,7 +176,7 @@ def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
     until_ended(store, job)
     row = job_row(store, job)
     assert row.state is State.DONE
-    version = FileDigests().version(output)
+    version = FileDigests().read_file_version(output)
     assert version is not None
     assert version.digest
     assert row.outputs == {output: version}
@@ -190,7 +190,7 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
     job = queued(home, store, project, "fail")
     until_ended(store, job)
     assert (project / "runs/test/a:pre/model.json").read_text() == "whole"
-    made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
+    made = Path(find_unaccepted_output(home.attempt(job, 1), project / "runs" / "test"))
     assert (made / "a:pre/model.json").read_text() == "half"
     assert json.loads(launcher("show", "work/a", "--json").out)["not_accepted"] == str(made)
     assert f"staging folder  {made}" in launcher("show", "work/a").out
@@ -215,7 +215,7 @@ def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_i
         assert (
             row.reason == "failed: its process ended with exit code 0 before it reported a result"
         )
-        made = Path(left_by(home.attempt(job, 1), project / "runs" / "test"))
+        made = Path(find_unaccepted_output(home.attempt(job, 1), project / "runs" / "test"))
         assert (made / "a:pre/model.json").read_text() == "attempt 1"
 
 
@@ -303,7 +303,7 @@ def daemon() -> Iterator[tuple[int, Identity]]:
         leader.wait()
     assert left is not None
     yield leader.pid, left
-    send(left.pid, signal.SIGKILL)
+    send_signal(left.pid, signal.SIGKILL)
 
 
 def begun(home: Home, boot: str, program: int) -> None:
@@ -318,7 +318,7 @@ def test_who_has_the_pid_of_a_program_of_an_earlier_boot_is_left_alone(
 ) -> None:
     leader, left = daemon
     begun(home, EARLIER, leader)
-    before = unrecorded(home, 1, 1)
+    before = find_unrecorded(home, 1, 1)
     assert identity(left.pid) == left
     assert (before.number, len(before.began), before.living) == (2, 1, ())
 
@@ -328,7 +328,7 @@ def test_what_an_unrecorded_program_of_this_boot_left_ends_before_the_next_attem
 ) -> None:
     leader, left = daemon
     begun(home, boot_id(), leader)
-    assert len(unrecorded(home, 1, 1).began) == 1
+    assert len(find_unrecorded(home, 1, 1).began) == 1
     until(lambda: identity(left.pid) is None, "nothing of it is left")
 
 
@@ -338,7 +338,7 @@ def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_
     _, left = daemon
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text(json.dumps({**left.record(), "boot": EARLIER}) + "\n")
-    assert unrecorded(home, 1, 1).living == ()
+    assert find_unrecorded(home, 1, 1).living == ()
     assert identity(left.pid) == left
 
 
@@ -356,7 +356,7 @@ def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_othe
     serve(home)
 
     until_done(store, good)
-    until(lambda: str(in_the_way.folder) in job_row(store, bad).hindrance, "it is told why")
+    until(lambda: str(in_the_way.folder) in job_row(store, bad).lane_reason_text, "it is told why")
     assert in_state(store, bad, State.QUEUED)
     in_the_way.folder.rename(home.folder / "away")
     until_done(store, bad)
@@ -376,7 +376,7 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
         bad = one(store, "2")
         assert bad == runs + 1
         wake(home)
-        until(lambda: "cannot read" in job_row(store, bad).hindrance, "it is told why")
+        until(lambda: "cannot read" in job_row(store, bad).lane_reason_text, "it is told why")
         gate.touch()
         until_done(store, runs)
         assert in_state(store, bad, State.QUEUED)
@@ -388,7 +388,7 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
 def test_a_record_that_no_launcher_wrote_names_nobody(home: Home, text: str) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text(f"{text}\n{text}\n")
-    before = unrecorded(home, 1, 1)
+    before = find_unrecorded(home, 1, 1)
     assert (before.number, len(before.began), before.unclear) == (2, 1, "")
 
 
@@ -415,7 +415,7 @@ def enqueued(home: Home, *specs: Spec, served: bool = True) -> int:
 def retry(home: Home, job: int) -> None:
     """Do what `launcher retry` does."""
     with opened(home) as store:
-        assert store.steering.retry([job], time.time()) == [job]
+        assert store.job_control.retry([job], time.time()) == [job]
     serve(home)
 
 
@@ -427,12 +427,12 @@ def until_it_is(home: Home, job: int, *wanted: State) -> None:
 
 def no_scheduler(home: Home) -> None:
     """Kill the scheduler; what runs goes on."""
-    home.stop.touch()  # nobody restarts it
+    home.stop_record.touch()  # nobody restarts it
     pid = scheduler_pid(home)
     if pid is not None:
-        send(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
-    home.stop.unlink()
+    home.stop_record.unlink()
 
 
 def save(home: Home) -> Path:
@@ -464,17 +464,17 @@ def restore(home: Home, backup: Path) -> None:
 def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     job = enqueued(home, a_spec(*shell('echo x >>"$1"; exit 3', str(ran))))
-    until_it_is(home, job, *ENDED)
+    until_it_is(home, job, *ENDED_STATES)
     saved = [save(home)]
     for _ in range(2):
         retry(home, job)
-        until_it_is(home, job, *ENDED)
+        until_it_is(home, job, *ENDED_STATES)
         saved.append(save(home))
     for times, backup in enumerate(saved, 4):
         restore(home, backup)
         assert len(lines_of(ran)) == times - 1
         retry(home, job)
-        until_it_is(home, job, *ENDED)
+        until_it_is(home, job, *ENDED_STATES)
         assert len(lines_of(ran)) == times
 
         with opened(home) as store:
@@ -509,7 +509,7 @@ def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(hom
     until(home.damage_record.exists, "it is found damaged")
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
     with pytest.raises(MachineError, match="found damaged"):
-        keep_going(home, store)  # whoever watches is told
+        ensure_scheduler_alive(home, store)  # whoever watches is told
     store.close()
     home.damage_record.unlink()
     other = enqueued(home, a_spec(name="command/2"))
@@ -530,7 +530,10 @@ def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
     other = enqueued(home, a_spec(name="command/2"))
     until_it_is(home, other, State.DONE)
     with opened(home) as store:
-        until(lambda: "the queue has no record of (" in job_row(store, job).hindrance, "it is told")
+        until(
+            lambda: "the queue has no record of (" in job_row(store, job).lane_reason_text,
+            "it is told",
+        )
         assert not gone(program)
         assert lines_of(ran) == ["x"]
         gate.touch()
@@ -551,7 +554,7 @@ def test_what_must_never_run_twice_and_ran_before_a_restore_runs_only_when_asked
     restore(home, backup)
 
     serve(home)
-    until_it_is(home, job, *ENDED)
+    until_it_is(home, job, *ENDED_STATES)
     assert lines_of(ran) == ["x"]
     with opened(home) as store:
         assert states(store) == "failed"

@@ -15,8 +15,8 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.inventory import impossible
-from launcher.scheduler.policy.memory_evidence import MANY, Evidence, evidence
+from launcher.scheduler.policy.inventory import impossible_reason
+from launcher.scheduler.policy.memory_evidence import MANY, PeakEvidence, find_evidence
 from launcher.scheduler.policy.model import (
     Decision,
     Machine,
@@ -24,18 +24,18 @@ from launcher.scheduler.policy.model import (
     Start,
     Wait,
     Waiting,
-    forecast_of,
-    waiting,
+    make_forecast,
+    make_waiting,
 )
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
-from launcher.scheduler.policy.vram_request import UNTRIED, vram_request_of
+from launcher.scheduler.policy.vram_request import UNTRIED, choose_vram_request
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
-from launcher.signatures import numbers_of, program_signature
+from launcher.signatures import ignored_numbers, program_signature
 from launcher.states import ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Run, Usage, margin_of
-from launcher.system.gpu_sharing import Rules
+from launcher.store.usage import AttemptPeak, Usage, margin_of
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.cardworld import may_have, taken
 
@@ -72,8 +72,8 @@ def a_job(
         least=gib(lacked),
     )
     ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane, numbers=("1",))
-    runs = tuple(Run(gib(peak), ("1",)) for peak in peaks)
-    return waiting(ready, Usage(peaks=tuple(run.peak for run in runs), runs=runs))
+    runs = tuple(AttemptPeak(gib(peak), ("1",)) for peak in peaks)
+    return make_waiting(ready, Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=runs))
 
 
 def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
@@ -91,7 +91,7 @@ def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
     start = decided(
         a_job(1, peaks=[peak], signature=signature),
         a_gpu(total=24, used=used),
-        rules=Rules(reserve=gib(1)),
+        rules=SharingRules(reserve=gib(1)),
     )
     assert isinstance(start, Start)
     assert start.exclusive
@@ -129,14 +129,14 @@ def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: 
         "Request less"
     )
     assert wait.reason == f"waiting for {asked}: {why}"
-    assert impossible(job, PLENTY._replace(gpus=gpus)) == f"needs {asked}, but {why}"
+    assert impossible_reason(job, PLENTY._replace(gpus=gpus)) == f"needs {asked}, but {why}"
 
 
 def test_nothing_is_refused_for_what_others_have_at_the_moment() -> None:
     job = a_job(1, asked=23.75)
     gpu = a_gpu(total=24, used=2)  # somebody works on it
     assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
-    assert impossible(job, PLENTY._replace(gpus=(gpu,))) == ""
+    assert impossible_reason(job, PLENTY._replace(gpus=(gpu,))) == ""
 
 
 def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a_card() -> None:
@@ -153,7 +153,7 @@ def test_a_small_card_is_free_though_its_driver_has_more_than_a_tenth_of_it() ->
 
 def test_a_reserve_larger_than_the_card_is_named() -> None:
     for job in (a_job(1), a_job(1, peaks=[3])):
-        wait = decided(job, a_gpu(total=24), rules=Rules(reserve=gib(24)))
+        wait = decided(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
         assert isinstance(wait, Wait)
         assert wait.reason.endswith(
             "cuda:0 has 24 GiB, and [sharing] reserve in config.toml is 24 GiB"
@@ -161,7 +161,9 @@ def test_a_reserve_larger_than_the_card_is_named() -> None:
 
 
 def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
-    first = a_job(1, peaks=[22.5])._replace(patient_until=0.0)  # 23.6 GiB beside others, 22.5 alone
+    first = a_job(1, peaks=[22.5])._replace(
+        backfill_until=0.0
+    )  # 23.6 GiB beside others, 22.5 alone
     running = [
         Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
         Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
@@ -235,7 +237,7 @@ _visits = st.tuples(st.integers(0, VISITS), st.integers(0, 2), st.sampled_from([
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    rules = Rules(
+    rules = SharingRules(
         reserve=draw(st.sampled_from([0, 0, GIB, 4 * GIB, 30 * GIB])),
         max_per_gpu=draw(st.sampled_from([None, None, 1, 2])),
         devices=draw(st.sampled_from([None, None, None, ("0",)])),
@@ -403,13 +405,13 @@ def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) ->
     machine, job, dog = MACHINE._replace(gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
     for now in (0.0, PATIENCE_S):
         decisions = decide([job], [], machine)
-        assert not dog.review([job], decisions, [], machine, now).news
+        assert not dog.review([job], decisions, [], machine, now).messages
 
 
 @pytest.mark.parametrize("seconds", [nan, inf, -inf, -3.0])
 def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
-    assert forecast_of([seconds, 60.0]) == forecast_of([60.0])
-    forecast = forecast_of([seconds], limit=seconds)
+    assert make_forecast([seconds, 60.0]) == make_forecast([60.0])
+    forecast = make_forecast([seconds], limit=seconds)
     run = Running(
         job=9,
         cpus=1,
@@ -429,14 +431,14 @@ def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
 # --- A sweep shares its cards once its numbers were seen to cost nothing; a larger batch inherits nothing
 
 
-def a_run(peak: float, *numbers: object) -> Run:
-    return Run(round(peak * GIB), tuple(map(str, numbers)))
+def a_run(peak: float, *numbers: object) -> AttemptPeak:
+    return AttemptPeak(round(peak * GIB), tuple(map(str, numbers)))
 
 
-def request(runs: list[Run], *numbers: object) -> int | None:
+def request(runs: list[AttemptPeak], *numbers: object) -> int | None:
     """What a program with these numbers is promised after these runs, the oldest first."""
-    usage = Usage(peaks=tuple(run.peak for run in runs), runs=tuple(runs))
-    return vram_request_of(None, 0, usage, exact=False, numbers=tuple(map(str, numbers)))[0]
+    usage = Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=tuple(runs))
+    return choose_vram_request(None, 0, usage, exact=False, numbers=tuple(map(str, numbers)))[0]
 
 
 def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
@@ -444,13 +446,13 @@ def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
     assert request(runs, 7) is None
     assert request(runs, 4) == 4 * GIB + margin_of(4 * GIB)
     assert request(runs, "4.0") == request(runs, 4)
-    usage = Usage(peaks=(4 * GIB,), runs=tuple(runs))
-    assert vram_request_of(None, 0, usage, exact=False, numbers=("7",)) == (
+    usage = Usage(peaks=(4 * GIB,), attempt_peaks=tuple(runs))
+    assert choose_vram_request(None, 0, usage, exact=False, numbers=("7",)) == (
         None,
         UNTRIED,
         True,
     )
-    assert vram_request_of(None, 6 * GIB, usage, exact=False, numbers=("7",))[0] == 6 * GIB
+    assert choose_vram_request(None, 6 * GIB, usage, exact=False, numbers=("7",))[0] == 6 * GIB
 
 
 def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_doubt() -> None:
@@ -467,7 +469,7 @@ def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_d
 
 
 def test_a_sweep_over_batch_sizes_never_inherits_the_promise_of_a_smaller_one() -> None:
-    runs: list[Run] = []
+    runs: list[AttemptPeak] = []
     for exponent in range(6):
         size = 2**exponent
         assert request(runs, size) is None
@@ -491,7 +493,7 @@ def test_of_a_grid_those_with_the_same_batch_size_tell_what_the_next_seed_takes(
 
 
 def test_the_order_of_a_grid_does_not_matter() -> None:
-    runs: list[Run] = []
+    runs: list[AttemptPeak] = []
     alone = []
     for seed in (1, 2, 3, 4):
         for batch in (2, 4):
@@ -525,31 +527,31 @@ def test_what_agreed_once_and_then_did_not_is_not_trusted_any_more() -> None:
 
 
 def test_runs_of_unknown_numbers_teach_nothing_of_memory() -> None:
-    runs = [Run(4 * GIB), Run(4 * GIB, ()), Run(4 * GIB, ("x", "1"))]
+    runs = [AttemptPeak(4 * GIB), AttemptPeak(4 * GIB, ()), AttemptPeak(4 * GIB, ("x", "1"))]
     assert request(runs, 1) is None
-    assert evidence((), (Run(GIB, ()),)) == Evidence((GIB,))
+    assert find_evidence((), (AttemptPeak(GIB, ()),)) == PeakEvidence((GIB,))
 
 
 @given(st.data())
 def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> None:
     numbers = st.sampled_from(["1", "2", "1e400", "-3", "0.5", "nan", "x"])
     lists = st.tuples(numbers, numbers)
-    runs = data.draw(st.lists(st.builds(Run, st.integers(1, 80 * GIB), lists), max_size=12))
+    runs = data.draw(st.lists(st.builds(AttemptPeak, st.integers(1, 80 * GIB), lists), max_size=12))
     wanted = data.draw(lists)
-    proof = evidence(wanted, tuple(runs))
+    proof = find_evidence(wanted, tuple(runs))
     same = [run.peak for run in runs if run.numbers == wanted]
     if same:
         assert proof is not None
         assert max(proof.peaks) >= max(same[-8:])
     if proof is not None:
         assert set(proof.peaks) <= {run.peak for run in runs}
-        assert proof.beyond >= 0
+        assert proof.extra_bytes >= 0
 
 
 def test_the_numbers_of_files_do_not_count_and_their_signature_leaves_them_out_all_the_same() -> (
     None
 ):
     words = ("train.py", "--lr=0.1", "--out=runs/7", "resnet18", "/data/part-3 --scale 3/4")
-    assert numbers_of(words) == ("0.1", "3", "4")
+    assert ignored_numbers(words) == ("0.1", "3", "4")
     other = ("train.py", "--lr=0.1", "--out=runs/8", "resnet18", "/data/part-4 --scale 3/4")
     assert program_signature(words) == program_signature(other)

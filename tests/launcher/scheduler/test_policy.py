@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.gpus.eviction import Eviction, evacuated
-from launcher.scheduler.policy.decide import Policy, decide
-from launcher.scheduler.policy.inventory import refusal
+from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
+from launcher.scheduler.policy.decide import MachineScheduler, decide
+from launcher.scheduler.policy.inventory import permanent_refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_claim, a_gpu, a_waiting, as_read
 from tests.launcher.cardworld import (
     LATE,
@@ -155,7 +155,7 @@ def test_what_can_never_fit_does_not_fit_an_empty_machine(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     for one in waiting:
-        if never := refusal(one, machine):
+        if never := permanent_refusal(one, machine):
             assert not places_of(one, [], machine)
             (wait,) = decide([one], [], machine)
             assert as_read(wait) == Wait(job=one.job, reason=never.text)
@@ -178,7 +178,9 @@ def told(case: Case) -> list[str]:
     """What is decided of each: `+`, and where it starts; or why it waits, `*` where for others."""
     decisions = decide(case.waiting, case.running, case.machine, case.now)
     return [
-        f"+{each.reason}" if isinstance(each, Start) else f"{each.reason}{'*' * each.for_others}"
+        f"+{each.reason}"
+        if isinstance(each, Start)
+        else f"{each.reason}{'*' * each.blocked_by_others}"
         for each in decisions
     ]
 
@@ -195,7 +197,7 @@ CARDS = Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
 DIVIDED = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"))
 ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
 SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
-MOST = Rules(max_per_gpu=9)
+MOST = SharingRules(max_per_gpu=9)
 BOB = promised("bob", "jobs:GPU-0", 2)
 # a launcher that does not tell how many jobs it has there tells what it promised them
 EVE = promised("eve", "GPU-0", GIB)
@@ -208,7 +210,7 @@ OTHERS = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=THEI
 CROWDED = Machine(
     cpus=4,
     gpus=(a_gpu(total=24, used=9),),
-    rules=Rules(reserve=2 * GIB, max_per_gpu=9),
+    rules=SharingRules(reserve=2 * GIB, max_per_gpu=9),
     foreign=(
         promised("ada", "GPU-0", 3 * GIB),
         promised("bob", "GPU-0", 1 * GIB),
@@ -224,7 +226,7 @@ CROWD = [
 HALF = [on_a_card("GPU-0", job=7, reservation=12 * GIB)]
 LAST = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
 IN_A_MINUTE = "waiting for job 1, which is first and will get cuda:0 in about 1 m"
-UNUSED = Rules(idle_s=600)
+UNUSED = SharingRules(idle_s=600)
 CASES = {
     "who asks for more cores than there are gets all of them": Case(
         Machine(cpus=4), [a_waiting(1, cpus=64)], ["+on the CPU with 4 cores"]
@@ -448,7 +450,7 @@ CASES = {
         OTHERS._replace(cpus=4, cores=0xF00), [a_waiting(1, cpus=4)], ["+on the CPU with 4 cores"]
     ),
     "more of ours than the rules say are never on a card": Case(
-        Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2)),
+        Machine(cpus=4, gpus=(a_gpu(),), rules=SharingRules(max_per_gpu=2)),
         [a_waiting(job, min_vram=GIB) for job in (1, 2, 3)],
         [
             "+on cuda:0: reserved 1 GiB, 40 GiB were free",
@@ -472,7 +474,7 @@ CASES = {
         CROWD,
     ),
     "the reserve is left to others and is told where a job can never fit": Case(
-        Machine(cpus=4, gpus=(a_gpu(total=24),), rules=Rules(reserve=4 * GIB)),
+        Machine(cpus=4, gpus=(a_gpu(total=24),), rules=SharingRules(reserve=4 * GIB)),
         [a_waiting(1, min_vram=20 * GIB), a_waiting(2, min_vram=21 * GIB)],
         [
             "+on cuda:0: reserved 20 GiB, 20 GiB were free",
@@ -492,7 +494,7 @@ CASES = {
         ["+on cuda:0: reserved 1 GiB, 40 GiB were free"],
     ),
     "a card that the owner of the queue keeps back is never taken": Case(
-        Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=Rules(devices=("1",))),
+        Machine(cpus=4, gpus=(a_gpu(0), a_gpu(1)), rules=SharingRules(devices=("1",))),
         [a_waiting(job, accelerated=True) for job in (1, 2)],
         [
             "+on cuda:1: reserved 5 GiB at first (no similar job has been measured), 40 GiB were free",
@@ -533,13 +535,13 @@ CASES = {
         HALF,
     ),
     "the last place on the card of the first job is kept": Case(
-        Machine(cpus=4, gpus=ONE.gpus, rules=Rules(max_per_gpu=2)),
+        Machine(cpus=4, gpus=ONE.gpus, rules=SharingRules(max_per_gpu=2)),
         [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
         ["waiting for 3 CPU cores: 1 of 4 free; cuda:0 will have room in about 1 m", IN_A_MINUTE],
         LAST,
     ),
     "where there are two of them one is had": Case(
-        Machine(cpus=5, gpus=ONE.gpus, rules=Rules(max_per_gpu=3)),
+        Machine(cpus=5, gpus=ONE.gpus, rules=SharingRules(max_per_gpu=3)),
         [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)],
         [
             "waiting for 3 CPU cores: 2 of 5 free; cuda:0 will have room in about 1 m",
@@ -693,11 +695,11 @@ def test_jobs_of_a_card_that_failed_are_moved() -> None:
     gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
     devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
     claims = [a_claim(job=job, device=device) for job, device in devices.items()]
-    assert evacuated(claims, gpus) == {2: Eviction("cuda:0 fell off the bus")}
+    assert jobs_on_failed_gpus(claims, gpus) == {2: Eviction("cuda:0 fell off the bus")}
 
 
 def test_a_policy_without_running_jobs_sees_the_machine_itself() -> None:
     machine = Machine(cpus=2, gpus=(a_gpu(),))
-    policy = Policy(machine)
+    policy = MachineScheduler(machine)
     waiting = [a_waiting(1, min_vram=GIB)]
     assert policy.decide(waiting, 0.0) == decide(waiting, [], machine)

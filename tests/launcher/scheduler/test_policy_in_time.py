@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.scheduler.policy.decide import Policy, decide
-from launcher.scheduler.policy.inventory import refusal
-from launcher.scheduler.policy.model import Machine, Start, Waiting, waiting
-from launcher.scheduler.policy.oom_policy import Scene, blame
-from launcher.states import Shortage
+from launcher.scheduler.policy.decide import MachineScheduler, decide
+from launcher.scheduler.policy.inventory import permanent_refusal
+from launcher.scheduler.policy.model import Machine, Start, Waiting, make_waiting
+from launcher.scheduler.policy.oom_policy import OomContext, diagnose_oom
+from launcher.states import OomReport
 from launcher.store.lanes import Lane
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Run, Usage
-from launcher.system.gpu_sharing import Rules
+from launcher.store.usage import AttemptPeak, Usage
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu
 from tests.launcher.cardworld import (
     World,
@@ -191,12 +191,12 @@ def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -
 def test_a_policy_that_is_kept_decides_as_a_new_one_does(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
-    kept = Policy(machine)
+    kept = MachineScheduler(machine)
     world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
     for second in range(40):
         world.now = float(second)
         for run in world.settle():
-            kept.ended(run.job)
+            kept.release_job(run.job)
         world.line += [one for one, at in zip(line, times, strict=False) if at == second]
         waiting = world.line
         assert kept.decide(waiting, world.now) == world.decide()
@@ -237,7 +237,7 @@ def test_attempts_end_or_pause(
     seen: bool,
 ) -> None:
     gpu = a_gpu(total=total, used=min(others, total / 10 - 0.01))
-    machine = Machine(cpus=1, gpus=(gpu,), rules=Rules(reserve=gib(reserve)))
+    machine = Machine(cpus=1, gpus=(gpu,), rules=SharingRules(reserve=gib(reserve)))
     least, peaks, tries = 0, tuple[int, ...](), 0
     while True:
         job = a_job(asked, least, peaks, exact)
@@ -250,26 +250,26 @@ def test_attempts_end_or_pause(
         tries += 1
         assert tries <= MOST_AT_ONCE, (least / GIB, decision)
         held = room - gib(0.125)
-        shortage = Shortage(
+        shortage = OomReport(
             where="gpu",
             held=None if says == "nothing" else held,
             wanted=gib(needs) - held if says == "all" else None,
         )
         peaks = (held,) if seen else ()
-        scene = Scene(
+        scene = OomContext(
             reservation=decision.reservation,
             total=gpu.total,
             others=gpu.used,
             peak=held if seen else None,
             reserve=machine.rules.reserve,
         )
-        judged = blame(shortage, scene)
-        if judged.charged or judged.whose == "neighbour":
+        judged = diagnose_oom(shortage, scene)
+        if judged.charged or judged.blamed_on == "neighbour":
             return  # it counts, or it is put off for twice as long each time
         assert judged.vram_request is not None
         least = judged.vram_request
         larger = Waiting(job=1, resources=job.resources, vram_request=least)
-        if refusal(larger, machine):
+        if permanent_refusal(larger, machine):
             return
 
 
@@ -282,4 +282,6 @@ def a_job(asked: int | None, least: int, peaks: tuple[int, ...], exact: bool) ->
         least=least,
     )
     ready = ReadyJob(id=1, rank=0.0, lane_id=1, lane=lane, numbers=("1",))
-    return waiting(ready, Usage(peaks=peaks, runs=tuple(Run(peak, ("1",)) for peak in peaks)))
+    return make_waiting(
+        ready, Usage(peaks=peaks, attempt_peaks=tuple(AttemptPeak(peak, ("1",)) for peak in peaks))
+    )

@@ -15,15 +15,15 @@ import pytest
 from launcher.context import Context
 from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.__main__ import Notifier
-from launcher.states import ENDED, State
+from launcher.states import ENDED_STATES, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT
 from launcher.system import memory
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
-from launcher.system.locks import lock, lock_holder
+from launcher.system.locks import lock_file, lock_holder
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.process_trees import descendants, send, session
+from launcher.system.process_trees import descendants, send_signal, session_processes
 from launcher.system.processes import identity
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import (
@@ -70,7 +70,7 @@ class Queue:
     def wait(self, *jobs: int) -> list[State]:
         """Wait until jobs have ended; return their states."""
         until(
-            lambda: all(in_state(self.store, job, *ENDED) for job in jobs),
+            lambda: all(in_state(self.store, job, *ENDED_STATES) for job in jobs),
             f"jobs {jobs} have ended",
         )
         return [job_row(self.store, job).state for job in jobs]
@@ -191,8 +191,11 @@ def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
         a_spec(name="command/waiting"),
     )
     calm.running(wide)
-    until(lambda: "0 of" in job_row(calm.store, waiting).hindrance, "its reason is told")
-    assert job_row(calm.store, waiting).hindrance == f"waiting for 1 CPU core: 0 of {CORES} free"
+    until(lambda: "0 of" in job_row(calm.store, waiting).lane_reason_text, "its reason is told")
+    assert (
+        job_row(calm.store, waiting).lane_reason_text
+        == f"waiting for 1 CPU core: 0 of {CORES} free"
+    )
     flag.touch()
     assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
 
@@ -240,7 +243,7 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
     until(lambda: lines_of(effects), "the program has begun")
     first, there = program_of(attempt), victims(queue, attempt)
     for pid in [pid for name in killed.split("+") for pid in there[name]]:
-        send(pid, signal.SIGKILL)
+        send_signal(pid, signal.SIGKILL)
     if killed in {"scheduler+fork server", "all"}:
         until(lambda: scheduler_pid(queue.home) is None, "all of ours is gone")
         ensure_scheduler(queue.home)  # as the next command does
@@ -257,7 +260,7 @@ def test_a_new_scheduler_adopts_what_runs_within_a_second(queue: Queue) -> None:
     (job,) = queue.add(a_spec("sleep", "60"))
     queue.running(job)
     old = queue.scheduler
-    send(old, signal.SIGKILL)
+    send_signal(old, signal.SIGKILL)
     before = time.monotonic()
     until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
     assert time.monotonic() - before < 5  # a second on a machine that nobody else uses
@@ -290,22 +293,22 @@ def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped
     )
     attempt = calm.running(first)
     program = program_of(attempt)
-    calm.store.steering.cancel([first], time.time())
+    calm.store.job_control.cancel([first], time.time())
     wake(calm.home)
     assert calm.wait(first, second) == [State.CANCELLED, State.SKIPPED]
     assert endings(calm.store, first) == ["stopped"]
-    assert session(program) == []
+    assert session_processes(program) == []
 
 
 def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
     (job,) = calm.add(a_spec("sleep", "60"))
     attempt = calm.running(job)
-    send(supervisor_of(attempt), signal.SIGKILL)
+    send_signal(supervisor_of(attempt), signal.SIGKILL)
     until(
         lambda: f"job={job} attempt=1 adopted" in calm.home.scheduler_log.read_text(),
         "the program is adopted",
     )
-    calm.store.steering.cancel([job], time.time())
+    calm.store.job_control.cancel([job], time.time())
     wake(calm.home)
     assert calm.wait(job) == [State.CANCELLED]
     assert identity(program_of(attempt)) is None
@@ -317,7 +320,7 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
     flag = tmp_path / "flag"
     (running,) = queue.add(a_spec(*until_it_can_finish(flag, effects), name="command/running"))
     queue.running(running)
-    write_json(queue.home.stop, {"schema": 1, "now": False})
+    write_json(queue.home.stop_record, {"schema": 1, "now": False})
     wake(queue.home)
     (waiting,) = enqueue(queue.store, a_spec(name="command/waiting"))
     wake(queue.home)
@@ -325,7 +328,7 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
     assert queue.wait(running) == [State.DONE]
     until(lambda: scheduler_pid(queue.home) is None, "the scheduler has left")
     assert job_row(queue.store, waiting).state is State.QUEUED
-    queue.home.stop.unlink()
+    queue.home.stop_record.unlink()
     ensure_scheduler(queue.home)
     assert queue.wait(waiting) == [State.DONE]
 
@@ -334,13 +337,15 @@ def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, 
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
     fork_server = descendants(queue.scheduler)[0]
-    send(fork_server, signal.SIGSTOP)  # the scheduler waits for its end before it gives up its lock
-    write_json(home.stop, {"schema": 1, "now": False})
+    send_signal(
+        fork_server, signal.SIGSTOP
+    )  # the scheduler waits for its end before it gives up its lock
+    write_json(home.stop_record, {"schema": 1, "now": False})
     wake(home)
     until(lambda: "leaves" in home.scheduler_log.read_text(), "the scheduler is on its way out")
-    home.stop.unlink()
+    home.stop_record.unlink()
     (second,) = queue.add(a_spec(name="command/2"))
-    send(fork_server, signal.SIGCONT)
+    send_signal(fork_server, signal.SIGCONT)
     assert queue.wait(second) == [State.DONE]
 
 
@@ -351,7 +356,7 @@ def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
     (job,) = queue.add(a_spec())
     queue.wait(job)
     scheduler = queue.scheduler
-    alarm = os.open(home.wake, os.O_WRONLY | os.O_NONBLOCK)  # its path will be gone
+    alarm = os.open(home.wake_pipe, os.O_WRONLY | os.O_NONBLOCK)  # its path will be gone
     shutil.rmtree(home.folder)
     os.write(alarm, b".")
     os.close(alarm)
@@ -417,7 +422,7 @@ def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
     )
     (job,) = queue.add(a_spec(*shell(script, str(flag), str(effects))))
     until(lambda: lines_of(effects), "its records are gone")
-    send(queue.scheduler, signal.SIGKILL)
+    send_signal(queue.scheduler, signal.SIGKILL)
     until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
     flag.touch()
     assert queue.wait(job) == [State.DONE]
@@ -449,7 +454,7 @@ def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> Non
 
 
 def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
-    most = int(memory.total() * 0.51)  # of two together there is never so much
+    most = int(memory.usable_bytes() * 0.51)  # of two together there is never so much
     resources = Resources(device="cpu", ram=most)
     specs = [
         a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(resources=resources)
@@ -461,7 +466,7 @@ def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
 
 def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
-    queue.store.scheduling.claim(job, a_seat(boot="earlier"), reason="", now=1.0)
+    queue.store.scheduler_actions.claim(job, a_seat(boot="earlier"), reason="", now=1.0)
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["lost", "done"]
@@ -537,7 +542,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def served(home: Home, store: Store) -> Iterator[Home]:  # the database
     """A home with a scheduler, as far as its lock tells."""
-    held = lock(home.scheduler_lock)
+    held = lock_file(home.scheduler_lock)
     assert held is not None
     yield home
     os.close(held)
@@ -548,29 +553,29 @@ def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
     notifier = Notifier(served, os.environ)
-    notifier.keep()
+    notifier.ensure_running()
     assert not served.notify_log.exists()
     write_atomic(config, TABLE)  # the process leaves where it reads half a file
-    notifier.keep()
+    notifier.ensure_running()
     until(lambda: lock_holder(served.notify_lock), "it lives")
     pid = lock_holder(served.notify_lock) or 0
     for text in (f"{TABLE}# changed\n", f"{TABLE}# and again\n"):
         write_atomic(config, text)
-        notifier.keep()
+        notifier.ensure_running()
     assert lock_holder(served.notify_lock) == pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid), "it is dead")  # its lock is free before its parent can reap it
     write_atomic(config, f"{TABLE}# now\n")
-    notifier.keep()
+    notifier.ensure_running()
     until(lambda: lock_holder(served.notify_lock), "another one lives")
     another = lock_holder(served.notify_lock) or 0
     config.write_text("")
-    notifier.keep()
+    notifier.ensure_running()
     until(lambda: gone(another), "it leaves by itself where nobody is to be told")
     assert any(f"notify pid={another} ends" in line for line in lines_of(served.notify_log))
 
 
 def test_a_broken_file_starts_nothing(served: Home, config: Path) -> None:
     config.write_text("[notify")
-    Notifier(served, {"LAUNCHER_CONFIG": str(config)}).keep()
+    Notifier(served, {"LAUNCHER_CONFIG": str(config)}).ensure_running()
     assert not served.notify_log.exists()

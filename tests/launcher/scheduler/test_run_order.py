@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.accounts import Account, account, cards_of
+from launcher.accounts import FairShareAccount, gpu_equivalents, read_account
 from launcher.job import Resources
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.scheduler.waiting_line import CREDIT_S, Newcomers, in_turn
-from launcher.store.lanes import AGEING_S, rank_of
+from launcher.scheduler.waiting_line import NEW_RUN_CREDIT_S, VtimeInitializer, order_by_fair_share
+from launcher.store.lanes import PRIORITY_POINT_S, rank_of
 
 HOUR = 3600.0
 
@@ -41,33 +41,35 @@ def a_job(
 
 
 def order(*jobs: Waiting, **context: object) -> list[int]:
-    return [job.job for job in in_turn(jobs, **context)]  # type: ignore[arg-type]
+    return [job.job for job in order_by_fair_share(jobs, **context)]  # type: ignore[arg-type]
 
 
 @dataclass
 class Cards:
-    """Equal cards, jobs in the order of `in_turn`, and accounts as the store keeps them."""
+    """Equal cards, jobs in the order of `order_by_fair_share`, and accounts as the store keeps them."""
 
     cards: int
     now: float = 0.0
     waiting: list[Waiting] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     ends: list[tuple[float, int]] = field(default_factory=list)
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, FairShareAccount] = field(default_factory=dict)
     card_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of ended jobs
     started: dict[int, float] = field(default_factory=dict)
-    newcomers: Newcomers = field(default_factory=Newcomers)
+    newcomers: VtimeInitializer = field(default_factory=VtimeInitializer)
     shares: Mapping[str, float] = field(default_factory=dict)  # by run; 1 where it is left out
 
     def start(self, lasts: Callable[[Waiting], float]) -> None:
         """Start jobs in turn until one does not fit: its cards are kept."""
         free = self.cards - sum(len(run.devices) for run in self.running)
         there = {
-            job.run: self.accounts.get(job.run, Account(share=self.shares.get(job.run, 1.0)))
+            job.run: self.accounts.get(
+                job.run, FairShareAccount(share=self.shares.get(job.run, 1.0))
+            )
             for job in self.waiting
         }
-        self.accounts |= self.newcomers.entered(there, self.running, self.now)
-        for job in in_turn(self.waiting, self.running, self.accounts, self.now):
+        self.accounts |= self.newcomers.initialize(there, self.running, self.now)
+        for job in order_by_fair_share(self.waiting, self.running, self.accounts, self.now):
             if job.resources.gpus > free:
                 return
             free -= job.resources.gpus
@@ -87,8 +89,8 @@ class Cards:
         (place,) = (run for run in self.running if run.job == number)
         self.running.remove(place)
         assert place.since is not None
-        had = (self.now - place.since) * cards_of(place.devices, place.cpus)
-        self.accounts[place.run] = self.accounts[place.run].charged(had, self.now)
+        had = (self.now - place.since) * gpu_equivalents(place.devices, place.cpus)
+        self.accounts[place.run] = self.accounts[place.run].charge_attempt(had, self.now)
         self.card_s[place.run] += had
         return place
 
@@ -142,8 +144,8 @@ def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
         a_job(n, priority=priority, submitted=submitted)
         for n, (priority, submitted) in enumerate(jobs)
     ]
-    accounts = {"a": Account(vtime=1e9, share=share)}
-    assert in_turn(waiting, accounts=accounts, now=2e6) == waiting
+    accounts = {"a": FairShareAccount(vtime=1e9, share=share)}
+    assert order_by_fair_share(waiting, accounts=accounts, now=2e6) == waiting
 
 
 @given(st.data())
@@ -165,9 +167,9 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
         )
         for _ in range(data.draw(st.integers(0, 4)))
     ]  # fmt: skip
-    accounts = {run: account(1, run, *(data.draw(number) for _ in range(4))) for run in runs}
-    ordered = in_turn(waiting, running, accounts, 1e6)
-    assert ordered == in_turn(waiting, running, accounts, 1e6)
+    accounts = {run: read_account(1, run, *(data.draw(number) for _ in range(4))) for run in runs}
+    ordered = order_by_fair_share(waiting, running, accounts, 1e6)
+    assert ordered == order_by_fair_share(waiting, running, accounts, 1e6)
     assert sorted(job.job for job in ordered) == [job.job for job in waiting]
     for run in runs:
         own = [job.job for job in ordered if job.run == run]
@@ -175,73 +177,78 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
 
 
 def test_a_higher_priority_of_another_run_comes_first_however_much_that_run_used() -> None:
-    accounts = {"busy": Account(vtime=100 * HOUR)}
+    accounts = {"busy": FairShareAccount(vtime=100 * HOUR)}
     urgent = a_job(2, "busy", priority=1)
     assert order(a_job(1, "a"), urgent, accounts=accounts) == [2, 1]
 
 
 def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> None:
-    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
-    accounts = {"old": Account(at=0.0), "new": Account(vtime=HOUR, at=2 * AGEING_S)}
-    assert order(old, urgent, accounts=accounts, now=AGEING_S - 1) == [2, 1]
-    assert order(old, urgent, now=3 * AGEING_S, accounts=accounts) == [1, 2]
+    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=PRIORITY_POINT_S)
+    accounts = {
+        "old": FairShareAccount(updated_at=0.0),
+        "new": FairShareAccount(vtime=HOUR, updated_at=2 * PRIORITY_POINT_S),
+    }
+    assert order(old, urgent, accounts=accounts, now=PRIORITY_POINT_S - 1) == [2, 1]
+    assert order(old, urgent, now=3 * PRIORITY_POINT_S, accounts=accounts) == [1, 2]
     runs = Running(cpus=1, devices=("x",), run="old", since=0.0)
-    assert order(old, urgent, running=[runs], now=3 * AGEING_S, accounts=accounts) == [2, 1]
+    assert order(old, urgent, running=[runs], now=3 * PRIORITY_POINT_S, accounts=accounts) == [2, 1]
 
 
 def test_a_clock_that_was_set_back_keeps_no_run_from_its_point() -> None:
-    accounts = {"old": Account(at=1e9), "new": Account(vtime=HOUR)}
-    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
-    assert order(old, urgent, now=2 * AGEING_S, accounts=accounts)[0] == 1
+    accounts = {"old": FairShareAccount(updated_at=1e9), "new": FairShareAccount(vtime=HOUR)}
+    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=PRIORITY_POINT_S)
+    assert order(old, urgent, now=2 * PRIORITY_POINT_S, accounts=accounts)[0] == 1
 
 
 def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> None:
     since, ends = 0.0, 2 * HOUR
     busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)
-    none = {"a": Account(), "b": Account()}
+    none = {"a": FairShareAccount(), "b": FairShareAccount()}
     assert order(a_job(1, "a"), a_job(2, "b"), running=[busy], accounts=none, now=60.0) == [2, 1]
-    had = {"a": Account(), "b": Account(vtime=1.5 * HOUR)}
+    had = {"a": FairShareAccount(), "b": FairShareAccount(vtime=1.5 * HOUR)}
     jobs = a_job(1, "a"), a_job(2, "b")
     assert order(*jobs, running=[busy], accounts=had, now=60.0) == [2, 1]
     assert order(*jobs, running=[busy._replace(ends=1800.0)], accounts=had, now=60.0) == [1, 2]
 
 
 def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more() -> None:
-    newcomers, old = Newcomers(), {"old": Account(vtime=100 * HOUR)}
-    assert newcomers.entered(old, [], 0.0) == old
+    newcomers, old = VtimeInitializer(), {"old": FairShareAccount(vtime=100 * HOUR)}
+    assert newcomers.initialize(old, [], 0.0) == old
     busy = Running(cpus=1, devices=("x",), run="old", since=0.0)
-    many = old | {"new": Account(), "back": Account(vtime=1e9)}
-    entered = newcomers.entered(many, [busy], HOUR)
+    many = old | {"new": FairShareAccount(), "back": FairShareAccount(vtime=1e9)}
+    entered = newcomers.initialize(many, [busy], HOUR)
     assert {run: each.vtime / HOUR for run, each in entered.items()} == {
         "old": 100,
-        "new": 101 - CREDIT_S / HOUR,
-        "back": 101 + CREDIT_S / HOUR,
+        "new": 101 - NEW_RUN_CREDIT_S / HOUR,
+        "back": 101 + NEW_RUN_CREDIT_S / HOUR,
     }
-    assert newcomers.entered(many, [busy], 2 * HOUR) == many  # they are there already
+    assert newcomers.initialize(many, [busy], 2 * HOUR) == many  # they are there already
 
 
 def test_of_runs_that_come_at_once_none_is_far_ahead_of_the_others() -> None:
-    accounts = {"a": Account(vtime=100 * HOUR), "b": Account(vtime=HOUR)}
-    entered = Newcomers().entered(accounts, [], 0.0)
+    accounts = {"a": FairShareAccount(vtime=100 * HOUR), "b": FairShareAccount(vtime=HOUR)}
+    entered = VtimeInitializer().initialize(accounts, [], 0.0)
     assert entered["b"].vtime == HOUR
-    assert entered["a"].vtime == HOUR + CREDIT_S
+    assert entered["a"].vtime == HOUR + NEW_RUN_CREDIT_S
 
 
 def test_what_is_shown_as_used_lately_fades() -> None:
-    used = Account(used=8 * HOUR, at=0.0)
-    assert used.used_by(2 * AGEING_S) == 2 * HOUR
+    used = FairShareAccount(used=8 * HOUR, updated_at=0.0)
+    assert used.decayed_usage(2 * PRIORITY_POINT_S) == 2 * HOUR
 
 
 def test_a_clock_that_was_set_back_makes_no_use_grow() -> None:
-    ahead = Account(used=HOUR, at=1e9)
-    assert ahead.used_by(0.0) == HOUR
-    after = ahead.charged(60.0, 0.0)
-    assert (after.at, after.used, after.vtime) == (0.0, HOUR + 60, 60.0)
+    ahead = FairShareAccount(used=HOUR, updated_at=1e9)
+    assert ahead.decayed_usage(0.0) == HOUR
+    after = ahead.charge_attempt(60.0, 0.0)
+    assert (after.updated_at, after.used, after.vtime) == (0.0, HOUR + 60, 60.0)
 
 
 def test_eight_cards_are_divided_by_share_where_nothing_ran_before() -> None:
     jobs = [a_job(n, "a") for n in range(8)] + [a_job(n, "b") for n in range(8, 16)]
-    first = [job.run for job in in_turn(jobs, accounts={"a": Account(share=3.0)})][:8]
+    first = [
+        job.run for job in order_by_fair_share(jobs, accounts={"a": FairShareAccount(share=3.0)})
+    ][:8]
     assert Counter(first) == {"a": 6, "b": 2}
 
 
@@ -276,10 +283,10 @@ def test_runs_that_are_always_new_hold_an_old_one_back_for_a_day_at_most() -> No
         machine.waiting += new if number > 100 else []
         machine.start(lambda _: HOUR)
         machine.end()
-    assert machine.started[1] <= AGEING_S + 2 * HOUR
+    assert machine.started[1] <= PRIORITY_POINT_S + 2 * HOUR
 
 
 def test_cores_count_as_a_part_of_a_card() -> None:
-    assert cards_of((), 16) == 1.0
-    assert cards_of(("x", "y"), 16) == 2.0
-    assert cards_of(("x",), 64) == 4.0
+    assert gpu_equivalents((), 16) == 1.0
+    assert gpu_equivalents(("x", "y"), 16) == 2.0
+    assert gpu_equivalents(("x",), 64) == 4.0

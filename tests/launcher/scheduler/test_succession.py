@@ -13,12 +13,12 @@ import pytest
 from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
-from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.chosen_policy import set_policy
 from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.disciplines import FIFO
-from launcher.scheduler.succession import sole_flow
-from launcher.scheduler.waiting_line import CREDIT_S
-from launcher.states import ENDED, Done, State
+from launcher.scheduler.succession import find_only_job_class
+from launcher.scheduler.waiting_line import NEW_RUN_CREDIT_S
+from launcher.states import ENDED_STATES, Done, State
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
@@ -41,7 +41,7 @@ def ended(
     """Queue jobs and wait until all of them have ended; return their numbers."""
     jobs = enqueue(store, *specs, needs=needs)
     serve(home)
-    until(lambda: all(in_state(store, job, *ENDED) for job in jobs), "all have ended")
+    until(lambda: all(in_state(store, job, *ENDED_STATES) for job in jobs), "all have ended")
     return jobs
 
 
@@ -107,13 +107,13 @@ def a_ready_job(lane: int, *, group: str = "", **resources: object) -> ReadyJob:
 def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -> None:
     plain, other = a_ready_job(1), a_ready_job(2)
     foreign = ForeignReservation(device="cores", amount=1, user="another")
-    assert sole_flow([plain, plain], ()) == (0, 0, 1)
-    assert sole_flow([], ()) is None
-    assert sole_flow([plain, other], ()) is None
-    assert sole_flow([plain], (foreign,)) is None
-    assert sole_flow([a_ready_job(1, group="night")], ()) is None
-    assert sole_flow([a_ready_job(1, ram=1 << 30)], ()) is None
-    assert sole_flow([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
+    assert find_only_job_class([plain, plain], ()) == (0, 0, 1)
+    assert find_only_job_class([], ()) is None
+    assert find_only_job_class([plain, other], ()) is None
+    assert find_only_job_class([plain], (foreign,)) is None
+    assert find_only_job_class([a_ready_job(1, group="night")], ()) is None
+    assert find_only_job_class([a_ready_job(1, ram=1 << 30)], ()) is None
+    assert find_only_job_class([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
 
 
 def behind(store: Store, gate: Path, names: str = "", run: str = "test") -> list[int]:
@@ -140,7 +140,7 @@ def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_on
     first, second, third = behind(store, gate, "23")
     serve(home)
     lie_ahead(home, store, second)
-    store.steering.cancel([second], time.time())
+    store.job_control.cancel([second], time.time())
     wake(home)
     lie_ahead(home, store, third)
     assert not home.attempt(second, 1).folder.exists()
@@ -206,7 +206,7 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     (job, _) = enqueue(
         store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
     )
-    store.steering.prioritise(sweep, 2)
+    store.job_control.set_priority(sweep, 2)
     answer = launcher("show", str(job)).out
     assert (
         "first by age in run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
@@ -219,7 +219,7 @@ def test_where_no_other_run_waits_nothing_is_told_of_turns(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (held,) = enqueue(store, on_gpu("command/1"), run="quick")
-    store.steering.hold([held], 1.0)
+    store.job_control.hold([held], 1.0)
     assert "of run" not in launcher("show", str(sweep[2])).out
     assert json.loads(launcher("show", str(held), "--json").out)["turn"] is None
 
@@ -246,7 +246,7 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
                   "running": 0, "waiting": 5}],
     }  # fmt: skip
     assert "Did you mean 'sweep'?" in launcher("share", "swep", "2").err
-    store.steering.cancel(sweep, 1.0)
+    store.job_control.cancel(sweep, 1.0)
     assert launcher("share", "sweep").err == "run sweep has no running or waiting jobs\n"
 
 
@@ -279,12 +279,12 @@ def test_under_another_policy_runs_take_no_turns(
     home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
-    choose_discipline(home, FIFO)
+    set_policy(home, FIFO)
     assert "of run" not in launcher("show", str(quick[0])).out
     answer = json.loads(launcher("status", "--json").out)
     waiting = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
     assert waiting == [*sweep, *quick]
-    store.steering.hold([*waiting], 1.0)
+    store.job_control.hold([*waiting], 1.0)
 
     gate = tmp_path / "gate"
     first, *earlier = behind(store, gate, "ab", run="sweep")
@@ -300,9 +300,9 @@ def test_under_another_policy_runs_take_no_turns(
 def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
     home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.steering.hold(sweep[1:], 1.0)
+    store.job_control.hold(sweep[1:], 1.0)
     store.database.execute("UPDATE runs SET vtime = 1e6")
-    store_vtimes, asked, looks = store.scheduling.set_vtimes, list[int](), list[int]()
+    store_vtimes, asked, looks = store.scheduler_actions.set_vtimes, list[int](), list[int]()
 
     def vtimes() -> dict[str, float]:
         return dict(store.database.execute("SELECT name, vtime FROM runs").fetchall())
@@ -320,8 +320,8 @@ def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
         if len(asked) > 1 or len(looks) > 30:
             scheduler.leave()
 
-    monkeypatch.setattr(store.scheduling, "set_vtimes", set_vtimes)
+    monkeypatch.setattr(store.scheduler_actions, "set_vtimes", set_vtimes)
     scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
     scheduler.run()
     assert asked, "it came beside others"
-    assert 0 < vtimes()["sweep"] - vtimes()["quick"] <= CREDIT_S
+    assert 0 < vtimes()["sweep"] - vtimes()["quick"] <= NEW_RUN_CREDIT_S

@@ -6,20 +6,27 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.pilot_messages import Beat, Hello, news_line
+from launcher.backends.pilot_messages import Heartbeat, Registered, encode_message
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
-from launcher.backends.pilot_rules import Life
-from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots, seen_pilots
+from launcher.backends.pilot_rules import PilotState
+from launcher.backends.pilots_file import BackendRow, PilotRow, PilotStatus, read_pilot_status
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw
 from launcher.screens.job_view import JobView
-from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gauges, seen_gpus
-from launcher.screens.pilots import _GLYPHS, _MUTE, _ON_THEIR_WAY, MOST, draw_pilots, pilots_record
-from launcher.screens.queue_view import screen_lines
-from launcher.screens.snapshots import Screen
+from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gpu_views, read_pilot_gpus
+from launcher.screens.pilots import (
+    _GLYPHS,
+    _ON_THEIR_WAY,
+    _UNRESPONSIVE,
+    MOST,
+    draw_pilots,
+    pilots_record,
+)
+from launcher.screens.queue_view import snapshot_lines
+from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import width_of
-from launcher.store.rows import PILOT
+from launcher.store.rows import PILOT_PREFIX
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu
 from tests.screens import NOW, a_busy_screen, texts_of
@@ -34,14 +41,14 @@ def a_pilot(stage: str = "running", **changes: object) -> PilotRow:
 
 
 def drawn(*pilots: PilotRow, backend: BackendRow = SLURM, at: float = NOW, width: int = 100) -> str:
-    seen = Pilots(at=at, backends=(backend,), pilots=pilots)
+    seen = PilotStatus(at=at, backends=(backend,), pilots=pilots)
     lines = draw_pilots(seen, NOW, width)
     assert all(width_of(line.text) <= width for line in lines)
     return "\n".join(line.text.rstrip() for line in lines)
 
 
 def test_a_queue_without_pilots_has_no_section() -> None:
-    assert draw_pilots(Pilots(), NOW, 80) == []
+    assert draw_pilots(PilotStatus(), NOW, 80) == []
 
 
 def test_pilots_on_nodes_stand_in_a_table_and_those_that_wait_in_a_sentence() -> None:
@@ -89,8 +96,8 @@ def test_of_many_pilots_the_first_ones_are_listed() -> None:
 
 
 def test_every_stage_of_a_pilot_has_a_sign() -> None:
-    assert {*_GLYPHS, *_ON_THEIR_WAY} == {life.value for life in Life}
-    assert _GLYPHS.keys() > _MUTE
+    assert {*_GLYPHS, *_ON_THEIR_WAY} == {life.value for life in PilotState}
+    assert _GLYPHS.keys() > _UNRESPONSIVE
 
 
 def test_a_stage_of_a_newer_launcher_is_shown_as_it_is() -> None:
@@ -107,15 +114,15 @@ def test_jobs_on_several_nodes_name_theirs() -> None:
     assert any(" local " in line for line in lines)
 
 
-def _text(running: tuple[JobView, ...], screen: Screen) -> str:
+def _text(running: tuple[JobView, ...], screen: QueueSnapshot) -> str:
     shown = screen._replace(running=running)
-    return "\n".join(texts_of(screen_lines(shown, 140)))
+    return "\n".join(texts_of(snapshot_lines(shown, 140)))
 
 
 def test_json_has_times_in_utc_and_nulls_for_what_is_not_known() -> None:
     backend = SLURM._replace(reason="all busy", failures=0)
     pilot = a_pilot("waiting", since=0.0, starts_at=60.0, attempts=3)
-    record = pilots_record(Pilots(backends=(backend,), pilots=(pilot,)))
+    record = pilots_record(PilotStatus(backends=(backend,), pilots=(pilot,)))
     assert json.dumps(record) == json.dumps(
         {
             "backends": [
@@ -155,7 +162,7 @@ def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> Non
     record = {"schema": 1, "at": NOW, "backends": [], "pilots": [row, {"backend": 7}, "x"]}
     home.folder.mkdir(parents=True, exist_ok=True)
     (home.folder / "pilots.json").write_text(json.dumps(record))
-    seen = seen_pilots(home)
+    seen = read_pilot_status(home)
     assert len(seen.pilots) == 1
     assert "\x1b" not in seen.pilots[0].backend
     assert pilots_record(seen)["pilots"][0]["starts_at"] is None  # type: ignore[index,call-overload]
@@ -173,8 +180,8 @@ def test_a_stage_whose_name_says_little_is_explained() -> None:
 
 
 def a_hello(*gpus: GpuSnapshot) -> bytes:
-    return news_line(
-        Hello(version="1", python="/p", host="n3", pid=7, boot="b", cpus=4, ram=GIB, gpus=gpus)
+    return encode_message(
+        Registered(version="1", python="/p", host="n3", pid=7, boot="b", cpus=4, ram=GIB, gpus=gpus)
     )
 
 
@@ -192,9 +199,9 @@ def pilot(home: Home, tmp_path: Path) -> PilotFolder:
     return folder
 
 
-def pilots(folder: PilotFolder, gpus: int = 1) -> Pilots:
+def pilots(folder: PilotFolder, gpus: int = 1) -> PilotStatus:
     row = PilotRow(backend="slurm", token=folder.token, stage="running", node="n3", gpus=gpus)
-    return Pilots(at=1.0, pilots=(row,))
+    return PilotStatus(at=1.0, pilots=(row,))
 
 
 def a_card(used: float) -> GpuSnapshot:
@@ -203,17 +210,19 @@ def a_card(used: float) -> GpuSnapshot:
 
 def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFolder) -> None:
     card = a_card(9)
-    beat = Beat(number=4, gpus=(card,), used={"63-2": {card.uuid: 8 * GIB}})
-    later = Beat(number=5)  # without GPUs: nothing has changed there
-    pilot.news.write_bytes(a_hello(a_card(1)) + news_line(beat) + news_line(later))
-    boot = f"{PILOT}{pilot.token}"
+    beat = Heartbeat(number=4, gpus=(card,), used={"63-2": {card.uuid: 8 * GIB}})
+    later = Heartbeat(number=5)  # without GPUs: nothing has changed there
+    pilot.messages_file.write_bytes(
+        a_hello(a_card(1)) + encode_message(beat) + encode_message(later)
+    )
+    boot = f"{PILOT_PREFIX}{pilot.token}"
     claim = a_claim(job=63, number=2, boot=boot, device=card.uuid, reservation=10 * GIB)
     other = a_claim(job=64, device=card.uuid)  # of a card of this machine that has the same name
 
-    (gauge,) = pilot_gauges(home, pilots(pilot), [claim, other])
+    (gauge,) = pilot_gpu_views(home, pilots(pilot), [claim, other])
 
     assert (gauge.node, gauge.gpu.used) == ("n3", 9 * GIB)
-    assert [(guest.job, gauge.used_by(guest)) for guest in gauge.guests] == [(63, 8 * GIB)]
+    assert [(guest.job, gauge.used_by(guest)) for guest in gauge.jobs] == [(63, 8 * GIB)]
     assert gauge.record()["node"] == "n3"
     assert gauge.columns()[-1] == "n3"
     text = "\n".join(texts_of(draw([gauge], 100)))
@@ -223,20 +232,20 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
 
 
 def test_a_pilot_that_has_only_said_hello_shows_its_cards(home: Home, pilot: PilotFolder) -> None:
-    pilot.news.write_bytes(a_hello(a_card(1)))
-    (gauge,) = pilot_gauges(home, pilots(pilot), [])
+    pilot.messages_file.write_bytes(a_hello(a_card(1)))
+    (gauge,) = pilot_gpu_views(home, pilots(pilot), [])
     assert gauge.gpu.used == GIB
 
 
 def test_of_a_long_file_only_its_ends_are_read(pilot: PilotFolder) -> None:
-    old = news_line(Beat(number=1, gpus=(a_card(2),)))
+    old = encode_message(Heartbeat(number=1, gpus=(a_card(2),)))
     number = (FIRST_BYTES + LAST_BYTES) // len(old) + 10
-    newest = news_line(Beat(number=9, gpus=(a_card(5),)))
-    pilot.news.write_bytes(a_hello(a_card(1)) + old * number + newest + b'{"say": "be')
-    assert [gpu.used for gpu in seen_gpus(pilot).gpus] == [5 * GIB]
+    newest = encode_message(Heartbeat(number=9, gpus=(a_card(5),)))
+    pilot.messages_file.write_bytes(a_hello(a_card(1)) + old * number + newest + b'{"say": "be')
+    assert [gpu.used for gpu in read_pilot_gpus(pilot).gpus] == [5 * GIB]
 
 
 def test_pilots_without_gpus_are_not_read(home: Home, pilot: PilotFolder) -> None:
-    pilot.news.unlink()
-    assert pilot_gauges(home, pilots(pilot, gpus=0), []) == []
-    assert pilot_gauges(home, pilots(pilot), []) == [], "a file that cannot be read now"
+    pilot.messages_file.unlink()
+    assert pilot_gpu_views(home, pilots(pilot, gpus=0), []) == []
+    assert pilot_gpu_views(home, pilots(pilot), []) == [], "a file that cannot be read now"

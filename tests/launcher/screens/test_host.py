@@ -11,8 +11,8 @@ import pytest
 
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard, quiet_board
-from launcher.gpu.resources import core_resource
-from launcher.screens.host import Disk, host_line
+from launcher.gpu.resources import core_resource_name
+from launcher.screens.host import DiskUsage, host_line
 from launcher.screens.host_reader import (
     PATIENCE_S,
     CpuTime,
@@ -20,14 +20,14 @@ from launcher.screens.host_reader import (
     cpu_time,
     disk_of,
     disks_of,
-    group_use,
+    group_memory_use,
     load_of,
     own_pages,
-    times_of,
+    process_times,
     tree_ticks,
 )
 from launcher.screens.terminal import in_ascii
-from launcher.screens.text_table import Line, Tone, width_of
+from launcher.screens.text_table import TextLine, TextStyle, width_of
 from launcher.store.rows import Claim
 from launcher.system.processes import boot_id, core_mask
 from tests.build import GIB, until
@@ -44,24 +44,24 @@ def a_machine(root: Path, stat: str) -> None:
 def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     reader = HostReader(tmp_path, root=tmp_path)
-    host = reader.look([])
+    host = reader.read([])
     assert (host.cores, host.busy, host.load) == (2, None, 3.25)
     assert (host.memory, host.memory_used) == (1000 << 10, 600 << 10)
     assert [disk.use for disk in host.disks] == ["home"]
     a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  150 10 40 850"))
-    assert reader.look([]).busy == 1.0
+    assert reader.read([]).busy == 1.0
 
 
 def test_looks_close_together_share_how_busy_the_cores_are(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     reader = HostReader(tmp_path, root=tmp_path)
-    reader.look([])
+    reader.read([])
     a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  150 10 40 850"))
-    assert reader.look([]).busy == 1.0
+    assert reader.read([]).busy == 1.0
     a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  154 10 40 850"))  # for 20 ms
-    assert reader.look([]).busy == 1.0
+    assert reader.read([]).busy == 1.0
     a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  250 10 40 850"))
-    assert reader.look([]).busy == 2.0
+    assert reader.read([]).busy == 2.0
 
 
 def test_in_a_group_with_a_limit_its_own_memory_counts(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_in_a_group_with_a_limit_its_own_memory_counts(tmp_path: Path) -> None:
     (group / "memory.max").write_text("500000\n")
     (group / "memory.current").write_text("300000\n")
     (group / "memory.stat").write_text("inactive_file 100000\n")
-    host = HostReader(tmp_path, root=tmp_path).look([])
+    host = HostReader(tmp_path, root=tmp_path).read([])
     assert (host.memory, host.memory_used) == (500_000, 200_000)
 
 
 def test_where_nothing_can_be_read_there_is_a_machine_all_the_same(tmp_path: Path) -> None:
-    host = HostReader(tmp_path / "not/there", root=tmp_path / "none").look([])
+    host = HostReader(tmp_path / "not/there", root=tmp_path / "none").read([])
     assert (host.busy, host.load, host.memory) == (None, None, 0)
     assert host.cores >= 1
     assert [disk.use for disk in host.disks] == ["home"]
@@ -93,19 +93,20 @@ def test_the_work_of_a_tree_of_processes_is_measured() -> None:
     ]
     parent = subprocess.Popen(words, start_new_session=True)
     try:
-        before = times_of([parent.pid])
+        before = process_times([parent.pid])
         until(
-            lambda: (times_of([parent.pid]).since(before, 1.0) or 0.0) > 0.3, "its child has worked"
+            lambda: (process_times([parent.pid]).since(before, 1.0) or 0.0) > 0.3,
+            "its child has worked",
         )
-        assert times_of([parent.pid]).resident > 1 << 20
+        assert process_times([parent.pid]).resident > 1 << 20
     finally:
         os.killpg(parent.pid, 9)
         parent.wait()
-    assert times_of([parent.pid]).ticks == {}
+    assert process_times([parent.pid]).ticks == {}
 
 
 def test_a_tree_that_is_new_is_not_counted_before_it_was_seen_once() -> None:
-    before, now = times_of([]), times_of([os.getpid()])
+    before, now = process_times([]), process_times([os.getpid()])
     assert now.since(before, 1.0) == 0.0
     assert now.since(before, 0.0) is None
 
@@ -139,9 +140,9 @@ def test_the_work_of_running_jobs_is_measured_beside_the_screen(tmp_path: Path) 
             job=1, number=1, boot=boot_id(), device="cpu", cpus=3, pid=job.pid, start_ticks=1,
             spec_text="", context_text="",
         )  # fmt: skip
-        until(lambda: (reader.look([claim]).ours or 0.0) > 0.0, "it was seen at work")
-        host = reader.look([claim])
-        assert host.promised == 3
+        until(lambda: (reader.read([claim]).ours or 0.0) > 0.0, "it was seen at work")
+        host = reader.read([claim])
+        assert host.reserved == 3
         assert host.memory_ours is not None
         assert host.memory_ours > 1 << 20
         assert host.busy is None or host.ours is None or host.ours <= host.busy
@@ -163,9 +164,9 @@ def test_a_disk_that_does_not_answer_leaves_nothing_old_on_the_screen(tmp_path: 
 
     reader = HostReader(tmp_path, measures=True, clock=lambda: now[0])
     try:
-        until(lambda: reader.look([], [Stuck(tmp_path)]).memory_ours is not None, "it measures")
+        until(lambda: reader.read([], [Stuck(tmp_path)]).memory_ours is not None, "it measures")
         now[0] += PATIENCE_S + 1
-        host = reader.look([], [Stuck(tmp_path)])
+        host = reader.read([], [Stuck(tmp_path)])
         assert host.memory_ours is None
         assert host.memory > 0
     finally:
@@ -175,8 +176,8 @@ def test_a_disk_that_does_not_answer_leaves_nothing_old_on_the_screen(tmp_path: 
 # --- The machine in one line
 
 
-def tones(line: Line) -> dict[str, Tone]:
-    return {span.text.split()[0]: span.tone for span in line.spans}
+def tones(line: TextLine) -> dict[str, TextStyle]:
+    return {span.text.split()[0]: span.style for span in line.spans}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def tones(line: Line) -> dict[str, Tone]:
     ],
 )
 def test_what_is_less_needed_is_left_out_where_there_is_little_room(width: int, text: str) -> None:
-    host = a_host(disks=(Disk(use="home", free=120 * GIB, total=250 * GIB),))
+    host = a_host(disks=(DiskUsage(use="home", free=120 * GIB, total=250 * GIB),))
     assert host_line(host, width).text == text
 
 
@@ -219,27 +220,27 @@ def test_a_reader_counts_the_cores_that_other_queues_have_reserved(
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
     for name, cores in (("ours", 5), ("other", 1)):
         board = ReservationBoard(tmp_path, tmp_path / name)
-        assert board.publish([Reservation(core_resource(core_mask()), cores, None, job=1)])
-    foreign = quiet_board(tmp_path / "ours").others()
-    host = HostReader(tmp_path / "ours").look([], foreign=foreign)
+        assert board.publish([Reservation(core_resource_name(core_mask()), cores, None, job=1)])
+    foreign = quiet_board(tmp_path / "ours").foreign_reservations()
+    host = HostReader(tmp_path / "ours").read([], foreign=foreign)
     assert (host.reserved_elsewhere, host.record()["reserved_elsewhere"]) == (1, 1)
 
 
 def test_what_runs_short_stands_out() -> None:
     plenty = tones(host_line(a_host(), 200))
-    assert {plenty[word] for word in ("load", "memory", "disk", "runs")} == {Tone.PLAIN}
+    assert {plenty[word] for word in ("load", "memory", "disk", "runs")} == {TextStyle.PLAIN}
     short = a_host(
         load=40.0,
         memory_used=60 * GIB,
         disks=(
-            Disk(use="home", free=4 * GIB, total=250 * GIB),
-            Disk(use="runs", free=GIB // 2, total=8 * GIB),
+            DiskUsage(use="home", free=4 * GIB, total=250 * GIB),
+            DiskUsage(use="runs", free=GIB // 2, total=8 * GIB),
         ),
     )
     tone_of = tones(host_line(short, 200))
-    assert {tone_of[word] for word in ("load", "memory", "disk")} == {Tone.WARN}
-    assert tone_of["runs"] is Tone.BAD
-    assert tones(host_line(a_host(memory_used=63 * GIB), 200))["memory"] is Tone.BAD
+    assert {tone_of[word] for word in ("load", "memory", "disk")} == {TextStyle.WARN}
+    assert tone_of["runs"] is TextStyle.BAD
+    assert tones(host_line(a_host(memory_used=63 * GIB), 200))["memory"] is TextStyle.BAD
 
 
 # --- What the kernel's files say of the machine
@@ -275,9 +276,9 @@ def test_the_load_is_that_of_one_minute() -> None:
 
 
 def test_memory_that_can_be_reclaimed_is_not_in_use() -> None:
-    assert group_use("1000\n", "anon 1\ninactive_file 300\n") == 700
-    assert group_use("1000\n", "inactive_file 1\ntotal_inactive_file 400\n") == 600
-    assert group_use("max\n", "") is None
+    assert group_memory_use("1000\n", "anon 1\ninactive_file 300\n") == 700
+    assert group_memory_use("1000\n", "inactive_file 1\ntotal_inactive_file 400\n") == 600
+    assert group_memory_use("max\n", "") is None
 
 
 def test_the_work_of_others_is_what_is_not_ours() -> None:

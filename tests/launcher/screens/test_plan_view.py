@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.ids import Words
 from launcher.planning.comparison import Action, ComparedJob, Comparison
-from launcher.planning.estimates import History
+from launcher.planning.estimates import RuntimeHistory
 from launcher.planning.first_wave import MachineState
-from launcher.planning.plan import Code, Plan
+from launcher.planning.plan import JobCode, Plan
 from launcher.planning.plan_records import plan_commands, plan_json
 from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import compare_with_queue
@@ -54,7 +54,7 @@ def drawn(
     judged: list[ComparedJob],
     *,
     around: MachineState | None = None,
-    history: History | None = None,
+    history: RuntimeHistory | None = None,
     width: int = 120,
     tree: WorkTree | None = None,
     everything: bool = False,
@@ -73,7 +73,7 @@ def drawn(
     )
 
 
-def a_busy_day() -> tuple[Plan, list[ComparedJob], MachineState, History]:
+def a_busy_day() -> tuple[Plan, list[ComparedJob], MachineState, RuntimeHistory]:
     """A plan of which a part is done, a part was changed and a part failed, beside two cards."""
     needs = "resources: {train: {vram: 11.2GiB}, unlearn: {vram: 4GiB}}\n"
     more = f'  - {{model: dot:pre, data: "{LONG}"}}\n'
@@ -195,7 +195,7 @@ def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
 def test_what_another_queue_has_reserved_is_not_free() -> None:
     made = some_commands("")
     foreign = (
-        ForeignReservation("kim", core_resource(3), 2, folder="/home/kim/q"),
+        ForeignReservation("kim", core_resource_name(3), 2, folder="/home/kim/q"),
         ForeignReservation("kim", MEMORY, 4 * GIB, folder="/home/kim/q"),
     )
     idle = here(cpus=2)
@@ -384,7 +384,7 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
 def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> None:
     made = a_plan()
     sample, train = made.jobs[:2]
-    code = Code(train.entry, {"": "other", "tests.launcher.toylab": "a81d2222"})
+    code = JobCode(train.entry, {"": "other", "tests.launcher.toylab": "a81d2222"})
     before = train._replace(
         identity=replace(train.identity, settings="other", code=code),
         settings={**train.settings, "lr": 0.5, "scale": None},

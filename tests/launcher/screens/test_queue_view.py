@@ -5,29 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.gpus_file import SeenGpus, write_look
+from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.job import Resources, Terms
 from launcher.params import PARAMS
 from launcher.screens import job_records
 from launcher.screens.gpu_view import LEGEND
-from launcher.screens.job_actions import Change, propose
+from launcher.screens.job_actions import ProposedChange, propose
 from launcher.screens.job_details import facts_of, result_cells
 from launcher.screens.job_records import expected_time, record_of
-from launcher.screens.job_view import UsedMemory, views_of
+from launcher.screens.job_view import GpuMemoryUsage, job_views
 from launcher.screens.queue_head import head
-from launcher.screens.queue_view import jobs_listed, recent, running, screen_lines, waiting
-from launcher.screens.snapshots import Queue
+from launcher.screens.queue_view import (
+    job_table,
+    recent_table,
+    running_table,
+    snapshot_lines,
+    waiting_table,
+)
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.screens.terminal import in_ascii
-from launcher.screens.text_table import Tone, width_of
+from launcher.screens.text_table import TextStyle, width_of
 from launcher.signatures import program_signature
 from launcher.states import Done, Failed, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.queue import Store
-from launcher.store.usage import NO_USAGE, Measured, Usage
+from launcher.store.usage import NO_USAGE, MeasuredUsage, Usage
 from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_claim, a_spec, claimed, enqueue, job_row
 from tests.launcher.conftest import Launcher
 from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen, texts_of
@@ -38,23 +44,23 @@ GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_a_screen_is_drawn_at_any_width(width: int) -> None:
-    drawn = texts_of(screen_lines(a_busy_screen(), width))
+    drawn = texts_of(snapshot_lines(a_busy_screen(), width))
     assert "\n".join([*drawn, ""]) == (GOLDEN / f"screen-{width}.txt").read_text()
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 81, 100, 120, 200, 400])
 def test_no_line_is_longer_than_the_screen_is_wide(width: int) -> None:
-    assert max(width_of(one.text) for one in screen_lines(a_busy_screen(), width)) <= width
+    assert max(width_of(one.text) for one in snapshot_lines(a_busy_screen(), width)) <= width
 
 
 def test_an_empty_queue_is_drawn_in_two_lines() -> None:
-    drawn = texts_of(screen_lines(an_idle_screen(), 80))
+    drawn = texts_of(snapshot_lines(an_idle_screen(), 80))
     assert drawn[1:] == ["no jobs"]
     assert drawn[0].startswith("launcher  ~/.local/state/launcher  scheduler absent ")
 
 
 def test_every_character_has_a_twin_of_one_column_in_ascii() -> None:
-    for one in screen_lines(a_busy_screen(), 120):
+    for one in snapshot_lines(a_busy_screen(), 120):
         assert in_ascii(one.text).count("?") == one.text.count("?")
         assert len(in_ascii(one.text)) == len(one.text)
 
@@ -62,28 +68,28 @@ def test_every_character_has_a_twin_of_one_column_in_ascii() -> None:
 @pytest.mark.parametrize(
     ("memory", "text"),
     [
-        (UsedMemory(now=2 * GIB, peak=4 * GIB, asked=8 * GIB), "2.0 / 4.0 / 8.0"),
-        (UsedMemory(now=2 * GIB, peak=4 * GIB, estimate=3 * GIB), "2.0 / 4.0 / ~3.0"),
-        (UsedMemory(now=2 * GIB, peak=4 * GIB, alone=True), "2.0 / 4.0 / alone"),
-        (UsedMemory(now=2 * GIB, peak=4 * GIB), "2.0 / 4.0 / –"),
+        (GpuMemoryUsage(now=2 * GIB, peak=4 * GIB, requested=8 * GIB), "2.0 / 4.0 / 8.0"),
+        (GpuMemoryUsage(now=2 * GIB, peak=4 * GIB, estimate=3 * GIB), "2.0 / 4.0 / ~3.0"),
+        (GpuMemoryUsage(now=2 * GIB, peak=4 * GIB, exclusive=True), "2.0 / 4.0 / alone"),
+        (GpuMemoryUsage(now=2 * GIB, peak=4 * GIB), "2.0 / 4.0 / –"),
     ],
 )
 def test_memory_that_follows_the_use_of_a_job_is_marked_as_an_estimate(
-    memory: UsedMemory, text: str
+    memory: GpuMemoryUsage, text: str
 ) -> None:
     work = a_line(1, "train", State.RUNNING)._replace(memory=memory)
-    (_, drawn) = running(an_idle_screen()._replace(running=(work,))).drawn(100)
+    (_, drawn) = running_table(an_idle_screen()._replace(running=(work,))).to_lines(100)
     assert f"{text} " in drawn.text
 
 
 def test_a_line_knows_the_job_that_it_is_about() -> None:
-    about = [one.job for one in screen_lines(a_busy_screen(), 80) if one.job is not None]
+    about = [one.job for one in snapshot_lines(a_busy_screen(), 80) if one.job is not None]
     assert list(dict.fromkeys(about)) == [41, 42, 43, 44, 45, 46, 47, 48, 40, 39]
     assert about.count(44) > 2, "a long reason runs over several lines"
 
 
 def test_a_reason_is_not_told_twice_in_a_row() -> None:
-    drawn = "\n".join(texts_of(screen_lines(a_busy_screen(), 140)))
+    drawn = "\n".join(texts_of(snapshot_lines(a_busy_screen(), 140)))
     assert drawn.count("behind job 44") == 1
     assert drawn.count("as above") == 1
 
@@ -97,66 +103,66 @@ def test_of_a_reason_only_what_differs_from_the_one_above_is_told() -> None:
         a_line(number, "train/a", State.QUEUED, note, need=need, situation=situation)
         for number, (note, (need, situation)) in enumerate(zip(notes, parts, strict=True))
     ]
-    drawn = screen_lines(an_idle_screen()._replace(waiting=tuple(lines)), 140)[-4:]
+    drawn = snapshot_lines(an_idle_screen()._replace(waiting=tuple(lines)), 140)[-4:]
     told = [one.text.partition("train/a")[2].split(maxsplit=1)[1] for one in drawn]
     assert told == [notes[0], f"{more}: as above", "as above", "new"]
 
 
 def test_a_job_that_took_more_than_it_asked_is_marked() -> None:
-    (marked,) = [one for one in screen_lines(a_busy_screen(), 140) if "▲" in one.text]
+    (marked,) = [one for one in snapshot_lines(a_busy_screen(), 140) if "▲" in one.text]
     assert marked.job == 42
     assert "18.0 / 19.0 / 18.0 ▲" in marked.text
 
 
 @pytest.mark.parametrize(("ago_s", "left"), [(0, "10 s"), (4, "6 s"), (11, "–")])
 def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> None:
-    step = Step(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
-    times = {"since": NOW - 60, "ends": step.ends(NOW)}
+    step = ProgressReport(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
+    times = {"since": NOW - 60, "ends": step.estimated_end(NOW)}
     work = a_line(1, "command/1", State.RUNNING, str(step), step=step, **times)
-    (_, drawn) = running(an_idle_screen()._replace(running=(work,))).drawn(100)
+    (_, drawn) = running_table(an_idle_screen()._replace(running=(work,))).to_lines(100)
     assert drawn.text.endswith(f"1 m  {left:>4}")
 
 
 def test_failures_stand_out_and_name_the_next_command() -> None:
-    failed = [one for one in screen_lines(a_busy_screen(), 140) if one.job == 39]
+    failed = [one for one in snapshot_lines(a_busy_screen(), 140) if one.job == 39]
     assert "→ launcher logs 39" in " ".join(texts_of(failed))
-    assert {span.tone for span in failed[0].spans} >= {Tone.BAD}
+    assert {span.style for span in failed[0].spans} >= {TextStyle.BAD}
 
 
 def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> None:
     screen = a_busy_screen()
     again = screen.recent[1]._replace(note="ended with exit code 1", requeued=False)
-    drawn = screen_lines(screen._replace(recent=(again,)), 140)
+    drawn = snapshot_lines(screen._replace(recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
 
 def test_how_long_it_takes_is_said_only_where_it_is_known() -> None:
     screen = a_busy_screen()
     assert "about 4 h 20 m left (18:52)" in head(screen, 100)[2].text
-    assert "about" not in head(screen._replace(left_s=None), 100)[2].text
+    assert "about" not in head(screen._replace(remaining_s=None), 100)[2].text
 
 
 def test_how_long_it_takes_is_said_without_a_run_and_however_long_it_is() -> None:
-    screen = an_idle_screen()._replace(left_s=15_600.0)
+    screen = an_idle_screen()._replace(remaining_s=15_600.0)
     assert head(screen, 100)[1].text == "about 4 h 20 m left (18:52)"
-    assert head(screen._replace(left_s=1e13), 100)[1].text == "about 115740740 d 17 h left"
+    assert head(screen._replace(remaining_s=1e13), 100)[1].text == "about 115740740 d 17 h left"
 
 
 def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
     jobs = [a_line(number, "command/1", state) for number, state in enumerate(State, start=1)]
-    drawn = jobs_listed(jobs, NOW).drawn(100)
+    drawn = job_table(jobs, NOW).to_lines(100)
     assert [one.job for one in drawn] == [*range(1, len(State) + 1)]
     assert all(str(job.state) in one.text for job, one in zip(jobs, drawn, strict=True))
 
 
 def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     screen = a_busy_screen()
-    nothing = screen_lines(screen._replace(found=(), sought="vit"), 80)
+    nothing = snapshot_lines(screen._replace(found=(), sought="vit"), 80)
     texts = texts_of(nothing)
     assert texts.count("no job matches 'vit'") == 1
     assert texts.index("no job matches 'vit'") < texts.index(LEGEND), "above what lies beside it"
     found = screen._replace(found=(a_line(7, "train/vit", State.DONE),), sought="vit")
-    drawn = "\n".join(texts_of(screen_lines(found, 80)))
+    drawn = "\n".join(texts_of(snapshot_lines(found, 80)))
     assert "FOUND vit" in drawn
     assert "RECENT" not in drawn.replace("RECENT LOAD", "")
 
@@ -176,7 +182,7 @@ def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     width: int, before: str, exception: str, kept: str
 ) -> None:
     ended = a_busy_screen().recent[2]._replace(note=f"{before}{exception}", short=exception)
-    drawn = recent(an_idle_screen()._replace(recent=(ended,))).drawn(width)[1:]
+    drawn = recent_table(an_idle_screen()._replace(recent=(ended,))).to_lines(width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)
     assert kept in told
@@ -209,7 +215,7 @@ def test_a_job_tells_the_parameters_in_which_jobs_of_its_run_differ(
 ) -> None:
     queued(store, {f"command/grid-{at}": words for at, words in enumerate(jobs)})
     queued(store, {"command/alone": "--lr 7"}, run="other")
-    assert [view.told for view in views_of(home, store, store.read.jobs())] == [*told, ""]
+    assert [view.params_text for view in job_views(home, store, store.read.jobs())] == [*told, ""]
 
 
 def test_what_is_listed_is_compared_with_the_ends_of_the_whole_run(
@@ -220,7 +226,10 @@ def test_what_is_listed_is_compared_with_the_ends_of_the_whole_run(
         {f"command/{lr}-{seed}": f"--lr {lr} --seed {seed}" for lr in (1, 2, 3) for seed in (1, 2)},
     )
     second = store.read.jobs()[2:4]
-    assert [view.told for view in views_of(home, store, second)] == ["lr=2 seed=1", "lr=2 seed=2"]
+    assert [view.params_text for view in job_views(home, store, second)] == [
+        "lr=2 seed=1",
+        "lr=2 seed=2",
+    ]
 
 
 def test_what_a_name_tells_is_not_told_again(home: Home, store: Store) -> None:
@@ -237,7 +246,7 @@ def test_what_a_name_tells_is_not_told_again(home: Home, store: Store) -> None:
         for at, lr in enumerate((0.1, 1e-3))
     ]
     enqueue(store, *specs)
-    assert [view.told for view in views_of(home, store, store.read.jobs())] == [
+    assert [view.params_text for view in job_views(home, store, store.read.jobs())] == [
         "depth=0",
         "depth=1",
     ]
@@ -247,13 +256,13 @@ def test_a_short_command_line_that_is_shown_whole_tells_its_parameters(
     home: Home, store: Store
 ) -> None:
     queued(store, {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"})
-    short, long = views_of(home, store, store.read.jobs())
-    assert (short.told, long.told) == ("", "seed=2")
+    short, long = job_views(home, store, store.read.jobs())
+    assert (short.params_text, long.params_text) == ("", "seed=2")
 
 
 def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) -> None:
     queued(store, {f"command/grid-{seed}": f"--lr 0.342 --seed {seed}" for seed in (1, 2)})
-    lines = texts_of(waiting(Queue(home, store).look()).drawn(80))
+    lines = texts_of(waiting_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(80))
     assert lines[1].startswith("○ grid-1 seed=1")
     drawn = in_a_terminal("status", "run:grid", columns=80)
     assert "grid-2 seed=2" in drawn
@@ -270,7 +279,9 @@ def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
             for at, (lr, momentum) in enumerate(values)
         },
     )
-    lines = texts_of(waiting(Queue(home, store).look()).drawn(80))[1:]
+    lines = texts_of(waiting_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(80))[
+        1:
+    ]
     assert len(lines) == len(jobs)
     for at, (line, (lr, momentum)) in enumerate(zip(lines, values, strict=True)):
         assert len(line) <= 80
@@ -285,8 +296,10 @@ def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) 
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=3 loss=.25\nlauncher: acc=0.91\n")
-    store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
-    (line,) = texts_of(recent(Queue(home, store).look()).drawn(100))[1:]
+    store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
+    (line,) = texts_of(
+        recent_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(100)
+    )[1:]
     assert line.endswith("loss=0.25 acc=0.91")
 
 
@@ -336,7 +349,7 @@ RUNS = Usage(seconds=tuple(MIN * minutes for minutes in (90, 58, 72, 70, 95, 50,
         (Usage(seconds=(30.0,)), None, "30 s (1 run took 30 s)"),
         (Usage(seconds=(30.0, 50.0)), None, "40 s (2 runs took 30 s to 50 s)"),
         (
-            Usage(seconds=(30.0,) * 5, own=False),
+            Usage(seconds=(30.0,) * 5, is_own=False),
             None,
             "30 s (half of 5 runs of other jobs took 30 s; no similar job is done)",
         ),
@@ -357,14 +370,14 @@ def test_long_names_leave_two_fifths_of_the_width_to_reasons(columns: int) -> No
     )
     failed = tuple(job._replace(name=f"{name}-seed{job.id}") for job in screen.recent)
     screen = screen._replace(waiting=jobs, recent=failed)
-    for table, title in ((waiting, "WHY"), (recent, "RESULT")):
-        titles, *lines = texts_of(table(screen).drawn(columns))
+    for table, title in ((waiting_table, "WHY"), (recent_table, "RESULT")):
+        titles, *lines = texts_of(table(screen).to_lines(columns))
         assert columns - titles.index(title) >= 0.4 * columns
         ends = {line.partition("…")[2].split()[0] for line in lines if "seed" in line}
         assert {end.rpartition("seed")[2] for end in ends} == {
             str(job.id) for job in table(screen).rows
         }
-    whole = texts_of(waiting(screen).drawn())  # as wide as it needs
+    whole = texts_of(waiting_table(screen).to_lines())  # as wide as it needs
     assert all(any(job.name in line for line in whole) for job in jobs)
 
 
@@ -385,12 +398,12 @@ def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store:
     records = UsageRecords(Connection(store.database, home.database))
     similar = a_spec("train.py", "--small", signature=program_signature(("train.py", "--small")))
     claim = a_claim(similar, device="GPU-0", claimed=0.0)
-    records.record(claim, Done(at=30.0), Measured(peak=2 * GIB))
+    records.record(claim, Done(at=30.0), MeasuredUsage(peak=2 * GIB))
     assert facts(home, store, same_job)["expected memory"] == (
         "2.8 GiB on each GPU (estimated from 1 similar job)"
     )
     claim = a_claim(spec, device="GPU-0", claimed=0.0)
-    records.record(claim, Done(at=60.0), Measured(peak=4 * GIB))
+    records.record(claim, Done(at=60.0), MeasuredUsage(peak=4 * GIB))
     same = facts(home, store, same_job)
     assert same["expected memory"] == "4.2 GiB on each GPU (learned from 1 run)"
     assert same["expected time"] == "1 m (1 run took 1 m)"
@@ -413,12 +426,12 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
         claimed(store, job, NOW, device="GPU-0")
     monkeypatch.setattr(job_records, "scheduler_pid", lambda _: 1)
     untold = "a fixed part of a GPU at first (no similar job has been measured)"
-    seen = SeenGpus(at=NOW, gpus=())
+    seen = GpuStatus(at=NOW, gpus=())
 
     def expected(job: int, *settled: int | None) -> str:
         used = zip((*running_jobs, unlike), (*settled, None, 9 * GIB), strict=False)
         records: list[Json] = [{"job": job, "number": 1, "settled": size} for job, size in used]
-        write_look(home, seen, records)
+        write_gpu_status(home, seen, records)
         return facts(home, store, job)["expected memory"]
 
     assert expected(waits, None, None) == untold
@@ -449,9 +462,9 @@ def test_what_a_job_returned_is_told_alike_on_all_screens(value: object, text: s
 # --- job_actions
 
 
-def proposed(store: Store, key: str, job: int) -> Change:
+def proposed(store: Store, key: str, job: int) -> ProposedChange:
     action = propose(key, [job_row(store, job)], store)
-    assert isinstance(action, Change), action
+    assert isinstance(action, ProposedChange), action
     return action
 
 
@@ -485,8 +498,8 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
     assert pause.act(store) == [job]
     row = job_row(store, job)
     assert row.paused is not None
-    assert row.why.code is ReasonCode.PAUSED
-    assert row.why.text.endswith(tail or row.why.text)
+    assert row.state_reason.code is ReasonCode.PAUSED
+    assert row.state_reason.text.endswith(tail or row.state_reason.text)
     assert "is already paused" in refused(store, "p", job)
     assert pause.act(store) == []
     resume = proposed(store, "u", job)
@@ -498,7 +511,7 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
 
 def test_what_is_about_to_end_is_not_paused(store: Store) -> None:
     job = a_running_job(store)
-    store.steering.cancel([job], 2.0)
+    store.job_control.cancel([job], 2.0)
     assert refused(store, "p", job) == f"job {job} is about to end"
 
 
@@ -511,8 +524,10 @@ def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) ->
     (job,) = enqueue(store, "train/a")
     first = claimed(store, job)
     pause = proposed(store, "p", job)
-    store.scheduling.finish(first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0)
-    store.steering.retry([job], 3.0)
+    store.scheduler_actions.finish_attempt(
+        first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0
+    )
+    store.job_control.retry([job], 3.0)
     claimed(store, job, 4.0, boot="pilot:abc")
     assert pause.act(store) == []
     assert job_row(store, job).paused is None

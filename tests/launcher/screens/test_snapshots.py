@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.gpus_file import SeenGpus, write_look
-from launcher.gpu.monitor import Lookout
+from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
+from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import core_resource
+from launcher.gpu.resources import core_resource_name
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
-from launcher.scheduler.gpus.taken_memory import Taken
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_head import progress
-from launcher.screens.queue_view import running, screen_lines
-from launcher.screens.snapshots import Queue, Screen, scheduler_of
-from launcher.screens.text_table import Tone, text_of
+from launcher.screens.queue_view import running_table, snapshot_lines
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader, read_scheduler_status
+from launcher.screens.text_table import TextStyle, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
@@ -49,15 +49,15 @@ from tests.screens import texts_of
 NOW = 1_000_000.0
 
 
-Look = Callable[..., Screen]
+Look = Callable[..., QueueSnapshot]
 
 
 @pytest.fixture
 def look(home: Home, store: Store) -> Look:
     """What a screen that is opened at a moment says."""
 
-    def seen(now: float = NOW, **asked: Any) -> Screen:
-        return Queue(home, store, clock=Clock(now)).look(**asked)
+    def seen(now: float = NOW, **asked: Any) -> QueueSnapshot:
+        return QueueSnapshotReader(home, store, clock=Clock(now)).read_snapshot(**asked)
 
     return seen
 
@@ -134,9 +134,9 @@ def test_a_program_that_prints_a_number_of_400_digits_stops_no_queue(
 
 def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
     """What a scheduler that begins now takes a running attempt for."""
-    taken = Taken(lambda _: None, ReportedEnds(home, Clock(now)))
-    taken.ask_ends([claim])
-    return taken.running([claim], no_usage)
+    taken = GpuUsageTracker(lambda _: None, ReportedEnds(home, Clock(now)))
+    taken.read_reported_ends([claim])
+    return taken.running_jobs([claim], no_usage)
 
 
 def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
@@ -174,21 +174,21 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
-    store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
+    store.job_control.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
     screen = look()
     (work,) = screen.running
     assert (work.code, work.step, work.ends) == (ReasonCode.PAUSED, None, None)
-    drawn = running(screen).drawn(160)
+    drawn = running_table(screen).to_lines(160)
     assert any(text_of(line).startswith("◐ command/1") for line in drawn)
     notes = [span for line in drawn for span in line.spans if "paused" in span.text]
-    assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
+    assert [(span.text[:12], span.style) for span in notes] == [("paused since", TextStyle.WARN)]
 
 
 def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
     store: Store, look: Look
 ) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(9)))
-    store.steering.prioritise([jobs[5]], 3)
+    store.job_control.set_priority([jobs[5]], 3)
     screen = look(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
@@ -213,9 +213,11 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
     enqueue(store, "prep", run="other")
     with store.writing():
-        run = store.run(Path("/nowhere"), "test")
+        run = store.ensure_run(Path("/nowhere"), "test")
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
-            store.put(run, a_context(), NewJob(spec=a_spec(name=name), needs=needs), NOW)
+            store.insert_or_replace(
+                run, a_context(), NewJob(spec=a_spec(name=name), dependencies=needs), NOW
+            )
     told = {one.name: one.note for one in look().waiting}
     assert told["test/a"] == f"waiting for {long} (job 2)"
     assert told["test/b"] == "waiting for prep (job 1)"
@@ -231,10 +233,14 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
         "command/c",
     )
     done = Done(at=NOW - 30, result={"loss": 0.25, "name": "x", "n": 3})
-    store.scheduling.finish(claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30)
+    store.scheduler_actions.finish_attempt(
+        claimed(store, a, NOW - 90), done, outputs={}, now=NOW - 30
+    )
     for job, at in ((b, NOW - 20), (c, NOW - 10)):
         failed = Failed(at=at, error="boom")
-        store.scheduling.finish(claimed(store, job, at - 5), failed, outputs={}, now=at)
+        store.scheduler_actions.finish_attempt(
+            claimed(store, job, at - 5), failed, outputs={}, now=at
+        )
     newest, again, oldest = look().recent
     assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
@@ -244,8 +250,8 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
 
 def test_releasing_and_holding_are_no_ends(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec())
-    store.steering.hold([job], NOW)
-    store.steering.release([job], NOW)
+    store.job_control.hold([job], NOW)
+    store.job_control.release([job], NOW)
     assert look().recent == ()
 
 
@@ -272,12 +278,12 @@ def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
-    queue = Queue(home, store, clock=Clock(NOW))
+    queue = QueueSnapshotReader(home, store, clock=Clock(NOW))
     for step, left in ((30, "1 m 10 s"), (40, "1 m")):  # the second screen searches for nothing
         steps(home, job, (-10.0, step - 10), (0.0, step))
-        screen = queue.look(sought=str(job))
+        screen = queue.read_snapshot(search_text=str(job))
         assert screen.found == screen.running
-        texts = [" ".join(text.split()) for text in texts_of(screen_lines(screen, 140))]
+        texts = [" ".join(text.split()) for text in texts_of(snapshot_lines(screen, 140))]
         (title,) = (text for text in texts if text.startswith("FOUND"))
         assert title.endswith("RATE LEFT")
         assert any(f"1/s {left} {step}/100 loss=0.5" in text for text in texts)
@@ -295,7 +301,7 @@ def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: 
 def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
     """Have a job run for some time, in seconds from now, and end."""
     claim = claimed(store, job, NOW + began)
-    store.scheduling.finish(claim, outcome, outputs={}, now=NOW + ended)
+    store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=NOW + ended)
 
 
 def trainings(store: Store, number: int) -> list[int]:
@@ -315,22 +321,22 @@ def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
     finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
     claimed(store, jobs[7], NOW)
     for number, job in enumerate(jobs[:3]):
-        assert look().left_s is None
+        assert look().remaining_s is None
         at = -20.0 + 10 * number
         finish(store, job, at - 10, at, Done(at=NOW + at))
-    assert look().left_s == 50.0  # 10 s each: one runs, four wait
+    assert look().remaining_s == 50.0  # 10 s each: one runs, four wait
 
 
 def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look: Look) -> None:
     jobs = trainings(store, 6)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert look().left_s == 30.0
-    store.steering.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
+    assert look().remaining_s == 30.0
+    store.job_control.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
     screen = look()
-    assert (screen.left_s, screen.runs_left) == (None, {})
-    store.steering.resume([jobs[3]], NOW)
-    assert look().left_s == 30.0
+    assert (screen.remaining_s, screen.run_remaining_s) == (None, {})
+    store.job_control.resume([jobs[3]], NOW)
+    assert look().remaining_s == 30.0
 
 
 @pytest.mark.parametrize("other", [LATER, a_spec(name="test/0", kind="test")], ids=["time", "kind"])
@@ -339,18 +345,18 @@ def test_another_kind_or_what_waits_for_its_time_or_for_nothing_is_not_foreseen(
 ) -> None:
     jobs = trainings(store, 5)
     three_done(store, jobs)
-    assert look().left_s is None, "nothing runs"
+    assert look().remaining_s is None, "nothing runs"
     claimed(store, jobs[3], NOW)
-    assert look().left_s == 20.0
+    assert look().remaining_s == 20.0
     enqueue(store, other)
-    assert look().left_s is None
+    assert look().remaining_s is None
 
 
 def test_programs_may_be_anything(store: Store, look: Look) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(6)))
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert look().left_s is None
+    assert look().remaining_s is None
 
 
 def test_a_job_that_says_itself_how_far_it_is_needs_no_others(
@@ -359,7 +365,7 @@ def test_a_job_that_says_itself_how_far_it_is_needs_no_others(
     (job,) = trainings(store, 1)
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (0.0, 30))
-    assert look().left_s == 70.0
+    assert look().remaining_s == 70.0
 
 
 def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
@@ -369,8 +375,8 @@ def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
     for job in jobs[:3]:
         finish(store, job, -101, -1, Done(at=NOW - 1))
     claimed(store, jobs[3], NOW)
-    assert look(NOW + 40).left_s == 60.0
-    assert look(NOW + 101).left_s is None
+    assert look(NOW + 40).remaining_s == 60.0
+    assert look(NOW + 101).remaining_s is None
 
 
 def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
@@ -378,11 +384,11 @@ def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
 ) -> None:
     jobs = trainings(store, 7)
     three_done(store, jobs)
-    store.steering.hold(jobs[3:5], NOW)
+    store.job_control.hold(jobs[3:5], NOW)
     claimed(store, jobs[5], NOW)
-    assert look().left_s == 20.0
-    home.stop.write_text("{}")
-    assert look().left_s is None
+    assert look().remaining_s == 20.0
+    home.stop_record.write_text("{}")
+    assert look().remaining_s is None
 
 
 def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
@@ -395,12 +401,12 @@ def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
     enqueue(store, "command/other", run="night")
     enqueue(store, LATER, run="later")
     screen = look()
-    assert screen.left_s is None
-    assert screen.runs_left == {"test": 30.0}
+    assert screen.remaining_s is None
+    assert screen.run_remaining_s == {"test": 30.0}
     drawn = " ".join(texts_of(progress(screen, 100)))
     assert "test (about 30 s), night, later" in drawn
-    home.stop.write_text("{}")
-    assert look().runs_left == {}
+    home.stop_record.write_text("{}")
+    assert look().run_remaining_s == {}
 
 
 def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) -> None:
@@ -439,10 +445,10 @@ def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Loo
 def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
-    store.scheduling.let_go(NOW - 50)
+    store.scheduler_actions.release_due_timers(NOW - 50)
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
-    store.steering.retry([job], NOW - 30)
-    store.steering.cancel([job], NOW - 20)
+    store.job_control.retry([job], NOW - 30)
+    store.job_control.cancel([job], NOW - 20)
     told = [(one.state, one.seconds) for one in look().recent]
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
@@ -457,7 +463,7 @@ def test_a_report_out_of_all_reason_is_none(home: Home, store: Store, look: Look
 
 
 def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Look) -> None:
-    store.steering.limit("downloads", 2)
+    store.job_control.set_group_limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
     (group,) = look().groups
@@ -465,10 +471,10 @@ def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Loo
 
 
 def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, look: Look) -> None:
-    write_look(home, SeenGpus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
-    taken = Queue(home, store, clock=Clock(NOW))
-    assert [gauge.gpu.label for gauge in taken.look().gpus] == ["cuda:0"]
-    assert taken.look().busy == {"GPU-0": (0.5, 0.5)}
+    write_gpu_status(home, GpuStatus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
+    taken = QueueSnapshotReader(home, store, clock=Clock(NOW))
+    assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:0"]
+    assert taken.read_snapshot().busy == {"GPU-0": (0.5, 0.5)}
     assert look(NOW + 60).gpus == ()
     assert look(NOW - 3600).gpus == (), "the clock was set back"
 
@@ -491,10 +497,10 @@ def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOW, device="GPU-0")
-    seen = SeenGpus(at=NOW, gpus=(a_gpu(0),))
-    write_look(home, seen, [None, {"job": job, "number": 1, **known}])
-    (gauge,) = Queue(home, store, clock=Clock(NOW)).look().gpus
-    (guest,) = gauge.guests
+    seen = GpuStatus(at=NOW, gpus=(a_gpu(0),))
+    write_gpu_status(home, seen, [None, {"job": job, "number": 1, **known}])
+    (gauge,) = QueueSnapshotReader(home, store, clock=Clock(NOW)).read_snapshot().gpus
+    (guest,) = gauge.jobs
     assert (guest.estimate, guest.load) == (estimate, load)
     assert gauge.outstanding == (estimate or 0)
 
@@ -503,15 +509,15 @@ def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
-    write_look(home, SeenGpus(at=NOW, gpus=(a_gpu(0),)))
-    taken = Queue(home, store, clock=Clock(NOW))
-    assert [gauge.foreign for gauge in taken.look().gpus] == [()]
+    write_gpu_status(home, GpuStatus(at=NOW, gpus=(a_gpu(0),)))
+    taken = QueueSnapshotReader(home, store, clock=Clock(NOW))
+    assert [gauge.foreign for gauge in taken.read_snapshot().gpus] == [()]
     reserved = [
-        Reservation(core_resource(core_mask()), 1, None, job=1),
+        Reservation(core_resource_name(core_mask()), 1, None, job=1),
         Reservation("GPU-0", GIB, None, job=1),
     ]
     assert ReservationBoard(tmp_path, tmp_path / "other").publish(reserved)
-    screen = taken.look()
+    screen = taken.read_snapshot()
     assert screen.host is not None
     assert screen.host.reserved_elsewhere == 1
     assert [each.amount for each in screen.gpus[0].foreign] == [GIB]
@@ -526,9 +532,9 @@ def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path / "missing"))
-    write_look(home, SeenGpus(at=NOW, gpus=(a_gpu(0),)))
-    taken = Queue(home, store, clock=Clock(NOW))
-    assert [len(taken.look().gpus) for _ in range(2)] == [1, 1]
+    write_gpu_status(home, GpuStatus(at=NOW, gpus=(a_gpu(0),)))
+    taken = QueueSnapshotReader(home, store, clock=Clock(NOW))
+    assert [len(taken.read_snapshot().gpus) for _ in range(2)] == [1, 1]
     launcher.well("status", "--json")
     launcher.well("gpus")
     assert caplog.text == ""
@@ -541,19 +547,19 @@ def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: S
         answers.wait(DEADLINE_S)
         return [a_gpu(1)]
 
-    taken = Queue(home, store, lookout=Lookout(look, seen.set), clock=Clock(NOW))
-    assert taken.look().gpus == (), "it is not waited for"
+    taken = QueueSnapshotReader(home, store, gpu_poller=GpuPoller(look, seen.set), clock=Clock(NOW))
+    assert taken.read_snapshot().gpus == (), "it is not waited for"
     answers.set()
     assert seen.wait(DEADLINE_S)
-    assert [gauge.gpu.label for gauge in taken.look().gpus] == ["cuda:1"]
+    assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:1"]
 
 
 def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
     home: Home, store: Store, look: Look
 ) -> None:
-    write_look(
+    write_gpu_status(
         home,
-        SeenGpus(
+        GpuStatus(
             at=NOW,
             gpus=(
                 a_gpu(0, used=5, processes=()),
@@ -563,7 +569,7 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
     )
     (job,) = enqueue(store, a_spec())
     seat = a_seat(device="GPU-0,GPU-1", reservation=8 * GIB)
-    assert store.scheduling.claim(job, seat, reason="fits", now=NOW) is not None
+    assert store.scheduler_actions.claim(job, seat, reason="fits", now=NOW) is not None
     attempt = an_attempt(home, a_spec(), job=job)
     told = {
         "schema": 1,
@@ -577,15 +583,15 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
     (work,) = look().running
     assert work.devices == "cuda:0,1"
     assert work.memory is not None
-    assert (work.memory.now, work.memory.peak, work.memory.asked) == (3 * GIB, 4 * GIB, 8 * GIB)
-    assert not work.memory.beyond
+    assert (work.memory.now, work.memory.peak, work.memory.requested) == (3 * GIB, 4 * GIB, 8 * GIB)
+    assert not work.memory.exceeds_request
 
 
 def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> None:
     steering = "\x1b[2J\r\n"
     (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
     failed = Failed(at=NOW, error=f"said {steering}")
-    store.scheduling.finish(claimed(store, job, NOW), failed, outputs={}, now=NOW)
+    store.scheduler_actions.finish_attempt(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
     screen = look(sought="command")
     assert repr(screen).isprintable()
@@ -607,12 +613,12 @@ def test_a_program_without_a_name_is_told_by_what_it_runs(store: Store, look: Lo
 def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     other = Store(home)
-    taken = Queue(home, other, clock=Clock(NOW))
+    taken = QueueSnapshotReader(home, other, clock=Clock(NOW))
     before = store.read.data_version()
     with store.writing():
         enqueue(store, "command/2")
-        assert taken.look().counts[State.QUEUED] == 1
-    assert taken.look().counts[State.QUEUED] == 2
+        assert taken.read_snapshot().counts[State.QUEUED] == 1
+    assert taken.read_snapshot().counts[State.QUEUED] == 2
     assert store.read.data_version() == before
     other.close()
 
@@ -632,6 +638,6 @@ def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store
 
 
 def test_a_scheduler_without_a_record_is_still_told(home: Home) -> None:
-    assert scheduler_of(home).state == "absent"
-    home.stop.write_text("{}")
-    assert scheduler_of(home).state == "stopped"
+    assert read_scheduler_status(home).state == "absent"
+    home.stop_record.write_text("{}")
+    assert read_scheduler_status(home).state == "stopped"

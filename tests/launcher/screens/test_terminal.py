@@ -9,9 +9,9 @@ from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
-from launcher.screens.answers import say_json
+from launcher.screens.answers import print_json
 from launcher.screens.live_display import watch_hashing
-from launcher.screens.terminal import HIGH, WIDE, coloured, speaks_unicode, terminal_size
+from launcher.screens.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from launcher.store.queue import Store
 from tests.build import Clock, a_spec, enqueue
 from tests.launcher.conftest import Launcher
@@ -37,7 +37,7 @@ MIB = 1 << 20
 def test_the_environment_tells_whether_a_terminal_knows_unicode(
     environ: dict[str, str], known: bool
 ) -> None:
-    assert speaks_unicode(environ) is known
+    assert supports_unicode(environ) is known
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_pipe_has_colours_only_when_that_is_asked_for(
         monkeypatch.delenv(name, raising=False)
     for name, text in environ.items():
         monkeypatch.setenv(name, text)
-    assert coloured(io.StringIO()) is wanted
+    assert uses_colour(io.StringIO()) is wanted
 
 
 def test_a_terminal_has_colours_and_no_color_takes_them_away(store: Store) -> None:
@@ -110,7 +110,7 @@ def test_a_terminal_that_does_not_know_its_size_has_the_usual_one() -> None:
 
 
 def test_json_has_null_where_it_has_no_number(capsys: pytest.CaptureFixture[str]) -> None:
-    say_json({"rows": [{"auc": (math.inf, "x"), "n": 2}], "loss": math.nan})
+    print_json({"rows": [{"auc": (math.inf, "x"), "n": 2}], "loss": math.nan})
     record = {"schema": 1, "rows": [{"auc": [None, "x"], "n": 2}], "loss": None}
     assert json.loads(capsys.readouterr().out) == record
 

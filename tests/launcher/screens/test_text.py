@@ -13,30 +13,40 @@ from hypothesis import strategies as st
 from launcher.cli.result_tables import draw
 from launcher.job import Terms
 from launcher.screens.chart import chart
-from launcher.screens.format import GLYPHS, ORDER, PAUSED, harmless, iso, moment, named, tally, why
+from launcher.screens.format import (
+    GLYPHS,
+    ORDER,
+    PAUSED,
+    format_job_names,
+    iso_time,
+    sanitize_terminal,
+    short_local_time,
+    tally,
+    why,
+)
 from launcher.screens.job_view import job_view
-from launcher.screens.queue_view import jobs_listed, running, waiting
+from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.screens.terminal import TWINS, in_ascii, terminal_width
 from launcher.screens.text_table import (
     GAP,
     Column,
-    Line,
-    Span,
-    Table,
-    Tone,
+    TextLine,
+    TextSpan,
+    TextStyle,
+    TextTable,
     columns,
-    distinguished,
+    distinguish_names,
     line,
-    of_texts,
-    shortened,
-    tabbed,
+    shorten,
+    tab_separated,
+    table_of_texts,
     text_of,
     width_of,
 )
 from launcher.states import Failed, State
 from launcher.store.queue import Store
-from launcher.workers.progress.attempt_progress import Newest
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.attempt_progress import AttemptProgress
+from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen, texts_of
@@ -49,23 +59,23 @@ COLUMNS = (Column("NAME", least=3), Column(right=True, drop=1), Column("WHY", ro
 
 @given(TEXTS, st.integers(0, 30))
 def test_a_cut_line_fits_and_is_a_beginning_of_it(text: str, width: int) -> None:
-    cut = line(text).cut(max(1, width)).text
+    cut = line(text).truncate(max(1, width)).text
     assert width_of(cut) <= max(1, width)
     assert cut == text or (cut.endswith("…") and text.startswith(cut[:-1]))
 
 
 @given(TEXTS, st.integers(0, 30), st.booleans())
 def test_a_shortened_text_fits(text: str, width: int, middle: bool) -> None:
-    assert width_of(shortened(text, width, middle=middle)) <= width
+    assert width_of(shorten(text, width, middle=middle)) <= width
 
 
 def test_the_middle_of_a_long_name_is_left_out() -> None:
-    assert shortened("train/gan2:pre@seed=12", 13, middle=True) == "train/…eed=12"
+    assert shorten("train/gan2:pre@seed=12", 13, middle=True) == "train/…eed=12"
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4), st.integers(1, 40))
 def test_no_line_of_a_table_is_too_long(rows: list[tuple[str, ...]], width: int) -> None:
-    drawn = Table(COLUMNS, rows).drawn(width)
+    drawn = TextTable(COLUMNS, rows).to_lines(width)
     assert all(width_of(one.text) <= width for one in drawn)
     assert len(drawn) >= len(rows)
 
@@ -97,7 +107,7 @@ NARROW = ("abcdefgh", "12345678", "why")
 def test_what_has_no_room_is_left_out_cut_or_broken(
     columns: Sequence[Column], rows: list[tuple[str, ...]], width: int, wanted: list[str]
 ) -> None:
-    drawn = Table(columns, rows, [7, 8][: len(rows)]).drawn(width)
+    drawn = TextTable(columns, rows, [7, 8][: len(rows)]).to_lines(width)
     assert texts_of(drawn) == wanted
     assert [one.job for one in drawn] == [None, *[7] * (len(wanted) - len(rows)), 8][: len(drawn)]
 
@@ -105,7 +115,7 @@ def test_what_has_no_room_is_left_out_cut_or_broken(
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
 def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = texts_of(Table(shapes, [("a", text)]).drawn(40))
+    drawn = texts_of(TextTable(shapes, [("a", text)]).to_lines(40))
     assert len(drawn) <= 1 + 3
     assert all(width_of(one) <= 40 for one in drawn)
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
@@ -114,7 +124,7 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
     reason = f"waiting for {'x' * 90} (job 41) and 2 more jobs"
     shapes = (Column("WHY", least=28, rows=3),)
-    drawn = texts_of(Table(shapes, [(reason,)]).drawn(32))[1:]
+    drawn = texts_of(TextTable(shapes, [(reason,)]).to_lines(32))[1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
     told = " ".join(drawn)
@@ -125,7 +135,7 @@ def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> 
 
 def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = Table(shapes, [("a", " " * 99), ("b", "x")]).drawn(40)
+    drawn = TextTable(shapes, [("a", " " * 99), ("b", "x")]).to_lines(40)
     assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
 
 
@@ -135,23 +145,25 @@ def test_a_mark_over_a_letter_takes_no_column(text: str, columns: int) -> None:
 
 
 def test_a_cell_of_pieces_keeps_their_tones() -> None:
-    bar = Line((Span("##", Tone.OURS), Span("..", Tone.DIM)))
-    (drawn,) = Table((Column(), Column()), [(bar, "x")]).drawn(20)
-    assert [span.tone for span in drawn.spans[:2]] == [Tone.OURS, Tone.DIM]
+    bar = TextLine((TextSpan("##", TextStyle.OURS), TextSpan("..", TextStyle.DIM)))
+    (drawn,) = TextTable((Column(), Column()), [(bar, "x")]).to_lines(20)
+    assert [span.style for span in drawn.spans[:2]] == [TextStyle.OURS, TextStyle.DIM]
 
 
 def test_nothing_is_drawn_of_a_table_without_rows() -> None:
-    assert Table(COLUMNS, []).drawn(80) == []
+    assert TextTable(COLUMNS, []).to_lines(80) == []
 
 
 def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
     shapes = (
-        Column("NAME", of=lambda row: row["name"]),
-        Column("N", right=True, of=lambda row: Span(str(row["n"]), Tone.DIM)),
-        Column("NONE", of=lambda _: ""),
+        Column("NAME", cell_of=lambda row: row["name"]),
+        Column("N", right=True, cell_of=lambda row: TextSpan(str(row["n"]), TextStyle.DIM)),
+        Column("NONE", cell_of=lambda _: ""),
     )
-    table = Table(shapes, [{"name": "a\n", "n": 70}, {"name": "b", "n": 8}], [3, 4], [line("more")])
-    assert [(one.text, one.job) for one in table.drawn()] == [
+    table = TextTable(
+        shapes, [{"name": "a\n", "n": 70}, {"name": "b", "n": 8}], [3, 4], [line("more")]
+    )
+    assert [(one.text, one.job) for one in table.to_lines()] == [
         ("NAME   N", None),
         ("a\\n   70", 3),
         ("b      8", 4),
@@ -165,7 +177,7 @@ def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
     [([], ["A  B"]), ([("x", "")], ["A  B", "x"]), ([("x", 7)], ["A  B", "x  7"])],
 )
 def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
-    assert texts_of(of_texts(("A", "B"), rows, {1}).drawn(2)) == drawn
+    assert texts_of(table_of_texts(("A", "B"), rows, {1}).to_lines(2)) == drawn
 
 
 @pytest.mark.parametrize(
@@ -180,11 +192,11 @@ def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out
     width: int, drawn: list[str]
 ) -> None:
     shapes = (Column("NAME"), Column("AUC", drop=1), Column("LOSS", drop=2))
-    less = Table(
+    less = TextTable(
         shapes, [("a", "0.9", "0.5")], left_out=lambda titles: f"without {', '.join(titles)}"
     )
-    table = Table(shapes, [("a", "0.9 [0.8, 1]", "0.5")], less=lambda: less)
-    assert texts_of(table.drawn(width)) == drawn
+    table = TextTable(shapes, [("a", "0.9 [0.8, 1]", "0.5")], narrower=lambda: less)
+    assert texts_of(table.to_lines(width)) == drawn
 
 
 def test_twins_are_one_character_of_ascii_each() -> None:
@@ -206,14 +218,14 @@ def test_texts_line_up() -> None:
 def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
     words = "one two three four five"
     shapes = (Column("KIND"), Column("WHAT", least=12, rows=0))
-    lines = texts_of(Table(shapes, [("a", words)]).drawn(width))
+    lines = texts_of(TextTable(shapes, [("a", words)]).to_lines(width))
     assert " ".join(" ".join(lines).split()) == f"KIND WHAT a {words}"
     assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
 
 
 def test_a_line_for_a_pipe_holds_each_cell_as_text() -> None:
-    assert tabbed([("a\tb\n", None, 1.5, b"xy")]) == "a\\tb\\n\t\t1.5\t2 bytes\n"
-    assert tabbed([]) == ""
+    assert tab_separated([("a\tb\n", None, 1.5, b"xy")]) == "a\\tb\\n\t\t1.5\t2 bytes\n"
+    assert tab_separated([]) == ""
 
 
 LONG = "test/gan2:pre&gan3:pre&sd15:pre&sd21:pre%50~pgu@lr=0.001,seed={}/gan2:pre&gan3:pre&real:pre"
@@ -237,7 +249,7 @@ SETS = st.sets(st.one_of(GRAMMAR, ANYTHING), min_size=1, max_size=12)
 @example({LONG.format(seed) for seed in range(9)}, 24)
 @example({"a" * 300 + "b" * n for n in range(9)}, 60)
 def test_names_fit_and_those_that_fit_by_themselves_stay_whole(names: set[str], width: int) -> None:
-    shown = distinguished(sorted(names), width)
+    shown = distinguish_names(sorted(names), width)
     assert shown.keys() == names
     assert all(width_of(one) <= width for one in shown.values())
     assert all(shown[name] == name for name in names if width_of(name) <= width)
@@ -252,11 +264,11 @@ def test_names_that_differ_in_one_word_stay_different(
     ends: list[str], seeds: set[int], width: int
 ) -> None:
     names = [f"train/{ends[0]},word={seed}/{ends[1]}" for seed in seeds]
-    assert len(set(distinguished(names, width).values())) == len(names)
+    assert len(set(distinguish_names(names, width).values())) == len(names)
 
 
 def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
-    shown = distinguished([LONG.format(seed) for seed in (1, 2)], 40)
+    shown = distinguish_names([LONG.format(seed) for seed in (1, 2)], 40)
     assert [*shown.values()] == [
         "test/gan2…001,seed=1/gan2:pre&…&real:pre",
         "test/gan2…001,seed=2/gan2:pre&…&real:pre",
@@ -278,7 +290,7 @@ def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
     ],
 )  # fmt: skip
 def test_the_parameters_that_differ_stay_whole(width: int, names: str, texts: str) -> None:
-    assert " ".join(distinguished(names.split(), width).values()) == texts
+    assert " ".join(distinguish_names(names.split(), width).values()) == texts
 
 
 TWO_ENDS = [
@@ -302,7 +314,7 @@ MATRIX = [
 def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
     names: list[str], width: int
 ) -> None:
-    shown = [*distinguished(names, width).values()]
+    shown = [*distinguish_names(names, width).values()]
     assert len(set(shown)) == len(names)
     assert all(width_of(text) <= width for text in shown)
     assert not any("#" in text or text.endswith(")") for text in shown)
@@ -313,9 +325,9 @@ def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
 
 def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
     other = [f"command/a-long-name-of-a-program-number-{n}-of-two" for n in (1, 2)]
-    shown = distinguished([*TWO_ENDS, *other], 28)
-    assert [shown[name] for name in TWO_ENDS] == [*distinguished(TWO_ENDS, 28).values()]
-    assert [shown[name] for name in other] == [*distinguished(other, 28).values()]
+    shown = distinguish_names([*TWO_ENDS, *other], 28)
+    assert [shown[name] for name in TWO_ENDS] == [*distinguish_names(TWO_ENDS, 28).values()]
+    assert [shown[name] for name in other] == [*distinguish_names(other, 28).values()]
 
 
 def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
@@ -326,8 +338,8 @@ def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
     ended = tuple(one._replace(since=NOW, state=State.DONE, latest=State.DONE) for one in lines[8:])
     screen = an_idle_screen()._replace(running=works, waiting=tuple(lines[4:8]), recent=ended)
     for width in (80, 100, 160):
-        tables = running(screen), waiting(screen), jobs_listed(lines, NOW)
-        sections = [table.drawn(width) for table in tables]
+        tables = running_table(screen), waiting_table(screen), job_table(lines, NOW)
+        sections = [table.to_lines(width) for table in tables]
         for drawn in sections:
             texts = [one.text for one in drawn if one.job is not None]
             shown = [text for text in texts if not text.startswith("  ")]
@@ -361,17 +373,17 @@ STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"
 @settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_no_text_can_steer_a_terminal(text: str) -> None:
-    assert harmless(text).isprintable()
+    assert sanitize_terminal(text).isprintable()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text().filter(str.isprintable))
 def test_plain_text_is_shown_as_it_is(text: str) -> None:
-    assert harmless(text) == text
+    assert sanitize_terminal(text) == text
 
 
 def test_control_characters_become_visible() -> None:
-    assert harmless("\x1b[31mred\udcff\n") == "\\x1b[31mred\\udcff\\n"
+    assert sanitize_terminal("\x1b[31mred\udcff\n") == "\\x1b[31mred\\udcff\\n"
 
 
 def test_every_state_has_a_place_and_a_glyph() -> None:
@@ -387,30 +399,30 @@ def test_a_tally_names_only_what_there_is() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(codec=None, categories=["C", "Zs", "Zl", "Zp", "L"])))
 def test_each_character_is_shown_by_itself(text: str) -> None:
-    assert harmless(text) == "".join(map(harmless, text))
+    assert sanitize_terminal(text) == "".join(map(sanitize_terminal, text))
 
 
 def test_the_first_few_jobs_are_named(store: Store) -> None:
     jobs = enqueue(store, *(f"train/{letter}\x1b" for letter in "abcd"))
     rows = [job_row(store, job) for job in jobs]
-    assert named(rows[:1]) == "train/a\\x1b"
-    assert named(rows, 2) == "train/a\\x1b, train/b\\x1b and 2 more"
+    assert format_job_names(rows[:1]) == "train/a\\x1b"
+    assert format_job_names(rows, 2) == "train/a\\x1b, train/b\\x1b and 2 more"
 
 
 def test_a_moment_shows_its_seconds_only_where_there_are_some() -> None:
     noon = datetime(2026, 11, 20, 12, 0).timestamp()  # noqa: DTZ001  # local on purpose
-    assert moment(noon) == "2026-11-20 12:00"
-    assert moment(noon + 5) == "2026-11-20 12:00:05"
+    assert short_local_time(noon) == "2026-11-20 12:00"
+    assert short_local_time(noon + 5) == "2026-11-20 12:00:05"
 
 
 def test_times_for_machines_are_utc() -> None:
-    assert iso(0.0) == "1970-01-01T00:00:00Z"
+    assert iso_time(0.0) == "1970-01-01T00:00:00Z"
 
 
 def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: Store) -> None:
     (job,) = enqueue(store, f"command/{STEERING}")
     line = job_view(job_row(store, job))
-    text = tabbed([line.columns()])
+    text = tab_separated([line.columns()])
     assert text.count("\n") == 1
     assert text.count("\t") == len(line.columns()) - 1 == 6
     assert text.replace("\t", "").removesuffix("\n").isprintable()
@@ -420,8 +432,8 @@ def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: 
 def test_a_running_job_tells_how_far_it_is(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
-    step = Step(at=1.0, step=3, total=9, metrics={"note": STEERING})
-    assert job_view(job_row(store, job), Newest(step)).note.startswith("3/9 note=\\x1b")
+    step = ProgressReport(at=1.0, step=3, total=9, metrics={"note": STEERING})
+    assert job_view(job_row(store, job), AttemptProgress(step)).note.startswith("3/9 note=\\x1b")
     assert job_view(job_row(store, job)).note == "fits"
 
 
@@ -460,13 +472,15 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
         a_spec(name="command/c", cpus=4),
         needs={"command/b": ["command/a"]},
     )
-    (first, _) = store.scheduling.ready(2)
-    store.scheduling.explain({first.lane_id: a_reason("waiting for 4 CPU cores: 1 of 8 free")})
+    (first, _) = store.scheduler_actions.read_ready(2)
+    store.scheduler_actions.record_lane_reasons(
+        {first.lane_id: a_reason("waiting for 4 CPU cores: 1 of 8 free")}
+    )
     assert (
         why(job_row(store, a)) == why(job_row(store, c)) == "waiting for 4 CPU cores: 1 of 8 free"
     )
     assert why(job_row(store, b)) == "waiting for 1 more job"
-    store.steering.hold([c], 2.0)
+    store.job_control.hold([c], 2.0)
     assert why(job_row(store, c)) == "held by its owner"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.screens.format import pause_reason
-from launcher.screens.text_table import Tone, line, width_of
-from launcher.screens.watch import in_lines
+from launcher.screens.text_table import TextStyle, line, width_of
+from launcher.screens.watch import wrap_message
 from launcher.states import Failed, State
 from launcher.store.backups import back_up
 from launcher.store.queue import Store
@@ -97,8 +97,8 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_change(stor
     with seen("status", "--watch", TERM="dumb") as window:
 
         def told(text: str) -> bool:  # nobody knows when it begins to look
-            store.steering.hold([job], 1.0)
-            store.steering.release([job], 1.0)
+            store.job_control.hold([job], 1.0)
+            store.job_control.release([job], 1.0)
             return "held" in text
 
         window.until(told, "it tells of a change")
@@ -172,14 +172,14 @@ def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> Non
         watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=file)
 
     def begins() -> bool:  # nobody knows when it begins to look
-        store.steering.hold([b], 1.0)
-        store.steering.release([b], 1.0)
+        store.job_control.hold([b], 1.0)
+        store.job_control.release([b], 1.0)
         return bool(told.read_text())
 
     until(begins, "it tells of a change")
     claim = claimed(store, a)
-    store.steering.pause({a: pause_reason("cpu", None, 1.0)}, 1.0)
-    store.scheduling.finish(claim, Failed(at=2.0, error="boom"), outputs={}, now=2.0)
+    store.job_control.pause({a: pause_reason("cpu", None, 1.0)}, 1.0)
+    store.scheduler_actions.finish_attempt(claim, Failed(at=2.0, error="boom"), outputs={}, now=2.0)
     until(lambda: "failed" in told.read_text(), "it tells of the failure")
     watch.send_signal(signal.SIGINT)
     assert watch.wait(DEADLINE_S) == 130
@@ -212,18 +212,20 @@ def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
 def test_a_change_is_broken_between_words_and_never_within_one() -> None:
     name = "train/gan2:pre&gan3:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✗ failed    {name}  ended with exit code 1: KeyError: 'lr'  → launcher logs 7"
-    drawn = texts_of(in_lines(line(text, Tone.BAD), "  [12/48]", 80))
+    drawn = texts_of(wrap_message(line(text, TextStyle.BAD), "  [12/48]", 80))
     assert " ".join(drawn).split() == [*text.split(), "[12/48]"]
     assert all(one.startswith(" " * 21) for one in drawn[1:])
     assert all(width_of(one) <= 80 for one in drawn)
-    assert texts_of(in_lines(line(text), "", None)) == [text]
-    assert {one.spans[0].tone for one in in_lines(line(text, Tone.BAD), "", 80)} == {Tone.BAD}
+    assert texts_of(wrap_message(line(text), "", None)) == [text]
+    assert {one.spans[0].style for one in wrap_message(line(text, TextStyle.BAD), "", 80)} == {
+        TextStyle.BAD
+    }
 
 
 def test_a_change_of_a_long_name_is_not_broken_within_it_either() -> None:
     name = "unlearn/gan2:pre&gan3:pre&sd15:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✓ done      {name}  1m 4s  accuracy 0.93"
-    drawn = texts_of(in_lines(line(text), "  [12/48]", 80))
+    drawn = texts_of(wrap_message(line(text), "  [12/48]", 80))
     assert [drawn[0], drawn[1].split()[0]] == ["14:02:07 ✓ done", name]
     assert all(one.startswith("  ") and width_of(one) <= 80 for one in drawn[1:])
 
@@ -308,7 +310,7 @@ def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever
 def test_waiting_for_machines_tells_of_all_jobs(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, "train/a", "train/b")
     finished(store, good)
-    store.steering.cancel([bad], 3.0)
+    store.job_control.cancel([bad], 3.0)
     answer = launcher("wait", "train/", "--json")
     record = json.loads(answer.out)
     assert (answer.code, record["schema"]) == (1, 1)

@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 
 from launcher.errors import MachineError
-from launcher.planning.estimates import History
-from launcher.simulate.baselines import POLICIES, Study, draw_study, study
-from launcher.simulate.machine import Outcome, Span, Workload, fit, read_fleet
-from launcher.simulate.memory_claims import SAID, draw_memory
-from launcher.simulate.picture import MOST_BARS, draw_timeline, queue_lengths, slots
-from launcher.simulate.planned_jobs import planned_jobs
+from launcher.planning.estimates import RuntimeHistory
+from launcher.simulate.baselines import POLICIES, Study, draw_study, run_study
+from launcher.simulate.machine import (
+    JobSpan,
+    PolicyResult,
+    Workload,
+    parse_cluster,
+    select_feasible,
+)
+from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
+from launcher.simulate.picture import MOST_BARS, bar_places, draw_timeline, queue_lengths
+from launcher.simulate.planned_jobs import trace_from_plans
 from launcher.simulate.trace import TraceJob, read_trace
 from launcher.states import State
 from launcher.store.queue import Store
@@ -58,12 +64,14 @@ def a_study(**changes: Any) -> Study:
         ("sjf", None, 8_470.0, 31_046.4, 4_445_650.0, 9_408_690.0),
     ]
     return Study(
-        assumptions=assuming(a_fleet(560), **{"memory": f"drawn with seed 7: {SAID}", **changes}),
+        assumptions=assuming(
+            a_fleet(560), **{"memory": f"drawn with seed 7: {MEMORY_SIZES_TEXT}", **changes}
+        ),
         workload=Workload(
             jobs=tuple(map(a_job, range(1234))), too_many_gpus=1289, too_much_vram=3, orphaned=2
         ),
         outcomes=tuple(
-            Outcome(
+            PolicyResult(
                 policy=policy,
                 utilisation=used,
                 wait_mean_s=mean,
@@ -162,14 +170,14 @@ def test_drawn_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None
     first, again, other = (launcher(*words, seed).out for seed in ("1", "1", "2"))
     assert first == again != other
     assumed = json.loads(other)["assumptions"]
-    assert (assumed["seed"], assumed["memory"]) == (2, f"drawn with seed 2: {SAID}")
+    assert (assumed["seed"], assumed["memory"]) == (2, f"drawn with seed 2: {MEMORY_SIZES_TEXT}")
     same = launcher.json(*words, "2", "--vram", "22GiB")
     assert (same["assumptions"]["memory"], same["assumptions"]["seed"]) == ("22 GiB", None)
     assert same["policies"][0]["makespan_s"] == 100
 
 
 def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
-    assert SAID in " ".join(launcher("simulate", "--help").out.split())
+    assert MEMORY_SIZES_TEXT in " ".join(launcher("simulate", "--help").out.split())
 
 
 @pytest.mark.parametrize(
@@ -202,7 +210,7 @@ def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
     made = a_plan()
     trained = next(job for job in made.jobs if job.kind == "train")
     history = a_history(done_before(trained, 50.0, on_gpu=True), gpus=True)
-    replayed = planned_jobs([made, made], history, seconds=7.0, vram=5 * GIB)
+    replayed = trace_from_plans([made, made], history, seconds=7.0, vram=5 * GIB)
     jobs = replayed.jobs
     assert len(jobs) == 2 * len(made.jobs)
     by_name = dict(zip([job.name for job in made.jobs], jobs, strict=False))
@@ -222,10 +230,10 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
         done_before(next(job for job in made.jobs if job.kind == kind), seconds, on_gpu=on_gpu)
         for kind, seconds, on_gpu in (("train", 50.0, True), ("test", 9.0, False))
     ]
-    replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
+    replayed = trace_from_plans([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: job.seconds for job in replayed.jobs}
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
-    assert replayed.in_words() == (
+    assert replayed.describe() == (
         "7 s for 1 shapes job (--duration, because no shapes job has run here), "
         "50 s for 2 train jobs (median of 1 run here), "
         "9 s for 3 test jobs (median of 1 run here on the CPU), "
@@ -239,20 +247,22 @@ def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None
     trained = next(job for job in made.jobs if job.kind == "train")
     slower = trained._replace(settings={**trained.settings, "epochs": 90})
     before = [done_before(slower, seconds, on_gpu=False) for seconds in (30.0, 40.0, 80.0)]
-    replayed = planned_jobs([made], a_history(*before, gpus=True), seconds=7.0, vram=5 * GIB)
+    replayed = trace_from_plans([made], a_history(*before, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: (job.seconds, job.forecast) for job in replayed.jobs}
     assert lasting["train"] == (40.0, None), "not 7 s; the scheduler itself knows nothing of it"
     assert (
         "40 s for 2 train jobs (median of 3 runs here on the CPU with other settings)"
-        in replayed.in_words()
+        in replayed.describe()
     )
 
 
 def test_no_job_of_a_task_file_takes_longer_than_its_time_limit() -> None:
     made = some_commands(", resources: {time_limit: 5s}")
-    replayed = planned_jobs([made], History((), KINDS, gpus=True), seconds=7.0, vram=5 * GIB)
+    replayed = trace_from_plans(
+        [made], RuntimeHistory((), KINDS, gpus=True), seconds=7.0, vram=5 * GIB
+    )
     assert {job.seconds for job in replayed.jobs} == {5.0}
-    assert "5 s for 1 command job, ended by their time limits (" in replayed.in_words()
+    assert "5 s for 1 command job, ended by their time limits (" in replayed.describe()
 
 
 def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
@@ -262,8 +272,8 @@ def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
         known = signature == made.jobs[0].signature
         return Usage(seconds=(10.0, 30.0, 20.0)) if known else NO_USAGE
 
-    history = History((), KINDS, gpus=True, usage=usage)
-    replayed = planned_jobs([made], history, seconds=7.0, vram=5 * GIB)
+    history = RuntimeHistory((), KINDS, gpus=True, usage=usage)
+    replayed = trace_from_plans([made], history, seconds=7.0, vram=5 * GIB)
     assert [job.seconds for job in replayed.jobs if job.gpus] == [20.0]
 
 
@@ -364,8 +374,8 @@ def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
 @pytest.mark.night
 def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None:
     fleet = a_fleet(560)
-    workload = fit(draw_memory(read_trace(PHILLY), 0), fleet)
-    ours, fifo = study(workload, assuming(fleet), policies=("launcher", "fifo")).outcomes
+    workload = select_feasible(draw_memory(read_trace(PHILLY), 0), fleet)
+    ours, fifo = run_study(workload, assuming(fleet), policies=("launcher", "fifo")).outcomes
     assert fifo.wait_mean_s / 86_400 == pytest.approx(2.755, abs=0.001)
     assert ours.wait_mean_s * 2 <= fifo.wait_mean_s
     assert ours.wait_p95_s <= fifo.wait_p95_s
@@ -377,15 +387,15 @@ def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None
 SPACE = "{http://www.w3.org/2000/svg}"
 
 
-def a_span(job: int, start: float, end: float, *cards: int, ready: float = 0.0) -> Span:
-    return Span(job=job, ready=ready, start=start, end=end, cards=cards)
+def a_span(job: int, start: float, end: float, *cards: int, ready: float = 0.0) -> JobSpan:
+    return JobSpan(job=job, ready=ready, start=start, end=end, cards=cards)
 
 
 def a_busy_study(cards: int, jobs: int) -> Study:
     """Many short jobs on many cards."""
     asked = [a_job(at, 10.0 + at % 7, at=at / 10, gpus=1 + at % 3) for at in range(jobs)]
     fleet = a_fleet(cards)
-    return study(fit(asked, fleet), assuming(fleet), policies=("launcher", "fifo"))
+    return run_study(select_feasible(asked, fleet), assuming(fleet), policies=("launcher", "fifo"))
 
 
 def bars(root: ET.Element) -> list[ET.Element]:
@@ -400,7 +410,7 @@ def words(root: ET.Element) -> set[str | None]:
 
 def test_jobs_that_share_a_card_have_places_of_their_own() -> None:
     spans = [a_span(0, 0, 10, 0), a_span(1, 5, 20, 0, 1), a_span(2, 10, 12, 0)]
-    assert [(span.job, card, place) for span, card, place in slots(spans)] == [
+    assert [(span.job, card, place) for span, card, place in bar_places(spans)] == [
         (0, 0, 0),
         (1, 0, 1),
         (1, 1, 0),
@@ -461,17 +471,17 @@ def a_load() -> Workload:
         TraceJob(index=number, submitted=float(number), seconds=60.0, gpus=1, vram=8 * GIB)
         for number in range(12)
     )
-    return fit(jobs, read_fleet("2x24GiB"))
+    return select_feasible(jobs, parse_cluster("2x24GiB"))
 
 
 def test_several_processes_come_to_the_same_as_this_one() -> None:
-    load, world = a_load(), assuming(read_fleet("2x24GiB"))
+    load, world = a_load(), assuming(parse_cluster("2x24GiB"))
     replayed: list[str] = []
-    assert study(load, world) == study(load, world, replayed.append, processes=2)
+    assert run_study(load, world) == run_study(load, world, replayed.append, processes=2)
     assert sorted(replayed) == sorted(POLICIES)
 
 
 def test_what_a_process_raises_is_raised_here() -> None:
-    world = assuming(read_fleet("2x24GiB"))
+    world = assuming(parse_cluster("2x24GiB"))
     with pytest.raises(KeyError, match="no such policy"):
-        study(a_load(), world, policies=("fifo", "no such policy"), processes=2)
+        run_study(a_load(), world, policies=("fifo", "no such policy"), processes=2)

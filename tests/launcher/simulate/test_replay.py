@@ -6,13 +6,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
-from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
-from launcher.scheduler.policy.queue_lengths import QueueLengths, queue_length
-from launcher.simulate.baselines import Beside, beside
-from launcher.simulate.machine import fit, measure, read_fleet
-from launcher.simulate.queue import NEWEST, Foresight, Knowledge, Memory, Patience
-from launcher.simulate.trace import TraceJob, choose
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, SJF, SchedulingPolicy
+from launcher.scheduler.policy.model import Machine, Waiting, make_forecast
+from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
+from launcher.simulate.baselines import ContendedQueue, merge_jobs
+from launcher.simulate.machine import compute_result, parse_cluster, select_feasible
+from launcher.simulate.queue import (
+    NEWEST,
+    BackfillWindow,
+    JobKnowledge,
+    MemoryKnowledge,
+    RuntimeKnowledge,
+)
+from launcher.simulate.trace import TraceJob, select_jobs
 from tests.build import a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed, starts
 
@@ -85,7 +91,7 @@ REPLAYS = {
         "2x24GiB",
         [a_job(0, 10, gib=22), a_job(1, 10, gpus=2, gib=22), a_job(2, 1, gib=22)],
         [0, 10, 20],
-        queue={"foresight": Foresight.NONE, "discipline": EASY},
+        queue={"foresight": RuntimeKnowledge.NONE, "discipline": EASY},
     ),
     "a job has all its GPUs on one machine": Replay(
         "2x(2x24GiB)",
@@ -97,7 +103,7 @@ REPLAYS = {
 
 @pytest.mark.parametrize("case", REPLAYS.values(), ids=REPLAYS)
 def test_jobs_start_and_end_as_worked_out_by_hand(case: Replay) -> None:
-    fleet = read_fleet(case.gpus)
+    fleet = parse_cluster(case.gpus)
     spans = replayed(case.jobs, live(fleet, **case.queue), len(fleet.totals))
     assert starts(spans) == [*case.starts]
     in_order = [spans[job] for job in range(len(case.jobs))]
@@ -179,22 +185,22 @@ def test_empty_cards_come_before_shared_ones() -> None:
 
 
 def test_durations_are_learned_from_jobs_of_the_same_group_that_have_ended() -> None:
-    learned = Knowledge(Foresight.LEARNED, Memory.KNOWN)
+    learned = JobKnowledge(RuntimeKnowledge.LEARNED, MemoryKnowledge.KNOWN)
     job = a_job(0, group="a")
     assert learned.forecast(job).seconds == ()
     for seconds in (20.0, 40.0, 10.0):
-        learned.add(a_job(0, seconds, group="a"))
-    learned.add(a_job(0, 7.0, group="b"))
+        learned.record_end(a_job(0, seconds, group="a"))
+    learned.record_end(a_job(0, 7.0, group="b"))
     assert learned.forecast(job).seconds == (10, 20, 40)
     assert learned.forecast(a_job(1, group="c")).seconds == (7, 10, 20, 40), "all that ended"
     for _ in range(NEWEST):
-        learned.add(a_job(0, 1.0, group="a"))
+        learned.record_end(a_job(0, 1.0, group="a"))
     assert set(learned.forecast(job).seconds) == {1}, "older ones are forgotten"
 
 
 def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
-    learned = Knowledge(Foresight.LEARNED, Memory.KNOWN)
-    learned.add(a_job(0))
+    learned = JobKnowledge(RuntimeKnowledge.LEARNED, MemoryKnowledge.KNOWN)
+    learned.record_end(a_job(0))
     assert learned.forecast(a_job(1, forecast=3.0)).seconds == (3,)
 
 
@@ -203,8 +209,11 @@ def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
 
 def test_jobs_come_faster_all_at_once_or_only_the_first() -> None:
     jobs = [a_job(index, at=10.0 * index) for index in range(3)]
-    assert [job.submitted for job in choose(jobs, first=2, all_at_once=False, load=2)] == [0, 5]
-    assert [job.submitted for job in choose(jobs, first=None, all_at_once=True, load=1)] == [
+    assert [job.submitted for job in select_jobs(jobs, first=2, all_at_once=False, load=2)] == [
+        0,
+        5,
+    ]
+    assert [job.submitted for job in select_jobs(jobs, first=None, all_at_once=True, load=1)] == [
         0,
         0,
         0,
@@ -220,7 +229,7 @@ def test_what_can_never_fit_is_dropped_and_counted() -> None:
         a_job(4, needs=(3,)),
         a_job(5, needs=(2,)),
     ]
-    load = fit(jobs, a_fleet(2))
+    load = select_feasible(jobs, a_fleet(2))
     assert [job.index for job in load.jobs] == [2, 5]
     assert (load.too_many_gpus, load.too_much_vram, load.orphaned) == (1, 1, 2)
 
@@ -232,7 +241,7 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
     # two cards for 20 s: the first is used all of the time, the second for 10 s by two jobs
     jobs = [a_job(0, 20, gib=22), a_job(1, 5), a_job(2, 5, at=2.5, gib=16)]
     spans = replayed(jobs, live(a_fleet(2)), cards=2, slowdown=1.0)
-    outcome = measure("launcher", [*spans.values()], jobs, 2)
+    outcome = compute_result("launcher", [*spans.values()], jobs, 2)
     assert outcome.makespan_s == 20
     assert outcome.utilisation == pytest.approx((20 + 7.5) / 40)
     assert outcome.wait_mean_s == 0
@@ -241,32 +250,34 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
 def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
     jobs = [a_job(index, 1) for index in range(100)]
     spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
-    outcome = measure("fifo", [*spans.values()], jobs, 1)
+    outcome = compute_result("fifo", [*spans.values()], jobs, 1)
     assert (outcome.wait_mean_s, outcome.wait_p95_s, outcome.wait_longest_s) == (49.5, 94, 99)
 
 
 def test_a_job_wider_than_each_machine_is_left_out() -> None:
-    fleet = read_fleet("1x80GiB+4x(2x24GiB)")
-    load = fit([a_job(0, gpus=3), a_job(1, gpus=2), a_job(2, gpus=2, gib=40)], fleet)
+    fleet = parse_cluster("1x80GiB+4x(2x24GiB)")
+    load = select_feasible([a_job(0, gpus=3), a_job(1, gpus=2), a_job(2, gpus=2, gib=40)], fleet)
     assert [job.index for job in load.jobs] == [1]
     assert (load.too_many_gpus, load.too_much_vram) == (1, 1), "80 GiB are there once on a machine"
 
 
-@pytest.mark.parametrize("discipline", [OURS, FIFO, EASY], ids=lambda discipline: discipline.name)
+@pytest.mark.parametrize(
+    "discipline", [DEFAULT_POLICY, FIFO, EASY], ids=lambda discipline: discipline.name
+)
 def test_who_comes_next_may_start_on_a_machine_that_was_asked_before(
-    discipline: Discipline,
+    discipline: SchedulingPolicy,
 ) -> None:
-    queue = live(read_fleet("(1x24GiB)+(2x24GiB)"), most=1, discipline=discipline)
+    queue = live(parse_cluster("(1x24GiB)+(2x24GiB)"), most=1, discipline=discipline)
     spans = replayed([a_job(0, gpus=2), a_job(1)], queue, cards=3)
     assert [spans[job].cards for job in (0, 1)] == [(1, 2), (0,)]
     assert starts(spans) == [0, 0]
 
 
 def test_other_people_get_whole_gpus_of_one_machine() -> None:
-    fleet = read_fleet("2x(2x24GiB)")
+    fleet = parse_cluster("2x(2x24GiB)")
     ours, theirs = [a_job(0, 10)], [a_job(0, 10, gpus=2), a_job(1, 10, gpus=2)]
-    jobs = beside(ours, theirs)
-    spans = replayed(jobs, Beside(live(fleet, most=1), fleet, 1), cards=4)
+    jobs = merge_jobs(ours, theirs)
+    spans = replayed(jobs, ContendedQueue(live(fleet, most=1), fleet, 1), cards=4)
     assert (spans[1].cards, spans[2].cards) == ((0, 1), (2, 3))
     assert starts(spans) == [10, 0, 0]
 
@@ -281,41 +292,43 @@ LEFT_S = 20.0  # GPU-seconds of what runs
 
 
 @pytest.fixture
-def patience() -> Patience:
+def patience() -> BackfillWindow:
     """Nobody waits on a machine with two GPUs."""
-    return Patience(Knowledge(Foresight.KNOWN, Memory.KNOWN), 2, learns=True)
+    return BackfillWindow(
+        JobKnowledge(RuntimeKnowledge.KNOWN, MemoryKnowledge.KNOWN), 2, learns=True
+    )
 
 
 def given(
-    patience: Patience, jobs: Sequence[TraceJob], left_s: float, now: float
+    patience: BackfillWindow, jobs: Sequence[TraceJob], left_s: float, now: float
 ) -> dict[int, float]:
     """Until when others may pass each of some new jobs."""
-    patience.give(jobs, left_s, now)
+    patience.open_for(jobs, left_s, now)
     return {job.index: patience.until(job.index) for job in jobs}
 
 
 def test_jobs_that_come_at_once_are_passed_equally_long_and_a_later_one_by_the_queue_with_it(
-    patience: Patience,
+    patience: BackfillWindow,
 ) -> None:
     at_once = 1.5 * (200 + 60 + 40 + LEFT_S) / 2
     assert given(patience, JOBS, LEFT_S, 0.0) == dict.fromkeys((0, 1, 2), at_once)
-    patience.leave(1)
-    patience.leave(2)
+    patience.remove(1)
+    patience.remove(2)
     later = given(patience, [a_job(3, 100.0, at=50.0)], 0.0, 50.0)
     assert later == {3: 50 + 1.5 * (200 + 100) / 2}
 
 
-def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None:
+def test_the_real_queue_passes_the_same_jobs_as_long(patience: BackfillWindow) -> None:
     machine = Machine(cpus=2)  # a core of two stands for a GPU of two
 
     def real(job: TraceJob) -> Waiting:
-        known = a_waiting(job.index, cpus=job.gpus)._replace(forecast=forecast_of([job.seconds]))
+        known = a_waiting(job.index, cpus=job.gpus)._replace(forecast=make_forecast([job.seconds]))
         return known._replace(since=0.0)
 
     line = [real(job) for job in JOBS]
-    lengths = QueueLengths()
-    lengths.note(0.0, queue_length([(job, 1) for job in line], [], machine, 0.0))
-    until = {job.job: job.patient_until for job in lengths.patient(line)}
+    lengths = QueueDelayEstimator()
+    lengths.record(0.0, queue_length([(job, 1) for job in line], [], machine, 0.0))
+    until = {job.job: job.backfill_until for job in lengths.set_patience(line)}
     assert until == given(patience, JOBS, 0.0, 0.0)
 
 
@@ -328,10 +341,12 @@ def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_qu
     assert spans[3].start == 9950, "it does not take that place before, though two GPUs were free"
 
 
-def test_a_job_that_comes_again_is_passed_as_long_as_the_queue_is_then(patience: Patience) -> None:
+def test_a_job_that_comes_again_is_passed_as_long_as_the_queue_is_then(
+    patience: BackfillWindow,
+) -> None:
     job = a_job(0, 100.0)
     assert given(patience, [job], 0.0, 0.0) == {0: 75.0}
-    patience.leave(0)
+    patience.remove(0)
     again = replace(job, submitted=80.0)
     assert given(patience, [again], 100.0, 80.0) == {0: 80 + 150.0}
     assert patience.overdue(100.0) is None

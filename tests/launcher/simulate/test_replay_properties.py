@@ -3,18 +3,20 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.baselines import POLICIES, lower_bound, study
-from launcher.simulate.machine import Fleet, fit, read_fleet
-from launcher.simulate.picture import queue_lengths, slots
-from launcher.simulate.queue import Foresight
+from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
+from launcher.simulate.baselines import POLICIES, lower_bound, run_study
+from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
+from launcher.simulate.picture import bar_places, queue_lengths
+from launcher.simulate.queue import RuntimeKnowledge
 from launcher.simulate.trace import TraceJob
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
 
 FLEETS = st.sampled_from(
     [
-        *map(read_fleet, ("1x24GiB", "2x24GiB", "4x24GiB", "1x80GiB+2x24GiB")),
-        *map(read_fleet, ("1x12GiB+2x24GiB+1x40GiB", "2x(2x24GiB)", "1x80GiB+2x(1x24GiB+1x12GiB)")),
+        *map(parse_cluster, ("1x24GiB", "2x24GiB", "4x24GiB", "1x80GiB+2x24GiB")),
+        *map(
+            parse_cluster, ("1x12GiB+2x24GiB+1x40GiB", "2x(2x24GiB)", "1x80GiB+2x(1x24GiB+1x12GiB)")
+        ),
     ]
 )
 SLOWDOWNS = st.sampled_from([1.0, 1.3, 2.0, 3.0])
@@ -26,22 +28,22 @@ ROUNDING_S = 1e-6
     fleet=FLEETS,
     slowdown=SLOWDOWNS,
     most=st.integers(1, 3),
-    foresight=st.sampled_from(Foresight),
+    foresight=st.sampled_from(RuntimeKnowledge),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
     jobs: tuple[TraceJob, ...],
-    fleet: Fleet,
+    fleet: SimulatedCluster,
     slowdown: float,
     most: int,
-    foresight: Foresight,
+    foresight: RuntimeKnowledge,
 ) -> None:
     machines = [{gpu.index for gpu in machine} for machine in fleet.gpus()]
-    load = fit(jobs, fleet)
+    load = select_feasible(jobs, fleet)
     if not load.jobs:
         return
     world = assuming(fleet, slowdown=slowdown, most=most, foresight=foresight)
-    done = study(load, world)
+    done = run_study(load, world)
     by_index = {job.index: job for job in load.jobs}
     assert [*done.spans] == [*POLICIES]
     for policy, spans in done.spans.items():
@@ -55,7 +57,7 @@ def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
             assert any(machine.issuperset(span.cards) for machine in machines), "on one machine"
         for card, total in enumerate(fleet.totals):
             number, crowd_here = most_at_once(spans, card)
-            assert number <= (most if DISCIPLINES[policy].shares else 1)
+            assert number <= (most if POLICIES_BY_NAME[policy].shares_gpus else 1)
             assert sum(by_index[job].vram or 0 for job in crowd_here) <= total
     for outcome in done.outcomes:
         assert outcome.makespan_s >= done.lower_bound - ROUNDING_S
@@ -67,17 +69,17 @@ def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
 @given(jobs=streams(), most=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
 def test_equal_worlds_come_to_equal_ends(jobs: tuple[TraceJob, ...], most: int) -> None:
-    world = assuming(Fleet(((24 * GIB,) * 4,)), most=most)
-    load = fit(jobs, world.fleet)
-    assert study(load, world).spans == study(load, world).spans
+    world = assuming(SimulatedCluster(((24 * GIB,) * 4,)), most=most)
+    load = select_feasible(jobs, world.fleet)
+    assert run_study(load, world).spans == run_study(load, world).spans
 
 
 @given(jobs=streams(), fleet=FLEETS, slowdown=SLOWDOWNS)
 @settings(max_examples=50, deadline=None)
 def test_the_bound_falls_with_every_liberty(
-    jobs: tuple[TraceJob, ...], fleet: Fleet, slowdown: float
+    jobs: tuple[TraceJob, ...], fleet: SimulatedCluster, slowdown: float
 ) -> None:
-    kept = fit(jobs, fleet).jobs
+    kept = select_feasible(jobs, fleet).jobs
     bounds = [
         lower_bound(kept, fleet.totals, slowdown=slowdown, most=most) for most in (1, 2, 3, 4)
     ]
@@ -89,10 +91,10 @@ def test_the_bound_falls_with_every_liberty(
 @given(jobs=streams(), most=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
 def test_a_picture_shows_all_that_ran_and_waited(jobs: tuple[TraceJob, ...], most: int) -> None:
-    world = assuming(Fleet(((24 * GIB,) * 4,)), most=most)
-    done = study(fit(jobs, world.fleet), world)
+    world = assuming(SimulatedCluster(((24 * GIB,) * 4,)), most=most)
+    done = run_study(select_feasible(jobs, world.fleet), world)
     for spans in done.spans.values():
-        places = slots(spans)
+        places = bar_places(spans)
         assert len(places) == sum(len(span.cards) for span in spans)
         assert all(place < most for _, _, place in places)
         times, lengths = queue_lengths(spans)

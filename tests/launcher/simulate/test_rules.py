@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.simulate.baselines import Beside, beside, lower_bound
-from launcher.simulate.machine import Fleet, fit, read_fleet, replay
+from launcher.simulate.baselines import ContendedQueue, lower_bound, merge_jobs
+from launcher.simulate.machine import SimulatedCluster, parse_cluster, replay, select_feasible
 from launcher.simulate.memory_claims import draw_memory
-from launcher.simulate.queue import PEAK_S, DecayedUse, Memory
+from launcher.simulate.queue import PEAK_S, MemoryKnowledge, UsageByUser
 from launcher.simulate.trace import TraceJob, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
@@ -20,9 +20,9 @@ __all__ = ["home", "launcher", "store"]  # fixtures
 
 
 def test_what_others_use_and_what_is_left_to_them_is_not_ours() -> None:
-    fleet = Fleet(((24 * GIB,),), baseline=2 * GIB, reserve=2 * GIB)
+    fleet = SimulatedCluster(((24 * GIB,),), baseline=2 * GIB, reserve=2 * GIB)
     jobs = [a_job(0, gib=10), a_job(1, gib=10), a_job(2, gib=11)]
-    assert fit([*jobs, a_job(3, gib=21)], fleet).too_much_vram == 1
+    assert select_feasible([*jobs, a_job(3, gib=21)], fleet).too_much_vram == 1
     spans = replayed(jobs, live(fleet), 1, slowdown=1.0)
     assert starts(spans)[:2] == [0, 0]
     assert starts(spans)[2] == 10, "20 GiB are for jobs: 10 and 11 do not fit"
@@ -33,7 +33,7 @@ def test_what_a_job_uses_counts_for_those_alike_while_it_runs() -> None:
     jobs = [a_job(index, 100.0, at=index, gib=6, group="a") for index in range(4)]
     known = replayed(jobs, live(a_fleet(1)), 1, slowdown=1.0)
     assert starts(known)[:2] == [0, 1]
-    learned = replayed(jobs, live(a_fleet(1), memory=Memory.LEARNED), 1, slowdown=1.0)
+    learned = replayed(jobs, live(a_fleet(1), memory=MemoryKnowledge.LEARNED), 1, slowdown=1.0)
     assert starts(learned) == starts(known)
 
 
@@ -43,7 +43,7 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
         a_job(1, 1000.0, at=1, gib=6, group="a"),
         a_job(2, 500.0, at=2, gib=12, group="a"),
     ]
-    queue = live(a_fleet(1), memory=Memory.LEARNED)
+    queue = live(a_fleet(1), memory=MemoryKnowledge.LEARNED)
     spans = replayed(jobs, queue, 1, slowdown=1.0)
     assert queue.out_of_memory == 1
     assert spans[2].start == 100 + PEAK_S, "beside the second one it failed first"
@@ -52,9 +52,9 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
 
 
 def test_a_job_of_unknown_memory_fails_beside_one_that_uses_most_and_runs_again_after_it() -> None:
-    fleet = Fleet(((8 * GIB, 24 * GIB),))
+    fleet = SimulatedCluster(((8 * GIB, 24 * GIB),))
     jobs = [a_job(0, 500.0, gib=20, group="a"), a_job(1, 500.0, gib=20, group="b")]
-    queue = live(fleet, memory=Memory.LEARNED)
+    queue = live(fleet, memory=MemoryKnowledge.LEARNED)
     spans = replayed(jobs, queue, 2)
     assert [span.cards for span in spans.values()] == [(1,), (1,)]
     assert queue.out_of_memory == 1
@@ -69,18 +69,18 @@ def test_who_used_less_of_late_goes_first() -> None:
 
 
 def test_use_counts_half_after_a_day() -> None:
-    use = DecayedUse()
+    use = UsageByUser()
     use.begin(0, "a", 2, 0.0)
-    assert use.at(100.0) == {"a": 200.0}
+    assert use.usage_at(100.0) == {"a": 200.0}
     use.end(0, 100.0)
-    assert use.at(100.0 + 86_400) == pytest.approx({"a": 100.0})
+    assert use.usage_at(100.0 + 86_400) == pytest.approx({"a": 100.0})
 
 
 def test_others_take_idle_cards_and_ask_nobody() -> None:
     ours = [a_job(0, 10.0, gpus=1), a_job(1, 10.0, at=5.0, gpus=2)]
     theirs = [a_job(0, 100.0, at=1.0, gpus=1), a_job(1, 7.0, at=2.0, gpus=1)]
-    fleet, jobs = a_fleet(2), beside(ours, theirs)
-    queue = Beside(live(fleet), fleet, first=2)
+    fleet, jobs = a_fleet(2), merge_jobs(ours, theirs)
+    queue = ContendedQueue(live(fleet), fleet, first=2)
     spans = {span.job: span for span in replay(jobs, queue, cards=2, slowdown=1.5)}
     assert (spans[2].start, spans[3].start) == (1, 10), "a card of ours is not idle"
     assert spans[2].cards != spans[3].cards
@@ -110,7 +110,7 @@ def test_a_part_of_a_card_is_that_part_of_its_memory(
     path.write_text(f"submit_s,duration_s,user,{columns}\n0,10,eve,{cells}\n")
     (job,) = read_trace(path)
     assert (job.gpus, job.user) == (gpus, "eve")
-    (drawn,) = draw_memory([job], 0, always=GIB, card=24 * GIB)
+    (drawn,) = draw_memory([job], 0, fixed_bytes=GIB, gpu_bytes=24 * GIB)
     assert drawn.vram == (GIB if claim is None else claim * GIB)
 
 
@@ -196,7 +196,7 @@ FOUR, LARGE = ([a_job(index, 10, gib=gib) for index in range(4)] for gib in (8, 
 def test_nothing_is_faster_than_the_bound(
     jobs: Sequence[TraceJob], gpus: str, slowdown: float, most: int, bound: float
 ) -> None:
-    totals = read_fleet(gpus).totals
+    totals = parse_cluster(gpus).totals
     assert lower_bound(jobs, totals, slowdown=slowdown, most=most) == pytest.approx(bound)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.simulate.machine import Fleet, read_fleet
-from launcher.simulate.memory_claims import SAID, SHARES, draw_memory
+from launcher.simulate.machine import SimulatedCluster, parse_cluster
+from launcher.simulate.memory_claims import MEMORY_SIZES, MEMORY_SIZES_TEXT, draw_memory
 from launcher.simulate.trace import read_trace
 from tests.launcher.simulate.worlds import GIB, PHILLY, TRACES, a_job, needs_traces
 
@@ -147,16 +147,16 @@ def test_memory_is_drawn_by_the_seed_and_the_place_alone() -> None:
     assert draw_memory(blank[:20], 7) == drawn[:20]
     assert draw_memory(blank, 8) != drawn
     assert draw_memory(jobs, 7) == tuple(jobs), "what a trace names stays"
-    assert {job.vram for job in draw_memory(blank, 7, always=5 * GIB)} == {5 * GIB}
+    assert {job.vram for job in draw_memory(blank, 7, fixed_bytes=5 * GIB)} == {5 * GIB}
 
 
 def test_memory_is_distributed_as_is_said() -> None:
     blank = [type(a_job(0))(index=index, submitted=0, seconds=1, gpus=1) for index in range(20_000)]
     drawn = [job.vram for job in draw_memory(blank, 0)]
-    assert sum(SHARES.values()) == 100
-    for gib, share in SHARES.items():
+    assert sum(MEMORY_SIZES.values()) == 100
+    for gib, share in MEMORY_SIZES.items():
         assert abs(drawn.count(gib * GIB) / len(drawn) - share / 100) < 0.01
-        assert f"{gib} GiB {share} %" in SAID
+        assert f"{gib} GiB {share} %" in MEMORY_SIZES_TEXT
 
 
 # --- machines
@@ -174,10 +174,10 @@ def test_memory_is_distributed_as_is_said() -> None:
 def test_machines_are_written_as_people_speak_of_them(
     text: str, sizes: list[int], shown: str
 ) -> None:
-    fleet = read_fleet(text)
-    assert fleet == Fleet((tuple(size * GIB for size in sizes),))
+    fleet = parse_cluster(text)
+    assert fleet == SimulatedCluster((tuple(size * GIB for size in sizes),))
     assert str(fleet) == shown
-    assert read_fleet(str(fleet)) == fleet
+    assert parse_cluster(str(fleet)) == fleet
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_machines_are_written_as_people_speak_of_them(
 def test_a_cluster_is_written_machine_by_machine(
     text: str, machines: list[list[int]], shown: str
 ) -> None:
-    fleet = read_fleet(text)
+    fleet = parse_cluster(text)
     totals = [[gpu.total // GIB for gpu in machine] for machine in fleet.gpus()]
     assert totals == machines
     assert str(fleet) == shown
-    assert read_fleet(str(fleet)) == fleet
+    assert parse_cluster(str(fleet)) == fleet
 
 
 @pytest.mark.parametrize(
@@ -225,5 +225,5 @@ def test_a_cluster_is_written_machine_by_machine(
 )
 def test_what_is_no_machine_is_refused(text: str, what: str) -> None:
     with pytest.raises(UsageError) as error:
-        read_fleet(text)
+        parse_cluster(text)
     assert what in str(error.value)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.simulate.baselines import Assumptions
-from launcher.simulate.machine import Fleet, Queue, Span, replay
-from launcher.simulate.queue import Foresight, Knowledge, Live, Memory
+from launcher.simulate.machine import JobSpan, SimulatedCluster, SimulatedQueue, replay
+from launcher.simulate.queue import JobKnowledge, MemoryKnowledge, PolicyQueue, RuntimeKnowledge
 from launcher.simulate.trace import TraceJob
 
 GIB = 1024**3
@@ -26,17 +26,17 @@ def a_job(
     return TraceJob(index=index, submitted=at, seconds=seconds, gpus=gpus, vram=gib * GIB, **more)
 
 
-def a_fleet(cards: int = 2, gib: int = 24) -> Fleet:
+def a_fleet(cards: int = 2, gib: int = 24) -> SimulatedCluster:
     """Cards of one size."""
-    return Fleet(((gib * GIB,) * cards,))
+    return SimulatedCluster(((gib * GIB,) * cards,))
 
 
-def assuming(fleet: Fleet, **changes: Any) -> Assumptions:
+def assuming(fleet: SimulatedCluster, **changes: Any) -> Assumptions:
     """A simulated world."""
     values: dict[str, Any] = {
         "slowdown": 1.5,
         "most": 2,
-        "foresight": Foresight.LEARNED,
+        "foresight": RuntimeKnowledge.LEARNED,
         "load": 1.0,
         "all_at_once": False,
         "memory": "as in the trace",
@@ -46,33 +46,35 @@ def assuming(fleet: Fleet, **changes: Any) -> Assumptions:
 
 
 def live(
-    fleet: Fleet,
+    fleet: SimulatedCluster,
     *,
     most: int = 2,
-    foresight: Foresight = Foresight.KNOWN,
-    memory: Memory = Memory.KNOWN,
-    discipline: Discipline = OURS,
+    foresight: RuntimeKnowledge = RuntimeKnowledge.KNOWN,
+    memory: MemoryKnowledge = MemoryKnowledge.KNOWN,
+    discipline: SchedulingPolicy = DEFAULT_POLICY,
     users: bool = False,
-) -> Live:
+) -> PolicyQueue:
     """A policy of the scheduler over empty cards."""
-    return Live(fleet, Knowledge(foresight, memory), discipline, most=most, users=users)
+    return PolicyQueue(
+        fleet, JobKnowledge(foresight, memory), discipline, max_per_gpu=most, users=users
+    )
 
 
 def replayed(
-    jobs: Sequence[TraceJob], queue: Queue, cards: int, slowdown: float = 1.5
-) -> dict[int, Span]:
+    jobs: Sequence[TraceJob], queue: SimulatedQueue, cards: int, slowdown: float = 1.5
+) -> dict[int, JobSpan]:
     """What became of each job."""
     spans = replay(jobs, queue, cards=cards, slowdown=slowdown)
     assert len({span.job for span in spans}) == len(spans), "each ends once"
     return {span.job: span for span in spans}
 
 
-def starts(spans: dict[int, Span]) -> list[float]:
+def starts(spans: dict[int, JobSpan]) -> list[float]:
     """When each job started, in the order of their numbers."""
     return [spans[job].start for job in sorted(spans)]
 
 
-def most_at_once(spans: Iterable[Span], card: int) -> tuple[int, frozenset[int]]:
+def most_at_once(spans: Iterable[JobSpan], card: int) -> tuple[int, frozenset[int]]:
     """The most crowded instant of a card: how many jobs, and which."""
     here = [span for span in spans if card in span.cards]
     crowds = [

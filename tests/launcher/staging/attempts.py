@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.left_stages import remove_earlier, take_left
-from launcher.staging.stages import Stage, stage_of
-from launcher.staging.view import Wanted, inside, make
+from launcher.staging.left_stages import remove_earlier_stages, take_earlier_stage
+from launcher.staging.stages import StagingFolder, stage_of
+from launcher.staging.view import DeclaredOutputs, make_stage, outputs_inside
 from launcher.system.files import write_atomic
 from launcher.system.paths import Attempt, Home
 
@@ -21,8 +21,10 @@ class Study:
         self.run.parents[1].mkdir(parents=True)
         self.home = Home(folder / "home")
         self.number = 0
-        names = inside(self.run, [f"{self.run}/{name}" for name in outputs])
-        self.wanted = Wanted(models=frozenset({MODEL}), outputs=names, anew="made")
+        names = outputs_inside(self.run, [f"{self.run}/{name}" for name in outputs])
+        self.wanted = DeclaredOutputs(
+            models=frozenset({MODEL}), outputs=names, replaced_below="made"
+        )
 
     def accepted(self, files: Mapping[str, str]) -> None:
         """Have files in the run's folder that other attempts made."""
@@ -35,14 +37,16 @@ class Study:
         self.number += 1
         attempt = self.attempt(self.number)
         attempt.folder.mkdir(parents=True)
-        left = take_left(self.home, 7, self.number, self.run)
-        self.view = make(attempt, self.run, self.wanted, job=7, number=self.number, left=left)
-        return self.view.own
+        left = take_earlier_stage(self.home, 7, self.number, self.run)
+        self.view = make_stage(
+            attempt, self.run, self.wanted, job=7, number=self.number, earlier=left
+        )
+        return self.view.writable
 
     def attempt(self, number: int) -> Attempt:
         return self.home.attempt(7, number)
 
-    def stage(self, number: int = 0) -> Stage:
+    def stage(self, number: int = 0) -> StagingFolder:
         stage = stage_of(self.attempt(number or self.number), self.run)
         assert stage is not None
         return stage
@@ -54,7 +58,7 @@ class Study:
 
     def accept(self) -> None:
         accept(self.attempt(self.number), self.run)
-        remove_earlier(self.home, 7, self.number, self.run)
+        remove_earlier_stages(self.home, 7, self.number, self.run)
 
     def results(self) -> dict[str, str]:
         """Return what lies in the run's folder, stages apart."""

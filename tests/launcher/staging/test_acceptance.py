@@ -180,7 +180,7 @@ def test_links_whose_record_was_lost_replace_nothing(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "old", "b:pre/best.pt": "b"})
     write(study.begin() / MODEL / "scores.csv", "1")
-    Path(study.stage().record).unlink()
+    Path(study.stage().links_record).unlink()
     study.accept()
     assert study.results() == {
         f"{MODEL}/best.pt": "old",
@@ -200,7 +200,7 @@ def test_accepting_twice_changes_nothing(tmp_path: Path) -> None:
 def test_names_that_lead_out_of_the_run_are_ignored(tmp_path: Path) -> None:
     study = a_done_attempt(tmp_path)
     (study.run.parent / "other").write_text("kept")
-    Path(study.stage().record).write_text(
+    Path(study.stage().links_record).write_text(
         '{"links": ["../other", 7, "/etc/x"], "gone": ["../other"]}'
     )
     study.end()

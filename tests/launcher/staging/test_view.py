@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.left_stages import take_left
-from launcher.staging.stages import STAGES
-from launcher.staging.view import NotWritable, make
+from launcher.staging.left_stages import take_earlier_stage
+from launcher.staging.stages import STAGES_FOLDER
+from launcher.staging.view import NotWritable, make_stage
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 
@@ -174,7 +174,7 @@ def test_a_stage_that_is_not_whole_is_passed_over(tmp_path: Path) -> None:
     write(study.begin() / MODEL / "resume.pt", "epoch 3")
     study.begin()
     stage = study.stage()
-    Path(stage.folder).rename(stage.named(".making").folder)  # as its worker was killed
+    Path(stage.folder).rename(stage.with_suffix(".making").folder)  # as its worker was killed
     assert (study.begin() / MODEL / "resume.pt").read_text() == "epoch 3"
 
 
@@ -193,16 +193,16 @@ def test_an_attempt_that_is_given_up_while_its_stage_is_made_gets_none(tmp_path:
     """It may have been frozen then; without a stage, it would write into what was accepted."""
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/images/{number}.png": "" for number in range(3000)})
-    stages, over = study.run / STAGES, threading.Event()
+    stages, over = study.run / STAGES_FOLDER, threading.Event()
 
     def give_up() -> None:
         while not over.is_set():
             if stages.exists() and [*stages.iterdir()]:
-                take_left(study.home, 7, 2, study.run)
+                take_earlier_stage(study.home, 7, 2, study.run)
 
     def begin() -> None:
         while True:  # until who takes it away is the quicker one
-            make(study.attempt(1), study.run, study.wanted, job=7, number=1)
+            make_stage(study.attempt(1), study.run, study.wanted, job=7, number=1)
             (study.attempt(1).folder / "runs").unlink()
 
     study.attempt(1).folder.mkdir(parents=True)

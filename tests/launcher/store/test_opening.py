@@ -23,12 +23,12 @@ import pytest
 from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store import migration_steps
-from launcher.store.backups import KEPT, back_up, backups
+from launcher.store.backups import BACKUPS_KEPT, back_up, backups
 from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
-from launcher.store.opening import SMALL_BYTES, open_database, open_to_read, worth_checking
+from launcher.store.opening import SMALL_BYTES, open_database, open_database_readonly, should_check
 from launcher.store.queue import Store
-from launcher.store.recovery import damaged, trouble
-from launcher.store.schema import migrate, schema_of
+from launcher.store.recovery import corruption_error, queue_database_error
+from launcher.store.schema import migrate, read_schema
 from launcher.system.daemon_control import wake
 from launcher.system.files import read_json
 from launcher.system.paths import Home, make_home
@@ -188,7 +188,7 @@ def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
         for mark in marks:
             dumped.execute(f"PRAGMA {mark} = 0")
     with pytest.raises(StoreError, match=r"as after \.dump and \.read\. Restore"):
-        open_to_read(home.database)
+        open_database_readonly(home.database)
     said = refusal(home)
     assert "as after .dump and .read. Restore" in said
     command = said.partition(f"sqlite3 {home.database} '")[2].removesuffix("'")
@@ -314,7 +314,7 @@ def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
         assert ask(connection, NEWEST) == [12]
     assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
     assert len([*home.damaged.iterdir()]) == 1
-    assert not home.renumber.exists()
+    assert not home.renumber_request.exists()
 
 
 def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> None:
@@ -387,7 +387,7 @@ def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
 
 def test_a_sound_database_stays_whatever_an_error_said(home: Home) -> None:
     fill(home)
-    said = trouble(home.database, damaged("it seemed so"))
+    said = queue_database_error(home.database, corruption_error("it seemed so"))
     assert "it seemed so" in str(said)
     assert not home.damage_record.exists()
     opened(home).close()
@@ -402,7 +402,7 @@ def test_a_busy_database_is_not_damaged(home: Home) -> None:
         busy.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError) as locked:
             late.execute("BEGIN IMMEDIATE")
-        said = trouble(home.database, locked.value)
+        said = queue_database_error(home.database, locked.value)
         assert "locked. Another process has locked it" in str(said)
     assert not home.damage_record.exists()
     assert home.database.exists()
@@ -496,9 +496,9 @@ def test_a_disk_that_may_only_be_read_is_not_damage(disk: Path) -> None:
 
 
 def test_a_scheduler_reads_a_database_through_when_it_is_small_or_after_a_reboot() -> None:
-    assert worth_checking(SMALL_BYTES, rebooted=False)
-    assert not worth_checking(SMALL_BYTES + 1, rebooted=False)
-    assert worth_checking(SMALL_BYTES + 1, rebooted=True)
+    assert should_check(SMALL_BYTES, rebooted=False)
+    assert not should_check(SMALL_BYTES + 1, rebooted=False)
+    assert should_check(SMALL_BYTES + 1, rebooted=True)
 
 
 def test_the_old_queue_in_the_test_data_is_one_of_ours() -> None:
@@ -561,7 +561,7 @@ def database(home: Home) -> Path:
 def test_a_new_database_takes_every_step_without_a_backup(home: Home) -> None:
     with closing(open_(home.database)) as connection:
         migrate(connection, home.database, (first, noting("b"), noting("c")))
-        assert schema_of(connection, home.database, (first,) * 3) == 3
+        assert read_schema(connection, home.database, (first,) * 3) == 3
     assert notes(home.database) == ["b", "c"]
     assert backups(home.backups) == []
 
@@ -584,7 +584,7 @@ def test_a_failing_step_leaves_those_before_it_and_nothing_of_itself(
     with closing(open_(database)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
             migrate(connection, database, (first, noting("b"), failing, noting("d")))
-        assert schema_of(connection, database, (first,) * 4) == 2
+        assert read_schema(connection, database, (first,) * 4) == 2
         assert not connection.in_transaction
     assert notes(database) == ["kept", "b"]
     assert notes(backups(home.backups)[-1]) == ["kept"]
@@ -595,7 +595,7 @@ def test_nothing_is_changed_without_a_backup(home: Home, database: Path) -> None
     with closing(open_(database)) as connection:
         with pytest.raises(OSError, match="exists"):
             migrate(connection, database, (first, noting("b")))
-        assert schema_of(connection, database, (first,) * 2) == 1
+        assert read_schema(connection, database, (first,) * 2) == 1
     assert notes(database) == ["kept"]
 
 
@@ -622,9 +622,11 @@ def test_several_processes_at_once_take_each_step_once(home: Home, database: Pat
 def test_only_the_newest_backups_are_kept(home: Home, database: Path) -> None:
     home.backups.mkdir()
     (home.backups / ".half.tmp").write_text("of a process that was killed")
-    made = [back_up(database, home.backups, version) for version in range(6, 6 + KEPT + 3)]
-    assert backups(home.backups) == made[-KEPT:]
-    assert {path.name for path in home.backups.iterdir()} == {path.name for path in made[-KEPT:]}
+    made = [back_up(database, home.backups, version) for version in range(6, 6 + BACKUPS_KEPT + 3)]
+    assert backups(home.backups) == made[-BACKUPS_KEPT:]
+    assert {path.name for path in home.backups.iterdir()} == {
+        path.name for path in made[-BACKUPS_KEPT:]
+    }
 
 
 def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) -> None:
@@ -732,10 +734,10 @@ def test_a_queue_of_the_first_schemas_opens_with_all_its_jobs_and_goes_on(
             == before
         )
     assert all(row.spec.argv for row in store.read.jobs())
-    assert all(store.scheduling.lane_of(row.id) for row in store.read.jobs())
+    assert all(store.scheduler_actions.lane_of(row.id) for row in store.read.jobs())
     names = {row.name: row.id for row in store.read.jobs()}
     if schema > 1:
-        store.steering.release([names["command/grouped"]], time.time())
+        store.job_control.release([names["command/grouped"]], time.time())
         ensure_scheduler(home)
         wake(home)
         below = names["command/below"]

@@ -7,25 +7,25 @@ import pytest
 
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
-from launcher.states import ENDED, OPEN, Done, State, Void
-from launcher.store.adoption import DoneElsewhere, adopt
-from launcher.store.completion_queries import open_completing
+from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, State
+from launcher.store.adoption import AdoptedJob, adopt_done_jobs
+from launcher.store.completion_queries import open_completion_queries
 from launcher.store.connection import Connection
-from launcher.store.feed import Feed
-from launcher.store.history import History
-from launcher.store.inspection import look_at
-from launcher.store.job_names import newest_of_names, superseded_name
-from launcher.store.job_repair import set_lanes_aside
-from launcher.store.listings import JobFilter, Listing
+from launcher.store.feed import EventCursor
+from launcher.store.history import HistoryQueries
+from launcher.store.inspection import probe_database
+from launcher.store.job_names import newest_by_superseded, superseded_name
+from launcher.store.job_repair import fail_unreadable_lanes
+from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
 from launcher.store.replacement import replace_waiting
-from launcher.store.run_news import RunNewsReader
-from launcher.store.runs import jobs_before, open_runs, owner_of
-from launcher.store.runs import places as running_places
+from launcher.store.run_news import RunEventReader
+from launcher.store.runs import count_jobs_before, find_run_owner, open_runs
+from launcher.store.runs import running_placements as running_places
 from launcher.store.steering import ChangedJob
-from launcher.store.transitions import Requeue
-from launcher.store.usage import Measured
+from launcher.store.transitions import RequeueDecision
+from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home, make_home
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready
@@ -77,45 +77,47 @@ def queue_jobs(store: Store) -> list[int]:
     """Queue jobs in all ways; return those of a chain."""
     context = a_context()
     with store.writing():
-        run = store.run(ROOT, "test", share=2.0)
+        run = store.ensure_run(ROOT, "test", share=2.0)
         store.set_notify(run, RunNotify())
         fresh = [
             NewJob(spec=a_spec(name=f"command/new{n}", sources={"module": "digest"}))
             for n in range(3)
         ]
-        (first, *_) = store.put_new(run, context, fresh, 1.0)
+        (first, *_) = store.insert_new(run, context, fresh, 1.0)
         needy = [
-            NewJob(spec=a_spec(name=f"command/needy{n}"), needs=[first], after_any=[first + 1])
+            NewJob(
+                spec=a_spec(name=f"command/needy{n}"), dependencies=[first], after_any=[first + 1]
+            )
             for n in range(2)
         ]
-        store.put_new(run, context, needy, 1.0)
+        store.insert_new(run, context, needy, 1.0)
     chain = put(store, "abcd", needs={"b": "a", "c": "b"}, after_any={"d": "a"})
     later = one(store, "later", not_before=1e12, group="night")
-    store.steering.limit("night", 1)
-    store.steering.limit("day", 1)
-    store.steering.limit("day", None)
-    store.steering.share("test", 3.0)
+    store.job_control.set_group_limit("night", 1)
+    store.job_control.set_group_limit("day", 1)
+    store.job_control.set_group_limit("day", None)
+    store.job_control.set_share("test", 3.0)
     row = job_row(store, later)
     with store.writing():
-        replace_waiting(store, row, context, NewJob(spec=row.spec, needs=[chain[0]]), 2.0)
+        replace_waiting(store, row, context, NewJob(spec=row.spec, dependencies=[chain[0]]), 2.0)
     return chain
 
 
 def steer_jobs(store: Store, chain: list[int]) -> None:
     """Do to jobs what their owners may."""
-    steering = store.steering
+    steering = store.job_control
     steering.hold(chain, 2.0)
     steering.release(chain, 2.0)
-    steering.prioritise(chain, 3)
+    steering.set_priority(chain, 3)
     steering.change_tags(chain, ["paper"], ["old"])
     steering.set_note(chain, "a note")
     steering.tags_of(chain)
     steering.all_tags()
-    steering.dependants(chain[0])
-    steering.behind(chain[0])
+    steering.transitive_dependents(chain[0])
+    steering.transitive_waiters(chain[0])
     row, needs_it = job_row(store, chain[0]), job_row(store, chain[1])
     spec = row.spec._replace(terms=Terms(not_before=1e12), priority=5, hash="other")
-    steering.change([ChangedJob(row, spec, a_reason("edited"), ((needs_it, "hash"),))], 3.0)
+    steering.change_jobs([ChangedJob(row, spec, a_reason("edited"), ((needs_it, "hash"),))], 3.0)
     steering.cancel(chain, 4.0)
     steering.retry(chain, 5.0)
     steering.cancel(chain[:1], 6.0)
@@ -123,44 +125,53 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
     ended = one(store, "ended")
     end(store, ended, FAILED)
     with store.writing():
-        steering.rename(ended, "command/former")
-    steering.forget([ended])
-    steering.forget_contexts()
+        steering.rename_ended(ended, "command/former")
+    steering.delete_jobs([ended])
+    steering.delete_unused_contexts()
 
 
 def run_jobs(store: Store, chain: list[int]) -> None:
     """Let attempts start, pause and end in all ways."""
-    scheduling = store.scheduling
-    scheduling.let_go(10.0)
-    scheduling.let_go(1e14)
+    scheduling = store.scheduler_actions
+    scheduling.release_due_timers(10.0)
+    scheduling.release_due_timers(1e14)
     ready(store)
-    scheduling.explain({1: a_reason("full")})
+    scheduling.record_lane_reasons({1: a_reason("full")})
     scheduling.next_attempt(chain[0])
     claim = claimed(store, chain[0])
-    scheduling.claims()
-    store.steering.pause({chain[0]: a_reason("pause")}, 2.0)
-    scheduling.paused()
-    store.steering.resume([chain[0]], 3.0)
-    store.steering.cancel([chain[0]], 3.0)
-    scheduling.wishes()
-    scheduling.killed()
-    scheduling.note_running(chain[0], a_reason("settles"), 3.0)
+    scheduling.open_claims()
+    store.job_control.pause({chain[0]: a_reason("pause")}, 2.0)
+    scheduling.paused_jobs()
+    store.job_control.resume([chain[0]], 3.0)
+    store.job_control.cancel([chain[0]], 3.0)
+    scheduling.pending_actions()
+    scheduling.jobs_to_kill()
+    scheduling.record_running_reason(chain[0], a_reason("settles"), 3.0)
     end(store, claim, DONE)
     end(store, chain[1], Done(at=2.0, result={"auc": 1.0}, files=("x",)))
-    store.steering.retry([chain[1]], 4.0)
+    store.job_control.retry([chain[1]], 4.0)
     again = claimed(store, chain[1], 5.0)
-    scheduling.finish(again, Done(at=6.0, result={"auc": 1.0}), outputs={"/x": (1, 2)}, now=6.0)
+    scheduling.finish_attempt(
+        again, Done(at=6.0, result={"auc": 1.0}), outputs={"/x": (1, 2)}, now=6.0
+    )
     signature = "command python"
-    for outcome in (DONE, FAILED, LOST, STOPPED, Void(at=2.0), Void(at=2.0, whose="machine")):
+    for outcome in (
+        DONE,
+        FAILED,
+        LOST,
+        STOPPED,
+        NeverStarted(at=2.0),
+        NeverStarted(at=2.0, blamed_on="machine"),
+    ):
         job = one(store, f"{outcome}", retries=3, signature=signature, argv=("python", "1"))
         ended = claimed(store, job, **GPU)
-        end(store, ended, outcome, measured=Measured(peak=GIB, machine="A10"))
+        end(store, ended, outcome, measured=MeasuredUsage(peak=GIB, machine="A10"))
     lone = one(store, "lone", retries=1)
-    requeue = Requeue(reason=a_reason("full"), vram_request=GIB, pause_s=1.0)
+    requeue = RequeueDecision(reason=a_reason("full"), vram_request=GIB, backoff_s=1.0)
     end(store, claimed(store, lone, **GPU), FAILED, requeue=requeue)
     for now in (1.0, 2.0):
-        scheduling.let_go(1e14)
-        end(store, claimed(store, lone, now), Void(at=now), now=now)
+        scheduling.release_due_timers(1e14)
+        end(store, claimed(store, lone, now), NeverStarted(at=now), now=now)
 
 
 def share_outputs(store: Store) -> None:
@@ -175,7 +186,7 @@ def share_outputs(store: Store) -> None:
         assert found is not None
         wait_for_writer(connection, waiting, found, 1.0)
     end(store, claim, DONE)
-    store.scheduling.release_forgotten()
+    store.scheduler_actions.release_stale_waits()
 
 
 def adopt_jobs(store: Store) -> None:
@@ -185,15 +196,17 @@ def adopt_jobs(store: Store) -> None:
         end(store, claimed(store, job), DONE)
     for folder, keep in (("/copy", True), ("/moved", False)):
         found = [
-            DoneElsewhere(row.id, row.hash, row.spec, {}, {"acc": 1.0})
+            AdoptedJob(row.id, row.hash, row.spec, {}, {"acc": 1.0})
             for row in store.read.jobs_by_id(done)
         ]
         with store.writing():
-            run = store.run(Path(folder), "test")
-            (failed,) = store.put_new(run, a_context(), [NewJob(spec=found[0].spec)], 1.0)
-        store.steering.cancel([failed], 2.0)
+            run = store.ensure_run(Path(folder), "test")
+            (failed,) = store.insert_new(run, a_context(), [NewJob(spec=found[0].spec)], 1.0)
+        store.job_control.cancel([failed], 2.0)
         with store.writing():
-            adopt(store, run, a_context(), found, a_reason("adopted"), now=3.0, keep=keep)
+            adopt_done_jobs(
+                store, run, a_context(), found, a_reason("adopted"), now=3.0, copy_jobs=keep
+            )
     store.read.done_in_other_roots(ROOT, "test")
     store.read.roots_of("test")
 
@@ -204,18 +217,18 @@ def replace_jobs(store: Store) -> None:
     end(store, claimed(store, former), DONE)
     row = job_row(store, former)
     with store.writing():
-        store.steering.rename(former, superseded_name(row.name, former))
-    newest_of_names(store.database.execute, [job_row(store, former)])
+        store.job_control.rename_ended(former, superseded_name(row.name, former))
+    newest_by_superseded(store.database.execute, [job_row(store, former)])
 
 
 def schedule_jobs(store: Store) -> None:
     """Ask what a scheduler asks."""
-    scheduling = store.scheduling
+    scheduling = store.scheduler_actions
     scheduling.set_vtimes({"1": 1.0})
-    scheduling.limits()
-    scheduling.past_use(0.0, 100.0)
+    scheduling.group_limits()
+    scheduling.past_usage(0.0, 100.0)
     scheduling.waiting_by_lane()
-    scheduling.forget()
+    scheduling.invalidate_caches()
     sweep = put(
         store,
         "xy",
@@ -223,103 +236,115 @@ def schedule_jobs(store: Store) -> None:
         argv=("python", "1"),
         resources=Resources(device="cuda"),
     )
-    end(store, claimed(store, sweep[0], **GPU), DONE, measured=Measured(peak=GIB))
+    end(store, claimed(store, sweep[0], **GPU), DONE, measured=MeasuredUsage(peak=GIB))
     scheduling.usage("command other")
-    (first, *_) = [job for job in scheduling.ready(9) if job.id == sweep[1]]
+    (first, *_) = [job for job in scheduling.read_ready(9) if job.id == sweep[1]]
     scheduling.next_claim(first, a_seat(), 1.0)
-    scheduling.successor(first)
+    scheduling.next_in_class(first)
     scheduling.lane_of(first.id)
     old = one(store, "old", cpus=2)
     with store.writing():
         store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (old,))
     ready(store)
-    scheduling.mend(1.0)
+    scheduling.repair_unready(1.0)
     row = job_row(store, first.id)
     open_runs(store.database.execute)
-    owner_of(store.database.execute, row.run)
+    find_run_owner(store.database.execute, row.run)
     running_places(store.database.execute)
-    jobs_before(store.database.execute, row, [0])
+    count_jobs_before(store.database.execute, row, [0])
     with store.writing():
         connection = Connection(store.database, ROOT)
-        set_lanes_aside(connection, [(first.lane_id, "unreadable")], 1.0)
-        store.accept(sweep[0], row.spec, a_reason("accepted"), 1.0)
+        fail_unreadable_lanes(connection, [(first.lane_id, "unreadable")], 1.0)
+        store.accept_result(sweep[0], row.spec, a_reason("accepted"), 1.0)
 
 
 def read_jobs(store: Store, chain: list[int]) -> None:
     """Ask all questions of screens and planners."""
     read, (job, *_) = store.read, chain
     row = job_row(store, job)
-    for questions in (read.jobs, read.jobs_open, read.names, read.runs, read.groups, read.makers):
+    for questions in (
+        read.jobs,
+        read.open_jobs,
+        read.sample_names,
+        read.runs,
+        read.group_limits,
+        read.programs_by_output,
+    ):
         questions()
     for of_job in (
-        read.needed_by,
-        read.awaited_by,
-        read.awaiting,
+        read.dependencies_of,
+        read.awaited_jobs_of,
+        read.jobs_awaiting,
         read.events_of,
-        read.needs_of,
-        read.folder_of,
+        read.dependency_names,
+        read.working_folder,
         read.result_of,
     ):
         of_job(job)
-    for of_jobs in (read.attempts, read.newest_attempts, read.needs, read.dependants_of):
+    for of_jobs in (
+        read.attempts,
+        read.newest_attempts,
+        read.first_unmet_dependencies,
+        read.dependents_of,
+    ):
         of_jobs(chain)
     read.in_state(State.FAILED)
-    read.of_run("test")
-    read.number_of_run(str(ROOT), "test")
-    read.in_run(row.run_id, row.name)
-    read.names_in(row.run_id, [row.name])
-    read.settings_of("function", "file", but=chain)
-    read.tests(but="add")
-    read.first_needed_by(job, 3)
-    read.outermost([row.run_id])
-    read.waiting(5)
-    read.done_lately(5)
+    read.jobs_of_runs_named("test")
+    read.find_run(str(ROOT), "test")
+    read.find_job(row.run_id, row.name)
+    read.existing_names(row.run_id, [row.name])
+    read.setting_values("function", "file", exclude=chain)
+    read.table_jobs(exclude_kind="add")
+    read.first_dependencies_of(job, 3)
+    read.first_and_last_jobs([row.run_id])
+    read.waiting_jobs(5)
+    read.recently_done(5)
     read.account(ROOT, "test")
-    read.waiting_in("night")
-    read.ended_before(1e12, ENDED)
+    read.count_waiting_in("night")
+    read.ended_before(1e12, ENDED_STATES)
     read.jobs_of(ROOT, "test")
     read.counts(row.run_id)
     read.counts()
-    read.happened(500)
-    read.paces(5, 0.0)
-    read.queued()
-    read.progress(1000)
+    read.recent_completions(500)
+    read.recent_durations(5, 0.0)
+    read.queued_by_kind()
+    read.run_progress(1000)
     for pattern in PATTERNS:
-        read.named(pattern)
-        read.matching(pattern, 5)
+        read.select_by_pattern(pattern)
+        read.search_numbers(pattern, 5)
 
 
 def list_jobs(store: Store, chain: list[int]) -> None:
     """Ask for pages of lists, for the history, and for news."""
-    listing = Listing(store.database)
+    listing = ListingQueries(store.database)
     run = job_row(store, chain[0]).run_id
-    for states in (frozenset[State](), ENDED, OPEN):
+    for states in (frozenset[State](), ENDED_STATES, OPEN_STATES):
         for text in ("", *PATTERNS):
             for edge in ({}, {"before": chain[1]}, {"after": chain[1]}):
-                listing.jobs(JobFilter(states, text), 5, **edge)
+                listing.jobs(ListingFilter(states, text), 5, **edge)
     listing.runs(5)
     listing.runs(5, among=[run])
-    listing.run_named("test")
+    listing.newest_run_named("test")
     listing.run_names()
     listing.run_records([run])
     listing.job_numbers(run)
     listing.in_state(run, State.QUEUED, 5)
     listing.first_job(run)
-    listing.fingerprints()
-    list(listing.specs(chain))
-    History(store.database, 0.0, 1e12).past({})
-    History(store.database, 0.0, 1e12, chain).past({})
-    Feed(store, 0).since()
-    news = RunNewsReader(store.database)
-    news.beginning(1e12)
-    news.whole(news.since(0)[1][0])
+    listing.settings_fingerprints()
+    list(listing.spec_records(chain))
+    HistoryQueries(store.database, 0.0, 1e12).build_report({})
+    HistoryQueries(store.database, 0.0, 1e12, chain).build_report({})
+    EventCursor(store, 0).read_new()
+    news = RunEventReader(store.database)
+    news.last_event_before(1e12)
+    news.extend_to_idle_start(news.read_since(0)[1][0])
     news.failures(run, 0)
-    news.ended_since(run, 0.0)
+    news.count_ended_since(run, 0.0)
 
 
 def complete_words(home: Home) -> None:
     """Ask what shell completion asks."""
-    with open_completing(home.database) as completing:
+    with open_completion_queries(home.database) as completing:
         completing.jobs("new", ["queued"])
         completing.numbers("1")
         completing.runs("t")
@@ -350,9 +375,9 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     list_jobs(store, chain)
     complete_words(home)
     adopt_jobs(store)
-    look_at(home.database)
+    probe_database(home.database)
     store.close()
-    home.renumber.touch()
+    home.renumber_request.touch()
     home.attempt(10_000, 1).folder.mkdir()
     Store(home).close()
     return recorder

@@ -14,7 +14,7 @@ from launcher.context import read_context
 from launcher.errors import StoreError
 from launcher.job import Terms
 from launcher.states import (
-    NEXT,
+    LEGAL_TRANSITIONS,
     Outcome,
     Reason,
     ReasonCode,
@@ -23,7 +23,7 @@ from launcher.states import (
 from launcher.store.lanes import read_lane
 from launcher.store.queue import NewJob, Store
 from launcher.store.schema import check_sqlite
-from launcher.store.steering import HELD
+from launcher.store.steering import HELD_REASON
 from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, one, put, ready, states
@@ -53,7 +53,7 @@ def test_jobs_that_may_run_elsewhere_or_have_another_limit_are_no_alike(store: S
     terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
     specs = [a_spec(name=f"command/{n}")._replace(terms=each) for n, each in enumerate(terms)]
     enqueue(store, *specs)
-    lanes = [job.lane for job in store.scheduling.ready(9)]
+    lanes = [job.lane for job in store.scheduler_actions.read_ready(9)]
     assert [lane.on for lane in lanes] == [("local",), *places[1:], ("local",)]
     assert [lane.limit for lane in lanes] == [None, None, None, 5.0]
     assert [read_lane(lane.key) for lane in lanes] == lanes
@@ -95,21 +95,23 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
 
     def jobs(first: int) -> list[NewJob]:
         return [
-            NewJob(spec=a_spec(name="command/a", priority=2), needs=[done]),
-            NewJob(spec=a_spec(name="command/b", terms=later), needs=[first], reason=changed),
-            NewJob(spec=a_spec(name="command/c"), needs=[first + 1, failed]),
-            NewJob(spec=a_spec(name="command/d"), needs=[first + 2]),
-            NewJob(spec=a_spec(name="command/e", cpus=2), state=State.HELD, reason=HELD),
+            NewJob(spec=a_spec(name="command/a", priority=2), dependencies=[done]),
+            NewJob(
+                spec=a_spec(name="command/b", terms=later), dependencies=[first], reason=changed
+            ),
+            NewJob(spec=a_spec(name="command/c"), dependencies=[first + 1, failed]),
+            NewJob(spec=a_spec(name="command/d"), dependencies=[first + 2]),
+            NewJob(spec=a_spec(name="command/e", cpus=2), state=State.HELD, reason=HELD_REASON),
             NewJob(spec=a_spec(name="command/f", terms=later._replace(group="g"))),
         ]
 
     with store.writing():
-        run = store.run(Path("/nowhere"), "quick")
-        quick = store.put_new(run, a_context(), jobs(store.next_number()), 7.0)
+        run = store.ensure_run(Path("/nowhere"), "quick")
+        quick = store.insert_new(run, a_context(), jobs(store.next_job_number()), 7.0)
     with store.writing():
-        run = store.run(Path("/nowhere"), "slow")
-        first = store.next_number()
-        slow = [store.put(run, a_context(), new, 7.0) for new in jobs(first)]
+        run = store.ensure_run(Path("/nowhere"), "slow")
+        first = store.next_job_number()
+        slow = [store.insert_or_replace(run, a_context(), new, 7.0) for new in jobs(first)]
 
     def told(numbers: list[int]) -> list[object]:
         rows = store.read.jobs_by_id(numbers)
@@ -131,7 +133,7 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
             + [row.spec for row in rows]
             + [
                 (
-                    store.read.needs_of(row.id),
+                    store.read.dependency_names(row.id),
                     [happened(one) for one in store.read.events_of(row.id)],
                 )
                 for row in rows
@@ -141,7 +143,7 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
     assert told(quick) == told(slow)
     told_of_quick = " ".join(job_row(store, job).state for job in quick)
     assert told_of_quick == "queued queued skipped skipped held queued"
-    lanes = {job.id: job.lane_id for job in store.scheduling.ready(10)}
+    lanes = {job.id: job.lane_id for job in store.scheduler_actions.read_ready(10)}
     assert lanes[quick[0]] == lanes[slow[0]]
 
 
@@ -158,12 +160,12 @@ def test_a_job_without_hope_is_skipped_at_once(
     a = one(store, "a")
     claim = claimed(store, a)
     if wish:
-        store.steering.cancel([a], 1.5)
+        store.job_control.cancel([a], 1.5)
     end(store, claim, outcome)
     with store.writing():
-        run = store.run(Path("/nowhere"), "test")
-        new = NewJob(spec=a_spec(name="command/b"), needs=[a])
-        job = store.put(run, a_context(), new, 3.0)
+        run = store.ensure_run(Path("/nowhere"), "test")
+        new = NewJob(spec=a_spec(name="command/b"), dependencies=[a])
+        job = store.insert_or_replace(run, a_context(), new, 3.0)
     row = job_row(store, job)
     assert (row.state, row.reason) == (State.SKIPPED, why)
     assert [state for _, state, _ in store.read.events_of(job)] == [State.QUEUED, State.SKIPPED]
@@ -180,14 +182,14 @@ def test_a_job_put_in_anew_begins_with_its_counters_at_zero(store: Store) -> Non
 
 def test_the_same_surroundings_are_stored_once(store: Store) -> None:
     with store.writing():
-        first = store.context(a_context("/tmp"))
-        assert store.context(a_context("/tmp")) == first
-        assert store.context(a_context("/")) != first
+        first = store.ensure_context(a_context("/tmp"))
+        assert store.ensure_context(a_context("/tmp")) == first
+        assert store.ensure_context(a_context("/")) != first
 
 
 def test_a_number_is_never_given_twice(store: Store) -> None:
     job = one(store)
-    assert store.next_number() == job + 1
+    assert store.next_job_number() == job + 1
     with store.writing():
         store._db.execute("DELETE FROM jobs")
     assert one(store) == job + 1
@@ -236,9 +238,9 @@ class AnyLife(RuleBasedStateMachine):
         if name in self.jobs and job_row(self.store, self.jobs[name]).state is State.RUNNING:
             return
         with self.store.writing():
-            run = self.store.run(Path("/r"), "r")
-            new = NewJob(spec=a_spec(name=name), needs=sorted(needs))
-            job = self.store.put(run, a_context(), new, 1.0)
+            run = self.store.ensure_run(Path("/r"), "r")
+            new = NewJob(spec=a_spec(name=name), dependencies=sorted(needs))
+            job = self.store.insert_or_replace(run, a_context(), new, 1.0)
         self.jobs[name] = job
 
     @precondition(lambda self: bool(ready(self.store, 1)))
@@ -250,13 +252,13 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: self.store.scheduling.claims())
     @rule(outcome=st.sampled_from(OUTCOMES))
     def finish(self, outcome: Outcome) -> None:
-        claim = self.store.scheduling.claims()[-1]
+        claim = self.store.scheduler_actions.open_claims()[-1]
         end(self.store, claim, outcome)
         assert end(self.store, claim, outcome) is None
 
     @rule(chosen=st.sets(st.sampled_from(NAMES), min_size=1))
     def cancel(self, chosen: set[str]) -> None:
-        self.store.steering.cancel(
+        self.store.job_control.cancel(
             [self.jobs[name] for name in sorted(chosen) if name in self.jobs], 2.0
         )
 
@@ -264,9 +266,9 @@ class AnyLife(RuleBasedStateMachine):
     def own(self, chosen: set[str], verb: str) -> None:
         jobs = [self.jobs[name] for name in sorted(chosen) if name in self.jobs]
         if verb != "forget":
-            getattr(self.store.steering, verb)(jobs, 2.0)
+            getattr(self.store.job_control, verb)(jobs, 2.0)
             return
-        gone = set(self.store.steering.forget(jobs))
+        gone = set(self.store.job_control.delete_jobs(jobs))
         self.jobs = {name: job for name, job in self.jobs.items() if job not in gone}
 
     @invariant()
@@ -291,7 +293,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def an_open_attempt_is_a_running_job(self) -> None:
         running = [job.id for job in self.store.read.in_state(State.RUNNING)]
-        assert [claim.job for claim in self.store.scheduling.claims()] == running
+        assert [claim.job for claim in self.store.scheduler_actions.open_claims()] == running
 
     @invariant()
     def only_legal_transitions_happened(self) -> None:
@@ -301,7 +303,7 @@ class AnyLife(RuleBasedStateMachine):
             for before, after in pairwise(told):
                 replaced = after is State.QUEUED and before is not State.RUNNING
                 noted = after is before is State.RUNNING  # it is being ended
-                assert after in NEXT[before] or replaced or noted
+                assert after in LEGAL_TRANSITIONS[before] or replaced or noted
             assert told[-1] is job_row(self.store, job).state
 
     @invariant()
@@ -339,12 +341,12 @@ def test_a_job_that_is_put_again_has_the_digests_of_its_new_modules(store: Store
     assert enqueue(store, now) == [job]
     claim = claimed(store, job)
     assert claim.spec == now
-    assert store.scheduling.claims() == [claim]
+    assert store.scheduler_actions.open_claims() == [claim]
 
 
 def test_a_job_whose_digests_are_damaged_is_set_aside(store: Store) -> None:
     job = one(store, sources={"lab": "0123"})
     store.database.execute("UPDATE sources SET body = '{'")
-    assert store.scheduling.claim(job, a_seat(), reason="fits", now=3.0) is None
+    assert store.scheduler_actions.claim(job, a_seat(), reason="fits", now=3.0) is None
     assert job_row(store, job).state is State.FAILED
-    assert job_row(store, job).why.code is ReasonCode.UNREADABLE
+    assert job_row(store, job).state_reason.code is ReasonCode.UNREADABLE

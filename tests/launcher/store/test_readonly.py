@@ -20,12 +20,12 @@ import pytest
 from launcher import __version__
 from launcher.errors import StoreError
 from launcher.job import Terms
-from launcher.screens.format import harmless
-from launcher.screens.snapshots import Queue
-from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
+from launcher.screens.format import sanitize_terminal
+from launcher.screens.snapshots import QueueSnapshotReader
+from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
 from launcher.store import recovery
 from launcher.store.migration_steps import STEPS
-from launcher.store.opening import LOG_BYTES
+from launcher.store.opening import WAL_LIMIT_BYTES
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
@@ -197,7 +197,7 @@ def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store)
 
 
 def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
-    store.steering.limit("downloads", 2)
+    store.job_control.set_group_limit("downloads", 2)
     job = one(store, group="downloads")
     claimed(store, job)
     assert "groups: downloads 1 of 2" in in_a_terminal("status")
@@ -251,7 +251,7 @@ def test_show_ends_with_the_log_of_what_failed(
     said = launcher("show", "1").out
     assert "cpu  failed: ended with exit code 3: x  after 1 s\n" in said
     tail = said.partition("end of the log of attempt 1\n")[2].partition("\n\n")[0]
-    assert tail.splitlines() == [f"  {harmless(line)}" for line in lines[-10:]]
+    assert tail.splitlines() == [f"  {sanitize_terminal(line)}" for line in lines[-10:]]
     attempt.log.unlink()
     assert "end of the log" not in launcher("show", "1").out
 
@@ -261,7 +261,7 @@ def test_show_ends_with_the_log_of_what_failed(
     [
         (Lost(at=2.0, why="power cut"), "lost: power cut"),
         (Stopped(at=2.0), "stopped on request"),
-        (Void(at=2.0), "not started"),
+        (NeverStarted(at=2.0), "not started"),
         (Done(at=2.0), "done"),
         (Failed(at=2.0, error="no\nat all"), "failed: no  "),
         (None, "runs\n"),
@@ -410,8 +410,8 @@ def test_times_of_summer_and_winter_have_their_own_zones_in_show(
 ) -> None:
     winter, summer = (datetime(2026, month, 1, tzinfo=UTC).timestamp() for month in (1, 7))
     job = one(store)
-    store.steering.hold([job], winter)
-    store.steering.release([job], summer)
+    store.job_control.hold([job], winter)
+    store.job_control.release([job], summer)
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Europe/Berlin")
         time.tzset()
@@ -439,8 +439,8 @@ def test_show_names_a_folder_only_where_it_is(
 def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: Store) -> None:
     job = one(store)
     for turn in range(8):
-        store.steering.hold([job], float(turn))
-        store.steering.release([job], float(turn))
+        store.job_control.hold([job], float(turn))
+        store.job_control.release([job], float(turn))
     said = launcher("show", "1").out
     assert f"  … and 5 earlier events. List all: launcher show {job} --json\n" in said
     assert said.partition("--json\n")[2].count("\n") == 12
@@ -498,7 +498,7 @@ def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
     reading = Store(home, reading=True)
     assert [row.id for row in reading.read.jobs()] == [job]
     with pytest.raises(StoreError, match="readonly"):
-        reading.steering.hold([job], 1.0)
+        reading.job_control.hold([job], 1.0)
     reading.close()
 
 
@@ -538,7 +538,7 @@ def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
     error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
     shutil.rmtree(home.folder, ignore_errors=True)
     assert "does not exist any more. If its folder was moved" in str(
-        recovery.trouble(home.database, error)
+        recovery.queue_database_error(home.database, error)
     )
 
 
@@ -549,11 +549,13 @@ def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, sto
         reader.execute("SELECT count(*) FROM jobs").fetchone()
         for number in range(24):
             with store.writing():
-                store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
-        assert home.database_log.stat().st_size > LOG_BYTES
+                store.ensure_context(
+                    a_context(environment={"N": str(number), "X": "x" * (1 << 20)})
+                )
+        assert home.database_log.stat().st_size > WAL_LIMIT_BYTES
     for number in range(3):
         enqueue(store, a_spec(name=f"command/after-{number}"))
-    assert home.database_log.stat().st_size <= LOG_BYTES
+    assert home.database_log.stat().st_size <= WAL_LIMIT_BYTES
 
 
 READING = """
@@ -575,13 +577,17 @@ def test_a_log_that_has_grown_names_who_reads_without_an_end(
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()
-        assert recovery.grown_log(home) == ""
+        assert recovery.describe_long_log(home) == ""
         for number in range(3):
             with store.writing():
-                store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
+                store.ensure_context(
+                    a_context(environment={"N": str(number), "X": "x" * (1 << 20)})
+                )
         said = f"because other processes read the queue. If this continues: kill {reader.pid}"
-        assert said in recovery.grown_log(home)
-        assert said in str(Queue(home, store).look().warnings)
+        assert said in recovery.describe_long_log(home)
+        assert said in str(QueueSnapshotReader(home, store).read_snapshot().warnings)
         assert f"kill {reader.pid}" in launcher("doctor").out
         reader.communicate()
-    assert recovery.grown_log(home).endswith("It is emptied as soon as no process reads the queue")
+    assert recovery.describe_long_log(home).endswith(
+        "It is emptied as soon as no process reads the queue"
+    )

@@ -10,28 +10,28 @@ from typing import Any
 import pytest
 
 from launcher.screens.job_records import job_records, record_of
-from launcher.screens.job_view import JobView, at_end
-from launcher.screens.queue_view import recent, waiting
+from launcher.screens.job_view import JobView, view_of_end
+from launcher.screens.queue_view import recent_table, waiting_table
 from launcher.states import (
     Done,
     Failed,
     Lost,
+    NeverStarted,
+    OomReport,
     Outcome,
     OutOfMemory,
     Reason,
     ReasonCode,
-    Shortage,
     State,
     Stopped,
-    Void,
 )
-from launcher.store.failure_groups import failure_groups
-from launcher.store.history import History
-from launcher.store.job_queries import Ending
+from launcher.store.failure_groups import group_failures
+from launcher.store.history import HistoryQueries
+from launcher.store.job_queries import CompletionEvent
 from launcher.store.migration_steps import STEPS
 from launcher.store.queue import Store
 from launcher.store.schema import migrate
-from launcher.store.transitions import REQUEUE_LIMIT, Requeue
+from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import end, one, put
@@ -39,8 +39,8 @@ from tests.screens import NOW, a_line, an_idle_screen
 
 FAULT = a_reason("cuda:0 fell", ReasonCode.GPU_FAULT, fault="cuda:0 fell")
 CROWDED = a_reason("crowded", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-SHORT = OutOfMemory(at=9.0, error="no room", shortage=Shortage("gpu"))
-ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
+SHORT = OutOfMemory(at=9.0, error="no room", report=OomReport("gpu"))
+ENDS: list[tuple[Outcome, RequeueDecision | None, ReasonCode, dict[str, Any]]] = [
     (Done(at=9.0), None, ReasonCode.DONE, {}),
     (Failed(at=9.0, error="boom"), None, ReasonCode.FAILED, {}),
     (Failed(at=9.0, error="boom", over_limit=True), None, ReasonCode.TIME_LIMIT, {}),
@@ -48,10 +48,20 @@ ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
     (Lost(at=9.0, why="gone"), None, ReasonCode.LOST, {"requeued": True}),
     (Stopped(at=9.0), None, ReasonCode.STOPPED, {"requeued": True}),
     (Stopped(at=9.0, by="SIGTERM"), None, ReasonCode.STOPPED, {"by": "SIGTERM", "requeued": True}),
-    (Void(at=9.0), None, ReasonCode.NOT_STARTED, {}),
-    (SHORT, Requeue(reason=CROWDED), ReasonCode.OUT_OF_MEMORY, {**CROWDED.data, "requeued": True}),
-    (SHORT, Requeue(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
-    (SHORT, Requeue(reason=FAULT, hopeless=True), ReasonCode.GPU_FAULT, {**FAULT.data}),
+    (NeverStarted(at=9.0), None, ReasonCode.NOT_STARTED, {}),
+    (
+        SHORT,
+        RequeueDecision(reason=CROWDED),
+        ReasonCode.OUT_OF_MEMORY,
+        {**CROWDED.data, "requeued": True},
+    ),
+    (SHORT, RequeueDecision(reason=FAULT), ReasonCode.GPU_FAULT, {**FAULT.data, "requeued": True}),
+    (
+        SHORT,
+        RequeueDecision(reason=FAULT, is_unsatisfiable=True),
+        ReasonCode.GPU_FAULT,
+        {**FAULT.data},
+    ),
 ]
 
 
@@ -59,19 +69,23 @@ SCREENS = Path(__file__).parents[3] / "docs" / "scripting.md"
 
 
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
-    failed = History(store.database).failed()
-    return sorted((one.reason_code, one.detail, one.attempts) for one in failure_groups(failed))
+    failed = HistoryQueries(store.database).attempt_failures()
+    return sorted((one.reason_code, one.detail, one.attempts) for one in group_failures(failed))
 
 
 @pytest.mark.parametrize(("outcome", "requeue", "code", "data"), ENDS)
 def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
-    store: Store, outcome: Outcome, requeue: Requeue | None, code: ReasonCode, data: dict[str, Any]
+    store: Store,
+    outcome: Outcome,
+    requeue: RequeueDecision | None,
+    code: ReasonCode,
+    data: dict[str, Any],
 ) -> None:
     job = one(store)
     end(store, job, outcome, requeue=requeue)
 
     (attempt,) = store.read.attempts([job])
-    why, (_, _, event) = job_row(store, job).why, store.read.events_of(job)[-1]
+    why, (_, _, event) = job_row(store, job).state_reason, store.read.events_of(job)[-1]
 
     assert attempt.reason_code is why.code is event.code is code
     assert dict(why.data) == dict(event.data) == data
@@ -84,7 +98,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     jobs = put(store, map(str, range(6)))
     for number, job in enumerate(jobs):
         reason = (CROWDED if number < 3 else FAULT)._replace(text=texts[number % 3])
-        end(store, job, SHORT, requeue=Requeue(reason=reason))
+        end(store, job, SHORT, requeue=RequeueDecision(reason=reason))
 
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
     assert groups(store) == [
@@ -98,7 +112,7 @@ def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
 ) -> None:
     job = one(store)
     claim = claimed(store, job)
-    store.steering.cancel([job], 8.0)
+    store.job_control.cancel([job], 8.0)
     failed = Failed(at=9.0, error="KeyboardInterrupt")
     end(store, claim, failed, now=9.0)
     assert groups(store) == [(ReasonCode.CANCELLED, "", 1)]
@@ -110,7 +124,7 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
     job = one(store, retries=2)
     error, exception = "ended with exit code 1: torch.X.YError: no", "YError: no"
     end(store, job, Failed(at=9.0, error=error, exception=exception))
-    why = job_row(store, job).why
+    why = job_row(store, job).state_reason
     assert why.text == f"waiting for retry 1 of 2 after 10 s: {error}"
     assert why.data == {
         "retry": 1,
@@ -123,19 +137,19 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
 def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
     job = one(store)
     store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
-    requeue = Requeue(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
+    requeue = RequeueDecision(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
     end(store, job, SHORT, requeue=requeue)
     row = job_row(store, job)
-    assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
-    assert row.why.data["short"] == f"XError ({REQUEUE_LIMIT} times)"
-    assert "requeued" not in row.why.data
+    assert (row.state, row.state_reason.code) == (State.FAILED, ReasonCode.GPU_FAULT)
+    assert row.state_reason.data["short"] == f"XError ({REQUEUE_LIMIT} times)"
+    assert "requeued" not in row.state_reason.data
 
 
 def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
     below = a_spec(name="command/2")
     first, second = enqueue(store, a_spec(), below, needs={"command/2": ["command/1"]})
-    store.steering.cancel([first], 1.0)
-    why = job_row(store, second).why
+    store.job_control.cancel([first], 1.0)
+    why = job_row(store, second).state_reason
     assert (why.code, why.data) == (
         ReasonCode.NEED_FAILED,
         {"need": first, "state": "cancelled"},
@@ -145,7 +159,7 @@ def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
 def test_a_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
     job = one(store)
     store._db.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
-    assert job_row(store, job).why == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
+    assert job_row(store, job).state_reason == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
 
 
 def test_every_code_is_documented() -> None:
@@ -158,17 +172,18 @@ def test_every_code_is_documented() -> None:
 
 def shown(one: JobView) -> str:
     return " ".join(
-        line.text for line in recent(an_idle_screen()._replace(recent=(one,))).drawn(140)[1:]
+        line.text
+        for line in recent_table(an_idle_screen()._replace(recent=(one,))).to_lines(140)[1:]
     )
 
 
 @pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
 def test_whether_a_reason_says_that_the_job_is_queued_again_is_told_by_its_data(text: str) -> None:
     line = a_line(44, "train/a", State.QUEUED)
-    silent = Ending(NOW, 44, State.FAILED, CROWDED._replace(text=text, data={}))
+    silent = CompletionEvent(NOW, 44, State.FAILED, CROWDED._replace(text=text, data={}))
     says = silent._replace(reason=CROWDED._replace(text=text, data={"requeued": True}))
-    assert shown(at_end(line, says)).endswith(text)
-    assert shown(at_end(line, silent)).endswith(f"{text} (queued again)")
+    assert shown(view_of_end(line, says)).endswith(text)
+    assert shown(view_of_end(line, silent)).endswith(f"{text} (queued again)")
 
 
 @pytest.mark.parametrize("note", ["held by its owner", "wait for new crops"])
@@ -177,7 +192,7 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
         a_line(1, "train/a", State.HELD, note, code=ReasonCode.HELD),
         a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
     )
-    _, first, second = waiting(an_idle_screen()._replace(waiting=lines)).drawn(140)
+    _, first, second = waiting_table(an_idle_screen()._replace(waiting=lines)).to_lines(140)
     assert "held by its owner (" not in first.text
     assert f"held by its owner ({note}!)" in second.text
 
@@ -185,12 +200,14 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
 def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
     failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
     end(store, failed, Failed(at=9.0, error="boom"))
-    (ready,) = store.scheduling.ready(1)
-    store.scheduling.explain({ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)})
+    (ready,) = store.scheduler_actions.read_ready(1)
+    store.scheduler_actions.record_lane_reasons(
+        {ready.lane_id: a_reason("cores are in use", ReasonCode.NO_ROOM)}
+    )
 
     record = record_of(home, store, job_row(store, failed), [])
     (waiting_one,) = job_records(home, store, [job_row(store, waits)])
-    (group,) = failure_groups(History(store.database).failed())
+    (group,) = group_failures(HistoryQueries(store.database).attempt_failures())
 
     assert (record["reason"], record["reason_code"], record["note_code"]) == (
         "failed: boom",
@@ -308,7 +325,10 @@ def test_the_reason_of_an_old_job_gets_its_code_and_what_a_screen_needs(
 ) -> None:
     old_queue(home, [({"ending": "failed", "error": "x"}, state, reason)])
     store = Store(home, durable=False)
-    assert (job_row(store, 1).why.code, job_row(store, 1).why.data) == (code, data)
+    assert (job_row(store, 1).state_reason.code, job_row(store, 1).state_reason.data) == (
+        code,
+        data,
+    )
     store.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_records import FolderTaken, take_folder
+from launcher.backends.pilot_records import FolderTaken, acquire_folder
 from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store.queue import Store
@@ -32,7 +32,7 @@ def busy(home: Home, store: Store) -> Home:
     """A queue with a job in each state that a copy may find."""
     numbers = {name: enqueue(store, a_spec(name=name))[0] for name in ("runs", "waits", "ended")}
     enqueue(store, a_spec(name="held"))
-    store.steering.hold([job_row(store, numbers["ended"]).id + 1], 1.0)
+    store.job_control.hold([job_row(store, numbers["ended"]).id + 1], 1.0)
     claimed(store, numbers["runs"])
     finished(store, numbers["ended"])
     store.close()
@@ -79,10 +79,10 @@ def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Hom
     assert waits.reason == (
         f"held by launcher: this queue folder is a copy of {original}, which may have run the job"
     )
-    assert (waits.why.code, waits.why.data) == ("copied", {"copy_of": original})
+    assert (waits.state_reason.code, waits.state_reason.data) == ("copied", {"copy_of": original})
     store = Store(copy)
-    assert store.scheduling.claims() == []  # what runs is the original's
-    store.steering.release([waits.id], 2.0)
+    assert store.scheduler_actions.open_claims() == []  # what runs is the original's
+    store.job_control.release([waits.id], 2.0)
     store.close()
     assert jobs_in(copy)["waits"].state is State.QUEUED
     assert {name: row.state for name, row in jobs_in(busy).items()} == STATES
@@ -95,12 +95,12 @@ def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_o
         enqueue(store, a_spec(name=name, outputs=("/nowhere/made",)))[0] for name in ("one", "two")
     )
     claimed(store, first)
-    assert store.scheduling.claim(second, a_seat(), reason="", now=2.0) is None
+    assert store.scheduler_actions.claim(second, a_seat(), reason="", now=2.0) is None
     store.close()
     copy = Store(copied(home))
-    copy.steering.cancel([first], 3.0)
-    copy.steering.release([second], 3.0)
-    assert copy.scheduling.claim(second, a_seat(), reason="", now=4.0) is not None
+    copy.job_control.cancel([first], 3.0)
+    copy.job_control.release([second], 3.0)
+    assert copy.scheduler_actions.claim(second, a_seat(), reason="", now=4.0) is not None
     copy.close()
 
 
@@ -111,7 +111,7 @@ def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -
     store.close()
     shutil.rmtree(busy.folder)
     shutil.copytree(copy.folder, busy.folder)
-    assert jobs_in(busy)["new"].why.data == {"copy_of": str(copy.folder)}
+    assert jobs_in(busy)["new"].state_reason.data == {"copy_of": str(copy.folder)}
     assert jobs_in(copy)["new"].state is State.QUEUED
 
 
@@ -233,14 +233,14 @@ def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
     number = enqueue(store, renamed, run="add", root=home.folder)[0]
     finished(store, number)
     with store.writing():
-        store.steering.rename(number, f"renamed@{number}")
-    assert job_row(store, number).id in [row.id for row in store.read.makers()[output]]
+        store.job_control.rename_ended(number, f"renamed@{number}")
+    assert job_row(store, number).id in [row.id for row in store.read.programs_by_output()[output]]
     store.close()
     new = moved(home)
     rows = jobs_in(new)
-    assert rows[f"renamed@{number}"].plain_spec.root == str(new.folder)
+    assert rows[f"renamed@{number}"].spec_without_sources.root == str(new.folder)
     assert (rows["inside"].root, rows["outside"].root) == (str(new.folder), "/elsewhere")
-    spec = rows["inside"].plain_spec
+    spec = rows["inside"].spec_without_sources
     assert spec.run_folder == new.folder / "runs/add"
     assert spec.outputs == (f"{new.folder}/runs/add/jobs/x/out.txt",)
 
@@ -273,8 +273,8 @@ def test_the_folder_of_its_pilots_stays_that_of_a_moved_home_and_is_not_that_of_
     busy: Home, tmp_path: Path
 ) -> None:
     pilots, older = tmp_path / "pilots", tmp_path / "older"
-    take_folder(pilots, busy)
-    take_folder(older, busy)
+    acquire_folder(pilots, busy)
+    acquire_folder(older, busy)
     owner = read_json(older / "owner.json") or {}
     write_json(older / "owner.json", {name: owner[name] for name in owner if name != "id"})
     copy = copied(busy)
@@ -282,6 +282,6 @@ def test_the_folder_of_its_pilots_stays_that_of_a_moved_home_and_is_not_that_of_
     home = moved(busy)
     jobs_in(home)
     for folder in (pilots, older):
-        take_folder(folder, home)
+        acquire_folder(folder, home)
         with pytest.raises(FolderTaken):
-            take_folder(folder, copy)
+            acquire_folder(folder, copy)

@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.states import ENDED, Done, Failed, ReasonCode, State
+from launcher.states import ENDED_STATES, Done, Failed, ReasonCode, State
 from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import Store
-from launcher.store.retention import Rules, choose, delete, folders_of, refusal, size_of
+from launcher.store.retention import (
+    RetentionRules,
+    attempt_folders,
+    deletable_bytes,
+    delete_attempt_folder,
+    deletion_refusal,
+    select_deletable,
+)
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
 from tests.build import a_reason, a_spec, an_attempt, enqueue, in_state, program_of, until
@@ -49,10 +56,10 @@ def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
 ) -> None:
     job = on_a_pilot(home, store, tmp_path / "pilot")
     (row,) = store.read.jobs_by_id([job])
-    folders = folders_of(home, row)
-    assert [refusal(folder) for folder in folders] == [None, None]
-    assert sum(map(size_of, folders)) >= 8192
-    assert [delete(folder) for folder in folders] == [None, None]
+    folders = attempt_folders(home, row)
+    assert [deletion_refusal(folder) for folder in folders] == [None, None]
+    assert sum(map(deletable_bytes, folders)) >= 8192
+    assert [delete_attempt_folder(folder) for folder in folders] == [None, None]
     assert not [*(tmp_path / "pilot" / "attempts").iterdir()]
     assert not [*home.attempts.iterdir()]
 
@@ -64,7 +71,9 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
     there = tmp_path / "pilot" / "attempts" / f"{job}-1"
     (there / "spec.json").unlink()  # it cannot be told whose it is
     (row,) = store.read.jobs_by_id([job])
-    assert [left and left.why for left in map(delete, folders_of(home, row))] == [
+    assert [
+        left and left.why for left in map(delete_attempt_folder, attempt_folders(home, row))
+    ] == [
         "is not the folder of an attempt",
         f"{there} still exists",
     ]
@@ -81,9 +90,9 @@ def test_link_that_leads_to_no_attempt_of_a_pilot_is_refused(
     shutil.rmtree(folder)
     folder.symlink_to(target)
     (row,) = store.read.jobs_by_id([job])
-    (attempt,) = folders_of(home, row)
-    assert refusal(attempt) is not None
-    assert delete(attempt) is not None
+    (attempt,) = attempt_folders(home, row)
+    assert deletion_refusal(attempt) is not None
+    assert delete_attempt_folder(attempt) is not None
     assert folder.is_symlink()
 
 
@@ -111,8 +120,8 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
         attempts=1,
         failures=0,
         lost=0,
-        why=a_reason("done", ReasonCode.DONE),
-        lane_waits=None,
+        state_reason=a_reason("done", ReasonCode.DONE),
+        lane_reason=None,
         starts_at=None,
         submitted=0.0,
         ended=ended,
@@ -122,9 +131,9 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
     return replace(row, **changes)  # type: ignore[arg-type]  # any field may be named
 
 
-def chosen(rows: list[JobRow], rules: Rules, now: float = 100.0) -> list[int]:
-    ended = [row for row in rows if row.state in ENDED]
-    return [row.id for row in choose(rows, rules, ended=ended, now=now)]
+def chosen(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> list[int]:
+    ended = [row for row in rows if row.state in ENDED_STATES]
+    return [row.id for row in select_deletable(rows, rules, ended_jobs=ended, now=now)]
 
 
 def test_every_rule_leaves_out_some() -> None:
@@ -136,13 +145,13 @@ def test_every_rule_leaves_out_some() -> None:
         a_row(5, ended=None, state=State.RUNNING),
         a_row(6, ended=90.0, run_id=2, state=State.CANCELLED),
     ]
-    assert chosen(rows, Rules()) == [1, 2, 3, 6]
-    assert chosen(rows, Rules(older_s=40.0)) == [1, 2, 3]
-    assert chosen(rows, Rules(older_s=40.1)) == [1, 3]
-    assert chosen(rows, Rules(states=frozenset({State.FAILED, State.CANCELLED}))) == [3, 6]
-    assert chosen(rows, Rules(keep=1)) == [1, 3], "the newest of each run stay"
-    assert chosen(rows, Rules(keep=2)) == [1]
-    assert chosen(rows, Rules(keep=1, states=frozenset({State.DONE}))) == [1]
+    assert chosen(rows, RetentionRules()) == [1, 2, 3, 6]
+    assert chosen(rows, RetentionRules(min_age_s=40.0)) == [1, 2, 3]
+    assert chosen(rows, RetentionRules(min_age_s=40.1)) == [1, 3]
+    assert chosen(rows, RetentionRules(states=frozenset({State.FAILED, State.CANCELLED}))) == [3, 6]
+    assert chosen(rows, RetentionRules(keep_newest=1)) == [1, 3], "the newest of each run stay"
+    assert chosen(rows, RetentionRules(keep_newest=2)) == [1]
+    assert chosen(rows, RetentionRules(keep_newest=1, states=frozenset({State.DONE}))) == [1]
 
 
 @given(
@@ -156,13 +165,13 @@ def test_what_the_rules_promise_to_keep_is_kept(
     told: list[tuple[State, int, int]], older_s: int, keep: int
 ) -> None:
     rows = [
-        a_row(number, state=state, ended=float(at) if state in ENDED else None, run_id=run)
+        a_row(number, state=state, ended=float(at) if state in ENDED_STATES else None, run_id=run)
         for number, (state, at, run) in enumerate(told)
     ]
-    gone = set(chosen(rows, Rules(older_s=older_s, keep=keep)))
+    gone = set(chosen(rows, RetentionRules(min_age_s=older_s, keep_newest=keep)))
     for row in rows:
         if row.id in gone:
-            assert row.state in ENDED
+            assert row.state in ENDED_STATES
             assert (row.ended or 0.0) <= 100.0 - older_s
             newer = [
                 one
@@ -184,9 +193,9 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
     os.mkfifo(attempt.folder / "pipe")
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(attempt.folder / "socket"))
-    assert size_of(attempt) >= 100_000
-    assert refusal(attempt) is None
-    assert delete(attempt) is None
+    assert deletable_bytes(attempt) >= 100_000
+    assert deletion_refusal(attempt) is None
+    assert delete_attempt_folder(attempt) is None
     assert not attempt.folder.exists()
 
 
@@ -200,17 +209,17 @@ def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Pa
     (attempt.folder / "inner").mkdir()
     (attempt.folder / "inner" / "up").symlink_to("../../..")
     (attempt.folder / "log").hardlink_to(precious / "model.pt")
-    assert size_of(attempt) < 100_000, "what has another name is not freed"
-    assert delete(attempt) is None
+    assert deletable_bytes(attempt) < 100_000, "what has another name is not freed"
+    assert delete_attempt_folder(attempt) is None
     assert not attempt.folder.exists()
     assert (precious / "model.pt").read_bytes() == b"x" * 100_000
 
 
 def test_an_order_that_is_also_the_record_of_a_start_counts_once(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    before = size_of(attempt)
+    before = deletable_bytes(attempt)
     attempt.started.hardlink_to(attempt.spec)
-    assert size_of(attempt) == before > 0
+    assert deletable_bytes(attempt) == before > 0
 
 
 def test_python_deletes_folders_without_being_led_astray() -> None:
@@ -263,9 +272,9 @@ def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt
     attempt = an_attempt(home, a_spec())
     spoil(attempt)
     before = sorted(attempt.folder.iterdir())
-    left = delete(attempt)
+    left = delete_attempt_folder(attempt)
     assert left is not None
-    assert left.why == refusal(attempt) == "is not the folder of an attempt"
+    assert left.why == deletion_refusal(attempt) == "is not the folder of an attempt"
     assert sorted(attempt.folder.iterdir()) == before
 
 
@@ -274,7 +283,7 @@ def test_an_order_of_an_older_version_is_one(home: Home) -> None:
     record = json.loads(attempt.spec.read_text())
     record.pop("job", None)
     attempt.spec.write_text(json.dumps(record))
-    assert delete(attempt) is None
+    assert delete_attempt_folder(attempt) is None
     assert not attempt.folder.exists()
 
 
@@ -282,7 +291,7 @@ def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None
     real = an_attempt(home, a_spec(), job=2)
     link = home.attempt(1, 1)
     link.folder.symlink_to(real.folder)
-    assert delete(link) is not None
+    assert delete_attempt_folder(link) is not None
     assert real.spec.exists()
     assert link.folder.is_symlink()
 
@@ -292,14 +301,14 @@ def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
         pytest.skip("only root can give a folder away")
     attempt = an_attempt(home, a_spec())
     os.chown(attempt.folder, 12345, 12345)
-    left = delete(attempt)
+    left = delete_attempt_folder(attempt)
     assert left is not None
     assert left.why == "belongs to another user"
     assert attempt.spec.exists()
 
 
 def test_a_folder_that_is_not_there_is_no_trouble(home: Home) -> None:
-    assert delete(home.attempt(1, 1)) is None
+    assert delete_attempt_folder(home.attempt(1, 1)) is None
 
 
 def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> None:
@@ -308,8 +317,8 @@ def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> 
     empty = home.attempt(1, 2)
     empty.folder.mkdir()
     row = a_row(1, attempts=2)
-    assert len(folders_of(home, row)) == 2
-    assert [delete(folder) for folder in folders_of(home, row)] == [None, None]
+    assert len(attempt_folders(home, row)) == 2
+    assert [delete_attempt_folder(folder) for folder in attempt_folders(home, row)] == [None, None]
     assert list(home.attempts.iterdir()) == []
 
 
@@ -448,7 +457,7 @@ def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
     jobs = [finished(home, store, f"train/{name}", error="no") for name in "ab"]
     with seen("clean", "train/", columns=100) as window:
         window.shows("delete 2 jobs with the logs? [y/N]")
-        store.steering.retry(jobs[:1], 5.0)
+        store.job_control.retry(jobs[:1], 5.0)
         window.type("y\n")
         window.shows("1 job changed or became needed meanwhile and was kept: train/a")
     assert names(store) == ["train/a"]
@@ -464,7 +473,7 @@ def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
         window.shows("[y/N]")
         enqueue(store, a_spec(name="train/a"), a_spec(name="test/b"), run="other")
         with store.writing():
-            store.set_needs(job + 2, [job], 5.0)
+            store.set_dependencies(job + 2, [job], 5.0)
         window.type("y\n")
         window.shows("0 jobs deleted")
     assert in_state(store, job, State.DONE)
@@ -475,7 +484,7 @@ def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, st
     job = finished(home, store, "train/a", error="no")
     with seen("clean", "train/", columns=100) as window:
         window.shows("[y/N]")
-        store.steering.retry([job], 5.0)
+        store.job_control.retry([job], 5.0)
         end(store, job, Failed(at=7.0, error="no"), now=7.0)
         window.type("y\n")
         window.shows("0 jobs deleted")
@@ -488,7 +497,7 @@ def forgotten(home: Home, store: Store, job: int) -> None:
     (row,) = store.read.jobs_by_id([job])
     with store.writing():
         add_forgotten(home, [ForgottenJob(job, row.attempts, row.spec.run_folder)])
-        assert store.steering.forget([job]) == [job]
+        assert store.job_control.delete_jobs([job]) == [job]
 
 
 def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
@@ -506,7 +515,7 @@ def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
     assert answer.err.endswith("nothing to clean\n")
     assert [folder.name for folder in home.attempts.iterdir()] == [f"{jobs[2]}-1"]
     assert launcher.well("clean", "--state", "cancelled").err == "nothing to clean\n"
-    assert not home.forgotten.exists()
+    assert not home.forgotten_record.exists()
 
 
 def test_a_listed_job_that_the_queue_has_was_not_forgotten(
@@ -517,7 +526,7 @@ def test_a_listed_job_that_the_queue_has_was_not_forgotten(
         add_forgotten(home, [ForgottenJob(job, 1, home.folder)])
     assert launcher.well("clean", "--state", "cancelled").err == "nothing to clean\n"
     assert home.attempt(job, 1).log.exists()
-    assert not home.forgotten.exists()
+    assert not home.forgotten_record.exists()
 
 
 def test_a_folder_that_could_not_be_deleted_is_deleted_by_the_next_clean(

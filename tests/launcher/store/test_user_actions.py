@@ -18,18 +18,23 @@ from launcher.states import (
     Outcome,
     ReasonCode,
     State,
-    ending_reason,
+    termination_reason,
 )
-from launcher.store.feed import Feed
-from launcher.store.lanes import AGEING_S
+from launcher.store.feed import EventCursor
+from launcher.store.lanes import PRIORITY_POINT_S
 from launcher.store.queue import NewJob, Store
 from launcher.store.steering import ChangedJob
-from launcher.store.transitions import Requeue
-from launcher.store.usage import Measured
+from launcher.store.transitions import RequeueDecision
+from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import Newest
-from launcher.workers.progress.steps import Step
-from launcher.workers.termination import TIME_LIMIT, Resisting, Termination, write_termination
+from launcher.workers.progress.attempt_progress import AttemptProgress
+from launcher.workers.progress.steps import ProgressReport
+from launcher.workers.termination import (
+    TIME_LIMIT,
+    ResistingProcess,
+    Termination,
+    write_termination,
+)
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 
@@ -43,8 +48,8 @@ def test_cancelling_skips_what_needs_the_job_and_what_is_cancelled_with_it_is_ca
     store: Store,
 ) -> None:
     a, b, _, d, e = put(store, "abcde", needs={"b": "a", "e": "d"})
-    assert store.steering.cancel([a], 2.0) == [a]
-    assert store.steering.cancel([d, e], 2.0) == [d, e]
+    assert store.job_control.cancel([a], 2.0) == [a]
+    assert store.job_control.cancel([d, e], 2.0) == [d, e]
     assert states(store) == "cancelled skipped queued cancelled cancelled"
     assert job_row(store, b).reason == f"skipped: job {a} command/a was cancelled"
 
@@ -55,9 +60,9 @@ def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
     running, done = put(store, "ab")
     claimed(store, running)
     end(store, done)
-    assert store.steering.cancel([running, done], 2.0) == [running]
+    assert store.job_control.cancel([running, done], 2.0) == [running]
     assert states(store) == "running done"
-    assert store.scheduling.wishes() == {running: "cancel"}
+    assert store.scheduler_actions.pending_actions() == {running: "cancel"}
 
 
 def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_time_of_its_kill(
@@ -65,9 +70,9 @@ def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_ti
 ) -> None:
     job = one(store, grace_s=8.0)
     claimed(store, job)
-    store.steering.cancel([job], 2.0)
-    store.steering.cancel([job], 5.0)  # changes nothing
-    reason = job_row(store, job).why
+    store.job_control.cancel([job], 2.0)
+    store.job_control.cancel([job], 5.0)  # changes nothing
+    reason = job_row(store, job).state_reason
     assert (reason.code, reason.text) == (
         ReasonCode.ENDING,
         "ending: cancelled by its owner, SIGKILL after 8 s",
@@ -75,7 +80,7 @@ def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_ti
     assert (reason.data["since"], reason.data["kill_at"]) == (2.0, 10.0)
     codes = [reason.code for _, _, reason in store.read.events_of(job)]
     assert codes == [ReasonCode.NEW, ReasonCode.STARTED, ReasonCode.ENDING]
-    assert store.scheduling.killed() == frozenset()
+    assert store.scheduler_actions.jobs_to_kill() == frozenset()
 
 
 def test_a_job_that_is_being_ended_already_is_killed_when_that_grace_period_is_over(
@@ -83,36 +88,40 @@ def test_a_job_that_is_being_ended_already_is_killed_when_that_grace_period_is_o
 ) -> None:
     job = one(store, grace_s=8.0)
     claimed(store, job)
-    store.scheduling.note_running(job, ending_reason(EndCause.TIME_LIMIT, 2.0, 8.0), 2.0)
-    store.steering.cancel([job], 5.0)
-    data = job_row(store, job).why.data
+    store.scheduler_actions.record_running_reason(
+        job, termination_reason(EndCause.TIME_LIMIT, 2.0, 8.0), 2.0
+    )
+    store.job_control.cancel([job], 5.0)
+    data = job_row(store, job).state_reason.data
     assert (data["since"], data["kill_at"], data["cause"]) == (2.0, 10.0, "cancelled")
 
 
 def test_a_job_that_is_being_ended_can_be_killed_at_once(store: Store) -> None:
     job = one(store, grace_s=60.0)
     claimed(store, job)
-    store.steering.cancel([job], 2.0)
-    assert store.steering.cancel([job], 5.0, at_once=True) == [job]
-    data = job_row(store, job).why.data
+    store.job_control.cancel([job], 2.0)
+    assert store.job_control.cancel([job], 5.0, at_once=True) == [job]
+    data = job_row(store, job).state_reason.data
     assert (data["since"], data["kill_at"]) == (2.0, 5.0)
-    assert store.scheduling.killed() == {job}
+    assert store.scheduler_actions.jobs_to_kill() == {job}
 
 
 def test_resuming_a_job_that_is_being_ended_keeps_that_as_its_reason(store: Store) -> None:
     job = one(store)
     claimed(store, job)
-    store.steering.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 2.0)
-    store.steering.cancel([job], 3.0)
-    store.steering.resume([job], 4.0)
-    assert job_row(store, job).why.code is ReasonCode.ENDING
+    store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 2.0)
+    store.job_control.cancel([job], 3.0)
+    store.job_control.resume([job], 4.0)
+    assert job_row(store, job).state_reason.code is ReasonCode.ENDING
 
 
 def test_the_reason_why_a_running_job_is_ended_is_recorded_once(store: Store) -> None:
     job = one(store)
     claimed(store, job)
     for cause in (EndCause.TIME_LIMIT, EndCause.QUEUE_STOPPED):
-        store.scheduling.note_running(job, ending_reason(cause, 2.0, 30.0), 2.0)
+        store.scheduler_actions.record_running_reason(
+            job, termination_reason(cause, 2.0, 30.0), 2.0
+        )
     assert job_row(store, job).reason == "ending: its time limit was reached, SIGKILL after 30 s"
     assert len(store.read.events_of(job)) == 3
 
@@ -123,7 +132,7 @@ def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
     job = one(store)
     claimed(store, job)
     now = time.time()
-    store.steering.cancel([job], now - 45)
+    store.job_control.cancel([job], now - 45)
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(parents=True)
     ending = Termination(since=now - 45, kill_at=now + 30)
@@ -132,7 +141,7 @@ def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
     assert re.fullmatch(
         r"ending for 45 s: cancelled by its owner; SIGKILL in \d+ s", str(record["note"])
     )
-    resists = (Resisting(pid=123, user="root", state="S"),)
+    resists = (ResistingProcess(pid=123, user="root", state="S"),)
     write_termination(attempt, ending._replace(kill_at=now - 15, resists=resists))
     (record,) = job_records(home, store, [job_row(store, job)])
     assert record["note"] == record["reason"]
@@ -165,15 +174,17 @@ def test_an_end_that_only_the_supervisor_knows_of_is_shown(home: Home, store: St
     write_termination(attempt, Termination(since=now, kill_at=now - 1, cause=TIME_LIMIT))
     (record,) = job_records(home, store, [job_row(store, job)])
     assert "its time limit was reached; SIGKILL was sent" in str(record["note"])
-    store.scheduling.note_running(job, a_reason("settles", ReasonCode.SETTLING), 2.0)
+    store.scheduler_actions.record_running_reason(
+        job, a_reason("settles", ReasonCode.SETTLING), 2.0
+    )
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["note"], record["termination"]) == ("settles", None)
 
 
 def test_cancelling_ends_a_pause(store: Store) -> None:
     job = one(store, not_before=100.0)
-    store.steering.cancel([job], 2.0)
-    assert store.scheduling.let_go(50.0) is None
+    store.job_control.cancel([job], 2.0)
+    assert store.scheduler_actions.release_due_timers(50.0) is None
 
 
 # --- holding
@@ -181,10 +192,10 @@ def test_cancelling_ends_a_pause(store: Store) -> None:
 
 def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
     a, b = put(store, "ab")
-    assert store.steering.hold([a], 2.0) == [a]
+    assert store.job_control.hold([a], 2.0) == [a]
     assert ready(store) == [b]
-    assert store.steering.hold([a], 2.0) == [], "it is held already"
-    assert store.steering.release([a, b], 3.0) == [a]
+    assert store.job_control.hold([a], 2.0) == [], "it is held already"
+    assert store.job_control.release([a, b], 3.0) == [a]
     assert ready(store) == [a, b]
 
 
@@ -192,15 +203,15 @@ def test_what_runs_or_has_ended_is_neither_held_nor_released_nor_run_again(store
     running, done, waits = put(store, "abc")
     end(store, done)
     claimed(store, running)
-    for verb in (store.steering.hold, store.steering.release):
+    for verb in (store.job_control.hold, store.job_control.release):
         assert verb([running, done], 3.0) == []
-    assert store.steering.retry([running, waits], 4.0) == []
+    assert store.job_control.retry([running, waits], 4.0) == []
     assert states(store) == "running done queued"
 
 
 def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
     a, b = put(store, "ab", needs=CHAIN)
-    store.steering.hold([b], 1.0)
+    store.job_control.hold([b], 1.0)
     end(store, a, FAILED)
     assert states(store) == "failed skipped"
 
@@ -212,8 +223,8 @@ def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
     def late(priority: int, days: float) -> int:
         new = NewJob(spec=a_spec(name=f"command/{days}", priority=priority))
         with store.writing():
-            run = store.run(Path("/nowhere"), "test")
-            return store.put(run, a_context(), new, days * AGEING_S)
+            run = store.ensure_run(Path("/nowhere"), "test")
+            return store.insert_or_replace(run, a_context(), new, days * PRIORITY_POINT_S)
 
     old, urgent, latest = late(0, 0.0), late(1, 0.9), late(1, 1.1)
     assert ready(store) == [urgent, old, latest]
@@ -222,8 +233,8 @@ def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
 def test_priority_is_given_to_what_waits(store: Store) -> None:
     a, b, c = put(store, "abc")
     end(store, a)
-    assert store.steering.prioritise([a, b, c], -2) == [b, c]
-    assert store.steering.prioritise([c], 5) == [c]
+    assert store.job_control.set_priority([a, b, c], -2) == [b, c]
+    assert store.job_control.set_priority([c], 5) == [c]
     assert ready(store) == [c, b]
     assert [job.priority for job in store.read.jobs()] == [0, -2, 5]
 
@@ -235,8 +246,8 @@ def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) 
     a, b, c = put(store, "abc", needs=CHAIN)
     end(store, a, FAILED)
     assert states(store) == "failed skipped skipped"
-    assert store.steering.again([c]) == [a, b, c]
-    assert store.steering.retry([c], 4.0) == [a, b, c]
+    assert store.job_control.jobs_to_retry([c]) == [a, b, c]
+    assert store.job_control.retry([c], 4.0) == [a, b, c]
     assert [job.waits for job in store.read.jobs()] == [0, 1, 1]
     assert ready(store) == [a]
 
@@ -246,10 +257,10 @@ def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: 
     end(store, a)
     for job in (b, other):
         end(store, job, FAILED)
-    assert store.steering.retry([b], 4.0) == [b]
+    assert store.job_control.retry([b], 4.0) == [b]
     assert states(store) == "done queued failed"
     assert ready(store) == [b]
-    assert store.steering.retry([a], 5.0) == [a], "a done job that others wait for"
+    assert store.job_control.retry([a], 5.0) == [a], "a done job that others wait for"
     assert job_row(store, b).waits == 1
     assert ready(store) == [a]
 
@@ -257,9 +268,9 @@ def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: 
 def test_retrying_counts_from_zero(store: Store) -> None:
     job = one(store, retries=1, rerun="never")
     end(store, job, FAILED)
-    store.scheduling.let_go(1e9)
+    store.scheduler_actions.release_due_timers(1e9)
     end(store, job, LOST)
-    store.steering.retry([job], 4.0)
+    store.job_control.retry([job], 4.0)
     row = job_row(store, job)
     assert (row.failures, row.lost, row.ended) == (0, 0, None)
     assert end(store, job, FAILED) is State.QUEUED, "it has its retry again"
@@ -269,25 +280,25 @@ def test_retrying_counts_from_zero(store: Store) -> None:
 def test_a_retried_job_waits_again_for_its_time(store: Store, held: bool) -> None:
     job = one(store, not_before=100.0)
     if held:
-        store.steering.hold([job], 1.0)
-    store.steering.cancel([job], 2.0)
-    store.steering.retry([job], 3.0)
+        store.job_control.hold([job], 1.0)
+    store.job_control.cancel([job], 2.0)
+    store.job_control.retry([job], 3.0)
     row = job_row(store, job)
     assert (row.state, row.starts_at, row.waits) == (
         State.HELD if held else State.QUEUED,
         100.0,
         1,
     )
-    store.steering.release([job], 4.0)
+    store.job_control.release([job], 4.0)
     assert ready(store) == []
-    store.scheduling.let_go(100.0)
+    store.scheduler_actions.release_due_timers(100.0)
     assert ready(store) == [job]
 
 
 def test_a_time_that_is_over_does_not_delay_a_retried_job(store: Store) -> None:
     job = one(store, not_before=100.0)
-    store.steering.cancel([job], 2.0)
-    store.steering.retry([job], 200.0)
+    store.job_control.cancel([job], 2.0)
+    store.job_control.retry([job], 200.0)
     assert (job_row(store, job).starts_at, ready(store)) == (None, [job])
 
 
@@ -295,17 +306,17 @@ def test_a_skipped_job_that_is_retried_with_its_need_waits_for_its_time(store: S
     specs = a_spec(name="command/a"), a_spec(name="command/b", terms=Terms(not_before=100.0))
     a, b = enqueue(store, *specs, needs={"command/b": ["command/a"]})
     end(store, a, FAILED)
-    assert store.steering.retry([a], 4.0) == [a, b]
+    assert store.job_control.retry([a], 4.0) == [a, b]
     assert (job_row(store, b).starts_at, job_row(store, b).waits) == (100.0, 2)
 
 
 def test_a_retried_job_does_not_wait_for_the_pause_after_its_failure(store: Store) -> None:
     job = one(store, retries=3, backoff_s=60.0, not_before=0.5)
-    store.scheduling.let_go(1.0)
+    store.scheduler_actions.release_due_timers(1.0)
     end(store, job, FAILED)
     assert job_row(store, job).starts_at == 63.0
-    store.steering.cancel([job], 4.0)
-    store.steering.retry([job], 5.0)
+    store.job_control.cancel([job], 4.0)
+    store.job_control.retry([job], 5.0)
     assert (job_row(store, job).starts_at, ready(store)) == (None, [job])
 
 
@@ -317,36 +328,38 @@ def test_of_a_pause_and_a_time_that_is_set_meanwhile_the_later_one_counts(
     end(store, job, FAILED)
     row = job_row(store, job)
     spec = row.spec._replace(terms=row.spec.terms._replace(not_before=asked))
-    store.steering.change([ChangedJob(row, spec, a_reason("changed"))], 5.0)
+    store.job_control.change_jobs([ChangedJob(row, spec, a_reason("changed"))], 5.0)
     assert job_row(store, job).starts_at == waits_until
 
 
 def test_a_changed_job_keeps_what_it_turned_out_to_need_of_a_gpu(store: Store) -> None:
     job = one(store)
-    requeue = Requeue(reason=a_reason("full"), vram_request=8, alone=True)
-    store.scheduling.finish(claimed(store, job), FAILED, outputs={}, now=2.0, requeue=requeue)
+    requeue = RequeueDecision(reason=a_reason("full"), vram_request=8, exclusive=True)
+    store.scheduler_actions.finish_attempt(
+        claimed(store, job), FAILED, outputs={}, now=2.0, requeue=requeue
+    )
     row = job_row(store, job)
     spec = row.spec._replace(resources=Resources(cpus=2))
-    store.steering.change([ChangedJob(row, spec, a_reason("changed"))], 5.0)
-    lane = store.scheduling.lane_of(job)
+    store.job_control.change_jobs([ChangedJob(row, spec, a_reason("changed"))], 5.0)
+    lane = store.scheduler_actions.lane_of(job)
     assert (lane.resources.cpus, lane.least, lane.alone) == (2, 8, True)
 
 
 def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
     a, b = put(store, "ab", after_any={"b": "a"}, group="night")
-    store.steering.prioritise([b], 7)
-    store.steering.change_tags([b], ["paper"], [])
-    store.steering.set_note([b], "table 3")
-    store.steering.limit("night", 1)
+    store.job_control.set_priority([b], 7)
+    store.job_control.change_tags([b], ["paper"], [])
+    store.job_control.set_note([b], "table 3")
+    store.job_control.set_group_limit("night", 1)
     before = job_row(store, b)
-    store.steering.cancel([b], 2.0)
-    store.steering.retry([b], 3.0)
+    store.job_control.cancel([b], 2.0)
+    store.job_control.retry([b], 3.0)
     after = job_row(store, b)
     for name in ("priority", "waits", "spec_text", "owner_note", "submitted", "hash"):
         assert getattr(after, name) == getattr(before, name), name
-    assert store.steering.tags_of([b]) == {b: ["paper"]}
-    assert [job.id for job in store.read.awaited_by(b)] == [a]
-    assert store.scheduling.lane_of(b).group == "night"
+    assert store.job_control.tags_of([b]) == {b: ["paper"]}
+    assert [job.id for job in store.read.awaited_jobs_of(b)] == [a]
+    assert store.scheduler_actions.lane_of(b).group == "night"
 
 
 # --- forgetting
@@ -355,7 +368,7 @@ def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
 def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
     job = one(store)
     end(store, job, Done(at=2.0, result={"auc": 1.0}))
-    assert store.steering.forget([job]) == [job]
+    assert store.job_control.delete_jobs([job]) == [job]
     read = store.read
     assert [read.jobs(), read.attempts([job]), read.events_of(job)] == [[]] * 3
     assert read.result_of(job) is None
@@ -366,40 +379,40 @@ def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
 def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
     a, b, c = put(store, "abc", needs=CHAIN)
     end(store, a)
-    assert store.steering.forget([a, b, c]) == []
-    store.steering.cancel([b], 3.0)
-    assert store.steering.forget([a]) == [a], "only ended jobs need it now"
-    assert store.read.needs_of(b) == []
-    assert store.steering.again([99]) == store.steering.forget([99]) == []
+    assert store.job_control.delete_jobs([a, b, c]) == []
+    store.job_control.cancel([b], 3.0)
+    assert store.job_control.delete_jobs([a]) == [a], "only ended jobs need it now"
+    assert store.read.dependency_names(b) == []
+    assert store.job_control.jobs_to_retry([99]) == store.job_control.delete_jobs([99]) == []
 
 
 def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it(
     store: Store,
 ) -> None:
     a, b = put(store, "ab", needs=CHAIN)
-    store.steering.cancel([a], 2.0)
-    assert store.steering.forget([a]) == []
-    assert store.steering.forgettable([a, b]) == {a, b}
-    assert store.steering.forget([a, b]) == [a, b]
+    store.job_control.cancel([a], 2.0)
+    assert store.job_control.delete_jobs([a]) == []
+    assert store.job_control.deletable_jobs([a, b]) == {a, b}
+    assert store.job_control.delete_jobs([a, b]) == [a, b]
 
 
 def test_a_chain_is_forgotten_as_a_whole_or_as_far_as_nothing_needs_it(store: Store) -> None:
     names = "abcdefgh"
     jobs = put(store, names, needs={names[n]: names[n - 1] for n in range(1, len(names))})
     end(store, jobs[0], FAILED)
-    assert store.steering.forgettable(jobs) == {*jobs}
-    assert store.steering.forgettable(jobs[:-1]) == set(), "the last one may be run again"
-    assert store.steering.forgettable(jobs[3:]) == {*jobs[3:]}
-    assert store.steering.forget(jobs) == jobs
+    assert store.job_control.deletable_jobs(jobs) == {*jobs}
+    assert store.job_control.deletable_jobs(jobs[:-1]) == set(), "the last one may be run again"
+    assert store.job_control.deletable_jobs(jobs[3:]) == {*jobs[3:]}
+    assert store.job_control.delete_jobs(jobs) == jobs
 
 
 def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
     secret = a_context(environment={"TOKEN": "s3cret"})
     (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
     kept = one(store, "b")
-    store.steering.cancel([gone], 2.0)
-    store.steering.forget([gone])
-    store.steering.forget_contexts()
+    store.job_control.cancel([gone], 2.0)
+    store.job_control.delete_jobs([gone])
+    store.job_control.delete_unused_contexts()
     assert "s3cret" not in str([*map(tuple, store._db.execute("SELECT body FROM contexts"))])
     assert claimed(store, kept).context_text
     (again,) = enqueue(store, a_spec(name="command/c"), context=secret)
@@ -408,11 +421,11 @@ def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store
 
 def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
     first, second = put(store, "ab")
-    store.steering.cancel([second], 2.0)
+    store.job_control.cancel([second], 2.0)
     last = store.read.last_event()
-    store.steering.forget([second])
-    store.steering.hold([first], 3.0)
-    assert [change.job for change in Feed(store, last).since()] == [first]
+    store.job_control.delete_jobs([second])
+    store.job_control.hold([first], 3.0)
+    assert [change.job for change in EventCursor(store, last).read_new()] == [first]
 
 
 # --- groups
@@ -420,11 +433,11 @@ def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
 
 def test_a_groups_limit_is_set_changed_and_forgotten(store: Store) -> None:
     for group, slots in (("downloads", 2), ("downloads", 3), ("uploads", 1)):
-        store.steering.limit(group, slots)
-    groups = [(group.name, group.slots) for group in store.read.groups()]
+        store.job_control.set_group_limit(group, slots)
+    groups = [(group.name, group.slots) for group in store.read.group_limits()]
     assert groups == [("downloads", 3), ("uploads", 1)]
-    store.steering.limit("downloads", None)
-    assert [group.name for group in store.read.groups()] == ["uploads"]
+    store.job_control.set_group_limit("downloads", None)
+    assert [group.name for group in store.read.group_limits()] == ["uploads"]
 
 
 # --- pauses as the queue records them: how long each attempt was paused, and what follows from that
@@ -434,18 +447,18 @@ SEAT = {"device": "GPU-0", "reservation": 10 * GIB}
 
 
 def paused_at(store: Store, job: int, now: float) -> list[int]:
-    return store.steering.pause({job: pause_reason("cpu", None, now)}, now)
+    return store.job_control.pause({job: pause_reason("cpu", None, now)}, now)
 
 
 def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
     waiting, running, ending = put(store, "123")
     claimed(store, running)
     claimed(store, ending)
-    store.steering.cancel([ending], 2.0)
+    store.job_control.cancel([ending], 2.0)
     paused = [paused_at(store, job, at) for job in (waiting, running, ending) for at in (5.0, 6.0)]
     assert paused == [[], [], [running], [], [], []]
-    assert store.scheduling.paused() == {running}
-    assert store.steering.resume([waiting, ending], 7.0) == []
+    assert store.scheduler_actions.paused_jobs() == {running}
+    assert store.job_control.resume([waiting, ending], 7.0) == []
 
 
 @pytest.mark.parametrize("outcome", [Done(at=100.0), Failed(at=100.0, error="no")])
@@ -455,15 +468,15 @@ def test_an_attempt_s_time_is_that_without_its_pauses(
     job = one(store)
     claim = claimed(store, job, now=10.0)
     paused_at(store, job, 20.0)
-    store.steering.resume([job], 25.0)
+    store.job_control.resume([job], 25.0)
     paused_at(store, job, 90.0)  # and ends so
     end(store, claim, outcome, now=100.0)
     seconds = 100 - 10 - 5 - 10
     assert store.read.newest_attempts([job])[job].seconds == seconds
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["seconds"], record["paused"]) == (seconds, None)
-    assert store.scheduling.paused() == frozenset()
-    (ending,) = store.read.happened(5)  # events of a pause are no attempts
+    assert store.scheduler_actions.paused_jobs() == frozenset()
+    (ending,) = store.read.recent_completions(5)  # events of a pause are no attempts
     assert (ending.state, ending.seconds) == (job_row(store, job).state, seconds)
 
 
@@ -471,10 +484,10 @@ def test_a_pause_teaches_nothing_about_how_long_a_job_takes(store: Store) -> Non
     job = one(store, signature="train 1")
     claim = seated(store, job, 10.0, **SEAT)
     paused_at(store, job, 20.0)
-    store.steering.resume([job], 60.0)
-    measured = Measured(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
+    store.job_control.resume([job], 60.0)
+    measured = MeasuredUsage(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
     end(store, claim, Done(at=100.0), now=100.0, measured=measured)
-    assert store.scheduling.usage("train 1").seconds == (50.0,)
+    assert store.scheduler_actions.usage("train 1").seconds == (50.0,)
     assert store.read.account(Path("/nowhere"), "test").used == 50.0
 
 
@@ -482,13 +495,15 @@ def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, 
     job = one(store)
     claimed(store, job)
     before = job_view(job_row(store, job))
-    store.steering.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
-    line = job_view(job_row(store, job), Newest(Step(at=50.0, step=3, total=10, metrics={})))
+    store.job_control.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
+    line = job_view(
+        job_row(store, job), AttemptProgress(ProgressReport(at=50.0, step=3, total=10, metrics={}))
+    )
     assert line.note.endswith("; 10 GiB on each of its 2 GPUs stays reserved")
     assert line.code is ReasonCode.PAUSED
     (record,) = job_records(home, store, [job_row(store, job)])
     assert record["paused"] == "1970-01-01T00:00:50Z"
-    store.steering.resume([job], 60.0)
+    store.job_control.resume([job], 60.0)
     assert job_view(job_row(store, job)) == before
     assert pause_reason("GPU-0", None, 1.0).text.endswith("; its memory on its GPU stays reserved")
     assert ";" not in pause_reason("cpu", None, 1.0).text
@@ -521,10 +536,10 @@ def test_an_attempt_that_is_followed_by_another_is_no_end(store: Store, outcome:
 def test_cancelling_many_lets_what_waits_for_all_their_ends_go(store: Store) -> None:
     *jobs, last = put(store, "abcdL", needs={"b": "a"}, after_any={"L": "abcd"})
     assert job_row(store, last).waits == 4
-    store.steering.cancel([jobs[0], jobs[2]], 2.0)
+    store.job_control.cancel([jobs[0], jobs[2]], 2.0)
     assert states(store) == "cancelled skipped cancelled queued queued"
     assert job_row(store, last).waits == 1
-    store.steering.cancel([jobs[3]], 3.0)
+    store.job_control.cancel([jobs[3]], 3.0)
     assert ready(store) == [last]
 
 
@@ -532,7 +547,7 @@ def test_cancelling_many_lets_what_waits_for_all_their_ends_go(store: Store) -> 
 def test_a_cancelled_job_holds_nothing_up(store: Store, runs: bool) -> None:
     first, second = two(store)
     claim = claimed(store, first) if runs else None
-    store.steering.cancel([first], 2.0)
+    store.job_control.cancel([first], 2.0)
     if claim:
         assert ready(store) == []
         end(store, claim, STOPPED)
@@ -551,13 +566,16 @@ def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> Non
     failed, first, second, third = put(store, "0123", needs={"3": "1"}, after_any={"2": "1"})
     end(store, failed, FAILED)
     with store.writing():
-        store.set_needs(first, [failed], 3.0)
-        run, number = store.run(store.read.jobs()[0].spec.run_folder, "other"), store.next_number()
+        store.set_dependencies(first, [failed], 3.0)
+        run, number = (
+            store.ensure_run(store.read.jobs()[0].spec.run_folder, "other"),
+            store.next_job_number(),
+        )
         new = [
-            NewJob(spec=a_spec(name="command/1"), needs=[failed]),
+            NewJob(spec=a_spec(name="command/1"), dependencies=[failed]),
             NewJob(spec=a_spec(name="command/2"), after_any=[number]),
         ]
-        _, awaiting = store.put_new(run, a_context(), new, 3.0)
+        _, awaiting = store.insert_new(run, a_context(), new, 3.0)
     assert [job_row(store, job).state for job in (first, number, third)] == [State.SKIPPED] * 3
     assert sorted(ready(store)) == [second, awaiting]
 
@@ -567,8 +585,8 @@ def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
     assert job_row(store, c).waits == 2, "the end of what must be done is not counted besides"
     end(store, b, FAILED)
     assert (ready(store), job_row(store, c).waits) == ([a], 1)
-    assert [job.id for job in store.read.needed_by(c)] == [a]
-    assert [job.id for job in store.read.awaited_by(c)] == [b]
+    assert [job.id for job in store.read.dependencies_of(c)] == [a]
+    assert [job.id for job in store.read.awaited_jobs_of(c)] == [b]
     end(store, a, FAILED)
     assert job_row(store, c).state is State.SKIPPED
 
@@ -576,25 +594,25 @@ def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
 def test_a_job_that_is_retried_is_waited_for_again(store: Store) -> None:
     first, second = two(store)
     end(store, first, FAILED)
-    store.steering.retry([first], 3.0)
+    store.job_control.retry([first], 3.0)
     assert (ready(store), job_row(store, second).waits) == ([first], 1)
     end(store, first)
     assert ready(store) == [second]
     end(store, second, FAILED)
-    assert store.steering.again([second]) == [second], "of the other only the end counts"
+    assert store.job_control.jobs_to_retry([second]) == [second], "of the other only the end counts"
 
 
 def test_who_waits_for_an_end_is_told_apart_from_who_needs_the_job_and_lets_it_be_forgotten(
     store: Store,
 ) -> None:
     first, second = two(store)
-    assert store.read.dependants_of([first]) == []
-    assert [job.id for job in store.read.awaiting(first)] == [second]
-    assert store.read.needs([second])[second].name == "command/a"
-    assert store.steering.forget([first]) == [], "it is open"
+    assert store.read.dependents_of([first]) == []
+    assert [job.id for job in store.read.jobs_awaiting(first)] == [second]
+    assert store.read.first_unmet_dependencies([second])[second].name == "command/a"
+    assert store.job_control.delete_jobs([first]) == [], "it is open"
     end(store, first, FAILED)
-    assert store.read.needs([second]) == {}
-    assert store.steering.forget([first]) == [first]
+    assert store.read.first_unmet_dependencies([second]) == {}
+    assert store.job_control.delete_jobs([first]) == [first]
     assert ready(store) == [second]
 
 
@@ -603,33 +621,36 @@ def test_new_jobs_wait_for_ends_whether_put_in_at_once_or_one_by_one(store: Stor
     end(store, failed, FAILED)
     open_one = one(store, "open")
     with store.writing():
-        run, first = store.run(store.read.jobs()[0].spec.run_folder, "other"), store.next_number()
+        run, first = (
+            store.ensure_run(store.read.jobs()[0].spec.run_folder, "other"),
+            store.next_job_number(),
+        )
         awaited = ([failed], [failed, open_one], [first])
         new = [
             NewJob(spec=a_spec(name=f"command/{n}"), after_any=those)
             for n, those in enumerate(awaited)
         ]
-        numbers = store.put_new(run, a_context(), new, 1.0)
+        numbers = store.insert_new(run, a_context(), new, 1.0)
     before = [job_row(store, number).waits for number in numbers]
     assert before == [0, 1, 1]
     store.database.execute("UPDATE jobs SET waits = 9 WHERE id >= ?", (first,))
     with store.writing():
         for number, each in zip(numbers, new, strict=True):
-            store.set_needs(number, each.needs, 2.0, after_any=each.after_any)
+            store.set_dependencies(number, each.dependencies, 2.0, after_any=each.after_any)
     assert [job_row(store, number).waits for number in numbers] == before
 
 
 def test_a_job_that_is_set_aside_has_ended(store: Store) -> None:
     first, second = two(store)
     store.database.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (first,))
-    store.scheduling.ready(10)
-    assert store.scheduling.claim(first, a_seat(), reason="", now=1.0) is None
-    assert job_row(store, first).why.code is ReasonCode.UNREADABLE
+    store.scheduler_actions.read_ready(10)
+    assert store.scheduler_actions.claim(first, a_seat(), reason="", now=1.0) is None
+    assert job_row(store, first).state_reason.code is ReasonCode.UNREADABLE
     assert ready(store) == [second]
 
 
 def test_of_many_needs_those_that_are_not_done_are_listed_first(store: Store) -> None:
     a, b, c, d = put(store, "abcd", needs={"d": "abc"})
     end(store, a)
-    assert [job.id for job in store.read.first_needed_by(d, 2)] == [b, c]
-    assert [job.id for job in store.read.first_needed_by(d, 9)] == [b, c, a]
+    assert [job.id for job in store.read.first_dependencies_of(d, 2)] == [b, c]
+    assert [job.id for job in store.read.first_dependencies_of(d, 9)] == [b, c, a]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from launcher.system.cgroup_limits import cpu_quota
-from launcher.system.memory import of_this_process
-from launcher.system.processes import cores
+from launcher.system.memory import read_process_groups
+from launcher.system.processes import usable_cores
 
 V2 = {"cgroup.controllers": "cpu memory"}
 HALF, QUARTER = "50000 100000\n", "25000 100000\n"
@@ -56,11 +56,11 @@ def test_the_smallest_quota_of_a_group_and_its_ancestors_counts(
     quota = cpu_quota(root)
     if expected is None:
         assert quota is None
-        assert cores(root) == len(os.sched_getaffinity(0))
+        assert usable_cores(root) == len(os.sched_getaffinity(0))
         return
     share, folder = expected
     assert quota == (share, root / "sys/fs/cgroup" / folder)
-    assert cores(root) == 1
+    assert usable_cores(root) == 1
 
 
 def test_the_group_with_the_quota_is_published_with_all_groups_of_both_hierarchies(
@@ -74,6 +74,6 @@ def test_the_group_with_the_quota_is_published_with_all_groups_of_both_hierarchi
     def name(folder: Path) -> str:
         return f"{folder.stat().st_dev}:{folder.stat().st_ino}"
 
-    quotas = of_this_process(root)
-    assert quotas.cores == name(time / "q")
-    assert quotas.within == {*map(name, (time / "q/x", time / "q", time, space / "m", space))}
+    quotas = read_process_groups(root)
+    assert quotas.cpu_limit_group == name(time / "q")
+    assert quotas.groups == {*map(name, (time / "q/x", time / "q", time, space / "m", space))}

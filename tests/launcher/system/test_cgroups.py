@@ -12,14 +12,21 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Done, Lost, State
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, path_of
+from launcher.system.cgroups import (
+    base_of,
+    folder_of,
+    group_members,
+    path_of,
+    read_group_folder,
+    unavailability_reason,
+)
 from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.home_checks import mounted, mounts
+from launcher.system.home_checks import parse_mounts, read_mountinfo
 from launcher.system.paths import Home
-from launcher.system.process_trees import send
+from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.attempt_watch import Adopted, watch
+from launcher.workers.attempt_watch import AdoptedAttempt, inspect_attempt
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     a_claim,
@@ -48,7 +55,8 @@ HYBRID = f"{OLD}41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup
 SLICE = "/user.slice/user-1000.slice"
 SERVICE = f"{SLICE}/user@1000.service/app.slice/launcher.service"
 NEEDS_GROUPS = pytest.mark.skipif(
-    bool(hindrance()), reason=f"no control group can be made here: {hindrance()}"
+    bool(unavailability_reason()),
+    reason=f"no control group can be made here: {unavailability_reason()}",
 )
 DAEMON = """
 import os, subprocess, sys
@@ -89,7 +97,7 @@ def test_a_processs_group_is_found_where_the_kernel_shows_it(
 
 
 def test_a_line_without_a_file_system_is_no_mount() -> None:
-    assert not [*mounted("30 23 0:26 / /sys\nnothing\n")]
+    assert not [*parse_mounts("30 23 0:26 / /sys\nnothing\n")]
     assert path_of("nothing\n12:cpu:/a\n") is None
 
 
@@ -106,7 +114,7 @@ def test_a_record_names_no_group_but_that_of_its_own_supervisor() -> None:
     me = identity(os.getpid())
     assert me is not None
     for text in ("/sys/fs/cgroup", "/sys/fs/cgroup/user.slice", f"/tmp/{cgroups.name_of(me)}"):
-        assert cgroups.recorded_group(me, text) is None
+        assert cgroups.read_recorded_group(me, text) is None
 
 
 # --- a real one
@@ -133,14 +141,14 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
     until(lambda: lines_of(attempt.log), "the daemon lives")
     daemon, program = int(lines_of(attempt.log)[0]), program_of(attempt)
     group = Path(json.loads(on_record(attempt)[0])["group"])
-    assert {daemon, program, supervised.supervisor.who.pid} <= set(members(group))
-    send(supervised.supervisor.who.pid, signal.SIGKILL)
+    assert {daemon, program, supervised.supervisor.who.pid} <= set(group_members(group))
+    send_signal(supervised.supervisor.who.pid, signal.SIGKILL)
     until(lambda: gone(supervised.supervisor.who.pid), "the supervisor is gone")
     supervised.supervisor.channel.close()
-    orphan = watch(a_claim(pid=supervised.supervisor.who.pid).supervisor, attempt)
-    assert isinstance(orphan, Adopted)
+    orphan = inspect_attempt(a_claim(pid=supervised.supervisor.who.pid).supervisor, attempt)
+    assert isinstance(orphan, AdoptedAttempt)
     assert not gone(daemon)
-    send(program, signal.SIGKILL)
+    send_signal(program, signal.SIGKILL)
     assert ended(orphan.descriptor)
     assert isinstance(judged(attempt), Lost)
     assert gone(daemon)
@@ -156,8 +164,8 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
         (setsid sh -c 'echo 0 > "$1/inner/cgroup.procs"; echo $$; exec sleep 60' sh "$group" &)
         until grep -q inner /proc/[0-9]*/cgroup 2>/dev/null; do sleep 0.02; done; sleep 0.1
     """
-    (mount,) = [each for each in mounted(mounts()) if each.kind == "cgroup2"][:1]
-    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script, mount.point)))
+    (mount,) = [each for each in parse_mounts(read_mountinfo()) if each.kind == "cgroup2"][:1]
+    attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script, mount.mount_point)))
     assert isinstance(outcome, Done)
     (inner,) = lines_of(attempt.log)
     assert gone(int(inner))
@@ -169,16 +177,16 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
 def test_empty_groups_of_dead_supervisors_are_swept_and_those_of_living_ones_stay(
     fork_server: ForkServer,
 ) -> None:
-    folder = here()
+    folder = read_group_folder()
     assert folder is not None
     stale = base_of(folder) / f"{cgroups.PREFIX}{os.getpid()}-1"  # another start time than ours
     stale.mkdir()
-    fork_server.ask()
-    idle = fork_server.spawned()
+    fork_server.request_supervisor()
+    idle = fork_server.receive_supervisor()
     assert idle is not None
     living = base_of(folder) / cgroups.name_of(idle.who)
     until(living.exists, "the supervisor has its group")
-    cgroups.sweep()
+    cgroups.remove_dead_groups()
     assert not stale.exists()
     assert living.exists()
     idle.channel.close()
@@ -210,11 +218,11 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     (job,) = enqueue(queue, a_spec(*shell('echo "$$"; exec sleep 60')))
     wake(inner)
     program = program_of(inner.attempt(job, 1))
-    write = inner.stop
+    write = inner.stop_record
     write.write_text('{"now": false}')  # nobody restarts the scheduler
     scheduler = scheduler_pid(inner)
     assert scheduler is not None
-    send(scheduler, signal.SIGKILL)
+    send_signal(scheduler, signal.SIGKILL)
     until(lambda: gone(scheduler), "the scheduler is gone")
     supervisor = supervisor_of(inner.attempt(job, 1))
 
@@ -226,7 +234,7 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     write.unlink()
     ensure_scheduler(inner)
     wake(inner)
-    send(program, signal.SIGKILL)
+    send_signal(program, signal.SIGKILL)
     until(lambda: job_row(queue, job).state is State.FAILED, "its end is recorded and taken in")
     assert job_row(queue, job).attempts == 1
     queue.close()

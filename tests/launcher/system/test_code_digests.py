@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.kind_interface import Settings
-from launcher.kinds import installed, roots_of
-from launcher.system.code_digests import ABSENT, IMPORTS, WHOLE, CodeIndex, code_digest
+from launcher.kinds import installed_kinds, roots_of
+from launcher.system.code_digests import ABSENT_MODULE, IMPORTS, WHOLE_CODE, CodeIndex, code_digest
 from tests.launcher.toylab import laboratory
 
 # a small laboratory, and edits of it: each has the text before and after in a file, or new files
@@ -294,7 +294,7 @@ def edited(files: Mapping[str, str], edit: Edit) -> dict[str, str | None]:
 
 
 def whole(entry: str = "lab.work:train", *named: str) -> str:
-    return CodeIndex().code(entry, (entry.partition(":")[0], *named))[WHOLE]
+    return CodeIndex().code(entry, (entry.partition(":")[0], *named))[WHOLE_CODE]
 
 
 @pytest.mark.parametrize("edit", SAME)
@@ -564,7 +564,7 @@ def test_nothing_is_imported_to_know_what_would_be(place: Path) -> None:
 def test_a_module_that_is_not_there_is_absent(place: Path) -> None:
     write(place, {"lab5.py": "x = 1"})
     code = CodeIndex().code("lab5:f", ["lab5", "lab5.x", "nowhere.at.all", "time"])
-    assert {name for name, digest in code.items() if digest == ABSENT} == {
+    assert {name for name, digest in code.items() if digest == ABSENT_MODULE} == {
         "lab5.x",
         "nowhere.at.all",
         "time",
@@ -595,12 +595,12 @@ def test_code_that_cannot_be_read_counts_by_its_bytes(
     index = CodeIndex(place / "code.json")
     before = index.code("lab18.work:g", ["lab18.work"])
     index.save()
-    assert index.unread == {"lab18.fast": path}
+    assert index.opaque_modules == {"lab18.fast": path}
     again = CodeIndex(place / "code.json")
     assert again.code("lab18.work:g", ["lab18.work"]) == before
-    assert again.unread == {"lab18.fast": path}
+    assert again.opaque_modules == {"lab18.fast": path}
     path.write_bytes(content.replace(b"1", b"2"))
-    assert CodeIndex().code("lab18.work:g", ["lab18.work"])[WHOLE] != before[WHOLE]
+    assert CodeIndex().code("lab18.work:g", ["lab18.work"])[WHOLE_CODE] != before[WHOLE_CODE]
 
 
 def test_of_the_launcher_only_what_says_which_images_an_id_names_counts(place: Path) -> None:
@@ -672,14 +672,14 @@ def test_renamed_definitions_with_their_old_names_are_the_same_code(
     kept = place / "code.json"
     for _ in range(2):  # the second reads what the first has kept
         index = CodeIndex(kept)
-        assert index.code("lab.work:train", ["lab.work"])[WHOLE] == before
+        assert index.code("lab.work:train", ["lab.work"])[WHOLE_CODE] == before
         index.save()
     write(place, {"lab/old_names.py": None})
-    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE] != before
+    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE_CODE] != before
     write(
         place, {"lab/old_names.py": 'OLD_NAMES = {"loss_of_batch": "measured"}'}
     )  # the others lack
-    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE] != before
+    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE_CODE] != before
 
 
 def test_a_change_beside_a_rename_is_other_code(place: Path) -> None:
@@ -722,7 +722,7 @@ def test_a_change_names_the_modules_that_were_changed_and_no_others(place: Path)
     before = CodeIndex().code("lab.work:train", ["lab.work"])
     write(place, edited(LAB, OTHER["what a module's function does"]))
     after = CodeIndex().code("lab.work:train", ["lab.work"])
-    assert {name for name in after if after[name] != before[name]} == {WHOLE, "lab.steps"}
+    assert {name for name in after if after[name] != before[name]} == {WHOLE_CODE, "lab.steps"}
 
 
 def test_what_was_read_is_kept_for_the_next_process_and_known_by_its_content(place: Path) -> None:
@@ -752,7 +752,7 @@ def test_what_is_kept_is_known_by_all_that_it_depends_on(place: Path) -> None:
         digests.append(index.code("lab.work:train", ["lab.work"]))
         index.save()
         assert digests[-1] == CodeIndex().code("lab.work:train", ["lab.work"])
-    assert len({each[WHOLE] for each in digests}) == len(digests)
+    assert len({each[WHOLE_CODE] for each in digests}) == len(digests)
 
 
 @pytest.mark.parametrize(
@@ -794,7 +794,7 @@ def test_a_laboratory_that_lists_its_modules_by_hand_goes_on_as_it_is() -> None:
     roots = roots_of(toys["train"], {})
     assert roots == ("tests.launcher.toylab",)
     assert set(CodeIndex().closure(roots)) >= {"tests.launcher.toylab", "launcher.ids"}
-    assert roots_of(installed(["command"])["command"], {"argv": ["x"]}) == ()
+    assert roots_of(installed_kinds(["command"])["command"], {"argv": ["x"]}) == ()
 
 
 def test_a_setting_may_choose_modules_that_are_imported_by_name() -> None:
@@ -854,8 +854,8 @@ def test_a_plug_in_that_came_later_is_left_out_unless_it_may_change_the_others(
     entry, roots = "lab20.work:all_of_them", ["lab20.work"]
     before = CodeIndex().code(entry, roots)
     write(place, edited(PLUGS, edit))
-    known = frozenset(before) - {WHOLE}
-    assert (CodeIndex().code(entry, roots, known)[WHOLE] == before[WHOLE]) is is_same
+    known = frozenset(before) - {WHOLE_CODE}
+    assert (CodeIndex().code(entry, roots, known)[WHOLE_CODE] == before[WHOLE_CODE]) is is_same
 
 
 def test_a_new_module_that_is_imported_where_it_is_there_counts(place: Path) -> None:
@@ -863,8 +863,8 @@ def test_a_new_module_that_is_imported_where_it_is_there_counts(place: Path) -> 
     write(place, {"lab21/__init__.py": "", "lab21/work.py": text})
     before = CodeIndex().code("lab21.work:f", ["lab21.work"])
     write(place, {"lab21/fast.py": "SPEED = 2\n"})
-    known = frozenset(before) - {WHOLE}
-    assert CodeIndex().code("lab21.work:f", ["lab21.work"], known)[WHOLE] != before[WHOLE]
+    known = frozenset(before) - {WHOLE_CODE}
+    assert CodeIndex().code("lab21.work:f", ["lab21.work"], known)[WHOLE_CODE] != before[WHOLE_CODE]
 
 
 def test_the_words_of_a_code_are_the_names_that_stand_in_it(place: Path) -> None:

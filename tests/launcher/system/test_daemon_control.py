@@ -15,11 +15,22 @@ from launcher.errors import MachineError
 from launcher.scheduler.__main__ import LOG_BYTES
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import REVIVALS, revive, scheduler_pid, start_scheduler, wake
+from launcher.system.daemon_control import (
+    MOST_RESTARTS,
+    restart_scheduler,
+    scheduler_pid,
+    start_scheduler,
+    wake,
+)
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from launcher.system.scheduler_start import Version, ensure_scheduler, this_version, version_of
+from launcher.system.scheduler_start import (
+    LauncherVersion,
+    ensure_scheduler,
+    this_version,
+    version_of,
+)
 from tests.build import a_spec, end_everything, endings, enqueue, program_of, reaches, until
 from tests.launcher.conftest import Launcher
 
@@ -30,14 +41,14 @@ def exit_code(pid: int) -> int:
 
 def test_nobody_is_woken_where_nobody_sleeps(home: Home) -> None:
     wake(home)  # no pipe
-    os.mkfifo(home.wake)
+    os.mkfifo(home.wake_pipe)
     wake(home)  # no reader
     wake(Home(home.folder / "gone"))
 
 
 def test_waking_one_who_does_not_listen_never_waits(home: Home) -> None:
-    os.mkfifo(home.wake)
-    reader = os.open(home.wake, os.O_RDWR | os.O_NONBLOCK)
+    os.mkfifo(home.wake_pipe)
+    reader = os.open(home.wake_pipe, os.O_RDWR | os.O_NONBLOCK)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
     for _ in range(5000):  # more than it holds
         wake(home)
@@ -100,11 +111,11 @@ def test_a_sleeping_scheduler_leaves_at_once_when_it_is_told_to(home: Home, stor
 
 
 def test_a_dead_scheduler_is_revived_a_few_times_at_most(home: Home, store: Store) -> None:
-    write_json(home.restarts, {"schema": 1, "times": [time.time()] * REVIVALS})
-    revive(home)
+    write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
+    restart_scheduler(home)
     assert scheduler_pid(home) is None
-    write_json(home.restarts, {"schema": 1, "times": [time.time() - 1000] * REVIVALS})
-    revive(home)
+    write_json(home.restarts, {"schema": 1, "times": [time.time() - 1000] * MOST_RESTARTS})
+    restart_scheduler(home)
     assert scheduler_pid(home) is not None
 
 
@@ -113,10 +124,10 @@ def test_a_scheduler_that_dies_before_anyone_sees_it_is_started_again_by_the_sam
 ) -> None:
     mine = home.record.read_text()
     write_json(home.record, {"schema": 1, "machine": "another", "host": "gpu3"})
-    revive(home)  # each one that it starts leaves at once
-    assert home.scheduler_log.read_text().count("belongs to machine 'gpu3'") == REVIVALS
+    restart_scheduler(home)  # each one that it starts leaves at once
+    assert home.scheduler_log.read_text().count("belongs to machine 'gpu3'") == MOST_RESTARTS
     home.record.write_text(mine)
-    revive(home)
+    restart_scheduler(home)
     assert scheduler_pid(home) is None, "there were enough lately"
 
 
@@ -151,14 +162,14 @@ def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
 
 
 def test_a_queue_that_was_stopped_is_not_revived(home: Home, store: Store) -> None:
-    write_json(home.stop, {"schema": 1, "now": False})
-    revive(home)
+    write_json(home.stop_record, {"schema": 1, "now": False})
+    restart_scheduler(home)
     assert scheduler_pid(home) is None
     assert not home.restarts.exists()
 
 
 def test_a_home_that_is_gone_is_not_revived(home: Home) -> None:
-    revive(Home(home.folder / "gone"))
+    restart_scheduler(Home(home.folder / "gone"))
     assert not (home.folder / "gone").exists()
 
 
@@ -218,7 +229,7 @@ ORDERED = (
 )
 
 
-def version(text: str, code: int = 1) -> Version:
+def version(text: str, code: int = 1) -> LauncherVersion:
     return version_of({"version": text, "code": code})
 
 
@@ -293,25 +304,25 @@ def test_where_lock_and_record_were_deleted_one_scheduler_is_left(home: Home, st
 def test_what_is_no_pipe_but_has_its_name_is_set_aside(home: Home, store: Store, what: str) -> None:
     """Its end would be readable all the time, and the scheduler would never sleep."""
     if what == "file":
-        home.wake.write_text("x")
+        home.wake_pipe.write_text("x")
     elif what == "folder":
-        home.wake.mkdir()
+        home.wake_pipe.mkdir()
     else:
-        home.wake.symlink_to("/dev/null")
+        home.wake_pipe.symlink_to("/dev/null")
     wake(home)
     ensure_scheduler(home)
-    until(home.wake.is_fifo, "it has made a pipe")
+    until(home.wake_pipe.is_fifo, "it has made a pipe")
     (job,) = enqueue(store, a_spec())
     wake(home)
     reaches(store, job, State.DONE)
-    home.wake.unlink()
-    home.wake.write_text("y")
+    home.wake_pipe.unlink()
+    home.wake_pipe.write_text("y")
     (later,) = enqueue(store, "command/2")
     os.kill(ensure_scheduler(home), signal.SIGTERM)  # the next one finds the file
     until(lambda: scheduler_pid(home) is None, "it has left")
     ensure_scheduler(home)
     reaches(store, later, State.DONE)
-    assert home.wake.is_fifo()
+    assert home.wake_pipe.is_fifo()
 
 
 def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
@@ -332,8 +343,8 @@ def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
 def test_a_scheduler_that_dies_while_it_is_woken_is_no_error(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.mkfifo(home.wake)
-    reader, write = os.open(home.wake, os.O_RDONLY | os.O_NONBLOCK), os.write
+    os.mkfifo(home.wake_pipe)
+    reader, write = os.open(home.wake_pipe, os.O_RDONLY | os.O_NONBLOCK), os.write
 
     def after_its_death(descriptor: int, data: bytes) -> int:
         os.close(reader)

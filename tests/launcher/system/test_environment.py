@@ -14,12 +14,12 @@ from launcher.errors import UsageError
 from launcher.states import State
 from launcher.store.backups import back_up, backups
 from launcher.store.queue import Store
-from launcher.store.retention import copies_before
-from launcher.system.environment import with_site
+from launcher.store.retention import find_old_copies
+from launcher.system.environment import with_site_changes
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.prologue import BEFORE, prologue_lines, site_changes
-from launcher.system.remembered_variables import remembered
+from launcher.system.prologue import BEFORE_SITE_VARIABLE, prologue_lines, site_changes
+from launcher.system.remembered_variables import filter_environment
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
 from tests.launcher.conftest import Launcher
@@ -45,7 +45,7 @@ def holding(folder: Path, value: str) -> list[str]:
     ],
 )
 def test_what_looks_like_a_secret_is_one(name: str) -> None:
-    assert remembered({name: "x"}) == ({}, (name,))
+    assert filter_environment({name: "x"}) == ({}, (name,))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_looks_like_a_secret_is_one(name: str) -> None:
 def test_a_url_with_a_password_in_it_is_one_whatever_its_variable_is_called(
     value: str, secret: bool
 ) -> None:
-    assert remembered({"DATABASE_URL": value, "PLACE_FILE": value})[1] == (
+    assert filter_environment({"DATABASE_URL": value, "PLACE_FILE": value})[1] == (
         ("DATABASE_URL", "PLACE_FILE") if secret else ()
     )
 
@@ -85,18 +85,18 @@ def test_a_url_with_a_password_in_it_is_one_whatever_its_variable_is_called(
     ],
 )
 def test_what_does_not_is_remembered(name: str) -> None:
-    assert remembered({name: "x"}) == ({name: "x"}, ())
+    assert filter_environment({name: "x"}) == ({name: "x"}, ())
 
 
 def test_a_secret_is_remembered_where_it_is_named_and_an_empty_one_is_none() -> None:
     environment = {"A_TOKEN": "1", "B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
-    kept, left_out = remembered(environment, ["B_TOKEN"])
+    kept, left_out = filter_environment(environment, ["B_TOKEN"])
     assert kept == {"B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
     assert left_out == ("A_TOKEN",)
     with pytest.raises(
         UsageError, match=r"A_TOKN is not set in this shell. Did you mean 'A_TOKEN'"
     ):
-        remembered(environment, ["A_TOKN"])
+        filter_environment(environment, ["A_TOKN"])
 
 
 def test_a_secret_lies_nowhere_in_the_home_and_its_owner_is_told_its_name(
@@ -189,16 +189,16 @@ def test_clean_leaves_a_damaged_database_of_which_its_owner_has_still_to_decide(
     broken.mkdir(parents=True)
     os.utime(broken, (0, 0))
     write_json(home.damage_record, {"schema": 1, "at": 0.0, "what": "x", "folder": str(broken)})
-    assert copies_before(home, time.time()).old == ()
-    assert copies_before(home, time.time()).undecided == broken
+    assert find_old_copies(home, time.time()).old == ()
+    assert find_old_copies(home, time.time()).undecided_damage == broken
     home.damage_record.unlink()
-    assert copies_before(home, time.time()).old == (broken,)
+    assert find_old_copies(home, time.time()).old == (broken,)
 
 
 def before(**variables: str) -> dict[str, str]:
     """An environment as `prologue_lines` leaves it."""
     text = "\0".join(f"{name}={value}" for name, value in variables.items())
-    return {BEFORE: base64.b64encode(text.encode()).decode()}
+    return {BEFORE_SITE_VARIABLE: base64.b64encode(text.encode()).decode()}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_what_a_prologue_puts_into_a_search_path_is_put_into_the_owners(
 ) -> None:
     changes = site_changes({**before(SHLVL="1", **({"PATH": was} if was else {})), "PATH": value})
     owner = {"PATH": owners} if owners else {}
-    assert with_site(owner, json.dumps(changes)) == {"PATH": then}
+    assert with_site_changes(owner, json.dumps(changes)) == {"PATH": then}
 
 
 def test_what_the_engine_the_shell_or_a_secret_has_in_the_environment_is_no_change() -> None:
@@ -227,12 +227,12 @@ def test_what_the_engine_the_shell_or_a_secret_has_in_the_environment_is_no_chan
     environ |= {"API_TOKEN": "x", "CUDA_VISIBLE_DEVICES": "0", "LAUNCHER_HOME": "/h"}
     assert site_changes(environ) == {}
     assert site_changes({"PATH": "/usr/bin"}) == {}  # there was no prologue
-    assert site_changes({BEFORE: "no base64!", "PATH": "/usr/bin"}) == {}
+    assert site_changes({BEFORE_SITE_VARIABLE: "no base64!", "PATH": "/usr/bin"}) == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"A": 3}', '{"A": [1, 2]}', "[" * 5000])
 def test_changes_that_cannot_be_understood_change_nothing(text: str) -> None:
-    assert with_site({"PATH": "/usr/bin"}, text) == {"PATH": "/usr/bin"}
+    assert with_site_changes({"PATH": "/usr/bin"}, text) == {"PATH": "/usr/bin"}
 
 
 def test_without_a_prologue_there_are_no_lines() -> None:

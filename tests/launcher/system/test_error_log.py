@@ -14,11 +14,11 @@ import pytest
 from launcher.scheduler.loop import Scheduler
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.daemon_control import revive, scheduler_pid, wake
-from launcher.system.error_log import Troubles
+from launcher.system.daemon_control import restart_scheduler, scheduler_pid, wake
+from launcher.system.error_log import ErrorThrottle
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.started_file import recorded_outcome
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import Clock, a_spec, enqueue, reaches, shell, until
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'
@@ -61,13 +61,13 @@ def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
     home: Home, store: Store
 ) -> None:
     job = running(home, store)
-    home.stop.mkdir()  # what people ask for cannot be read
+    home.stop_record.mkdir()  # what people ask for cannot be read
     until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")
     (home.folder / "gate").touch()
-    until(lambda: recorded_outcome(home.attempt(job, 1)), "the program has ended")
+    until(lambda: read_recorded_outcome(home.attempt(job, 1)), "the program has ended")
     time.sleep(1.5)
     assert log_of(home).count("trouble=") == 1
-    home.stop.rmdir()
+    home.stop_record.rmdir()
     reaches(store, job, State.DONE)
 
 
@@ -91,25 +91,25 @@ def test_what_nobody_foresaw_ends_no_scheduler(
 
 def test_a_trouble_that_stays_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    troubles = Troubles(clock)
+    troubles = ErrorThrottle(clock)
     caplog.set_level(logging.WARNING)
     for number in range(3):  # of one kind, in other words each time
-        troubles.tell(OSError(28, "No space left on device", f"/home/.{number}.tmp"))
-    troubles.tell(OSError(13, "Permission denied"))
-    troubles.tell(sqlite3.OperationalError("disk I/O error"))
+        troubles.log_error(OSError(28, "No space left on device", f"/home/.{number}.tmp"))
+    troubles.log_error(OSError(13, "Permission denied"))
+    troubles.log_error(sqlite3.OperationalError("disk I/O error"))
     assert len(caplog.records) == 3
     clock.now += 61
-    troubles.tell(OSError(28, "No space left on device", "/home/.9.tmp"))
+    troubles.log_error(OSError(28, "No space left on device", "/home/.9.tmp"))
     assert len(caplog.records) == 4
     assert not any(record.exc_info for record in caplog.records)
-    troubles.tell(TypeError("a fault"))
+    troubles.log_error(TypeError("a fault"))
     assert caplog.records[-1].exc_info
 
 
 def test_a_home_that_became_a_file_ends_no_helper(home: Home) -> None:
     home.folder.rename(home.folder.with_name("away"))
     home.folder.touch()
-    revive(home)
+    restart_scheduler(home)
     home.folder.unlink()
 
 

@@ -13,17 +13,23 @@ from pathlib import Path
 import pytest
 
 from launcher.system import files
-from launcher.system.file_digests import GONE, LARGE_BYTES, PIECE_BYTES, FileDigests, Kept
+from launcher.system.file_digests import (
+    CHUNK_BYTES,
+    LARGE_BYTES,
+    MISSING_DIGEST,
+    CacheFile,
+    FileDigests,
+)
 from launcher.system.files import (
     FileVersion,
+    file_stamp,
     read_json,
-    stamp,
-    when_there_is_room,
     write_atomic,
     write_json,
+    write_when_possible,
 )
 from launcher.system.paths import Home
-from launcher.system.sleeper import Sleeper
+from launcher.system.sleeper import WakeupPipe
 from tests.build import DEADLINE_S
 
 
@@ -93,19 +99,19 @@ def test_a_record_that_is_not_there_is_absent(tmp_path: Path) -> None:
 
 def test_a_stamp_tells_a_changed_file_from_the_same_one(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
-    assert stamp(str(path)) is None
-    assert stamp("a name\0of no file") is None
+    assert file_stamp(str(path)) is None
+    assert file_stamp("a name\0of no file") is None
     path.write_text("one")
-    first = stamp(str(path))
-    assert first == stamp(str(path))
+    first = file_stamp(str(path))
+    assert first == file_stamp(str(path))
     path.write_text("other")
-    assert stamp(str(path)) != first
+    assert file_stamp(str(path)) != first
 
 
 def test_a_folder_has_a_stamp_that_its_content_does_not_change(tmp_path: Path) -> None:
-    before = stamp(str(tmp_path))
+    before = file_stamp(str(tmp_path))
     (tmp_path / "new").touch()
-    assert stamp(str(tmp_path)) == before is not None
+    assert file_stamp(str(tmp_path)) == before is not None
 
 
 class Disk:
@@ -124,17 +130,17 @@ class Disk:
         return "written"
 
     def take(self, *, over_after: int = 1000) -> str:
-        return when_there_is_room(
+        return write_when_possible(
             self.write,
             is_away=lambda: self.away,
-            over=lambda: self.tries >= over_after,
+            is_over=lambda: self.tries >= over_after,
             warn=self.warnings.append,
         )
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "ROOM_PAUSE_S", 0.0)
+    monkeypatch.setattr(files, "DISK_FULL_PAUSE_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +185,7 @@ def test_nothing_waits_that_nobody_needs_any_more(hurried: None) -> None:
 
 
 def test_a_disk_that_stays_away_was_deleted(hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "AWAY_PATIENCE_S", 0.0)
+    monkeypatch.setattr(files, "AWAY_TIMEOUT_S", 0.0)
     with pytest.raises(FileNotFoundError):
         Disk((errno.ENOENT, True)).take()
     assert Disk(*[(errno.ESTALE, True)] * 3).take() == "written"  # it does not answer: it is there
@@ -227,17 +233,17 @@ def test_a_digest_is_found_again_by_size_time_and_inode(
     tmp_path: Path, change: object, is_seen: bool
 ) -> None:
     path, digests = a_file(tmp_path), FileDigests()
-    before = digests.of(path)
+    before = digests.digest_file(path)
     assert callable(change)
     change(path)
-    assert (digests.of(path) != before) is is_seen
+    assert (digests.digest_file(path) != before) is is_seen
 
 
 def test_of_what_was_changed_just_now_nothing_is_kept(tmp_path: Path) -> None:
     path, digests = a_file(tmp_path, changed_ns=time.time_ns() + 10**9), FileDigests()
-    before = digests.of(path)
+    before = digests.digest_file(path)
     rewritten(path, 0)
-    assert digests.of(path) != before
+    assert digests.digest_file(path) != before
 
 
 @pytest.mark.parametrize(("size", "is_kept"), [(1, False), (LARGE_BYTES, True)])
@@ -246,36 +252,36 @@ def test_digests_of_large_files_outlive_the_process(
 ) -> None:
     path, kept = a_file(tmp_path, size=size), tmp_path / "digests.json"
     digests = FileDigests(kept)
-    before = digests.of(path)
+    before = digests.digest_file(path)
     digests.save()
     rewritten(path, 0)
-    assert (FileDigests(kept).of(path) == before) is is_kept
+    assert (FileDigests(kept).digest_file(path) == before) is is_kept
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"schema":3,"files":{"PATH":[1]}}', "\0"])
 def test_a_damaged_cache_is_none(tmp_path: Path, damage: str) -> None:
     path, kept = a_file(tmp_path, size=LARGE_BYTES), tmp_path / "digests.json"
-    before = FileDigests().of(path)
+    before = FileDigests().digest_file(path)
     kept.write_text(damage.replace("PATH", str(path)))
-    assert FileDigests(kept).of(path) == before
+    assert FileDigests(kept).digest_file(path) == before
 
 
 def test_processes_that_save_one_after_another_keep_what_the_others_found(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    first, second = (Kept(kept, {"part": 2}) for _ in range(2))
+    first, second = (CacheFile(kept, {"part": 2}) for _ in range(2))
     for each, key in ((first, "a"), (second, "b"), (first, "c")):
         each.get("part", key, str)
-        each.put("part", key, key)
+        each.add("part", key, key)
     first.save()
     second.save()
-    third = Kept(kept, {"part": 2})
+    third = CacheFile(kept, {"part": 2})
     assert [third.get("part", key, str) for key in "abc"] == [None, "b", "c"]  # the newest two
 
 
 def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
     path = a_file(tmp_path, size=LARGE_BYTES)
     digests = FileDigests(tmp_path / "absent" / "digests.json")
-    digests.of(path)
+    digests.digest_file(path)
     digests.save()
     assert not (tmp_path / "absent").exists()
 
@@ -283,21 +289,21 @@ def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
 def test_what_is_no_file_has_no_digest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in ("absent", "pipe", ".", "a\0b", "x" * 5000):
-        assert FileDigests().found(f"{tmp_path}/{path}") == GONE
+        assert FileDigests().digest_or_missing(f"{tmp_path}/{path}") == MISSING_DIGEST
 
 
 def test_a_file_too_large_to_be_read_is_known_by_its_stamp(tmp_path: Path) -> None:
     path, digests = a_file(tmp_path, size=10), FileDigests()
-    before = digests.found(str(path), 9)
+    before = digests.digest_or_missing(str(path), 9)
     rewritten(path, 0)
-    assert digests.found(str(path), 9) == before
+    assert digests.digest_or_missing(str(path), 9) == before
     rewritten(path, 1)
-    assert digests.found(str(path), 9) != before
-    assert digests.found(str(path), 10) == digests.of(path)
+    assert digests.digest_or_missing(str(path), 9) != before
+    assert digests.digest_or_missing(str(path), 10) == digests.digest_file(path)
 
 
 def test_the_version_of_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path) -> None:
-    path = a_file(tmp_path, size=PIECE_BYTES + 1)
+    path = a_file(tmp_path, size=CHUNK_BYTES + 1)
     seen: list[tuple[str, int, int]] = []
 
     def change(name: str, read: int, size: int) -> None:
@@ -305,21 +311,23 @@ def test_the_version_of_a_file_that_changes_while_it_is_read_has_no_digest(tmp_p
         if len(seen) == 1:
             rewritten(path, 10**9)
 
-    version = FileDigests(watch=change).version(str(path))
-    assert version == FileVersion(*(stamp(str(path)) or (0, 0)))
-    assert seen[0] == (str(path), PIECE_BYTES, PIECE_BYTES + 1)
-    again = FileDigests(watch=change).version(str(path))
+    version = FileDigests(on_progress=change).read_file_version(str(path))
+    assert version == FileVersion(*(file_stamp(str(path)) or (0, 0)))
+    assert seen[0] == (str(path), CHUNK_BYTES, CHUNK_BYTES + 1)
+    again = FileDigests(on_progress=change).read_file_version(str(path))
     assert again is not None
-    assert again.digest == FileDigests().of(path)
+    assert again.digest == FileDigests().digest_file(path)
 
 
 def test_what_is_no_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     (tmp_path / "link").symlink_to(path)
     (tmp_path / "dangling").symlink_to("nowhere")
-    versions = {name: FileDigests().version(f"{tmp_path}/{name}") for name in ("link", "dangling")}
-    assert versions == {"link": FileDigests().version(str(path)), "dangling": None}
-    assert FileDigests().version(str(tmp_path)) == FileVersion(0, 0)
+    versions = {
+        name: FileDigests().read_file_version(f"{tmp_path}/{name}") for name in ("link", "dangling")
+    }
+    assert versions == {"link": FileDigests().read_file_version(str(path)), "dangling": None}
+    assert FileDigests().read_file_version(str(tmp_path)) == FileVersion(0, 0)
 
 
 # --- A scheduler's sleep, and what ends it
@@ -329,20 +337,20 @@ NUMBER = signal.SIGUSR1
 
 
 @pytest.fixture
-def sleeper(home: Home) -> Iterator[Sleeper]:
+def sleeper(home: Home) -> Iterator[WakeupPipe]:
     """One that hears a signal, whose handler does nothing."""
-    sleeper = Sleeper(home)
+    sleeper = WakeupPipe(home)
     before = signal.signal(NUMBER, lambda *_: None), signal.set_wakeup_fd(-1)
-    sleeper.ring_at_signals()
+    sleeper.wake_on_signals()
     yield sleeper
     signal.set_wakeup_fd(before[1])
     signal.signal(NUMBER, before[0])
 
 
-def test_a_signal_ends_a_sleep_that_it_does_not_interrupt(sleeper: Sleeper) -> None:
+def test_a_signal_ends_a_sleep_that_it_does_not_interrupt(sleeper: WakeupPipe) -> None:
     # as one that comes just before a sleep begins, it interrupts nothing: another thread gets it
     thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), NUMBER))
     thread.start()
-    sleeper.sleep((), DEADLINE_S)
+    sleeper.poll_until((), DEADLINE_S)
     thread.join()
-    assert sleeper.news, "only the time ended it"
+    assert sleeper.ready_descriptors, "only the time ended it"

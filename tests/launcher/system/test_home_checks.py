@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from launcher.errors import MachineError, UsageError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import (
-    SPARE,
+    FALLBACK_FOLDERS,
     default_folder,
     file_system,
     is_remote,
-    machine,
-    mounts,
+    machine_identity,
     network_warning,
-    writers,
+    other_writers,
+    read_mountinfo,
 )
-from launcher.system.locks import inhabited, live_in
+from launcher.system.locks import is_in_use, mark_in_use
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, said_by
@@ -72,7 +72,7 @@ def as_nobody(work: Callable[[], object]) -> str:
         (MOUNTS, "/mnt/back\\slash/x", "fuse.sshfs"),
         (MOUNTS, "/mnt/a - b", "cifs"),
         *((text, "/home", None) for text in ("", "nonsense", "1 2 3 4 / rw - ext4", "\n\n")),
-        (mounts(), "/proc/self", "proc"),  # the kernel's own text
+        (read_mountinfo(), "/proc/self", "proc"),  # the kernel's own text
     ],
 )
 def test_the_nearest_mount_tells_a_paths_file_system(
@@ -148,7 +148,7 @@ def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> No
         "folder": str(home.folder.resolve()),
         "path": str(home.folder),
         "schema": 1,
-        "machine": machine(),
+        "machine": machine_identity(),
         "host": os.uname().nodename,
         "boot": boot_id(),
         "namespace": Path("/proc/self/ns/pid").stat().st_ino,
@@ -159,8 +159,8 @@ def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> No
 def test_the_machines_id_is_not_shown(tmp_path: Path) -> None:
     secret = "0123456789abcdef0123456789abcdef"
     (tmp_path / "machine-id").write_text(f"{secret}\n")
-    shown = machine(tmp_path / "machine-id")
-    assert shown != machine()
+    shown = machine_identity(tmp_path / "machine-id")
+    assert shown != machine_identity()
     assert secret not in shown
     assert secret.startswith(shown) is False
 
@@ -169,7 +169,7 @@ def test_the_machines_id_is_not_shown(tmp_path: Path) -> None:
 def test_a_machine_without_an_id_goes_by_its_name(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "machine-id").write_text(content, encoding="latin-1")
-    assert machine(tmp_path / "machine-id") == machine(tmp_path / "none")
+    assert machine_identity(tmp_path / "machine-id") == machine_identity(tmp_path / "none")
 
 
 @pytest.mark.parametrize("use", [make_home, check_home])
@@ -190,7 +190,7 @@ def test_a_home_of_an_older_version_becomes_this_machines(tmp_path: Path) -> Non
     home.folder.mkdir()
     home.database.touch()
     check_home(home)
-    assert (read_json(home.record) or {})["machine"] == machine()
+    assert (read_json(home.record) or {})["machine"] == machine_identity()
 
 
 def test_a_home_that_others_may_read_is_closed(home: Home) -> None:
@@ -219,7 +219,7 @@ def test_a_users_own_link_to_an_own_folder_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_link_where_everybody_may_write_is_refused(tmp_path: Path) -> None:
-    link = Path(tempfile.mktemp(prefix="launcher-test-", dir=SPARE))
+    link = Path(tempfile.mktemp(prefix="launcher-test-", dir=FALLBACK_FOLDERS))
     link.symlink_to(tmp_path)
     tmp_path.chmod(0o755)
     try:
@@ -291,31 +291,31 @@ def test_who_may_put_another_in_the_place_of_a_file_or_folder_is_named(
     (place / below).mkdir(parents=True)
     shutil.chown(place, uid, group)
     place.chmod(mode)
-    assert writers(place / below) == said.format(place=place)
-    assert writers(place / "not" / "there") == said.format(place=place)
-    assert writers(Path(os.devnull)) == ""
+    assert other_writers(place / below) == said.format(place=place)
+    assert other_writers(place / "not" / "there") == said.format(place=place)
+    assert other_writers(Path(os.devnull)) == ""
 
 
 def test_a_cut_off_record_of_the_machine_is_written_anew(home: Home) -> None:
     home.record.write_text('{"schema": 1, "mach')
     check_home(home)
-    assert json.loads(home.record.read_text())["machine"] == machine()
+    assert json.loads(home.record.read_text())["machine"] == machine_identity()
 
 
 def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(home: Home) -> None:
-    assert not inhabited(home.folder)
-    lives = [live_in(home.folder), live_in(home.folder)]  # a scheduler, and a fork server
+    assert not is_in_use(home.folder)
+    lives = [mark_in_use(home.folder), mark_in_use(home.folder)]  # a scheduler, and a fork server
     for descriptor in lives:
         assert descriptor is not None
-        assert inhabited(home.folder)  # systemd-tmpfiles asks for the same lock
+        assert is_in_use(home.folder)  # systemd-tmpfiles asks for the same lock
         os.close(descriptor)
-    assert not inhabited(home.folder)
+    assert not is_in_use(home.folder)
 
 
 def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(home: Home) -> None:
     ours = read_json(home.record) or {}
     write_json(home.record, {**ours, "namespace": 1})
-    lives = live_in(home.folder)
+    lives = mark_in_use(home.folder)
     assert lives is not None
     with pytest.raises(MachineError, match=r"in another container \(PID namespace 1, this is"):
         check_home(home)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Done, Failed, OutOfMemory, Shortage
+from launcher.states import Done, Failed, OomReport, OutOfMemory
 from launcher.system import memory
 from launcher.system.cgroup_limits import group_folders
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import Circumstances, judge, last_line
+from launcher.workers.exit_outcome import ExitContext, judge_exit, last_line
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import PLAIN, a_spec, an_attempt, outcome_of, shell, started
 
@@ -77,13 +77,13 @@ def test_limits_and_counts_are_those_of_our_groups(
     tmp_path: Path, cgroup: str, files: dict[str, str], total: int, kills: int | None
 ) -> None:
     root = a_machine(tmp_path, cgroup=cgroup, files=files)
-    assert (memory.total(root), memory.oom_kills(root)) == (total * MIB, kills)
-    assert memory.available(root) == 512 * MIB
+    assert (memory.usable_bytes(root), memory.count_oom_kills(root)) == (total * MIB, kills)
+    assert memory.available_bytes(root) == 512 * MIB
 
 
 def test_this_machine_has_memory() -> None:
-    assert 0 < memory.available() <= 1 << 50
-    assert 0 < memory.total() <= 1 << 50
+    assert 0 < memory.available_bytes() <= 1 << 50
+    assert 0 < memory.usable_bytes() <= 1 << 50
 
 
 # --- how an end is told
@@ -91,8 +91,8 @@ def test_this_machine_has_memory() -> None:
 
 LOSS, CUDA = "epoch 3\nloss 0.1\n\n", "RuntimeError: CUDA error: out of memory\n"
 LOADER = "RuntimeError: DataLoader worker (pid 42) is killed by signal: Killed. \n"
-FAILED, NOTHING = 1 << 8, Circumstances()
-FULL = Circumstances(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
+FAILED, NOTHING = 1 << 8, ExitContext()
+FULL = ExitContext(oom_kills=1, max_rss=7 << 30, ram=4 << 30)
 USED = (
     "killed by the kernel: the machine or its cgroup ran out of memory: loss 0.1"
     " (used 7 GiB of main memory, reserved: 4 GiB)"
@@ -102,33 +102,33 @@ USED = (
 @pytest.mark.parametrize(
     ("log", "status", "how", "told"),
     [
-        (LOSS, signal.SIGKILL, Circumstances(oom_kills=0), "SIGKILL, not for lack of memory"),
+        (LOSS, signal.SIGKILL, ExitContext(oom_kills=0), "SIGKILL, not for lack of memory"),
         (LOSS, signal.SIGKILL, NOTHING, "ended by SIGKILL"),
         (LOSS, 137 << 8, NOTHING, "ended with exit code 137"),
-        (LOSS, signal.SIGSEGV, Circumstances(oom_kills=1), "ended by SIGSEGV"),
+        (LOSS, signal.SIGSEGV, ExitContext(oom_kills=1), "ended by SIGSEGV"),
         (LOSS, 40, NOTHING, "ended by signal 40"),
         # what others ended is not told by its log
         (CUDA, signal.SIGTERM, NOTHING, ""),
         (CUDA, 143 << 8, NOTHING, ""),
-        (CUDA, signal.SIGKILL, Circumstances(oom_kills=0), ""),
-        (CUDA, FAILED, Circumstances(over_limit_s=1.0), ""),
-        (LOADER, FAILED, Circumstances(oom_kills=0), ""),
+        (CUDA, signal.SIGKILL, ExitContext(oom_kills=0), ""),
+        (CUDA, FAILED, ExitContext(over_limit_s=1.0), ""),
+        (LOADER, FAILED, ExitContext(oom_kills=0), ""),
         (LOADER, FAILED, NOTHING, ""),
-        (LOSS, signal.SIGKILL, FULL, (USED, Shortage(where="ram", wanted=0, held=7 << 30))),
-        (LOSS, 137 << 8, FULL, (USED, Shortage(where="ram", wanted=0, held=7 << 30))),
-        (CUDA, FAILED, Circumstances(max_rss=1), (CUDA.strip(), Shortage(where="gpu"))),
-        (CUDA, signal.SIGABRT, Circumstances(max_rss=1), (CUDA.strip(), Shortage(where="gpu"))),
-        (LOADER, FAILED, Circumstances(oom_kills=1), None),  # what the kernel killed was below it
+        (LOSS, signal.SIGKILL, FULL, (USED, OomReport(where="ram", wanted=0, held=7 << 30))),
+        (LOSS, 137 << 8, FULL, (USED, OomReport(where="ram", wanted=0, held=7 << 30))),
+        (CUDA, FAILED, ExitContext(max_rss=1), (CUDA.strip(), OomReport(where="gpu"))),
+        (CUDA, signal.SIGABRT, ExitContext(max_rss=1), (CUDA.strip(), OomReport(where="gpu"))),
+        (LOADER, FAILED, ExitContext(oom_kills=1), None),  # what the kernel killed was below it
         (CUDA, 0, NOTHING, Done),  # it got over it
-        ("", 0, Circumstances(over_limit_s=1.0), "reached its time limit of 1 s"),
+        ("", 0, ExitContext(over_limit_s=1.0), "reached its time limit of 1 s"),
     ],
 )
 def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(
-    tmp_path: Path, log: str, status: int, how: Circumstances, told: object
+    tmp_path: Path, log: str, status: int, how: ExitContext, told: object
 ) -> None:
     attempt = Attempt(tmp_path)
     attempt.log.write_text(log)
-    outcome = judge(status, attempt, how, 5.0)
+    outcome = judge_exit(status, attempt, how, 5.0)
     if isinstance(told, str):
         assert isinstance(outcome, Failed)
         assert told in outcome.error
@@ -137,10 +137,10 @@ def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(
         assert isinstance(outcome, Done)
     else:
         assert isinstance(outcome, OutOfMemory)
-        assert told in {None, (outcome.error, outcome.shortage)}
+        assert told in {None, (outcome.error, outcome.report)}
     if log is LOADER:
         write_json(attempt.result, {"schema": 1, "ok": False, "error": LOADER})
-        assert type(judge(status, attempt, how, 5.0)) is type(outcome)
+        assert type(judge_exit(status, attempt, how, 5.0)) is type(outcome)
 
 
 def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_
     outcome = outcome_of(started(fork_server, greedy))
     assert isinstance(outcome, OutOfMemory)
     assert "ran out of memory" in outcome.error
-    assert outcome.shortage.where == "ram"
-    assert outcome.shortage.held
+    assert outcome.report.where == "ram"
+    assert outcome.report.held
     victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
     outcome = outcome_of(started(fork_server, victim))
     assert isinstance(outcome, Failed)

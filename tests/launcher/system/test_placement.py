@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
-from launcher.system.config import Fault, Followed
-from launcher.system.environment import RECORD, owners_environment, placed_environment
-from launcher.system.gpu_sharing import Rules, configured_rules, read_rules
-from launcher.system.memory import Quotas, of_this_process
+from launcher.system.config import Fault, WatchedConfig
+from launcher.system.environment import RECORD_VARIABLE, attempt_environment, owners_environment
+from launcher.system.gpu_sharing import SharingRules, configured_rules, read_rules
+from launcher.system.memory import ProcessGroups, read_process_groups
 from tests.build import GIB, a_waiting
 
 PLACE = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_CPUS": "2", "LAUNCHER_JOB": "7"}
@@ -28,16 +28,16 @@ OWNERS = st.dictionaries(NAMES, st.text(st.characters(codec="utf-8"), max_size=4
 
 @given(OWNERS)
 def test_what_a_job_queues_has_the_environment_of_its_owner(owner: dict[str, str]) -> None:
-    inside = placed_environment(owner, PLACE, unless_set=THREADS)
+    inside = attempt_environment(owner, PLACE, unless_set=THREADS)
     assert inside.items() >= PLACE.items()
     assert owners_environment(inside) == owner
     # and a job of a job, too
-    again = placed_environment(owners_environment(inside), PLACE, unless_set=THREADS)
+    again = attempt_environment(owners_environment(inside), PLACE, unless_set=THREADS)
     assert owners_environment(again) == owner
 
 
 def test_what_a_job_sets_itself_is_a_wish() -> None:
-    inside = placed_environment({"OMP_NUM_THREADS": "8"}, PLACE, unless_set=THREADS)
+    inside = attempt_environment({"OMP_NUM_THREADS": "8"}, PLACE, unless_set=THREADS)
     changed = inside | {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "3", "MINE": "x"}
     assert owners_environment(changed) == {
         "CUDA_VISIBLE_DEVICES": "1",
@@ -48,7 +48,7 @@ def test_what_a_job_sets_itself_is_a_wish() -> None:
 
 def test_a_record_that_cannot_be_understood_changes_nothing_else() -> None:
     for record in ("", "{", "[" * 9999, "[1]", json.dumps({"PATH": 3, "X": ["a"]})):
-        assert owners_environment({"PATH": "/bin", RECORD: record}) == {"PATH": "/bin"}
+        assert owners_environment({"PATH": "/bin", RECORD_VARIABLE: record}) == {"PATH": "/bin"}
 
 
 def test_outside_of_a_job_nothing_is_undone() -> None:
@@ -62,14 +62,14 @@ def test_outside_of_a_job_nothing_is_undone() -> None:
 def test_a_table_says_how_gpus_are_shared() -> None:
     faults: list[Fault] = []
     table = {"reserve": "2GiB", "max-per-gpu": 3, "idle": "10m", "devices": [0, "GPU-8f", "1"]}
-    assert read_rules(table, faults) == Rules(
+    assert read_rules(table, faults) == SharingRules(
         reserve=2 * GIB, max_per_gpu=3, idle_s=600.0, devices=("0", "GPU-8f", "1")
     )
-    assert read_rules({}, faults) == Rules()
+    assert read_rules({}, faults) == SharingRules()
     adaptive = {"unknown": 0.25, "adaptive": False}
-    assert read_rules(adaptive, faults) == Rules(unknown=0.25, adaptive=False)
-    assert read_rules({"unknown": 1, "adaptive": True}, faults) == Rules(unknown=1.0)
-    assert read_rules({"devices": []}, faults) == Rules(devices=())
+    assert read_rules(adaptive, faults) == SharingRules(unknown=0.25, adaptive=False)
+    assert read_rules({"unknown": 1, "adaptive": True}, faults) == SharingRules(unknown=1.0)
+    assert read_rules({"devices": []}, faults) == SharingRules(devices=())
     assert read_rules({"devices": 2, "max_per_gpu": 1}, faults).devices == ("2",)
     assert faults == []
 
@@ -110,45 +110,45 @@ def test_what_is_wrong_is_named_and_the_rest_holds(key: str, value: object) -> N
     ((where, told),) = faults
     assert where == ("sharing", key)
     assert told.startswith(f"sharing.{key}: expected ")
-    assert rules in {Rules(idle_s=60.0), Rules(max_per_gpu=2)}
+    assert rules in {SharingRules(idle_s=60.0), SharingRules(max_per_gpu=2)}
 
 
 @pytest.mark.parametrize(
     ("rules", "most"),
     [
-        (Rules(), None),
-        (Rules(max_per_gpu=3), 3),
-        (Rules(adaptive=False), 1),
-        (Rules(adaptive=False, max_per_gpu=3), 3),
+        (SharingRules(), None),
+        (SharingRules(max_per_gpu=3), 3),
+        (SharingRules(adaptive=False), 1),
+        (SharingRules(adaptive=False, max_per_gpu=3), 3),
     ],
 )
 def test_a_fixed_number_of_jobs_shares_a_gpu_if_that_does_not_adapt(
-    rules: Rules, most: int | None
+    rules: SharingRules, most: int | None
 ) -> None:
-    assert rules.most == most
+    assert rules.max_jobs_per_gpu == most
 
 
 @pytest.mark.parametrize(
     ("rules", "total", "amount"),
     [
-        (Rules(), 80, 10),
-        (Rules(unknown=0.5), 80, 40),
-        (Rules(unknown=1.0), 80, 80),
-        (Rules(), 8, 2),  # a CUDA context and a small network need so much
-        (Rules(unknown=0.001), 80, 2),
-        (Rules(), 1, 1),
+        (SharingRules(), 80, 10),
+        (SharingRules(unknown=0.5), 80, 40),
+        (SharingRules(unknown=1.0), 80, 80),
+        (SharingRules(), 8, 2),  # a CUDA context and a small network need so much
+        (SharingRules(unknown=0.001), 80, 2),
+        (SharingRules(), 1, 1),
     ],
 )
 def test_a_part_of_a_gpu_is_reserved_for_a_job_of_which_nothing_similar_is_known(
-    rules: Rules, total: int, amount: int
+    rules: SharingRules, total: int, amount: int
 ) -> None:
     assert rules.unknown_bytes(total * GIB) == amount * GIB
 
 
 def test_an_unknown_key_or_no_table_at_all_is_told() -> None:
     faults: list[Fault] = []
-    assert read_rules({"reserved": "2GiB"}, faults) == Rules()
-    assert read_rules(3, faults) == Rules()
+    assert read_rules({"reserved": "2GiB"}, faults) == SharingRules()
+    assert read_rules(3, faults) == SharingRules()
     (first, why), (second, expected) = faults
     assert (first, second) == (("sharing", "reserved"), ("sharing",))
     assert "Did you mean 'reserve'?" in why
@@ -167,18 +167,18 @@ def test_a_changed_file_holds_from_the_next_look_on_and_a_broken_one_changes_not
 
     write("")
     environ = {"LAUNCHER_CONFIG": str(file)}
-    rules = Followed(environ, configured_rules, warned.append, Rules())
-    assert rules() == Rules()
+    rules = WatchedConfig(environ, configured_rules, warned.append, SharingRules())
+    assert rules() == SharingRules()
     write("[sharing]\nmax_per_gpu = 2\n")
-    assert rules() == Rules(max_per_gpu=2)
-    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == SharingRules(max_per_gpu=2)
+    assert rules() == SharingRules(max_per_gpu=2)
     write("[sharing]\nmax_per_gpu = true\n")
-    assert rules() == Rules(max_per_gpu=2)
-    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == SharingRules(max_per_gpu=2)
+    assert rules() == SharingRules(max_per_gpu=2)
     (told,) = warned
     assert "config.toml:2: sharing.max_per_gpu: expected a whole number of jobs" in told
     write("[sharing]\nmax_per_gpu = 3\n\n")
-    assert rules() == Rules(max_per_gpu=3)
+    assert rules() == SharingRules(max_per_gpu=3)
 
 
 # --- cores and memory that other homes promise come off the machine, and off our quota where they share it
@@ -197,7 +197,7 @@ def shared_machines(draw: st.DrawFn) -> Machine:
         st.builds(
             ForeignReservation,
             user=st.sampled_from(["ada", "bob"]),
-            device=st.sampled_from([core_resource(mask), MEMORY]),
+            device=st.sampled_from([core_resource_name(mask), MEMORY]),
             amount=st.integers(1, 8),
             inside=st.booleans(),
         ),
@@ -217,7 +217,7 @@ def shared_machines(draw: st.DrawFn) -> Machine:
         cpus=draw(st.integers(1, there)),
         cores=mask,
         ram=ram,
-        ram_there=ram_there,
+        installed_ram=ram_there,
         ram_free=ram_there,
         foreign=foreign,
     )
@@ -244,7 +244,7 @@ def test_neither_the_machine_nor_a_quota_is_given_away_twice(
         assert cores + promised(machine, memory=False, inside=True) <= machine.cpus
         assert cores + promised(machine, memory=False, inside=False) <= machine.cores.bit_count()
         assert memory + promised(machine, memory=True, inside=True) <= machine.ram
-        assert memory + promised(machine, memory=True, inside=False) <= machine.ram_there
+        assert memory + promised(machine, memory=True, inside=False) <= machine.installed_ram
 
 
 @given(shared_machines())
@@ -258,7 +258,7 @@ def test_a_small_job_waits_only_where_a_core_is_really_missing(machine: Machine)
 def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> None:
     def wait(quota: int, amount: int, *, inside: bool) -> str:
         theirs = ForeignReservation(
-            user="ada", device=core_resource(ALL), amount=amount, inside=inside
+            user="ada", device=core_resource_name(ALL), amount=amount, inside=inside
         )
         (one,) = decide([a_waiting(1)], [], Machine(cpus=quota, cores=ALL, foreign=(theirs,)))
         return "" if isinstance(one, Start) else one.reason
@@ -272,30 +272,32 @@ def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> 
     )
     memory = ForeignReservation(user="ada", device=MEMORY, amount=100 * GIB)
     limited = Machine(
-        cpus=4, ram=8 * GIB, ram_there=512 * GIB, ram_free=300 * GIB, foreign=(memory,)
+        cpus=4, ram=8 * GIB, installed_ram=512 * GIB, ram_free=300 * GIB, foreign=(memory,)
     )
     assert isinstance(decide([a_waiting(1, ram=GIB)], [], limited)[0], Start)
 
 
 def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_path: Path) -> None:
-    box = Quotas(within=frozenset({"1:1", "1:7"}), cores="1:7", memory="1:1")
-    below = Quotas(within=frozenset({"1:1", "1:7", "1:9"}), cores="1:9")
+    box = ProcessGroups(
+        groups=frozenset({"1:1", "1:7"}), cpu_limit_group="1:7", memory_limit_group="1:1"
+    )
+    below = ProcessGroups(groups=frozenset({"1:1", "1:7", "1:9"}), cpu_limit_group="1:9")
     ours = ReservationBoard(tmp_path, Path("/a"), quotas=box)
     reservations = [
         Reservation(device=device, amount=2, used=None, job=1)
-        for device in (core_resource(3), MEMORY, "GPU-1")
+        for device in (core_resource_name(3), MEMORY, "GPU-1")
     ]
 
-    def inside(other: Quotas | None) -> dict[str, bool]:
+    def inside(other: ProcessGroups | None) -> dict[str, bool]:
         publisher = ReservationBoard(tmp_path, Path("/b"), quotas=other)
         assert publisher.publish(reservations)
-        told = {one.device: one.inside for one in ours.others()}
+        told = {one.device: one.inside for one in ours.foreign_reservations()}
         publisher.clear()
         return told
 
-    assert inside(below) == {"GPU-1": False, MEMORY: True, core_resource(3): True}
-    beside = Quotas(within=frozenset({"1:1", "1:8"}), cores="1:8")
-    assert inside(beside) == {"GPU-1": False, MEMORY: True, core_resource(3): False}
+    assert inside(below) == {"GPU-1": False, MEMORY: True, core_resource_name(3): True}
+    beside = ProcessGroups(groups=frozenset({"1:1", "1:8"}), cpu_limit_group="1:8")
+    assert inside(beside) == {"GPU-1": False, MEMORY: True, core_resource_name(3): False}
     assert not any(inside(None).values())  # as a file of an earlier version
 
 
@@ -313,9 +315,9 @@ def test_the_group_whose_memory_limit_is_ours_is_found(tmp_path: Path) -> None:
     def name(folder: Path) -> str:
         return f"{folder.stat().st_dev}:{folder.stat().st_ino}"
 
-    quotas = of_this_process(tmp_path)
-    assert quotas.memory == name(box)
-    assert quotas.cores == name(box.parent)
-    assert quotas.within == {name(box / "inner"), name(box), name(box.parent)}
+    quotas = read_process_groups(tmp_path)
+    assert quotas.memory_limit_group == name(box)
+    assert quotas.cpu_limit_group == name(box.parent)
+    assert quotas.groups == {name(box / "inner"), name(box), name(box.parent)}
     (box / "memory.max").write_text("max\n")
-    assert of_this_process(tmp_path).memory == ""
+    assert read_process_groups(tmp_path).memory_limit_group == ""

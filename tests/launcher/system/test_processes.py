@@ -11,16 +11,23 @@ from typing import Any
 
 import pytest
 
-from launcher.system.locks import lock, lock_holder
-from launcher.system.process_start import start_apart
-from launcher.system.process_trees import descendants, end_session, go_on, send, session, stop_all
+from launcher.system.locks import lock_file, lock_holder
+from launcher.system.process_start import spawn_daemon
+from launcher.system.process_trees import (
+    continue_processes,
+    descendants,
+    end_session,
+    send_signal,
+    session_processes,
+    stop_processes,
+)
 from launcher.system.processes import (
     Identity,
-    alive,
     identity,
+    identity_from_record,
+    is_alive,
     is_stopped,
     open_pidfd,
-    recorded,
     seconds_since_start,
 )
 from tests.build import ended, shell, until
@@ -96,11 +103,11 @@ def of(pid: int) -> Identity:
 def test_a_process_is_known_by_pid_start_time_and_boot(children: Children) -> None:
     child = children("sleep", "60")
     who = of(child.pid)
-    assert recorded(who.record()) == who
-    assert alive(who)
+    assert identity_from_record(who.record()) == who
+    assert is_alive(who)
     child.kill()
     child.wait()
-    assert not alive(who)
+    assert not is_alive(who)
 
 
 def test_a_zombie_is_not_alive(children: Children) -> None:
@@ -109,7 +116,7 @@ def test_a_zombie_is_not_alive(children: Children) -> None:
     child.kill()
     until(lambda: identity(child.pid) is None, "the killed child has become a zombie")
     assert Path(f"/proc/{child.pid}").exists()
-    assert not alive(who)
+    assert not is_alive(who)
     assert open_pidfd(who) is None
 
 
@@ -119,9 +126,9 @@ def test_a_pid_that_was_given_to_another_process_is_not_taken_for_the_first(
 ) -> None:
     me = of(os.getpid())
     earlier = replace(me, **change)  # type: ignore[arg-type]  # a field of either type
-    assert not alive(earlier)
+    assert not is_alive(earlier)
     assert open_pidfd(earlier) is None
-    assert alive(me)
+    assert is_alive(me)
 
 
 def test_a_programs_name_cannot_forge_its_identity(children: Children, tmp_path: Path) -> None:
@@ -133,9 +140,9 @@ def test_a_programs_name_cannot_forge_its_identity(children: Children, tmp_path:
 
 
 def test_a_record_without_a_whole_identity_names_nobody() -> None:
-    assert recorded(None) is None
-    assert recorded({"pid": 12}) is None
-    assert recorded({"pid": "12", "start_ticks": 1, "boot": "x"}) is None
+    assert identity_from_record(None) is None
+    assert identity_from_record({"pid": 12}) is None
+    assert identity_from_record({"pid": "12", "start_ticks": 1, "boot": "x"}) is None
 
 
 def test_a_descriptor_tells_when_a_process_ends(children: Children) -> None:
@@ -151,12 +158,12 @@ def test_a_descriptor_tells_when_a_process_ends(children: Children) -> None:
 def test_a_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     child = holder(children, path)
-    assert lock(path) is None
+    assert lock_file(path) is None
     assert lock_holder(path) == child.pid
     child.kill()
     child.wait()
     assert lock_holder(path) is None
-    held = lock(path)
+    held = lock_file(path)
     assert held is not None
     os.close(held)
 
@@ -204,9 +211,9 @@ def test_what_a_dead_leader_left_in_its_session_is_killed(children: Children) ->
     leader = of(child.pid)
     child.kill()
     child.wait()
-    assert len(session(child.pid)) >= 2
+    assert len(session_processes(child.pid)) >= 2
     end_session(leader)
-    assert session(child.pid) == []
+    assert session_processes(child.pid) == []
 
 
 def test_a_session_of_a_process_that_got_the_same_pid_later_is_left_alone(
@@ -237,7 +244,7 @@ def test_a_session_whose_leader_lived_in_another_boot_or_namespace_is_left_alone
 def test_a_signal_to_a_process_that_is_gone_is_no_error(children: Children) -> None:
     child = children("true")
     child.wait()
-    send(child.pid, signal.SIGTERM)
+    send_signal(child.pid, signal.SIGTERM)
 
 
 def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
@@ -248,7 +255,7 @@ def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         show = "echo $COLOUR; ls -l /proc/self/fd; grep Sig /proc/self/status"
-        pid = start_apart(shell(show), log, keep=(inherited,), environment={"COLOUR": "blue"})
+        pid = spawn_daemon(shell(show), log, inherited=(inherited,), environment={"COLOUR": "blue"})
     finally:
         signal.signal(signal.SIGHUP, ignored)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -328,10 +335,10 @@ def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes
         return [parent.pid, *descendants(parent.pid)]
 
     assert not any(map(is_stopped, both()))
-    assert stop_all(both, patience_s=20)
+    assert stop_processes(both, timeout_s=20)
     assert all(map(is_stopped, both()))
     writer = os.open(fifo, os.O_RDWR)
-    go_on(both())
+    continue_processes(both())
     assert parent.stdout.readline() == "spawned\n"
     os.close(writer)
 

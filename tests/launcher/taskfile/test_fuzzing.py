@@ -10,7 +10,7 @@ from hypothesis import settings as profile
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND, installed
+from launcher.kinds import COMMAND, installed_kinds
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
@@ -225,7 +225,7 @@ def of_the_laboratory() -> tuple[str, ...]:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
-    for sources, kinds in ((of_the_laboratory(), installed()), (GOOD, TOYS)):
+    for sources, kinds in ((of_the_laboratory(), installed_kinds()), (GOOD, TOYS)):
         assert sources
         for text in sources:
             assert attempt(text, kinds, (), there=there) == ("", ())
@@ -235,7 +235,7 @@ def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_spoiled_file_is_planned_or_refused_at_a_place_within_it(batch: int) -> None:
     dice = random.Random(f"spoiled {batch}")
-    worlds = [(of_the_laboratory(), installed()), (GOOD, TOYS), (GOOD, TOYS), (BROKEN, TOYS)]
+    worlds = [(of_the_laboratory(), installed_kinds()), (GOOD, TOYS), (GOOD, TOYS), (BROKEN, TOYS)]
     refused = planned = 0
     for _ in range(BATCH):
         sources, kinds = dice.choice(worlds)

@@ -12,7 +12,7 @@ from launcher.kinds import COMMAND
 from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import MethodEntry, PlainEntry, ScoringEntry, TaskFile, TrainEntry
-from launcher.taskfile.nodes import Fields, Items, Node, Scalar, plain_value
+from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.yaml_tree import MOST_NODES, read_document
 from tests.launcher.toylab import laboratory
@@ -299,27 +299,27 @@ def test_a_word_means_what_yaml_1_2_says(written: str, value: object) -> None:
 
 def test_every_key_and_value_knows_its_place() -> None:
     root = tree_of("a: 1\nb:\n  - {c: 'x y', d: [1, two]}\n")
-    assert isinstance(root, Fields)
+    assert isinstance(root, MappingNode)
     (_, first), (key, items) = root.pairs
-    assert isinstance(first, Scalar)
+    assert isinstance(first, ScalarNode)
     assert (first.place.line, first.place.column, first.place.length) == (1, 4, 1)
     assert (key.place.line, key.place.column) == (2, 1)
-    assert isinstance(items, Items)
+    assert isinstance(items, SequenceNode)
     inner = items.nodes[0]
-    assert isinstance(inner, Fields)
+    assert isinstance(inner, MappingNode)
     quoted = inner.pairs[0][1]
-    assert isinstance(quoted, Scalar)
+    assert isinstance(quoted, ScalarNode)
     assert (quoted.place.line, quoted.place.column, quoted.place.length) == (3, 9, 5)
-    assert quoted.part(2, 1).column == 12
+    assert quoted.part_place(2, 1).column == 12
     assert quoted.place.text == "  - {c: 'x y', d: [1, two]}"
 
 
 def test_a_part_of_a_text_with_escapes_is_marked_as_a_whole() -> None:
     root = tree_of('a: "x\\ty"\n')
-    assert isinstance(root, Fields)
+    assert isinstance(root, MappingNode)
     value = root.pairs[0][1]
-    assert isinstance(value, Scalar)
-    assert value.part(2, 1) == value.place
+    assert isinstance(value, ScalarNode)
+    assert value.part_place(2, 1) == value.place
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\n\n", "---\n", "null\n"])
@@ -330,7 +330,7 @@ def test_nothing_is_no_document(text: str) -> None:
 def test_what_can_be_gone_past_is_told_with_the_rest() -> None:
     problems = Problems()
     root = read_document("a: 1\na: 2\n? [x]\n: 3\n<<: 4\nb: !x 5\n", "x.yaml", problems)
-    assert isinstance(root, Fields)
+    assert isinstance(root, MappingNode)
     assert [key.text for key, _ in root.pairs] == ["a", "b"]
     assert [one.code for one in problems] == ["yaml-tag", "duplicate-key", "yaml-key", "yaml-merge"]
 

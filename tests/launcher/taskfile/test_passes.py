@@ -11,14 +11,14 @@ from launcher.errors import Problems, UnknownName
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND
 from launcher.system.files import Json
-from launcher.taskfile.header import around_entries, read_words
-from launcher.taskfile.includes import filled, merged
-from launcher.taskfile.legacy_names import Wanted, translate
+from launcher.taskfile.header import read_header, read_scope
+from launcher.taskfile.includes import fill_variables, merge_files
+from launcher.taskfile.legacy_names import LegacyAction, translate
 from launcher.taskfile.matrix import layers_of, sweeps_of_file
-from launcher.taskfile.nodes import Fields, Said, plain_value
-from launcher.taskfile.overrides import laid_over, read_overrides
-from launcher.taskfile.scope import EVERY, Scope, resources_today
-from launcher.taskfile.settings import settle, spelt_pair, unknown_key
+from launcher.taskfile.nodes import GivenSetting, MappingNode, plain_value
+from launcher.taskfile.overrides import apply_overrides, read_overrides
+from launcher.taskfile.scope import EVERY, Scope, with_current_names
+from launcher.taskfile.settings import format_pair, resolve_settings, unknown_key
 from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
@@ -27,10 +27,10 @@ from tests.launcher.toylab import Toy, laboratory
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 
 
-def tree(text: str) -> Fields:
+def tree(text: str) -> MappingNode:
     problems = Problems()
     root = read_document(text, "x.yaml", problems)
-    assert isinstance(root, Fields)
+    assert isinstance(root, MappingNode)
     assert not problems
     return root
 
@@ -40,8 +40,8 @@ def scope_of(text: str, *arguments: str) -> Scope:
     scope = Scope(kinds=KINDS, problems=problems)
     overrides = read_overrides(arguments, KINDS, problems)
     root = tree(text)
-    reuse = read_words(root, scope)["reuse"]
-    scope = around_entries(root, scope, overrides, reuse, ())
+    reuse = read_header(root, scope)["reuse"]
+    scope = read_scope(root, scope, overrides, reuse, ())
     assert not problems
     return scope
 
@@ -50,12 +50,12 @@ def scope_of(text: str, *arguments: str) -> Scope:
 def test_a_value_that_fills_a_line_is_shown_whole_and_a_longer_one_is_cut(
     length: int, shown: str
 ) -> None:
-    assert spelt_pair(length * "x", 1) == (shown, "1")
+    assert format_pair(length * "x", 1) == (shown, "1")
 
 
 def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:
     problems = Problems()
-    root = filled(tree("${A}: [x, '${A}']\nb: {c: '$${A}'}\n"), {"A": "5"}, problems)
+    root = fill_variables(tree("${A}: [x, '${A}']\nb: {c: '$${A}'}\n"), {"A": "5"}, problems)
     assert plain_value(root) == {"${A}": ["x", 5], "b": {"c": "${A}"}}
     assert not problems
 
@@ -79,26 +79,28 @@ def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:
 def test_of_two_files_lists_are_joined_and_the_second_one_wins_the_rest(
     first: str, second: str, both: object
 ) -> None:
-    assert plain_value(merged(tree(first), tree(second))) == both
+    assert plain_value(merge_files(tree(first), tree(second))) == both
 
 
 @pytest.mark.parametrize(
     ("text", "today", "wanted"),
     [
-        ("run_name: y", {"name": "y"}, Wanted.RUN),
-        ("min_vram: 16", {"resources": {"vram": "16MiB"}}, Wanted.RUN),
-        ("lr: 2\ndefaults: {epochs: 3}", {"defaults": {"lr": 2, "epochs": 3}}, Wanted.RUN),
-        ("poison_rate: [0, 0.2]", {"defaults": {"poison": [0, 20]}}, Wanted.RUN),
-        ("only_list: true", {}, Wanted.LIST),
-        ("parse: true\nonly_list: true", {}, Wanted.RESULTS),
+        ("run_name: y", {"name": "y"}, LegacyAction.RUN),
+        ("min_vram: 16", {"resources": {"vram": "16MiB"}}, LegacyAction.RUN),
+        ("lr: 2\ndefaults: {epochs: 3}", {"defaults": {"lr": 2, "epochs": 3}}, LegacyAction.RUN),
+        ("poison_rate: [0, 0.2]", {"defaults": {"poison": [0, 20]}}, LegacyAction.RUN),
+        ("only_list: true", {}, LegacyAction.LIST),
+        ("parse: true\nonly_list: true", {}, LegacyAction.RESULTS),
         (
             "resources: {train: {min_vram: auto}}",
             {"resources": {"train": {"vram": "auto"}}},
-            Wanted.RUN,
+            LegacyAction.RUN,
         ),
     ],
 )
-def test_old_words_stand_where_they_stand_today(text: str, today: object, wanted: Wanted) -> None:
+def test_old_words_stand_where_they_stand_today(
+    text: str, today: object, wanted: LegacyAction
+) -> None:
     problems = Problems()
     root, wants = translate(tree(text), KINDS, problems)
     assert (plain_value(root), wants) == (today, wanted)
@@ -109,7 +111,9 @@ def test_words_of_the_command_line_are_laid_over_those_of_the_file() -> None:
     problems = Problems()
     arguments = ["name=y", "matrix.train.lr=[3]", "lr=4", "train.lr=5", "resources.train.cpus=6"]
     overrides = read_overrides(arguments, KINDS, problems)
-    root = laid_over(tree("name: x\nmatrix: {train: {lr: [1], epochs: [2]}}"), overrides, problems)
+    root = apply_overrides(
+        tree("name: x\nmatrix: {train: {lr: [1], epochs: [2]}}"), overrides, problems
+    )
     matrix = {"train": {"lr": [3], "epochs": [2]}}
     assert plain_value(root) == {"name": "y", "matrix": matrix}
     forced = {
@@ -144,16 +148,18 @@ def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
     text = "".join(f"{word}: {{{', '.join(of(word))}}}\n" for word in ("defaults", "matrix"))
     scope = scope_of(f"name: x\n{text}", *of("--set"))
     # what the command line sets for all kinds takes sweeps of it away, before it is asked who wins
-    swept = sweeps_of_file(tree(text).said("matrix"), replace(scope, forced={}))
+    swept = sweeps_of_file(tree(text).find_value("matrix"), replace(scope, forced={}))
     (chosen,) = layers_of(swept, scope.problems)
-    entry = {key.text: Said(key, node) for line in of("entry") for key, node in tree(line).pairs}
-    given = replace(scope, chosen=chosen).given(KINDS["train"], entry)
+    entry = {
+        key.text: GivenSetting(key, node) for line in of("entry") for key, node in tree(line).pairs
+    }
+    given = replace(scope, chosen=chosen).effective_settings(KINDS["train"], entry)
     assert plain_value(given["lr"].node) == strongest + 1
 
 
 def test_the_memory_of_a_gpu_is_told_by_its_name_of_today() -> None:
     problems = Problems()
-    assert plain_value(resources_today(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
+    assert plain_value(with_current_names(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
     assert [problem.message for problem in problems] == ["min_vram is now called vram"]
 
 
@@ -186,9 +192,9 @@ KIND: Kind = Toy(name="own", role=Role.PLAIN, entry="x:y", settings=OwnChecks)
 def settled(text: str) -> tuple[Mapping[str, Json] | None, Problems]:
     problems = Problems()
     root = read_document(text, "x.yaml", problems)
-    assert isinstance(root, Fields)
-    given = {key.text: Said(key, node) for key, node in root.pairs}
-    found = settle(KIND, given, root.place, problems)
+    assert isinstance(root, MappingNode)
+    given = {key.text: GivenSetting(key, node) for key, node in root.pairs}
+    found = resolve_settings(KIND, given, root.place, problems)
     return None if found is None else found.values, problems
 
 
@@ -231,7 +237,7 @@ def test_a_truth_is_no_number() -> None:
 def test_an_unknown_key_names_the_kinds_that_would_know_it() -> None:
     problems = Problems()
     root = read_document("crops: 1\n", "x.yaml", problems)
-    assert isinstance(root, Fields)
+    assert isinstance(root, MappingNode)
     problem = unknown_key(root.pairs[0][0], "a setting of own", ["low"], ["test", "audit"])
     assert problem.hint == "it is a setting of test and audit"
     assert problem.notes == ("known: low",)

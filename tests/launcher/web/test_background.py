@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from launcher.errors import MachineError
-from launcher.system.log_files import read_part
-from launcher.web.access import new_access, refusal
+from launcher.system.log_files import read_file_part
+from launcher.web.access import new_credentials, refusal
 from launcher.web.logs import WINDOW_BYTES
 from launcher.web.page import LONGEST_LINE, Address, lines_of
-from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, Background
+from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, BackgroundCache
 from tests.build import DEADLINE_S, until
 
 
@@ -39,8 +39,8 @@ class Reads:
 
 
 @contextmanager
-def reader(reads: Reads, patience_s: float = DEADLINE_S) -> Iterator[Background[int, str]]:
-    made = Background(reads, patience_s=patience_s, clock=reads.clock, cost=reads.clock)
+def reader(reads: Reads, patience_s: float = DEADLINE_S) -> Iterator[BackgroundCache[int, str]]:
+    made = BackgroundCache(reads, patience_s=patience_s, clock=reads.clock, cost=reads.clock)
     try:
         yield made
     finally:
@@ -48,24 +48,24 @@ def reader(reads: Reads, patience_s: float = DEADLINE_S) -> Iterator[Background[
         made.close()
 
 
-def text(runs: Background[int, str], mark: str, run: int = 1) -> str:
-    return runs.look(run, mark).data or ""
+def text(runs: BackgroundCache[int, str], mark: str, run: int = 1) -> str:
+    return runs.get(run, mark).value or ""
 
 
 def test_what_is_read_quickly_is_there_at_once_and_is_kept() -> None:
     reads = Reads()
     with reader(reads) as runs:
         assert text(runs, "a") == text(runs, "a") == "read 1 times"
-        assert not runs.look(1, "a").pending
+        assert not runs.get(1, "a").pending
 
 
 def test_what_takes_long_is_pending_until_it_is_there() -> None:
     reads = Reads()
     reads.let.clear()
     with reader(reads, patience_s=0.0) as runs:
-        look = runs.look(1, "a")
-        assert (look.data, look.pending) == (None, True)
-        assert runs.look(1, "b").data is None
+        look = runs.get(1, "a")
+        assert (look.value, look.pending) == (None, True)
+        assert runs.get(1, "b").value is None
         reads.let.set()
         until(lambda: text(runs, "b"), "the run is read")
         assert reads.calls[0] == 1
@@ -76,9 +76,9 @@ def test_a_queue_that_has_changed_is_read_again_while_the_old_is_shown() -> None
     with reader(reads) as runs:
         assert text(runs, "a") == "read 1 times"
         reads.let.clear()
-        look = runs.look(1, "b")
+        look = runs.get(1, "b")
         assert look.pending
-        assert look.data == "read 1 times"
+        assert look.value == "read 1 times"
         reads.let.set()
         until(lambda: text(runs, "b") == "read 2 times", "the run is read again")
 
@@ -88,7 +88,7 @@ def test_what_costs_much_is_read_again_seldom() -> None:
     reads.takes_s = 2.0
     with reader(reads) as runs:
         assert text(runs, "a") == "read 1 times"
-        look = runs.look(1, "b")
+        look = runs.get(1, "b")
         assert not look.pending
         reads.now += 2.0 / SHARE
         until(lambda: text(runs, "b") == "read 2 times", "the run is read again")
@@ -122,13 +122,13 @@ def test_what_cannot_be_read_is_said_and_read_another_time() -> None:
             raise MachineError(f"cannot read {run}")
         return "sound"
 
-    runs = Background(read, patience_s=DEADLINE_S)
+    runs = BackgroundCache(read, patience_s=DEADLINE_S)
     try:
-        look = runs.look(1, "a")
-        assert (look.data, look.trouble) == (None, "cannot read 1")
+        look = runs.get(1, "a")
+        assert (look.value, look.error) == (None, "cannot read 1")
         broken = False
-        until(lambda: runs.look(1, "b").data == "sound", "it is read again")
-        assert runs.look(1, "b").trouble == ""
+        until(lambda: runs.get(1, "b").value == "sound", "it is read again")
+        assert runs.get(1, "b").error == ""
     finally:
         runs.close()
 
@@ -141,12 +141,12 @@ def test_the_end_does_not_wait_for_what_takes_for_ever() -> None:
         let.wait()
         return "late"
 
-    runs = Background(read, patience_s=0.0)
+    runs = BackgroundCache(read, patience_s=0.0)
     try:
-        assert runs.look(1, "a").pending
+        assert runs.get(1, "a").pending
         assert reading.wait(DEADLINE_S)
         runs.close()
-        assert runs.look(1, "a").data is None
+        assert runs.get(1, "a").value is None
     finally:
         let.set()
 
@@ -161,9 +161,9 @@ class Window(NamedTuple):
 def a_window(
     log: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int = WINDOW_BYTES
 ) -> Window:
-    part = read_part(log, begin=begin, end=end, most_bytes=most_bytes)
+    part = read_file_part(log, begin=begin, end=end, most_bytes=most_bytes)
     assert part is not None
-    return Window(tuple(lines_of(part.data)), part.begin, part.end, part.size)
+    return Window(tuple(lines_of(part.data)), part.begin_offset, part.end_offset, part.size)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_of_a_line_that_is_written_again_and_again_the_last_is_shown(tmp_path: P
 def test_an_empty_log_has_no_lines_and_an_absent_one_no_window(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert a_window(tmp_path / "log").lines == ()
-    assert read_part(tmp_path / "none", most_bytes=1) is None
+    assert read_file_part(tmp_path / "none", most_bytes=1) is None
 
 
 def test_a_place_beyond_the_end_is_the_end(log: Path) -> None:
@@ -263,51 +263,53 @@ def test_the_loopback_answers_its_own_pages_under_any_of_its_names(
 
 
 def test_only_the_own_token_and_cookie_open_the_page() -> None:
-    access, other = new_access(HERE, 8000), new_access(HERE, 8000)
-    assert access.opens(access.token)
-    assert not access.opens("")
-    assert not access.opens(other.token)
-    assert not access.opens(access.cookie)
-    assert access.knows(f"theme=dark; {access.name}={access.cookie}")
-    assert not access.knows("")
-    assert not access.knows(f"{access.name}={other.cookie}")
-    assert not access.knows(f"{access.name}={access.token}")
-    assert not access.knows("no;cookie=\x00")
+    access, other = new_credentials(HERE, 8000), new_credentials(HERE, 8000)
+    assert access.is_token(access.token)
+    assert not access.is_token("")
+    assert not access.is_token(other.token)
+    assert not access.is_token(access.cookie)
+    assert access.has_cookie(f"theme=dark; {access.name}={access.cookie}")
+    assert not access.has_cookie("")
+    assert not access.has_cookie(f"{access.name}={other.cookie}")
+    assert not access.has_cookie(f"{access.name}={access.token}")
+    assert not access.has_cookie("no;cookie=\x00")
 
 
 @pytest.mark.parametrize("foreign", ["foo", "=foo", 'x={"a":1}', "x=\xfc", "a/b=1", "a,b=1", ""])
 def test_cookies_of_other_servers_on_this_host_shut_nobody_out(foreign: str) -> None:
-    access = new_access(HERE, 8000)
+    access = new_credentials(HERE, 8000)
     ours = f"{access.name}={access.cookie}"
-    assert access.knows(f"{ours}; {foreign}")
-    assert access.knows(f"{foreign}; {ours}")
-    assert access.knows(f"{access.name}=another's; {ours}")
+    assert access.has_cookie(f"{ours}; {foreign}")
+    assert access.has_cookie(f"{foreign}; {ours}")
+    assert access.has_cookie(f"{access.name}=another's; {ours}")
 
 
 def test_a_cookie_is_of_a_home_and_a_port() -> None:
     names = {
-        new_access(home, port).name for home in (HERE, Path("/home/bob/queue")) for port in (1, 2)
+        new_credentials(home, port).name
+        for home in (HERE, Path("/home/bob/queue"))
+        for port in (1, 2)
     }
     assert len(names) == 4
     assert all(re.fullmatch(r"launcher-[0-9a-f]{12}-[12]", name) for name in names), names
 
 
 def test_a_cookie_goes_to_the_folder_of_its_server_alone_and_to_no_script() -> None:
-    access = new_access(HERE, 8000)
-    assert access.folder not in new_access(HERE, 8000).set_cookie
+    access = new_credentials(HERE, 8000)
+    assert access.folder not in new_credentials(HERE, 8000).set_cookie
     assert access.set_cookie.startswith(f"{access.name}={access.cookie}; ")
     assert access.set_cookie.endswith(f"; Path=/{access.folder}/; HttpOnly; SameSite=Strict")
 
 
 def test_a_link_keeps_what_it_does_not_change() -> None:
     address = Address(path="jobs", query=(("q", "a&b"), ("state", "done"), ("before", "7")))
-    assert address.changed(state="failed", before=None) == "?q=a%26b&state=failed"
-    assert Address(path="jobs").changed(state=None) == "?"
+    assert address.with_query(state="failed", before=None) == "?q=a%26b&state=failed"
+    assert Address(path="jobs").with_query(state=None) == "?"
 
 
 def test_what_is_no_number_is_none() -> None:
     query = (("a", "12"), ("b", "-1"), ("c", "٣"), ("d", "9" * 30), ("e", ""))
     address = Address(path="", query=query)
-    assert [address.whole(name) for name in "abcdef"] == [12, None, None, None, None, None]
+    assert [address.integer(name) for name in "abcdef"] == [12, None, None, None, None, None]
     several = Address(path="", query=(*query, ("a", "12"), ("a", "x"), ("a", "3")))
-    assert several.wholes("a") == [12, 3]
+    assert several.integers("a") == [12, 3]

@@ -11,7 +11,7 @@ import pytest
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.progress.steps import Progress
+from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, reaches
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import (
@@ -54,7 +54,7 @@ def chromium() -> Iterator["Browser"]:
 @pytest.fixture
 def served_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue in which nothing starts, with a job that runs and some that wait."""
-    home.stop.write_text("{}")
+    home.stop_record.write_text("{}")
     enqueue(store, "train/net", *(f"command/{n}" for n in range(5)))
     claimed(store, 1)
     home.attempt(1, 1).folder.mkdir(parents=True)
@@ -136,7 +136,7 @@ def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -
     press(tab, "Enter")
     reads(tab, "#notice", "job 6 command/4: no tags")
     counts(tab, "tr[data-job]", 0)
-    assert store.steering.all_tags() == {}
+    assert store.job_control.all_tags() == {}
 
 
 def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
@@ -201,7 +201,9 @@ def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home)
     attempt = home.attempt(1, 1)
     tab.click("text=train/net")
     for step in range(4):
-        Progress(attempt.progress)(step=step, total=4, loss=1 / (step + 1), val_loss=2 / (step + 1))
+        ProgressWriter(attempt.progress)(
+            step=step, total=4, loss=1 / (step + 1), val_loss=2 / (step + 1)
+        )
     attempt.log.write_text("first line\n")
     shows(tab, "pre.log", "first line")
     chart = tab.locator("figure:has-text('val_loss') svg.chart")
@@ -249,7 +251,7 @@ def test_without_javascript_the_page_reads_and_steers(
 def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store) -> None:
     with store.writing():
         jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
-        store.put_new(store.run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
+        store.insert_new(store.ensure_run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
     press(tab, "a")
     tab.wait_for_url("**/jobs")
     playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
@@ -290,7 +292,7 @@ def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", 
 @pytest.fixture
 def runs_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue with two runs, which have results, curves, pictures and a report."""
-    home.stop.write_text("{}")
+    home.stop_record.write_text("{}")
     root = tmp_path / "project"
     for run, rate in (("night", 0.1), ("night", 0.2), ("day", 0.3)):
         settings = {"lr": rate, "depth": 3}
@@ -299,7 +301,7 @@ def runs_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
         attempt = home.attempt(job, 1)
         attempt.folder.mkdir(parents=True)
         for step in range(4):
-            Progress(attempt.progress)(step=step, total=4, loss=rate / (step + 1))
+            ProgressWriter(attempt.progress)(step=step, total=4, loss=rate / (step + 1))
     folder = root / "runs" / "night"
     (folder / "net&pre 1").mkdir(parents=True)
     (folder / "net&pre 1" / "preview.png").write_bytes(a_png())

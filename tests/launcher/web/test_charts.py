@@ -16,10 +16,10 @@ from launcher.web.charts import (
     Series,
     legend,
     line_chart,
-    smoothed,
+    smooth,
     spark,
     stacked_bar,
-    thinned,
+    thin,
     ticks,
 )
 from launcher.web.curves import smoothing_of, stem_of
@@ -28,7 +28,7 @@ from launcher.web.run_pictures import (
     MOST_OF_A_FOLDER,
     MOST_OF_A_JOB,
     find_pictures,
-    opened,
+    open_below,
     parts_of,
     type_of,
 )
@@ -147,7 +147,7 @@ def test_what_is_no_number_has_no_place() -> None:
 
 def test_smoothing_begins_at_the_first_value_and_lags_behind() -> None:
     points = [(0.0, 4.0), (1.0, 0.0), (2.0, 0.0)]
-    values = [y for _, y in smoothed(points, 0.5)]
+    values = [y for _, y in smooth(points, 0.5)]
     assert values[0] == 4.0
     assert values[1] == pytest.approx(4 * 0.25 / 0.75)
     assert 0 < values[2] < values[1]
@@ -155,14 +155,14 @@ def test_smoothing_begins_at_the_first_value_and_lags_behind() -> None:
 
 def test_without_weight_nothing_is_smoothed() -> None:
     points = [(0.0, 4.0), (1.0, -2.0)]
-    assert smoothed(points, 0.0) == points
+    assert smooth(points, 0.0) == points
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
     points = [(float(x), math.sin(x / 50)) for x in range(10_000)]
     points[4321] = (4321.0, 9.0)
     points[777] = (777.0, -9.0)
-    kept = thinned(points, 300)
+    kept = thin(points, 300)
     assert 290 < len(kept) <= 300
     assert kept[0] == points[0]
     assert kept[-1] == points[-1]
@@ -172,7 +172,7 @@ def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
 
 def test_a_short_curve_is_not_thinned() -> None:
     points = [(0.0, 1.0), (1.0, 2.0)]
-    assert thinned(points, 10) == points
+    assert thin(points, 10) == points
 
 
 @pytest.mark.parametrize(
@@ -254,9 +254,9 @@ def test_an_output_that_is_a_picture_stands_for_itself_alone(folder: Path) -> No
         (folder / name).write_bytes(b"x")
     output = folder / "plot.png"
     assert found(**{"output-3-0": output}) == ["output-3-0/plot.png"]
-    with opened(output, "plot.png") as (file, _):
+    with open_below(output, "plot.png") as (file, _):
         assert file.read() == b"x"
-    with pytest.raises(OSError, match="directory"), opened(output, "other.png"):
+    with pytest.raises(OSError, match="directory"), open_below(output, "other.png"):
         pass
 
 

@@ -9,18 +9,18 @@ import pytest
 from launcher.results.result_jobs import result_jobs
 from launcher.results.table import RunResults
 from launcher.states import State
-from launcher.store.listings import Listing
+from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.web import run_data
-from launcher.web.comparison import NUMBER, RUN, Compared, compare
+from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs
 from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table
 from launcher.web.run_data import MOST_CURVES, read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
 from launcher.web.run_pictures import folders_of
-from launcher.workers.progress.attempt_progress import newest_step
-from launcher.workers.progress.steps import Progress, Step
+from launcher.workers.progress.attempt_progress import read_newest_step
+from launcher.workers.progress.steps import ProgressReport, ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 from tests.launcher.results.conftest import scored
@@ -34,18 +34,18 @@ def test_a_run_has_results_pictures_and_reports(home: Home, store: Store, scored
     (scored / "report.html").write_text('<svg viewBox="0 0 200 9"><title>ROC</title></svg>')
     (scored / "preview.png").write_bytes(a_png())
     data = read_runs(home, [1])
-    assert len(data.compared.results.rows) == 6 * 4
+    assert len(data.comparison.results.rows) == 6 * 4
     assert [report.path for report in data.reports] == ["report.html"]
     assert [picture.path for picture in data.gallery.pictures] == ["preview.png"]
-    assert data.trouble == ""
+    assert data.error == ""
 
 
 def test_whatever_a_laboratory_raises_is_said(home: Home, store: Store, scored: Path) -> None:
     for file in scored.rglob(SCORES):
         file.write_text("{}")
     data = read_runs(home, [1])
-    assert data.trouble.startswith("cannot read the results: KeyError")
-    assert data.compared.results.rows == ()
+    assert data.error.startswith("cannot read the results: KeyError")
+    assert data.comparison.results.rows == ()
 
 
 def test_runs_of_too_many_jobs_lead_to_the_command_line(
@@ -56,12 +56,12 @@ def test_runs_of_too_many_jobs_lead_to_the_command_line(
         a_training(store, tmp_path, "night", settings={"lr": rate}, result={"auc": rate})
     assert (
         "at most 1 jobs, but there are 2. To print their results: launcher results RUN"
-        in read_runs(home, [1]).trouble
+        in read_runs(home, [1]).error
     )
 
 
 def test_a_run_that_is_gone_has_nothing(home: Home, store: Store) -> None:
-    assert read_runs(home, [77]).compared.results.rows == []
+    assert read_runs(home, [77]).comparison.results.rows == []
 
 
 def test_folders_are_those_of_a_run_and_its_jobs(home: Home, store: Store, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def a_row(model: str, data: str = "dot", *, lr: float = 0.1, **more: Any) -> dic
 
 def table(listed: Sequence[Mapping[str, Any]], **wish: Any) -> ResultTable:
     results = RunResults(rows=listed, columns=COLUMNS)
-    return result_table(Compared(results=results, kinds={}), **wish)
+    return result_table(RunComparison(results=results, kinds={}), **wish)
 
 
 def column(made: ResultTable, name: str) -> list[str]:
@@ -178,8 +178,8 @@ def test_no_results_make_an_empty_table() -> None:
 
 
 def test_each_row_has_its_run_and_its_job(home: Home, store: Store, scored: Path) -> None:
-    jobs = store.read.of_run("test")
-    compared = compare(home, store, [result_jobs(home, store, jobs)])
+    jobs = store.read.jobs_of_runs_named("test")
+    compared = compare_runs(home, store, [result_jobs(home, store, jobs)])
     names = {job.id: job.name for job in jobs}
     for row in compared.results.rows:
         assert row[RUN] == "test"
@@ -195,8 +195,10 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
     for run, rate in (("night", 0.1), ("day", 0.2)):
         settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
         a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
-    runs = [result_jobs(home, store, store.read.of_run(name)) for name in ("night", "day")]
-    results = compare(home, store, runs).results
+    runs = [
+        result_jobs(home, store, store.read.jobs_of_runs_named(name)) for name in ("night", "day")
+    ]
+    results = compare_runs(home, store, runs).results
     assert [(row[RUN], row["lr"], row["loss"]) for row in results.rows] == [
         ("night", 0.1, 0.2),
         ("day", 0.2, 0.4),
@@ -208,8 +210,8 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
 
 def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
     a_training(store, tmp_path, "night", settings={"lr": 1}, result={"run": 5})
-    night = result_jobs(home, store, store.read.of_run("night"))
-    (row,) = compare(home, store, [night]).results.rows
+    night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
+    (row,) = compare_runs(home, store, [night]).results.rows
     assert (row[RUN], row["setting_run"]) == ("night", 5)
 
 
@@ -217,7 +219,7 @@ def report_step(home: Home, job: int) -> None:
     """Let the first attempt of a job report a step."""
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(parents=True, exist_ok=True)
-    Progress(attempt.progress)(step=1, total=1, loss=0.5)
+    ProgressWriter(attempt.progress)(step=1, total=1, loss=0.5)
 
 
 @pytest.mark.parametrize(("number", "note"), [(8, ""), (9, "the first 8 jobs")])
@@ -226,9 +228,9 @@ def test_progress_is_read_until_there_are_enough_curves(
 ) -> None:
     read: list[Attempt] = []
 
-    def step_of(attempt: Attempt) -> Step | None:
+    def step_of(attempt: Attempt) -> ProgressReport | None:
         read.append(attempt)
-        return newest_step(attempt)
+        return read_newest_step(attempt)
 
     monkeypatch.setattr(run_data, "newest_step", step_of)
     jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
@@ -257,20 +259,20 @@ def test_the_curve_of_a_name_is_that_of_its_result_until_a_newer_job_runs(
 
 def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:
     a_training(store, tmp_path, "night", settings={"lr": 1})
-    night = result_jobs(home, store, store.read.of_run("night"))
-    assert compare(home, store, [night]).results.rows == []
+    night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
+    assert compare_runs(home, store, [night]).results.rows == []
 
 
 def test_a_name_of_a_run_counts_once_on_its_page(home: Home, store: Store) -> None:
     first, again = (done(store, home, a_seed(6), value) for value in (0.1, 0.6))
     add(store, a_seed(7), FAILED)
     add(store, a_seed(7))
-    (jobs,) = [store.read.of_run("fix")]
+    (jobs,) = [store.read.jobs_of_runs_named("fix")]
     data = read_runs(home, [jobs[0].run_id])
-    (row,) = data.compared.results.rows
+    (row,) = data.comparison.results.rows
     assert (row[NUMBER], row["acc"], first) == (again, 0.6, 1)
-    assert result_table(data.compared).notes == ("1 of 2 jobs has no result: 1 waiting",)
-    (record,) = Listing(store.database).run_records([jobs[0].run_id])
+    assert result_table(data.comparison).notes == ("1 of 2 jobs has no result: 1 waiting",)
+    (record,) = ListingQueries(store.database).run_records([jobs[0].run_id])
     assert (record.jobs, record.replaced) == (2, 2)
     assert record.counts == {State.DONE: 1, State.QUEUED: 1}
 

@@ -9,8 +9,8 @@ from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.run_pictures import MOST_BYTES
-from launcher.web.runs import LISTED, mark_of_runs
-from launcher.workers.progress.steps import Progress
+from launcher.web.runs import LISTED, runs_fingerprint
+from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 from tests.launcher.web.browser import Page, events, served
@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def page(home: Home, store: Store, root: Path, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue in which nothing starts, with three runs: two of them have results."""
-    home.stop.write_text("{}")
+    home.stop_record.write_text("{}")
     for run, rate in (("night", 0.1), ("night", 0.2), ("day", 0.3)):
         settings = {"lr": rate, "depth": 3}
         a_training(store, root, run, settings=settings, result={"auc": rate, "loss": rate / 2})
@@ -197,10 +197,10 @@ def test_a_new_file_in_a_runs_folder_has_it_read_again_at_once(root: Path) -> No
     run = RunRecord(
         id=1, name="night", root=str(root), share=1.0, submitted=1.0, started=None, ended=None
     )
-    before = mark_of_runs([run], now=60.0)
-    assert mark_of_runs([run], now=61.0) == before
+    before = runs_fingerprint([run], now=60.0)
+    assert runs_fingerprint([run], now=61.0) == before
     (root / "runs" / "night" / "report.html").write_text(REPORT)
-    assert mark_of_runs([run], now=61.0) != before
+    assert runs_fingerprint([run], now=61.0) != before
 
 
 def test_nothing_else_is_sent(page: Page, root: Path) -> None:
@@ -264,9 +264,9 @@ def test_the_curves_of_the_best_jobs_are_linked(
         job = a_training(store, tmp_path, "own", settings={"lr": place}, result=auc)
         attempt = home.attempt(job, 1)
         attempt.folder.mkdir(parents=True, exist_ok=True)
-        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+        ProgressWriter(attempt.progress)(step=1, total=1, loss=0.5)
         jobs.append(job)
-    store.steering.change_tags({jobs[9]}, ["removed"], [])
+    store.job_control.change_tags({jobs[9]}, ["removed"], [])
     run = store.database.execute("SELECT id FROM runs WHERE name = 'own'").fetchone()["id"]
     html = shown(page, f"runs/{run}", "its curves")
     best = [jobs[10], *jobs[8:1:-1]]
@@ -280,7 +280,7 @@ def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, st
     for _ in range(LISTED + 1):
         add(store, again, FAILED)
     add(store, again)
-    (run,) = {job.run_id for job in store.read.of_run(RUN)}
+    (run,) = {job.run_id for job in store.read.jobs_of_runs_named(RUN)}
     html = page.get(f"runs/{run}").text
     assert "<h2>Failed</h2>" in html
     assert "command/real" in html
@@ -305,7 +305,7 @@ def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
     for job in jobs:
         attempt = home.attempt(job, 1)
         attempt.folder.mkdir(parents=True)
-        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+        ProgressWriter(attempt.progress)(step=1, total=1, loss=0.5)
     assert '<span class="quiet">lr=0.02</span>' in page.get("jobs?q=run:own").text
     html = page.get(f"curves?job={jobs[0]}&job={jobs[1]}").text
     assert f"{jobs[0]} lr=0.1 loss <b>" in html

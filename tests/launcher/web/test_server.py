@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.queue_view import jobs_listed, running, waiting
+from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.web import page as pages
-from launcher.web.live import Streams
-from launcher.web.page import Address, Content
+from launcher.web.live import EventStreams
+from launcher.web.page import Address, PageContent
 from launcher.web.steering import KEYS
-from launcher.web.view import QueueReader, View
-from launcher.workers.progress.steps import Progress
+from launcher.web.view import QueueReader, QueueView
+from launcher.workers.progress.steps import ProgressWriter
 from tests.build import DEADLINE_S, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 from tests.screens import an_idle_screen
@@ -34,7 +34,7 @@ EVIL = "command/<script>alert(1)</script>"
 @pytest.fixture
 def page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue in which nothing starts, with three jobs."""
-    home.stop.write_text("{}")
+    home.stop_record.write_text("{}")
     enqueue(store, "command/one", EVIL, "train/net")
     with served(tmp_path) as page:
         yield page
@@ -106,13 +106,13 @@ def test_lists_have_the_columns_of_a_terminal_those_of_runs_and_nodes_where_ther
     sparse = {"run", "node", "priority"}
     wanted = [
         [column.name for column in table.columns if column.name not in sparse]
-        for table in (running(screen), waiting(screen))
+        for table in (running_table(screen), waiting_table(screen))
     ]
     assert _titles(page.get("").text) == wanted
     assert _titles(page.get("jobs").text) == [
-        ["", *(column.name for column in jobs_listed([], 0.0).columns)]
+        ["", *(column.name for column in job_table([], 0.0).columns)]
     ]
-    store.steering.prioritise([2], 3)
+    store.job_control.set_priority([2], 3)
     enqueue(store, "command/other", run="other")
     html = page.get("").text
     assert _titles(html)[1] == ["job", "id", "run", "priority", "why"]
@@ -155,8 +155,8 @@ def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None
 def test_of_many_events_the_newest_are_listed(page: Page, store: Store) -> None:
     assert "older events" not in page.get("jobs/1").text
     for turn in range(26):
-        store.steering.hold([1], 2.0 * turn)
-        store.steering.release([1], 2.0 * turn + 1)
+        store.job_control.hold([1], 2.0 * turn)
+        store.job_control.release([1], 2.0 * turn + 1)
     assert "and 3 older events" in page.get("jobs/1").text  # the first is that it was queued
 
 
@@ -215,7 +215,7 @@ def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store:
         assert refused.status == 409
         assert "is not a tag; a tag is one word" in refused.text
     assert page.post("jobs/1/tag", {"question": asked(), "text": "abl-1"}).status == 303
-    assert store.steering.tags_of([1]) == {1: ["abl-1"]}
+    assert store.job_control.tags_of([1]) == {1: ["abl-1"]}
 
 
 def test_every_key_of_the_script_is_that_of_its_verb(page: Page) -> None:
@@ -233,7 +233,7 @@ def _pairs(table: str) -> list[tuple[str, str]]:
 
 
 def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
-    home.stop.write_text("{}")
+    home.stop_record.write_text("{}")
     enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
         assert "jobs/1/hold" not in page.get("jobs/1").text
@@ -252,7 +252,7 @@ def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Sto
         first = {event["id"]: event for event in (next(heard), next(heard))}
         assert set(first) == {"head", "list"}
         assert f'data-version="{first["list"]["version"]}"' in page.get("jobs").text
-        store.steering.hold([1], 1.0)
+        store.job_control.hold([1], 1.0)
         changed = {event["id"]: event for event in (next(heard), next(heard))}
         assert "held" in changed["list"]["html"]
     with contextlib.closing(page.stream("jobs/3")) as connection:
@@ -261,7 +261,7 @@ def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Sto
         while "events" not in parts:
             event = next(heard)
             parts[event["id"]] = event
-        store.steering.hold([3], 1.0)
+        store.job_control.hold([3], 1.0)
         changed_parts = set()
         while "events" not in changed_parts:
             changed_parts.add(next(heard)["id"])
@@ -278,7 +278,7 @@ def test_a_stream_follows_progress_that_the_queue_does_not_know(
         heard = events(connection)
         while next(heard)["id"] != "events":
             pass
-        progress = Progress(attempt.progress)
+        progress = ProgressWriter(attempt.progress)
         progress(step=1, total=4, loss=0.5)
         attempt.log.write_text("a line of the log\n")
         parts: dict[str, str] = {}
@@ -380,7 +380,7 @@ def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> N
     with served(tmp_path, "--read-only") as page:
         assert scheduler_pid(home) is None
         assert "No scheduler is running" in page.get("").text
-        home.stop.write_text("{}")
+        home.stop_record.write_text("{}")
         assert "The queue is stopped" in page.get("").text
 
 
@@ -445,14 +445,14 @@ def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
     values = {"jobs": [], "plots_list": [], "left_out": 0}
     faulty = [True]
 
-    def fill(view: View, address: Address) -> Content:  # as every page
+    def fill(view: QueueView, address: Address) -> PageContent:  # as every page
         if faulty:
             raise ZeroDivisionError("of a page")
-        return Content(title="curves", values=values)
+        return PageContent(title="curves", values=values)
 
     async def watched() -> None:
-        streams = Streams(reader)
-        stream = streams.open(pages.Page(name="curves", path="curves", fill=fill), ADDRESS)
+        streams = EventStreams(reader)
+        stream = streams.open(pages.WebPage(name="curves", path="curves", context=fill), ADDRESS)
         assert stream is not None
         arrived = records(stream)
         told = await anext(arrived)

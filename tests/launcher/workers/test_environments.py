@@ -13,8 +13,13 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.workers.fork_server_handles import Supervisor
-from launcher.workers.fork_server_pool import DEATHS, PAUSE_S, ForkServerPool, Unusable
-from launcher.workers.start_pauses import FIRST_EXCLUSION_S, LONGEST_EXCLUSION_S, Exclusions
+from launcher.workers.fork_server_pool import (
+    DEATHS_BACKOFF_S,
+    MOST_DEATHS,
+    CannotStartWorker,
+    ForkServerPool,
+)
+from launcher.workers.start_pauses import FIRST_KEY_BACKOFF_S, LONGEST_KEY_BACKOFF_S, BackoffSet
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 from tests.launcher.queued import put, serve, until_done
 
@@ -27,7 +32,7 @@ def taken(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Super
 
     def comes() -> bool:
         fork_servers.collect_spawned()
-        server = fork_servers.take(environment)
+        server = fork_servers.take_supervisor(environment)
         found.extend([server] if server is not None else [])
         return bool(found)
 
@@ -35,14 +40,14 @@ def taken(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Super
     return found[0]
 
 
-def unusable(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Unusable:
-    found: list[Unusable] = []
+def unusable(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> CannotStartWorker:
+    found: list[CannotStartWorker] = []
 
     def fails() -> bool:
         fork_servers.collect_spawned()
         try:
-            server = fork_servers.take(environment)
-        except Unusable as error:
+            server = fork_servers.take_supervisor(environment)
+        except CannotStartWorker as error:
             found.append(error)
         else:
             assert server is None
@@ -86,11 +91,11 @@ def test_an_interpreter_that_cannot_be_run_just_now_is_no_outage_of_the_machine(
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     lacks: list[str] = []
-    fork_servers = ForkServerPool(home, most_idle=1, lacks=lacks.append)
+    fork_servers = ForkServerPool(home, most_idle=1, on_start_failure=lacks.append)
     for _ in range(2):  # the next job of its kind gives way at once
-        with pytest.raises(Unusable, match="Too many levels of symbolic links") as caught:
-            fork_servers.take(WorkerEnvironment(str(loop)))
-        assert caught.value.passing
+        with pytest.raises(CannotStartWorker, match="Too many levels of symbolic links") as caught:
+            fork_servers.take_supervisor(WorkerEnvironment(str(loop)))
+        assert caught.value.is_transient
     assert lacks == []
     taken(fork_servers, WorkerEnvironment()).channel.close()
     fork_servers.close()
@@ -107,14 +112,14 @@ def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
     write(python, BROKEN)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "launcher.workers.fork_server_pool.RETIRE_S", 0.0
+            "launcher.workers.fork_server_pool.RETIRE_AFTER_S", 0.0
         )  # as after ten minutes without a job
         fork_servers.retire()
     error = unusable(fork_servers, environment)
-    assert error.passing
-    assert f"(exit code 1), {DEATHS} times" in str(error)
+    assert error.is_transient
+    assert f"(exit code 1), {MOST_DEATHS} times" in str(error)
     write(python, WRAPPER)
-    over = time.monotonic() + PAUSE_S
+    over = time.monotonic() + DEATHS_BACKOFF_S
     until(lambda: time.monotonic() > over, "the pause is over")
     taken(fork_servers, environment).channel.close()
     fork_servers.close()
@@ -134,32 +139,32 @@ def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are
     write(python, WRAPPER)
     large = WorkerEnvironment(str(python), ("greedy",), str(tmp_path))
     lacks: list[str] = []
-    fork_servers = ForkServerPool(home, most_idle=1, lacks=lacks.append)
+    fork_servers = ForkServerPool(home, most_idle=1, on_start_failure=lacks.append)
 
     def refused() -> bool:
         fork_servers.collect_spawned()
-        assert fork_servers.take(large) is None
+        assert fork_servers.take_supervisor(large) is None
         return bool(lacks)
 
     until(refused, "the large one has no room")
-    assert 0 < fork_servers.excluded_s(large) <= FIRST_EXCLUSION_S
+    assert 0 < fork_servers.excluded_s(large) <= FIRST_KEY_BACKOFF_S
     assert fork_servers.excluded_s(WorkerEnvironment()) == 0
     taken(fork_servers, WorkerEnvironment()).channel.close()
     fork_servers.close()
 
 
 def test_a_bar_doubles_up_to_a_minute_and_is_forgotten_after_a_quiet_one() -> None:
-    bars, now, spans = Exclusions[str](), 0.0, list[float]()
+    bars, now, spans = BackoffSet[str](), 0.0, list[float]()
     for _ in range(7):
-        bars.exclude("bad", now)
-        bars.exclude("bad", now)  # the same failure, seen twice
+        bars.add("bad", now)
+        bars.add("bad", now)  # the same failure, seen twice
         spans.append(bars.wait_s("bad", now))
         now += spans[-1]
         assert bars.wait_s("bad", now) == 0
-    assert spans == [2, 4, 8, 16, 32, 60, LONGEST_EXCLUSION_S]
+    assert spans == [2, 4, 8, 16, 32, 60, LONGEST_KEY_BACKOFF_S]
     assert bars.wait_s("good", now) == 0
-    bars.exclude("bad", now + LONGEST_EXCLUSION_S)
-    assert bars.wait_s("bad", now + LONGEST_EXCLUSION_S) == FIRST_EXCLUSION_S
+    bars.add("bad", now + LONGEST_KEY_BACKOFF_S)
+    assert bars.wait_s("bad", now + LONGEST_KEY_BACKOFF_S) == FIRST_KEY_BACKOFF_S
 
 
 def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
@@ -187,7 +192,7 @@ def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
     until(lambda: bool(children.read_text().split()), "it has a fork server")
     server = children.read_text().split()[0]
     environ = Path(f"/proc/{server}/environ").read_bytes()
-    there.stop.write_text("{}")
+    there.stop_record.write_text("{}")
     wake(there)
     for name in (
         b"CUDA_VISIBLE_DEVICES=",

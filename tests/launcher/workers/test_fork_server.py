@@ -74,8 +74,8 @@ def test_many_attempts_leave_nothing_in_the_nursery(fork_server: ForkServer, hom
 def test_a_killed_nursery_says_that_it_is_dead(fork_server: ForkServer, home: Home) -> None:
     run_attempt(fork_server, home, a_spec(), job=1)
     os.kill(fork_server._pid, signal.SIGKILL)
-    fork_server.ask()
-    assert fork_server.spawned() is None
+    fork_server.request_supervisor()
+    assert fork_server.receive_supervisor() is None
 
 
 def test_a_killed_nurserys_attempts_live_on(fork_server: ForkServer, home: Home) -> None:
@@ -100,11 +100,11 @@ def test_a_fork_server_without_a_scheduler_goes_when_its_supervisors_have_no_wor
     if end == "goodbye":
         assert not fork_server.close(), "it stays"
     fork_server.socket.close()  # as the kernel does for a killed scheduler
-    assert supervised.ending() is None
+    assert supervised.poll_outcome() is None
     assert identity(fork_server._pid) is not None
     supervised.stop()
     outcome_of(supervised)
-    until(lambda: fork_server.collect(), "the fork server has left")
+    until(lambda: fork_server.reap(), "the fork server has left")
 
 
 def test_a_nursery_whose_scheduler_said_goodbye_restarts_none(home: Home, store: Store) -> None:
@@ -208,9 +208,9 @@ def test_a_nursery_works_above_descriptor_1023(home: Home) -> None:
     try:
         fork_server = ForkServer(home, PLAIN)
         assert fork_server.socket.fileno() > 1023
-        fork_server.ask()
-        until(fork_server.answers, "a supervisor is forked")
-        supervisor = fork_server.spawned()
+        fork_server.request_supervisor()
+        until(fork_server.has_answer, "a supervisor is forked")
+        supervisor = fork_server.receive_supervisor()
         assert supervisor is not None
         supervisor.channel.close()
         fork_server.close()
@@ -235,10 +235,10 @@ def test_a_nursery_that_cannot_be_killed_is_left_and_collected_later(
         until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", "it is frozen")
         assert fork_server.close() is False
         assert "does not end after SIGKILL; it hangs in the kernel" in caplog.text
-        assert not fork_server.collect()
+        assert not fork_server.reap()
     finally:
         (group / "freezer.state").write_text("THAWED")
-        until(fork_server.collect, "it has ended")
+        until(fork_server.reap, "it has ended")
         until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
         group.rmdir()
 

@@ -14,34 +14,34 @@ from launcher.job import CPU, Terms
 from launcher.states import (
     Done,
     Failed,
+    OomReport,
     OutOfMemory,
-    Shortage,
     outcome_record,
-    read_facts,
+    read_oom_report,
     read_outcome,
 )
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.attempt_process import CannotStart, spawn
-from launcher.workers.exit_outcome import Circumstances, judge
+from launcher.workers.exit_outcome import ExitContext, judge_exit
 from launcher.workers.memory_share import (
-    Report,
+    MemoryReport,
     Share,
     VramLimit,
     read_report,
     read_share,
     write_share,
 )
-from launcher.workers.order import Order, OrderWriter, is_untouched
-from launcher.workers.pause import LOOK_S, Pause
-from launcher.workers.running_time import KILL_AGAIN_S, RunningTime, Step
-from launcher.workers.shortage import read_error, read_shortage
+from launcher.workers.order import AttemptSpec, AttemptSpecWriter, is_unused
+from launcher.workers.pause import PAUSE_POLL_S, Pause
+from launcher.workers.running_time import KILL_RETRY_S, Deadlines, TerminationStep
+from launcher.workers.shortage import find_oom_in_exception, find_oom_in_log
 from launcher.workers.started_file import (
+    acquire_start,
     outcome_line,
+    read_recorded_outcome,
     record_outcome,
-    recorded_outcome,
-    restore,
-    take_right,
+    restore_record,
 )
 from tests.build import Clock, a_context, a_spec
 
@@ -49,43 +49,43 @@ from tests.build import Clock, a_context, a_spec
 
 
 @pytest.fixture
-def orders(home: Home) -> OrderWriter:
+def orders(home: Home) -> AttemptSpecWriter:
     """A writer that has written an order ahead."""
-    orders = OrderWriter(home)
+    orders = AttemptSpecWriter(home)
     orders.prepare(7, 1, "first\n")
     return orders
 
 
 def test_an_order_that_was_written_ahead_is_not_written_again(
-    home: Home, orders: OrderWriter
+    home: Home, orders: AttemptSpecWriter
 ) -> None:
     spec = home.attempt(7, 1).spec
     before = spec.stat()
-    assert orders.number_ahead(7) == 1
-    assert not orders.number_ahead(8)
+    assert orders.prepared_number(7) == 1
+    assert not orders.prepared_number(8)
     orders.write(7, 1, "first\n")
     assert (spec.stat().st_ino, spec.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert not orders.number_ahead(7), "it is the attempt's now"
+    assert not orders.prepared_number(7), "it is the attempt's now"
 
 
 def test_an_order_for_another_place_replaces_the_one_that_was_written_ahead(
-    home: Home, orders: OrderWriter
+    home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.write(7, 1, "2nd\n")
     assert home.attempt(7, 1).spec.read_text() == "2nd\n"
 
 
-def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: OrderWriter) -> None:
+def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: AttemptSpecWriter) -> None:
     attempt = home.attempt(7, 1)
     shutil.rmtree(attempt.folder)
-    assert not orders.number_ahead(7)
+    assert not orders.prepared_number(7)
     orders.write(7, 1, "first\n")
     assert attempt.spec.read_text() == "first\n"
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_folder_of_an_attempt_that_was_claimed_is_never_discarded(
-    number: int, home: Home, orders: OrderWriter
+    number: int, home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.write(7, number, "claimed\n")
     orders.discard()
@@ -93,7 +93,7 @@ def test_the_folder_of_an_attempt_that_was_claimed_is_never_discarded(
 
 
 def test_what_nobody_claimed_is_discarded_and_a_folder_in_which_anything_else_lies_stays(
-    home: Home, orders: OrderWriter
+    home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.discard()
     assert not home.attempt(7, 1).folder.exists()
@@ -104,13 +104,13 @@ def test_what_nobody_claimed_is_discarded_and_a_folder_in_which_anything_else_li
 
 
 def test_a_log_lies_beside_an_order_that_is_written_ahead_and_stays_once_anything_is_in_it(
-    home: Home, orders: OrderWriter
+    home: Home, orders: AttemptSpecWriter
 ) -> None:
     attempt = home.attempt(7, 1)
     assert attempt.log.read_bytes() == b""
-    assert is_untouched(attempt)
+    assert is_unused(attempt)
     attempt.log.write_text("a program's")
-    assert not is_untouched(attempt)
+    assert not is_unused(attempt)
     orders.discard()
     assert attempt.log.exists()
 
@@ -136,18 +136,18 @@ def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempt:
 
 
 def test_without_links_the_right_to_start_is_given_once(attempt: Attempt) -> None:
-    record = take_right(attempt)
+    record = acquire_start(attempt)
     assert record is not None
     with open(record, "rb") as file:  # noqa: PTH123  # a descriptor
         assert file.read() == ORDER
-    assert take_right(attempt) is None
+    assert acquire_start(attempt) is None
 
 
 def test_without_links_a_deleted_record_is_made_again(attempt: Attempt) -> None:
     shutil.rmtree(attempt.folder)
-    restore(attempt, ORDER)
+    restore_record(attempt, ORDER)
     record_outcome(attempt, outcome_line(Done(at=1.0)))
-    assert recorded_outcome(attempt) == Done(at=1.0)
+    assert read_recorded_outcome(attempt) == Done(at=1.0)
     assert attempt.spec.read_bytes() == ORDER
 
 
@@ -158,60 +158,70 @@ LIMITED = Terms(time_limit_s=100.0, warn_s=10.0, grace_s=5.0)
 
 
 def test_a_program_is_warned_then_asked_to_end_then_killed_until_it_is_gone() -> None:
-    times = RunningTime.of(LIMITED, 1000.0)
-    due = [times.due(at, asked=False, paused=False) for at in (1089, 1090, 1091, 1100, 1104, 1105)]
-    assert due == [None, Step.WARN, None, Step.END, None, Step.KILL]
-    assert (times.over, times.stopped, times.insisted) == (True, False, True)
-    assert times.next(paused=False) == 1105 + KILL_AGAIN_S
+    times = Deadlines.from_terms(LIMITED, 1000.0)
+    due = [
+        times.take_due_step(at, stop_requested=False, paused=False)
+        for at in (1089, 1090, 1091, 1100, 1104, 1105)
+    ]
+    assert due == [
+        None,
+        TerminationStep.WARN,
+        None,
+        TerminationStep.END,
+        None,
+        TerminationStep.KILL,
+    ]
+    assert (times.limit_reached, times.stop_requested, times.was_killed) == (True, False, True)
+    assert times.next_deadline(paused=False) == 1105 + KILL_RETRY_S
 
 
 def test_who_asks_for_its_end_comes_before_its_limit() -> None:
-    times = RunningTime.of(LIMITED, 1000.0)
-    assert times.due(1010, asked=True, paused=False) is Step.END
-    assert times.due(1011, asked=True, paused=False) is None
-    assert times.next(paused=False) == 1015
-    assert (times.over, times.stopped) == (False, True)
+    times = Deadlines.from_terms(LIMITED, 1000.0)
+    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
+    assert times.take_due_step(1011, stop_requested=True, paused=False) is None
+    assert times.next_deadline(paused=False) == 1015
+    assert (times.limit_reached, times.stop_requested) == (False, True)
 
 
 def test_what_its_limit_has_ended_is_not_asked_again() -> None:
-    times = RunningTime.of(Terms(time_limit_s=1.0, grace_s=5.0), 0.0)
-    assert times.due(1, asked=False, paused=False) is Step.END
-    assert times.due(2, asked=True, paused=False) is None
-    assert (times.over, times.stopped) == (True, False)
+    times = Deadlines.from_terms(Terms(time_limit_s=1.0, grace_s=5.0), 0.0)
+    assert times.take_due_step(1, stop_requested=False, paused=False) is TerminationStep.END
+    assert times.take_due_step(2, stop_requested=True, paused=False) is None
+    assert (times.limit_reached, times.stop_requested) == (True, False)
 
 
 def test_a_program_whose_end_is_due_earlier_is_killed_then_and_never_later() -> None:
-    times = RunningTime.of(LIMITED, 1000.0)
+    times = Deadlines.from_terms(LIMITED, 1000.0)
     times.kill_by(1001.0)  # it is not ending
-    assert times.due(1010, asked=True, paused=False) is Step.END
+    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
     times.kill_by(2000.0)
-    assert times.next(paused=False) == 1015
+    assert times.next_deadline(paused=False) == 1015
     times.kill_by(900.0)  # its node was frozen past its grace
-    assert times.due(1010, asked=True, paused=False) is Step.KILL
+    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.KILL
     times.kill_by(900.0)
-    assert times.next(paused=False) == 1010 + KILL_AGAIN_S
+    assert times.next_deadline(paused=False) == 1010 + KILL_RETRY_S
 
 
 def test_a_pause_moves_what_is_still_to_come() -> None:
-    times = RunningTime.of(LIMITED, 1000.0)
-    assert times.due(1095, asked=False, paused=True) is None
-    assert times.next(paused=True) is None
-    times.move(50.0)
+    times = Deadlines.from_terms(LIMITED, 1000.0)
+    assert times.take_due_step(1095, stop_requested=False, paused=True) is None
+    assert times.next_deadline(paused=True) is None
+    times.postpone(50.0)
     assert (times.warn, times.limit) == (1140, 1150)
-    assert RunningTime.of(Terms(), 0.0).next(paused=False) is None
+    assert Deadlines.from_terms(Terms(), 0.0).next_deadline(paused=False) is None
 
 
 def test_a_program_without_processes_is_paused_as_long_as_its_folder_says(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
     pause = Pause(attempt, list)
-    assert (pause.look(1.0), pause.lasts) == (0.0, False)
+    assert (pause.apply_request(1.0), pause.is_paused) == (0.0, False)
     attempt.paused.touch()
-    assert (pause.look(2.0), pause.lasts) == (0.0, True)
-    assert (pause.look(3.0), pause.again_at) == (0.0, 3.0 + LOOK_S)  # asked twice
-    assert [pause.due(at) for at in (3.0, 3.0 + LOOK_S)] == [False, True]
+    assert (pause.apply_request(2.0), pause.is_paused) == (0.0, True)
+    assert (pause.apply_request(3.0), pause.retry_at) == (0.0, 3.0 + PAUSE_POLL_S)  # asked twice
+    assert [pause.is_due(at) for at in (3.0, 3.0 + PAUSE_POLL_S)] == [False, True]
     attempt.paused.unlink()
-    assert (pause.look(7.0), pause.lasts) == (5.0, False)
-    assert pause.end(9.0) == 0.0
+    assert (pause.apply_request(7.0), pause.is_paused) == (5.0, False)
+    assert pause.resume(9.0) == 0.0
 
 
 # --- how a program ended, from its exit status, its own word and its log: the exception that it tells of
@@ -237,7 +247,7 @@ def test_an_exception_in_a_programs_last_line_is_told_without_its_module(
 ) -> None:
     attempt = Attempt(tmp_path)
     attempt.log.write_text(f"begun\n{last}\n" if last else "")
-    outcome = judge(EXIT_1, attempt, Circumstances(), 5.0)
+    outcome = judge_exit(EXIT_1, attempt, ExitContext(), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.exception == exception
     assert outcome.error == f"ended with exit code 1: {last}" if last else "ended with exit code 1"
@@ -248,14 +258,14 @@ def test_a_worker_that_lacked_memory_tells_its_exception_and_what_it_used(tmp_pa
     attempt = Attempt(tmp_path)
     error, shortage = "MemoryError: no room", {"where": "ram"}
     write_json(attempt.result, {"schema": 1, "ok": False, "error": error, "shortage": {**shortage}})
-    outcome = judge(EXIT_1, attempt, Circumstances(max_rss=1 << 30), 5.0)
+    outcome = judge_exit(EXIT_1, attempt, ExitContext(max_rss=1 << 30), 5.0)
     assert isinstance(outcome, OutOfMemory)
     assert outcome.exception == outcome.error == "MemoryError: no room (used 1 GiB of main memory)"
     assert read_outcome(outcome_record(outcome)) == outcome
 
 
 def test_a_program_that_reached_its_time_limit_has_that_on_record(tmp_path: Path) -> None:
-    outcome = judge(EXIT_1, Attempt(tmp_path), Circumstances(over_limit_s=3.0), 5.0)
+    outcome = judge_exit(EXIT_1, Attempt(tmp_path), ExitContext(over_limit_s=3.0), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.over_limit
     assert read_outcome(outcome_record(outcome)) == outcome
@@ -403,14 +413,14 @@ has 11.50 GiB memory in use.
 
 
 def gpu(*, wanted: float | None = None, held: float | None = None, cap: float | None = None,
-        free: float | None = None, total: float | None = None) -> Shortage:  # fmt: skip
+        free: float | None = None, total: float | None = None) -> OomReport:  # fmt: skip
     """A shortage of a GPU; in MiB."""
     numbers = {"wanted": wanted, "held": held, "cap": cap, "free": free, "total": total}
-    return read_facts({k: None if v is None else round(v * MIB) for k, v in numbers.items()})
+    return read_oom_report({k: None if v is None else round(v * MIB) for k, v in numbers.items()})
 
 
-def ram(wanted: int | None = None) -> Shortage:
-    return Shortage(where="ram", wanted=wanted)
+def ram(wanted: int | None = None) -> OomReport:
+    return OomReport(where="ram", wanted=wanted)
 
 
 LAST_WORDS = {
@@ -502,13 +512,13 @@ LAST_WORDS = {
 }  # fmt: skip
 
 
-def facts(found: Shortage | None) -> Shortage | None:
-    return None if found is None else read_facts(found.record())
+def facts(found: OomReport | None) -> OomReport | None:
+    return None if found is None else read_oom_report(found.record())
 
 
 @pytest.mark.parametrize(("text", "told"), LAST_WORDS.values(), ids=list(LAST_WORDS))
-def test_a_lack_of_memory_is_told_with_its_numbers(text: str, told: Shortage) -> None:
-    assert facts(read_shortage(f"epoch 1 loss 0.3\n{text}")) == told
+def test_a_lack_of_memory_is_told_with_its_numbers(text: str, told: OomReport) -> None:
+    assert facts(find_oom_in_log(f"epoch 1 loss 0.3\n{text}")) == told
 
 
 OTHER_ENDS = {
@@ -544,18 +554,18 @@ OTHER_ENDS = {
 
 @pytest.mark.parametrize("text", OTHER_ENDS.values(), ids=list(OTHER_ENDS))
 def test_another_end_is_not_taken_for_a_lack_of_memory(text: str) -> None:
-    assert read_shortage(text) is None
+    assert find_oom_in_log(text) is None
 
 
 def test_what_is_said_stops_where_the_advice_begins() -> None:
-    found = read_shortage(ALONE.replace("\n", ADVICE))
+    found = find_oom_in_log(ALONE.replace("\n", ADVICE))
     assert found is not None
     assert found.message.startswith("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to")
     assert "If reserved" not in found.message
 
 
 def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_from_its_end() -> None:
-    found = read_shortage("x" * 1_000_000 + "\n" + OLD)
+    found = find_oom_in_log("x" * 1_000_000 + "\n" + OLD)
     assert found is not None
     assert found.wanted == round(2.26 * GIB)
 
@@ -594,9 +604,9 @@ RING.__cause__ = caused(RuntimeError("b"), RING)
     ],
 )
 def test_an_exception_is_a_lack_of_memory_by_its_class_its_words_or_its_cause(
-    error: BaseException, told: Shortage | None
+    error: BaseException, told: OomReport | None
 ) -> None:
-    assert facts(read_error(error)) == told
+    assert facts(find_oom_in_exception(error)) == told
 
 
 pieces = st.sampled_from([text for text, _ in LAST_WORDS.values()] + list(OTHER_ENDS.values()))
@@ -606,16 +616,16 @@ logs = st.lists(pieces | st.text(max_size=80), max_size=4).map("".join)
 @settings(max_examples=300, deadline=None)
 @given(logs | st.binary(max_size=400).map(lambda raw: raw.decode(errors="replace")))
 def test_any_log_can_be_read(text: str) -> None:
-    found = read_shortage(text)
+    found = find_oom_in_log(text)
     if found is not None:
-        assert read_facts(found.record()) == read_facts({**found.record()})
+        assert read_oom_report(found.record()) == read_oom_report({**found.record()})
         assert all(value is None or value >= 0 for value in (found.wanted, found.held, found.cap))
 
 
 @settings(max_examples=100, deadline=None)
 @given(logs, st.integers(0, 400))
 def test_a_log_that_ends_earlier_can_be_read(text: str, end: int) -> None:
-    read_shortage(text[:end])
+    find_oom_in_log(text[:end])
 
 
 # --- memory share
@@ -698,7 +708,9 @@ def test_a_report_is_read_as_it_was_told(tmp_path: Path) -> None:
     Share(tmp_path).report(reserved=3, peak=5, context=CONTEXT, uuid="GPU-8932f937")
     report = read_report(Attempt(tmp_path))
     assert report is not None
-    assert report == Report(at=report.at, reserved=3, peak=5, context=CONTEXT, uuid="GPU-8932f937")
+    assert report == MemoryReport(
+        at=report.at, reserved=3, peak=5, context=CONTEXT, uuid="GPU-8932f937"
+    )
     assert [one.name for one in tmp_path.iterdir()] == ["memory.json"]
 
 
@@ -739,7 +751,7 @@ def test_nonsense_is_no_report(tmp_path: Path, change: dict[str, object]) -> Non
 @pytest.mark.parametrize("uuid", [7, "", "x" * 101, "GPU\n1"])
 def test_an_odd_name_of_a_card_is_left_out(tmp_path: Path, uuid: object) -> None:
     Attempt(tmp_path).memory.write_text(json.dumps(GOOD | {"uuid": uuid}))
-    assert read_report(Attempt(tmp_path)) == Report(at=5.0, reserved=3, peak=5)
+    assert read_report(Attempt(tmp_path)) == MemoryReport(at=5.0, reserved=3, peak=5)
 
 
 def test_a_folder_in_a_records_place_is_no_record(tmp_path: Path) -> None:
@@ -800,7 +812,7 @@ def test_too_little_memory_is_laid_to_a_memory_limit_only_if_there_is_one(
 
     monkeypatch.setattr(os, "execve", refuse)  # in the child that `spawn` forks
     context = a_context("/", limits=limits)
-    order = Order(spec=a_spec("true"), context=context, job=1, number=1, device=CPU, cpus=1)
+    order = AttemptSpec(spec=a_spec("true"), context=context, job=1, number=1, device=CPU, cpus=1)
     with Path(os.devnull).open("wb") as log, pytest.raises(CannotStart) as raised:
         spawn(order, os.environ, log.fileno())
     assert (raised.value.errno, str(raised.value)) == (number, why)

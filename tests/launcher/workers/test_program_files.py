@@ -8,18 +8,23 @@ from pathlib import Path
 import pytest
 
 from launcher.context import named_files
-from launcher.states import Done, Failed, State, Void
+from launcher.states import Done, Failed, NeverStarted, State
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
-from launcher.system.file_digests import CHANGED, MOST_READ, FileDigests
-from launcher.system.files import FileVersion, stamp
+from launcher.system.file_digests import CHANGED_DIGEST, MOST_READ, FileDigests
+from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.order import Order
-from launcher.workers.program_files import put_aside, settle
-from launcher.workers.progress.hashing import reported_hashing
-from launcher.workers.start_pauses import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
+from launcher.workers.order import AttemptSpec
+from launcher.workers.program_files import move_outputs_aside, restore_or_delete_outputs
+from launcher.workers.progress.hashing import read_hashing_report
+from launcher.workers.start_pauses import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    SUCCESS_AFTER_S,
+    StartBackoff,
+)
 from tests.build import (
     a_context,
     a_spec,
@@ -64,8 +69,13 @@ def project(tmp_path: Path) -> Path:
         ("../train.py", {"cwd": "sub"}, ":", {"../train.py": SEEN}),
         ("", {"inputs": ["in.txt", "../outside.py"]}, ":", {"in.txt": SEEN, "../outside.py": SEEN}),
         ("in.txt ./o", {"inputs": ["in.txt"], "outputs": ["o"]}, "echo >o", {"in.txt": SEEN}),
-        ("train.py", {}, "echo more >>train.py", {"train.py": CHANGED}),
-        ("train.py", {"inputs": ["in.txt"]}, "rm in.txt", {"in.txt": CHANGED, "train.py": SEEN}),
+        ("train.py", {}, "echo more >>train.py", {"train.py": CHANGED_DIGEST}),
+        (
+            "train.py",
+            {"inputs": ["in.txt"]},
+            "rm in.txt",
+            {"in.txt": CHANGED_DIGEST, "train.py": SEEN},
+        ),
         # what it writes itself would make it run for ever
         ("train.py log.txt", {}, "echo more >>log.txt", {"train.py": SEEN}),
         ("train.py new.txt", {}, "echo more >>new.txt", {"train.py": SEEN}),
@@ -84,7 +94,9 @@ def test_the_files_that_a_program_reads_are_known_by_their_content(
     argv = (*shell(f"cd {project}; {script}"), *words.format(project).split())
     spec = a_spec(*argv, settings=settings)
     digests, folder = FileDigests(), project / str(settings.get("cwd", ""))
-    before = {name: digests.found(str(folder / name)) for name in named_files(spec) if name}
+    before = {
+        name: digests.digest_or_missing(str(folder / name)) for name in named_files(spec) if name
+    }
     _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
     assert isinstance(outcome, Done)
     known = {
@@ -125,9 +137,9 @@ def test_what_stood_in_an_output_is_put_aside_and_put_back_unless_the_program_is
     _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
     assert isinstance(outcome, Done) is is_done
     if isinstance(outcome, Done):
-        assert [*outcome.outputs] == [FileDigests().version(str(output))]
+        assert [*outcome.outputs] == [FileDigests().read_file_version(str(output))]
     for _ in range(2):  # a scheduler that was killed does it once more
-        settle(spec.outputs, 1, done=is_done)
+        restore_or_delete_outputs(spec.outputs, 1, done=is_done)
         assert (output.read_text() if output.is_file() else None) == left
         assert not [*project.glob(".*")]
 
@@ -154,7 +166,7 @@ def test_a_large_file_of_the_command_line_is_read_at_the_end_where_it_is_ever_co
     assert isinstance(outcome, Done)
     found = outcome.files[-1] if outcome.files else ""
     if is_planned and is_read:
-        assert found == FileDigests().of(large)
+        assert found == FileDigests().digest_file(large)
     else:
         assert found == (f"{MOST_READ + 1} 1" if is_read else "")
 
@@ -166,14 +178,14 @@ def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
     spec = a_spec(*shell(script), settings={"outputs": ["out.bin"]})
     attempt = an_attempt(home, spec, context=a_context(project), time_limit_s=0.3)
     one = started(fork_server, attempt)
-    until(lambda: reported_hashing(attempt), "the supervisor reads the output")
-    assert reported_hashing(attempt).startswith("hashing out.bin: ")
-    assert reported_hashing(attempt).endswith(" of 64 GiB")
+    until(lambda: read_hashing_report(attempt), "the supervisor reads the output")
+    assert read_hashing_report(attempt).startswith("hashing out.bin: ")
+    assert read_hashing_report(attempt).endswith(" of 64 GiB")
     os.kill(supervisor_of(attempt), signal.SIGTERM)
     outcome = outcome_of(one)
     assert isinstance(outcome, Done)  # its time limit is over
-    assert [*outcome.outputs] == [FileVersion(*(stamp(str(project / "out.bin")) or (0, 0)))]
-    assert reported_hashing(attempt) == ""
+    assert [*outcome.outputs] == [FileVersion(*(file_stamp(str(project / "out.bin")) or (0, 0)))]
+    assert read_hashing_report(attempt) == ""
 
 
 @pytest.mark.parametrize(
@@ -204,7 +216,7 @@ def test_a_program_that_does_not_make_its_output_fails_with_a_sentence(
 
 
 def test_what_an_undecided_attempt_has_put_aside_makes_place(tmp_path: Path) -> None:
-    order = Order(
+    order = AttemptSpec(
         spec=a_spec(settings={"outputs": ["out.txt"]}),
         context=a_context(tmp_path),
         job=7,
@@ -215,8 +227,8 @@ def test_what_an_undecided_attempt_has_put_aside_makes_place(tmp_path: Path) -> 
     output = tmp_path / "out.txt"
     for text in ("first", "second"):
         output.write_text(text)
-        put_aside(order)
-    settle([str(output)], 7, done=False)
+        move_outputs_aside(order)
+    restore_or_delete_outputs([str(output)], 7, done=False)
     assert output.read_text() == "second"
 
 
@@ -227,39 +239,39 @@ NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C 
 
 
 def test_a_failed_start_is_tried_again_once_at_growing_intervals() -> None:
-    outage, now, pauses = Outage(), 100.0, []
-    assert outage.admits(now)
+    outage, now, pauses = StartBackoff(), 100.0, []
+    assert outage.allows_start(now)
     assert outage.wait_s(now) == 0
     for _ in range(8):
-        outage.tried(now)
-        outage.failed("no process", now)
-        outage.failed("no process", now)  # another of the same volley
+        outage.record_start(now)
+        outage.record_failure("no process", now)
+        outage.record_failure("no process", now)  # another of the same volley
         pauses.append(outage.wait_s(now))
-        assert not outage.admits(now + pauses[-1] - 0.01)
+        assert not outage.allows_start(now + pauses[-1] - 0.01)
         now += pauses[-1]
-        assert outage.admits(now)
+        assert outage.allows_start(now)
         assert outage.wait_s(now + 0.5) == 0
-        outage.tried(now)
-        assert not outage.admits(now), "one is tried, not two"
-    assert pauses == [FIRST_PAUSE_S * 2**n for n in range(6)] + [LONGEST_PAUSE_S] * 2
+        outage.record_start(now)
+        assert not outage.allows_start(now), "one is tried, not two"
+    assert pauses == [FIRST_BACKOFF_S * 2**n for n in range(6)] + [LONGEST_BACKOFF_S] * 2
 
 
 def test_what_was_started_and_did_not_come_back_ends_the_outage() -> None:
-    outage = Outage()
-    outage.failed("no process", 100.0)
+    outage = StartBackoff()
+    outage.record_failure("no process", 100.0)
     assert "no process" in str(outage)
-    outage.tried(101.0)
-    assert not outage.admits(101.0 + PROOF_S / 2)
-    assert outage.admits(101.0 + PROOF_S)
-    outage.tried(102.0)
-    assert outage.admits(102.0)
-    outage.failed("no process", 102.0)
-    assert outage.wait_s(102.0) == FIRST_PAUSE_S
+    outage.record_start(101.0)
+    assert not outage.allows_start(101.0 + SUCCESS_AFTER_S / 2)
+    assert outage.allows_start(101.0 + SUCCESS_AFTER_S)
+    outage.record_start(102.0)
+    assert outage.allows_start(102.0)
+    outage.record_failure("no process", 102.0)
+    assert outage.wait_s(102.0) == FIRST_BACKOFF_S
 
 
 def test_an_attempt_that_the_machine_cannot_start_leaves_nothing_on_record(store: Store) -> None:
     job = one(store)
-    void = Void(at=2.0, why="no process", whose="machine")
+    void = NeverStarted(at=2.0, why="no process", blamed_on="machine")
     for _ in range(3):
         state = end(store, job, void)
         assert state is State.QUEUED

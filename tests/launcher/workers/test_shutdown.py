@@ -16,13 +16,13 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import send
-from launcher.workers.attempt_watch import Supervised
+from launcher.system.process_trees import send_signal
+from launcher.workers.attempt_watch import SupervisedAttempt
 from launcher.workers.exit_outcome import (
-    FAILED_PATIENCE_S,
-    SIGNALLED_PATIENCE_S,
-    Circumstances,
-    patience_s,
+    FAILED_WAIT_S,
+    SIGNALLED_WAIT_S,
+    ExitContext,
+    signal_wait_s,
 )
 from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
@@ -56,7 +56,7 @@ def leaves(job):
 """
 
 
-def ready(fork_server: ForkServer, home: Home, spec: Spec, **terms: Any) -> Supervised:
+def ready(fork_server: ForkServer, home: Home, spec: Spec, **terms: Any) -> SupervisedAttempt:
     """Have an attempt run, and wait until its program can be signalled."""
     attempt = an_attempt(home, spec, **terms)
     supervised = started(fork_server, attempt)
@@ -68,7 +68,7 @@ def ready(fork_server: ForkServer, home: Home, spec: Spec, **terms: Any) -> Supe
 def end_program(attempt: Attempt) -> None:
     """Send SIGTERM to an attempt's program, and see it gone."""
     program = program_of(attempt)
-    send(program, signal.SIGTERM)
+    send_signal(program, signal.SIGTERM)
     until(lambda: gone(program), "the program has ended")
 
 
@@ -88,10 +88,10 @@ def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervis
 ) -> None:
     supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
     supervisor = supervised.supervisor.who.pid
-    send(supervisor, signal.SIGSTOP)
+    send_signal(supervisor, signal.SIGSTOP)
     end_program(supervised.attempt)
-    send(supervisor, signal.SIGTERM)
-    send(supervisor, signal.SIGCONT)
+    send_signal(supervisor, signal.SIGTERM)
+    send_signal(supervisor, signal.SIGCONT)
     outcome = outcome_of(supervised)
     assert isinstance(outcome, Stopped)
     assert outcome.by == "SIGTERM"
@@ -105,7 +105,7 @@ def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
     supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
     end_program(supervised.attempt)
     time.sleep(LATER_S)  # the instant that is to be met
-    send(supervised.supervisor.who.pid, number)
+    send_signal(supervised.supervisor.who.pid, number)
     outcome = outcome_of(supervised)
     assert isinstance(outcome, Stopped)
     assert outcome.by == number.name
@@ -114,23 +114,23 @@ def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
 @pytest.mark.parametrize(
     ("status", "ran_s", "how", "patience"),
     [
-        (signal.SIGTERM, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),
-        (signal.SIGKILL, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),
-        ((128 + signal.SIGTERM) << 8, 9.0, Circumstances(), SIGNALLED_PATIENCE_S),  # by a shell
-        (1 << 8, 9.0, Circumstances(), FAILED_PATIENCE_S),
-        (signal.SIGSEGV, 9.0, Circumstances(), FAILED_PATIENCE_S),
-        (signal.SIGTERM, 9.0, Circumstances(stopped=True), 0.0),
-        (signal.SIGTERM, 9.0, Circumstances(over_limit_s=9.0), 0.0),
-        (0, 0.1, Circumstances(), 0.0),  # a flood of short programs does not wait
-        (0, 10.0, Circumstances(), 0.1),
-        (0, 9e5, Circumstances(), FAILED_PATIENCE_S),  # it may have caught the signal, too
-        (0, 0.1, Circumstances(has_worker=True), FAILED_PATIENCE_S),  # it reported nothing
+        (signal.SIGTERM, 9.0, ExitContext(), SIGNALLED_WAIT_S),
+        (signal.SIGKILL, 9.0, ExitContext(), SIGNALLED_WAIT_S),
+        ((128 + signal.SIGTERM) << 8, 9.0, ExitContext(), SIGNALLED_WAIT_S),  # by a shell
+        (1 << 8, 9.0, ExitContext(), FAILED_WAIT_S),
+        (signal.SIGSEGV, 9.0, ExitContext(), FAILED_WAIT_S),
+        (signal.SIGTERM, 9.0, ExitContext(stopped=True), 0.0),
+        (signal.SIGTERM, 9.0, ExitContext(over_limit_s=9.0), 0.0),
+        (0, 0.1, ExitContext(), 0.0),  # a flood of short programs does not wait
+        (0, 10.0, ExitContext(), 0.1),
+        (0, 9e5, ExitContext(), FAILED_WAIT_S),  # it may have caught the signal, too
+        (0, 0.1, ExitContext(has_worker=True), FAILED_WAIT_S),  # it reported nothing
     ],
 )
 def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(
-    home: Home, status: int, ran_s: float, how: Circumstances, patience: float
+    home: Home, status: int, ran_s: float, how: ExitContext, patience: float
 ) -> None:
-    assert patience_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
+    assert signal_wait_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
 
 
 def test_a_program_that_somebody_ends_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
@@ -148,7 +148,7 @@ def test_a_worker_that_a_signal_ended_before_its_supervisor_got_one_was_stopped(
     end_program(one.attempt)
     assert (read_json(one.attempt.result) or {})["signalled"] is True
     time.sleep(LATER_S)
-    send(one.supervisor.who.pid, signal.SIGTERM)
+    send_signal(one.supervisor.who.pid, signal.SIGTERM)
     assert isinstance(outcome_of(one), Stopped)
 
 
@@ -158,13 +158,13 @@ def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
     enqueue(store, a_spec())
     fork_server = ForkServer(home, WorkerEnvironment())
     busy = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
-    fork_server.ask()
-    idle = fork_server.spawned()
+    fork_server.request_supervisor()
+    idle = fork_server.receive_supervisor()
     assert idle is not None
     fork_server.close()
     busy.supervisor.channel.close()  # as the kernel does for a scheduler that has left
     for pid in (idle.who.pid, busy.supervisor.who.pid):
-        send(pid, signal.SIGTERM)
+        send_signal(pid, signal.SIGTERM)
         until(lambda pid=pid: gone(pid), "the supervisor has left")  # type: ignore[misc]  # a default binds the loop's value
     idle.channel.close()
     assert scheduler_pid(home) is None
@@ -206,7 +206,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
     attempt = home.attempt(job, 1)
     program_of(attempt)
     until(lambda: lines_of(tmp_path / "effects"), "it has begun")
-    send(supervisor_of(attempt), signal.SIGTERM)
+    send_signal(supervisor_of(attempt), signal.SIGTERM)
     until(lambda: job_row(store, job).state is not State.RUNNING, "its end is taken in")
     row = job_row(store, job)
     assert (row.state, row.attempts) == (State.FAILED, 1)

@@ -18,12 +18,12 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Resources
 from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.environment import RECORD
+from launcher.system.environment import RECORD_VARIABLE
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.process_trees import marked
-from launcher.workers.fork_server_handles import Ended, ForkServer
-from launcher.workers.order import read_order
-from launcher.workers.started_file import recorded_outcome
+from launcher.system.process_trees import processes_with_marker
+from launcher.workers.fork_server_handles import ForkServer, SupervisorReport
+from launcher.workers.order import read_attempt_spec
+from launcher.workers.started_file import read_recorded_outcome
 from tests.build import (
     a_context,
     a_spec,
@@ -119,11 +119,11 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
         fork_server, home, a_spec(sys.executable, "-c", program, resources=promised)
     )
     assert isinstance(outcome, OutOfMemory)
-    assert (outcome.shortage.where, outcome.exit_code) == ("ram", 1)
+    assert (outcome.report.where, outcome.exit_code) == ("ram", 1)
     assert outcome.error.startswith("MemoryError (used ")
     assert outcome.error.endswith(" of main memory, reserved: 4 GiB)")
-    assert outcome.shortage.held
-    assert 48 << 20 <= outcome.shortage.held < 1 << 30
+    assert outcome.report.held
+    assert 48 << 20 <= outcome.report.held < 1 << 30
 
 
 def test_a_program_is_looked_for_in_all_of_its_owners_path(run: Run, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_program_finds_itself_where_it_was_queued(run: Run, tmp_path: Path) ->
     attempt, _ = run(a_spec(*shell(script)), context=context, cpus=3)
     said = said_by(attempt).splitlines()
     assert said[:2] == [str(tmp_path), "0027"]
-    known = {"PWD", "_", "SHLVL", RECORD}
+    known = {"PWD", "_", "SHLVL", RECORD_VARIABLE}
     variables = {line for line in said if line.partition("=")[0] not in known}
     assert variables == {
         f"PATH={os.environ['PATH']}",
@@ -231,7 +231,7 @@ def test_a_program_has_the_limits_and_niceness_of_its_shell_and_its_supervisor_k
     spec = a_spec(sys.executable, "-c", script)
     supervised = started(fork_server, an_attempt(home, spec, context=context))
     assert ended(supervised.descriptor)
-    assert isinstance(supervised.ending(), Done)
+    assert isinstance(supervised.poll_outcome(), Done)
     said = said_by(supervised.attempt)
     assert said == f"{limited_by(LIMITED)} {os.nice(0) + 3} {tmp_path}\n"
     supervisor = supervised.supervisor.who.pid
@@ -342,7 +342,7 @@ def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, ho
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
-    assert [who.pid for who in marked(attempt.folder)] == [program]
+    assert [who.pid for who in processes_with_marker(attempt.folder)] == [program]
     supervised.stop()
     outcome_of(supervised)
 
@@ -350,7 +350,7 @@ def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, ho
 def test_a_supervisor_takes_one_attempt_after_another(fork_server: ForkServer, home: Home) -> None:
     supervised = started(fork_server, an_attempt(home, a_spec("echo", "first"), job=1))
     assert ended(supervised.descriptor)
-    assert isinstance(supervised.ending(), Done)
+    assert isinstance(supervised.poll_outcome(), Done)
     second = an_attempt(home, a_spec(*shell("echo second; exit 2")), job=2)
     again = replace(supervised, attempt=second)
     again.supervisor.run(second)
@@ -364,7 +364,7 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
 ) -> None:
     supervised = started(fork_server, an_attempt(home, a_spec(), job=1))
     assert ended(supervised.descriptor)
-    assert isinstance(supervised.ending(), Done)
+    assert isinstance(supervised.poll_outcome(), Done)
     second = an_attempt(home, a_spec(*shell("sleep 0.2; echo whole")), job=2)
     again = replace(supervised, attempt=second)
     again.supervisor.run(second)
@@ -481,7 +481,7 @@ def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(ru
     script = 'rm -r "$LAUNCHER_ATTEMPT"'
     attempt, outcome = run(a_spec(*shell(script)), job=7)
     assert isinstance(outcome, Done)
-    assert read_order(attempt.spec.read_bytes()).job == 7
+    assert read_attempt_spec(attempt.spec.read_bytes()).job == 7
 
 
 def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
@@ -500,7 +500,7 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
     assert isinstance(outcome, Done), said_by(attempt)
     scheduler = int(said_by(attempt))
     assert scheduler_pid(other) == scheduler
-    assert scheduler not in [who.pid for who in marked(attempt.folder)]
+    assert scheduler not in [who.pid for who in processes_with_marker(attempt.folder)]
     end_everything(other)
 
 
@@ -530,7 +530,7 @@ def test_a_stop_at_any_instant_is_heard(
         time.sleep(pause.uniform(0, 0.006))  # the instants that are to be met
         supervised.stop()
         assert ended(supervised.descriptor, deadline_s=10), "the signal was lost"
-        assert isinstance(supervised.ending(), Stopped)
+        assert isinstance(supervised.poll_outcome(), Stopped)
         supervised.supervisor.channel.close()
 
 
@@ -563,7 +563,9 @@ def test_an_order_that_was_read_ahead_and_changed_since_is_not_followed(
     first.supervisor.read_ahead(stale)
     gate.touch()
     assert ended(first.descriptor)
-    assert first.supervisor.news() == Ended(recorded_outcome(first.attempt))
+    assert first.supervisor.receive_report() == SupervisorReport(
+        read_recorded_outcome(first.attempt)
+    )
     shutil.rmtree(stale.folder)
     second = an_attempt(home, a_spec(*shell(f"echo new >> {effect}")), job=2)
     first.supervisor.run(second)
@@ -580,7 +582,7 @@ def test_an_order_that_was_read_ahead_is_followed_once(
     second = an_attempt(home, a_spec(*shell(f"echo once >> {effect}")), job=2)
     first.supervisor.read_ahead(second)
     assert ended(first.descriptor)
-    assert isinstance(first.supervisor.news(), Ended)
+    assert isinstance(first.supervisor.receive_report(), SupervisorReport)
     first.supervisor.run(second)
     assert isinstance(outcome_of(replace(first, attempt=second)), Done)
     assert effect.read_text() == "once\n"

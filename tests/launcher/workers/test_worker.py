@@ -10,13 +10,13 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Spec
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
+from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
 from launcher.system.paths import Attempt, Home
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.memory_share import read_report, write_share
-from launcher.workers.order import read_order
-from launcher.workers.progress.steps import latest
-from launcher.workers.worker import view_of_job
+from launcher.workers.order import read_attempt_spec
+from launcher.workers.progress.steps import read_newest_report
+from launcher.workers.worker import make_job
 from tests.build import (
     a_context,
     a_spec,
@@ -218,7 +218,7 @@ def test_a_worker_tells_its_result_and_how_far_it_is(run: Run) -> None:
         "cwd": folder,
     }
     assert said_by(attempt) == "words of toy/report\n"
-    assert str(latest(attempt.progress)) == "4/4 loss=0.25"
+    assert str(read_newest_report(attempt.progress)) == "4/4 loss=0.25"
 
 
 @pytest.mark.parametrize(
@@ -320,8 +320,8 @@ def test_a_worker_whose_gpu_is_full_says_so_in_numbers(run: Run) -> None:
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
     )
     assert "If reserved" not in outcome.error
-    assert (outcome.shortage.where, outcome.exit_code) == ("gpu", 1)
-    assert outcome.shortage == Shortage(
+    assert (outcome.report.where, outcome.exit_code) == ("gpu", 1)
+    assert outcome.report == OomReport(
         where="gpu",
         wanted=2 * GIB,
         held=9 * GIB,
@@ -342,9 +342,9 @@ def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(error)
     assert "of main memory)" in outcome.error
-    assert outcome.shortage.where == "ram"
-    assert outcome.shortage.held
-    assert outcome.shortage.held > 1 << 20
+    assert outcome.report.where == "ram"
+    assert outcome.report.held
+    assert outcome.report.held > 1 << 20
 
 
 def test_a_worker_is_told_its_share_and_tells_what_it_takes(
@@ -397,7 +397,7 @@ def test_an_attempt_that_gets_no_stage_does_not_write_into_its_run(
 ) -> None:
     """Its folder is gone: it was given up and cleaned while it was frozen."""
     attempt = an_attempt(home, a_spec(argv=(), entry="m:f", root=str(tmp_path), model="a:pre"))
-    order = read_order(attempt.spec.read_bytes())
+    order = read_attempt_spec(attempt.spec.read_bytes())
     shutil.rmtree(attempt.folder)
     with pytest.raises(FileNotFoundError):
-        view_of_job(order, attempt, device="cpu", gpus=0, stop=threading.Event())
+        make_job(order, attempt, device="cpu", gpus=0, stop=threading.Event())

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueface.attacks.perturb import TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
+from trueface.attacks.perturb import TOWARDS_FAKE, TOWARDS_REAL, Target, apply_attack
 from trueface.attacks.registry import (
     NONE,
     SPECS,
     Attack,
     canonical,
-    described,
-    modules_of,
+    describe_choices,
     parse_attack,
+    plugin_modules,
     register_attack,
 )
 
@@ -47,7 +47,7 @@ def pixels() -> Tensor:
 
 
 def attacked(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_REAL) -> Tensor:
-    return perturbed(
+    return apply_attack(
         pixels,
         NAMES[: len(pixels)],
         Attack(name, budget),
@@ -113,14 +113,14 @@ def test_the_square_attack_asks_no_more_often_than_it_may(queries: int, pixels: 
     model = Counting()
     target = Target(model, "cpu")
     directions = torch.full((4,), TOWARDS_REAL)
-    perturbed(pixels, NAMES, Attack("square", 2), target, directions=directions, queries=queries)
+    apply_attack(pixels, NAMES, Attack("square", 2), target, directions=directions, queries=queries)
     assert model.images == target.queries == 4 * queries
 
 
 def test_the_square_attack_stops_for_images_that_have_turned(pixels: Tensor) -> None:
     model = Counting()
     directions = torch.full((4,), TOWARDS_FAKE)
-    perturbed(
+    apply_attack(
         pixels, NAMES, Attack("square", 2), Target(model, "cpu"), directions=directions, queries=30
     )
     assert model.images == 4
@@ -132,7 +132,7 @@ def test_the_square_attack_stops_at_the_threshold_of_the_detector(
 ) -> None:
     target = Target(Counting(), "cpu", threshold)  # its logit is 1
     directions = torch.full((4,), TOWARDS_REAL)
-    perturbed(pixels, NAMES, Attack("square", 2), target, directions=directions, queries=30)
+    apply_attack(pixels, NAMES, Attack("square", 2), target, directions=directions, queries=30)
     assert target.queries == 4 * asked
 
 
@@ -159,7 +159,7 @@ def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.f
 
 def test_pgd_is_that_of_the_paper(pixels: Tensor) -> None:
     directions = torch.full((4,), TOWARDS_REAL)
-    after = perturbed(
+    after = apply_attack(
         pixels, NAMES, Attack("pgd", 6), Target(Mirrored(), "cpu"), directions=directions
     )
     images = pixels.numpy().astype(np.float32)
@@ -176,7 +176,7 @@ def test_the_square_attack_gains_on_its_first_try(pixels: Tensor) -> None:
             return model(images.float() / 255)  # type: ignore[no-any-return]  # torch
 
     def best(queries: int) -> Tensor:
-        return perturbed(
+        return apply_attack(
             pixels,
             NAMES,
             Attack("square", 8),
@@ -227,13 +227,13 @@ def test_what_is_no_attack_is_refused_with_its_reason(text: str, message: str) -
 
 def test_the_control_of_an_attack_has_its_budget_and_its_code_counts_too() -> None:
     assert Attack("square", 3).control == Attack("random", 3)
-    assert modules_of("fgsm2") == (
+    assert plugin_modules("fgsm2") == (
         "trueface.attacks.kinds.gradients",
         "trueface.attacks.kinds.random",
     )
-    assert modules_of("random2") == ("trueface.attacks.kinds.random",)
-    assert modules_of(NONE) == ()
-    assert "fgsm<0…16>" in described()
+    assert plugin_modules("random2") == ("trueface.attacks.kinds.random",)
+    assert plugin_modules(NONE) == ()
+    assert "fgsm<0…16>" in describe_choices()
 
 
 @pytest.mark.parametrize("arguments", [("none", "full"), ("pgd2", "full"), ("odd", "some")])

@@ -13,7 +13,7 @@ from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.reading import Reader
 from trueface.data.index import Image, survey
-from trueface.data.splits import digest, write_splits
+from trueface.data.splits import keys_digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.score_tables import Scores, read_scores, write_scores
 from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record
@@ -120,7 +120,7 @@ class Lab:
             path,
             {
                 "schema": 1,
-                "split_sha256": digest(self.lists["test"]),
+                "split_sha256": keys_digest(self.lists["test"]),
                 "settings": {"decode": "exact", "data_root": str(self.data)},
                 "n": len(keys),
                 "bad_images": 0,
@@ -134,10 +134,10 @@ class Lab:
         for model in self.run.iterdir():
             amend(
                 paths.provenance(model),
-                splits={name: digest(self.lists[name]) for name in ("train", "val")},
+                splits={name: keys_digest(self.lists[name]) for name in ("train", "val")},
             )
             for data in TESTS:
-                amend(paths.metrics(model, data), split_sha256=digest(self.lists["test"]))
+                amend(paths.metrics(model, data), split_sha256=keys_digest(self.lists["test"]))
 
     def audit(self, split_path: Path | None = None) -> Audit:
         """Return the audit of the run."""
@@ -154,7 +154,7 @@ class Lab:
             "versions": {"torch": "2.6", "python": "3.11"},
             "data_root": str(self.data),
             "split_path": str(self.split),
-            "splits": {name: digest(self.lists[name]) for name in ("train", "val")},
+            "splits": {name: keys_digest(self.lists[name]) for name in ("train", "val")},
             "train_images": len(images),
             "val_images": len(self.lists["val"]),
             "train_images_sha256": fingerprint(images),

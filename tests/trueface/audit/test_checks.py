@@ -32,7 +32,7 @@ from trueface.audit import finding
 from trueface.audit.check import judge
 from trueface.audit.checks_predictions import rough_auc
 from trueface.audit.reading import Reader
-from trueface.data.splits import digest, write_splits
+from trueface.data.splits import keys_digest, write_splits
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.training.history import write_history
@@ -163,7 +163,7 @@ def own_split(lab: Lab) -> None:
     write_splits(lab.root / "own", {**lab.lists, "test": own})
     told: Json = {"decode": "exact", "split_path": str(lab.root / "own")}
     for data in TESTS:
-        amend(paths.metrics(lab.run / DATA, data), settings=told, split_sha256=digest(own))
+        amend(paths.metrics(lab.run / DATA, data), settings=told, split_sha256=keys_digest(own))
 
 
 def scores_missing(lab: Lab) -> None:

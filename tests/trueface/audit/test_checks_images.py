@@ -23,8 +23,8 @@ from trueface.audit.check import Check, judge
 from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
 from trueface.audit.image_reading import Surveyor
 from trueface.audit.reading import Reader
-from trueface.audit.run_facts import GroupFacts, GroupTest, Model, dependence
-from trueface.data.attribute_table import Cells
+from trueface.audit.run_facts import GroupFacts, GroupTest, Model, cramers_v
+from trueface.data.attribute_table import AttributeCounts
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 
@@ -81,11 +81,15 @@ def groups(
     trouble: str = "",
 ) -> GroupFacts:
     tested = GroupTest(
-        data="forged:pre", by="gender", cells=Cells(counts=test), gap=gap, floor=floor
+        data="forged:pre",
+        by="gender",
+        subgroup_counts=AttributeCounts(counts=test),
+        gap=gap,
+        floor=floor,
     )
     return GroupFacts(
         files=("faces.csv",),
-        train={"gender": Cells(counts=train)} if train else {},
+        train={"gender": AttributeCounts(counts=train)} if train else {},
         tests=(tested,) if test else (),
         train_trouble=trouble,
         test_trouble=trouble,
@@ -101,19 +105,21 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Asked:
 
 
 def test_dependence_is_one_if_the_group_is_the_class_and_nought_by_chance() -> None:
-    assert dependence(Cells(counts={"a": (500, 0), "b": (0, 500)})) == pytest.approx(1, abs=1e-3)
-    assert dependence(Cells(counts=SKEWED)) == pytest.approx(0.8, abs=0.01)
-    assert dependence(Cells(counts=EVEN)) == 0
+    assert cramers_v(AttributeCounts(counts={"a": (500, 0), "b": (0, 500)})) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert cramers_v(AttributeCounts(counts=SKEWED)) == pytest.approx(0.8, abs=0.01)
+    assert cramers_v(AttributeCounts(counts=EVEN)) == 0
     # eight groups of 50 that differ as chance has it: .13 without the correction
     uneven = {str(group): (25 + shift, 25 - shift) for group, shift in enumerate((3, -3) * 4)}
-    assert dependence(Cells(counts=uneven)) < 0.05
+    assert cramers_v(AttributeCounts(counts=uneven)) < 0.05
 
 
 def test_dependence_needs_two_groups_and_two_classes() -> None:
-    assert dependence(Cells(counts={"a": (5, 5)})) == 0
-    assert dependence(Cells(counts={"a": (5, 0), "b": (7, 0)})) == 0
-    assert dependence(Cells(counts={})) == 0
-    assert dependence(Cells(counts={**EVEN, "unknown": (0, 500)})) == 0
+    assert cramers_v(AttributeCounts(counts={"a": (5, 5)})) == 0
+    assert cramers_v(AttributeCounts(counts={"a": (5, 0), "b": (7, 0)})) == 0
+    assert cramers_v(AttributeCounts(counts={})) == 0
+    assert cramers_v(AttributeCounts(counts={**EVEN, "unknown": (0, 500)})) == 0
 
 
 @pytest.mark.parametrize(
@@ -198,7 +204,7 @@ def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
     gender = next(test for test in model.groups.tests if test.by == "gender")
     assert gender.gap == pytest.approx(100)
     assert gender.floor is not None
-    assert gender.cells.counts == {"male": (5, 5), "nonmale": (5, 5)}
+    assert gender.subgroup_counts.counts == {"male": (5, 5), "nonmale": (5, 5)}
 
 
 def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> None:
@@ -236,7 +242,7 @@ def test_equal_bytes_are_found_and_what_was_not_looked_at_is_counted(
         [str(tmp_path / name) for name in tested],
     )
     assert survey.copies == tuple((str(tmp_path / a), str(tmp_path / b)) for a, b in copies)
-    assert (survey.trained, survey.tested, survey.left) == counts
+    assert (survey.trained, survey.tested, survey.uncompared) == counts
     assert survey.unreadable == len(trained)  # none of them is an image
 
 

@@ -16,7 +16,7 @@ from trueface.benchmark.cells import (
     write_manifest,
     write_scores,
 )
-from trueface.benchmark.conditions import Origin, contradiction, derive, family_of, kinds_of
+from trueface.benchmark.conditions import Origin, contradiction, derive_setting, family_of, kinds_of
 from trueface.runtime.errors import DataError
 
 GAN1 = "gan1:pre realFFHQ:pre"
@@ -137,23 +137,23 @@ def origin(words: str, *processing: str) -> Origin:
 def test_a_setting_follows_from_what_is_new(
     trained: str, tested: str, corrupt: str, expected: str
 ) -> None:
-    assert str(derive(origin(trained), origin(tested), corrupt)) == expected
+    assert str(derive_setting(origin(trained), origin(tested), corrupt)) == expected
 
 
 def test_a_corruption_that_the_training_copies_had_is_known_at_any_strength() -> None:
     trained = origin(GAN1, "jpeg", "blur")
-    known = derive(trained, origin(GAN1), "jpeg50+blur1")
+    known = derive_setting(trained, origin(GAN1), "jpeg50+blur1")
     assert str(known) == "white: training contains gan1, realFFHQ under pre, with jpeg, blur"
-    assert derive(trained, origin(GAN1), "jpeg50+noise4").setting == "grey"
+    assert derive_setting(trained, origin(GAN1), "jpeg50+noise4").setting == "grey"
 
 
 def test_flat_images_are_known_to_a_model_that_learned_from_such() -> None:
     flat = origin("fakeFlat:none realFlat:none")
-    assert derive(flat, flat).setting == "white"
+    assert derive_setting(flat, flat).setting == "white"
 
 
 def test_a_declared_setting_that_is_wrong_is_refused_with_the_reason() -> None:
-    derived = derive(origin(GAN1), origin("gan2:pre"))
+    derived = derive_setting(origin(GAN1), origin("gan2:pre"))
     assert contradiction("auto", derived, "gan1:pre", "gan2:pre") == ""
     assert contradiction("grey", derived, "gan1:pre", "gan2:pre") == ""
     assert contradiction("black", derived, "gan1:pre", "gan2:pre") == (

@@ -11,7 +11,7 @@ from launcher.api import Words
 from trueface.benchmark.cells import Cell, CellScores, Index, Manifest, ModelFacts
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import holm, leaderboard
-from trueface.benchmark.results import Marked, Result, RunResults, measure_scores
+from trueface.benchmark.results import CellResult, RankMark, RunResults, evaluate_unattacked
 from trueface.cli.benchmark import document, text
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.intervals import Floats, resamples
@@ -36,7 +36,7 @@ def logits(model: str, corrupt: str, seed: int) -> Floats:
     return strength * LABELS + shared + 0.5 * own.normal(size=2 * COUNT)
 
 
-def result(model: str, corrupt: str, seed: int) -> Result:
+def result(model: str, corrupt: str, seed: int) -> CellResult:
     cell = Cell(
         corrupt=corrupt, attack="none", access="none", setting=Setting.WHITE, why="", file="a.npz"
     )
@@ -46,8 +46,10 @@ def result(model: str, corrupt: str, seed: int) -> Result:
         checkpoint_sha256="0", code="", root="/", words=Words(), settings={}, cells=(cell,),
     )  # fmt: skip
     scores = CellScores(paths=KEYS, labels=LABELS, logits=logits(model, corrupt, seed))
-    measured = measure_scores(scores, FACTS, KEYS, ["a"] * len(KEYS))
-    return Result(index=index, cell=cell, facts=FACTS, scores=scores, measured=measured, keys=KEYS)
+    measured = evaluate_unattacked(scores, FACTS, KEYS, ["a"] * len(KEYS))
+    return CellResult(
+        index=index, cell=cell, facts=FACTS, scores=scores, measured=measured, keys=KEYS
+    )
 
 
 def a_run(seeds: tuple[int, ...]) -> RunResults:
@@ -137,7 +139,7 @@ def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> No
 
 def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
     run = a_run((1,))
-    marked = Marked("confounded", "the file format alone separates fake from real images")
+    marked = RankMark("confounded", "the file format alone separates fake from real images")
     results = tuple(
         replace(each, measured=replace(each.measured, marked=marked)) for each in run.results
     )
@@ -173,7 +175,7 @@ def test_a_model_without_a_rank_is_told_why(
                 poor,
                 index=replace(poor.index, test="sdXL:pre"),
                 cell=replace(poor.cell, setting=Setting(setting)),
-                measured=replace(poor.measured, marked=Marked(mark, "")),
+                measured=replace(poor.measured, marked=RankMark(mark, "")),
             )
         )
     board = leaderboard(replace(run, results=(good, poor, *other)))

@@ -18,7 +18,12 @@ from trueface.benchmark.leaderboard import (
     independent,
     rank,
 )
-from trueface.benchmark.results import Measured, measure_attack, measure_scores, minus_clean
+from trueface.benchmark.results import (
+    CellMeasures,
+    auc_change,
+    evaluate_attacked,
+    evaluate_unattacked,
+)
 from trueface.evaluation.intervals import Floats, resampled_over_seeds
 
 FACTS = ModelFacts(
@@ -39,12 +44,12 @@ def scores(reals: Floats, fakes: Floats) -> CellScores:
     )
 
 
-def measured(cell: CellScores, facts: ModelFacts = FACTS) -> Measured:
+def measured(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
     sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.labels]
-    return measure_scores(cell, facts, [f"s/{path}" for path in cell.paths], sources)
+    return evaluate_unattacked(cell, facts, [f"s/{path}" for path in cell.paths], sources)
 
 
-def value(cell: Measured, name: str) -> float:
+def value(cell: CellMeasures, name: str) -> float:
     there = cell[name]
     assert there is not None
     assert there.value is not None, there.reason
@@ -104,7 +109,7 @@ def test_few_images_have_values_without_intervals_and_one_class_only_rates() -> 
 def test_the_change_from_clean_images_is_paired() -> None:
     clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
     corrupted = replace(clean, logits=clean.logits + 0.01 * RANDOM.standard_normal(200))
-    change = minus_clean(measured(corrupted), measured(clean))
+    change = auc_change(measured(corrupted), measured(clean))
     assert change.value is not None
     assert change.low is not None
     assert change.high is not None
@@ -118,7 +123,7 @@ def test_the_change_from_clean_images_is_paired() -> None:
 def test_an_attack_counts_only_what_was_right_before() -> None:
     after = scores(np.array([1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, -1.0]))
     before = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
-    made = measure_attack(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
+    made = evaluate_attacked(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
     assert value(made, "attack_success_evasion") == pytest.approx(2 / 3)
     assert value(made, "attack_success_defamation") == pytest.approx(1 / 2)
     assert value(made, "called_fake:fake") == 0.25
@@ -130,7 +135,7 @@ def test_an_attack_counts_only_what_was_right_before() -> None:
 def test_an_attack_counts_by_the_threshold_that_its_scores_name() -> None:
     fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
     before = np.concatenate([reals, fakes])
-    made = measure_attack(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
+    made = evaluate_attacked(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
     assert value(made, "attack_success_evasion") == 1  # of one fake above 2
     assert value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
     evasion = made["attack_success_evasion"]
@@ -139,7 +144,7 @@ def test_an_attack_counts_by_the_threshold_that_its_scores_name() -> None:
 
 
 def test_an_attack_on_a_detector_that_calls_all_real_has_no_success() -> None:
-    made = measure_attack(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
+    made = evaluate_attacked(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
     evasion = made["attack_success_evasion"]
     assert evasion is not None
     assert (evasion.value, evasion.reason) == (None, "no such image")

@@ -18,7 +18,7 @@ from tests.trueface.cli.conftest import write_classic
 from tests.trueface.conftest import Tree
 from trueface.cli import classic_train as classic
 from trueface.cli import main
-from trueface.cli.classic_request import read, settings_of
+from trueface.cli.classic_request import parse_command_line, settings_of
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 
@@ -104,7 +104,7 @@ def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
 )
 def test_the_labels_are_drawn_by_the_seed_unless_they_have_one(flags: str, drawn: int) -> None:
     where = ("--data_root", "data", "--split_path", "splits", "--data", ID)
-    request = read(["--task", "train", *where, *flags.split()])
+    request = parse_command_line(["--task", "train", *where, *flags.split()])
     assert settings_of(PoisonSettings, request).poison_seed == drawn
 
 
@@ -129,7 +129,7 @@ def test_a_preview_shows_a_poison_and_replaces_nothing(lab: Path) -> None:
 @pytest.mark.parametrize("spelt", [("--freeze_bn", "false"), ("--no-freeze_bn",)])
 def test_a_truth_is_said_in_both_forms(spelt: tuple[str, ...]) -> None:
     where = ("--data_root", "data", "--split_path", "splits", "--freeze", "--data", ID)
-    request = read(["--task", "train", *where, *spelt])
+    request = parse_command_line(["--task", "train", *where, *spelt])
     settings = settings_of(TrainSettings, request)
     assert (settings.freeze, settings.freeze_bn) == (True, False)
 
@@ -260,7 +260,7 @@ def test_every_flag_of_the_original_is_understood() -> None:
         " --resize_size 64 --dropout 0.1 --jpeg_prob 0.2 --jpeg_qual 30 100 --blur_prob 0.2"
         " --blur_sigma 1e-06 3 --patch_size 32"
     )
-    request = read(flags.split())
+    request = parse_command_line(flags.split())
     assert (request.run, request.saved_as, request.base) == ("n", "s", "l")
     assert request.poison is not None
     assert request.poison.percent == "20"
@@ -268,7 +268,7 @@ def test_every_flag_of_the_original_is_understood() -> None:
 
 def test_a_number_that_only_begins_a_flag_is_no_flag() -> None:
     with pytest.raises(UsageError, match="Did you mean '--resize_prob'"):
-        read(["--task", "train", "--resize_pro", "0.2"])
+        parse_command_line(["--task", "train", "--resize_pro", "0.2"])
 
 
 def test_a_name_too_long_for_a_folder_is_shortened_everywhere(lab: Path) -> None:

@@ -16,8 +16,8 @@ from tests.trueface.conftest import Tree
 from trueface import __main__ as program
 from trueface.cli import classic_results, classic_unlearn
 from trueface.cli import classic_train as classic
-from trueface.cli.classic_unlearn import read as understood
-from trueface.evaluation.predictions import Answered, read
+from trueface.cli.classic_unlearn import parse_command_line as understood
+from trueface.evaluation.predictions import SamplePredictions, read
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 
@@ -205,12 +205,23 @@ def test_a_result_that_calls_every_image_the_same_is_told(
 def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
-    assert classic_results.constant(Answered(logits=logits, trained=both, true=both)) == "real"
-    assert classic_results.constant(Answered(logits=logits, trained=one, true=one)) is None
+    assert (
+        classic_results.constant(SamplePredictions(logits=logits, trained=both, true=both))
+        == "real"
+    )
+    assert classic_results.constant(SamplePredictions(logits=logits, trained=one, true=one)) is None
     told_apart = np.array([[0, -1], [0, 2]], np.float32)
-    assert classic_results.constant(Answered(logits=told_apart, trained=both, true=both)) is None
-    assert classic_results.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
-    assert classic_results.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
+    assert (
+        classic_results.constant(SamplePredictions(logits=told_apart, trained=both, true=both))
+        is None
+    )
+    assert (
+        classic_results.balanced(SamplePredictions(logits=told_apart, trained=both, true=both)) == 1
+    )
+    assert (
+        classic_results.balanced(SamplePredictions(logits=told_apart, trained=one, true=one))
+        is None
+    )
 
 
 @pytest.mark.parametrize(

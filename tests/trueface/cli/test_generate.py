@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import Draft
-from launcher.kinds import installed
+from launcher.kinds import installed_kinds
 from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_tests
 from tests.trueface.report.run_by_hand import METHODS, PURIFIERS, erased_run, restored_run
@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def _drawn(project: Path) -> Draft:
-    kind = installed(["diffuser"])["diffuser"]
+    kind = installed_kinds(["diffuser"])["diffuser"]
     settings = kind.settings.model_validate({"data_root": "data", **SMALL})
     return Draft(
         kind="diffuser",
@@ -50,7 +50,7 @@ def _drawn(project: Path) -> Draft:
 
 def test_the_line_that_a_plan_prints_does_the_job(command: Command, project: Path) -> None:
     draft = _drawn(project)
-    words = installed(["diffuser"])["diffuser"].argv(draft)
+    words = installed_kinds(["diffuser"])["diffuser"].argv(draft)
     assert words[:4] == ("python", "-m", "trueface", "generate")
     with chdir(project):
         command(*words[3:], "--device", "cpu")
@@ -63,7 +63,7 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
     listed = command("generate", "--help").out
     ours = [
         name
-        for name, kind in installed().items()
+        for name, kind in installed_kinds().items()
         if kind.entry.startswith("trueface.jobs.generation.")
     ]
     assert ours

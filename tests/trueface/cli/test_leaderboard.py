@@ -13,9 +13,9 @@ from rich.console import Console
 
 from tests.trueface.commands import Command
 from tests.trueface.unlearning.said import flips, leave, one_class, said, told
-from trueface.cli.leaderboard import draw
+from trueface.cli.leaderboard import print_leaderboard
 from trueface.runtime import paths
-from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 from trueface.unlearning.record import Probe, Relearn
 
 BASE = "gan:pre%20"
@@ -66,7 +66,9 @@ def cifar(tmp_path: Path) -> Path:
 def drawn(run: Path, *, published: bool = False) -> str:
     """Return what a wide terminal shows."""
     file = io.StringIO()
-    draw(ladder(run), Console(file=file, width=260), published=published)
+    print_leaderboard(
+        make_unlearning_leaderboard(run), Console(file=file, width=260), published=published
+    )
     return file.getvalue()
 
 
@@ -159,7 +161,7 @@ def test_a_run_without_unlearning_is_refused(tmp_path: Path, command: Command) -
 
 def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
     file = io.StringIO()
-    draw(ladder(study), Console(file=file, width=80))
+    print_leaderboard(make_unlearning_leaderboard(study), Console(file=file, width=80))
     lines = file.getvalue().splitlines()
     assert "…" not in file.getvalue()
     assert max(map(len, lines)) <= 80
@@ -201,7 +203,7 @@ def test_a_training_is_billed_beside_retraining_with_its_pass_for_features(tmp_p
             f"{BASE}~{method}", BASE, seconds=seconds, cached_seconds=18.0, training_seconds=22.0
         )
         leave(tmp_path, record, flips(24), flips(4))
-    (group,) = ladder(tmp_path).groups
+    (group,) = make_unlearning_leaderboard(tmp_path).groups
     rows = {row.method: row.values for row in group.rows}
     assert rows["before"]["of_retrain"].mean == pytest.approx(22 / 20)
     assert rows["scrub"]["of_retrain"].mean == pytest.approx(0.5)
@@ -213,7 +215,7 @@ def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
     parts = flips(24)
     parts["test"] = replace(parts["test"], ids=names)
     leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
-    (group,) = ladder(tmp_path).groups
+    (group,) = make_unlearning_leaderboard(tmp_path).groups
     assert "treat them with caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
 
 

@@ -53,7 +53,7 @@ def test_where_no_terminal_is_a_line_tells_now_and_then_how_far_it_is(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(run_here, "time", SimpleNamespace(monotonic=lambda: now))
-    with run_here.under_bar("check") as (progress, _):
+    with run_here.with_progress_bar("check") as (progress, _):
         for at, step, total in ((5, 1, 9), (11, 3, 9), (12, 4, 9), (20.9, 5, 9), (21, 5, None)):
             now = at
             progress(step=step, total=total, loss=0.12345, of="val", rows=2048)

@@ -17,7 +17,7 @@ from trueface.cli.studies import missing_models
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.report.outcome import unlearning_outcome
 from trueface.report.unlearning import section
-from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 BASE, FAIR = "gan:pre%20", "gan2:pre@fair"
 
@@ -75,7 +75,7 @@ def test_unlearned_counts_seeds_whose_jobs_failed_or_wait(
 
 
 def test_the_section_of_a_report_and_its_sentence_count_missing_seeds(study: Path) -> None:
-    board = ladder(study, MissingModels({f"{BASE}~scrub@seed=2": "failed"}))
+    board = make_unlearning_leaderboard(study, MissingModels({f"{BASE}~scrub@seed=2": "failed"}))
     assert "<td>2 of 3, 1 failed</td>" in section(board, {})
     assert "(2 of 3 seeds, 1 failed)" in unlearning_outcome(board.groups[0])
 

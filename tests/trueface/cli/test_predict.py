@@ -14,17 +14,17 @@ import pytest
 from launcher.api import Json, parse_data
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import still
+from trueface.data.dataset import eval_loader
 from trueface.data.folders import find_images, paths_in
 from trueface.data.index import survey
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.prediction import model_folder
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.settings import TrainSettings
 
 MODEL = "gan2:pre&real:pre"
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Json] = TrainSettings(
 
 
 def write_model(path: Path, settings: Json = SETTINGS, **known: Json) -> Path:
-    detector = build("slim18", weights="none", seed=1)
+    detector = build_detector("slim18", weights="none", seed=1)
     checkpoint.save_model(path, detector, {"settings": settings, **known})
     return path
 
@@ -53,10 +53,12 @@ def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     weights = paths.checkpoint(lab / "runs/test" / MODEL)
     images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
     settings = TrainSettings.model_validate(SETTINGS)
-    feed = still(images, settings)
-    tested = evaluate(checkpoint.restore(weights), feed(0), total=len(feed), watch=Watch())
+    feed = eval_loader(images, settings)
+    tested = evaluate(
+        checkpoint.load_detector(weights), feed(0), total=len(feed), watch=RunContext()
+    )
     files = [image.path for image in images]
-    answers = list(Predictor.load(weights, batch_size=2).answers(files))
+    answers = list(Predictor.load(weights, batch_size=2).predict_files(files))
     logits = [answer.logit for answer in answers if isinstance(answer, Prediction)]
     assert [answer.path for answer in answers] == files
     assert logits == pytest.approx(tested.logits.tolist(), abs=1e-5)
@@ -243,7 +245,7 @@ def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
 
 def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) -> None:
     path = write_model(lab / "old.pt", {"resize_size": 16})
-    answers = Predictor.load(path).answers(find_images([lab / "data"]).files)
+    answers = Predictor.load(path).predict_files(find_images([lab / "data"]).files)
     assert [type(answer) for answer in answers] == [Prediction] * 5
 
 

@@ -14,7 +14,7 @@ import torch
 
 from launcher.api import Job, Json
 from tests.trueface.commands import Command
-from trueface.cli.pretrain import hand_on
+from trueface.cli.pretrain import export_model
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
@@ -72,7 +72,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tested = {key: SETTINGS[key] for key in ("data_root", "split_path", "resize_size", "cache")}
     for corrupt in ("none", "jpeg50"):
         testing.test(job(root, "test", MODEL, {**tested, "corrupt": corrupt}))
-    hand_on(root / "handed", root / "runs/photos", MODEL, TESTS)
+    export_model(root / "handed", root / "runs/photos", MODEL, TESTS)
     return root
 
 

@@ -14,16 +14,16 @@ from scipy import ndimage
 from torch import Tensor
 
 from launcher.api import JobError
-from trueface.corruptions.chain import NO_CHAIN, Chain, passed_through, version_of, versions
+from trueface.corruptions.chain import NO_CHAIN, Chain, pipe_through, program_version, versions
 from trueface.corruptions.registry import (
     NONE,
     SPECS,
     CorruptionStep,
     canonical,
-    described,
+    describe_choices,
     missing_programs,
-    modules_of,
     parse_steps,
+    plugin_modules,
     register_corruption,
 )
 
@@ -185,7 +185,7 @@ def test_a_stronger_corruption_changes_more(weak: str, strong: str, photo: Tenso
 
 
 def test_a_record_names_each_step_with_its_parameters_and_the_libraries() -> None:
-    record = Chain.parse("jpeg50+share").record
+    record = Chain.parse("jpeg50+share").json_record
     steps = record["steps"]
     assert isinstance(steps, list)
     assert [step["kind"] for step in steps if isinstance(step, dict)] == ["jpeg", "share"]
@@ -200,7 +200,7 @@ def test_a_range_draws_the_strength_by_the_images_name(photo: Tensor) -> None:
     each = {bytes(Chain.parse(f"jpeg{at}")(photo, "a").numpy().tobytes()) for at in range(5, 96)}
     assert len(drawn) > 1
     assert drawn <= each
-    assert chain.record["steps"] == [
+    assert chain.json_record["steps"] == [
         {"kind": "jpeg", "summary": SPECS["jpeg"].summary, "strength": 5.0, "up_to": 95.0}
     ]
 
@@ -271,8 +271,8 @@ def test_the_ends_of_a_range_are_taken_and_written_as_they_are_read(name: str) -
 
 
 def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
-    assert modules_of("none") == ()
-    assert modules_of("jpeg50+blur1+jpeg30") == (
+    assert plugin_modules("none") == ()
+    assert plugin_modules("jpeg50+blur1+jpeg30") == (
         "trueface.corruptions.kinds.codecs",
         "trueface.corruptions.kinds.filters",
     )
@@ -280,10 +280,10 @@ def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
 
 def test_a_range_is_drawn_from_evenly_and_says_so() -> None:
     (step,) = parse_steps("jpeg30-32")
-    drawn = [step.drawn(random.Random(at)) for at in range(60)]
+    drawn = [step.draw_strength(random.Random(at)) for at in range(60)]
     assert set(drawn) == {30.0, 31.0, 32.0}
     (step,) = parse_steps("blur0.5-1")
-    assert all(0.5 <= step.drawn(random.Random(at)) <= 1 for at in range(20))
+    assert all(0.5 <= step.draw_strength(random.Random(at)) <= 1 for at in range(20))
     assert [parse_steps(text)[0].draws for text in ("jpeg30", "jpeg30-40", "noise3", "half")] == [
         False, True, True, False,
     ]  # fmt: skip
@@ -297,9 +297,9 @@ def test_a_chain_names_the_programs_that_are_not_installed(monkeypatch: pytest.M
 
 
 def test_the_list_of_kinds_says_how_each_is_written() -> None:
-    assert described().startswith("none, ")
-    assert "jpeg<1…100>" in described()
-    assert "share" in described()
+    assert describe_choices().startswith("none, ")
+    assert "jpeg<1…100>" in describe_choices()
+    assert "share" in describe_choices()
 
 
 @pytest.mark.parametrize("arguments", [{"low": 2, "high": 1, "strength": "x"}, {"high": 1}])
@@ -351,16 +351,16 @@ def test_a_record_says_which_program_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, "echo ffmpeg version 7; echo more", monkeypatch)
-    version_of.cache_clear()
-    record = Chain.parse("half+h264-23").record
-    version_of.cache_clear()
+    program_version.cache_clear()
+    record = Chain.parse("half+h264-23").json_record
+    program_version.cache_clear()
     assert record["programs"] == {"ffmpeg": "ffmpeg version 7"}
-    assert "programs" not in Chain.parse("half").record
-    assert version_of("no-such-program") is None
+    assert "programs" not in Chain.parse("half").json_record
+    assert program_version("no-such-program") is None
 
 
 def test_a_program_gets_and_gives_bytes() -> None:
-    assert passed_through(("cat",), b"\x00\xff") == b"\x00\xff"
+    assert pipe_through(("cat",), b"\x00\xff") == b"\x00\xff"
 
 
 @needs_ffmpeg

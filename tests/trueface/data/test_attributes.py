@@ -10,20 +10,20 @@ import pytest
 from trueface.data.attribute_table import (
     EIGHT,
     SIX,
+    AttributeCounts,
     AttributeRow,
-    Cells,
     Contradictions,
     find_table,
-    named,
-    numbered,
+    group_indices,
     read_attribute_table,
     read_table,
+    sorted_group_names,
     table_text,
 )
 from trueface.data.attributes import (
     Attributes,
     PathRows,
-    Placing,
+    RowPathResolver,
     attribute_files,
     class_of,
     columns_in,
@@ -230,7 +230,7 @@ IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
 def found(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
-    placed, rows = Placing(Path("/lab") / file, ROOT), PathRows()
+    placed, rows = RowPathResolver(Path("/lab") / file, ROOT), PathRows()
     for each in written:
         rows.add(placed(each, label))
     return rows.find(path)
@@ -282,7 +282,7 @@ def test_the_row_of_a_path_is_found_or_none(
 
 def test_a_real_image_gives_its_fake_of_the_same_name_no_row() -> None:
     rows = PathRows()
-    rows.add(Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0))
+    rows.add(RowPathResolver(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0))
     assert rows.find("PreSocial/Real/Faces/a.jpg") == 0
     assert rows.find(IMAGE) is None
 
@@ -314,7 +314,7 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
         (3, "a,b.jpg", {"age": "26"}),
         (5, "c.jpg", {}),
     ]
-    assert table.further == ("age",)
+    assert table.extra_columns == ("age",)
 
 
 @pytest.mark.parametrize(
@@ -442,15 +442,18 @@ def test_forgeries_are_numbers_or_words(tmp_path: Path) -> None:
 def test_images_are_counted_by_group_and_class_and_small_groups_are_named() -> None:
     groups = ["b"] * 70 + ["a"] * 35 + [None]
     labels = [0] * 40 + [1] * 30 + [0] * 34 + [1] + [0]
-    cells = Cells.of(groups, labels)
+    cells = AttributeCounts.from_groups(groups, labels)
     assert list(cells.counts.items()) == [("a", (34, 1)), ("b", (40, 30)), ("unknown", (1, 0))]
     assert list(cells.few) == ["a", "unknown"]
 
 
 def test_groups_are_numbered_in_their_order_and_those_without_come_last() -> None:
     groups = ["z", None, "a", "z"]
-    assert (named(groups), numbered(groups, named(groups))) == (("a", "z", "unknown"), [1, 2, 0, 1])
-    assert named(["z", "a"]) == ("a", "z")
+    assert (sorted_group_names(groups), group_indices(groups, sorted_group_names(groups))) == (
+        ("a", "z", "unknown"),
+        [1, 2, 0, 1],
+    )
+    assert sorted_group_names(["z", "a"]) == ("a", "z")
 
 
 CELEBA = "2\nMale Young\n000001.jpg -1  1\n000002.jpg  1  1\n"
@@ -460,13 +463,13 @@ def test_rows_are_matched_by_name_and_not_by_line(tmp_path: Path) -> None:
     text = table_text(("a", "b"), {"y.png": (1, 0), "x.png": (0, 1)})
     table = read_attribute_table(a_table(tmp_path, text))
     assert table.names == ("a", "b")
-    assert table.of(["y.png", "x.jpg"], ["b"]) == [[0], [1]]
+    assert table.rows_for_images(["y.png", "x.jpg"], ["b"]) == [[0], [1]]
 
 
 def test_the_two_header_lines_of_celeba_are_no_images(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, CELEBA, "list_attr_celeba.txt"))
     assert table.names == ("Male", "Young")
-    assert table.of(["000001.png", "000002.png"]) == [[0, 1], [1, 1]]
+    assert table.rows_for_images(["000001.png", "000002.png"]) == [[0, 1], [1, 1]]
 
 
 def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
@@ -502,13 +505,13 @@ def test_a_broken_table_is_an_error_that_names_the_line(
 def test_images_without_a_row_are_named(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, "image,a\nx.png,1\n"))
     with pytest.raises(DataError, match=r"no row for p\.png, q\.png, r\.png and 1 more"):
-        table.of(["x.png", "p.png", "q.png", "r.png", "s.png"])
+        table.rows_for_images(["x.png", "p.png", "q.png", "r.png", "s.png"])
 
 
 def test_an_unknown_attribute_is_named_with_the_nearest(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, CELEBA, "list_attr_celeba.txt"))
     with pytest.raises(UnknownName, match="Male"):
-        table.of(["000001.jpg"], ["male"])
+        table.rows_for_images(["000001.jpg"], ["male"])
 
 
 def test_a_table_may_lie_in_the_folder_or_beside_it(tmp_path: Path) -> None:

@@ -16,15 +16,21 @@ import torch
 from launcher.api import JobError, UnknownName, UsageError, parse_data
 from tests.trueface.class_toys import NAMES, SMALL, colours, settings, write_class, write_data
 from trueface.data import class_images
-from trueface.data.class_images import ClassLists, ClassPixels, augmented
-from trueface.data.vocabulary import SORTS, class_data, class_number, find_classes, sort_of
+from trueface.data.class_images import ClassLists, ClassPixels, random_flip_and_shift
+from trueface.data.vocabulary import (
+    CLASS_DATASET_TYPES,
+    class_data,
+    class_dataset_type,
+    class_index,
+    find_classes,
+)
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
 
 def collected(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
-    return class_images.collect(find_classes(sort, root), chosen, cpus=2, stop=Event())
+    return class_images.load_class_images(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
 
 def sizes(lists: ClassLists) -> list[int]:
@@ -188,9 +194,9 @@ def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_pat
     settings = ClassifySettings.model_validate(SMALL)
     count, side = 3 * (20 + 6), settings.size
     most = count * 3 * side * side
-    class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most)
+    class_images.load_class_images(place, settings, cpus=1, stop=Event(), most_bytes=most)
     with pytest.raises(DataError, match=f"{count} images of {side} pixels .* Use a smaller size"):
-        class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=most - 1)
+        class_images.load_class_images(place, settings, cpus=1, stop=Event(), most_bytes=most - 1)
 
 
 def test_reading_stops_when_it_is_told_to(root: Path) -> None:
@@ -198,7 +204,7 @@ def test_reading_stops_when_it_is_told_to(root: Path) -> None:
     stop.set()
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(JobError, match="stopped"):
-        class_images.collect(find_classes("folders", root), settings, cpus=1, stop=stop)
+        class_images.load_class_images(find_classes("folders", root), settings, cpus=1, stop=stop)
 
 
 def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -> None:
@@ -217,11 +223,11 @@ def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -
 def test_images_are_mirrored_and_moved_each_on_its_own() -> None:
     batch = torch.randint(1, 256, (64, 3, 16, 16), dtype=torch.uint8)
     random = torch.Generator().manual_seed(1)
-    flipped = augmented(batch, random, flip=True, crop=False)
+    flipped = random_flip_and_shift(batch, random, flip=True, crop=False)
     same = (flipped == batch).flatten(1).all(1)
     assert 10 < int(same.sum()) < 54
     assert torch.equal(flipped[~same], batch[~same].flip(-1))
-    moved = augmented(batch, random, flip=False, crop=True)
+    moved = random_flip_and_shift(batch, random, flip=False, crop=True)
     assert moved.shape == batch.shape
     for image, shifted in zip(batch, moved, strict=True):
         assert any(
@@ -248,7 +254,7 @@ def test_folders_with_train_and_test_are_a_data_set_of_their_names(tmp_path: Pat
 
 @pytest.mark.parametrize("sort", ["cifar10", "fashion"])
 def test_the_files_that_torchvision_keeps_go_before_folders(sort: str, tmp_path: Path) -> None:
-    (tmp_path / SORTS[sort].packed).mkdir(parents=True)
+    (tmp_path / CLASS_DATASET_TYPES[sort].packed).mkdir(parents=True)
     found = find_classes(sort, tmp_path)
     assert found.packed
     assert len(found.names) == 10
@@ -274,14 +280,14 @@ def test_unknown_words_are_told_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="modifier 'al'"):
         class_data(parse_data("cifar10:al"))
     with pytest.raises(UsageError, match="several data sets"):
-        sort_of("cifar10:all&fashion:all")
+        class_dataset_type("cifar10:all&fashion:all")
 
 
 def test_a_class_is_found_by_its_name_or_its_place_and_names_go_first() -> None:
-    assert [class_number(NAMES, one) for one in ("red", 2, "2", 0)] == [2, 2, 2, 0]
-    assert class_number(("1", "10", "2"), 2) == 2
-    assert class_number(("1", "10", "2"), "10") == 1
+    assert [class_index(NAMES, one) for one in ("red", 2, "2", 0)] == [2, 2, 2, 0]
+    assert class_index(("1", "10", "2"), 2) == 2
+    assert class_index(("1", "10", "2"), "10") == 1
     with pytest.raises(UsageError, match="Classes: 0 blue, 1 green, 2 red"):
-        class_number(NAMES, "rde")
+        class_index(NAMES, "rde")
     with pytest.raises(UsageError, match="class 3 to forget does not exist"):
-        class_number(NAMES, 3)
+        class_index(NAMES, 3)

@@ -13,7 +13,7 @@ import torch
 
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
-from trueface.data.dataset import ImageSet, Shard, batches, stamp
+from trueface.data.dataset import ImageSet, Shard, apply_trigger, batches
 from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image, survey
 from trueface.data.loading import ImageRequest
@@ -157,7 +157,7 @@ def test_the_trigger_is_stamped_on_what_the_network_sees(root: Path, threads: in
     plain = in_order(a_set(root))
     stamped = in_order(a_set(root, stamped={1, 7}), num_threads=threads)
     for position, (before, after) in enumerate(zip(plain, stamped, strict=True)):
-        expected = stamp(before) if position in {1, 7} else before
+        expected = apply_trigger(before) if position in {1, 7} else before
         assert torch.equal(after, expected)
     assert not torch.equal(plain[1], stamped[1])
 
@@ -166,7 +166,7 @@ def test_scaled_decoding_reads_less_of_a_jpeg(root: Path) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
     for way, side in {"scaled": 16, "fitted": 12, "exact": 64}.items():
-        pixels = a_set(root, scaling=Scaling.of(way, 12))._pixels(
+        pixels = a_set(root, scaling=Scaling.from_decode_setting(way, 12))._pixels(
             ImageRequest(0, 0, is_sound=False)
         )
         assert pixels.shape == (3, side, side)
@@ -214,14 +214,14 @@ def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
 class Deadly:
     """A transform whose process is killed as by a machine without memory."""
 
-    id = TransformId(identity={}, of_view={}, period=1, is_test=True)
+    id = TransformId(identity={}, view_identity={}, period=1, is_test=True)
 
     def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
         if image.label == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return pixels
 
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
         return height
 
 
@@ -284,7 +284,7 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
     class Slow:
         """A transform that waits for a pass to be left, in its second batch."""
 
-        id = TransformId(identity={}, of_view={}, period=1, is_test=True)
+        id = TransformId(identity={}, view_identity={}, period=1, is_test=True)
 
         def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
             read.append(image)
@@ -293,7 +293,7 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
                 closed.wait(0.5)
             return pixels
 
-        def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
             return height
 
     closed = threading.Event()

@@ -142,7 +142,7 @@ def test_the_first_frame_stands_for_an_animation(tmp_path: Path, suffix: str) ->
     frames = [a_picture(seed=seed) for seed in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     for bottom in (None, lambda height, width: 4):
-        assert torch.equal(decode(path, bottom=bottom), by_pillow(path))
+        assert torch.equal(decode(path, rows_needed=bottom), by_pillow(path))
 
 
 def test_a_camera_s_rotation_flag_is_not_followed(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_png_s_upper_rows_are_those_of_the_whole(tmp_path: Path, mode: str, ro
         asked.append((height, width))
         return rows
 
-    upper, whole = decode(path, bottom=bottom), decode(path)
+    upper, whole = decode(path, rows_needed=bottom), decode(path)
     assert (upper.shape, upper.dtype) == (whole.shape, whole.dtype)
     assert torch.equal(upper[:, :rows], whole[:, :rows])
     assert asked == [(100, 70)]
@@ -399,7 +399,9 @@ def test_a_jpeg_s_upper_rows_are_those_of_the_whole(
         a_picture(170, 203, mode).save(path, **more)
         whole = decode(path, scaling=scaling)
         needed = min(rows, whole.shape[1])
-        upper = decode(path, scaling=scaling, bottom=partial(lambda to, height, width: to, needed))
+        upper = decode(
+            path, scaling=scaling, rows_needed=partial(lambda to, height, width: to, needed)
+        )
         assert (upper.shape, upper.dtype) == (whole.shape, whole.dtype)
         assert torch.equal(upper[:, :needed], whole[:, :needed])
 
@@ -407,7 +409,7 @@ def test_a_jpeg_s_upper_rows_are_those_of_the_whole(
 def test_of_a_jpeg_no_more_is_decoded_than_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture(100, 200).save(path)
-    upper = decode(path, bottom=lambda height, width: 60)
+    upper = decode(path, rows_needed=lambda height, width: 60)
     assert upper[:, :80].any()
     assert not upper[:, 80:].any()
 
@@ -420,7 +422,7 @@ def test_no_filter_of_warnings_is_set_while_an_image_is_decoded(tmp_path: Path) 
         during.extend(warnings.filters)
         return height
 
-    decode(path, bottom=bottom)
+    decode(path, rows_needed=bottom)
     assert during == before
 
 
@@ -433,7 +435,7 @@ def test_a_narrow_jpeg_has_the_same_upper_rows_alone(
     path = tmp_path / "a.jpg"
     a_picture(width, 200).save(path, quality=95, subsampling=subsampling)
     whole = decode(path, scaling=scaling)
-    upper = decode(path, scaling=scaling, bottom=lambda height, _: height // 3)
+    upper = decode(path, scaling=scaling, rows_needed=lambda height, _: height // 3)
     rows = whole.shape[1] // 3
     assert upper.shape == whole.shape
     assert torch.equal(upper[:, :rows], whole[:, :rows])

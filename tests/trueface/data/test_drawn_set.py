@@ -21,7 +21,7 @@ from trueface.data.drawn_set import (
     shape_files,
     small_square,
 )
-from trueface.data.made_folders import divided, image_names
+from trueface.data.made_folders import divide_by_hash, image_names
 from trueface.data.settings import SHAPE_CLASSES, DrawSettings
 from trueface.runtime.errors import DataError, JobError
 
@@ -61,7 +61,7 @@ def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: 
 
 def test_a_part_does_not_depend_on_the_suffix() -> None:
     png, jpg = (
-        divided([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
+        divide_by_hash([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
         for suffix in (".png", ".jpg")
     )
     assert [name.removesuffix(".png") for name in png["a"]] == [
@@ -77,7 +77,9 @@ def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
         assert table.names == ATTRIBUTES
         for name in image_names(root):
             seen = recognised(pixels_of(root / name))
-            assert table.of([name])[0] == [int(seen[attribute]) for attribute in ATTRIBUTES]
+            assert table.rows_for_images([name])[0] == [
+                int(seen[attribute]) for attribute in ATTRIBUTES
+            ]
 
 
 def test_attributes_are_half_and_half_and_tell_nothing_of_each_other() -> None:
@@ -222,7 +224,7 @@ def test_each_photograph_keeps_its_own_attributes(photographs: Path) -> None:
         table = read_attribute_table(root / part / "attributes.csv")
         for name in names:
             number = int(name.removesuffix(".png"))
-            assert table.of([name]) == [[number % 2, 0]]
+            assert table.rows_for_images([name]) == [[number % 2, 0]]
             with PIL.Image.open(root / part / name) as picture:
                 seen = np.array(picture)
             assert seen.shape == (8, 8, 3)

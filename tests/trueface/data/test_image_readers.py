@@ -13,8 +13,8 @@ from trueface.data.drawn_set import small_square
 from trueface.data.forging.forged_set import read_face
 from trueface.data.image_formats import read_format
 from trueface.data.image_headers import read_header, read_size
-from trueface.data.made_folders import load_images, read_images, shape_of, to_levels
-from trueface.prediction.predictor import File
+from trueface.data.made_folders import load_image_batch, load_images, shape_of, to_uint8
+from trueface.prediction.predictor import FileHeader
 from trueface.runtime.errors import DataError
 from trueface.runtime.image_files import open_image
 
@@ -23,9 +23,9 @@ Reader = Callable[[Path], object]
 
 READERS: dict[str, Reader] = {
     "decode": lambda path: decode(path).numpy(),
-    "read_images": lambda path: to_levels(read_images(path.parent, [path.name])).numpy(),
-    "read_images, grey": lambda path: to_levels(
-        read_images(path.parent, [path.name], channels=1)
+    "read_images": lambda path: to_uint8(load_image_batch(path.parent, [path.name])).numpy(),
+    "read_images, grey": lambda path: to_uint8(
+        load_image_batch(path.parent, [path.name], channels=1)
     ).numpy(),
     "load_images": lambda path: load_images(path.parent, size=SIDE).numpy(),
     "read_face": lambda path: read_face(path, "faces.csv:2"),
@@ -36,7 +36,7 @@ HEADER_READERS: dict[str, Reader] = {
     "read_size": read_size,
     "read_format": read_format,
     "read_header": lambda path: read_header(str(path), 0),
-    "File.read": lambda path: File.read(path).size,
+    "File.read": lambda path: FileHeader.read(path).size,
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher.api import DataId, UnknownName, UsageError, Words, parse_data
 from trueface.data.index import Image, parts_without_folder, survey
-from trueface.data.vocabulary import BUILT_IN, MODIFIERS, Methods, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, MODIFIERS, DataIdResolver, Methods
 from trueface.runtime.errors import DataError
 
 
@@ -70,7 +70,7 @@ def test_all_names_every_folder() -> None:
 def test_a_training_without_real_images_gets_them_once_per_modifier(
     written: str, read: str
 ) -> None:
-    assert str(BUILT_IN.images(parse_data(written))) == read
+    assert str(BUILT_IN.training_data_id(parse_data(written))) == read
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_training_without_real_images_gets_them_once_per_modifier(
     ],
 )
 def test_unions_are_written_out_and_repeats_left_out(written: str, elements: str) -> None:
-    assert str(BUILT_IN.elementary(parse_data(written))) == elements
+    assert str(BUILT_IN.expand_unions(parse_data(written))) == elements
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_unions_are_written_out_and_repeats_left_out(written: str, elements: str
         ("sdxl:pre", "subset", "sdXL"),
     ],
 )
-@pytest.mark.parametrize("read", [BUILT_IN.images, BUILT_IN.as_named, BUILT_IN.elementary])
+@pytest.mark.parametrize(
+    "read", [BUILT_IN.training_data_id, BUILT_IN.test_data_id, BUILT_IN.expand_unions]
+)
 def test_an_unknown_word_is_refused_with_the_nearest_known_one(
     read: object, text: str, what: str, suggestion: str
 ) -> None:
@@ -104,7 +106,7 @@ def test_an_unknown_word_is_refused_with_the_nearest_known_one(
     assert (caught.value.what, caught.value.suggestion) == (what, suggestion)
 
 
-def told(**own: tuple[str, ...]) -> Vocabulary:
+def told(**own: tuple[str, ...]) -> DataIdResolver:
     return BUILT_IN.with_words(Words(subsets=own))
 
 
@@ -115,22 +117,22 @@ def test_a_users_subset_belongs_to_the_union_with_which_its_name_begins() -> Non
     assert own.subset_keys("real") == ("realFFHQ", "realRAISE", "realFORLAB", "realX", "realFlat")
     assert {"gan4", "sdOld", "realX", "other"} < set(own.subset_keys("all"))
     assert own.methods("other") == Methods(("A", "B-*"))
-    assert str(own.images(parse_data("realX:pre"))) == "realX:pre"
+    assert str(own.training_data_id(parse_data("realX:pre"))) == "realX:pre"
 
 
 def test_a_union_in_the_middle_of_a_name_means_nothing() -> None:
     own = told(surreal=("A",), mygan=("B",), lsd=("C",))
     for union, word in (("real", "surreal"), ("gan", "mygan"), ("sd", "lsd")):
         assert word not in own.subset_keys(union)
-    assert str(own.images(parse_data("surreal:pre"))) == "surreal:pre&real:pre"
+    assert str(own.training_data_id(parse_data("surreal:pre"))) == "surreal:pre&real:pre"
 
 
 def elements(own: Words, data: str) -> set[str]:
     """Return what a data ID is told by, and check that a job of it knows the same images."""
     vocabulary, read = BUILT_IN.with_words(own), parse_data(data)
-    written_out = vocabulary.elementary(read)
+    written_out = vocabulary.expand_unions(read)
     told_to_job = BUILT_IN.with_words(own.used_by(DataId((*read, *written_out))))
-    told_to_job.as_named(read)
+    told_to_job.test_data_id(read)
     for part in read:
         name = vocabulary.modifier_name(part.modifier)
         assert told_to_job.modifier_name(part.modifier) == name
@@ -226,8 +228,8 @@ def test_a_users_modifier_belongs_to_no_union() -> None:
     own = BUILT_IN.with_words(Words(modifiers={"wa": ("WhatsApp", "Wa2")}))
     assert own.modifier_keys("wa") == ("wa",)
     assert own.modifier_keys("all") == BUILT_IN.modifier_keys("all")
-    assert own.own_folders("wa") == ("WhatsApp", "Wa2")
-    assert own.own_folders("pre") is None
+    assert own.custom_folders("wa") == ("WhatsApp", "Wa2")
+    assert own.custom_folders("pre") is None
 
 
 def test_words_are_added_to_words() -> None:
@@ -290,7 +292,7 @@ NAMES = (
 )
 
 
-def found_in(root: Path, data: str, words: Vocabulary = BUILT_IN) -> tuple[Image, ...]:
+def found_in(root: Path, data: str, words: DataIdResolver = BUILT_IN) -> tuple[Image, ...]:
     return survey(root, parse_data(data), words).images
 
 

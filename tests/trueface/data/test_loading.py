@@ -25,23 +25,23 @@ from trueface.data.image_headers import (
     SIZE,
     TABLES,
     ImageSize,
-    Learned,
+    LearnedSizes,
+    best_guess_accuracy,
     read_header,
     read_size,
     sample_headers,
     shortcut,
-    told_apart,
 )
 from trueface.data.loading import (
     BadFile,
     LoadingProcesses,
     UnsharedBatch,
+    collate,
+    collate_shared,
     describe_shortage,
-    together,
-    together_shared,
 )
-from trueface.data.pass_order import order_of
-from trueface.data.prefetching import closing, in_background, pinned, uses_gpu
+from trueface.data.pass_order import epoch_order
+from trueface.data.prefetching import closing, pin_pixels, prefetch, uses_gpu
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import MachineError, UnknownName, UsageError
 from trueface.runtime.ids import parse_data
@@ -50,7 +50,7 @@ CELLS = [0] * 60 + [1] * 3 + [4] * 7
 
 
 def drawn(epoch: int = 0, seed: int = 1) -> list[int]:
-    return order_of(range(len(CELLS)), shuffle_seed=seed, epoch=epoch, cells=CELLS)
+    return epoch_order(range(len(CELLS)), shuffle_seed=seed, epoch=epoch, cells=CELLS)
 
 
 def test_every_cell_is_drawn_equally_often_and_its_images_too() -> None:
@@ -70,10 +70,10 @@ def test_an_order_is_a_function_of_seed_and_epoch_and_of_some_images_by_their_ow
     assert drawn() == drawn()
     assert drawn() not in (drawn(epoch=1), drawn(seed=2))
     some = list(range(55, 65))
-    order = order_of(some, shuffle_seed=1, epoch=0, cells=CELLS)
+    order = epoch_order(some, shuffle_seed=1, epoch=0, cells=CELLS)
     assert len(order) == len(some)
     assert set(order) <= set(some)
-    assert order_of([3, 1, 2], shuffle_seed=None, epoch=0, cells=CELLS) == [3, 1, 2]
+    assert epoch_order([3, 1, 2], shuffle_seed=None, epoch=0, cells=CELLS) == [3, 1, 2]
 
 
 PATIENCE_S = 30
@@ -106,14 +106,14 @@ class Numbers:
 
 
 def test_items_come_in_their_order_and_the_thread_ends_with_them() -> None:
-    assert list(in_background(Numbers(100))) == list(range(100))
-    assert list(in_background(Numbers(0))) == []
+    assert list(prefetch(Numbers(100))) == list(range(100))
+    assert list(prefetch(Numbers(0))) == []
     assert loaders() == []
 
 
 def test_no_more_is_made_ahead_than_was_asked_for() -> None:
     numbers = Numbers(100, enough=4)
-    items = in_background(numbers, ahead=3)
+    items = prefetch(numbers, ahead=3)
     with closing(items):
         assert next(items) == 0
         assert numbers.enough.wait(PATIENCE_S)
@@ -124,7 +124,7 @@ def test_no_more_is_made_ahead_than_was_asked_for() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
 def test_an_error_comes_after_the_items_before_it(error: BaseException) -> None:
-    items = in_background(Numbers(2, failing=error))
+    items = prefetch(Numbers(2, failing=error))
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(type(error)):
         next(items)
@@ -136,7 +136,7 @@ def test_an_error_while_starting_is_raised_too() -> None:
         raise OSError("no such thing")
 
     with pytest.raises(OSError, match="no such thing"):
-        list(in_background(broken))
+        list(prefetch(broken))
 
 
 def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
@@ -147,7 +147,7 @@ def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
         begun.set()
         assert leave.wait(PATIENCE_S)
 
-    with closing(in_background(patient)) as items:
+    with closing(prefetch(patient)) as items:
         next(items)
         assert begun.wait(PATIENCE_S)
     assert loaders() == []
@@ -157,7 +157,7 @@ def test_the_number_of_threads_of_a_network_stays_while_its_loader_has_one() -> 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert list(in_background(lambda _: iter([torch.get_num_threads()]))) == [1]
+        assert list(prefetch(lambda _: iter([torch.get_num_threads()]))) == [1]
         seen: list[int] = []
         thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         thread.start()
@@ -169,7 +169,7 @@ def test_the_number_of_threads_of_a_network_stays_while_its_loader_has_one() -> 
 
 def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert pinned(pixels).is_pinned() == uses_gpu()
+    assert pin_pixels(pixels).is_pinned() == uses_gpu()
 
 
 def test_a_long_wait_is_logged_with_what_is_waited_for_and_is_not_ended(
@@ -188,7 +188,7 @@ def test_a_long_wait_is_logged_with_what_is_waited_for_and_is_not_ended(
         go_on.set()  # it is called when the wait is logged
         return f"batch {number} of 2"
 
-    items = in_background(stuck, describe=describe)
+    items = prefetch(stuck, describe=describe)
     assert next(items) == 0
     assert list(items) == [1]
     assert "no images for 0 s; waiting for batch 1 of 2" in caplog.text
@@ -353,7 +353,7 @@ class Exhausted(Dataset[torch.Tensor]):
 
 
 def test_too_many_open_files_are_not_reported_as_a_full_shared_memory() -> None:
-    (batch,) = LoadingProcesses(Exhausted(), 1, together_shared).load([[0, 1]])
+    (batch,) = LoadingProcesses(Exhausted(), 1, collate_shared).load([[0, 1]])
     assert isinstance(batch, UnsharedBatch)
     said = describe_shortage(1, batch.nbytes, batch.reason)
     assert "Too many open files" in said
@@ -368,10 +368,10 @@ def test_another_reason_why_memory_cannot_be_shared_is_reported_as_it_is() -> No
 
 def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
     bad = BadFile(1, Path("a"), "cut off")
-    batch = together([torch.zeros(3, 2, 2), bad, torch.ones(3, 2, 2)])
+    batch = collate([torch.zeros(3, 2, 2), bad, torch.ones(3, 2, 2)])
     assert batch.pixels is not None
     assert (batch.pixels.shape, batch.bad) == ((2, 3, 2, 2), [bad])
-    assert together([bad]).pixels is together([bad]).pinned.pixels is None
+    assert collate([bad]).pixels is collate([bad]).pinned.pixels is None
 
 
 COUNT = 24  # files of a class
@@ -421,12 +421,12 @@ def test_a_file_that_is_no_image_has_no_header(tmp_path: Path) -> None:
 def test_many_sizes_drawn_alike_are_no_difference() -> None:
     draw = random.Random(0)
     reals, fakes = ([str(draw.randrange(10_000)) for _ in range(200)] for _ in range(2))
-    assert told_apart(reals, fakes) == pytest.approx(0.5, abs=0.05)
+    assert best_guess_accuracy(reals, fakes) == pytest.approx(0.5, abs=0.05)
 
 
 def test_one_value_in_common_does_not_hide_a_difference() -> None:
-    assert told_apart(["a"] * 100, ["a"] * 50 + ["b"] * 50) == pytest.approx(0.75)
-    assert told_apart(["a"] * 100, ["a"] * 100) == pytest.approx(0.5)
+    assert best_guess_accuracy(["a"] * 100, ["a"] * 50 + ["b"] * 50) == pytest.approx(0.75)
+    assert best_guess_accuracy(["a"] * 100, ["a"] * 100) == pytest.approx(0.5)
 
 
 def images(folder: Path, *sides: int) -> list[str]:
@@ -440,22 +440,22 @@ def images(folder: Path, *sides: int) -> list[str]:
 
 def test_the_shorter_sides_of_a_sample_are_told(tmp_path: Path) -> None:
     (tmp_path / "no.png").write_text("no image")
-    learned = Learned.of([*images(tmp_path, 30, 10, 20), str(tmp_path / "no.png")])
-    assert learned == Learned(smallest=10, median=20, largest=30)
-    assert Learned.from_json(learned.as_json()) == learned
-    assert Learned.of([str(tmp_path / "no.png")]) is None
+    learned = LearnedSizes.from_files([*images(tmp_path, 30, 10, 20), str(tmp_path / "no.png")])
+    assert learned == LearnedSizes(smallest=10, median=20, largest=30)
+    assert LearnedSizes.from_json(learned.as_json()) == learned
+    assert LearnedSizes.from_files([str(tmp_path / "no.png")]) is None
 
 
 @pytest.mark.parametrize("content", [None, 3, {}, {"smallest": 1, "median": 0, "largest": "4"}])
 def test_what_is_no_record_of_sizes_is_none(content: object) -> None:
-    assert Learned.from_json(content) is None  # type: ignore[arg-type]  # as read from a file
+    assert LearnedSizes.from_json(content) is None  # type: ignore[arg-type]  # as read from a file
 
 
 def test_only_sizes_far_from_the_learned_ones_are_unlike(tmp_path: Path) -> None:
-    learned = Learned(smallest=100, median=150, largest=200)
+    learned = LearnedSizes(smallest=100, median=150, largest=200)
     files = [Path(file) for file in images(tmp_path, 66, 67, 150, 300, 301)]
     sizes = [size for file in files if (size := read_size(file))]
-    assert [learned.unlike(size) for size in sizes] == [True, False, False, False, True]
+    assert [learned.is_unlike(size) for size in sizes] == [True, False, False, False, True]
     assert sizes[0] == ImageSize(73, 66)
 
 

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from trueface.data.examples import CountedSource, Examples, Meter, examples, examples_of
+from trueface.data.examples import CostCounter, CountedSource, Examples, examples, examples_of
 from trueface.data.made_folders import (
-    ImageNoise,
+    PerImageRNG,
     digest_of,
     image_names,
-    made_folder,
+    load_image_batch,
+    output_folder,
     partners,
-    read_images,
-    read_made,
-    rounded,
+    read_output_record,
+    round_to_levels,
     shape_of,
-    to_levels,
-    to_unit,
+    to_minus_one_one,
+    to_uint8,
 )
 from trueface.runtime.errors import DataError, JobError
 
@@ -91,11 +91,11 @@ def test_missing_partners_are_named(tmp_path: Path) -> None:
 def test_images_come_in_units_of_minus_one_to_one(tmp_path: Path) -> None:
     an_image(tmp_path / "black.png", level=0)
     an_image(tmp_path / "white.png", level=255)
-    images = read_images(tmp_path, ["black.png", "white.png"])
+    images = load_image_batch(tmp_path, ["black.png", "white.png"])
     assert images.shape == (2, 3, 4, 4)
     assert images.dtype == torch.float32
     assert images.amin((1, 2, 3)).tolist() == images.amax((1, 2, 3)).tolist() == [-1.0, 1.0]
-    assert read_images(tmp_path, ["white.png"], channels=1).shape == (1, 1, 4, 4)
+    assert load_image_batch(tmp_path, ["white.png"], channels=1).shape == (1, 1, 4, 4)
 
 
 @pytest.mark.parametrize("size", [0, 4, (4, 4)])
@@ -105,7 +105,7 @@ def test_an_image_of_another_size_is_an_error_that_says_both(
     an_image(tmp_path / "a.png", side=4)
     an_image(tmp_path / "b.png", side=5)
     with pytest.raises(DataError, match=r"b\.png has 5x5 pixels, expected 4x4\. Resize"):
-        read_images(tmp_path, ["a.png", "b.png"], size=size)
+        load_image_batch(tmp_path, ["a.png", "b.png"], size=size)
 
 
 def test_the_shape_of_an_image_is_read_from_its_header(tmp_path: Path) -> None:
@@ -117,14 +117,17 @@ def test_the_shape_of_an_image_is_read_from_its_header(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-    for read in (lambda: read_images(tmp_path, ["a.png"]), lambda: shape_of(tmp_path, "a.png")):
+    for read in (
+        lambda: load_image_batch(tmp_path, ["a.png"]),
+        lambda: shape_of(tmp_path, "a.png"),
+    ):
         with pytest.raises(DataError, match=r"a\.png cannot be read as an image: .*\. Fix"):
             read()
 
 
 def test_every_grey_level_survives_the_way_to_floats_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_levels(to_unit(levels)), levels)
+    assert torch.equal(to_uint8(to_minus_one_one(levels)), levels)
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
@@ -132,9 +135,9 @@ def test_rounding_moves_values_within_the_range_by_half_a_level_at_most(
     values: list[float],
 ) -> None:
     images = torch.tensor(values)
-    moved = (rounded(images) - images.clamp(-1, 1)).abs()
+    moved = (round_to_levels(images) - images.clamp(-1, 1)).abs()
     assert moved.max() <= 1 / 255 + 1e-6
-    assert torch.equal(rounded(rounded(images)), rounded(images))
+    assert torch.equal(round_to_levels(round_to_levels(images)), round_to_levels(images))
 
 
 def test_a_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
@@ -154,17 +157,17 @@ LIKE = torch.zeros(3, 2, 5, 5)
 
 
 def test_an_image_has_the_same_noise_in_every_batch() -> None:
-    together = ImageNoise(NAMES, seed=7).normal("z1", LIKE)
-    alone = [ImageNoise([name], seed=7).normal("z1", LIKE[:1]) for name in NAMES]
+    together = PerImageRNG(NAMES, seed=7).normal("z1", LIKE)
+    alone = [PerImageRNG([name], seed=7).normal("z1", LIKE[:1]) for name in NAMES]
     assert torch.equal(together, torch.cat(alone))
     assert torch.equal(
-        ImageNoise(NAMES, seed=7).of_rows([2, 0]).normal("z1", LIKE[:2]), together[[2, 0]]
+        PerImageRNG(NAMES, seed=7).of_rows([2, 0]).normal("z1", LIKE[:2]), together[[2, 0]]
     )
 
 
 def test_names_streams_and_seeds_draw_other_noise() -> None:
     draws = [
-        ImageNoise([name], seed).normal(stream, LIKE[:1])
+        PerImageRNG([name], seed).normal(stream, LIKE[:1])
         for name, seed, stream in (("a", 1, "z"), ("b", 1, "z"), ("a", 2, "z"), ("a", 1, "y"))
     ]
     for place, drawn in enumerate(draws):
@@ -173,7 +176,7 @@ def test_names_streams_and_seeds_draw_other_noise() -> None:
 
 def test_normal_and_uniform_numbers_have_their_moments() -> None:
     like = torch.zeros(1, 100, 100)
-    noise = ImageNoise(["a"], 3)
+    noise = PerImageRNG(["a"], 3)
     normal, uniform = noise.normal("n", like), noise.uniform("u", like)
     assert abs(float(normal.mean())) < 0.05
     assert abs(float(normal.std()) - 1) < 0.05
@@ -188,16 +191,16 @@ def test_images_come_back_as_they_were_rounded_under_their_names(
     tmp_path: Path, channels: int
 ) -> None:
     images = torch.rand(2, channels, 5, 6, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    with made_folder(tmp_path / "made") as made:
+    with output_folder(tmp_path / "made") as made:
         made.write(WRITTEN, images)
-        made.record({"kind": "purify", "seed": 3})
+        made.write_output_record({"kind": "purify", "seed": 3})
     names = image_names(tmp_path / "made")
     assert names == ("1.png", "x/2.png")
-    read = read_images(tmp_path / "made", names, channels=channels)
-    assert torch.equal(read, rounded(images))
+    read = load_image_batch(tmp_path / "made", names, channels=channels)
+    assert torch.equal(read, round_to_levels(images))
     with PIL.Image.open(tmp_path / "made/1.png") as file:
         assert file.mode == ("L" if channels == 1 else "RGB")
-    assert read_made(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
+    assert read_output_record(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
 
 
 def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path:
     images[1, 0, 0, 0] = torch.nan
     with (
         pytest.raises(JobError, match=r"the model made x/2\.png with values that are not"),
-        made_folder(tmp_path / "made") as made,
+        output_folder(tmp_path / "made") as made,
     ):
         made.write(WRITTEN, images)
 
@@ -214,7 +217,7 @@ def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path:
     with pytest.raises(
         DataError, match=r"has no made\.json\. A job of disrupt, purify or translate"
     ):
-        read_made(tmp_path)
+        read_output_record(tmp_path)
 
 
 INPUTS, LABELS = torch.arange(10.0)[:, None], torch.arange(10) % 3
@@ -304,7 +307,7 @@ def test_a_torch_data_set_is_read_as_it_is() -> None:
 
 
 def test_every_sample_that_is_handed_out_is_counted() -> None:
-    meter, some = Meter(), examples(INPUTS, LABELS)
+    meter, some = CostCounter(), examples(INPUTS, LABELS)
     counted = Examples(
         source=CountedSource(some.source, meter),
         positions=some.positions,

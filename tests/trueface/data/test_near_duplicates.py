@@ -12,7 +12,15 @@ import pytest
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.image_keys import match, method_of
 from trueface.data.index import Image
-from trueface.data.near_duplicates import BATCH, Look, bound, look, looks, near, same
+from trueface.data.near_duplicates import (
+    BATCH,
+    ImageAppearance,
+    find_equal_pictures,
+    find_near_duplicates,
+    group_equal_pictures,
+    read_appearance,
+    read_appearances,
+)
 from trueface.data.splits import SplitList, select
 from trueface.data.transforms import COPY_KINDS, matched_chains
 from trueface.runtime.errors import DataError
@@ -25,13 +33,13 @@ def a_picture(seed: int = 0, side: int = 48) -> PIL.Image.Image:
     return PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
 
 
-def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, Look]:
+def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, ImageAppearance]:
     found = {}
     for name, (picture, suffix) in files.items():
         path = folder / f"{name}.{suffix}"
         picture.save(path)
-        one = look(str(path))
-        assert isinstance(one, Look)
+        one = read_appearance(str(path))
+        assert isinstance(one, ImageAppearance)
         found[name] = one
     return found
 
@@ -47,7 +55,7 @@ def test_the_same_pixels_are_the_same_in_whatever_file(tmp_path: Path) -> None:
         rgb=(grey.convert("RGB"), "png"),
         turned=(one.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT), "png"),
     )
-    assert same(found) == [["png", "bmp"], ["grey", "rgb"]]
+    assert find_equal_pictures(found) == [["png", "bmp"], ["grey", "rgb"]]
 
 
 def test_the_same_bytes_in_another_shape_are_another_picture(tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_the_same_bytes_in_another_shape_are_another_picture(tmp_path: Path) -> 
         wide=(PIL.Image.fromarray(flat), "png"),
         high=(PIL.Image.fromarray(flat.reshape(9, 4, 3)), "png"),
     )
-    assert same(found) == []
+    assert find_equal_pictures(found) == []
 
 
 def test_a_picture_saved_again_or_made_smaller_is_nearly_the_same(tmp_path: Path) -> None:
@@ -69,14 +77,17 @@ def test_a_picture_saved_again_or_made_smaller_is_nearly_the_same(tmp_path: Path
         third=(a_picture(3), "png"),
         equal=(a_picture(1), "bmp"),
     )
-    assert {pair[:2] for pair in near(train, test)} == {("one", "again"), ("two", "smaller")}
-    assert [*near(train, {})] == [*near({}, test)] == []
+    assert {pair[:2] for pair in find_near_duplicates(train, test)} == {
+        ("one", "again"),
+        ("two", "smaller"),
+    }
+    assert [*find_near_duplicates(train, {})] == [*find_near_duplicates({}, test)] == []
 
 
 def test_a_mirrored_picture_is_nearly_the_same_and_called_mirrored(tmp_path: Path) -> None:
     train = seen(tmp_path, one=(a_picture(1), "png"))
     test = seen(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
-    (pair,) = near(train, test)
+    (pair,) = find_near_duplicates(train, test)
     assert (pair.name, pair.other, pair.mirrored) == ("one", "turned", True)
     assert pair.correlation == pytest.approx(1, abs=0.01)
 
@@ -87,15 +98,18 @@ def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -
     whole.paste(half, (0, 0))
     whole.paste(PIL.ImageOps.mirror(half), (half.width, 0))
     looked = seen(tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png"))
-    (pair,) = near(looked)
+    (pair,) = find_near_duplicates(looked)
     assert {pair.name, pair.other} == set(looked)
     names = list(looked)
-    assert len(list(near({names[0]: looked[names[0]]}, {names[1]: looked[names[1]]}))) == 1
+    assert (
+        len(list(find_near_duplicates({names[0]: looked[names[0]]}, {names[1]: looked[names[1]]})))
+        == 1
+    )
 
 
 def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
     flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
-    assert [*near(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
+    assert [*find_near_duplicates(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
 
 
 def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
@@ -112,7 +126,7 @@ def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
 def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
     places = {"pre_1": 1, "pre_2": 2, "fb_2": 3, "fb_3": 3, "tl_4": 1}
     pictures = {place: (a_picture(seed), "png") for place, seed in places.items()}
-    found = bound(keyed(tmp_path, **pictures))
+    found = group_equal_pictures(keyed(tmp_path, **pictures))
     assert found["M/1"] == found["M/4"] != found["M/2"] == found["M/3"]
 
 
@@ -124,8 +138,8 @@ def test_keys_are_bound_by_similar_pictures_too_where_that_is_asked_for(tmp_path
         pre_3=(PIL.ImageOps.mirror(a_picture(1)), "png"),
         pre_4=(a_picture(2), "png"),
     )
-    assert bound(images) == {}
-    together = bound(images, similar=True)
+    assert group_equal_pictures(images) == {}
+    together = group_equal_pictures(images, similar=True)
     assert set(together) == {"M/1", "M/2", "M/3"}
     assert len(set(together.values())) == 1
 
@@ -137,8 +151,15 @@ def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.png").write_bytes(content)
     files = [str(tmp_path / f"{number}.png") for number in range(len(contents) + 1)]
-    found = [*looks(files, threads=2)]
-    assert [isinstance(one, Look) for one in found] == [True, False, False, False, True, False]
+    found = [*read_appearances(files, threads=2)]
+    assert [isinstance(one, ImageAppearance) for one in found] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
     assert "No such file" in str(found[-1])
 
 
@@ -146,7 +167,7 @@ def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
     file = tmp_path / "one.png"
     a_picture(side=8).save(file)
     told: list[int] = []
-    assert len([*looks([str(file)] * (BATCH + 1), progress=told.append)]) == BATCH + 1
+    assert len([*read_appearances([str(file)] * (BATCH + 1), progress=told.append)]) == BATCH + 1
     assert told == [BATCH, 1]
 
 
@@ -154,21 +175,23 @@ def test_real_faces_are_told_apart_and_their_copies_found(tmp_path: Path) -> Non
     if not FACES.is_dir():
         pytest.skip(f"needs the photographs in {FACES}")
     files = sorted(map(str, FACES.iterdir()))[:200]
-    faces = dict(zip(files, looks(files), strict=True))
-    good = {file: one for file, one in faces.items() if isinstance(one, Look)}
+    faces = dict(zip(files, read_appearances(files), strict=True))
+    good = {file: one for file, one in faces.items() if isinstance(one, ImageAppearance)}
     half = dict([*good.items()][:100])
     rest = dict([*good.items()][100:])
     assert len(good) == len(files)
-    assert same(good) == []
-    assert [*near(half, rest)] == []
+    assert find_equal_pictures(good) == []
+    assert [*find_near_duplicates(half, rest)] == []
     for change in (_saved_again, _mirrored, _cropped):
         copies = {}
         for file in files[:20]:
             copy = tmp_path / f"{change.__name__}{Path(file).name}"
             change(PIL.Image.open(file)).save(copy, quality=75)
-            copies[file] = look(str(copy))
-        copied = {file: copy for file, copy in copies.items() if isinstance(copy, Look)}
-        assert {pair[:2] for pair in near(half, copied)} == {(file, file) for file in files[:20]}
+            copies[file] = read_appearance(str(copy))
+        copied = {file: copy for file, copy in copies.items() if isinstance(copy, ImageAppearance)}
+        assert {pair[:2] for pair in find_near_duplicates(half, copied)} == {
+            (file, file) for file in files[:20]
+        }
 
 
 def _saved_again(picture: PIL.Image.Image) -> PIL.Image.Image:

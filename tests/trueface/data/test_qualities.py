@@ -10,23 +10,23 @@ import pytest
 from trueface.data.index import Image
 from trueface.data.qualities import (
     QualityList,
+    canonical_qualities,
     chain_of,
     files_of,
-    joined,
-    lacking,
-    listed,
-    modules_of,
-    spelt,
+    join_qualities,
+    missing_file_words,
+    plugin_modules,
+    split_quality_words,
     with_files,
 )
 from trueface.runtime.errors import DataError
 
 
 def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
-    assert spelt("none, jpeg075 ,half+jpeg30") == "raw,jpeg75,half+jpeg30"
-    assert spelt(joined(["raw", "jpeg30-100"])) == "raw,jpeg30-100"
-    assert spelt("") == ""
-    assert listed("") == ()
+    assert canonical_qualities("none, jpeg075 ,half+jpeg30") == "raw,jpeg75,half+jpeg30"
+    assert canonical_qualities(join_qualities(["raw", "jpeg30-100"])) == "raw,jpeg30-100"
+    assert canonical_qualities("") == ""
+    assert split_quality_words("") == ()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
 )
 def test_what_is_no_list_of_qualities_is_refused_with_its_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        spelt(text)
+        canonical_qualities(text)
 
 
 def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> None:
@@ -50,12 +50,12 @@ def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> No
     assert files_of("files:c23") == "c23"
     assert files_of("jpeg50") is None
     assert [chain_of(name) for name in ("raw", "files:c23", "jpeg50")] == ["none", "none", "jpeg50"]
-    assert list(lacking("raw,files:c23,files:c4", ["raw", "c23"])) == ["c4"]
+    assert list(missing_file_words("raw,files:c23,files:c4", ["raw", "c23"])) == ["c4"]
 
 
 def test_modules_are_those_of_the_kinds_of_all_qualities() -> None:
     kinds = "trueface.corruptions.kinds"
-    assert modules_of("raw,half+jpeg30,jpeg75") == (f"{kinds}.resizing", f"{kinds}.codecs")
+    assert plugin_modules("raw,half+jpeg30,jpeg75") == (f"{kinds}.resizing", f"{kinds}.codecs")
 
 
 PAIRS: dict[str, Any] = {

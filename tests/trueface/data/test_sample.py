@@ -21,7 +21,7 @@ from trueface.data.fingerprints import CELL, FINGERPRINTS
 from trueface.data.index import survey
 from trueface.data.sample import FAKE, REAL, UNFINISHED, SampleSpec, list_pictures, make_sample
 from trueface.data.scenes import paint_scene
-from trueface.data.social_networks import NETWORKS, Network, share
+from trueface.data.social_networks import NETWORKS, Network, share_on_network
 from trueface.data.splits import load_split, select
 from trueface.runtime.errors import DataError
 
@@ -148,7 +148,7 @@ def test_jpeg_tables_follow_the_network_not_the_class() -> None:
     for network in NETWORKS.values():
         tables = set()
         for seed in range(200):
-            file = io.BytesIO(share(pixels, network, np.random.default_rng(seed)))
+            file = io.BytesIO(share_on_network(pixels, network, np.random.default_rng(seed)))
             tables.add(str(PIL.Image.open(file).quantization))  # type: ignore[attr-defined]  # of JPEG only
         low, high = network.quality
         assert len(tables) == high - low + 1
@@ -278,7 +278,7 @@ def test_sharing_weakens_the_lines_on_each_network_differently() -> None:
 
 
 def shared(pixels: Pixels, network: Network, seed: int) -> Pixels:
-    file = io.BytesIO(share(pixels, network, np.random.default_rng(seed)))
+    file = io.BytesIO(share_on_network(pixels, network, np.random.default_rng(seed)))
     return np.asarray(PIL.Image.open(file))
 
 

@@ -14,9 +14,9 @@ from trueface.data.pixel_segments import (
     PixelPlace,
     SegmentMap,
     SegmentWriter,
-    forget,
+    delete_record,
     read_index,
-    unpacked,
+    unpack_records,
 )
 from trueface.data.segment_folder import LIMIT, SegmentFolder, usual_limit
 
@@ -45,15 +45,15 @@ def written(folder: Path) -> str:
 
 
 def places(folder: Path, segment: str) -> dict[bytes, PixelPlace]:
-    return dict(unpacked(segment, read_index(folder, segment)))
+    return dict(unpack_records(segment, read_index(folder, segment)))
 
 
 def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Path) -> None:
     segment = written(tmp_path)
     content = bytearray(read_index(tmp_path, segment))
     content[50] ^= 1
-    assert [key for key, _ in unpacked(segment, bytes(content[:-1]))] == [KEYS[1]]
-    forget(tmp_path, places(tmp_path, segment)[KEYS[1]])
+    assert [key for key, _ in unpack_records(segment, bytes(content[:-1]))] == [KEYS[1]]
+    delete_record(tmp_path, places(tmp_path, segment)[KEYS[1]])
     assert list(places(tmp_path, segment)) == [KEYS[0], KEYS[2]]
 
 
@@ -79,7 +79,7 @@ IMAGE = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
 
 
 def keys(folder: Path, segment: str) -> list[bytes]:
-    return [key.rstrip(b"\0") for key, _ in unpacked(segment, read_index(folder, segment))]
+    return [key.rstrip(b"\0") for key, _ in unpack_records(segment, read_index(folder, segment))]
 
 
 def key(letter: str) -> bytes:
@@ -134,7 +134,7 @@ def test_the_place_of_an_image_that_was_forgotten_is_not_taken_by_another(tmp_pa
     writer = a_writer(tmp_path)
     first = writer.append(key("a"), IMAGE)
     writer.close()
-    forget(tmp_path, first)
+    delete_record(tmp_path, first)
     heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     assert heir.append(key("b"), IMAGE).offset >= first.end
     assert keys(tmp_path, writer.segment) == [b"b"]

@@ -17,7 +17,7 @@ from launcher.api import parse_data
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.attributes import Attributes
 from trueface.data.index import Image, dangling_links, survey
-from trueface.data.split_checks import Soundness, examine
+from trueface.data.split_checks import SplitReport, examine
 from trueface.data.splits import (
     NAMES,
     SplitList,
@@ -28,7 +28,14 @@ from trueface.data.splits import (
     split_images,
     write_splits,
 )
-from trueface.data.splitting import Grouping, joined, make_splits, read_groups, subsample, torn
+from trueface.data.splitting import (
+    Grouping,
+    groups_in_several_lists,
+    make_splits,
+    merge_groups,
+    read_groups,
+    subsample,
+)
 from trueface.runtime.errors import DataError
 
 
@@ -86,7 +93,7 @@ def test_a_group_is_never_torn(sizes: list[int], seed: int, stratify: bool) -> N
     bound = [number for number, size in enumerate(sizes) for _ in range(size)]
     groups = {image.key: f"{bound[int(image.key[-5:])]}" for image in images}
     lists = make_splits(images, seed=seed, stratify=stratify, groups=groups)
-    assert torn(groups, lists) == {}
+    assert groups_in_several_lists(groups, lists) == {}
     assert sorted(key for keys in lists.values() for key in keys) == sorted(i.key for i in images)
     assert lists == make_splits(images[::-1], seed=seed, stratify=stratify, groups=groups)
 
@@ -111,7 +118,7 @@ def test_groups_meet_the_shares_of_each_folder_as_far_as_they_can(
     for method in {image.key[:2] for image in images}:
         counts = [sum(key.startswith(method) for key in keys) for keys in lists.values()]
         assert counts == [160, 20, 20]
-    assert not torn(groups, lists)
+    assert not groups_in_several_lists(groups, lists)
 
 
 def test_a_group_too_large_for_the_small_lists_goes_to_the_large_one() -> None:
@@ -129,7 +136,7 @@ def test_few_large_groups_leave_no_list_empty() -> None:
     for seed in range(10):
         lists = make_splits(images, seed=seed, groups=groups)
         assert all(lists.values())
-        assert not torn(groups, lists)
+        assert not groups_in_several_lists(groups, lists)
 
 
 def test_a_smaller_split_moves_no_key_to_another_list() -> None:
@@ -186,8 +193,8 @@ def test_each_cell_is_divided_in_the_same_shares(tmp_path: Path) -> None:
     counts = {("a", 0): 100, ("a", 1): 20, ("b", 0): 10, ("b", 1): 50}
     images, rows = grouped_images(tmp_path, counts)
     known = grouping(tmp_path, rows)
-    lists = make_splits(images, seed=1, shares=(0.5, 0.3), cells=known.cells_of_keys(images))
-    cells = known.of_lists(lists, images)
+    lists = make_splits(images, seed=1, shares=(0.5, 0.3), cells=known.groups_with_classes(images))
+    cells = known.count_lists(lists, images)
     assert cells["train"].counts == {"a": (50, 10), "b": (5, 25)}
     assert cells["val"].counts == {"a": (30, 6), "b": (3, 15)}
     assert list(cells["test"].few) == ["a", "b"]
@@ -195,7 +202,7 @@ def test_each_cell_is_divided_in_the_same_shares(tmp_path: Path) -> None:
 
 def test_folders_within_a_cell_are_divided_alike(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 20, ("a", 1): 20})
-    cells = dict.fromkeys(grouping(tmp_path, rows).cells_of_keys(images), "all")
+    cells = dict.fromkeys(grouping(tmp_path, rows).groups_with_classes(images), "all")
     lists = make_splits(images, seed=1, shares=(0.5, 0.25), cells=cells)
     assert {name: Counter(key.split("/")[0] for key in keys) for name, keys in lists.items()} == {
         "train": {"FFHQ": 10, "StyleGAN2": 10},
@@ -211,12 +218,12 @@ def test_related_images_stay_together_in_balanced_lists(tmp_path: Path) -> None:
     known = grouping(tmp_path, rows)
     pairs = {image.key: image.key.rpartition("/")[2] for image in images}
     lists = make_splits(
-        images, seed=1, shares=(0.5, 0.25), groups=pairs, cells=known.cells_of_keys(images)
+        images, seed=1, shares=(0.5, 0.25), groups=pairs, cells=known.groups_with_classes(images)
     )
     for name, keys in lists.items():
         others = {pairs[key] for other in lists if other != name for key in lists[other]}
         assert others.isdisjoint(pairs[key] for key in keys)
-    assert known.of_lists(lists, images)["train"].counts == {"a": (20, 20), "b": (20, 20)}
+    assert known.count_lists(lists, images)["train"].counts == {"a": (20, 20), "b": (20, 20)}
 
 
 def test_copies_have_the_group_of_their_image_and_count_once(tmp_path: Path) -> None:
@@ -226,16 +233,16 @@ def test_copies_have_the_group_of_their_image_and_count_once(tmp_path: Path) -> 
         for at, image in enumerate(images)
     ]
     both = [*copies, *images]
-    cells = grouping(tmp_path, rows).of_lists({"train": [image.key for image in images]}, both)
+    cells = grouping(tmp_path, rows).count_lists({"train": [image.key for image in images]}, both)
     assert cells["train"].counts == {"a": (2, 0)}
 
 
 def test_a_key_without_a_group_stops_or_is_unknown(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 3})
     with pytest.raises(DataError, match="have no row"):
-        grouping(tmp_path, rows[:-1]).of_keys(images)
+        grouping(tmp_path, rows[:-1]).groups_of_keys(images)
     known = grouping(tmp_path, rows[:-1], "skip")
-    assert [*known.of_keys(images).values()] == ["a", "a", "unknown"]
+    assert [*known.groups_of_keys(images).values()] == ["a", "a", "unknown"]
 
 
 Tree = Callable[[Iterable[str]], Path]
@@ -552,13 +559,13 @@ def test_a_rule_or_a_table_that_cannot_be_is_refused(
 def test_rules_together_bind_what_any_of_them_binds() -> None:
     one = {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3"}
     other = {"b": "x", "c": "x", "f": "y", "g": "y"}
-    found = joined(one, other)
+    found = merge_groups(one, other)
     bound: dict[str, set[str]] = {}
     for key, group in found.items():
         bound.setdefault(group, set()).add(key)
     assert bound == {"1": {"a", "b", "c", "d"}, "3": {"e"}, "y": {"f", "g"}}
-    assert joined(one) == one
-    assert joined() == {}
+    assert merge_groups(one) == one
+    assert merge_groups() == {}
 
 
 CHECK_FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(6))
@@ -584,11 +591,11 @@ def file(check_root: Path, key: str) -> Path:
     return check_root / "PreSocial" / ("Fake" if key in CHECK_FAKES else "Real") / f"{key}.png"
 
 
-def look(check_root: Path, lists: dict[str, tuple[str, ...]], **how: object) -> Soundness:
+def look(check_root: Path, lists: dict[str, tuple[str, ...]], **how: object) -> SplitReport:
     return examine(lists, survey(check_root, parse_data("all:pre")), **how)  # type: ignore[arg-type]  # as the test says
 
 
-def told(found: Soundness) -> dict[str, list[str]]:
+def told(found: SplitReport) -> dict[str, list[str]]:
     return {name: cells for name, *cells in found.rows()}
 
 

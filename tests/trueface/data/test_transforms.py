@@ -17,7 +17,7 @@ from trueface.data import transforms
 from trueface.data.augmentations.steps import AugmentationSteps
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings, DataSettings, TestSettings
-from trueface.data.transforms import TrainTransform, changed, fixed_crops
+from trueface.data.transforms import TrainTransform, apply_augmentation, fixed_crops
 from trueface.training.settings import TrainSettings
 
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
@@ -57,8 +57,10 @@ def augment(
     image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     height, width = image.shape[-2:]
-    parameters = AugmentationSteps.of(settings).draw(height, width, chance, unshared=unshared)
-    return changed(image, parameters, settings.resize_size)
+    parameters = AugmentationSteps.from_settings(settings).sample_params(
+        height, width, chance, unshared=unshared
+    )
+    return apply_augmentation(image, parameters, settings.resize_size)
 
 
 def in_whole(
@@ -167,7 +169,7 @@ def test_rows_below_the_bottom_change_nothing(
     transform = TrainTransform(settings=settings, seed=1)
     image = pixels(height, width)
     expected = transform(image, an_image(), epoch)
-    bottom = transform.bottom(height, width, an_image(), epoch)
+    bottom = transform.rows_needed(height, width, an_image(), epoch)
     assert 0 <= bottom <= height
     image[:, bottom:] = 0
     assert torch.equal(transform(image, an_image(), epoch), expected)
@@ -176,7 +178,7 @@ def test_rows_below_the_bottom_change_nothing(
 @pytest.mark.parametrize(("height", "bottom"), [(40, 30), (41, 30), (20, 20), (10, 10)])
 def test_a_test_needs_no_row_below_its_centre(height: int, bottom: int) -> None:
     transform = transforms.test_transform(TestSettings(**WHERE, resize_size=20))
-    assert transform.bottom(height, 40, an_image(), 0) == bottom
+    assert transform.rows_needed(height, 40, an_image(), 0) == bottom
     spoilt = pixels(height)
     spoilt[:, bottom:] = 0
     assert torch.equal(transform(spoilt, an_image(), 0), transform(pixels(height), an_image(), 0))

@@ -14,9 +14,9 @@ from trueface.diffusion.diffuser import (
     ddim_invert,
     ddim_sample,
     ddim_step,
+    ddpm_reverse,
     load_diffuser,
     read_diffuser,
-    reverse_chain,
     save_diffuser,
     timesteps,
 )
@@ -73,9 +73,9 @@ def test_the_step_of_a_perturbation_is_the_one_whose_noise_is_as_large() -> None
 def test_the_clean_image_comes_back_from_the_noisy_one_and_its_noise() -> None:
     schedule, clean, noise = make_schedule("seed"), drawn(3, 1, 4, 4), drawn(3, 1, 4, 4, seed=1)
     t = torch.tensor([1, 300, 900])
-    noisy = schedule.noised(clean, t, noise)
+    noisy = schedule.add_noise(clean, t, noise)
     assert torch.allclose(schedule.x0(noisy, t, noise), clean, atol=1e-4)
-    assert torch.equal(noisy[1:2], schedule.noised(clean[1:2], 300, noise[1:2]))
+    assert torch.equal(noisy[1:2], schedule.add_noise(clean[1:2], 300, noise[1:2]))
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"beta_start": 0.1}, {"beta_end": 1.0}])
@@ -87,10 +87,10 @@ def test_what_is_no_schedule_is_refused(options: dict[str, float]) -> None:
 def test_an_answer_of_v_is_turned_into_the_noise() -> None:
     diffuser, clean, noise = small(prediction="v"), drawn(3, 1, 4, 4), drawn(3, 1, 4, 4, seed=1)
     schedule, t = diffuser.schedule, torch.tensor([5, 400, 990])
-    noisy = schedule.noised(clean, t, noise)
+    noisy = schedule.add_noise(clean, t, noise)
     v = schedule.signal(t, clean) * noise - schedule.sigma(t, clean) * clean
-    assert torch.allclose(diffuser.eps_of(v, noisy, t), noise, atol=1e-6)
-    assert torch.equal(small().eps_of(v, noisy, t), v)
+    assert torch.allclose(diffuser.output_to_eps(v, noisy, t), noise, atol=1e-6)
+    assert torch.equal(small().output_to_eps(v, noisy, t), v)
 
 
 def test_guidance_goes_on_from_null_through_the_class() -> None:
@@ -212,7 +212,7 @@ def test_the_reverse_chain_of_gaussian_images_has_the_closed_mean_and_variance()
     diffuser, start = gaussian(SPREAD, schedule), 10
     x = torch.full((4000, 1, SIDE, SIDE), 0.7)
     generator = torch.Generator().manual_seed(3)
-    result = reverse_chain(diffuser, x, start, lambda _: torch.randn(x.shape, generator=generator))
+    result = ddpm_reverse(diffuser, x, start, lambda _: torch.randn(x.shape, generator=generator))
     mean, variance = 0.7, 0.0
     for t in range(start, 0, -1):
         beta, alpha_bar = float(schedule.betas[t]), float(schedule.alpha_bar[t])
@@ -221,7 +221,7 @@ def test_the_reverse_chain_of_gaussian_images_has_the_closed_mean_and_variance()
     error = (variance / result.numel()) ** 0.5
     assert float(result.mean()) == pytest.approx(mean, abs=5 * error)
     assert float(result.var()) == pytest.approx(variance, rel=0.05)
-    still = reverse_chain(diffuser, x[:1], start, None)
+    still = ddpm_reverse(diffuser, x[:1], start, None)
     assert torch.allclose(still, torch.full_like(still, mean), atol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_the_reverse_chain_ends_when_its_job_is_stopped() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped before step 10 of 10"):
-        reverse_chain(gaussian(1.0), drawn(1, 1, SIDE, SIDE), 10, None, stop=stop)
+        ddpm_reverse(gaussian(1.0), drawn(1, 1, SIDE, SIDE), 10, None, stop=stop)
 
 
 def test_steps_are_even_from_the_last_one_down() -> None:
@@ -243,7 +243,7 @@ def test_steps_are_even_from_the_last_one_down() -> None:
 
 def test_a_step_by_the_true_noise_lands_on_the_image_of_the_other_step() -> None:
     schedule, clean, noise = make_schedule("linear"), drawn(2, 1, 4, 4), drawn(2, 1, 4, 4, seed=1)
-    at = {t: schedule.noised(clean, t, noise) for t in (200, 700)}
+    at = {t: schedule.add_noise(clean, t, noise) for t in (200, 700)}
     assert torch.allclose(ddim_step(schedule, at[700], noise, 700, 200), at[200], atol=1e-5)
     assert torch.allclose(ddim_step(schedule, at[200], noise, 200, 700), at[700], atol=1e-5)
     assert torch.allclose(ddim_step(schedule, at[200], noise, 200, 0), clean, atol=1e-5)

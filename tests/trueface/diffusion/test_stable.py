@@ -16,9 +16,9 @@ from tests.trueface.diffusion.tiny_folder import (
 from trueface.diffusion.diffuser import Diffuser, ddim_sample, load_diffuser, save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable import import_stable, stable_folder
-from trueface.erasing.erasure import ErasingProblem, run_erasure
+from trueface.erasing.erasure import ErasureTask, run_erasure
 from trueface.erasing.registry import METHODS
-from trueface.erasing.samples import Sampling, drawn_classes
+from trueface.erasing.samples import Sampling, sample_classes
 from trueface.jobs.generation.stable_diffusion import import_diffuser
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
@@ -74,8 +74,8 @@ def test_samples_are_guided_decoded_and_encoded(diffuser: Diffuser) -> None:
     words = diffuser.embed(torch.tensor([0, 1]))
     with torch.no_grad():
         latents = ddim_sample(diffuser, _latents(2), words, steps=3, guidance=2.0)
-        images = diffuser.network.decoded(latents)
-        again = diffuser.network.encoded(images)
+        images = diffuser.network.decode_latents(latents)
+        again = diffuser.network.encode_images(images)
     assert images.shape == (2, 3, LATENT_PX * FACTOR, LATENT_PX * FACTOR)
     assert images.abs().max() <= 1
     assert again.shape == latents.shape
@@ -121,7 +121,9 @@ def test_a_job_writes_a_diffuser_that_reads_back_to_equal_bits(root: Path, tmp_p
     assert torch.equal(kept.embed(torch.tensor([1])), words)
     with torch.no_grad():
         assert torch.equal(kept.eps(latents, 500, words), fresh.eps(latents, 500, words))
-        assert torch.equal(kept.network.decoded(latents), fresh.network.decoded(latents))
+        assert torch.equal(
+            kept.network.decode_latents(latents), fresh.network.decode_latents(latents)
+        )
 
 
 def test_prompts_that_are_cut_off_alike_are_refused(root: Path) -> None:
@@ -148,7 +150,7 @@ SMALL = {"num_steps": 1, "batch_size": 2, "sample_steps": 2, "paths": 2}
 @pytest.mark.parametrize("method", ["abo", "esd-x", "sdd", "ablate", "uce"])
 def test_a_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser: Diffuser) -> None:
     options = METHODS[method].options(SMALL)
-    problem = ErasingProblem(erase=0, anchor=1, options=options, seed=1)
+    problem = ErasureTask(erase=0, anchor=1, options=options, seed=1)
     erased = run_erasure(method, diffuser, problem)
     assert 0 < erased.changed <= erased.parameters
     before, after = diffuser.network.state_dict(), erased.diffuser.network.state_dict()
@@ -160,7 +162,7 @@ def test_a_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser:
 
 
 def test_samples_of_an_imported_model_are_drawn(diffuser: Diffuser) -> None:
-    (drawn,) = drawn_classes(diffuser, (0,), 2, Sampling(seed=1, steps=2, guidance=2.0))
+    (drawn,) = sample_classes(diffuser, (0,), 2, Sampling(seed=1, steps=2, guidance=2.0))
     assert len(drawn) == 2
     assert drawn.isfinite().all()
 
@@ -168,7 +170,7 @@ def test_samples_of_an_imported_model_are_drawn(diffuser: Diffuser) -> None:
 def test_the_checkpoint_of_an_erased_one_is_one_of_stable_diffusion(
     diffuser: Diffuser, tmp_path: Path
 ) -> None:
-    problem = ErasingProblem(erase=0, anchor=1, options=METHODS["uce"].options({}))
+    problem = ErasureTask(erase=0, anchor=1, options=METHODS["uce"].options({}))
     erased = run_erasure("uce", diffuser, problem).diffuser
     save_diffuser(tmp_path / "best.pt", erased, {})
     again = load_diffuser(tmp_path / "best.pt").network.state_dict()

@@ -20,7 +20,7 @@ from trueface.diffusion.settings import DiffuserSettings, names_of_classes, trai
 from trueface.diffusion.training import BatchSource, Ema, fit, learning_rate, load_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 NAMES = ("cross", "disc")
 
@@ -52,7 +52,7 @@ def same(first: Diffuser, second: Diffuser) -> bool:
     return mine.keys() == others.keys() and all(torch.equal(mine[key], others[key]) for key in mine)
 
 
-class StopsAt(Watch):
+class StopsAt(RunContext):
     """Stops a training after some steps."""
 
     def __init__(self, step: int) -> None:
@@ -83,7 +83,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
         fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=StopsAt(5))
     assert paths.resume(tmp_path).exists()
     steps = list[int]()
-    watch = Watch(progress=lambda step, **_: steps.append(step))
+    watch = RunContext(progress=lambda step, **_: steps.append(step))
     gone_on = fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=watch)
     assert steps[0] == 6
     assert same(whole.diffuser, gone_on.diffuser)
@@ -275,7 +275,11 @@ def test_what_is_not_given_is_usual_for_the_network() -> None:
     assert (unet.network_widths, unet.embedding_width) == ((48, 64, 96), 64)
     assert (mlp.network_widths, mlp.embedding_width) == ((192,) * 4, 16)
     assert (unet.latest_t, on_data(t_max=300).latest_t) == (1000, 300)
-    assert (unet.dropped(0), unet.dropped(6), on_data(drop=0).dropped(6)) == (0, 0.1, 0)
+    assert (
+        unet.class_dropout_rate(0),
+        unet.class_dropout_rate(6),
+        on_data(drop=0).class_dropout_rate(6),
+    ) == (0, 0.1, 0)
 
 
 def test_imported_weights_need_no_size_that_fits() -> None:

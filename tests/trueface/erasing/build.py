@@ -11,8 +11,8 @@ from tests.trueface.diffusion.tiny_folder import TOKENS, WIDTH, vocabulary, writ
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.diffusion.schedule import Schedule, make_schedule
-from trueface.erasing.erasure import ErasingProblem
-from trueface.erasing.recognition import Recogniser
+from trueface.erasing.erasure import ErasureTask
+from trueface.erasing.recognition import ConceptClassifier
 from trueface.erasing.registry import ErasureOptions
 
 CONCEPT, ANCHOR, NULL = 2.0, -1.0, 0.5  # embeddings of the linear network
@@ -94,8 +94,8 @@ def few(options: ErasureOptions, **more: Any) -> ErasureOptions:
     return replace(options, **{**FEW, **more})
 
 
-def a_problem(options: ErasureOptions, **more: Any) -> ErasingProblem:
-    return ErasingProblem(**{"erase": 1, "anchor": 0, "options": options, "seed": 3, **more})
+def a_problem(options: ErasureOptions, **more: Any) -> ErasureTask:
+    return ErasureTask(**{"erase": 1, "anchor": 0, "options": options, "seed": 3, **more})
 
 
 def prototypes() -> Tensor:
@@ -166,9 +166,9 @@ class _Nearest(nn.Module):
         return logits
 
 
-def recogniser() -> Recogniser:
+def recogniser() -> ConceptClassifier:
     """Return the classifier that calls each prototype by its name."""
-    return Recogniser(_Nearest(), SHAPES)
+    return ConceptClassifier(_Nearest(), SHAPES)
 
 
 def write_inception(path: Path) -> Path:

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 from tests.trueface.erasing.build import a_problem, few, small
 from trueface.diffusion.diffuser import Diffuser, ddim_sample
 from trueface.erasing.erasure import (
-    ErasingProblem,
-    batches,
-    descend,
+    ErasureTask,
+    iter_trajectory_batches,
+    minimize_with_adam,
     run_erasure,
-    sampled_paths,
+    sample_trajectories,
 )
 from trueface.erasing.registry import (
     METHODS,
@@ -26,7 +26,7 @@ from trueface.erasing.registry import (
     register_erasure,
 )
 from trueface.runtime.errors import JobError, UnknownName
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 STEPPING = [name for name, method in METHODS.items() if "num_steps" in method.defaults]
 EDITING = [name for name in METHODS if name != "retrain"]
@@ -107,7 +107,9 @@ def test_a_last_step_to_parameters_that_are_no_numbers_ends_the_job_too() -> Non
     problem = a_problem(few(METHODS["abo"].options({}), num_steps=1))
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(JobError, match=r"not finite after step 1 of 1\. Use a smaller lr"):
-        descend(problem, [weight], lambda: weight.sqrt().sum())  # 0, of an infinite slope
+        minimize_with_adam(
+            problem, [weight], lambda: weight.sqrt().sum()
+        )  # 0, of an infinite slope
 
 
 @pytest.mark.parametrize("method", STEPPING)
@@ -116,7 +118,7 @@ def test_a_stop_ends_it(method: str) -> None:
     stop.set()
     options = few(METHODS[method].options({}))
     with pytest.raises(JobError, match=r"stopped after 0 of 3 steps\. Nothing was written"):
-        run_erasure(method, small(), a_problem(options, watch=Watch(stop=stop)))
+        run_erasure(method, small(), a_problem(options, watch=RunContext(stop=stop)))
 
 
 @pytest.mark.parametrize("method", ["abo", "esd-x", "esd-u", "sdd", "ablate"])
@@ -171,20 +173,20 @@ def test_a_diffuser_whose_training_is_not_known_cannot_be_retrained() -> None:
         run_erasure("retrain", small(), a_problem(options))
 
 
-def problem_of(**options: object) -> ErasingProblem:
+def problem_of(**options: object) -> ErasureTask:
     return a_problem(few(ErasureOptions(), **options))
 
 
 def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -> None:
     teacher, problem = small(), problem_of(guidance=2.0)
-    paths = sampled_paths(teacher, 0, 4, problem, problem.generator("paths"))
+    paths = sample_trajectories(teacher, 0, 4, problem, problem.generator("paths"))
     noise = torch.randn(4, 1, 4, 4, generator=problem.generator("paths"))
     seen: list[tuple[int, torch.Tensor]] = []
     with torch.no_grad():
         ends = ddim_sample(
             teacher,
             noise,
-            teacher.rows(0, 4),
+            teacher.repeat_embedding(0, 4),
             steps=3,
             guidance=2.0,
             through=lambda t, point: seen.append((t, point.clone())),
@@ -197,8 +199,8 @@ def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -
 
 def test_a_batch_holds_points_of_the_paths_with_their_times() -> None:
     teacher, problem = small(), problem_of(trajectory="concept")
-    paths = sampled_paths(teacher, 1, 4, problem, problem.generator("paths"))
-    noisy, t = next(batches(teacher, teacher, problem))
+    paths = sample_trajectories(teacher, 1, 4, problem, problem.generator("paths"))
+    noisy, t = next(iter_trajectory_batches(teacher, teacher, problem))
     assert noisy.shape == (8, 1, 4, 4)
     for point, time in zip(noisy, t.tolist(), strict=True):
         at = paths.times.tolist().index(time)
@@ -207,15 +209,18 @@ def test_a_batch_holds_points_of_the_paths_with_their_times() -> None:
 
 def test_paths_of_the_anchor_are_not_those_of_the_concept() -> None:
     teacher = small()
-    anchor, _ = next(batches(teacher, teacher, problem_of(trajectory="anchor")))
-    concept, _ = next(batches(teacher, teacher, problem_of(trajectory="concept")))
+    anchor, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="anchor")))
+    concept, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="concept")))
     assert not torch.equal(anchor, concept)
 
 
 def test_own_paths_are_sampled_anew_and_follow_the_model() -> None:
     problem = problem_of(trajectory="own", refresh=1)
     model, same = small(), small()
-    points, unchanged = batches(small(), model, problem), batches(small(), same, problem)
+    points, unchanged = (
+        iter_trajectory_batches(small(), model, problem),
+        iter_trajectory_batches(small(), same, problem),
+    )
     assert torch.equal(next(points)[0], next(unchanged)[0])
     with torch.no_grad():
         for parameter in model.network.parameters():

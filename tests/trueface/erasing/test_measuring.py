@@ -18,11 +18,11 @@ from trueface.erasing.study import (
     NO_CURVE,
     NO_FLOOR,
     NOT_ERASED,
-    NOTHING,
+    NOTHING_TO_ERASE,
     Point,
+    judge_erasure,
     method_label,
     table,
-    verdict,
 )
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -58,7 +58,7 @@ def test_changes_of_a_class_alone_are_no_drift() -> None:
 
 def test_equal_samples_are_alike_and_the_floor_is_that_of_other_noise() -> None:
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    features = recogniser().seen(images)[1]
+    features = recogniser().predict_with_features(images)[1]
     same = likeness(images, images, features, features, features.flip(0) + 1)
     assert same.ssim == pytest.approx(1)
     assert same.feature_distance == 0
@@ -108,7 +108,7 @@ FIRST, LAST = "1 image, 10 steps", "25 images, 250 steps"
         ((0.21, 1.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOT_ERASED, None),
         ((0.19, 0.9), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOT_ERASED, None),
         ((0.2, 1.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), ERASED, None),
-        ((0.0, 0.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOTHING, None),
+        ((0.0, 0.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOTHING_TO_ERASE, None),
         ((0.0, 1.0), (0.2, 1.0), (0, 0), (0, 0), (1, 1), BROKEN, None),
         # without a floor, or a point that all curves have
         ((0.0, 1.0), (1.0, 1.0), (1, 1), (), (1, 1), NO_FLOOR, "before the attack"),
@@ -126,9 +126,9 @@ def test_a_verdict_says_what_is_erased_hidden_or_not_known(
     text: str,
     at: str | None,
 ) -> None:
-    judged = verdict(drawn, kept, curve(*recovered), curve(*floor), curve(*ceiling))
+    judged = judge_erasure(drawn, kept, curve(*recovered), curve(*floor), curve(*ceiling))
     assert judged.text == text
-    assert at in (None, judged.at)
+    assert at in (None, judged.decided_at)
 
 
 def points(*rates: float) -> list[dict[str, float]]:

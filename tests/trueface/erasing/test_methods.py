@@ -19,8 +19,8 @@ from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.methods.ablation import ablation_loss
 from trueface.erasing.methods.abo import all_but_one_loss, sparse_edit, top_tail
 from trueface.erasing.methods.esd import negative_guidance_loss
-from trueface.erasing.methods.sdd import move_average, self_distillation_loss
-from trueface.erasing.methods.uce import edit_concept, edited
+from trueface.erasing.methods.sdd import ema_update, self_distillation_loss
+from trueface.erasing.methods.uce import edit_concept, uce_update
 from trueface.erasing.registry import METHODS, ErasureOptions
 
 Z = 1.5  # the one noisy image, of one pixel
@@ -131,7 +131,7 @@ def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
 def test_the_average_keeps_its_share_of_the_teacher() -> None:
     average, student = linear(1.0, 1.0), linear(0.0, 0.0)
     for _ in range(5):
-        move_average(average.network.parameters(), student.network.parameters(), 0.9)
+        ema_update(average.network.parameters(), student.network.parameters(), 0.9)
     assert math.isclose(float(next(average.network.parameters()).detach()), 0.9**5, rel_tol=1e-6)
 
 
@@ -162,7 +162,7 @@ def test_the_closed_form_is_the_least_squares_solution_of_its_objective() -> Non
     anchors = torch.randn(2, 5, generator=generator)
     others = torch.randn(3, 5, generator=generator)
     keep, preserve = 0.1, 0.7
-    new = edited(weight, concepts, anchors, others, keep=keep, preserve=preserve)
+    new = uce_update(weight, concepts, anchors, others, keep=keep, preserve=preserve)
     unit = torch.eye(5)
     left = torch.cat((concepts, preserve**0.5 * others, keep**0.5 * unit))
     right = torch.cat((anchors @ weight.T, preserve**0.5 * others @ weight.T, keep**0.5 * weight.T))

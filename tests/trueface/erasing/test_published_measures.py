@@ -9,10 +9,10 @@ from torch import Tensor
 
 from tests.trueface.erasing.build import write_clip, write_inception
 from trueface.erasing.published_measures import PublishedMeasures, published_measures
-from trueface.erasing.registry import lacking
+from trueface.erasing.registry import unavailable_measures
 from trueface.evaluation.image_measures import frechet_distance
 from trueface.runtime.errors import CheckpointError, JobError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 WHY = "the extra `metrics` is not installed (not beside our tests: torch-fidelity brings a package `tests`)"
 pytest.importorskip("torchmetrics", reason=WHY)
@@ -47,7 +47,7 @@ def features(measures: PublishedMeasures, images: Tensor) -> Tensor:
 
 def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMeasures) -> None:
     student, teacher = drawn(1), drawn(2)
-    found = inception.of(student, teacher, TEXTS, 1, Watch())
+    found = inception.compute_published(student, teacher, TEXTS, 1, RunContext())
     ours = frechet_distance(features(inception, student), features(inception, teacher))
     assert found["fid"] == pytest.approx(ours, rel=1e-3)
     assert ours > 1e-3
@@ -55,10 +55,10 @@ def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMe
 
 
 def test_a_stop_ends_them_between_two_batches(inception: PublishedMeasures) -> None:
-    watch = Watch()
+    watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
-        inception.of(drawn(1), drawn(2), TEXTS, 1, watch)
+        inception.compute_published(drawn(1), drawn(2), TEXTS, 1, watch)
 
 
 def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
@@ -66,9 +66,9 @@ def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
 ) -> None:
     grey = drawn(1, channels=1)
     before = torch.random.get_rng_state()
-    same = inception.of(grey, grey, TEXTS, 1, Watch())
+    same = inception.compute_published(grey, grey, TEXTS, 1, RunContext())
     assert same["fid"] == pytest.approx(0, abs=1e-3)
-    assert same == inception.of(grey, grey, TEXTS, 1, Watch())
+    assert same == inception.compute_published(grey, grey, TEXTS, 1, RunContext())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -94,7 +94,7 @@ def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Pat
 
     measures = published_measures(None, write_clip(tmp_path / "clip"), "cpu")
     images = drawn(1)
-    found = measures.of(images, images, TEXTS, 1, Watch())
+    found = measures.compute_published(images, images, TEXTS, 1, RunContext())
     assert set(found) == {"clip_score"}
     assert -1 <= found["clip_score"] <= 1
     projections, processor = measures.clip
@@ -117,4 +117,4 @@ def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Pat
 
 
 def test_where_all_is_installed_nothing_is_lacking() -> None:
-    assert not list(lacking(inception=True, clip=False))
+    assert not list(unavailable_measures(inception=True, clip=False))

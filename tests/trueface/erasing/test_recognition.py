@@ -8,20 +8,26 @@ from torch import Tensor
 from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.build import drawer, prototypes, recogniser
 from tests.trueface.jobs.generation.forgetting.small_lab import CLASSIFIER, NAMES, make_lab
-from trueface.data.made_folders import rounded
+from trueface.data.made_folders import round_to_levels
 from trueface.diffusion.diffuser import Diffuser, save_diffuser
-from trueface.erasing.recognition import load_recogniser, rates, refuse_weak_teacher
-from trueface.erasing.recovery import Curve, RecoveryAttack, inverted, recovery, starts_of
+from trueface.erasing.recognition import load_concept_classifier, rates, refuse_weak_teacher
+from trueface.erasing.recovery import (
+    Curve,
+    RecoveryAttack,
+    initial_embeddings,
+    invert_embeddings,
+    recovery,
+)
 from trueface.erasing.samples import (
     OTHER_STREAM,
     Revision,
     Sampling,
-    drawable,
-    drawn_classes,
     noise_of,
-    revised,
+    replace_nan_images,
+    revise_images,
     rms,
     round_trip,
+    sample_classes,
 )
 from trueface.erasing.study import read_points
 from trueface.runtime import paths
@@ -40,17 +46,19 @@ ATTACK = RecoveryAttack(
 
 
 def test_it_sees_what_a_png_would_hold() -> None:
-    images = rounded(prototypes())
+    images = round_to_levels(prototypes())
     moved = images + 0.4 / 127.5  # less than half a grey level
-    assert torch.equal(recogniser().seen(moved)[1], recogniser().seen(images)[1])
+    assert torch.equal(
+        recogniser().predict_with_features(moved)[1], recogniser().predict_with_features(images)[1]
+    )
 
 
 def test_a_trained_classifier_takes_images_of_any_size_grey_or_in_colour(tmp_path: Path) -> None:
     place = paths.checkpoint(make_lab(tmp_path) / "runs" / "r" / CLASSIFIER)
-    recogniser = load_recogniser(place, text="it")
+    recogniser = load_concept_classifier(place, text="it")
     assert recogniser.names == NAMES
     for shape in ((2, 1, 8, 8), (2, 3, 20, 20)):
-        answers, features = recogniser.seen(torch.zeros(shape))
+        answers, features = recogniser.predict_with_features(torch.zeros(shape))
         assert answers.shape == (2,)
         assert len(features) == 2
 
@@ -63,7 +71,7 @@ def test_a_class_that_it_does_not_know_is_named() -> None:
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     save_diffuser(tmp_path / "d.pt", small(), {})
     with pytest.raises(CheckpointError):
-        load_recogniser(tmp_path / "d.pt", text="it")
+        load_concept_classifier(tmp_path / "d.pt", text="it")
 
 
 DRAWN = ("cross", "disc", "square")
@@ -110,8 +118,8 @@ def test_a_single_class_leaves_nothing_to_be_kept() -> None:
 
 def test_a_sample_begins_from_the_same_noise_whatever_else_is_drawn() -> None:
     model = small()
-    many = drawn_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
-    few = drawn_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
+    many = sample_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
+    few = sample_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
     torch.testing.assert_close(many[2, :2], few[0])
 
 
@@ -128,16 +136,16 @@ def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
 
 
 def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
-    images = drawn_classes(drawer(prototypes() * 2), (0, 1, 2), 2, Sampling(steps=4, guidance=1))
+    images = sample_classes(drawer(prototypes() * 2), (0, 1, 2), 2, Sampling(steps=4, guidance=1))
     assert float(images.abs().max()) == 1
-    answers = recogniser().answers(images.flatten(0, 1)).reshape(3, 2)
+    answers = recogniser().predict_classes(images.flatten(0, 1)).reshape(3, 2)
     assert answers.tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
 def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> None:
     images = prototypes()
     images[1, 0, 2, 3] = float("nan")
-    whole, share = drawable(images)
+    whole, share = replace_nan_images(images)
     assert share == pytest.approx(1 / 3)
     assert not whole[1].any()
     assert torch.equal(whole[[0, 2]], images[[0, 2]])
@@ -161,14 +169,16 @@ def test_an_edited_model_draws_what_it_has_in_the_place_of_the_concept() -> None
     teacher, edited = drawer(), drawer(pictures)
     crosses = prototypes()[:1]
     plan = Revision(inverted_as=0, drawn_as=0, steps=10)
-    assert float(rms(crosses, revised(crosses, teacher, teacher, plan))) < 1e-3
-    drawn = revised(crosses, edited, teacher, plan)
+    assert float(rms(crosses, revise_images(crosses, teacher, teacher, plan))) < 1e-3
+    drawn = revise_images(crosses, edited, teacher, plan)
     assert float(rms(prototypes()[1:2], drawn)) < 1e-3
 
 
 def test_inversion_under_null_needs_a_null_token() -> None:
     with pytest.raises(JobError, match="null"):
-        revised(IMAGES, drawer(), drawer(has_null=False), Revision(inverted_as=None, drawn_as=0))
+        revise_images(
+            IMAGES, drawer(), drawer(has_null=False), Revision(inverted_as=None, drawn_as=0)
+        )
 
 
 def test_the_distance_of_images_is_root_mean_square_in_their_own_units() -> None:
@@ -180,7 +190,7 @@ def crosses() -> Tensor:
 
 
 def is_cross(images: Tensor) -> Tensor:
-    return recogniser().answers(images) == 0
+    return recogniser().predict_classes(images) == 0
 
 
 def curve_of(diffuser: Diffuser, attack: RecoveryAttack = ATTACK) -> Curve:
@@ -191,9 +201,9 @@ def test_the_attack_finds_the_embedding_that_draws_the_real_images_and_comes_nea
     None
 ):
     model = drawer()
-    starts = starts_of(model, "cross", 1)
+    starts = initial_embeddings(model, "cross", 1)
     assert torch.equal(starts["own"], prototypes()[0].flatten())
-    path = inverted(model, torch.stack([starts["random"]]), crosses(), ATTACK)
+    path = invert_embeddings(model, torch.stack([starts["random"]]), crosses(), ATTACK)
     assert path.shape == (1, 2, 3, 16)
     far = [float(v) for v in (path[0, 0] - starts["own"]).square().mean(1)]
     assert far == sorted(far, reverse=True)
@@ -226,19 +236,19 @@ def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
 
 def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point() -> None:
     model = small()
-    starts = torch.stack(list(starts_of(model, "cross", 1).values()))
+    starts = torch.stack(list(initial_embeddings(model, "cross", 1).values()))
     attack = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4)
-    path = inverted(model, starts, crosses(), attack)
-    assert torch.equal(path, inverted(model, starts, crosses(), attack))
+    path = invert_embeddings(model, starts, crosses(), attack)
+    assert torch.equal(path, invert_embeddings(model, starts, crosses(), attack))
     longer = RecoveryAttack(images=(1, 2), steps=(2, 3, 5), batch=4)
-    assert torch.equal(path, inverted(model, starts, crosses(), longer)[:, :, :2])
+    assert torch.equal(path, invert_embeddings(model, starts, crosses(), longer)[:, :, :2])
     other = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4, sampling=Sampling(seed=2))
-    assert not torch.equal(path, inverted(model, starts, crosses(), other))
+    assert not torch.equal(path, invert_embeddings(model, starts, crosses(), other))
     assert all(not weight.grad for weight in model.network.parameters())
 
 
 def test_a_model_without_the_class_is_attacked_from_a_random_start() -> None:
-    assert list(starts_of(drawer(), "star", 1)) == ["random"]
+    assert list(initial_embeddings(drawer(), "star", 1)) == ["random"]
 
 
 def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
@@ -246,7 +256,7 @@ def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
         [{"images": 1, "steps": 9, "rate": 0.3, "from_own": 0.1, "from_random": 0.3}]
     )
     assert tuple(point) == (1, 9, 0.3, {"own": 0.1, "random": 0.3})
-    assert read_points([point.record]) == (point,)
+    assert read_points([point.json_record]) == (point,)
 
 
 def test_a_stopped_attack_says_how_far_it_came() -> None:
@@ -283,4 +293,4 @@ def test_a_sampling_that_cannot_be_done_ends(
     model: Diffuser, sampling: Sampling, match: str
 ) -> None:
     with pytest.raises(JobError, match=match):
-        drawn_classes(model, (0,), 2, sampling)
+        sample_classes(model, (0,), 2, sampling)

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
-from trueface.evaluation.fairness import FairnessRow, Standing, fairness_rows, methods
+from trueface.evaluation.fairness import Comparability, FairnessRow, fairness_rows, methods
 from trueface.evaluation.group_rates import MEASURES, GapVerdict
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ def keep_answers(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     (row,) = rows_of(run, SKEWED[0])
-    record = json.loads(json.dumps(row.record))
+    record = json.loads(json.dumps(row.json_record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
     assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
     for name in MEASURES:
@@ -92,7 +92,7 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert {name: method.rank for name, method in by_name.items()} == {
         "cvar2": None, "dag": None, "none": None, "reweight": 1,
     }  # fmt: skip
-    assert by_name["cvar2"].standing is Standing.CONSTANT
+    assert by_name["cvar2"].standing is Comparability.CONSTANT
     assert by_name["cvar2"].why_not == ""  # its logits order the images as well as any
     assert by_name["dag"].why_not.startswith("lower AUC, not comparable: -0.")
     assert " compared with gan2:pre@fair=" in by_name["dag"].why_not
@@ -102,7 +102,7 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert gap.mean > 30
     assert gap.sd is not None
     assert by_name["none"].verdict is GapVerdict.ABOVE
-    assert by_name["none"].standing is Standing.LOWER_AUC
+    assert by_name["none"].standing is Comparability.LOWER_AUC
     assert by_name["reweight"].verdict in {GapVerdict.NEAR, GapVerdict.WITHIN}
 
 
@@ -111,8 +111,8 @@ def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:
     (method,) = methods(rows_of(run, *SKEWED))
     gap = method.measure("fpr_gap", common=True)
     assert gap is not None
-    assert gap.part == "2 of 3 seeds"
-    assert method.record["fpr_gap_at_common_fpr"] == {"mean": gap.mean, "sd": gap.sd}
+    assert gap.seeds_note == "2 of 3 seeds"
+    assert method.json_record["fpr_gap_at_common_fpr"] == {"mean": gap.mean, "sd": gap.sd}
 
 
 def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
@@ -143,7 +143,7 @@ def test_areas_are_compared_with_a_reference(run: Path) -> None:
 
 def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
     (row,) = rows_of(run, EVEN[0])
-    assert row.record["at_common_fpr"] == {
+    assert row.json_record["at_common_fpr"] == {
         "target": 10.0,
         "validation_reals": 0,
         "reason": "the checkpoint with the validation scores is missing",

@@ -9,13 +9,13 @@ from trueface.evaluation.fairness import original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.group_rates import (
     GroupTable,
-    Ranking,
-    area_floor,
-    areas,
-    count,
-    floors,
-    gaps,
+    SortedScores,
+    auc_gap_baseline,
+    count_by_group,
+    group_aucs,
+    group_gaps,
     intervals,
+    permutation_baselines,
 )
 from trueface.runtime.errors import DataError
 
@@ -31,7 +31,7 @@ def table_of(
             logits += [1.0] * called + [-1.0] * (images - called)
         groups += [group] * (reals + fakes)
     names = [chr(ord("a") + number) for number in range(len(rates))]
-    return GroupTable.of(
+    return GroupTable.from_logits(
         np.array(labels, np.int8),
         np.array(logits),
         np.array(groups),
@@ -103,14 +103,14 @@ def test_a_measure_says_over_how_many_groups_it_is() -> None:
         sum(abs(100 * part / whole - 2500 / 140) for part, whole in ((5, 50), (10, 50), (10, 40)))
         + 10.0
     )
-    parts = {name: table.part(name) for name in table.measures}
+    parts = {name: table.groups_note(name) for name in table.measures}
     partial = "2 of 3 groups"
     assert parts == {
         "fpr_gap": "", "tpr_gap": partial, "f_fpr": "", "f_eo": partial, "f_oae": "", "f_dp": "",
         "f_meo": partial, "auc_gap": partial,
     }  # fmt: skip
-    assert table.record["f_eo_groups"] == 2
-    assert table.record["fpr_gap_groups"] == 3
+    assert table.json_record["f_eo_groups"] == 2
+    assert table.json_record["fpr_gap_groups"] == 3
 
 
 def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
@@ -126,7 +126,7 @@ def test_areas_are_those_of_each_group_alone_ties_counted_half() -> None:
     labels = random.integers(0, 2, 600)
     logits = np.round(random.normal(size=600) + labels, 1)
     groups = random.integers(0, 5, 600)
-    table = GroupTable.of(labels, logits, groups, tuple("abcde"), shuffles=0)
+    table = GroupTable.from_logits(labels, logits, groups, tuple("abcde"), shuffles=0)
     for number, row in enumerate(table.groups):
         chosen = groups == number
         area = roc_auc_score(labels[chosen], logits[chosen])
@@ -150,7 +150,7 @@ def test_logits_at_the_threshold_count_as_real() -> None:
 
 def test_a_logit_that_is_no_number_is_refused() -> None:
     with pytest.raises(DataError, match="1 of 2 logits"):
-        GroupTable.of(np.array([0, 1]), np.array([np.nan, 1.0]), np.array([0, 1]), "ab")
+        GroupTable.from_logits(np.array([0, 1]), np.array([np.nan, 1.0]), np.array([0, 1]), "ab")
 
 
 def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> None:
@@ -158,7 +158,7 @@ def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> Non
     random = np.random.default_rng(1)
     labels, groups = random.integers(0, 2, 800), random.integers(0, 4, 800)
     logits = random.normal(size=800) + labels * 0.5 + groups * 0.2
-    table = GroupTable.of(labels, logits, groups, tuple("abcd"), shuffles=0)
+    table = GroupTable.from_logits(labels, logits, groups, tuple("abcd"), shuffles=0)
     called = (logits > 0).astype(int)
     parity = metrics.demographic_parity_difference(labels, called, sensitive_features=groups)
     odds = metrics.equalized_odds_difference(labels, called, sensitive_features=groups)
@@ -188,9 +188,9 @@ def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> N
         dealt = groups.copy()
         for kind in (fake, ~fake):
             dealt[kind] = random.permutation(groups[kind])
-        for name, value in gaps(count(fake, called, dealt, 4)).items():
+        for name, value in group_gaps(count_by_group(fake, called, dealt, 4)).items():
             shuffled.setdefault(name, []).append(float(value))
-    floor = floors(count(fake, called, groups, 4), shuffles=4000)
+    floor = permutation_baselines(count_by_group(fake, called, groups, 4), shuffles=4000)
     assert set(floor) == set(shuffled)
     for name, values in shuffled.items():
         assert floor[name].mean == pytest.approx(np.mean(values), rel=0.05)
@@ -199,17 +199,17 @@ def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> N
 
 def test_the_same_table_has_the_same_floor() -> None:
     fake = np.arange(200) % 2 == 0
-    counts = count(fake, np.arange(200) % 3 == 0, np.arange(200) % 5, 5)
-    assert floors(counts) == floors(counts)
+    counts = count_by_group(fake, np.arange(200) % 3 == 0, np.arange(200) % 5, 5)
+    assert permutation_baselines(counts) == permutation_baselines(counts)
 
 
 def test_an_interval_holds_its_gap_and_is_wider_of_fewer_images() -> None:
     fake = np.arange(400) % 2 == 0
     called = np.arange(400) % 7 < 3
-    few, many = (count(np.tile(fake, n), np.tile(called, n), np.tile(np.arange(400) // 100, n), 4)
+    few, many = (count_by_group(np.tile(fake, n), np.tile(called, n), np.tile(np.arange(400) // 100, n), 4)
                  for n in (1, 20))  # fmt: skip
     narrow, wide = intervals(many), intervals(few)
-    for name, value in gaps(few).items():
+    for name, value in group_gaps(few).items():
         assert wide[name].low <= value <= wide[name].high
         assert narrow[name].high - narrow[name].low < wide[name].high - wide[name].low
 
@@ -218,13 +218,13 @@ def test_the_floor_of_the_auc_gap_is_that_of_shuffled_rows() -> None:
     random = np.random.default_rng(2)
     fake, groups = random.random(400) < 0.5, random.choice(3, 400, p=[0.7, 0.2, 0.1])
     logits = np.round(random.normal(size=400) + fake, 1)
-    ranking, gaps_of_areas = Ranking.of(fake, logits), []
+    ranking, gaps_of_areas = SortedScores.from_logits(fake, logits), []
     for _ in range(300):
         dealt = groups.copy()
         for kind in (fake, ~fake):
             dealt[kind] = random.permutation(groups[kind])
-        gaps_of_areas.append(100 * np.ptp(areas(ranking, dealt, 3)))
-    floor = area_floor(ranking, groups, 3, shuffles=2000)
+        gaps_of_areas.append(100 * np.ptp(group_aucs(ranking, dealt, 3)))
+    floor = auc_gap_baseline(ranking, groups, 3, shuffles=2000)
     assert floor is not None
     assert floor.mean == pytest.approx(np.mean(gaps_of_areas), rel=0.1)
     assert floor.p95 == pytest.approx(np.quantile(gaps_of_areas, 0.95), rel=0.15)

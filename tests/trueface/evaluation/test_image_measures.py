@@ -8,12 +8,12 @@ import torch
 
 from trueface.evaluation.image_measures import (
     feature_network,
+    fraction_above,
     frechet_distance,
     l1,
     linf,
     mse,
     psnr,
-    share_above,
     ssim,
 )
 from trueface.runtime.errors import UsageError
@@ -37,9 +37,9 @@ def test_distances_are_those_of_each_image() -> None:
 
 
 def test_a_share_counts_images_and_not_batches() -> None:
-    assert share_above(torch.tensor([0.04, 0.05, 0.06, 1.0])) == 0.5
+    assert fraction_above(torch.tensor([0.04, 0.05, 0.06, 1.0])) == 0.5
     with pytest.raises(ValueError, match="no image"):
-        share_above(torch.empty(0))
+        fraction_above(torch.empty(0))
 
 
 def test_images_without_partners_are_an_error() -> None:

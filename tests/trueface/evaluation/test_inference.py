@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from trueface.data.dataset import Batch
 from trueface.data.examples import examples
-from trueface.evaluation.forward import answered
+from trueface.evaluation.forward import predict_examples
 from trueface.evaluation.inference import evaluate
-from trueface.evaluation.predictions import UNKNOWN, Answered, read, write
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions, read, write
 from trueface.runtime.errors import DataError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
 class Mean(nn.Module):
@@ -38,7 +38,7 @@ def batches(order: list[int], size: int = 2) -> Iterator[Batch]:
 
 
 def test_answers_come_in_the_order_of_the_set_whatever_the_order_of_the_batches() -> None:
-    answers = evaluate(Mean(), batches([4, 0, 2, 1, 3]), total=5, watch=Watch())
+    answers = evaluate(Mean(), batches([4, 0, 2, 1, 3]), total=5, watch=RunContext())
     assert answers.positions.tolist() == [0, 1, 2, 3, 4]
     assert answers.logits.tolist() == [0, 1, 2, 3, 4]
     assert answers.labels.tolist() == [0, 1, 0, 1, 0]
@@ -46,7 +46,7 @@ def test_answers_come_in_the_order_of_the_set_whatever_the_order_of_the_batches(
 
 def test_the_model_is_put_into_evaluation_mode() -> None:
     model = Mean().train()
-    evaluate(model, batches([0, 1]), total=2, watch=Watch())
+    evaluate(model, batches([0, 1]), total=2, watch=RunContext())
     assert not model.training
 
 
@@ -54,12 +54,12 @@ def test_a_test_can_be_stopped_between_batches() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 4 images"):
-        evaluate(Mean(), batches([0, 1, 2, 3]), total=4, watch=Watch(stop=stop))
+        evaluate(Mean(), batches([0, 1, 2, 3]), total=4, watch=RunContext(stop=stop))
 
 
 def test_progress_ends_at_the_number_of_images() -> None:
     told: list[dict[str, int]] = []
-    watch = Watch(progress=lambda **numbers: told.append(numbers))
+    watch = RunContext(progress=lambda **numbers: told.append(numbers))
     evaluate(Mean(), batches([0, 1, 2]), total=3, watch=watch)
     assert told[-1] == {"step": 3, "total": 3}
 
@@ -74,7 +74,7 @@ def test_half_precision_gives_float32_logits_near_the_exact_ones(precision: str)
         yield Batch(pixels, torch.zeros(6, 1), torch.arange(6))
 
     exact, half = (
-        evaluate(model, one_batch(), total=6, watch=Watch(precision=kind)).logits
+        evaluate(model, one_batch(), total=6, watch=RunContext(precision=kind)).logits
         for kind in ("fp32", precision)
     )
     assert not (exact == half).all()
@@ -86,7 +86,7 @@ def test_features_are_answered_by_the_head_alone() -> None:
         Mean(says=5.0),
         batches([0, 1, 2]),
         total=3,
-        watch=Watch(),
+        watch=RunContext(),
         answer=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
     )
     assert answers.logits.tolist() == [1, 2, 3]
@@ -99,7 +99,9 @@ def layer() -> nn.Module:
 
 def test_answers_keep_order_labels_and_names() -> None:
     inputs = torch.randn(5, 3)
-    said = answered(layer(), examples(inputs, [0, 1, 0, 1, 1], [1] * 5), Watch(), list("abcde"))
+    said = predict_examples(
+        layer(), examples(inputs, [0, 1, 0, 1, 1], [1] * 5), RunContext(), list("abcde")
+    )
     assert said.logits.shape == (5, 2)
     assert np.allclose(said.logits[:, 1], layer()(inputs).detach().numpy()[:, 0])
     assert (said.logits[:, 0] == 0).all()
@@ -109,19 +111,21 @@ def test_answers_keep_order_labels_and_names() -> None:
 
 def test_accuracy_counts_those_whose_label_is_known() -> None:
     logits = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
-    said = Answered(logits=logits, trained=np.array([0, 0, 1]), true=np.array([1, UNKNOWN, 1]))
+    said = SamplePredictions(
+        logits=logits, trained=np.array([0, 0, 1]), true=np.array([1, UNKNOWN, 1])
+    )
     assert said.accuracy("trained") == pytest.approx(2 / 3)
     assert said.accuracy("true") == pytest.approx(1 / 2)
 
 
 def test_accuracy_without_a_known_label_is_none() -> None:
     some = examples(torch.randn(4, 3), [0, 1, 0, 1])
-    assert answered(layer(), some, Watch()).accuracy("true") is None
+    assert predict_examples(layer(), some, RunContext()).accuracy("true") is None
 
 
 def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     some = examples(torch.randn(4, 3), [0, 1, 0, 1])
-    said = answered(layer(), some, Watch(), list("abcd"))
+    said = predict_examples(layer(), some, RunContext(), list("abcd"))
     write(tmp_path / "answers" / "after.npz", {"forget": said, "test": said})
     found = read(tmp_path / "answers" / "after.npz")
     assert set(found) == {"forget", "test"}
@@ -150,12 +154,12 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     model = layer()
     next(model.parameters()).data.fill_(torch.inf)
     with pytest.raises(JobError, match="4 of 4 predictions are not finite numbers"):
-        answered(model, examples(torch.ones(4, 3), [0] * 4), Watch())
+        predict_examples(model, examples(torch.ones(4, 3), [0] * 4), RunContext())
 
 
 def test_a_set_without_samples_has_no_answer() -> None:
     with pytest.raises(JobError, match="none of the 0 samples could be read"):
-        answered(layer(), examples(torch.ones(0, 3), []), Watch())
+        predict_examples(layer(), examples(torch.ones(0, 3), []), RunContext())
 
 
 @pytest.mark.parametrize(
@@ -170,4 +174,4 @@ def test_images_without_one_score_each_are_an_error(
     order: list[int], says: float | None, match: str
 ) -> None:
     with pytest.raises(JobError, match=match):
-        evaluate(Mean(says), batches(order), total=3, watch=Watch())
+        evaluate(Mean(says), batches(order), total=3, watch=RunContext())

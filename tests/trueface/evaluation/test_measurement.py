@@ -18,23 +18,29 @@ from sklearn.metrics import (
 
 from benchmarks.coverage import SHOWN, Setting, coverage
 from trueface.evaluation.curves import calibration_error
-from trueface.evaluation.inference import Answers
+from trueface.evaluation.inference import ImageScores
 from trueface.evaluation.intervals import (
     RESAMPLES,
     Scale,
-    design,
-    ends,
+    ci_bounds,
+    jackknife_design,
     resamples,
     standard_error,
 )
-from trueface.evaluation.measurement import METRICS, measure, measured, parts_of, roc
+from trueface.evaluation.measurement import (
+    METRICS,
+    evaluate_scores,
+    evaluate_with_resamples,
+    roc,
+    subset_masks,
+)
 from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.evaluation.score_tables import Scores
 from trueface.jobs.testing import numbers_of_test
 from trueface.runtime.errors import DataError
-from trueface.training.trainer import of_one_logit
+from trueface.training.trainer import validate_logits
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
@@ -49,7 +55,7 @@ def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list
 def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     logits = np.array([-1.0, -2.0, 1.0, 3.0, 0.0])  # exactly 0 counts as real
-    report = measure(labels, logits, keys=list("abcde"))
+    report = evaluate_scores(labels, logits, keys=list("abcde"))
     assert report.confusion == ((2, 1), (1, 1))
     assert report.metrics["accuracy"].value == pytest.approx(3 / 5)
     assert report.metrics["balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -65,9 +71,9 @@ def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() 
 
 def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
     labels, logits, keys = drawn(100, 0.5)
-    once = measure(labels, logits, keys=keys).metrics["auc"]
-    thrice = measure(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics["auc"]
-    apart = measure(
+    once = evaluate_scores(labels, logits, keys=keys).metrics["auc"]
+    thrice = evaluate_scores(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics["auc"]
+    apart = evaluate_scores(
         np.tile(labels, 3), np.tile(logits, 3), keys=[str(n) for n in range(300)]
     ).metrics["auc"]
     assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=0.15)
@@ -87,20 +93,20 @@ def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
 )
 def test_a_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
     labels, logits, keys = drawn(300, shift, seed=3)
-    assert measure(labels, logits + offset, keys=keys).verdict == verdict
+    assert evaluate_scores(labels, logits + offset, keys=keys).verdict == verdict
 
 
 def test_a_source_of_one_image_does_no_harm() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
-    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
+    auc = evaluate_scores(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
     assert 0 < auc.low < 1
     assert auc.high == 1.0
 
 
 def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
     labels, logits, keys = drawn(200, 50.0)
-    report = measure(labels, logits - 25, keys=keys)
+    report = evaluate_scores(labels, logits - 25, keys=keys)
     assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
     assert report.metrics["accuracy"].low == pytest.approx(
         0.025 ** (1 / 200)
@@ -113,7 +119,9 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
 def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(count: int) -> None:
     labels = (np.arange(count) % 2).astype(np.int8)
     logits = np.where(labels == 1, -2.0, 2.0) + np.random.default_rng(0).normal(0, 0.1, count)
-    report = measure(labels, logits, keys=[f"{label}/{n}" for n, label in enumerate(labels)])
+    report = evaluate_scores(
+        labels, logits, keys=[f"{label}/{n}" for n, label in enumerate(labels)]
+    )
     for name, found in report.by_images.items():
         assert found.low <= found.value <= found.high, name
 
@@ -123,7 +131,7 @@ def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_gu
     sources = np.arange(2000) % 4 // 2  # two folders a class
     logits += np.where((sources == 1) & (labels == 1), 1.5, 0.0)
     keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
-    report = measure(labels, logits, keys=keys)
+    report = evaluate_scores(labels, logits, keys=keys)
     assert report.sources == {0: 2, 1: 2}
     assert report.metrics["auc"].low < 0.5 < report.by_images["auc"].low
     assert report.verdict == ""
@@ -143,8 +151,8 @@ def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
 
 def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
     labels, logits, keys = tied(400)
-    report = measure(labels, logits, keys=keys)
-    assert report == measure(labels, logits, keys=keys)
+    report = evaluate_scores(labels, logits, keys=keys)
+    assert report == evaluate_scores(labels, logits, keys=keys)
     called = logits > 0
     expected = {
         "precision": precision_score(labels, called),
@@ -157,7 +165,7 @@ def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
     assert {name: report.metrics[name].value for name in expected} == pytest.approx(expected)
     for shift in (0.5, 2.0, 8.0):
         labels, logits, keys = drawn(120, shift)
-        for value in measure(labels, logits - shift / 2, keys=keys).metrics.values():
+        for value in evaluate_scores(labels, logits - shift / 2, keys=keys).metrics.values():
             assert value.low <= value.value <= value.high
 
 
@@ -172,7 +180,7 @@ def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
 def test_the_loss_is_the_mean_of_the_losses_of_the_images_however_large_they_are() -> None:
     labels, logits, keys = sure()
     expected = (38 * math.log1p(math.exp(-5)) + 2 * 100) / 40
-    loss = measure(labels, logits, keys=keys).metrics["loss"]
+    loss = evaluate_scores(labels, logits, keys=keys).metrics["loss"]
     assert loss.value == pytest.approx(expected, rel=1e-12)
     assert loss.low < loss.value < loss.high
 
@@ -181,18 +189,18 @@ def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
     labels, logits, keys = sure()
     fake = labels == 1
     calibration = Calibration()
-    of_wide = Answered(
+    of_wide = SamplePredictions(
         logits=np.column_stack([np.zeros(40), logits]).astype(np.float32),
         trained=labels.astype(np.int64),
         true=labels.astype(np.int64),
     )
     losses = {
-        "table": measure(labels, logits, keys=keys).metrics["loss"].value,
+        "table": evaluate_scores(labels, logits, keys=keys).metrics["loss"].value,
         "resamples": resampled_values([METRICS["loss"]], fake, logits, np.ones((1, 40), np.uint8))[
             "loss"
         ][0],
-        "validation": of_one_logit(logits, fake).loss,
-        "test": numbers_of_test(Answers(np.arange(40), labels, logits), calibration)["loss"],
+        "validation": validate_logits(logits, fake).loss,
+        "test": numbers_of_test(ImageScores(np.arange(40), labels, logits), calibration)["loss"],
         "unlearning": of_wide.loss(of_wide.trained),
     }
     assert losses == pytest.approx(dict.fromkeys(losses, losses["table"]), rel=1e-6)
@@ -203,7 +211,7 @@ def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
 def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> None:
     labels, logits, _ = sure(size)
     keys = [f"{label}{n % sources}/{n}" for n, label in enumerate(labels)]
-    report = measure(labels, logits, keys=keys)
+    report = evaluate_scores(labels, logits, keys=keys)
     assert set(report.metrics) == set(METRICS)
     for name, found in report.metrics.items():
         assert np.isfinite([found.value, found.low, found.high]).all(), name
@@ -215,13 +223,15 @@ def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
     # descending: fake, real, fake, fake, real, real, real, fake; the line from FPR 1/4, TPR 3/4
     # is met where both error rates are 1/4
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
-    report = measure(labels, -np.arange(8.0), keys=list("abcdefgh"))
+    report = evaluate_scores(labels, -np.arange(8.0), keys=list("abcdefgh"))
     assert report.metrics["eer"].value == pytest.approx(1 / 4)
     # two reals against one fake between them: FPR jumps from 1/2 to 1/2 while TPR goes 0 to 1
-    between = measure(np.array([0, 1, 0], np.int8), np.array([3.0, 2.0, 1.0]), keys=list("abc"))
+    between = evaluate_scores(
+        np.array([0, 1, 0], np.int8), np.array([3.0, 2.0, 1.0]), keys=list("abc")
+    )
     assert between.metrics["eer"].value == pytest.approx(1 / 2)
     # one tie of all is the diagonal, which meets FPR = 1 - TPR in the middle
-    alike = measure(np.array([0, 1, 1], np.int8), np.ones(3), keys=list("abc"))
+    alike = evaluate_scores(np.array([0, 1, 1], np.int8), np.ones(3), keys=list("abc"))
     assert alike.metrics["eer"].value == pytest.approx(1 / 2)
 
 
@@ -229,7 +239,7 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() ->
     labels, logits, keys = tied()
     weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
-    spread = measured(labels, logits, keys=keys).spread
+    spread = evaluate_with_resamples(labels, logits, keys=keys).resampled_metrics
     for number in range(0, RESAMPLES, 97):
         rows = np.repeat(np.arange(len(labels)), weights[number])
         one, called = labels[rows], logits[rows] > 0
@@ -256,7 +266,7 @@ def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() ->
         for share in (0.0, 0.1, 0.5, 1.0):
             labels = (random.random(count) < share).astype(np.int8)
             logits = np.round(random.normal(size=count) * 3, random.integers(0, 2))
-            report = measure(labels, logits, keys=[f"s/{n}" for n in range(count)])
+            report = evaluate_scores(labels, logits, keys=[f"s/{n}" for n in range(count)])
             for name in METRICS:
                 value = report.metrics.get(name)
                 assert (value is None) == (name in report.reasons)
@@ -280,7 +290,7 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     scores = Scores(
         paths=paths, keys=keys, labels=np.array(labels, np.int8), logits=np.array(logits)
     )
-    parts = dict(parts_of(scores))
+    parts = dict(subset_masks(scores))
     assert list(parts) == ["StyleGAN2/a", "FFHQ", "pre", "fb", "MyNet"]
     # the reals of MyNet are no match for fakes of pre and fb, nor are fakes of fb for these reals
     assert parts["StyleGAN2/a"].sum() == parts["FFHQ"].sum() == 30
@@ -298,7 +308,7 @@ def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
         labels=labels,
         logits=logits,
     )
-    rows = dict(parts_of(scores))
+    rows = dict(subset_masks(scores))
     assert list(rows) == ["x", "none"]
     assert all(each.all() for each in rows.values())
 
@@ -328,8 +338,8 @@ def test_three_sources_hold_the_truth_as_often_as_they_say(spread: float) -> Non
 def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
     keys, labels = of((40, 40, 40))
     values = np.random.default_rng(0).random((120, 1)).astype(np.float32)
-    made = design(keys, labels, 0)
-    error = standard_error(made, made.means(values)[:, 0])
+    made = jackknife_design(keys, labels, 0)
+    error = standard_error(made, made.weighted_means(values)[:, 0])
     means = values.reshape(3, 40).mean(1)
     assert error.error == pytest.approx(stats.sem(means), rel=1e-4)
     assert error.freedom == pytest.approx(2)
@@ -338,23 +348,23 @@ def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
 
 def test_a_source_of_most_images_leaves_less_than_one_degree_a_source() -> None:
     keys, labels = of((1000, 100, 100))
-    made = design(keys, labels, 0)
+    made = jackknife_design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
-    assert 1 <= standard_error(made, made.means(values)[:, 0]).freedom < 1.5
+    assert 1 <= standard_error(made, made.weighted_means(values)[:, 0]).freedom < 1.5
 
 
 def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() -> None:
     (keys, reals), (others, fakes) = of((150,) * 3), of((10,) * 3, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
-    report = measure(labels, logits, keys=[*keys, *others])
-    made, right = design([*keys, *others], labels, 0), (logits > 0) == (labels == 1)
+    report = evaluate_scores(labels, logits, keys=[*keys, *others])
+    made, right = jackknife_design([*keys, *others], labels, 0), (logits > 0) == (labels == 1)
     areas = [roc_auc_score(labels[row > 0], logits[row > 0]) for row in made.weights]
-    accuracies = made.means(right[:, None].astype(np.float32))[:, 0]
+    accuracies = made.weighted_means(right[:, None].astype(np.float32))[:, 0]
     for name, left, even in (("auc", np.array(areas), True), ("accuracy", accuracies, False)):
         found = report.metrics[name]
         wanted, other = (
-            ends(found.value, standard_error(made, left, even=each).half, Scale.SHARE)
+            ci_bounds(found.value, standard_error(made, left, even=each).half, Scale.SHARE)
             for each in (even, not even)
         )
         assert (found.low, found.high) == pytest.approx(wanted, abs=1e-4), name
@@ -364,11 +374,11 @@ def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() ->
 @pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("half", [0.01, 0.6, 1e6])
 def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: float) -> None:
-    low, high = ends(value, half, Scale.SHARE)
+    low, high = ci_bounds(value, half, Scale.SHARE)
     assert 0 <= low <= value <= high <= 1
-    low, high = ends(2 * value - 1, half, Scale.SHIFT)
+    low, high = ci_bounds(2 * value - 1, half, Scale.SHIFT)
     assert -1 <= low <= 2 * value - 1 <= high <= 1
-    low, high = ends(value, half, Scale.LOSS)
+    low, high = ci_bounds(value, half, Scale.LOSS)
     assert 0 <= low <= value <= high
 
 
@@ -377,7 +387,7 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
     (keys, reals), (others, fakes) = of(counts), of(counts, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
-    report = measure(labels, logits, keys=keys + others)
+    report = evaluate_scores(labels, logits, keys=keys + others)
     found = report.metrics["eer"]
     assert found.low <= report.by_images["eer"].low < found.value
     assert found.high >= report.by_images["eer"].high > found.value
@@ -385,7 +395,7 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
 
 def test_hundreds_of_sources_are_left_out_in_groups() -> None:
     keys, labels = of((2,) * 300)
-    made = design(keys, labels, 0)
+    made = jackknife_design(keys, labels, 0)
     assert made.sources == {0: 300}
     assert len(made.weights) == 51
 
@@ -396,7 +406,7 @@ def test_hundreds_of_sources_are_left_out_in_groups() -> None:
 )
 def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], match: str) -> None:
     with pytest.raises(DataError, match=match):
-        measure(
+        evaluate_scores(
             np.arange(len(logits), dtype=np.int8), np.array(logits), keys=["a", "b"][: len(logits)]
         )
 
@@ -421,7 +431,9 @@ def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], matc
 def test_what_is_not_defined_of_few_or_one_class_has_its_reason(
     labels: list[int], logits: list[float], values: dict[str, float], reasons: dict[str, str]
 ) -> None:
-    report = measure(np.array(labels, np.int8), np.array(logits), keys=list("abcd"[: len(labels)]))
+    report = evaluate_scores(
+        np.array(labels, np.int8), np.array(logits), keys=list("abcd"[: len(labels)])
+    )
     assert {name: report.metrics[name].value for name in values} == pytest.approx(values)
     assert {name: report.reasons[name] for name in reasons} == reasons
     assert not set(reasons) & set(report.metrics)

@@ -16,8 +16,8 @@ import trueface
 from tests.trueface.evaluation.tables import scored
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
-from trueface.evaluation.intervals import Measure
-from trueface.evaluation.measurement import METRICS, collect, measure
+from trueface.evaluation.intervals import IntervalEstimate
+from trueface.evaluation.measurement import METRICS, collect, evaluate_scores
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
 from trueface.evaluation.score_tables import write_scores
 from trueface.runtime import paths
@@ -46,7 +46,7 @@ def table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, 
     return labels, logits, tuple(f"{label}{source}/{number}" for number, (label, source) in pairs)
 
 
-def same(measure: Measure | None, expected: list[float] | None) -> bool:
+def same(measure: IntervalEstimate | None, expected: list[float] | None) -> bool:
     if measure is None or expected is None:
         return measure is None and expected is None
     value, *interval = expected
@@ -60,7 +60,7 @@ def same(measure: Measure | None, expected: list[float] | None) -> bool:
 @pytest.mark.parametrize("name", SIZES)
 def test_values_intervals_and_differences_are_those_of_earlier_versions(name: str) -> None:
     labels, logits, keys = table(name)
-    report = measure(labels, logits, keys=keys)
+    report = evaluate_scores(labels, logits, keys=keys)
     noise = np.random.default_rng(9).normal(size=len(labels))
     other = np.round(logits * 0.8 + noise, 3)
     before, after = (scored(keys, labels, column) for column in (logits, other))

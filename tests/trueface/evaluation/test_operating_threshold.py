@@ -5,7 +5,7 @@ from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.operating_threshold import (
     Calibration,
     best_threshold,
-    calibrate,
+    fit_calibration,
     fit_temperature,
 )
 from trueface.runtime.files import Json
@@ -27,9 +27,9 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
 
 def test_a_temperature_takes_the_calibration_error_away() -> None:
     labels, logits = answers(5000, 6.0)
-    fitted = calibrate(labels, logits)
+    fitted = fit_calibration(labels, logits)
     assert calibration_error(labels, logits) > 0.1
-    assert calibration_error(labels, fitted.scaled(logits)) < 0.03
+    assert calibration_error(labels, fitted.apply_temperature(logits)) < 0.03
 
 
 def test_logits_without_an_error_have_a_finite_temperature() -> None:
@@ -41,7 +41,7 @@ def test_logits_without_an_error_have_a_finite_temperature() -> None:
 @pytest.mark.parametrize("constant", [0.0, 0.3, -40.0])
 def test_constant_logits_leave_the_temperature_at_one(constant: float) -> None:
     labels = np.array([0, 1] * 20, np.int8)
-    assert calibrate(labels, np.full(40, constant)).temperature == 1.0
+    assert fit_calibration(labels, np.full(40, constant)).temperature == 1.0
 
 
 def merit(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
@@ -88,12 +88,12 @@ def test_equal_logits_are_never_parted() -> None:
 
 
 def test_one_class_leaves_the_decision_where_it_is() -> None:
-    assert calibrate(np.ones(5, np.int8), np.arange(5.0)) == Calibration()
+    assert fit_calibration(np.ones(5, np.int8), np.arange(5.0)) == Calibration()
 
 
 def test_a_calibration_comes_back_from_its_record() -> None:
-    fitted = Calibration(temperature=2.0, threshold=0.5).folded()
-    assert Calibration.read(fitted.record) == fitted
+    fitted = Calibration(temperature=2.0, threshold=0.5).fold_temperature()
+    assert Calibration.read(fitted.json_record) == fitted
     assert (fitted.threshold, fitted.in_logits) == (0.25, True)
     records: list[Json] = [None, [], {}, {"temperature": "2", "threshold": 0.0}]
     for broken in records:
@@ -103,25 +103,25 @@ def test_a_calibration_comes_back_from_its_record() -> None:
 def test_scaled_and_plain_logits_differ_by_the_temperature_whichever_were_given() -> None:
     logits = np.array([2.0, -4.0])
     plain = Calibration(temperature=2.0)
-    assert plain.scaled(logits).tolist() == [1.0, -2.0]
-    assert plain.plain(logits) is logits
-    folded = plain.folded()
-    assert folded.plain(plain.scaled(logits)).tolist() == logits.tolist()
+    assert plain.apply_temperature(logits).tolist() == [1.0, -2.0]
+    assert plain.undo_temperature(logits) is logits
+    folded = plain.fold_temperature()
+    assert folded.undo_temperature(plain.apply_temperature(logits)).tolist() == logits.tolist()
 
 
 def test_no_view_of_the_images_has_more_false_alarms_than_one_in_ten() -> None:
     labels, logits = answers(4000, 1.0)
     logits[2000:] += 1.0  # the second view looks more like a fake
-    threshold = calibrate(labels, logits, [2000, 2000]).threshold
+    threshold = fit_calibration(labels, logits, [2000, 2000]).threshold
     first, second = ((own > threshold).mean() for own in np.split(np.where(labels, -99, logits), 2))
     reals = 1 - labels[2000:].mean()
     assert second / reals == pytest.approx(0.1, abs=0.01)
     assert first < second
-    assert calibrate(labels, logits).threshold == best_threshold(labels, logits) < threshold
+    assert fit_calibration(labels, logits).threshold == best_threshold(labels, logits) < threshold
 
 
 def test_views_that_are_told_apart_well_leave_the_best_threshold() -> None:
     labels = np.tile(np.array([0, 1], np.int8), 100)
     logits = np.where(labels == 1, 4.0, -4.0) + np.linspace(-1, 1, 200)
-    both, together = calibrate(labels, logits, [100, 100]), calibrate(labels, logits)
+    both, together = fit_calibration(labels, logits, [100, 100]), fit_calibration(labels, logits)
     assert both == together

@@ -8,11 +8,11 @@ from trueface.evaluation.over_seeds import (
     MissingModels,
     by_method,
     cell,
+    format_seed_summary,
     missing_sentence,
-    over_seeds,
     seeds_text,
     short_names,
-    shown,
+    summarize_seeds,
 )
 
 
@@ -34,12 +34,12 @@ from trueface.evaluation.over_seeds import (
 def test_a_mean_is_of_the_seeds_that_have_a_value_and_says_of_how_many(
     values: tuple[float | None, ...], text: str, small: str
 ) -> None:
-    mean = over_seeds(values)
-    assert (shown(mean, 1), cell(mean, 1)) == (text, small)
+    mean = summarize_seeds(values)
+    assert (format_seed_summary(mean, 1), cell(mean, 1)) == (text, small)
 
 
 def test_a_number_that_is_not_finite_has_no_spread() -> None:
-    mean = over_seeds([1.0, math.inf])
+    mean = summarize_seeds([1.0, math.inf])
     assert mean is not None
     assert (mean.mean, math.isnan(mean.sd or 0.0)) == (math.inf, True)
 
@@ -70,11 +70,11 @@ def test_names_are_short_where_they_still_differ(methods: list[str], short: list
 def test_a_mean_counts_the_seeds_without_a_result_and_says_why() -> None:
     why = {"a:pre@seed=3": "failed", "a:pre@seed=4": "waiting", "a:pre@seed=5": "waiting"}
     models = MissingModels({**why, "b:pre@seed=3": "failed", "a:pre@seed=1": "failed"})
-    missing = models.of({"a:pre@seed=1", "a:pre@seed=2"})
+    missing = models.count_missing_seeds({"a:pre@seed=1", "a:pre@seed=2"})
     assert missing == {"failed": 1, "waiting": 2}
     assert seeds_text(2, missing) == "2 of 5, 1 failed, 2 waiting"
     assert seeds_text(2, {}) == "2"
-    assert shown(over_seeds((1.0, 3.0), missing), 1) == (
+    assert format_seed_summary(summarize_seeds((1.0, 3.0), missing), 1) == (
         "2.0 ± 1.4 (2 of 5 seeds, 1 failed, 2 waiting)"
     )
     assert missing_sentence(models).startswith("5 models or folders of the run have no result: ")

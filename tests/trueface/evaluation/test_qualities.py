@@ -47,7 +47,7 @@ def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) 
         assert each.real_score == pytest.approx(
             np.mean(1 / (1 + np.exp(-values[:COUNT]))), abs=1e-6
         )
-    record = json.loads(json.dumps(row.record))
+    record = json.loads(json.dumps(row.json_record))
     assert (record["data"], record["worst_quality"]) == ("gan2:pre", "half+jpeg30")
     assert record["mean"] == pytest.approx(np.mean(areas))
     assert record["worst"] == pytest.approx(min(areas))
@@ -62,16 +62,16 @@ def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) 
 def test_a_gain_is_claimed_only_where_its_interval_lies_above_0(run: Path) -> None:
     tests = pairs_of(*RAW_ONLY, *ALL, corrupt=list(QUALITIES))
     rows = {row.model: row for row in quality_rows(run, tests, reference="gan2:pre@collab=0")}
-    assert rows[RAW_ONLY[0]].against is None
+    assert rows[RAW_ONLY[0]].reference_comparison is None
     assert rows[RAW_ONLY[0]].why_not == "the reference"
-    against = rows[ALL[0]].against
+    against = rows[ALL[0]].reference_comparison
     assert against is not None
     assert (against.model, against.seeds) == ("gan2:pre@collab=0", 3)
     assert against.differences["worst"].word == "gain"
     assert against.differences["worst"].low > 0.05
     # both are the same on raw images, and a constant difference of 0 is no gain
     assert against.differences["raw"].word == "no difference shown"
-    backwards = quality_rows(run, tests, reference="gan2:pre@collab=0.05")[0].against
+    backwards = quality_rows(run, tests, reference="gan2:pre@collab=0.05")[0].reference_comparison
     assert backwards is not None
     assert backwards.differences["worst"].word == "loss"
 
@@ -89,7 +89,7 @@ def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
     tests = [pair for pair in pairs_of(ALL[0], corrupt=list(QUALITIES)) if "gan2" in pair[1]]
     (row,) = quality_rows(run, tests)
     assert set(row.areas.values()) == {None}
-    assert row.record["worst_quality"] is None
+    assert row.json_record["worst_quality"] is None
     assert all(each.real_score is None for each in row.qualities)
     assert f" – / {row.qualities[0].fake_score:.2f}" in text("quality", [row])
 

@@ -15,8 +15,8 @@ from launcher.system.code_digests import CodeIndex
 from tests.trueface.evaluation.tables import scored
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
-from trueface.evaluation.measurement import METRICS, measure
-from trueface.evaluation.result_rows import by_video, compare, method_of, video_report
+from trueface.evaluation.measurement import METRICS, evaluate_scores
+from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
 from trueface.evaluation.score_tables import Scores, merge, read_scores, write_scores
 from trueface.runtime import paths
@@ -31,7 +31,7 @@ TESTED = (
 
 
 def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> None:
-    """Write scores that tell fakes from reals the better, the larger `shift`."""
+    """Write scores that tell fakes from reals the better, the larger `rate_difference`."""
     subset, modifier = data.split(":")
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
@@ -288,7 +288,7 @@ def test_a_row_holds_every_measure_or_the_reason_why_not(measured_run: Path) -> 
     ],
 )
 def test_a_row_says_by_which_method_its_model_was_made(model: str, method: str) -> None:
-    assert method_of(model) == method
+    assert unlearning_methods_of(model) == method
 
 
 def test_a_row_s_measures_are_those_of_its_images(measured_run: Path) -> None:
@@ -296,7 +296,9 @@ def test_a_row_s_measures_are_those_of_its_images(measured_run: Path) -> None:
     tables = [np.random.default_rng(len(s)).normal(size=30) + 2 * y - 1 for _, s, y in TESTED]
     logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
     labels = np.repeat(np.array([label for _, _, label in TESTED], np.int8), 30)
-    report = measure(labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)])
+    report = evaluate_scores(
+        labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)]
+    )
     assert pooled["ap"] == {
         "value": report.metrics["ap"].value,
         "low": report.metrics["ap"].low,

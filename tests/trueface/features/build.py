@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import Pass, still
+from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.index import Image
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector, build
-from trueface.models.inference import FrozenBody
-from trueface.poisoning.loaders import augmented
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import Detector, build_detector
+from trueface.models.inference import FrozenBackbone
+from trueface.poisoning.loaders import poisoned_train_loader
+from trueface.runtime.progress import RunContext
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -23,7 +23,7 @@ COUNT = 8
 LIMIT = 1 << 30
 
 
-class Counted(FrozenBody):
+class Counted(FrozenBackbone):
     """A body that counts the images it sees."""
 
     seen = 0
@@ -34,7 +34,7 @@ class Counted(FrozenBody):
 
 
 def model(*, seed: int = 1) -> Detector:
-    return build("slim18", weights="none", seed=seed)
+    return build_detector("slim18", weights="none", seed=seed)
 
 
 def body(*, seed: int = 1) -> Counted:
@@ -58,12 +58,12 @@ def written(tree: Tree, count: int = COUNT) -> tuple[Image, ...]:
     )
 
 
-def as_tested(images: Sequence[Image], **more: object) -> Pass:
-    return still(images, settings(**more))
+def as_tested(images: Sequence[Image], **more: object) -> ImageLoader:
+    return eval_loader(images, settings(**more))
 
 
-def as_learned(images: Sequence[Image], **more: object) -> Pass:
-    return augmented(images, settings(**{"flip_prob": 0.5, **more}), None)
+def as_learned(images: Sequence[Image], **more: object) -> ImageLoader:
+    return poisoned_train_loader(images, settings(**{"flip_prob": 0.5, **more}), None)
 
 
 def store_in(folder: Path, limit_bytes: int = LIMIT) -> FeatureStore:
@@ -71,6 +71,6 @@ def store_in(folder: Path, limit_bytes: int = LIMIT) -> FeatureStore:
     return FeatureStore(folder, limit_bytes)
 
 
-def read(folder: Path, counted: FrozenBody, feed: Pass, view: int = 0) -> FeatureMatrix:
+def read(folder: Path, counted: FrozenBackbone, feed: ImageLoader, view: int = 0) -> FeatureMatrix:
     """Return what a process that begins now gets."""
-    return store_in(folder).matrix(counted, feed, view, watch=Watch())
+    return store_in(folder).matrix(counted, feed, view, watch=RunContext())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import Counted, body, read, written
-from trueface.data.dataset import Pass
+from trueface.data.dataset import ImageLoader
 from trueface.data.index import Image
 
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def passes(folder: Path) -> Callable[..., int]:
     """Return a function that says how many images a process that begins now passes through a body."""
 
-    def count(feed: Pass, view: int = 0, counted: Counted | None = None) -> int:
+    def count(feed: ImageLoader, view: int = 0, counted: Counted | None = None) -> int:
         counted = counted or body()
         read(folder, counted, feed, view)
         return counted.seen

@@ -28,11 +28,11 @@ from trueface.evaluation.inference import evaluate, evaluate_images
 from trueface.features.bank import Bank
 from trueface.features.matrix import bytes_of
 from trueface.features.store import FeatureStore
-from trueface.poisoning.loaders import augmented
+from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.runtime import artifact
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.history import Epoch
-from trueface.training.parts.bank import banks, feature_facts
+from trueface.training.parts.bank import build_feature_feeds, feature_facts
 from trueface.training.trainer import fit
 
 EPOCHS = 3
@@ -54,9 +54,10 @@ def test_batches_are_the_same_bits_with_a_store_and_without(
     images: tuple[Image, ...], folder: Path, more: dict[str, object]
 ) -> None:
     feed = as_learned(images, **more)
-    plain = Bank(body(), feed, watch=Watch(), views=EPOCHS)
+    plain = Bank(body(), feed, watch=RunContext(), views=EPOCHS)
     filling, reading = (
-        Bank(body(), feed, watch=Watch(), store=store_in(folder), views=EPOCHS) for _ in range(2)
+        Bank(body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
+        for _ in range(2)
     )
     for epoch in range(EPOCHS):
         expected = bits(plain(epoch))
@@ -69,14 +70,14 @@ def test_a_job_that_goes_on_after_an_interruption_finds_the_same_bits(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     feed = as_learned(images)
-    plain = Bank(body(), feed, watch=Watch(), views=EPOCHS)
+    plain = Bank(body(), feed, watch=RunContext(), views=EPOCHS)
     stop = threading.Event()
     begun = Bank(
-        body(), feed, watch=Watch(stop=stop), store=store_in(folder), views=EPOCHS,
+        body(), feed, watch=RunContext(stop=stop), store=store_in(folder), views=EPOCHS,
         progress=lambda _done, _total: stop.set(),
     )  # fmt: skip
     assert list(begun(1)) == []  # half of a view is stored
-    later = Bank(counted := body(), feed, watch=Watch(), store=store_in(folder), views=EPOCHS)
+    later = Bank(counted := body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
     assert same(bits(later(1)), bits(plain(1)))
     assert counted.seen == COUNT // 2
 
@@ -85,11 +86,11 @@ def test_some_images_of_an_endless_augmentation_are_computed_once_for_all_jobs(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     feed = as_learned(images)
-    plain = Bank(body(), feed, watch=Watch())
-    expected = bits(plain.over([1, 6, 3], 7, batch_size=2))
+    plain = Bank(body(), feed, watch=RunContext())
+    expected = bits(plain.iter_positions([1, 6, 3], 7, batch_size=2))
     for computed in (3, 0):
-        bank = Bank(counted := body(), feed, watch=Watch(), store=store_in(folder))
-        assert same(bits(bank.over([1, 6, 3], 7, batch_size=2)), expected)
+        bank = Bank(counted := body(), feed, watch=RunContext(), store=store_in(folder))
+        assert same(bits(bank.iter_positions([1, 6, 3], 7, batch_size=2)), expected)
         assert counted.seen == computed
 
 
@@ -100,7 +101,7 @@ def test_views_beyond_the_limit_are_computed_in_every_job(
     limit = 2 * bytes_of(COUNT, counted.width)
     for _ in range(2):
         store = store_in(folder, limit)
-        bank = Bank(counted, as_learned(images), watch=Watch(), store=store, views=EPOCHS)
+        bank = Bank(counted, as_learned(images), watch=RunContext(), store=store, views=EPOCHS)
         assert (bank.views, bank.stored_views) == (EPOCHS, 2)
         for epoch in range(EPOCHS):
             list(bank(epoch))
@@ -112,7 +113,9 @@ def test_while_another_process_computes_a_view_the_next_is_computed(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     store = store_in(folder)
-    bank = Bank(counted := body(), as_learned(images), watch=Watch(), store=store, views=EPOCHS)
+    bank = Bank(
+        counted := body(), as_learned(images), watch=RunContext(), store=store, views=EPOCHS
+    )
     list(bank(0))
     counted.seen = 0
     (lock,) = folder.glob(f"*{artifact.LOCK}")
@@ -130,9 +133,14 @@ def test_while_another_process_computes_a_view_the_next_is_computed(
         seen_ahead.append(done)
 
     late = Bank(
-        counted, as_learned(images), watch=Watch(), store=store, views=EPOCHS, progress=progress
+        counted,
+        as_learned(images),
+        watch=RunContext(),
+        store=store,
+        views=EPOCHS,
+        progress=progress,
     )
-    with artifact.held_at_once(lock) as held:
+    with artifact.hold_lock_if_free(lock) as held:
         held.report(1, 9)
         with pytest.raises(Waited):
             list(late(0))
@@ -147,10 +155,15 @@ def trained(
 ) -> tuple[dict[str, Tensor], tuple[Epoch, ...]]:
     given = settings(num_epochs=EPOCHS, flip_prob=0.5, **more)
     detector = model()
-    feeds = banks(
-        detector, augmented(images, given, None), as_tested(images[:4]), given, Watch(), store=store
+    feeds = build_feature_feeds(
+        detector,
+        poisoned_train_loader(images, given, None),
+        as_tested(images[:4]),
+        given,
+        RunContext(),
+        store=store,
     )
-    done = fit(detector, *feeds, given.trainer, watch=Watch())
+    done = fit(detector, *feeds, given.trainer, watch=RunContext())
     return detector.state_dict(), done.epochs
 
 
@@ -170,10 +183,12 @@ def test_a_test_gives_the_same_scores_with_a_store_and_without(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     detector, feed = model(), as_tested(images)
-    plain = evaluate(detector, feed(0), total=COUNT, watch=Watch())
-    without = evaluate_images(detector, feed, Watch(), constant=True)
+    plain = evaluate(detector, feed(0), total=COUNT, watch=RunContext())
+    without = evaluate_images(detector, feed, RunContext(), constant=True)
     for _ in range(2):
-        stored = evaluate_images(detector, feed, Watch(), constant=True, store=store_in(folder))
+        stored = evaluate_images(
+            detector, feed, RunContext(), constant=True, store=store_in(folder)
+        )
         assert np.array_equal(stored.logits, without.logits)
     assert np.abs(without.logits - plain.logits).max() <= 1e-4
     assert np.array_equal(without.logits > 0, plain.logits > 0)
@@ -183,7 +198,7 @@ def test_batches_of_another_size_change_logits_by_rounding_only(tree: Tree, fold
     images = written(tree, 9)  # the last batch of the smaller size is a single image
     detector, store = model(), store_in(folder)
     sizes = [evaluate_images(
-        detector, as_tested(images, batch_size=size), Watch(), constant=True, store=each,
+        detector, as_tested(images, batch_size=size), RunContext(), constant=True, store=each,
     ) for size, each in ((4, None), (9, store), (4, store))]  # fmt: skip
     for other in sizes[1:]:
         assert np.abs(other.logits - sizes[0].logits).max() <= 1e-4
@@ -196,8 +211,8 @@ def test_the_provenance_counts_what_was_read_and_computed(
     given = settings(flip_prob=0.5, num_epochs=2)
     facts: list[dict[str, Any]] = []
     for _ in range(2):
-        feeds = banks(
-            model(), augmented(images, given, None), as_tested(images[:4]), given, Watch(),
+        feeds = build_feature_feeds(
+            model(), poisoned_train_loader(images, given, None), as_tested(images[:4]), given, RunContext(),
             store=store_in(folder),
         )  # fmt: skip
         for feed in feeds:

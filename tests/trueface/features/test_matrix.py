@@ -28,8 +28,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def later(folder: Path, file: Path) -> tuple[str, int]:
     """Return what a process that begins now says, and how many files it read."""
     digests = FileDigests(folder)
-    sha256 = digests.of(file)[1].hex()
-    digests.keep()
+    sha256 = digests.digest_file(file)[1].hex()
+    digests.save_digests()
     return sha256, digests.hashed
 
 
@@ -73,16 +73,16 @@ def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
     other = file.with_name("other")
     other.write_bytes(b"other")
     first, second = (FileDigests(file.parent) for _ in range(2))
-    first.of(file), second.of(other)
+    first.digest_file(file), second.digest_file(other)
     for each in (first, second):
-        each.keep()
+        each.save_digests()
     assert [later(file.parent, path)[1] for path in (file, other)] == [0, 0]
 
 
 def test_a_pipe_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file.with_name("pipe"))
     with pytest.raises(OSError, match="not a regular file"):
-        FileDigests(None).of(file.with_name("pipe"))
+        FileDigests(None).digest_file(file.with_name("pipe"))
 
 
 def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Path) -> None:
@@ -110,7 +110,7 @@ def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
 
 
 def test_files_of_one_inode_number_on_two_disks_are_two(file: Path) -> None:
-    marks = [FileMark.of(file)._replace(device=device) for device in (1, 2)]
+    marks = [FileMark.from_path(file)._replace(device=device) for device in (1, 2)]
     entries = {mark: (bytes([mark.device]) * 32, 5) for mark in marks}
     table = Table(np.zeros(0, dtype=ROW)).with_newer(entries).with_newer({marks[0]: (b"n" * 32, 6)})
     assert [table.find(mark) for mark in marks] == [(b"n" * 32, 6), (b"\2" * 32, 5)]

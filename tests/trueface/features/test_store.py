@@ -33,7 +33,7 @@ from tests.trueface.features.build import (
     store_in,
     written,
 )
-from trueface.data.dataset import Pass, still
+from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.index import Image
 from trueface.features.folder import ENDING, TEMPORARY, remove, views
 from trueface.features.matrix import bytes_of
@@ -41,7 +41,7 @@ from trueface.features.store import CODE, open_store
 from trueface.runtime import artifact
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import BadImageError, DataError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 HALF = slice(None, COUNT // 2)
 PACKAGE = Path(trueface.__file__).parent
@@ -128,7 +128,7 @@ class TestReading:
         assert (counted.seen, len(whole)) == (0, 12)
 
 
-Feed = Callable[[tuple[Image, ...]], Pass]
+Feed = Callable[[tuple[Image, ...]], ImageLoader]
 
 
 def moved(images: tuple[Image, ...]) -> list[Image]:
@@ -149,14 +149,14 @@ class TestIdentity:
                 as_learned,
                 lambda images: replace(
                     as_learned(images),
-                    image_set=still(images, as_learned(images).settings).image_set,
+                    image_set=eval_loader(images, as_learned(images).settings).image_set,
                 ),
                 (0, 0), COUNT,
             ),
             # the patch of a backdoor makes another row
             (
                 as_tested,
-                lambda images: still(images, as_tested(images).settings, stamped=[2]),
+                lambda images: eval_loader(images, as_tested(images).settings, stamped=[2]),
                 (0, 0), 1,
             ),
             # how many views there are changes none of them
@@ -231,7 +231,7 @@ class TestDamage:
         def replaced(_done: int, _total: int) -> None:
             PIL.Image.new("RGB", (12, 12), "red").save(images[0].path)
 
-        store_in(folder).matrix(body(), as_tested(images), 0, watch=Watch(), progress=replaced)
+        store_in(folder).matrix(body(), as_tested(images), 0, watch=RunContext(), progress=replaced)
         assert "not stored images=1 reason=their files changed" in caplog.text
         assert passes(as_tested(images)) == 1
 
@@ -295,7 +295,8 @@ class TestDamage:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
         try:
             matrices = [
-                store.matrix(body(), as_learned(images), view, watch=Watch()) for view in range(2)
+                store.matrix(body(), as_learned(images), view, watch=RunContext())
+                for view in range(2)
             ]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -316,10 +317,10 @@ class TestOneComputes:
         passes(as_tested(images[HALF]))
         store, stop = store_in(folder), threading.Event()
         caplog.set_level(logging.INFO)
-        with artifact.held_at_once(lock_of(folder)) as lock:
+        with artifact.hold_lock_if_free(lock_of(folder)) as lock:
             lock.report(3, 8)
             with pytest.raises(BusyError):
-                store.matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)
+                store.matrix(body(), as_tested(images), 0, watch=RunContext(), wait=False)
             seen: list[tuple[int, int]] = []
 
             def progress(done: int, total: int) -> None:
@@ -328,12 +329,14 @@ class TestOneComputes:
 
             with pytest.raises(StoppedError):
                 store.matrix(
-                    body(), as_tested(images), 0, watch=Watch(stop=stop), progress=progress
+                    body(), as_tested(images), 0, watch=RunContext(stop=stop), progress=progress
                 )
         assert seen == [(3, 8)]
         assert f"another process computes pid={os.getpid()}" in caplog.text
         assert "images=3 of=8" in caplog.text
-        assert len(store.matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)) == COUNT
+        assert (
+            len(store.matrix(body(), as_tested(images), 0, watch=RunContext(), wait=False)) == COUNT
+        )
 
     def test_two_jobs_at_once_compute_each_image_once(
         self, images: tuple[Image, ...], folder: Path
@@ -348,7 +351,7 @@ class TestOneComputes:
     ) -> None:
         store, feed = store_in(folder), as_learned(images, num_threads=1)
         for half in (range(4), range(4, 8)):
-            matrix = store.matrix(body(), feed, 0, watch=Watch(), positions=half, wait=False)
+            matrix = store.matrix(body(), feed, 0, watch=RunContext(), positions=half, wait=False)
             assert matrix.cost.computed == len(half)
 
     def test_images_that_were_not_there_while_others_computed_keep_their_own_features(
@@ -370,10 +373,15 @@ class TestOneComputes:
                 came_back.set()
 
         with ThreadPoolExecutor(1) as pool:
-            with artifact.held_at_once(lock_of(folder)) as lock:
+            with artifact.hold_lock_if_free(lock_of(folder)) as lock:
                 lock.report(3, 8)
                 waiting = pool.submit(
-                    store.matrix, body(), as_tested(images), 0, watch=Watch(), progress=progress
+                    store.matrix,
+                    body(),
+                    as_tested(images),
+                    0,
+                    watch=RunContext(),
+                    progress=progress,
                 )
                 assert came_back.wait(30)
             assert np.array_equal(waiting.result().features, expected)
@@ -396,7 +404,7 @@ class TestOneComputes:
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(BusyError):
-            store_in(folder).matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)
+            store_in(folder).matrix(body(), as_tested(images), 0, watch=RunContext(), wait=False)
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
         assert len(read(folder, body(), as_tested(images))) == COUNT
@@ -408,7 +416,7 @@ class TestOneComputes:
         with pytest.raises(StoppedError, match="stopped after 4 images"):
             store_in(folder).matrix(
                 body(), as_tested(images), 0,
-                watch=Watch(stop=stop), progress=lambda _done, _total: stop.set(),
+                watch=RunContext(stop=stop), progress=lambda _done, _total: stop.set(),
             )  # fmt: skip
         assert passes(as_tested(images)) == COUNT - 4
 
@@ -420,25 +428,25 @@ class TestLimit:
         store = store_in(folder, limit_bytes=2 * bytes_of(COUNT, body().width))
         matrices = []
         for number, view in enumerate([0, 1, 0, 2]):
-            matrices.append(store.matrix(body(), as_learned(images), view, watch=Watch()))
+            matrices.append(store.matrix(body(), as_learned(images), view, watch=RunContext()))
             for path in folder.glob(f"*-v{view}{artifact.LOCK}"):
                 os.utime(path, (number, number))
         assert [matrix.cost.computed > 0 for matrix in matrices] == [True, True, False, True]
         again = body()
-        store.matrix(again, as_learned(images), 0, watch=Watch())
+        store.matrix(again, as_learned(images), 0, watch=RunContext())
         assert again.seen == 0
         gone = matrices[1].features.copy()  # a map outlives the file's name
-        store.matrix(again, as_learned(images), 1, watch=Watch())
+        store.matrix(again, as_learned(images), 1, watch=RunContext())
         assert again.seen == COUNT
         assert np.array_equal(
-            gone, store.matrix(again, as_learned(images), 1, watch=Watch()).features
+            gone, store.matrix(again, as_learned(images), 1, watch=RunContext()).features
         )
 
     def test_what_does_not_fit_is_computed_and_the_log_says_so(
         self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         store = store_in(folder, limit_bytes=100)
-        assert len(store.matrix(body(), as_tested(images), 0, watch=Watch())) == COUNT
+        assert len(store.matrix(body(), as_tested(images), 0, watch=RunContext())) == COUNT
         assert "not enough room, set TRUEFACE_FEATURES_LIMIT higher" in caplog.text
         assert sum(view.bytes for view in views(folder)) == 0
 
@@ -447,9 +455,9 @@ class TestLimit:
     ) -> None:
         store = store_in(folder)
         for view in range(2):
-            store.matrix(body(), as_learned(images), view, watch=Watch())
+            store.matrix(body(), as_learned(images), view, watch=RunContext())
         (path,) = folder.glob(f"*-v0{artifact.LOCK}")
-        with artifact.held_at_once(path):
+        with artifact.hold_lock_if_free(path):
             assert cleared(folder) == 1
         assert len(views(folder)) == 1
         (folder / ".0123.tmp").write_bytes(b"digests that are being written")
@@ -464,7 +472,7 @@ class TestOpening:
         monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "cache"))
         store = open_store()
         assert store is not None
-        store.matrix(body(), as_tested(images), 0, watch=Watch())
+        store.matrix(body(), as_tested(images), 0, watch=RunContext())
         place = tmp_path / "cache" / "features"
         assert place.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o600}

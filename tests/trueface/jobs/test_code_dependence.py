@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.kinds import installed, roots_of
+from launcher.kinds import installed_kinds, roots_of
 from launcher.system.code_digests import CodeIndex
-from launcher.system.code_links import Counted
-from trueface.unlearning.registry import METHODS, modules_of
+from launcher.system.code_links import RelevantCode
+from trueface.unlearning.registry import METHODS, plugin_modules
 
 TASKS = """\
 name: x
@@ -301,11 +301,11 @@ def test_no_function_runs_that_the_identity_does_not_count(traced: dict[str, Any
         *("sample", "train", "poison", "unlearn", "test")
     }
     index = CodeIndex()
-    counted: dict[str, list[Counted]] = {}  # by a job, and by those whose results it reads
+    counted: dict[str, list[RelevantCode]] = {}  # by a job, and by those whose results it reads
     ran: set[str] = set()
     for job, (calls, needs, entry, roots) in traced.items():
         before = [each for need in needs for each in counted[need]]
-        counted[job] = [index.counted(entry, roots), *before]
+        counted[job] = [index.relevant_code(entry, roots), *before]
         for line in set(Path(calls).read_text().splitlines()):
             file, _, name = line.partition(" ")
             parts = Path(file).with_suffix("").parts
@@ -319,11 +319,11 @@ def test_no_function_runs_that_the_identity_does_not_count(traced: dict[str, Any
 
 
 def closure(kind: str) -> set[str]:
-    return set(CodeIndex().closure(roots_of(installed([kind])[kind], SETTINGS.get(kind, {}))))
+    return set(CodeIndex().closure(roots_of(installed_kinds([kind])[kind], SETTINGS.get(kind, {}))))
 
 
 def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
-    methods = {module for name in METHODS for module in modules_of(name)}
+    methods = {module for name in METHODS for module in plugin_modules(name)}
     assert not closure("train") & methods
     assert not closure("classify") & methods
     assert closure("unlearn") & methods == {"trueface.unlearning.methods.pgu"}
@@ -349,7 +349,7 @@ def test_unlearning_does_not_depend_on_statistics(kind: str) -> None:
 
 
 def test_no_module_is_loaded_that_the_text_does_not_tell() -> None:
-    roots = [roots_of(installed([kind])[kind], SETTINGS.get(kind, {})) for kind in KINDS]
+    roots = [roots_of(installed_kinds([kind])[kind], SETTINGS.get(kind, {})) for kind in KINDS]
     modules = sorted({module for some in roots for module in some})
     program = (
         "import importlib, sys\n"

@@ -27,7 +27,7 @@ from trueface.jobs.testing import ScoringModel, attacked_test
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 EACH = 12
 MODEL = DATA = "gan2:pre&real:pre"
@@ -155,7 +155,7 @@ def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path
     fakes = [value for name, value in clean.items() if "Fake/" in name]
     try:
         for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
-            provenance = {**kept.provenance, "calibration": calibration.record}
+            provenance = {**kept.provenance, "calibration": calibration.json_record}
             checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
             record = scored(lab, attack="random1")["attack"]
             threshold = calibration.threshold
@@ -205,18 +205,18 @@ def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab:
 
 
 def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> None:
-    model = checkpoint.restore(paths.checkpoint(folder(lab)))
+    model = checkpoint.load_detector(paths.checkpoint(folder(lab)))
     model.spec = replace(model.spec, differentiable=False)
     images = survey(lab / "data", parse_data(DATA)).images
     settings = TestSettings(**WHERE, resize_size=SIDE, attack="fgsm1")
-    network = ScoringModel(model=model, watch=Watch(), constant=False, store=None)
+    network = ScoringModel(model=model, watch=RunContext(), constant=False, store=None)
     test = partial(attacked_test, job(lab, "test", MODEL), settings)
     refused = test(Attack("fgsm", 1), images, network, None)
-    assert refused.answers is None
+    assert refused.image_scores is None
     assert refused.record["reason"] == "not differentiable: the model is slim18"
     assert refused.record.keys() == {"reason", "attack"}
     control = test(Attack("random", 1), images, network, None)  # needs no gradient
-    assert control.answers is not None
+    assert control.image_scores is not None
     assert "evasion" in control.record
 
 

@@ -142,6 +142,6 @@ def test_what_the_store_keeps_is_told_and_cleared_by_age(lab: Path, cache: Path)
 
 @pytest.mark.parametrize("name", ["slim18", "mobilenet", "squeezenet", "nodown18"])
 def test_the_width_that_a_network_declares_is_that_of_its_features(name: str) -> None:
-    from trueface.models.detectors import build
+    from trueface.models.detectors import build_detector
 
-    assert build(name, weights="none", seed=1).feature_dim == SPECS[name].width
+    assert build_detector(name, weights="none", seed=1).feature_dim == SPECS[name].width

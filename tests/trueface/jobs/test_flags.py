@@ -4,7 +4,7 @@ import pytest
 
 from launcher.api import UsageError, Words
 from trueface.data.settings import TestSettings
-from trueface.jobs.flags import checked, classic_words, read_word_flags, word_flags, words
+from trueface.jobs.flags import classic_words, read_word_flags, validate_flags, word_flags, words
 from trueface.runtime.errors import DataError
 from trueface.training.settings import TrainSettings
 
@@ -30,13 +30,13 @@ def test_the_classic_line_keeps_nothing_unless_told_to() -> None:
 
 
 def test_typed_texts_become_numbers() -> None:
-    made = checked(TrainSettings, {**WHERE, "lr": "1e-3", "resize_scale": ["0.2", "1"]})
+    made = validate_flags(TrainSettings, {**WHERE, "lr": "1e-3", "resize_scale": ["0.2", "1"]})
     assert (made.lr, made.resize_scale) == (1e-3, (0.2, 1.0))
 
 
 def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
     with pytest.raises(UsageError) as caught:
-        checked(
+        validate_flags(
             TrainSettings, {"data_root": "x", "lr": "-1", "model": "nodwon", "resize_prob": "2"}
         )
     message = str(caught.value)
@@ -46,7 +46,7 @@ def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
 
 def test_dashes_are_spelt_where_the_command_has_them() -> None:
     with pytest.raises(UsageError, match="--split-path is required"):
-        checked(TestSettings, {"data_root": "x"}, dashes=True)
+        validate_flags(TestSettings, {"data_root": "x"}, dashes=True)
 
 
 def test_the_classic_line_tests_in_batches_as_large_as_a_trainings() -> None:

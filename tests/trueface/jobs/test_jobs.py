@@ -180,7 +180,7 @@ def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kep
     assert result["val_accuracy"] == 1.0
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
     assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith("fc."))
-    said = predictions.read(paths.answers_after(folder(lab, model)))
+    said = predictions.read(paths.predictions_after(folder(lab, model)))
     assert said["test"].accuracy("true") == scored(lab, model, DATA)["accuracy"] == 1.0
 
 
@@ -274,7 +274,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     assert lesson.train_sha256 == load_split(lab / "splits", "train").sha256
     model = f"{POISONED}~relabel"
     unlearned(lab, model, "relabel", num_epochs=1)
-    chain = image_lists.follow_lessons(
+    chain = image_lists.iter_training_sets(
         model, lambda name: image_lists.read_ancestry(folder(lab, name))
     )
     assert [name for name, _ in chain] == [model, POISONED]

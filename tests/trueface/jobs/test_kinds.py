@@ -19,10 +19,10 @@ from launcher.api import (
 )
 from launcher.errors import MachineError
 from launcher.job import Spec
-from launcher.workers.worker import _function
+from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli import run_job
-from trueface.cli.classic_request import read, settings_of
+from trueface.cli.classic_request import parse_command_line, settings_of
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags
@@ -284,7 +284,7 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
     draft = a_draft(TRAIN, settings, model=f"a:b#{CLEAN}%f2r-20", base="a:b")
     argv = TRAIN.argv(draft)
     assert argv[:3] == ("python", "-m", "trueface")
-    request = read(argv[3:])
+    request = parse_command_line(argv[3:])
     assert request.keep_poison
     assert (request.task, request.run, request.base) == ("train", "study", "a:b")
     assert (request.model, request.saved_as) == (draft.model, draft.model)
@@ -295,7 +295,7 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
 
 def test_the_classic_line_of_a_test_says_the_same() -> None:
     draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, data="real:pre")
-    request = read(TEST.argv(draft)[3:])
+    request = parse_command_line(TEST.argv(draft)[3:])
     assert (request.task, request.model, str(request.data)) == ("test", CLEAN, "real:pre")
     assert settings_of(TEST.settings, request).model_dump(mode="json") == draft.settings
 
@@ -331,7 +331,7 @@ OWN = Words(
 def test_the_line_of_a_kind_tells_a_users_words(kind: Kind) -> None:
     data = "mygan:wa&other:pre&real:pre"
     if kind in (TRAIN, TEST):
-        request = read(kind.argv(a_draft(kind, model=data, data=data, words=OWN))[3:])
+        request = parse_command_line(kind.argv(a_draft(kind, model=data, data=data, words=OWN))[3:])
         assert (request.words, str(request.data), request.saved_as) == (OWN, data, data)
         return
     settings = {"method": "relabel"} if kind is UNLEARN else {}
@@ -345,7 +345,7 @@ def test_the_line_of_a_kind_tells_a_users_words(kind: Kind) -> None:
 def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> None:
     model = f"{CLEAN}%20@lr=0.001,seed=2"
     draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model)
-    request = read(TRAIN.argv(draft)[3:])
+    request = parse_command_line(TRAIN.argv(draft)[3:])
     assert (request.model, request.saved_as) == (model, model)
 
 
@@ -358,7 +358,7 @@ def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -
     if kind is UNLEARN:
         asked = run_job.unlearn.make_context(words[0], list(words[1:])).params["device"]
     else:
-        asked = read(words).device
+        asked = parse_command_line(words).device
     assert asked == ("cuda:0" if device == "auto" else device)
 
 
@@ -483,10 +483,10 @@ def test_an_entry_that_an_earlier_version_queued_is_found_where_its_kind_has_it_
 ) -> None:
     spec = Spec(name="x", kind=kind, role="", run="x", root="/", entry=entry)
     if now:
-        assert getattr(_function(spec), "__module__", "") == now
+        assert getattr(_entry_function(spec), "__module__", "") == now
         return
     with pytest.raises(MachineError) as caught:
-        _function(spec)
+        _entry_function(spec)
     assert str(caught.value).startswith(
         "trueface.jobs:weigh does not exist, and no job type 'weigh' is installed"
     )

@@ -10,11 +10,11 @@ import pytest
 
 from launcher.api import Draft, Words
 from tests.trueface.jobs.build import write_lists as write
-from trueface.data.splits import digest
+from trueface.data.splits import keys_digest
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
 from trueface.training import image_lists
-from trueface.training.image_lists import Lesson
+from trueface.training.image_lists import TrainingSetRecord
 
 TRAINED = ["StyleGAN2/a/1", "StyleGAN2/a/2", "StyleGAN3/a/1", "FFHQ/1", "MyGAN/1"]
 TESTED = ["StyleGAN2/a/2", "StyleGAN2/a/3", "StyleGAN3/a/1", "FFHQ/2", "FFHQ/1", "MyGAN/1"]
@@ -219,13 +219,13 @@ def a_model(
     folder = lab / "runs/r" / model
     paths.checkpoint(folder).parent.mkdir(parents=True)
     paths.checkpoint(folder).touch()
-    lesson = Lesson(
+    lesson = TrainingSetRecord(
         images=data,
         words=words or Words(),
         data_root=str(lab / root),
         split_path=str(lab / split),
-        train_sha256=digest(json.loads((lab / split / "train.json").read_text())),
-        val_sha256=digest(json.loads((lab / split / "val.json").read_text())) if val else None,
+        train_sha256=keys_digest(json.loads((lab / split / "train.json").read_text())),
+        val_sha256=keys_digest(json.loads((lab / split / "val.json").read_text())) if val else None,
     )
     image_lists.write_ancestry(folder, base, [lesson])
 

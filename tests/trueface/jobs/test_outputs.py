@@ -4,7 +4,7 @@ import numpy as np
 
 from trueface.data.dataset_file import write_video_sources
 from trueface.data.index import Image
-from trueface.evaluation.inference import Answers
+from trueface.evaluation.inference import ImageScores
 from trueface.jobs.testing import scores_of
 
 
@@ -14,10 +14,10 @@ def test_the_scores_of_a_test_name_the_video_of_each_frame(tmp_path: Path) -> No
         Image(f"{tmp_path}/PreSocial/Fake/{key}.png", key, 1, key.partition("/")[0], "pre")
         for key in ("FF-DF/000_003/1", "StyleGAN2/a/1")
     ]
-    answers = Answers(
+    answers = ImageScores(
         positions=np.arange(2), labels=np.ones(2, np.int8), logits=np.zeros(2, np.float64)
     )
     assert scores_of(images, answers, tmp_path).videos == ("PreSocial/Fake/FF-DF/000_003", "")
-    assert scores_of(images[1:], Answers(
+    assert scores_of(images[1:], ImageScores(
         positions=np.arange(1), labels=np.ones(1, np.int8), logits=np.zeros(1)
     ), tmp_path).videos == ()  # fmt: skip

@@ -16,7 +16,7 @@ from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.evaluation.results import table
 from trueface.jobs import sampling
-from trueface.models.checkpoint import restore
+from trueface.models.checkpoint import load_detector
 from trueface.models.head import RidgeHead
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
@@ -60,7 +60,7 @@ def folder_of(lab: Path, model: str) -> Path:
 
 
 def head_of(lab: Path, model: str) -> RidgeHead:
-    head = restore(paths.checkpoint(folder_of(lab, model))).head
+    head = load_detector(paths.checkpoint(folder_of(lab, model))).head
     assert isinstance(head, RidgeHead)
     return head
 

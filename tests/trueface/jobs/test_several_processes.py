@@ -19,7 +19,7 @@ from launcher.api import Job, JobError, Json
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.runtime import logs, paths
 
 torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def test_two_processes_learn_what_one_learns(
         for name in ("loss", "val_loss"):
             assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
     # Adam makes steps of the noise in gradients that are 0: two threads differ as much from one
-    start = build("slim18", weights="none", seed=42).network.state_dict()
+    start = build_detector("slim18", weights="none", seed=42).network.state_dict()
     whole = moved(weights(lab, "alone"), start)
     assert moved(weights(lab, "alone"), weights(lab, "shared")) < 0.1 * whole
 

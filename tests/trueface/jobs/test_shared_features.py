@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from launcher.api import Plan
-from launcher.planning.plan import PlannedShare
+from launcher.planning.plan import SharedJobPlan
 from tests.trueface.jobs.build import worked_out
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.feature_kind import FEATURES
@@ -46,12 +46,12 @@ def a_plan(text: str, root: Path = Path("/lab"), **defaults: Any) -> Plan:
     return worked_out(f"{head}{lines}{text}", KINDS, root)
 
 
-def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, PlannedShare]:
+def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, SharedJobPlan]:
     made = a_plan(text, root, **defaults)
     return {share.job.name: share for share in made.shares({job.name for job in made.jobs})}
 
 
-def parts(share: PlannedShare) -> dict[tuple[str, str], int]:
+def parts(share: SharedJobPlan) -> dict[tuple[str, str], int]:
     """Return how many views of which list and images a job computes, augmented ones marked."""
     return {
         (part["split_list"] + "*" * bool(part["augmentation"]), part["images"]): part["views"]

@@ -15,9 +15,9 @@ from trueface.models.architectures.npr import residual
 from trueface.models.architectures.patch import patch
 from trueface.models.architectures.spsl import phase_image
 from trueface.models.architectures.srmconv import FilteredNetwork
-from trueface.models.detectors import build_classifier, teach
-from trueface.models.logits import ModelSplit
-from trueface.models.registry import Made, Shape, Stem, spec_of
+from trueface.models.detectors import build_classifier, set_train_mode
+from trueface.models.logits import BackboneHeadSplit
+from trueface.models.registry import BuiltNetwork, ClassifierShape, Stem, spec_of
 from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (
@@ -78,7 +78,7 @@ def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
 
 def test_every_parameter_of_f3net_learns() -> None:
     model = untrained("f3net")
-    teach(model, fixed_statistics=False)
+    set_train_mode(model, fixed_statistics=False)
     model(torch.rand(4, 3, 32, 32)).sum().backward()
     assert all(
         parameter.grad is not None and parameter.grad.abs().max() > 0
@@ -214,7 +214,9 @@ def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
 @pytest.mark.parametrize("stride", [1, 4, 16])
 def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, stride, stride), nn.Flatten(), nn.LazyLinear(1))
-    made = Made(network=network, spec=replace(spec_of("slim18"), name="coarse", input_size=32))
+    made = BuiltNetwork(
+        network=network, spec=replace(spec_of("slim18"), name="coarse", input_size=32)
+    )
     with pytest.raises(JobError, match="coarse has no feature maps at a quarter of the resolution"):
         patch(made)
 
@@ -263,7 +265,7 @@ def test_brightness_is_not_seen_away_from_the_border() -> None:
 
 def test_what_is_behind_the_filters_learns() -> None:
     model = untrained("srmconv")
-    teach(model, fixed_statistics=False)
+    set_train_mode(model, fixed_statistics=False)
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -272,19 +274,19 @@ def test_what_is_behind_the_filters_learns() -> None:
 def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
     model: str, stem: Stem
 ) -> None:
-    network = build_classifier(Shape(model=model, stem=stem, size=32, classes=3), seed=1)
+    network = build_classifier(ClassifierShape(model=model, stem=stem, size=32, classes=3), seed=1)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         logits = network(pixels)
         assert logits.shape == (2, 3)
         torch.testing.assert_close(logits, network(pixels.float() / 255))
-        split = ModelSplit(network)
+        split = BackboneHeadSplit(network)
         assert split.head.out_features == 3
         assert split.features(pixels).shape == (2, split.width)
 
 
 def test_weights_follow_from_the_seed() -> None:
-    shape = Shape(model="resnet18", stem="small", size=16, classes=3)
+    shape = ClassifierShape(model="resnet18", stem="small", size=16, classes=3)
     first, again, other = (
         build_classifier(shape, seed=seed).network.state_dict() for seed in (1, 1, 2)
     )
@@ -293,7 +295,9 @@ def test_weights_follow_from_the_seed() -> None:
 
 
 def test_the_small_stem_keeps_the_resolution() -> None:
-    small = build_classifier(Shape(model="resnet18", stem="small", size=16, classes=3), seed=1)
+    small = build_classifier(
+        ClassifierShape(model="resnet18", stem="small", size=16, classes=3), seed=1
+    )
     assert small.network.conv1.stride == (1, 1)
 
 

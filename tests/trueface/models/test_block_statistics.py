@@ -22,9 +22,9 @@ from trueface.models.architectures.statistics import (
     projection,
     reduce_maps,
 )
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.models.head import MlpHead
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.models.registry import SPECS, spec_of
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
 
@@ -201,7 +201,7 @@ def test_frozen_features_and_the_head_give_the_models_own_logits() -> None:
     model, pixels = detector(), images(3, side=64).to(torch.uint8)
     with torch.no_grad():
         logits = model(pixels)
-        features = FrozenBody(model)(pixels)
+        features = FrozenBackbone(model)(pixels)
         assert features.shape == (3, model.feature_dim)
         torch.testing.assert_close(model.forward_head(features), logits, rtol=1e-3, atol=1e-3)
 
@@ -213,7 +213,7 @@ def test_its_head_has_the_dropout_that_is_asked_for_and_comes_back_from_a_checkp
     assert isinstance(model.head, MlpHead)
     assert model.head.dropout.p == 0.2
     checkpoint.save_model(tmp_path / "model.pt", model, {})
-    again = checkpoint.restore(tmp_path / "model.pt")
+    again = checkpoint.load_detector(tmp_path / "model.pt")
     assert torch.equal(again(pixels), model(pixels))
 
 
@@ -239,7 +239,7 @@ def pixels(side: int = 128) -> torch.Tensor:
 
 
 def detector_by_statistics(name: str, **options: str) -> Detector:
-    return build(name, weights=options.get("weights", "none"), seed=4)
+    return build_detector(name, weights=options.get("weights", "none"), seed=4)
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "mobilenet", "squeezenet"])
@@ -269,7 +269,7 @@ def test_frozen_features_are_those_of_the_model(name: str) -> None:
     model = detector_by_statistics(name)
     with torch.no_grad():
         own = model.forward_features(pixels())
-    assert torch.allclose(FrozenBody(model)(pixels()), own, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(FrozenBackbone(model)(pixels()), own, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BY_BLOCKS)
@@ -306,7 +306,7 @@ def test_a_checkpoint_holds_the_whole_network(tmp_path: Path) -> None:
     # but for the last layer of the network inside, which is never asked
     assert not any(name.endswith(".network.fc.weight") for name in model.state_dict())
     checkpoint.save_model(tmp_path / "model.pt", model, {})
-    again = checkpoint.restore(tmp_path / "model.pt")
+    again = checkpoint.load_detector(tmp_path / "model.pt")
     assert torch.equal(again(pixels()), model(pixels()))
 
 

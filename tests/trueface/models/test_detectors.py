@@ -13,14 +13,14 @@ from tests.trueface.models.build import untrained
 from trueface.models.checkpoint import (
     git_commit,
     load,
+    load_detector,
     refuse_other_resolution,
-    restore,
     save_model,
     versions,
 )
-from trueface.models.detectors import Detector, freeze, teach
-from trueface.models.head import inputs_of
-from trueface.models.inference import folded
+from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
+from trueface.models.head import capture_inputs
+from trueface.models.inference import fuse_conv_bn
 from trueface.runtime.errors import CheckpointError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -91,13 +91,13 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
     model = untrained("slim18", dropout=0.5)
     with torch.inference_mode():
         assert torch.equal(model(pixels()), model(pixels()))
-        teach(model, fixed_statistics=True)
+        set_train_mode(model, fixed_statistics=True)
         assert not torch.equal(model(pixels()), model(pixels()))
 
 
 def test_freezing_leaves_only_the_last_layer_to_learn() -> None:
     model = untrained("slim18")
-    freeze(model)
+    freeze_backbone(model)
     learning = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learning == ["network.fc.weight", "network.fc.bias"]
 
@@ -110,10 +110,10 @@ def test_an_unknown_model_is_named_with_the_known_ones() -> None:
 def test_frozen_statistics_stay_bit_identical() -> None:
     model: Detector = untrained("slim18")
     before = state(model)["bn1.running_mean"].clone()
-    teach(model, fixed_statistics=True)
+    set_train_mode(model, fixed_statistics=True)
     model(pixels())
     assert torch.equal(state(model)["bn1.running_mean"], before)
-    teach(model, fixed_statistics=False)
+    set_train_mode(model, fixed_statistics=False)
     model(pixels())
     assert not torch.equal(state(model)["bn1.running_mean"], before)
 
@@ -220,7 +220,7 @@ def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name
     saved = tmp_path / "best.pt"
     model = untrained(name, seed=3)
     save_model(saved, model, {"seed": 3, "job": "train/x"})
-    back = restore(saved, arch=name)
+    back = load_detector(saved, arch=name)
     assert load(saved).provenance == {"seed": 3, "job": "train/x"}
     for name, value in model.network.state_dict().items():
         assert torch.equal(value, back.network.state_dict()[name]), name
@@ -248,7 +248,7 @@ def test_another_architecture_is_refused(saved: Path) -> None:
     with pytest.raises(
         CheckpointError, match="has model slim18, but the settings have model nodown18"
     ):
-        restore(saved, arch="nodown18")
+        load_detector(saved, arch="nodown18")
 
 
 def test_versions_and_commit_are_told(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ class Crossed(nn.Module):
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), inputs_of(network.get_submodule("fc")) as inputs:
+    with torch.no_grad(), capture_inputs(network.get_submodule("fc")) as inputs:
         network(images)
     return inputs[0]
 
@@ -301,7 +301,7 @@ def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> 
         network(torch.randn(8, 3, 8, 8) * 3 + 2)
     network.eval()
     images = torch.randn(2, 3, 8, 8)
-    copy = folded(network, "fc")
+    copy = fuse_conv_bn(network, "fc")
     torch.testing.assert_close(features(copy, images), features(network, images))
     norms = [module for module in copy.modules() if isinstance(module, nn.BatchNorm2d)]
     assert bool(norms) == crossed
@@ -315,7 +315,7 @@ def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
         for _ in range(20):
             network(images)
         torch.testing.assert_close(
-            folded(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
+            fuse_conv_bn(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
         )
 
 

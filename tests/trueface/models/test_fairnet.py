@@ -13,12 +13,12 @@ from trueface.models import checkpoint
 from trueface.models.architectures.fairnet import (
     DROPOUT,
     DisentanglingNetwork,
-    adopt_statistics,
+    adain,
     encoders_of,
     slim_encoder,
 )
-from trueface.models.assembly import Wanted, assemble
-from trueface.models.detectors import Detector, teach
+from trueface.models.assembly import BuildOptions, assemble
+from trueface.models.detectors import Detector, set_train_mode
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)
@@ -52,12 +52,12 @@ def test_maps_take_over_mean_and_deviation_of_others_channel_by_channel() -> Non
     random = torch.Generator().manual_seed(0)
     maps = torch.randn(2, 3, 4, 5, generator=random)
     others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=random)
-    adopted = adopt_statistics(maps, others)
+    adopted = adain(maps, others)
     torch.testing.assert_close(adopted.mean((2, 3)), others.mean((2, 3)))
     torch.testing.assert_close(
         adopted.var((2, 3), correction=0), others.var((2, 3), correction=0), rtol=1e-3, atol=1e-3
     )
-    assert adopt_statistics(maps[..., :1, :1], others).isfinite().all()
+    assert adain(maps[..., :1, :1], others).isfinite().all()
 
 
 def test_the_demographic_maps_do_not_reach_the_answer_through_the_published_fusion() -> None:
@@ -70,21 +70,21 @@ def test_the_demographic_maps_do_not_reach_the_answer_through_the_published_fusi
 
 
 def test_the_parts_have_the_sizes_that_were_published(model: Detector) -> None:
-    parts = network_of(model).parts(images(2, 64))
+    parts = network_of(model).forward_parts(images(2, 64))
     shapes = {name: tuple(getattr(parts, name).shape) for name in parts.__slots__}
     half = {"shared_features": (2, 64), "specific_features": (2, 64)}
     maps = dict.fromkeys(("forgery", "content", "person"), (2, 128, 4, 4))
     logits = {"logit": (2, 1), "fused": (2, 2), "shared": (2, 2)}
     assert shapes == {**half, **maps, **logits, "specific": (2, 64), "demographic": (2, 64)}
     drawn = network_of(model).decoder(
-        parts.forgery, parts.content_maps(torch.tensor([1, 0])), (64, 60)
+        parts.forgery, parts.content_styled_features(torch.tensor([1, 0])), (64, 60)
     )
     assert drawn.shape == (2, 3, 64, 60)
     assert drawn.abs().max() <= 1
 
 
 def test_the_detectors_logit_is_the_difference_of_the_fused_heads_two(model: Detector) -> None:
-    parts = network_of(model).parts(images())
+    parts = network_of(model).forward_parts(images())
     probability = parts.fused.softmax(1)[:, 1:]
     torch.testing.assert_close(parts.logit.sigmoid(), probability)
     torch.testing.assert_close(parts.logit, parts.fused[:, 1:] - parts.fused[:, :1])
@@ -93,10 +93,10 @@ def test_the_detectors_logit_is_the_difference_of_the_fused_heads_two(model: Det
 
 def test_dropout_falls_on_output_logits_in_training_only() -> None:
     network = small()
-    before = network.parts(images()).specific
-    teach(network, fixed_statistics=True)
+    before = network.forward_parts(images()).specific
+    set_train_mode(network, fixed_statistics=True)
     network.shared_block.train()
-    after = network.parts(images()).specific
+    after = network.forward_parts(images()).specific
     kept = after != 0
     assert 0 < int((~kept).sum()) < after.numel() / 2
     torch.testing.assert_close(after[kept], before[kept] / (1 - DROPOUT), rtol=1e-4, atol=1e-5)
@@ -104,9 +104,9 @@ def test_dropout_falls_on_output_logits_in_training_only() -> None:
 
 def test_the_reconstruction_teaches_all_three_encoders() -> None:
     network = small().train()
-    parts = network.parts(images())
+    parts = network.forward_parts(images())
     everything = torch.arange(4)
-    drawn = network.decoder(parts.forgery, parts.content_maps(everything), (32, 32))
+    drawn = network.decoder(parts.forgery, parts.content_styled_features(everything), (32, 32))
     functional.l1_loss(drawn, images()).backward()  # type: ignore[no-untyped-call]  # torch
     for encoder in (
         network.forgery_encoder,
@@ -122,7 +122,7 @@ def test_it_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     path = tmp_path / "best.pt"
     checkpoint.save_model(path, model, {})
-    again = checkpoint.restore(path, arch="fairnet")
+    again = checkpoint.load_detector(path, arch="fairnet")
     with torch.inference_mode():
         features = model.forward_features(pixels)
         assert features.shape == (3, 128)
@@ -131,7 +131,7 @@ def test_it_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
 
 
 def test_any_network_of_convolutions_makes_its_three_encoders() -> None:
-    inner = assemble("squeezenet", Wanted(weights="none"))
+    inner = assemble("squeezenet", BuildOptions(weights="none"))
     encoders = encoders_of(inner, WIDTH, count=3)
     first, *others = (next(encoder.parameters()) for encoder in encoders)
     assert all(torch.equal(first, other) and first is not other for other in others)
@@ -151,6 +151,6 @@ def test_a_network_without_maps_is_refused_with_another() -> None:
 @NEEDS_TIMM
 def test_the_published_encoders_have_a_stride_of_32_and_the_published_width() -> None:
     model = untrained("fairnet/timm/legacy_xception")
-    parts = network_of(model).parts(images(2, 96))
+    parts = network_of(model).forward_parts(images(2, 96))
     assert parts.forgery.shape == (2, 512, 3, 3)
     assert model.feature_dim == 512

@@ -10,17 +10,23 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.models.build import untrained
 from tests.trueface.unlearning.build import network
-from trueface.models.checkpoint import restore, save_model
-from trueface.models.detectors import Detector, freeze
+from trueface.models.checkpoint import load_detector, save_model
+from trueface.models.detectors import Detector, freeze_backbone
 from trueface.models.head import (
     CLIP,
     MlpHead,
     RidgeHead,
+    check_single_head,
     head_of,
     last_linear,
-    refuse_several_heads,
 )
-from trueface.models.logits import ModelSplit, cross_entropy, last_layer, probability_of, wide
+from trueface.models.logits import (
+    BackboneHeadSplit,
+    as_multiclass_logits,
+    cross_entropy,
+    last_layer,
+    probability_of,
+)
 
 torch.set_num_threads(1)
 
@@ -45,7 +51,7 @@ class Network(nn.Module):
 
 
 def test_a_network_whose_logits_are_those_of_its_last_layer_is_taken() -> None:
-    refuse_several_heads(Network("plain"), "plain", "head", None)
+    check_single_head(Network("plain"), "plain", "head", None)
 
 
 @pytest.mark.parametrize("kind", ["two", "bypassed", "scaled"])
@@ -53,14 +59,14 @@ def test_a_network_that_does_more_or_less_than_its_last_layer_is_refused(kind: s
     with pytest.raises(
         JobError, match=f"the logits of model {kind} do not come from its last layer"
     ):
-        refuse_several_heads(Network(kind), kind, "head", None)
+        check_single_head(Network(kind), kind, "head", None)
 
 
 def test_the_check_leaves_random_numbers_and_hooks_alone() -> None:
     network = Network("plain")
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    refuse_several_heads(network, "plain", "head", 16)
+    check_single_head(network, "plain", "head", 16)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not network.head._forward_pre_hooks
 
@@ -118,7 +124,7 @@ def test_it_comes_back_from_its_state() -> None:
 
 def test_methods_that_split_a_model_see_its_hidden_units() -> None:
     head = standardised()
-    split = ModelSplit(head)
+    split = BackboneHeadSplit(head)
     assert split.width == 4
     assert split.head is head
     assert torch.equal(split.features(FEATURES), head.units(FEATURES))
@@ -183,7 +189,7 @@ def test_half_precision_around_it_changes_no_bit_of_its_sum() -> None:
 def test_a_checkpoint_keeps_it_whole(tmp_path: Path) -> None:
     model = ridge_detector()
     save_model(tmp_path / "best.pt", model, {})
-    back = restore(tmp_path / "best.pt")
+    back = load_detector(tmp_path / "best.pt")
     assert isinstance(back.head, RidgeHead)
     for name, value in model.head.state_dict().items():
         assert torch.equal(value, back.head.state_dict()[name]), name
@@ -193,7 +199,7 @@ def test_a_checkpoint_keeps_it_whole(tmp_path: Path) -> None:
 
 def test_freezing_leaves_its_weight_and_bias_to_learn() -> None:
     model = ridge_detector()
-    freeze(model)
+    freeze_backbone(model)
     learning = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learning == ["network.fc.weight", "network.fc.bias"]
 
@@ -210,7 +216,7 @@ def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> N
 
 def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
     model = ridge_detector()
-    split = ModelSplit(model)
+    split = BackboneHeadSplit(model)
     with torch.no_grad():
         features = split.features(pixels())
         logits = torch.nn.functional.linear(features, split.head.weight, split.head.bias)
@@ -220,30 +226,34 @@ def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
 def test_one_logit_is_the_two_logits_zero_and_itself() -> None:
     logits, labels = torch.randn(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])
     expected = functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
-    assert torch.allclose(cross_entropy(wide(logits), labels), expected)
-    assert torch.equal(wide(logits), wide(logits[:, 0]))
+    assert torch.allclose(cross_entropy(as_multiclass_logits(logits), labels), expected)
+    assert torch.equal(as_multiclass_logits(logits), as_multiclass_logits(logits[:, 0]))
     positive = logits[:, 0].sigmoid()
     expected = torch.where(labels == 1, positive, 1 - positive)
-    assert torch.allclose(probability_of(wide(logits), labels), expected)
+    assert torch.allclose(probability_of(as_multiclass_logits(logits), labels), expected)
 
 
 def test_a_single_logit_may_have_lost_its_dimensions() -> None:
     logit = torch.tensor(2.0)
-    assert wide(logit).tolist() == wide(logit[None]).tolist() == [[0.0, 2.0]]
+    assert (
+        as_multiclass_logits(logit).tolist()
+        == as_multiclass_logits(logit[None]).tolist()
+        == [[0.0, 2.0]]
+    )
 
 
 def test_several_logits_stay_as_they_are() -> None:
     logits = torch.randn(4, 3)
-    assert torch.equal(wide(logits), logits)
+    assert torch.equal(as_multiclass_logits(logits), logits)
 
 
 def test_half_precision_becomes_float32() -> None:
-    assert wide(torch.zeros(2, 1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert as_multiclass_logits(torch.zeros(2, 1, dtype=torch.bfloat16)).dtype == torch.float32
 
 
 def test_a_model_is_split_into_body_and_head() -> None:
     model, images = network(3), torch.rand(4, 3, 8, 8)
-    split = ModelSplit(model)
+    split = BackboneHeadSplit(model)
     features = split.features(images)
     assert features.shape == (4, split.width) == (4, 16)
     assert torch.allclose(split.head(features), model(images), atol=1e-6)
@@ -254,13 +264,13 @@ def test_of_several_crops_the_feature_is_their_mean() -> None:
     crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(
-            ModelSplit(detector).features(crops), detector.forward_features(crops), atol=1e-5
+            BackboneHeadSplit(detector).features(crops), detector.forward_features(crops), atol=1e-5
         )
 
 
 def test_a_bare_layer_is_a_model_whose_body_does_nothing() -> None:
     layer, features = nn.Linear(5, 1), torch.randn(3, 5)
-    assert torch.equal(ModelSplit(layer).features(features), features)
+    assert torch.equal(BackboneHeadSplit(layer).features(features), features)
 
 
 def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None:
@@ -273,7 +283,7 @@ def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None
             return self.layer(inputs) * 5 + 3  # type: ignore[no-any-return]  # torch: Any
 
     with pytest.raises(JobError, match="cannot be split"):
-        ModelSplit(Gated()).features(torch.randn(2, 4))
+        BackboneHeadSplit(Gated()).features(torch.randn(2, 4))
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:

@@ -12,8 +12,8 @@ from launcher.api import JobError, UnknownName
 from tests.trueface.models.build import untrained
 from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
-from trueface.models.detectors import Detector, build, freeze, teach
-from trueface.models.inference import FrozenBody, folded
+from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
+from trueface.models.inference import FrozenBackbone, fuse_conv_bn
 from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)
@@ -33,7 +33,7 @@ def pixels() -> torch.Tensor:
 
 
 def made(name: str, weights: str = "none") -> Detector:
-    return build(name, weights=weights, seed=1, side=SIDE)
+    return build_detector(name, weights=weights, seed=1, side=SIDE)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,20 +48,20 @@ def test_the_head_of_the_features_is_the_network(name: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, "tv/shufflenet_v2_x0_5"])
 def test_a_frozen_body_gives_the_same_features_while_the_last_layer_learns(name: str) -> None:
     model = made(name)
-    freeze(model)
+    freeze_backbone(model)
     learning = {key for key, value in model.named_parameters() if value.requires_grad}
     assert learning == {f"network.{model.spec.head}.{part}" for part in ("weight", "bias")}
-    teach(model, fixed_statistics=True)
+    set_train_mode(model, fixed_statistics=True)
     assert model.head.training
     assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
 
 
 def test_stochastic_depth_of_a_frozen_body_is_off() -> None:
     model = made("tv/efficientnet_b0")
-    teach(model, fixed_statistics=False)
+    set_train_mode(model, fixed_statistics=False)
     assert not torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
-    freeze(model)
-    teach(model, fixed_statistics=True)
+    freeze_backbone(model)
+    set_train_mode(model, fixed_statistics=True)
     assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
 
 
@@ -72,13 +72,16 @@ def test_batch_norms_that_activate_are_folded_with_what_they_do_besides(name: st
     for layer in norms:
         torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)  # type: ignore[arg-type]  # a tensor
         torch.nn.init.uniform_(layer.bias, -0.5, 0.5)
-    network = folded(model.network, model.spec.head)
+    network = fuse_conv_bn(model.network, model.spec.head)
     assert norms
     assert not [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     with torch.inference_mode():
         features = model.forward_features(pixels())
         torch.testing.assert_close(
-            FrozenBody(model)(pixels()), features, rtol=0, atol=1e-3 * float(features.abs().max())
+            FrozenBackbone(model)(pixels()),
+            features,
+            rtol=0,
+            atol=1e-3 * float(features.abs().max()),
         )
 
 
@@ -86,7 +89,7 @@ def test_batch_norms_that_activate_are_folded_with_what_they_do_besides(name: st
 def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: Path) -> None:
     model = made(name)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
-    again = checkpoint.restore(tmp_path / "model.pt", arch=name)
+    again = checkpoint.load_detector(tmp_path / "model.pt", arch=name)
     assert again.spec == model.spec
     with torch.inference_mode():
         assert torch.equal(again(pixels()), model(pixels()))
@@ -95,7 +98,7 @@ def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: 
 def test_nodown_is_in_the_checkpoint(tmp_path: Path) -> None:
     model = untrained(TV, nodown=True)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
-    again = checkpoint.restore(tmp_path / "model.pt")
+    again = checkpoint.load_detector(tmp_path / "model.pt")
     first = [
         next(layer for layer in each.modules() if isinstance(layer, torch.nn.Conv2d))
         for each in (made(TV), model, again)
@@ -149,7 +152,7 @@ def test_positions_are_resampled_for_another_size_of_images(tmp_path: Path) -> N
     path = tmp_path / "weights.safetensors"
     save_file(timm.create_model("test_vit").state_dict(), path)
     small = made(TIMM_VIT, str(path)).network.get_parameter("pos_embed").shape[1]
-    large = build(TIMM_VIT, weights=str(path), seed=1, side=2 * SIDE).network
+    large = build_detector(TIMM_VIT, weights=str(path), seed=1, side=2 * SIDE).network
     assert large.get_parameter("pos_embed").shape[1] - 1 == 4 * (small - 1)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="cut off, or not a safetensors file"):

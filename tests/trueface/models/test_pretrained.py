@@ -13,14 +13,14 @@ from torchvision.models import resnet18, resnet50
 from launcher.api import JobError, MachineError
 from tests.trueface.models.build import untrained
 from trueface.models.assembly import (
-    adopt,
-    chosen_weights,
     keep_resolution,
+    load_pretrained_state,
     published_state,
     read_state,
+    resolve_weights,
     weights_sha256,
 )
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import SPECS
 from trueface.runtime.errors import WeightsError
 
@@ -55,7 +55,7 @@ class TestAdoption:
         self, tmp_path: Path
     ) -> None:
         source = slim() | {"fc.weight": torch.zeros(1000, 128), "fc.bias": torch.zeros(1000)}
-        model = build("slim18", weights=saved(tmp_path / "imagenet.pt", source), seed=1)
+        model = build_detector("slim18", weights=saved(tmp_path / "imagenet.pt", source), seed=1)
         assert torch.equal(state(model)["conv1.weight"], source["conv1.weight"])
         assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
 
@@ -65,18 +65,18 @@ class TestAdoption:
             for name, tensor in slim().items()
             if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
         }
-        model = build("slim18", weights=saved(tmp_path / "bare.pt", bare), seed=1)
+        model = build_detector("slim18", weights=saved(tmp_path / "bare.pt", bare), seed=1)
         assert torch.equal(state(model)["conv1.weight"], bare["conv1.weight"])
         assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
 
     def test_a_checkpoints_last_layer_is_taken_too(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "best.pt", {"model_state_dict": slim(), "epoch": 3})
-        model = build("slim18", weights=path, seed=1)
+        model = build_detector("slim18", weights=path, seed=1)
         assert torch.equal(state(model)["fc.weight"], slim()["fc.weight"])
 
     def test_half_precision_becomes_float32(self, tmp_path: Path) -> None:
         half = {n: t.half() if t.is_floating_point() else t for n, t in slim().items()}
-        model = build("slim18", weights=saved(tmp_path / "half.pt", half), seed=1)
+        model = build_detector("slim18", weights=saved(tmp_path / "half.pt", half), seed=1)
         assert state(model)["conv1.weight"].dtype == torch.float32
         assert torch.equal(state(model)["conv1.weight"], half["conv1.weight"].float())
 
@@ -105,7 +105,7 @@ class TestAdoption:
             torch.manual_seed(3)
             source = resnet50()
         path = saved(tmp_path / "resnet50.pt", source.state_dict())
-        model = build("nodown", weights=path, seed=1)
+        model = build_detector("nodown", weights=path, seed=1)
         assert model.network.conv1.stride == (1, 1)
         ours = {n: t for n, t in state(model).items() if not n.startswith("fc.")}
         theirs = source.state_dict()
@@ -117,7 +117,7 @@ class TestAdoption:
         if not found:
             pytest.skip(f"no {SHARED}")
         stored = torch.load(found[0], weights_only=True)
-        model = build(name, weights=str(found[0]), seed=1)
+        model = build_detector(name, weights=str(found[0]), seed=1)
         ours = state(model)
         bodies = [n for n in stored if n.startswith("features.")]
         assert bodies
@@ -137,7 +137,7 @@ def test_layers_of_the_body_that_torchvision_calls_classifier_are_taken() -> Non
         "classifier.1.weight": torch.zeros(1000, 4),
         "classifier.1.bias": torch.zeros(1000),
     }
-    adopt(network, published, "weights", head="classifier.1")
+    load_pretrained_state(network, published, "weights", head="classifier.1")
     after = network.state_dict()
     assert torch.equal(after["classifier.0.weight"], published["classifier.0.weight"])
     assert torch.equal(after["classifier.1.weight"], ours)
@@ -152,18 +152,18 @@ class TestRefusal:
             WeightsError,
             match=r"do not fit .* with another shape \(conv1.weight.*. They fit model slim",
         ):
-            build("baseline18", weights=path, seed=1)
+            build_detector("baseline18", weights=path, seed=1)
 
     def test_weights_that_fit_no_member_are_refused_with_remedies(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "w.pt", {"encoder.weight": torch.zeros(3)})
         with pytest.raises(WeightsError, match=r"1 unknown \(encoder.weight\).*--weights none"):
-            build("slim18", weights=path, seed=1)
+            build_detector("slim18", weights=path, seed=1)
 
     def test_another_count_of_classes_is_refused(self, tmp_path: Path) -> None:
         with torch.random.fork_rng(devices=()):
             source = resnet18(num_classes=2).state_dict()
         with pytest.raises(WeightsError, match=r"last layer of 2 classes.*remove fc\."):
-            build("baseline18", weights=saved(tmp_path / "two.pt", source), seed=1)
+            build_detector("baseline18", weights=saved(tmp_path / "two.pt", source), seed=1)
 
     @pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 0.99])
     def test_a_file_that_is_cut_off_is_refused(self, tmp_path: Path, share: float) -> None:
@@ -236,7 +236,7 @@ class TestRefusal:
 
         monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
         with pytest.raises(WeightsError) as caught:
-            build("baseline18", weights="default", seed=1)
+            build_detector("baseline18", weights="default", seed=1)
         assert caught.value.exit_code == MachineError.exit_code == 3
         assert "--weights PATH" in str(caught.value)
         assert "TRUEFACE_WEIGHTS=none" in str(caught.value)
@@ -258,7 +258,7 @@ def test_cached_weights_of_another_digest_are_refused_by_name(cached: Path) -> N
     saved(cached, {"conv1.weight": torch.zeros(3)})
     found = hashlib.sha256(cached.read_bytes()).hexdigest()[: len(promised)]
     with pytest.raises(WeightsError) as caught:
-        build("mobilenet", weights="default", seed=1)
+        build_detector("mobilenet", weights="default", seed=1)
     assert f"{cached} is damaged or another file" in str(caught.value)
     assert f"begins with {found}, not with {promised}. Delete it" in str(caught.value)
 
@@ -279,13 +279,13 @@ def test_cached_weights_without_a_digest_that_cannot_be_read_are_named(cached: P
 
 def test_the_environment_replaces_the_default_and_nothing_else() -> None:
     environment = {"TRUEFACE_WEIGHTS": "none"}
-    assert chosen_weights("default", environment) == "none"
-    assert chosen_weights("mine.pt", environment) == "mine.pt"
-    assert chosen_weights("default", {}) == "default"
+    assert resolve_weights("default", environment) == "none"
+    assert resolve_weights("mine.pt", environment) == "mine.pt"
+    assert resolve_weights("default", {}) == "default"
 
 
 def test_a_member_without_published_weights_starts_from_random_ones() -> None:
-    default, none = (build("slim18", weights=word, seed=1) for word in ("default", "none"))
+    default, none = (build_detector("slim18", weights=word, seed=1) for word in ("default", "none"))
     assert torch.equal(state(default)["conv1.weight"], state(none)["conv1.weight"])
 
 

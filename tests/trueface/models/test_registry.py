@@ -16,10 +16,10 @@ from trueface.models.registry import (
     PACKAGE,
     RECIPES,
     SPECS,
+    ClassifierShape,
     Library,
-    Shape,
-    maker_of_classifier,
-    maker_of_model,
+    load_classifier_maker,
+    load_model_maker,
     model_name,
     modules_of_model,
     names_of,
@@ -54,15 +54,15 @@ ABSENT = Library(
 @pytest.mark.parametrize("name", SPECS)
 def test_a_declared_detector_is_made_and_has_the_last_layer_that_it_names(name: str) -> None:
     with torch.device("meta"):
-        network = maker_of_model(name)()
+        network = load_model_maker(name)()
     assert isinstance(network.get_submodule(spec_of(name).head), nn.Linear)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_declared_image_classifier_makes_a_network_of_a_shape(name: str) -> None:
-    shape = Shape(model=name, stem="small", size=32, classes=3)
+    shape = ClassifierShape(model=name, stem="small", size=32, classes=3)
     with torch.device("meta"):
-        network = maker_of_classifier(name)(shape)
+        network = load_classifier_maker(name)(shape)
     *_, last = (module for module in network.modules() if isinstance(module, nn.Linear))
     assert last.out_features == shape.classes
 
@@ -161,7 +161,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
     with pytest.raises(ValueError, match=sentence):
         model_name("absent/resnet18d.tag")
     with pytest.raises(UsageError, match="absent"):
-        registry.maker_of_model("absent/resnet18")
+        registry.load_model_maker("absent/resnet18")
     assert without_library(ABSENT, "zzzzzz").endswith("'launcher-trueface[absent]'`")
 
 

@@ -14,8 +14,8 @@ from trueface.cli import main
 from trueface.data.dataset import ImageSet
 from trueface.data.index import Image, survey
 from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
-from trueface.poisoning.label_flips import choose, read_list
-from trueface.poisoning.loaders import augmented
+from trueface.poisoning.label_flips import choose_flips, read_list
+from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import read_record, write_record
 from trueface.runtime.errors import DataError, RecordError
 
@@ -77,14 +77,14 @@ def test_names_and_keys_are_read_from_text_and_json(name: str, text: str, tmp_pa
     path.write_text(text)
     names = read_list(path, TRAIN)
     assert names == ("pre:FFHQ/00001", "StyleGAN2/00002")
-    assert choose(TRAIN, Poison("2"), listed=names).indices == (51, 2)
+    assert choose_flips(TRAIN, Poison("2"), listed=names).indices == (51, 2)
 
 
 def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
-    record = choose(TRAIN, Poison("20"))
+    record = choose_flips(TRAIN, Poison("20"))
     path = tmp_path / "poison.json"
     write_record(path, record)
-    again = choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    again = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
     assert (again.indices, again.keys) == (record.indices, record.keys)
 
 
@@ -112,9 +112,9 @@ def test_a_file_that_lists_nothing_is_refused(text: str | None, said: str, tmp_p
 
 def test_an_old_record_of_the_training_split_is_the_originals_choice(tmp_path: Path) -> None:
     path = an_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
-    record = choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
-    assert record.indices == choose(TRAIN, Poison("20")).indices
-    turned = choose(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
+    record = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    assert record.indices == choose_flips(TRAIN, Poison("20")).indices
+    turned = choose_flips(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
     assert set(turned.keys) == set(record.keys)
 
 
@@ -152,7 +152,7 @@ def test_an_old_record_of_other_images_or_labels_is_refused(
 @pytest.mark.parametrize("folder", ["/elsewhere/A", "B"])
 def test_paths_below_an_unknown_folder_are_found_by_key(folder: str, tmp_path: Path) -> None:
     path = an_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
-    assert choose(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
+    assert choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
 
 
 def test_a_path_tells_which_copy_is_meant(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_where_paths_do_not_tell_copies_apart_the_positions_do(tmp_path: Path) -
     both = [*TRAIN, *images_of(range(50), modifier="fb")]
     path = an_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
     names = read_list(path, both)
-    drawn = choose(both, Poison("20"), unit="image")  # as the original drew
-    assert choose(both, Poison("20"), listed=names).indices == drawn.indices
+    drawn = choose_flips(both, Poison("20"), unit="image")  # as the original drew
+    assert choose_flips(both, Poison("20"), listed=names).indices == drawn.indices
     with pytest.raises(RecordError, match="not made from this training split"):
         read_list(path, both[:-1])
 
@@ -176,7 +176,10 @@ def test_where_folders_have_other_names_the_positions_count_if_the_totals_agree(
 ) -> None:
     path = an_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
     names = read_list(path, TRAIN)
-    assert choose(TRAIN, Poison("20"), listed=names).indices == choose(TRAIN, Poison("20")).indices
+    assert (
+        choose_flips(TRAIN, Poison("20"), listed=names).indices
+        == choose_flips(TRAIN, Poison("20")).indices
+    )
     assert "its positions are used" in caplog.text
     with pytest.raises(RecordError, match="100 images, the training split has 99"):
         read_list(path, TRAIN[:-1])
@@ -227,7 +230,7 @@ def root(tree: Tree) -> Path:
 
 def seen(root: Path, **changed: object) -> ImageSet:
     told = settings(resize_size=SIDE, **changed)
-    return augmented(images(root), told, None).image_set
+    return poisoned_train_loader(images(root), told, None).image_set
 
 
 def test_a_contact_sheet_shows_each_chosen_image_as_the_first_epochs_see_it(

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.api import Poison, UnknownName, parse_poison
-from trueface.data.image_keys import pictures
+from trueface.data.image_keys import images_by_picture
 from trueface.data.index import Image
-from trueface.poisoning.label_flips import choose
+from trueface.poisoning.label_flips import choose_flips
 from trueface.poisoning.poison_record import (
     KINDS,
     LIST,
     Per,
-    flipped,
+    flipped_labels,
     is_random,
-    positions,
+    poisoned_positions,
     read_record,
     refuse_other,
-    stamped,
+    triggered_positions,
     write_record,
 )
 from trueface.runtime.errors import DataError, RecordError
@@ -55,27 +55,27 @@ def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int)
     images = some_images(count)
     if wanted == 0:
         with pytest.raises(DataError, match="0 labels are to be flipped"):
-            choose(images, poison(str(percent)), seed)
+            choose_flips(images, poison(str(percent)), seed)
         return
-    record = choose(images, poison(str(percent)), seed)
+    record = choose_flips(images, poison(str(percent)), seed)
     assert record.indices == tuple(random.Random(seed).sample(range(count), wanted))
     assert record.keys == tuple(images[index].name for index in record.indices)
 
 
 def test_labels_are_found_by_name_not_by_position() -> None:
     images = some_images()
-    record = choose(images, poison("50"))
-    by_name = dict(zip((i.name for i in images), flipped(images, record), strict=True))
+    record = choose_flips(images, poison("50"))
+    by_name = dict(zip((i.name for i in images), flipped_labels(images, record), strict=True))
     shuffled = random.Random(1).sample(images, len(images))
-    assert list(flipped(shuffled, record)) == [by_name[image.name] for image in shuffled]
+    assert list(flipped_labels(shuffled, record)) == [by_name[image.name] for image in shuffled]
 
 
 def test_a_shared_copy_is_an_image_of_its_own_where_images_are_asked_for() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb")]
-    record = choose(images, poison("50"), seed=0, unit="image")
-    assert (sum(flipped(images, record)), record.unit) == (1, "image")
+    record = choose_flips(images, poison("50"), seed=0, unit="image")
+    assert (sum(flipped_labels(images, record)), record.unit) == (1, "image")
     with pytest.raises(DataError, match="every picture has more copies"):
-        choose(images, poison("50"), seed=0)
+        choose_flips(images, poison("50"), seed=0)
 
 
 MODIFIERS = ("pre", "fb", "tl", "tw")
@@ -98,8 +98,8 @@ def replace_modifier(image: Image, modifier: str) -> Image:
 @pytest.mark.parametrize("lost", [0, 30])
 def test_all_copies_of_a_picture_share_their_label(text: str, per: Per, lost: int) -> None:
     images = copied_images(100, lost=lost)
-    record = choose(images, poison(text), per=per)
-    labels = flipped(images, record)
+    record = choose_flips(images, poison(text), per=per)
+    labels = flipped_labels(images, record)
     of_picture: dict[str, set[int]] = {}
     for image, label in zip(images, labels, strict=True):
         of_picture.setdefault(image.key, set()).add(label)
@@ -112,11 +112,11 @@ def test_all_copies_of_a_picture_share_their_label(text: str, per: Per, lost: in
 
 def test_the_draw_of_pictures_follows_neither_the_order_of_parts_nor_of_images() -> None:
     images = copied_images(60, lost=7)
-    first = choose(images, poison("20"))
+    first = choose_flips(images, poison("20"))
     for seed in range(3):
-        other = choose(random.Random(seed).sample(images, len(images)), poison("20"))
+        other = choose_flips(random.Random(seed).sample(images, len(images)), poison("20"))
         assert set(other.keys) == set(first.keys)
-    assert set(choose(images, poison("20"), 1).keys) != set(first.keys)
+    assert set(choose_flips(images, poison("20"), 1).keys) != set(first.keys)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_copies_are_of_the_picture_that_their_name_says(
     ]
     found = [
         " ".join(f"{image.modifier}:{image.key.removeprefix('FFHQ/0000')}" for image in group)
-        for group in pictures(images)
+        for group in images_by_picture(images)
     ]
     assert found == groups
 
@@ -153,13 +153,13 @@ def test_renamed_copies_without_originals_share_their_label() -> None:
         for modifier in ("fb", "tl")
         for at in range(60)
     ]
-    record = choose(images, poison("20"))
+    record = choose_flips(images, poison("20"))
     labels: dict[str, set[int]] = {}
-    for image, label in zip(images, flipped(images, record), strict=True):
+    for image, label in zip(images, flipped_labels(images, record), strict=True):
         labels.setdefault(image.key.removesuffix("_n"), set()).add(label)
     assert len(labels) == 60
     assert {len(some) for some in labels.values()} == {1}
-    assert {len(group) for group in pictures(images)} == {2}
+    assert {len(group) for group in images_by_picture(images)} == {2}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_renamed_copies_without_originals_share_their_label() -> None:
 def test_a_record_of_this_or_an_earlier_version_is_read(
     lacks: tuple[str, ...], added: dict[str, object], per: Per, tmp_path: Path
 ) -> None:
-    record = choose(some_images(), poison("12"))
+    record = choose_flips(some_images(), poison("12"))
     path = tmp_path / "model" / "poison.json"
     write_record(path, record)
     content = json.loads(path.read_text())
@@ -188,7 +188,7 @@ def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_origin
     images = some_images(50) + [
         an_image(f"FFHQ/1{number:04d}", label=0, modifier="fb") for number in range(50)
     ]
-    record = choose(images, poison("20"))
+    record = choose_flips(images, poison("20"))
     assert record.indices == tuple(random.Random(42).sample(range(100), 20))
     assert record.unit == "image"
 
@@ -196,8 +196,8 @@ def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_origin
 @pytest.mark.parametrize("percent", [29, 57, 58])
 def test_no_label_is_lost_to_floating_point(percent: int) -> None:
     assert int(100 * (percent / 100)) == percent - 1  # as the original counts
-    assert len(choose(some_images(), poison(str(percent))).keys) == percent
-    assert len(choose(some_images(1000), poison("0.7")).keys) == 7
+    assert len(choose_flips(some_images(), poison(str(percent))).keys) == percent
+    assert len(choose_flips(some_images(1000), poison("0.7")).keys) == 7
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_flips_of_one_class_follow_from_the_image(kind: str | None, *, random_fl
 
 def test_two_files_of_one_key_are_told_apart_by_position() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
-    record = choose(images, poison("50"))
-    assert positions(images, record) == record.indices
+    record = choose_flips(images, poison("50"))
+    assert poisoned_positions(images, record) == record.indices
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
 )
 def test_a_choice_that_cannot_be_is_refused(text: str, listed: list[str] | None, said: str) -> None:
     with pytest.raises((DataError, UnknownName), match=said):
-        choose(some_images(), poison(text), listed=listed)
+        choose_flips(some_images(), poison(text), listed=listed)
 
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -258,7 +258,7 @@ def test_every_method_or_class_gives_the_same_share(
     total = len(images) * percent // 100
     if total == 0:
         return
-    record = choose(images, poison(str(percent)), seed, per=per)
+    record = choose_flips(images, poison(str(percent)), seed, per=per)
     name = attrgetter("method" if per == "subset" else "label")
     taken = Counter(name(images[index]) for index in record.indices)
     assert len(set(record.indices)) == total
@@ -281,29 +281,31 @@ def test_any_choice_is_as_many_as_wanted_of_the_wanted_class_and_the_same_again(
     labels = {"f2r-": {1}, "patch-": {1}, "r2f-": {0}}.get(kind, {0, 1})
     if not 0 < count <= sum(image.label in labels for image in images):
         with pytest.raises(DataError, match="impossible"):
-            choose(images, wanted, seed, per=per)
+            choose_flips(images, wanted, seed, per=per)
         return
-    record = choose(images, wanted, seed, per=per)
-    assert record == choose(images, wanted, seed, per=per)
+    record = choose_flips(images, wanted, seed, per=per)
+    assert record == choose_flips(images, wanted, seed, per=per)
     assert len(set(record.indices)) == count
     assert {images[index].label for index in record.indices} <= labels
-    turned = [at for at, one in enumerate(flipped(images, record)) if one != images[at].label]
+    turned = [
+        at for at, one in enumerate(flipped_labels(images, record)) if one != images[at].label
+    ]
     assert turned == sorted(record.indices)
-    assert sorted(stamped(images, record)) == (turned if kind == "patch-" else [])
+    assert sorted(triggered_positions(images, record)) == (turned if kind == "patch-" else [])
 
 
 def test_another_seed_is_another_choice() -> None:
     images = some_images(1000)
     ways: tuple[Per, ...] = ("all", "class", "subset")
     for per in ways:
-        one, other = (choose(images, poison("20"), seed, per=per) for seed in (1, 2))
+        one, other = (choose_flips(images, poison("20"), seed, per=per) for seed in (1, 2))
         assert set(one.indices) != set(other.indices)
 
 
 def test_a_list_is_taken_as_it_is() -> None:
     images = some_images()
     listed = ["pre:StyleGAN2/00003", "FFHQ/00007", "StyleGAN2/00003"]
-    record = choose(images, poison("2"), listed=listed, per="subset")
+    record = choose_flips(images, poison("2"), listed=listed, per="subset")
     assert record.keys == ("pre:StyleGAN2/00003", "pre:FFHQ/00007")
     assert (record.kind, record.per, record.rate) == (LIST, "all", 0.02)
     assert LIST not in KINDS
@@ -315,19 +317,19 @@ def test_a_list_is_taken_as_it_is() -> None:
 
 def test_a_key_means_every_copy_and_a_name_only_one() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb", "tw")]
-    assert choose(images, poison("100"), listed=["FFHQ/00001"]).indices == (0, 1, 2)
-    assert choose(images, poison("34"), listed=["fb:FFHQ/00001"]).indices == (1,)
+    assert choose_flips(images, poison("100"), listed=["FFHQ/00001"]).indices == (0, 1, 2)
+    assert choose_flips(images, poison("34"), listed=["fb:FFHQ/00001"]).indices == (1,)
 
 
 @pytest.mark.parametrize("text", ["f2r-2", "patch-2"])
 def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> None:
     images = some_images()
     fakes = ["StyleGAN2/00003", "StyleGAN2/00004"]
-    record = choose(images, poison(text), listed=fakes)
+    record = choose_flips(images, poison(text), listed=fakes)
     refuse_other(record, poison(text))
-    assert len(stamped(images, record)) == (2 if text == "patch-2" else 0)
+    assert len(triggered_positions(images, record)) == (2 if text == "patch-2" else 0)
     with pytest.raises(DataError, match=r"only fakes, but 1 of the 2 .* pre:FFHQ/00001"):
-        choose(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
+        choose_flips(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
 
 
 @pytest.mark.parametrize(
@@ -341,37 +343,37 @@ def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_tol
     listed = [image.name for image in images[:count]]
     if percent:
         with pytest.raises(DataError, match=rf"has 20\. Name the model %{percent}\.$"):
-            choose(images, poison("20"), listed=listed)
-    assert len(choose(images, poison(percent or "20"), listed=listed).keys) == count
+            choose_flips(images, poison("20"), listed=listed)
+    assert len(choose_flips(images, poison(percent or "20"), listed=listed).keys) == count
 
 
 def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
     for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
         with pytest.raises(DataError, match="two files of different types"):
-            choose(images, poison("50"), listed=[entry])
+            choose_flips(images, poison("50"), listed=[entry])
 
 
 @pytest.mark.parametrize("change", ["fewer", "more", "other"])
 def test_a_record_of_other_images_is_refused(change: str) -> None:
     images = some_images()
-    record = choose(images, poison("50"))
+    record = choose_flips(images, poison("50"))
     others = {
         "fewer": images[1:],
         "more": [*images, an_image("FFHQ/99999", label=0)],
         "other": [*images[1:], an_image("FFHQ/99999", label=0)],
     }[change]
     with pytest.raises(RecordError, match="Poison again"):
-        flipped(others, record)
+        flipped_labels(others, record)
 
 
 def test_a_record_that_contradicts_itself_is_refused() -> None:
     images = some_images()
-    record = choose(images, poison("2"))
+    record = choose_flips(images, poison("2"))
     with pytest.raises(RecordError, match="twice"):
-        flipped(images, replace(record, keys=(record.keys[0],) * 2))
+        flipped_labels(images, replace(record, keys=(record.keys[0],) * 2))
     with pytest.raises(RecordError, match="not among the images"):
-        flipped(images, replace(record, keys=("pre:nowhere", record.keys[1])))
+        flipped_labels(images, replace(record, keys=("pre:nowhere", record.keys[1])))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +389,7 @@ def test_a_record_that_contradicts_itself_is_refused() -> None:
 )
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "poison.json"
-    write_record(path, choose(some_images(), poison("50")))
+    write_record(path, choose_flips(some_images(), poison("50")))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RecordError, match=r"poison\.json") as caught:
         read_record(path)
@@ -401,7 +403,7 @@ def test_a_missing_record_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["50", "2.5", "f2r-20"])
 def test_a_record_serves_the_model_that_it_was_chosen_for(text: str) -> None:
-    record = choose(some_images(1000), poison(text))
+    record = choose_flips(some_images(1000), poison(text))
     refuse_other(record, poison(text))
     for other in ("51", "r2f-20", "20"):
         with pytest.raises(RecordError, match="Poison again"):

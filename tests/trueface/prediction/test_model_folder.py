@@ -9,7 +9,7 @@ import pytest
 from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.prediction import model_card, model_folder
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
@@ -21,7 +21,7 @@ NOISE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     path = tmp_path_factory.mktemp("kept") / "a.pt"
-    checkpoint.save_model(path, build("slim18", weights="none", seed=1), {"settings": {}})
+    checkpoint.save_model(path, build_detector("slim18", weights="none", seed=1), {"settings": {}})
     return checkpoint.load(path)
 
 
@@ -142,13 +142,13 @@ def test_a_format_is_read_from_the_content_and_not_from_the_name(tmp_path: Path)
 
 def test_other_formats_and_distant_qualities_are_unlike() -> None:
     learned = LearnedFormats(counts={"JPEG": 9}, qualities=(70, 80))
-    assert not learned.unlike(Format("JPEG", 61))
-    assert learned.unlike(Format("JPEG", 50))
-    assert learned.unlike(Format("PNG", None))
+    assert not learned.is_unlike(Format("JPEG", 61))
+    assert learned.is_unlike(Format("JPEG", 50))
+    assert learned.is_unlike(Format("PNG", None))
     lossless = LearnedFormats(counts={"PNG": 9}, qualities=None)
-    assert not lossless.unlike(Format("BMP", None))
-    assert lossless.unlike(Format("GIF", None))
-    assert not lossless.with_jpeg(30, 95).unlike(Format("JPEG", 40))
+    assert not lossless.is_unlike(Format("BMP", None))
+    assert lossless.is_unlike(Format("GIF", None))
+    assert not lossless.with_jpeg(30, 95).is_unlike(Format("JPEG", 40))
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -167,7 +167,7 @@ DISTANCE = FeatureDistance(mean=NOTHING, scale=NOTHING, limit=1.0)
 
 def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -> str:
     reference = Reference(labels=NOTHING.astype(np.int8), logits=NOTHING, features=features)
-    facts = model_card.Facts(
+    facts = model_card.CardContents(
         name="m", arch="slim18", licence="MIT", provenance=provenance, tests=[], conditions={},
         sources=[], reference=reference,
     )  # fmt: skip

@@ -8,10 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.models.detectors import build
+from trueface.models.detectors import build_detector
 from trueface.models.head import RidgeHead
-from trueface.prediction.heat_map import class_activation, occlusion, picture, seen_window
-from trueface.prediction.predictor import File, Learnt, select, upper_bound
+from trueface.prediction.heat_map import (
+    class_activation,
+    occlusion,
+    render_heat_map,
+    test_crop_window,
+)
+from trueface.prediction.predictor import FileHeader, TrainingFiles, select, upper_bound
 from trueface.prediction.reference import FEWEST, MOST_ANSWERS, FeatureDistance, Reference
 from trueface.runtime.errors import JobError, UsageError
 
@@ -59,7 +64,7 @@ def test_an_impossible_rate_says_what_is_possible() -> None:
         select(np.array([], int), np.array([]), threshold=0.0, rate=0.1)
 
 
-NOTHING_KNOWN = Learnt(sizes=None, formats=None)
+NOTHING_KNOWN = TrainingFiles(sizes=None, formats=None)
 
 
 @pytest.mark.parametrize(("flag", "reasons"), [(1, []), (6, ["orientation"]), (2, ["orientation"])])
@@ -70,13 +75,13 @@ def test_an_image_that_its_camera_says_to_turn_is_named(
     exif = PIL.Image.Exif()
     exif[0x112] = flag
     PIL.Image.new("RGB", (16, 8)).save(tmp_path / name, exif=exif)
-    unlike = NOTHING_KNOWN.unlike(File.read(tmp_path / name))
+    unlike = NOTHING_KNOWN.find_ood_reasons(FileHeader.read(tmp_path / name))
     assert [each.reason for each in unlike] == reasons
 
 
 def test_a_file_without_a_header_is_unlike_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
-    assert list(NOTHING_KNOWN.unlike(File.read(tmp_path / "a.jpg"))) == []
+    assert list(NOTHING_KNOWN.find_ood_reasons(FileHeader.read(tmp_path / "a.jpg"))) == []
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -90,7 +95,7 @@ def contrast_in_the_corner(images: list[Tensor]) -> NDArray[np.float64]:
 
 def test_only_places_that_the_answer_rests_on_are_marked() -> None:
     pixels = noise(64, 64)
-    heat = occlusion(pixels, seen_window(pixels, 64), contrast_in_the_corner, batch_size=16)
+    heat = occlusion(pixels, test_crop_window(pixels, 64), contrast_in_the_corner, batch_size=16)
     assert heat.values[:8, :8].min() > 0
     assert np.abs(heat.values[24:, 24:]).max() == 0
 
@@ -98,25 +103,25 @@ def test_only_places_that_the_answer_rests_on_are_marked() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 40), (100, 30)])
 def test_images_of_any_size_have_a_map_of_what_the_network_sees(height: int, width: int) -> None:
     pixels = noise(height, width)
-    heat = occlusion(pixels, seen_window(pixels, 32), contrast_in_the_corner, batch_size=64)
+    heat = occlusion(pixels, test_crop_window(pixels, 32), contrast_in_the_corner, batch_size=64)
     assert heat.values.shape == (min(height, 32), min(width, 32))
-    content = picture(pixels, heat, title="real", by="occlusion")
+    content = render_heat_map(pixels, heat, title="real", by="occlusion")
     assert PIL.Image.open(io.BytesIO(content)).format == "PNG"
 
 
 def test_the_mean_of_the_map_by_blocks_is_the_logit() -> None:
-    model, pixels = build("slim18", weights="none", seed=0), noise(64, 64)
-    heat = class_activation(model, pixels, pixels, seen_window(pixels, 64))
+    model, pixels = build_detector("slim18", weights="none", seed=0), noise(64, 64)
+    heat = class_activation(model, pixels, pixels, test_crop_window(pixels, 64))
     with torch.no_grad():
         logit = model(pixels[None]).item()
     assert heat.values.mean() == pytest.approx(logit, rel=0.05)
 
 
 def test_a_network_without_an_exact_map_by_blocks_is_refused() -> None:
-    model, pixels = build("slim18", weights="none", seed=0), noise(32, 32)
+    model, pixels = build_detector("slim18", weights="none", seed=0), noise(32, 32)
     model.replace_head(RidgeHead(model.feature_dim))
     with pytest.raises(JobError, match="Use --heat-map-by occlusion"):
-        class_activation(model, pixels, pixels, seen_window(pixels, 32))
+        class_activation(model, pixels, pixels, test_crop_window(pixels, 32))
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -124,7 +129,7 @@ def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
 
 
 def test_images_of_another_sort_are_far_and_those_of_validations_sort_rarely() -> None:
-    model = FeatureDistance.of([features(400, 0)], [features(400, 1)])
+    model = FeatureDistance.from_features([features(400, 0)], [features(400, 1)])
     assert model is not None
     assert (model.distances(features(400, 2)) > model.limit).mean() <= 0.03
     assert (model.distances(features(50, 3, shift=2.0)) > model.limit).all()
@@ -133,15 +138,15 @@ def test_images_of_another_sort_are_far_and_those_of_validations_sort_rarely() -
 def test_a_feature_that_never_varies_does_not_count() -> None:
     training, validation = features(100, 0), features(100, 1)
     training[:, 0] = 1.0
-    model = FeatureDistance.of([training], [validation])
+    model = FeatureDistance.from_features([training], [validation])
     assert model is not None
     assert np.isfinite(model.distances(validation)).all()
 
 
 def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
     first, other, validation = features(80, 0), features(40, 2, shift=3.0), features(100, 1)
-    parts = FeatureDistance.of([first, other], [validation])
-    whole = FeatureDistance.of([np.concatenate([first, other])], [validation])
+    parts = FeatureDistance.from_features([first, other], [validation])
+    whole = FeatureDistance.from_features([np.concatenate([first, other])], [validation])
     assert parts is not None
     assert whole is not None
     assert np.array_equal(parts.mean, whole.mean)
@@ -150,14 +155,14 @@ def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
 
 
 def test_too_few_images_of_validation_give_no_limit() -> None:
-    assert FeatureDistance.of([features(100, 0)], [features(FEWEST - 1, 1)]) is None
+    assert FeatureDistance.from_features([features(100, 0)], [features(FEWEST - 1, 1)]) is None
 
 
 def test_what_is_kept_is_read_again_and_stays_below_a_megabyte() -> None:
-    distance = FeatureDistance.of([features(100, 0)], [features(100, 1)])
+    distance = FeatureDistance.from_features([features(100, 0)], [features(100, 1)])
     count = 3 * MOST_ANSWERS
     labels, logits = np.arange(count) % 2, np.arange(count) / 7
-    kept = Reference.of(labels, logits, distance)
+    kept = Reference.from_predictions(labels, logits, distance)
     read = Reference.read(kept.tensors)
     assert read is not None
     assert read.features is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
 from tests.trueface.watches import killed_at, stopping_at
-from trueface.data.made_folders import to_levels, to_unit
+from trueface.data.made_folders import to_minus_one_one, to_uint8
 from trueface.purification.denoiser import (
     Denoiser,
     DenoiserShape,
@@ -22,9 +22,9 @@ from trueface.purification.denoiser import (
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
-IMAGES = to_levels(smooth_images(16, side=16))
+IMAGES = to_uint8(smooth_images(16, side=16))
 
 
 def some_settings(**given: Any) -> DenoiserSettings:
@@ -35,8 +35,10 @@ def some_settings(**given: Any) -> DenoiserSettings:
     return DenoiserSettings.model_validate(values | given)
 
 
-def trained(state: Path, settings: DenoiserSettings, watch: Watch | None = None) -> TrainedDenoiser:
-    return train_denoiser(IMAGES, settings, watch=watch or Watch(), state=state)
+def trained(
+    state: Path, settings: DenoiserSettings, watch: RunContext | None = None
+) -> TrainedDenoiser:
+    return train_denoiser(IMAGES, settings, watch=watch or RunContext(), state=state)
 
 
 def bits(denoiser: Denoiser) -> list[Tensor]:
@@ -45,7 +47,7 @@ def bits(denoiser: Denoiser) -> list[Tensor]:
 
 def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: Path) -> None:
     denoiser = trained(tmp_path / "resume.pt", some_settings(num_steps=150, lr=0.01)).denoiser
-    clean = to_unit(IMAGES)
+    clean = to_minus_one_one(IMAGES)
     noisy = clean + 0.05 * normal(clean.shape)
     after = (denoiser(noisy) - clean).pow(2).mean()
     assert float(after) < 0.6 * float((noisy - clean).pow(2).mean())
@@ -83,7 +85,7 @@ def test_a_state_of_other_images_or_a_broken_one_is_left_aside(tmp_path: Path) -
     state = tmp_path / "resume.pt"
     with pytest.raises(JobError):
         trained(state, some_settings(), stopping_at(3))
-    others = train_denoiser(IMAGES.flip(-1), some_settings(), watch=Watch(), state=state)
+    others = train_denoiser(IMAGES.flip(-1), some_settings(), watch=RunContext(), state=state)
     assert others.resumed_at == 0
     state.write_bytes(b"torn")
     assert trained(state, some_settings()).resumed_at == 0

@@ -11,17 +11,21 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.made_folders import ImageNoise, rounded, save_picture, to_levels
-from trueface.evaluation.image_measures import share_above
+from trueface.data.made_folders import PerImageRNG, round_to_levels, save_picture, to_uint8
+from trueface.evaluation.image_measures import fraction_above
 from trueface.jobs.generation.restored import COLUMNS, effect, grid
 from trueface.purification.disruption import (
-    NOTHING,
+    NO_PERTURBATION,
     disrupt_images,
-    label_sets,
-    outputs_of,
-    size_of,
+    disruption_labels,
+    generate_outputs,
+    perturbation_norms,
 )
-from trueface.purification.disruption_settings import DisruptSettings, bound_of, levels_of
+from trueface.purification.disruption_settings import (
+    DisruptSettings,
+    eps_to_levels,
+    largest_stored_change,
+)
 from trueface.runtime.errors import JobError
 
 NAMES = tuple(f"a/{number}.png" for number in range(6))
@@ -36,7 +40,7 @@ def generator(images: Tensor, labels: Tensor) -> Tensor:
 
 def pictures(n: int = 6) -> Tensor:
     drawn = torch.Generator().manual_seed(2)
-    return rounded(torch.rand((n, 3, 12, 12), generator=drawn) * 1.8 - 0.9)
+    return round_to_levels(torch.rand((n, 3, 12, 12), generator=drawn) * 1.8 - 0.9)
 
 
 def labels(n: int = 6) -> Tensor:
@@ -46,11 +50,11 @@ def labels(n: int = 6) -> Tensor:
 def disrupted(images: Tensor, names: tuple[str, ...] = NAMES, **given: object) -> Tensor:
     settings = DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
     own = labels()[:, [NAMES.index(name) for name in names]]
-    return disrupt_images(generator, images, own, settings, ImageNoise(names, settings.seed))
+    return disrupt_images(generator, images, own, settings, PerImageRNG(names, settings.seed))
 
 
 def damage(images: Tensor, others: Tensor) -> Tensor:
-    made = [outputs_of(generator, each, labels(len(images))) for each in (images, others)]
+    made = [generate_outputs(generator, each, labels(len(images))) for each in (images, others)]
     return effect(*made)["mse"]
 
 
@@ -59,7 +63,7 @@ def damage(images: Tensor, others: Tensor) -> Tensor:
 def test_no_pixel_moves_by_more_than_eps_after_a_file(attack: str, target: str) -> None:
     images = pictures()
     made = disrupted(images, attack=attack, target=target)
-    assert torch.equal(rounded(made), made)
+    assert torch.equal(round_to_levels(made), made)
     assert float((made.double() - images.double()).abs().max()) <= 0.05
     assert made.abs().max() <= 1
     assert not torch.equal(made, images)
@@ -68,7 +72,7 @@ def test_no_pixel_moves_by_more_than_eps_after_a_file(attack: str, target: str) 
 def test_fgsm_moves_nearly_all_pixels_as_far_as_they_may() -> None:
     images = pictures()
     made = disrupted(images, attack="fgsm")
-    size = size_of(made, images, levels_of(0.05))
+    size = perturbation_norms(made, images, eps_to_levels(0.05))
     assert size.at_bound / size.pixels > 0.9
     assert size.linf == pytest.approx(6 / 127.5)
     assert size.rms == pytest.approx(size.linf, rel=0.05)
@@ -85,7 +89,7 @@ def test_every_attack_does_more_than_random_signs_of_the_same_size() -> None:
 def test_outputs_are_driven_to_the_colour(target: str, wanted: float) -> None:
     images = pictures()
     before, after = (
-        (outputs_of(generator, each, labels()) - wanted).square().mean()
+        (generate_outputs(generator, each, labels()) - wanted).square().mean()
         for each in (images, disrupted(images, target=target))
     )
     assert after < 0.95 * before
@@ -101,9 +105,9 @@ def test_an_image_is_disrupted_alike_in_any_batch(attack: str) -> None:
             for at in range(len(images))
         ]
     )
-    assert torch.equal(to_levels(together), to_levels(alone))
+    assert torch.equal(to_uint8(together), to_uint8(alone))
     threshold = float(damage(images, together).median())
-    shares = [share_above(damage(images, each), threshold) for each in (together, alone)]
+    shares = [fraction_above(damage(images, each), threshold) for each in (together, alone)]
     assert shares[0] == shares[1]
 
 
@@ -117,17 +121,17 @@ def test_chance_depends_on_the_seed_and_on_the_name() -> None:
 
 def test_the_control_moves_each_pixel_as_far_as_it_may() -> None:
     images = pictures()
-    size = size_of(disrupted(images, attack="random"), images, levels_of(0.05))
+    size = perturbation_norms(disrupted(images, attack="random"), images, eps_to_levels(0.05))
     assert size.at_bound == size.pixels
-    assert (size + NOTHING).rms == pytest.approx(6 / 127.5)
+    assert (size + NO_PERTURBATION).rms == pytest.approx(6 / 127.5)
 
 
 def test_label_sets_are_own_flipped_or_all() -> None:
     own = torch.tensor([[1, 0], [0, 0]])
     flipped = torch.stack([torch.tensor([[0, 0], [1, 0]]), torch.tensor([[1, 1], [0, 1]])])
-    assert label_sets(own, flipped, "own").tolist() == [own.tolist()]
-    assert torch.equal(label_sets(own, flipped, "flipped"), flipped)
-    assert label_sets(own, flipped, "all").shape == (3, 2, 2)
+    assert disruption_labels(own, flipped, "own").tolist() == [own.tolist()]
+    assert torch.equal(disruption_labels(own, flipped, "flipped"), flipped)
+    assert disruption_labels(own, flipped, "all").shape == (3, 2, 2)
 
 
 class Halved:
@@ -137,7 +141,7 @@ class Halved:
         self.is_random, self.identity = is_random, identity
         self.seeds: set[int] = set()
 
-    def __call__(self, images: Tensor, noise: ImageNoise) -> Tensor:
+    def __call__(self, images: Tensor, noise: PerImageRNG) -> Tensor:
         self.seeds.add(noise.seed)
         halved = images / 2
         return images + (halved - images).detach() if self.identity else halved
@@ -145,7 +149,7 @@ class Halved:
 
 def through(purifier: Halved, **given: object) -> Tensor:
     settings = DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
-    noise = ImageNoise(NAMES, settings.seed)
+    noise = PerImageRNG(NAMES, settings.seed)
     return disrupt_images(generator, pictures(), labels(), settings, noise, through=purifier)
 
 
@@ -156,10 +160,10 @@ def test_an_adaptive_attack_follows_the_purified_image() -> None:
     asked = (images / 2).requires_grad_()
     loss = -generator(asked, labels()[0]).square().flatten(1).mean(1).sum()
     (gradient,) = torch.autograd.grad(loss, asked)
-    bound = bound_of(0.05)
+    bound = largest_stored_change(0.05)
     expected = (images + bound * gradient.sign()).clamp(-1, 1)
     for each in made:
-        assert torch.equal(to_levels(each), to_levels(expected))
+        assert torch.equal(to_uint8(each), to_uint8(expected))
 
 
 def test_a_random_purifier_is_drawn_anew_in_each_step() -> None:
@@ -177,7 +181,7 @@ def test_a_gradient_without_end_names_image_and_step() -> None:
 
     settings = DisruptSettings(source="x", translator="y")
     with pytest.raises(JobError, match=r"a/1\.png is not finite in step 1"):
-        disrupt_images(broken, pictures(), labels(), settings, ImageNoise(NAMES, 1))
+        disrupt_images(broken, pictures(), labels(), settings, PerImageRNG(NAMES, 1))
 
 
 def test_a_stop_ends_a_batch() -> None:
@@ -185,7 +189,7 @@ def test_a_stop_ends_a_batch() -> None:
     stop.set()
     settings = DisruptSettings(source="x", translator="y")
     with pytest.raises(JobError, match="stopped in step 1"):
-        disrupt_images(generator, pictures(), labels(), settings, ImageNoise(NAMES, 1), stop=stop)
+        disrupt_images(generator, pictures(), labels(), settings, PerImageRNG(NAMES, 1), stop=stop)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +208,8 @@ def test_settings_out_of_range_say_what_is_in_it(given: dict[str, object], messa
 
 
 def test_eps_in_whole_levels() -> None:
-    assert [levels_of(eps) for eps in (0.05, 8 / 127.5, 0.063, 1.0)] == [6, 8, 8, 127]
-    assert bound_of(0.05) == pytest.approx(0.04706, abs=1e-5)
+    assert [eps_to_levels(eps) for eps in (0.05, 8 / 127.5, 0.063, 1.0)] == [6, 8, 8, 127]
+    assert largest_stored_change(0.05) == pytest.approx(0.04706, abs=1e-5)
 
 
 def test_settings_without_effect_are_known() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
-from trueface.data.made_folders import ImageNoise, rounded
+from trueface.data.made_folders import PerImageRNG, round_to_levels
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.schedule import ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
@@ -21,13 +21,13 @@ from trueface.purification.purifier import Purifier, make_purifier
 from trueface.purification.registry import (
     SPECS,
     canonical,
-    described,
-    modules_of,
+    describe_choices,
     parse_purifier,
+    plugin_modules,
     refuse_untrained,
     register_purifier,
 )
-from trueface.purification.steps import estimated_noise
+from trueface.purification.steps import estimate_noise_rms
 from trueface.runtime.errors import JobError
 
 DEVIATION = 0.3
@@ -52,8 +52,8 @@ def a_purifier(text: str, diffuser: Diffuser | None = None) -> Purifier:
     )
 
 
-def noise_of(images: Tensor) -> ImageNoise:
-    return ImageNoise(NAMES[: len(images)], seed=5)
+def noise_of(images: Tensor) -> PerImageRNG:
+    return PerImageRNG(NAMES[: len(images)], seed=5)
 
 
 def some_images(count: int = 8, side: int = 8) -> Tensor:
@@ -92,7 +92,7 @@ def test_the_chain_without_its_noise_is_a_product_of_factors() -> None:
 
 def test_the_mean_over_draws_of_the_chain_is_that_without_noise() -> None:
     images = some_images(1).expand(400, -1, -1, -1)
-    noise = ImageNoise([str(number) for number in range(400)], seed=1)
+    noise = PerImageRNG([str(number) for number in range(400)], seed=1)
     drawn = a_purifier("ddpm10")(images, noise)
     still = a_purifier("ddpmmean10")(images[:1], noise.of_rows([0]))
     assert float((drawn.mean(0) - still[0]).abs().max()) < 0.02  # 4 deviations of the mean
@@ -101,7 +101,7 @@ def test_the_mean_over_draws_of_the_chain_is_that_without_noise() -> None:
 
 def test_diffpure_draws_images_of_the_distribution_anew() -> None:
     images = some_images(64)
-    noise = ImageNoise([str(number) for number in range(64)], seed=1)
+    noise = PerImageRNG([str(number) for number in range(64)], seed=1)
     purified = a_purifier("diffpure300")(images, noise)
     assert float(purified.std()) == pytest.approx(DEVIATION, rel=0.1)
     assert float((purified - images).pow(2).mean().sqrt()) > 0.2
@@ -274,7 +274,7 @@ def test_jpeg_of_high_quality_hardly_changes_a_smooth_image_and_grey_stays_grey(
     images = smooth_images(2)
     purified = a_purifier("jpeg95")(images, noise_of(images))
     assert float((purified - images).abs().mean()) < 0.02
-    assert torch.equal(purified, rounded(purified))
+    assert torch.equal(purified, round_to_levels(purified))
     grey = make_purifier(parse_purifier("jpeg75"))(images[:, :1], noise_of(images))
     assert grey.shape == (2, 1, 32, 32)
 
@@ -387,8 +387,8 @@ def test_what_is_written_is_read_again(steps: list[tuple[str, int]]) -> None:
 
 def test_the_methods_are_found_by_their_files() -> None:
     assert set(SPECS) == METHODS
-    assert described().startswith("none, blur<0.1…20>, dae, ddpm, ddpm<1…1000>")
-    assert modules_of("jpeg75+oneshot10x2+jpeg50") == (
+    assert describe_choices().startswith("none, blur<0.1…20>, dae, ddpm, ddpm<1…1000>")
+    assert plugin_modules("jpeg75+oneshot10x2+jpeg50") == (
         "trueface.purification.methods.filters",
         "trueface.purification.methods.estimates",
     )
@@ -434,35 +434,35 @@ def test_names_are_read_without_torch() -> None:
 def test_white_noise_on_smooth_images_is_measured(deviation: float) -> None:
     clean = smooth_images(6)
     noisy = clean + deviation * normal(clean.shape)
-    assert estimated_noise(noisy) == pytest.approx(torch.full((6,), deviation), rel=0.12)
+    assert estimate_noise_rms(noisy) == pytest.approx(torch.full((6,), deviation), rel=0.12)
 
 
 def test_random_signs_are_measured_as_well() -> None:
     clean = smooth_images(6)
     noisy = clean + 0.05 * normal(clean.shape).sign()
-    assert estimated_noise(noisy) == pytest.approx(torch.full((6,), 0.05), rel=0.15)
+    assert estimate_noise_rms(noisy) == pytest.approx(torch.full((6,), 0.05), rel=0.15)
 
 
 def test_smooth_images_hold_hardly_any_even_when_they_are_rounded() -> None:
-    assert float(estimated_noise(smooth_images(6)).max()) < 0.001
-    assert float(estimated_noise(rounded(smooth_images(6))).max()) < 0.005
+    assert float(estimate_noise_rms(smooth_images(6)).max()) < 0.001
+    assert float(estimate_noise_rms(round_to_levels(smooth_images(6))).max()) < 0.005
 
 
 def test_an_edge_is_not_taken_for_noise() -> None:
     image = torch.zeros(1, 3, 32, 32)
     image[..., 16:] = 1
     image[..., 10:20, :] -= 0.5
-    assert float(estimated_noise(image)) == 0
+    assert float(estimate_noise_rms(image)) == 0
 
 
 def test_each_image_has_a_noise_of_its_own_in_any_batch() -> None:
     clean = smooth_images(3)
     noisy = clean + torch.tensor([0.0, 0.03, 0.1])[:, None, None, None] * normal(clean.shape)
-    together = estimated_noise(noisy)
-    assert torch.equal(together, torch.cat([estimated_noise(row[None]) for row in noisy]))
+    together = estimate_noise_rms(noisy)
+    assert torch.equal(together, torch.cat([estimate_noise_rms(row[None]) for row in noisy]))
     assert together[0] < together[1] < together[2]
 
 
 def test_an_image_of_two_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="needs at least 3x3 pixels"):
-        estimated_noise(torch.zeros(1, 3, 2, 9))
+        estimate_noise_rms(torch.zeros(1, 3, 2, 9))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from launcher.api import write_json
 from tests.trueface.unlearning.said import told as record_of
 from trueface.evaluation import predictions
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.runtime import paths
 from trueface.unlearning import record
-from trueface.unlearning.record import Found, Probe, Relearn
+from trueface.unlearning.record import NoiseSearchResult, Probe, Relearn
 
 FLIPS_BASE = "gan2:pre&realFFHQ:pre%20"
 CLASS_BASE = "faces#small"
@@ -115,8 +115,8 @@ class Forgetful:
     def write(
         self,
         name: str,
-        before: dict[str, Answered],
-        after: dict[str, Answered],
+        before: dict[str, SamplePredictions],
+        after: dict[str, SamplePredictions],
         *,
         told: str,
         changes: dict[str, Any],
@@ -132,20 +132,20 @@ class Forgetful:
             "training_samples": 12_000, "log": ({"step": 1, "loss": 0.5},), **changes,
         }  # fmt: skip
         record.write(folder, record_of(name, given.pop("base", FLIPS_BASE), **given))
-        predictions.write(paths.answers_before(folder), before)
-        predictions.write(paths.answers_after(folder), after)
+        predictions.write(paths.predictions_before(folder), before)
+        predictions.write(paths.predictions_after(folder), after)
         np.savez(paths.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
 
 
-def flagged() -> Found:
+def flagged() -> NoiseSearchResult:
     """Return what a search for wrong labels told."""
-    return Found(flagged=40, hidden=50, right=36)
+    return NoiseSearchResult(flagged=40, hidden=50, right=36)
 
 
 def two_classes(
     random: np.random.Generator, test: float, forget: float, one_sided: bool
-) -> dict[str, Answered]:
+) -> dict[str, SamplePredictions]:
     """Return answers of a model of two classes with given accuracies."""
     parts = {}
     for name, count in SIZES.items():
@@ -160,7 +160,9 @@ def two_classes(
     return parts
 
 
-def five_classes(random: np.random.Generator, kept: float, forgotten: float) -> dict[str, Answered]:
+def five_classes(
+    random: np.random.Generator, kept: float, forgotten: float
+) -> dict[str, SamplePredictions]:
     """Return answers of a model of five classes, of which class 2 is to be forgotten."""
     parts = {}
     for name, count in SIZES.items():
@@ -186,11 +188,11 @@ def answered(
     true: NDArray[Any],
     classes: int,
     name: str,
-) -> Answered:
+) -> SamplePredictions:
     """Return answers of which each is the class `given`."""
     logits = random.normal(0, 0.3, (len(given), classes))
     logits[np.arange(len(given)), given] = 1.2 + np.abs(random.normal(0.8, 1.2, len(given)))
-    return Answered(
+    return SamplePredictions(
         logits=logits.astype(np.float32),
         trained=trained.astype(np.int64),
         true=true.astype(np.int64),

@@ -9,7 +9,7 @@ import PIL.Image
 
 from launcher.api import Json, write_json
 from trueface.erasing.study import CURVES, ErasedMethod, erased_methods
-from trueface.evaluation.over_seeds import MethodRow, over_seeds
+from trueface.evaluation.over_seeds import MethodRow, summarize_seeds
 from trueface.evaluation.restored import RestoredFolder, restored_folders
 from trueface.report.erasing_page import Erasing
 
@@ -169,7 +169,11 @@ def rows(records: Sequence[Record]) -> list[MethodRow]:
         MethodRow(
             str(record.get("method", record.get("attack"))),
             record,
-            {key: over_seeds([value]) for key, value in record.items() if isinstance(value, float)},
+            {
+                key: summarize_seeds([value])
+                for key, value in record.items()
+                if isinstance(value, float)
+            },
         )
         for record in records
     ]

@@ -23,7 +23,7 @@ from trueface.report.figures import (
     steps,
     ticks,
 )
-from trueface.report.matplotlib_figures import drawn_file
+from trueface.report.matplotlib_figures import render_figure
 from trueface.report.method_plane import Role, TimedMethod, quality_by_time
 from trueface.report.style import COLOURS, OWN, SERIES, STYLES
 
@@ -54,8 +54,12 @@ FIGURE = Figure(
 
 def test_a_value_lies_in_its_frame_and_one_outside_on_its_edge() -> None:
     frame = Frame(width=120, height=110, left=10, right=10, bottom=5, top=5)
-    assert (frame.at(0, 0), frame.at(1, 1), frame.at(2, -1)) == ((10, 105), (110, 5), (110, 105))
-    assert Frame(x=(3, 3)).at(3, 0.5)[0] == Frame().left  # nothing is divided by zero
+    assert (
+        frame.data_to_pixels(0, 0),
+        frame.data_to_pixels(1, 1),
+        frame.data_to_pixels(2, -1),
+    ) == ((10, 105), (110, 5), (110, 105))
+    assert Frame(x=(3, 3)).data_to_pixels(3, 0.5)[0] == Frame().left  # nothing is divided by zero
 
 
 @pytest.mark.parametrize(
@@ -117,12 +121,12 @@ def test_a_figure_is_a_file_with_the_style_sheet() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "pdf"])
 def test_matplotlib_draws_every_shape_to_the_same_bytes(kind: str) -> None:
-    first, second = (drawn_file(FIGURE, kind) for _ in range(2))  # type: ignore[arg-type]  # one of both
+    first, second = (render_figure(FIGURE, kind) for _ in range(2))  # type: ignore[arg-type]  # one of both
     assert first == second
     assert first[:4] in {b"\x89PNG", b"%PDF"}
     assert b"CreationDate" not in first
     other = FIGURE._replace(drawn=FIGURE.drawn[:-1])
-    assert drawn_file(other, kind) != first  # type: ignore[arg-type]  # likewise
+    assert render_figure(other, kind) != first  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize("spread", [200, 20, 4])

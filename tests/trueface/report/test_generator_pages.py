@@ -19,7 +19,7 @@ from tests.trueface.report.run_by_hand import (
     rows,
 )
 from tests.trueface.report.test_page import NASTY, Reading, safe
-from trueface.evaluation.over_seeds import MissingModels, over_seeds
+from trueface.evaluation.over_seeds import MissingModels, summarize_seeds
 from trueface.evaluation.restored import DetectorRow, detectors, trained_on
 from trueface.report.erasing_page import BARS_WIDTH, Erasing, erasing_page, rate_bars, sentences
 from trueface.report.figures import Label, Polyline
@@ -98,7 +98,7 @@ def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing
 
 @pytest.mark.parametrize("form", [decimals(2), short(), percent])
 def test_a_mean_of_some_seeds_says_of_how_many(form: Form) -> None:
-    part, whole = over_seeds([13.68, None, None]), over_seeds([13.68])
+    part, whole = summarize_seeds([13.68, None, None]), summarize_seeds([13.68])
     assert part is not None
     assert whole is not None
     assert form(part).endswith("<small>1 of 3 seeds</small>")

@@ -10,19 +10,19 @@ from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.evaluation.fairness import LOWER, FairnessRow, ValidationThreshold
 from trueface.evaluation.group_rates import (
     MEASURES,
-    Floor,
     GroupRow,
     GroupTable,
+    PermutationBaseline,
     Undefined,
 )
-from trueface.evaluation.intervals import Difference, Measure
-from trueface.evaluation.qualities import SUMMARIES, Against, QualityRow, QualityScores
+from trueface.evaluation.intervals import Difference, IntervalEstimate
+from trueface.evaluation.qualities import SUMMARIES, QualityRow, QualityScores, ReferenceComparison
 from trueface.report.collaboration import Collaboration, collaborations, of_epochs
 from trueface.report.fairness_page import bars, comparisons, fairness_page, verdict
 from trueface.report.figures import Label
 from trueface.report.qualities_page import quality_page
 from trueface.runtime import paths
-from trueface.training.collaboration import CollaborationMeasured
+from trueface.training.collaboration import CollaborationStatistics
 
 SEXES = ("male", "nonmale")
 INTERSEC = tuple(f"{sex}-{race}" for sex in SEXES for race in ("asian", "white", "black", "others"))
@@ -58,7 +58,7 @@ def _row(
             ),
             overall=GroupRow("all", 999, 999, _rates(float(np.mean(fpr)), tpr, auc)),
             measures=dict.fromkeys(MEASURES, gap),
-            floor=dict.fromkeys(MEASURES, Floor(floor / 2, floor)),
+            floor=dict.fromkeys(MEASURES, PermutationBaseline(floor / 2, floor)),
             intervals={},
             undefined=tuple(undefined),
             constant=constant,
@@ -69,7 +69,7 @@ def _row(
         data="forged:pre",
         by="gender" if names is SEXES else "intersec",
         pooled=False,
-        auc=Measure(value=auc, low=auc - 0.02, high=auc + 0.02),
+        auc=IntervalEstimate(value=auc, low=auc - 0.02, high=auc + 0.02),
         table=table(fpr),
         common=table([rate / 2 for rate in fpr]) if common else None,
         validation=ValidationThreshold(0.1, 99, "")
@@ -83,13 +83,13 @@ def _row(
 
 def _rates(
     fpr: float, tpr: float, auc: float, gone: frozenset[str] | set[str] = frozenset()
-) -> dict[str, Measure]:
+) -> dict[str, IntervalEstimate]:
     values = {"fpr": fpr, "tpr": tpr, "acc": (100 - fpr + tpr) / 2, "positive": (fpr + tpr) / 2}
     rates = {
-        name: Measure(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
+        name: IntervalEstimate(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
         for name, value in values.items()
     }
-    rates["auc"] = Measure(value=auc - 0.01, low=auc - 0.05, high=auc)
+    rates["auc"] = IntervalEstimate(value=auc - 0.01, low=auc - 0.05, high=auc)
     return {name: rate for name, rate in rates.items() if name not in gone}
 
 
@@ -261,29 +261,31 @@ def a_row(
         data=DATA,
         pooled_sets=False,
         qualities=tuple(
-            QualityScores(name, 400, 400, Measure(value=0.8, low=0.7, high=0.9), 0.2, 0.8)
+            QualityScores(name, 400, 400, IntervalEstimate(value=0.8, low=0.7, high=0.9), 0.2, 0.8)
             for name in QUALITIES
         ),
         areas={
-            name: None if area is None else Measure(value=area, low=area - 0.02, high=area + 0.02)
+            name: None
+            if area is None
+            else IntervalEstimate(value=area, low=area - 0.02, high=area + 0.02)
             for name, area in values.items()
         },
         worst_quality=QUALITIES[list(areas).index(min(known))],
         left_out=0,
-        against=Against(against, 1, differences) if differences else None,
+        reference_comparison=ReferenceComparison(against, 1, differences) if differences else None,
     )
 
 
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
     """Return what a training logged of its collaboration, the same in each of three epochs."""
     return [
-        CollaborationMeasured(
+        CollaborationStatistics(
             epoch=number,
             term=-between,
             nhsic=between,
             nhsic_permuted=permuted,
             gradient_share=share,
-        ).record
+        ).json_record
         for number in (1, 2, 3)
     ]
 
@@ -339,7 +341,7 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     assert "permuted images" in text
     drawn = [str(row.get("aria-label")) for row in qualities(STUDY, trained).all("svg")]
     assert any("same images: last 0.8; permuted images: last 0.57" in row for row in drawn)
-    assert not of_epochs(ALL, []).idle
+    assert not of_epochs(ALL, []).is_without_effect
 
 
 def test_published_figures_are_marked_as_of_other_data() -> None:

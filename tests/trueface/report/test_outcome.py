@@ -10,12 +10,17 @@ from tests.trueface.report.forgetful import Forgetful
 from tests.trueface.unlearning.said import flips, leave, one_class, told
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
-from trueface.evaluation.intervals import Measure
-from trueface.evaluation.over_seeds import MissingModels, over_seeds
+from trueface.evaluation.intervals import IntervalEstimate
+from trueface.evaluation.over_seeds import MissingModels, summarize_seeds
 from trueface.report.benchmark_page import outcome
-from trueface.report.content import ReportRow, Shown
-from trueface.report.outcome import RankedMethod, detectors_outcome, rivals, unlearning_outcome
-from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.report.content import ModelReport, ReportRow
+from trueface.report.outcome import (
+    RankedMethod,
+    detectors_outcome,
+    indistinguishable_methods,
+    unlearning_outcome,
+)
+from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 
 class Named:
@@ -25,26 +30,26 @@ class Named:
         self.__dict__.update(given)
 
 
-def detector(name: str, **areas: float) -> Shown:
+def detector(name: str, **areas: float) -> ModelReport:
     rows = tuple(
         ReportRow(
             data=data,
             pooled=False,
             labels=None,  # type: ignore[arg-type]  # not looked at
             logits=None,  # type: ignore[arg-type]  # likewise
-            report=Named(metrics={"auc": Measure(value=area, low=0, high=1)}),  # type: ignore[arg-type]
+            report=Named(metrics={"auc": IntervalEstimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
         )
         for data, area in areas.items()
     )
     model: Model = Named(name=name)  # type: ignore[assignment]
-    return Shown(model=model, rows=rows, parts=(), troubles=())
+    return ModelReport(model=model, rows=rows, parts=(), troubles=())
 
 
-def seeds(method: str, *areas: float) -> list[Shown]:
+def seeds(method: str, *areas: float) -> list[ModelReport]:
     return [detector(f"{method}@seed={at}", x=area) for at, area in enumerate(areas)]
 
 
-CASES: Mapping[str, tuple[list[Shown], str]] = {
+CASES: Mapping[str, tuple[list[ModelReport], str]] = {
     "nothing was tested": ([], ""),
     "one detector": (
         [detector("gan:pre", x=0.9, y=0.7)],
@@ -116,11 +121,11 @@ def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
 def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
     first: tuple[float, ...], other: tuple[float, ...], apart: bool
 ) -> None:
-    values = [over_seeds(each) for each in (first, other)]
+    values = [summarize_seeds(each) for each in (first, other)]
     one, two = (
         RankedMethod(name, value) for name, value in zip("ab", values, strict=True) if value
     )
-    assert (rivals(one, [two]) == []) is apart
+    assert (indistinguishable_methods(one, [two]) == []) is apart
 
 
 Area = tuple[float, float, float]
@@ -152,7 +157,7 @@ def test_models_of_a_benchmark_are_ranked_by_their_worst_setting(case: str) -> N
         Named(
             model=name,
             columns={
-                setting: Named(mean=Measure(value=value, low=low, high=high))
+                setting: Named(mean=IntervalEstimate(value=value, low=low, high=high))
                 for setting, (value, low, high) in areas.items()
             },
         )
@@ -163,7 +168,7 @@ def test_models_of_a_benchmark_are_ranked_by_their_worst_setting(case: str) -> N
 
 
 def said_of(run: Path) -> str:
-    (group,) = ladder(run).groups
+    (group,) = make_unlearning_leaderboard(run).groups
     return unlearning_outcome(group)
 
 
@@ -245,7 +250,7 @@ def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) 
         }  # fmt: skip
         record = told(f"a:b~retrain@class={name}", "a:b", **given)
         leave(tmp_path, record, one_class(0), one_class(0))
-    groups = [*ladder(tmp_path).groups]
+    groups = [*make_unlearning_leaderboard(tmp_path).groups]
     groups += [groups[0]._replace(goal="instances", fraction=part) for part in (0.125, None)]
     told_of = (
         "a, of 3 classes",

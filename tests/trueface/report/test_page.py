@@ -14,7 +14,7 @@ from launcher.api import write_json
 from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.report.content import Reports, shown, shown_models
+from trueface.report.content import ReportCache, make_model_report, make_model_reports
 from trueface.report.run_page import run_page
 from trueface.runtime import paths
 
@@ -80,7 +80,7 @@ def lab(tmp_path: Path) -> Lab:
 
 def _page(run: Path, date: str = "today") -> str:
     found = Reader().run(str(run))
-    return run_page(found, judge(found), [*map(shown, found.models)], date=date).html
+    return run_page(found, judge(found), [*map(make_model_report, found.models)], date=date).html
 
 
 def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
@@ -125,7 +125,7 @@ def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: La
         for condition in ("corrupt=jpeg50", "corrupt=noise4"):
             lab.scores(folder, f"{data}@{condition}", keys, label, [0.5 - label] * len(keys))
     run = Reader().run(str(lab.run))
-    model = next(shown(model) for model in run.models if model.name == DATA)
+    model = next(make_model_report(model) for model in run.models if model.name == DATA)
     names = [f"gan2:pre@corrupt={each}" for each in ("jpeg50", "noise4")]
     assert [row.data for row in model.conditioned] == names
     # real images of the same condition beside the fakes: every one is called wrong
@@ -148,8 +148,8 @@ def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
     monkeypatch.setattr("trueface.report.content.MANY", 2)
     monkeypatch.setattr("trueface.report.content.SHARE", 1)
     assert len(models) > 1
-    for measured, model in zip(shown_models(models, workers=2), models, strict=True):
-        alone = shown(model)
+    for measured, model in zip(make_model_reports(models, workers=2), models, strict=True):
+        alone = make_model_report(model)
         assert measured.model.name == model.name
         assert [(row.data, row.report) for row in measured.rows] == [
             (row.data, row.report) for row in alone.rows
@@ -160,10 +160,12 @@ def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
 def test_the_order_of_classes_says_nothing_of_a_table() -> None:
     labels, logits = np.array([1, 1, 0, 0], np.int8), np.array([2.0, -1.0, 0.5, -3.0])
     keys, turned = ["a/1", "a/2", "b/1", "b/2"], [2, 3, 0, 1]
-    reports = Reports()
-    first = reports.of(labels, logits, keys)
-    assert reports.of(labels[turned], logits[turned], [keys[at] for at in turned]) is first
-    assert reports.of(labels, logits[[1, 0, 2, 3]], keys) is not first
+    reports = ReportCache()
+    first = reports.measure_once(labels, logits, keys)
+    assert (
+        reports.measure_once(labels[turned], logits[turned], [keys[at] for at in turned]) is first
+    )
+    assert reports.measure_once(labels, logits[[1, 0, 2, 3]], keys) is not first
 
 
 def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
@@ -267,10 +269,12 @@ def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
 
 
 def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> None:
-    before = {row.data for row in shown(Reader().run(str(lab.run)).models[0]).rows}
+    before = {row.data for row in make_model_report(Reader().run(str(lab.run)).models[0]).rows}
     header = "path,key,label,logit\n"
     paths.scores(lab.run / DATA, DATA, "sdXL:pre").write_text(header)
-    model = shown(next(each for each in Reader().run(str(lab.run)).models if each.name == DATA))
+    model = make_model_report(
+        next(each for each in Reader().run(str(lab.run)).models if each.name == DATA)
+    )
     assert "sdXL:pre: no scores to measure" in model.troubles
     assert {row.data for row in model.rows} == before
 

@@ -12,11 +12,15 @@ from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
 from trueface.evaluation import predictions
-from trueface.report.content import shown
+from trueface.report.content import make_model_report
 from trueface.report.run_page import run_page
 from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns
 from trueface.runtime import paths
-from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
+from trueface.unlearning.evaluation.leaderboard import (
+    UnlearningGroup,
+    UnlearningRow,
+    make_unlearning_leaderboard,
+)
 from trueface.unlearning.record import Relearn
 
 
@@ -27,8 +31,10 @@ def lab(tmp_path: Path) -> Forgetful:
 
 def _page(run: Path) -> str:
     found = Reader().run(str(run))
-    models = [shown(model) for model in found.models]
-    return run_page(found, judge(found), models, date="today", unlearned=ladder(run)).html
+    models = [make_model_report(model) for model in found.models]
+    return run_page(
+        found, judge(found), models, date="today", unlearned=make_unlearning_leaderboard(run)
+    ).html
 
 
 def _section(run: Path) -> Reading:
@@ -38,7 +44,7 @@ def _section(run: Path) -> Reading:
 
 
 def _group(run: Path) -> UnlearningGroup:
-    (group,) = ladder(run).groups
+    (group,) = make_unlearning_leaderboard(run).groups
     return group
 
 
@@ -57,7 +63,7 @@ def test_a_run_without_unlearning_shows_nothing_of_it(tmp_path: Path) -> None:
 
 def page_without(run: Path) -> str:
     found = Reader().run(str(run))
-    return run_page(found, judge(found), [*map(shown, found.models)], date="today").html
+    return run_page(found, judge(found), [*map(make_model_report, found.models)], date="today").html
 
 
 def test_the_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
@@ -139,7 +145,7 @@ def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -
 def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     for folder in lab.run.iterdir():
-        for path in (paths.answers_before(folder), paths.answers_after(folder)):
+        for path in (paths.predictions_before(folder), paths.predictions_after(folder)):
             parts = predictions.read(path)
             predictions.write(path, {name: one for name, one in parts.items() if name != "test"})
     base = _group(lab.run)
@@ -165,7 +171,10 @@ def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
 def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     planes = [one for row in _group(lab.run).rows for one in method_plane(row)]
-    assert [(one.row.name, one.anew) for one in planes] == [("retrain", True), ("scrub", False)]
+    assert [(one.row.name, one.is_new_training) for one in planes] == [
+        ("retrain", True),
+        ("scrub", False),
+    ]
     read = _section(lab.run)
     titles = read.labels
     assert sum(title.startswith("Features before") for title in titles) == 1  # they share it
@@ -192,7 +201,7 @@ def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
 def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "ssd", "rl"])
     folders = {name: lab.run / f"{FLIPS_BASE}~{name}@seed=0" for name in ("scrub", "ssd", "rl")}
-    paths.answers_after(folders["scrub"]).unlink()
+    paths.predictions_after(folders["scrub"]).unlink()
     paths.plane(folders["ssd"]).write_bytes(b"broken")
     paths.unlearning(folders["rl"]).write_text("{broken")
     text = _section(lab.run).text
@@ -212,7 +221,7 @@ def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
 
 def test_logits_that_are_no_numbers_break_no_plot(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    path = paths.answers_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
+    path = paths.predictions_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
     parts = predictions.read(path)
     parts["forget"].logits[:] = np.nan
     predictions.write(path, parts)

@@ -17,12 +17,12 @@ from trueface.runtime.artifact import (
     difference,
     exclusive,
     free_bytes,
-    held_at_once,
+    hold_lock_if_free,
     limit_bytes,
     make_private,
     make_room,
-    put_in_place,
-    staged,
+    replace_folder,
+    staging_folder,
 )
 from trueface.runtime.errors import DataError, JobError, UsageError
 from trueface.runtime.files import Json
@@ -39,9 +39,9 @@ def fill(folder: Path, text: str) -> None:
 def test_a_folder_takes_the_place_of_another_and_nothing_is_left_beside(tmp_path: Path) -> None:
     place = tmp_path / "m"
     for text in ("first", "second"):
-        with staged(place) as new:
+        with staging_folder(place) as new:
             fill(new, text)
-            put_in_place(new, place)
+            replace_folder(new, place)
         assert (place / "a.txt").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -50,7 +50,7 @@ def test_after_an_error_what_was_there_is_there(tmp_path: Path) -> None:
     place = tmp_path / "m"
     place.mkdir()
     fill(place, "first")
-    with pytest.raises(ZeroDivisionError), staged(place) as new:
+    with pytest.raises(ZeroDivisionError), staging_folder(place) as new:
         fill(new, str(1 / 0))
     assert (place / "a.txt").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -64,7 +64,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_fills_stay
         folder.mkdir()
     descriptor = os.open(held, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with staged(tmp_path / "m"):
+    with staging_folder(tmp_path / "m"):
         assert (left.exists(), held.exists()) == (False, True)
     os.close(descriptor)
 
@@ -137,19 +137,19 @@ def in_words(key: str, stored: Mapping[str, Json]) -> str:
 
 def test_an_artifact_is_made_once_and_found_again(tmp_path: Path) -> None:
     artifact = drawn(tmp_path / "set")
-    assert not artifact.is_there(["a.txt"], in_words)
-    with artifact.made({**artifact.identity, "images": 1}) as folder:
+    assert not artifact.is_complete(["a.txt"], in_words)
+    with artifact.create_folder({**artifact.identity, "images": 1}) as folder:
         assert not artifact.place.exists()
         fill(folder, "first")
-    assert artifact.is_there(["a.txt"], in_words)
-    assert not artifact.is_there(["a.txt", "b.txt"], in_words)
+    assert artifact.is_complete(["a.txt"], in_words)
+    assert not artifact.is_complete(["a.txt", "b.txt"], in_words)
     (artifact.place / "a.txt").write_text("")  # as after a power cut
-    assert not artifact.is_there(["a.txt"], in_words)
+    assert not artifact.is_complete(["a.txt"], in_words)
 
 
 def test_an_artifact_that_fails_is_absent(tmp_path: Path) -> None:
     message = "cannot write the drawn set .*: full"
-    with pytest.raises(DataError, match=message), drawn(tmp_path / "set").made({}):
+    with pytest.raises(DataError, match=message), drawn(tmp_path / "set").create_folder({}):
         raise OSError("full")
     assert list(tmp_path.iterdir()) == []
 
@@ -173,7 +173,7 @@ def test_what_is_another_thing_is_refused(
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        drawn(place).is_there([], in_words)
+        drawn(place).is_complete([], in_words)
 
 
 def test_the_reason_for_making_again_names_what_differs() -> None:
@@ -188,9 +188,9 @@ def test_the_reason_for_making_again_names_what_differs() -> None:
 
 def test_a_lock_is_one_holders_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with exclusive(path), pytest.raises(BusyError), held_at_once(path):
+    with exclusive(path), pytest.raises(BusyError), hold_lock_if_free(path):
         pass
-    with held_at_once(path):
+    with hold_lock_if_free(path):
         pass
 
 

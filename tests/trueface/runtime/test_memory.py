@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Share, read_json, write_json
-from launcher.states import Shortage
-from launcher.workers.shortage import read_error
-from trueface.runtime.memory import Cuda, confirm, hold
+from launcher.states import OomReport
+from launcher.workers.shortage import find_oom_in_exception
+from trueface.runtime.memory import Cuda, cap_job_memory, confirm_device
 
 MIB = 1 << 20
 UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"
@@ -96,10 +96,10 @@ def test_torchs_own_module_is_what_is_expected_of_it() -> None:
 
 def test_on_the_cpu_and_without_a_launcher_nothing_is_held(tmp_path: Path) -> None:
     job, card = a_job(tmp_path, "cpu"), Card()
-    hold(replace(a_job(tmp_path), share=Share()), {}, card)
+    cap_job_memory(replace(a_job(tmp_path), share=Share()), {}, card)
     assert list(tmp_path.iterdir()) == []
     share(tmp_path, 100 * MIB)
-    assert hold(job, {}, card) is job
+    assert cap_job_memory(job, {}, card) is job
     assert not card.fractions
     assert not (tmp_path / "memory.json").exists()
 
@@ -114,14 +114,14 @@ def test_a_shared_card_is_capped_at_the_share(
 ) -> None:
     share(tmp_path, cap, context)
     card = Card()
-    hold(a_job(tmp_path), {}, card)
+    cap_job_memory(a_job(tmp_path), {}, card)
     assert card.fractions == [fraction]
 
 
 def test_a_card_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
     share(tmp_path, None)
     card = Card(reserved=20 * MIB)
-    hold(a_job(tmp_path), {}, card)
+    cap_job_memory(a_job(tmp_path), {}, card)
     assert not card.fractions
     told = reported(tmp_path)
     assert (told["reserved"], told["peak"]) == (20 * MIB, 21 * MIB)
@@ -133,7 +133,7 @@ def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path
     steps: list[dict[str, object]] = []
     job = replace(a_job(tmp_path), progress=lambda **facts: steps.append(facts))
     card = Card()
-    held = hold(job, {}, card)
+    held = cap_job_memory(job, {}, card)
 
     def told(cap: int | None) -> list[float]:
         share(tmp_path, cap)
@@ -150,7 +150,7 @@ def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path
 def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) -> None:
     share(tmp_path, 100 * MIB)
     card = Card(reserved=300 * MIB)
-    held = hold(a_job(tmp_path), {}, card)
+    held = cap_job_memory(a_job(tmp_path), {}, card)
     assert card.fractions == [0.3]
     card.reserved = 50 * MIB
     held.progress(step=1, total=1)
@@ -159,7 +159,7 @@ def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) 
 
 def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
     card, now = Card(), [0.0]
-    held = hold(a_job(tmp_path), {}, card, clock=lambda: now[0])
+    held = cap_job_memory(a_job(tmp_path), {}, card, clock=lambda: now[0])
     share(tmp_path, 500 * MIB)
     now[0] = 0.4
     held.progress(step=1, total=9)
@@ -172,12 +172,16 @@ def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
 def test_torchs_own_words_for_too_little_main_memory_are_understood() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 46, dtype=torch.uint8)
-    assert read_error(caught.value) == Shortage(where="ram", wanted=1 << 46, message=ANY)
+    assert find_oom_in_exception(caught.value) == OomReport(
+        where="ram", wanted=1 << 46, message=ANY
+    )
 
 
 def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> None:
-    found = read_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
-    assert found == Shortage(where="gpu", wanted=2 << 30, message=ANY)
+    found = find_oom_in_exception(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    )
+    assert found == OomReport(where="gpu", wanted=2 << 30, message=ANY)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +189,12 @@ def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> Non
 )
 def test_a_card_that_was_promised_or_was_not_named_is_confirmed(visible: str) -> None:
     named = None if visible.startswith("MIG-") else f"GPU-{UUID}"
-    assert confirm(0, {"CUDA_VISIBLE_DEVICES": visible}, Card()) == named
+    assert confirm_device(0, {"CUDA_VISIBLE_DEVICES": visible}, Card()) == named
 
 
 def test_a_card_is_confirmed_where_nothing_was_promised_or_cuda_does_not_say() -> None:
-    assert confirm(0, {}, Card(uuid=f"GPU-{UUID}")) == f"GPU-{UUID}"
-    assert confirm(0, {"CUDA_VISIBLE_DEVICES": f"GPU-{OTHER}"}, Card(uuid=None)) is None
+    assert confirm_device(0, {}, Card(uuid=f"GPU-{UUID}")) == f"GPU-{UUID}"
+    assert confirm_device(0, {"CUDA_VISIBLE_DEVICES": f"GPU-{OTHER}"}, Card(uuid=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +206,7 @@ def test_another_card_than_the_promised_one_is_refused_and_both_are_named(
 ) -> None:
     card = Card()
     with pytest.raises(JobError) as caught:
-        hold(a_job(tmp_path, device), {"CUDA_VISIBLE_DEVICES": visible}, card)
+        cap_job_memory(a_job(tmp_path, device), {"CUDA_VISIBLE_DEVICES": visible}, card)
     assert f"GPU-{UUID}" in str(caught.value)
     assert visible.split(",")[-1] in str(caught.value)
     assert not (tmp_path / "memory.json").exists()
@@ -214,7 +218,7 @@ def test_a_torch_that_cannot_use_the_card_says_what_to_do(tmp_path: Path) -> Non
             raise AssertionError("Torch not compiled with CUDA enabled")
 
     with pytest.raises(JobError, match="torch cannot use GPU GPU-77 of this job"):
-        hold(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
+        cap_job_memory(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
 
 
 def faults(*arguments: str) -> int:

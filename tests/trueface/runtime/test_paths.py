@@ -4,7 +4,7 @@ import pytest
 
 from launcher.api import UsageError
 from trueface.runtime import paths
-from trueface.runtime.rng import derive, numpy_stream
+from trueface.runtime.rng import numpy_rng, stream_seed
 
 FOLDER = Path("runs/study/gan2:pre")
 
@@ -39,10 +39,12 @@ def test_a_name_that_would_lie_elsewhere_is_refused(name: str) -> None:
 
 
 def test_numbers_follow_from_names_and_seeds_on_every_machine_and_in_every_version() -> None:
-    assert derive("weights", 42) == 1218831237610215275
-    seeds = {derive(name, seed) for name in ("order", "augment", "weights") for seed in range(10)}
+    assert stream_seed("weights", 42) == 1218831237610215275
+    seeds = {
+        stream_seed(name, seed) for name in ("order", "augment", "weights") for seed in range(10)
+    }
     assert len(seeds) == 30
-    assert numpy_stream("order", 1).random() == numpy_stream("order", 1).random()
+    assert numpy_rng("order", 1).random() == numpy_rng("order", 1).random()
 
 
 @pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])

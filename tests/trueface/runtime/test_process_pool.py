@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trueface.data.dataset import WHOLE, Shard
 from trueface.runtime.errors import MachineError
-from trueface.runtime.process_pool import chunks_of, spread
+from trueface.runtime.process_pool import chunks_of, map_chunks
 
 STUCK = """
 import ctypes
@@ -34,12 +34,12 @@ def test_chunks_keep_their_order_in_one_process_and_in_several() -> None:
     chunks = chunks_of(range(5), 2)
     assert [*map(list, chunks)] == [[0, 1], [2, 3], [4]]
     for workers in (1, 2):
-        assert list(spread(sum, chunks, workers, doing="added")) == [1, 5, 4]
+        assert list(map_chunks(sum, chunks, workers, doing="added")) == [1, 5, 4]
 
 
 def test_a_process_that_is_killed_is_told() -> None:
     with pytest.raises(MachineError, match="a process that made images for /a was killed"):
-        list(spread(killed, [[1], [2]], 2, doing="made images for /a"))
+        list(map_chunks(killed, [[1], [2]], 2, doing="made images for /a"))
 
 
 def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
@@ -55,10 +55,10 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
 
 @given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
 def test_the_parts_of_a_batch_are_the_batch_and_nearly_equal(group: list[int], size: int) -> None:
-    parts = [Shard(rank=rank, size=size).of(group) for rank in range(size)]
+    parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
     assert [item for part in parts for item in part] == group
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert WHOLE.of(group) == group
+    assert WHOLE.shard_batch(group) == group
 
 
 def test_what_is_shared_is_divided_and_nobody_is_left_without() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from trueface.runtime import stepping, tensor_files
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.runtime.stepping import Claim, Kept, Steps, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, run_steps
 
 
 class Number:
@@ -26,7 +26,7 @@ class Number:
         self.value = state["value"]
 
 
-class Toy(Steps):
+class Toy(StepTrainer):
     """Adds its step to a number; keeps the sum of its losses."""
 
     def __init__(self, *, spoilt_at: int = 0) -> None:
@@ -35,28 +35,28 @@ class Toy(Steps):
         self.parts = {"number": self.number}
         self.writes = 0
 
-    def advance(self) -> Mapping[str, float]:
+    def take_step(self) -> Mapping[str, float]:
         self.number.value += self.step
         return {"loss": float("nan") if self.step + 1 == self.spoilt_at else self.number.value}
 
-    def diverged(self, name: str, loss: float) -> str:
+    def nonfinite_message(self, name: str, loss: float) -> str:
         return f"{name} {loss} at {self.step} of {self.total}"
 
-    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         self.sum += losses["loss"]
         return {"sum": self.sum}
 
-    def numbers(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         return {"sum": self.sum}
 
-    def restore(self, numbers: Mapping[str, Any]) -> None:
+    def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
         self.sum = numbers["sum"]
 
-    def saved(self) -> None:
+    def after_save(self) -> None:
         self.writes += 1
 
 
-def stopping_after(at: int) -> Watch:
+def stopping_after(at: int) -> RunContext:
     stop = threading.Event()
 
     def progress(*, step: int, total: int, **_: float) -> None:
@@ -64,14 +64,14 @@ def stopping_after(at: int) -> Watch:
         if step == at:
             stop.set()
 
-    return Watch(progress=progress, stop=stop)
+    return RunContext(progress=progress, stop=stop)
 
 
-def kept(folder: Path, *, every: int = 4, **conditions: int) -> Kept:
-    return Kept(folder / "resume.pt", Claim("this", conditions), every)
+def kept(folder: Path, *, every: int = 4, **conditions: int) -> ResumeFile:
+    return ResumeFile(folder / "resume.pt", RunFingerprint("this", conditions), every)
 
 
-def stopped(folder: Path, at: int, **conditions: int) -> Kept:
+def stopped(folder: Path, at: int, **conditions: int) -> ResumeFile:
     where = kept(folder, **conditions)
     with pytest.raises(JobError, match=f"stopped after {at} of 10 steps. The next attempt resumes"):
         run_steps(Toy(), stopping_after(at), where)
@@ -82,18 +82,18 @@ def test_a_training_goes_on_with_its_parts_and_numbers_where_it_was_stopped(tmp_
     where = stopped(tmp_path, 7)
     steps = list[int]()
     again, whole = Toy(), Toy()
-    run_steps(again, Watch(progress=lambda step, **_: steps.append(step)), where)
-    run_steps(whole, Watch())
+    run_steps(again, RunContext(progress=lambda step, **_: steps.append(step)), where)
+    run_steps(whole, RunContext())
     assert steps == [8, 9, 10]
     assert (again.number.value, again.sum) == (whole.number.value, whole.sum)
 
 
 def test_its_state_is_written_now_and_then_but_not_at_the_end(tmp_path: Path) -> None:
     toy = Toy()
-    run_steps(toy, Watch(), kept(tmp_path))
+    run_steps(toy, RunContext(), kept(tmp_path))
     assert toy.writes == 2
     assert tensor_files.load(tmp_path / "resume.pt")["step"] == 8
-    run_steps(toy := Toy(), Watch(), kept(tmp_path / "timed", every=0))
+    run_steps(toy := Toy(), RunContext(), kept(tmp_path / "timed", every=0))
     assert toy.writes == 0  # it takes no twenty seconds
 
 
@@ -104,7 +104,7 @@ def test_without_a_place_a_stop_leaves_nothing() -> None:
 
 def test_a_loss_that_is_no_number_ends_it_in_its_own_words() -> None:
     with pytest.raises(JobError, match=r"^loss nan at 6 of 10$"):
-        run_steps(Toy(spoilt_at=6), Watch())
+        run_steps(Toy(spoilt_at=6), RunContext())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_state_that_is_not_this_training_s_is_left_aside_with_a_word(
     else:
         tensor_files.save(where.path, content)
     caplog.set_level(logging.INFO)
-    run_steps(toy := Toy(), Watch(), where)
+    run_steps(toy := Toy(), RunContext(), where)
     assert toy.number.value == 46
     assert f"reason={reason}" in caplog.text
     assert "so it starts from the beginning" in caplog.text
@@ -138,7 +138,7 @@ def test_a_state_of_earlier_versions_goes_on(tmp_path: Path) -> None:
     state = {"step": 9, "number": {"value": 5.0}, "sum": 1.0}
     for name in ("fingerprint", "claim"):  # with no schema, conditions or seconds
         tensor_files.save(tmp_path / "resume.pt", {name: "this", **state})
-        run_steps(toy := Toy(), Watch(), kept(tmp_path))
+        run_steps(toy := Toy(), RunContext(), kept(tmp_path))
         assert (toy.number.value, toy.sum) == (14, 15)
 
 
@@ -150,10 +150,12 @@ def test_it_goes_on_under_other_conditions_and_says_which(
 ) -> None:
     stopped(tmp_path, 3, threads=4)
     caplog.set_level(logging.INFO)
-    run_steps(Toy(), Watch(), kept(tmp_path, threads=threads))
+    run_steps(Toy(), RunContext(), kept(tmp_path, threads=threads))
     assert says in caplog.text
 
 
 def test_the_fingerprint_follows_from_values_and_not_from_their_order() -> None:
-    assert stepping.fingerprint({"a": 1, "b": 2}) == stepping.fingerprint({"b": 2, "a": 1})
-    assert stepping.fingerprint([1, 2]) != stepping.fingerprint([2, 1])
+    assert stepping.values_fingerprint({"a": 1, "b": 2}) == stepping.values_fingerprint(
+        {"b": 2, "a": 1}
+    )
+    assert stepping.values_fingerprint([1, 2]) != stepping.values_fingerprint([2, 1])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.data.pass_order import order_of
-from trueface.runtime.progress import Watch
-from trueface.training.cells import cell_numbers
+from trueface.data.pass_order import epoch_order
+from trueface.runtime.progress import RunContext
+from trueface.training.cells import subgroup_ids
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.trainer import TrainingResult, fit
@@ -55,12 +55,12 @@ class Features:
 
     @property
     def cells(self) -> Tensor:
-        return cell_numbers(self.labels, self.groups, len(NAMES))
+        return subgroup_ids(self.labels, self.groups, len(NAMES))
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         cells = self.cells.tolist() if self.drawn else None
         seed = 1 if self.shuffled else None
-        order = order_of(range(len(self)), shuffle_seed=seed, epoch=epoch, cells=cells)
+        order = epoch_order(range(len(self)), shuffle_seed=seed, epoch=epoch, cells=cells)
         for at in range(0, len(order), SIZE):
             chosen = torch.tensor(order[at : at + SIZE])
             columns = {"demographic": self.groups[chosen]}
@@ -83,7 +83,7 @@ def a_set(
 
 
 def facts_of(features: Features) -> TrainingFacts:
-    return TrainingFacts.of(features)
+    return TrainingFacts.from_feed(features)
 
 
 def trained(
@@ -92,7 +92,7 @@ def trained(
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     config = TrainerConfig(**{**CONFIG, **changed})
-    return model, fit(model, training, validation, config, watch=Watch())
+    return model, fit(model, training, validation, config, watch=RunContext())
 
 
 def fpr_gap(model: nn.Module, tested: Features) -> float:

@@ -4,17 +4,17 @@ import torch
 from launcher.api import JobError
 from tests.trueface.training.build_groups import a_set, facts_of
 from trueface.training.cells import (
-    GroupCells,
+    Subgroups,
     balanced_weights,
-    cell_numbers,
-    merged,
-    worst_cell,
+    merge_small_groups,
+    subgroup_ids,
+    worst_subgroup_accuracy,
 )
 from trueface.training.objectives.protocol import TrainingFacts
 
 
 def test_cells_are_counted_by_class_and_group() -> None:
-    cells = GroupCells.of(facts_of(a_set((5, 3, 0, 2))), "dro")
+    cells = Subgroups.from_training_facts(facts_of(a_set((5, 3, 0, 2))), "dro")
     assert cells.counts.tolist() == [5, 3, 0, 2]
     assert cells.names == ("men", "women")
     assert cells.filled.tolist() == [True, True, False, True]
@@ -22,7 +22,7 @@ def test_cells_are_counted_by_class_and_group() -> None:
 
 def test_images_without_groups_are_refused_with_the_setting_that_names_them() -> None:
     with pytest.raises(JobError, match=r"fair: daw needs the group .* in attributes"):
-        GroupCells.of(TrainingFacts(), "daw")
+        Subgroups.from_training_facts(TrainingFacts(), "daw")
 
 
 def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
@@ -30,8 +30,8 @@ def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
     with pytest.raises(
         JobError, match=r"all 9 training images are in one group, men\. Choose another"
     ):
-        GroupCells.of(facts, "dro", compares=True)
-    assert GroupCells.of(facts, "reweight").groups == 2
+        Subgroups.from_training_facts(facts, "dro", compares=True)
+    assert Subgroups.from_training_facts(facts, "reweight").groups == 2
 
 
 def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none() -> None:
@@ -45,27 +45,34 @@ def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none(
 
 def test_small_groups_of_a_batch_are_joined() -> None:
     groups = torch.tensor([0, 0, 0, 1, 2, 2, 3])
-    joined, count = merged(groups, 2, count=4)
+    joined, count = merge_small_groups(groups, 2, count=4)
     assert joined.tolist() == [0, 0, 0, 4, 2, 2, 4]
     assert count == 5
 
 
 def test_a_group_of_one_that_has_nobody_to_join_is_added_to_the_largest() -> None:
-    assert merged(torch.tensor([0, 1, 1, 1, 2, 2]), 2, count=4)[0].tolist() == [1, 1, 1, 1, 2, 2]
-    assert merged(torch.tensor([3]), 2, count=4)[0].tolist() == [3]
+    assert merge_small_groups(torch.tensor([0, 1, 1, 1, 2, 2]), 2, count=4)[0].tolist() == [
+        1,
+        1,
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert merge_small_groups(torch.tensor([3]), 2, count=4)[0].tolist() == [3]
 
 
 def test_cells_are_joined_with_those_of_their_class_only() -> None:
     labels, groups = torch.tensor([0, 0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 2, 0, 1, 2])
-    joined, _ = merged(cell_numbers(labels, groups, 3), 2, count=6, blocks=2)
+    joined, _ = merge_small_groups(subgroup_ids(labels, groups, 3), 2, count=6, blocks=2)
     assert joined.tolist() == [0, 0, 6, 6, 7, 7, 7]
 
 
 def test_nothing_is_joined_where_one_image_is_enough() -> None:
     groups = torch.tensor([0, 1, 2])
-    assert merged(groups, 1, count=3) == (groups, 3)
+    assert merge_small_groups(groups, 1, count=3) == (groups, 3)
 
 
 def test_the_worst_cell_is_that_of_the_lowest_accuracy() -> None:
     cells = [0, 0, 0, 0, 7, 7, 3]
-    assert worst_cell([True, True, True, False, True, False, True], cells) == 0.5
+    assert worst_subgroup_accuracy([True, True, True, False, True, False, True], cells) == 0.5

@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from launcher.workers.progress.event_files import event_steps
+from launcher.workers.progress.event_files import read_event_steps
 from tests.trueface.training.test_resume import interrupt, run
 from tests.trueface.training.test_trainer import COUNT, settings
-from trueface.models.detectors import Detector, build, freeze
+from trueface.models.detectors import Detector, build_detector, freeze_backbone
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training import checkpointing, optimizer_state
-from trueface.training.optimizer_state import KeptOptimizer
+from trueface.training.optimizer_state import OptimizerCheckpoint
 
 torch.set_num_threads(1)
 
 
 def a_model(seed: int = 1) -> Detector:
-    return build("slim18", weights="none", seed=seed)
+    return build_detector("slim18", weights="none", seed=seed)
 
 
 def stepped(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
@@ -44,12 +44,14 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None
     stepped(broken, first, 3)
     optimizer_state.save_optimizer(
         tmp_path / "deep/optimizer.pt",
-        KeptOptimizer(epoch=2, state=optimizer_state.state_of(broken, first)),
+        OptimizerCheckpoint(epoch=2, state=optimizer_state.optimizer_state_dict(broken, first)),
     )
     kept = optimizer_state.load_optimizer(tmp_path / "deep/optimizer.pt")
     second = an_adam(broken)
     assert kept.epoch == 2
-    assert optimizer_state.give_state(broken, second, kept.state) == len(list(broken.parameters()))
+    assert optimizer_state.load_optimizer_state_dict(broken, second, kept.state) == len(
+        list(broken.parameters())
+    )
     stepped(straight, one, 2)
     stepped(broken, second, 2)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
@@ -61,18 +63,25 @@ def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
     stepped(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-    optimizer_state.give_state(model, after, optimizer_state.state_of(model, before))
+    optimizer_state.load_optimizer_state_dict(
+        model, after, optimizer_state.optimizer_state_dict(model, before)
+    )
     assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
 
 
 def test_parameters_that_were_not_trained_before_start_afresh() -> None:
     frozen = a_model()
-    freeze(frozen)
+    freeze_backbone(frozen)
     before = an_adam(frozen)
     stepped(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
-    assert optimizer_state.give_state(whole, after, optimizer_state.state_of(frozen, before)) == 2
+    assert (
+        optimizer_state.load_optimizer_state_dict(
+            whole, after, optimizer_state.optimizer_state_dict(frozen, before)
+        )
+        == 2
+    )
     known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
     assert known == {"fc.weight", "fc.bias"}
 
@@ -81,19 +90,24 @@ def test_parameters_that_do_not_learn_now_get_nothing() -> None:
     model = a_model()
     before = an_adam(model)
     stepped(model, before)
-    freeze(model)
+    freeze_backbone(model)
     after = an_adam(model)
-    assert optimizer_state.give_state(model, after, optimizer_state.state_of(model, before)) == 2
+    assert (
+        optimizer_state.load_optimizer_state_dict(
+            model, after, optimizer_state.optimizer_state_dict(model, before)
+        )
+        == 2
+    )
 
 
 def test_moments_of_another_shape_are_left_out() -> None:
     model = a_model()
     before = an_adam(model)
     stepped(model, before)
-    state = dict(optimizer_state.state_of(model, before))
+    state = dict(optimizer_state.optimizer_state_dict(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
-    assert optimizer_state.give_state(model, after, state) == len(state) - 1
+    assert optimizer_state.load_optimizer_state_dict(model, after, state) == len(state) - 1
     assert not after.state.get(model.network.get_parameter("fc.weight"))
 
 
@@ -102,7 +116,12 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     other = SGD(model.parameters(), lr=0.1)
     stepped(model, other)
     after = an_adam(model)
-    assert optimizer_state.give_state(model, after, optimizer_state.state_of(model, other)) == 0
+    assert (
+        optimizer_state.load_optimizer_state_dict(
+            model, after, optimizer_state.optimizer_state_dict(model, other)
+        )
+        == 0
+    )
 
 
 def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
@@ -111,13 +130,13 @@ def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
     stepped(straight, steady, 2)
     stepped(broken, first, 2)
     second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
-    state = optimizer_state.state_of(broken, first)
-    assert optimizer_state.give_state(broken, second, state) == len(state)
+    state = optimizer_state.optimizer_state_dict(broken, first)
+    assert optimizer_state.load_optimizer_state_dict(broken, second, state) == len(state)
     stepped(straight, steady, 1)
     stepped(broken, second, 1)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
-    assert optimizer_state.give_state(broken, an_adam(broken), state) == 0
+    assert optimizer_state.load_optimizer_state_dict(broken, an_adam(broken), state) == 0
 
 
 @pytest.mark.parametrize(
@@ -161,7 +180,7 @@ def events(folder: Path) -> Mapping[str, list[tuple[int, float]]]:
 
 def test_each_epoch_is_reported_with_its_validation(tmp_path: Path) -> None:
     reports: list[dict[str, Any]] = []
-    watch = Watch(progress=lambda **numbers: reports.append(numbers))
+    watch = RunContext(progress=lambda **numbers: reports.append(numbers))
     _, done = run(tmp_path, settings(num_epochs=3), watch=watch)
     ends = [report for report in reports if "val_loss" in report]
     assert [report["epoch"] for report in ends] == [1, 2, 3]
@@ -175,7 +194,7 @@ def test_each_epoch_is_reported_with_its_validation(tmp_path: Path) -> None:
 def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     reports: list[dict[str, Any]] = []
-    watch = Watch(progress=lambda **numbers: reports.append(numbers))
+    watch = RunContext(progress=lambda **numbers: reports.append(numbers))
     _, done = run(tmp_path, settings(num_epochs=3, tensorboard=True), watch=watch)
     read = events(tmp_path)
     assert list(read) == NUMBERS
@@ -184,7 +203,7 @@ def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
     )
     assert [step for step, _ in read["val_loss"]] == [COUNT, 2 * COUNT, 3 * COUNT]
     assert len(reports) >= 3, "what is logged is reported, too"
-    last = event_steps(paths.event_files(tmp_path), 0, 1 << 20)[-1]
+    last = read_event_steps(paths.event_files(tmp_path), 0, 1 << 20)[-1]
     assert last.step == 3 * COUNT
     assert sorted(last.metrics) == NUMBERS
 
@@ -201,9 +220,9 @@ def test_a_training_that_goes_on_takes_the_place_of_what_was_lost(tmp_path: Path
 def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, settings(num_epochs=3, tensorboard=True))
-    checkpointing.clear_interrupted(paths.resume(tmp_path))
+    checkpointing.clear_trainer_state(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1, tensorboard=True))
     assert [step for step, _ in events(tmp_path)["val_loss"]] == [COUNT]
-    checkpointing.clear_interrupted(paths.resume(tmp_path))
+    checkpointing.clear_trainer_state(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1))
     assert not paths.event_files(tmp_path).exists()

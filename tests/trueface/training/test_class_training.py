@@ -14,11 +14,11 @@ from torch.optim import SGD
 from launcher.api import JobError
 from tests.trueface.class_toys import colours, settings
 from trueface.data.class_images import ClassPixels
-from trueface.data.dataset import ExampleFeed
+from trueface.data.dataset import ExampleLoader
 from trueface.models.detectors import Classifier, build_classifier
-from trueface.models.logits import ModelSplit
-from trueface.models.registry import Shape
-from trueface.runtime.progress import Watch
+from trueface.models.logits import BackboneHeadSplit
+from trueface.models.registry import ClassifierShape
+from trueface.runtime.progress import RunContext
 from trueface.training import trainer
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.schedules import warmup_cosine
@@ -28,7 +28,9 @@ from trueface.unlearning.problem import learn_as_trained
 
 
 def network() -> Classifier:
-    return build_classifier(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
+    return build_classifier(
+        ClassifierShape(model="resnet18", stem="large", size=16, classes=3), seed=1
+    )
 
 
 def fit(
@@ -37,12 +39,12 @@ def fit(
     checked: ClassPixels,
     chosen: ClassifySettings,
     *,
-    watch: Watch,
+    watch: RunContext,
 ) -> TrainingResult:
     return trainer.fit(
         model,
-        ExampleFeed(learned.examples(), "trained", batch_size=chosen.batch_size),
-        ExampleFeed(checked.examples(), "trained", augmented=False),
+        ExampleLoader(learned.examples(), "trained", batch_size=chosen.batch_size),
+        ExampleLoader(checked.examples(), "trained", augmented=False),
         chosen.trainer,
         watch=watch,
     )
@@ -53,9 +55,9 @@ def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
     found = []
     for _ in range(2):
         model = network()
-        done = fit(model, pixels, checked, settings(num_epochs=5, lr=0.005), watch=Watch())
+        done = fit(model, pixels, checked, settings(num_epochs=5, lr=0.005), watch=RunContext())
         assert not model.training
-        assert done.chosen.merit == max(epoch.merit for epoch in done.epochs)
+        assert done.chosen.selection_score == max(epoch.selection_score for epoch in done.epochs)
         assert done.chosen.val_accuracy > 0.6
         assert done.samples_read == 5 * 24
         found.append(model.network.state_dict())
@@ -68,7 +70,7 @@ def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
 def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str, Any]) -> None:
     chosen = settings(**changed)
     # whole batches: two images in a batch norm over 1 by 1 pixels have gradients of up to 1/√eps
-    done = fit(network(), colours(8), colours(2), chosen, watch=Watch())
+    done = fit(network(), colours(8), colours(2), chosen, watch=RunContext())
     assert len(done.epochs) == 2
     assert done.epochs[-1].lr < chosen.recipe.lr
 
@@ -78,24 +80,24 @@ def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str
 )
 def test_half_precision_is_taken(precision: str, dtype: torch.dtype) -> None:
     model, computed = network(), set()
-    head = ModelSplit(model).head
+    head = BackboneHeadSplit(model).head
     head.register_forward_hook(lambda *call: computed.add(call[2].dtype))
     chosen = settings(precision=precision, lr=1e-4, num_epochs=1)
     # on CPUs half a precision overflows now and then, as threads add in another order: that ends with a sentence
     with suppress(JobError):
-        fit(model, colours(8), colours(2), chosen, watch=Watch())
+        fit(model, colours(8), colours(2), chosen, watch=RunContext())
     assert computed == {dtype}
 
 
 def test_a_last_image_alone_joins_the_batch_before_it() -> None:
-    done = fit(network(), colours(3), colours(2), settings(), watch=Watch())
+    done = fit(network(), colours(3), colours(2), settings(), watch=RunContext())
     assert done.samples_read == 2 * 9  # in batches of eight
 
 
 def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
     steps = learn_as_trained(
         network(), colours(4).examples(), "trained", settings=settings(), validation=colours(2).examples(),
-        options=TrainingOptions(epochs=1, lr=0.001), watch=Watch(),
+        options=TrainingOptions(epochs=1, lr=0.001), watch=RunContext(),
     )  # fmt: skip
     assert [step.step for step in steps] == [1]
     assert set(steps[0].metrics) >= {"loss", "val_accuracy"}
@@ -103,11 +105,11 @@ def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
 
 def test_a_training_that_diverges_or_is_stopped_says_so() -> None:
     with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* Use a lower lr"):
-        fit(network(), colours(8), colours(2), settings(lr=1e30), watch=Watch())
+        fit(network(), colours(8), colours(2), settings(lr=1e30), watch=RunContext())
     stop = Event()
     stop.set()
     with pytest.raises(JobError, match="stopped in epoch 1 of 2"):
-        fit(network(), colours(8), colours(2), settings(), watch=Watch(stop=stop))
+        fit(network(), colours(8), colours(2), settings(), watch=RunContext(stop=stop))
 
 
 def test_a_training_is_this_loop_bit_by_bit() -> None:
@@ -115,10 +117,10 @@ def test_a_training_is_this_loop_bit_by_bit() -> None:
     model, plain = network(), network()
     trainer.fit(
         model,
-        ExampleFeed(learned.examples(), "trained", batch_size=8),
-        ExampleFeed(colours(2).examples(), "trained", augmented=False),
+        ExampleLoader(learned.examples(), "trained", batch_size=8),
+        ExampleLoader(colours(2).examples(), "trained", augmented=False),
         replace(chosen.trainer, select="last"),
-        watch=Watch(),
+        watch=RunContext(),
     )
     optimizer = SGD(plain.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     step, steps = 0, 2 * 2

@@ -6,10 +6,10 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from trueface.training.cells import (
+    bilevel_cvar,
     cvar,
-    fused,
+    cvar_weights,
     group_cvar,
-    tail_weights,
 )
 
 ALPHAS = (0.1, 0.5, 0.9, 1.0)
@@ -40,7 +40,7 @@ def test_its_limits_are_the_mean_and_the_maximum() -> None:
 
 
 def test_equal_losses_count_in_their_order() -> None:
-    assert tail_weights(torch.ones(4), 0.5).tolist() == [0.5, 0.5, 0.0, 0.0]
+    assert cvar_weights(torch.ones(4), 0.5).tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_of_each_group_it_is_that_of_its_losses_and_absent_groups_take_no_part() -> None:
@@ -49,7 +49,7 @@ def test_of_each_group_it_is_that_of_its_losses_and_absent_groups_take_no_part()
     assert present.tolist() == [True, False, True, True, False, False]
     for group in (0, 2, 3):
         torch.testing.assert_close(values[group], cvar(losses[groups == group], 0.7))
-    outer = fused(losses, groups, alpha_in=0.7, alpha_out=0.5, count=6)
+    outer = bilevel_cvar(losses, groups, alpha_in=0.7, alpha_out=0.5, count=6)
     torch.testing.assert_close(outer, cvar(values[present], 0.5))
 
 
@@ -58,7 +58,7 @@ def test_the_weights_of_both_levels_sum_to_one_also_with_groups_of_one(alpha: fl
     for count in range(1, 33):
         losses = losses_of(count).requires_grad_()
         groups = torch.arange(count) % 5 * (torch.arange(count) % 3)
-        loss = fused(losses, groups, alpha_in=alpha, alpha_out=0.5)
+        loss = bilevel_cvar(losses, groups, alpha_in=alpha, alpha_out=0.5)
         (weights,) = torch.autograd.grad(loss, losses)
         assert float(weights.sum()) == pytest.approx(1)
         assert float(weights.min()) >= 0
@@ -83,14 +83,16 @@ def test_the_smoothed_minimum_is_that_of_a_search(
 ) -> None:
     for seed in range(5):
         losses = losses_of(8, seed)
-        value = fused(losses, torch.arange(8), alpha_out=alpha, smooth=smooth, ridge=ridge, count=9)
+        value = bilevel_cvar(
+            losses, torch.arange(8), alpha_out=alpha, smooth=smooth, ridge=ridge, count=9
+        )
         assert float(value) == pytest.approx(smoothed(losses, alpha, smooth, ridge), abs=1e-6)
 
 
 def test_its_gradient_is_that_of_the_smoothed_minimum() -> None:
     losses, groups = losses_of(6).requires_grad_(), torch.tensor([0, 0, 1, 1, 1, 2])
     assert torch.autograd.gradcheck(
-        lambda values: fused(
+        lambda values: bilevel_cvar(
             values, groups, alpha_in=0.9, alpha_out=0.5, smooth=0.1, ridge=0.2, count=3
         ),
         (losses,),
@@ -100,7 +102,7 @@ def test_its_gradient_is_that_of_the_smoothed_minimum() -> None:
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_losses_in_the_thousands_do_not_overflow(alpha: float) -> None:
     losses = torch.tensor([1e3, 0.0, 5e3, 2.0], requires_grad=True)
-    loss = fused(losses, torch.arange(4), alpha_out=alpha, smooth=1e-3, ridge=1e-4)
+    loss = bilevel_cvar(losses, torch.arange(4), alpha_out=alpha, smooth=1e-3, ridge=1e-4)
     assert loss.isfinite()
     assert torch.autograd.grad(loss, losses)[0].isfinite().all()
 

@@ -21,9 +21,9 @@ from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.features.bank import Bank
-from trueface.runtime.progress import Watch
-from trueface.training.cells import cells_of
-from trueface.training.parts.bank import banks
+from trueface.runtime.progress import RunContext
+from trueface.training.cells import image_subgroup_ids
+from trueface.training.parts.bank import build_feature_feeds
 
 # of the men 90 % are real, of the women 90 % are fake
 SKEWED = (180, 20, 20, 180)
@@ -119,8 +119,10 @@ def test_features_that_are_held_come_in_the_batches_that_pixels_would(tree: Tree
     training = features.as_learned(images, fair="oversample", augment_cycle=1)
     training.image_set.columns["demographic"] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
     training.image_set.labels = (0, 0, 0, 0, 0, 0, 1, 1)
-    training = replace(training, cells=cells_of(training.image_set, "oversample"))
-    learned, _ = banks(features.model(), training, features.as_tested(images), chosen, Watch())
+    training = replace(training, cells=image_subgroup_ids(training.image_set, "oversample"))
+    learned, _ = build_feature_feeds(
+        features.model(), training, features.as_tested(images), chosen, RunContext()
+    )
     assert isinstance(learned, Bank)
     for epoch in range(2):
         of_pixels, of_features = list(training(epoch)), list(learned(epoch))

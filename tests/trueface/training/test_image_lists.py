@@ -13,13 +13,13 @@ from trueface.runtime import paths
 from trueface.runtime.files import write_json
 from trueface.runtime.ids import model_folder_name
 from trueface.training import image_lists
-from trueface.training.checkpointing import Start, of_network
+from trueface.training.checkpointing import TrainingStart, network_provenance
 from trueface.training.history import Epoch, epochs, write_history
-from trueface.training.image_lists import Ancestry, Lesson
+from trueface.training.image_lists import Ancestry, TrainingSetRecord
 
 
-def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> Lesson:
-    return Lesson(
+def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> TrainingSetRecord:
+    return TrainingSetRecord(
         images=images,
         words=words or Words(),
         data_root="/data",
@@ -52,7 +52,7 @@ def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
     image_lists.write_ancestry(tmp_path, "base", [old])
     paths.checkpoint(tmp_path).parent.mkdir()
     paths.checkpoint(tmp_path).touch()
-    written = image_lists.begin_lesson(tmp_path, "base", new, further=further)
+    written = image_lists.begin_training_set(tmp_path, "base", new, further=further)
     assert image_lists.read_ancestry(tmp_path) == Ancestry(base="base", lessons=(old, new))
     written()
     kept = (old, new) if further else (new,)
@@ -61,7 +61,7 @@ def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
 
 def test_what_weights_saw_that_are_gone_is_not_kept(tmp_path: Path) -> None:
     image_lists.write_ancestry(tmp_path, None, [a_lesson()])
-    image_lists.begin_lesson(tmp_path, None, a_lesson("sd:pre"))
+    image_lists.begin_training_set(tmp_path, None, a_lesson("sd:pre"))
     assert image_lists.read_ancestry(tmp_path) == Ancestry(base=None, lessons=(a_lesson("sd:pre"),))
 
 
@@ -89,7 +89,8 @@ def test_a_chain_is_followed_to_its_end_and_not_in_a_circle() -> None:
         "e": Ancestry(base="d", lessons=(a_lesson(),)),
     }
     told = {
-        model: [name for name, _ in image_lists.follow_lessons(model, known.get)] for model in known
+        model: [name for name, _ in image_lists.iter_training_sets(model, known.get)]
+        for model in known
     }
     assert told == {"a": ["a"], "b": ["b", "b", "a"], "c": [], "d": ["d", "e"], "e": ["e", "d"]}
 
@@ -148,7 +149,7 @@ def model() -> Detector:
 def test_the_licence_is_that_of_the_weights_that_were_taken(
     model: Detector, weights: str, licence: str | None
 ) -> None:
-    facts = of_network(model, Start(model=None, folder=None, weights=weights))
+    facts = network_provenance(model, TrainingStart(model=None, folder=None, weights=weights))
     assert facts["library"] == "library 1.0"
     assert facts.get("weights_licence") == licence
 
@@ -158,10 +159,12 @@ def test_what_is_made_of_a_model_is_bound_as_that_is(
     model: Detector, licence: str | None, tmp_path: Path
 ) -> None:
     write_json(paths.provenance(tmp_path), {"weights_licence": licence})
-    facts = of_network(model, Start(model="gan1:pre", folder=tmp_path, weights="none"))
+    facts = network_provenance(
+        model, TrainingStart(model="gan1:pre", folder=tmp_path, weights="none")
+    )
     assert facts.get("weights_licence") == licence
 
 
 def test_a_network_of_our_own_needs_no_mention() -> None:
     own = slim()
-    assert of_network(own, Start(model=None, folder=None, weights="default")) == {}
+    assert network_provenance(own, TrainingStart(model=None, folder=None, weights="default")) == {}

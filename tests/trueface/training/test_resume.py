@@ -15,12 +15,12 @@ from launcher.api import JobError, Json, MachineError
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.models import checkpoint
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.runtime import paths, tensor_files
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training import checkpointing, optimizer_state
-from trueface.training.checkpointing import Checkpointing
-from trueface.training.distributed import ALONE
+from trueface.training.checkpointing import CheckpointCallback
+from trueface.training.distributed import SINGLE_PROCESS
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, train
 
@@ -72,21 +72,21 @@ def run(  # whatever comes between two runs of a training draws from the same ge
     images: Any = None,
     *,
     provenance: Any = PROVENANCE,
-    watch: Watch | None = None,
+    watch: RunContext | None = None,
 ) -> tuple[Detector, TrainingResult]:
     torch.manual_seed(next(ELSEWHERE))
-    model = build("slim18", weights="none", seed=1, dropout=told.dropout)
+    model = build_detector("slim18", weights="none", seed=1, dropout=told.dropout)
     done = train(
         model,
         checkered(0) if images is None else images,
         checkered(1),
-        Checkpointing(
+        CheckpointCallback(
             folder=folder,
             settings=told,
             provenance=provenance,
             identity=("poison_record_sha256", "quality_list_sha256"),
         ),
-        watch=watch or Watch(),
+        watch=watch or RunContext(),
     )
     return model, done
 
@@ -170,7 +170,7 @@ def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> N
     interrupt(tmp_path, told, epoch=2, batches=2)
     paths.checkpoint(tmp_path).unlink()
     model, done = run(tmp_path, told)
-    kept = checkpoint.restore(paths.checkpoint(tmp_path))
+    kept = checkpoint.load_detector(paths.checkpoint(tmp_path))
     assert same(kept, model)
     assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
 
@@ -199,7 +199,8 @@ def test_two_claims_are_of_one_training_where_nothing_that_decides_differs(
 ) -> None:
     neutral = TrainSettings.neutral
     one, other = (
-        checkpointing.TrainingClaim.of(each, neutral).fingerprint for each in (here, there)
+        checkpointing.TrainingFingerprint.from_provenance(each, neutral).fingerprint
+        for each in (here, there)
     )
     assert (one == other) is same
 
@@ -219,8 +220,8 @@ def test_at_most_one_epoch_is_lost_and_the_number_of_those_kept_can_be_asked(
 def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
-    claim = checkpointing.TrainingClaim.of(PROVENANCE, frozenset())
-    kept = checkpointing.find_interrupted(paths.resume(tmp_path), claim, ALONE)
+    claim = checkpointing.TrainingFingerprint.from_provenance(PROVENANCE, frozenset())
+    kept = checkpointing.find_trainer_state(paths.resume(tmp_path), claim, SINGLE_PROCESS)
     assert kept is not None
     assert kept.steps["sums"]["batches"] == 2
 
@@ -284,7 +285,7 @@ def test_a_stopped_training_goes_on_in_the_middle_of_its_epoch(tmp_path: Path) -
             stop.set()
 
     with pytest.raises(JobError, match="stopped in epoch 1 of 2"):
-        run(tmp_path / "stopped", told, watch=Watch(progress=halt, stop=stop))
+        run(tmp_path / "stopped", told, watch=RunContext(progress=halt, stop=stop))
     images = checkered(0)
     model, _ = run(tmp_path / "stopped", told, images)
     assert same(model, whole)
@@ -308,7 +309,7 @@ def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_o
     tmp_path: Path,
 ) -> None:
     run(tmp_path, settings(num_epochs=1, save_optimizer=True))
-    checkpointing.clear_interrupted(paths.resume(tmp_path))
+    checkpointing.clear_trainer_state(paths.resume(tmp_path))
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
     run(tmp_path, told)
@@ -327,10 +328,12 @@ def test_a_disk_that_fails_takes_no_state_away(
 
 
 def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:
-    before = checkpointing.TrainingClaim.of(PROVENANCE, frozenset()).conditions
+    before = checkpointing.TrainingFingerprint.from_provenance(PROVENANCE, frozenset()).conditions
     earlier = {key: value for key, value in before.items() if key != "world_size"}
     one, two = (
-        checkpointing.TrainingClaim.of({**PROVENANCE, "world_size": size}, frozenset())
+        checkpointing.TrainingFingerprint.from_provenance(
+            {**PROVENANCE, "world_size": size}, frozenset()
+        )
         for size in (1, 2)
     )
     assert one.differences(earlier) == []

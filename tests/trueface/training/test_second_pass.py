@@ -16,13 +16,13 @@ from launcher.api import JobError
 from tests.trueface.training.test_resume import STATEFUL, interrupt, run
 from tests.trueface.training.test_trainer import checkered, same, settings, slim, state, trained
 from trueface.data.dataset import Batch
-from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import UsageError
-from trueface.runtime.progress import Watch
-from trueface.training.loop import Perturbation, awp, perturbation_of, random_state, sam
+from trueface.runtime.progress import RunContext
+from trueface.training.loop import Perturbation, awp, make_perturbation, read_rng_state, sam
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.settings import TrainSettings, idle_settings
+from trueface.training.settings import TrainSettings, ineffective_settings
 from trueface.training.trainer import fit
 
 torch.set_num_threads(1)
@@ -33,11 +33,11 @@ BOTH = [pytest.param(sam(RADIUS), id="sam"), pytest.param(awp(SHARE), id="awp")]
 
 
 def a_model(dropout: float = 0.0) -> Detector:
-    model = build("slim18", weights="none", seed=1, dropout=dropout)
+    model = build_detector("slim18", weights="none", seed=1, dropout=dropout)
     for name, value in model.named_parameters():
         if "bn" in name:  # the last of a block begins at 0, and lets no gradient through
             nn.init.constant_(value, 0.5)
-    teach(model, fixed_statistics=False)
+    set_train_mode(model, fixed_statistics=False)
     return model
 
 
@@ -48,10 +48,10 @@ def loss_of(model: nn.Module) -> Tensor:
 
 def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
     """Take the first pass of a step; return the context of the second."""
-    draws = random_state("cpu")
+    draws = read_rng_state("cpu")
     model.zero_grad()
     loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
-    return moving.moved(model, "cpu", draws)
+    return moving.perturb_weights(model, "cpu", draws)
 
 
 def moves(model: Detector, moving: Perturbation) -> dict[str, Tensor]:
@@ -133,13 +133,13 @@ def test_a_gradient_without_a_direction_moves_nothing(moving: Perturbation, valu
     before = copy.deepcopy(model)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, value)
-    with moving.moved(model, "cpu", random_state("cpu")):
+    with moving.perturb_weights(model, "cpu", read_rng_state("cpu")):
         assert same(model, before)
 
 
 def test_frozen_parameters_stay() -> None:
     model = a_model()
-    freeze(model)
+    freeze_backbone(model)
     moved = {name for name, step in moves(model, sam(RADIUS)).items() if step.any()}
     assert moved == {"network.fc.weight", "network.fc.bias"}
 
@@ -215,7 +215,7 @@ def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
     fit(
         slim(), checkered(0, 8), checkered(1, 8),
         settings(num_epochs=1, **moved).trainer, objective=objective,
-        watch=Watch(progress=lambda **metrics: reports.append(metrics)),
+        watch=RunContext(progress=lambda **metrics: reports.append(metrics)),
     )  # fmt: skip
     first, second = objective.losses[:2]
     steps = [report for report in reports if "val_loss" not in report]  # not an epoch's end
@@ -240,11 +240,11 @@ def test_two_second_passes_are_refused() -> None:
     with pytest.raises(UsageError, match="set one of them to 0"):
         settings(sam=RADIUS, awp=SHARE)
     with pytest.raises(UsageError, match="set one of them to 0"):
-        perturbation_of(replace(settings().trainer, sam=RADIUS, awp=SHARE))
+        make_perturbation(replace(settings().trainer, sam=RADIUS, awp=SHARE))
     with pytest.raises(JobError, match=r"and sam: 0.05 each need a second pass"):
         fit(
             slim(), checkered(0, 8), checkered(1, 8),
-            settings(sam=RADIUS).trainer, watch=Watch(), objective=OwnPass(),
+            settings(sam=RADIUS).trainer, watch=RunContext(), objective=OwnPass(),
         )  # fmt: skip
 
 
@@ -252,15 +252,15 @@ def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        perturbation_of(settings(awp=SHARE, freeze=True).trainer)
+        make_perturbation(settings(awp=SHARE, freeze=True).trainer)
     assert "only the last layer is perturbed" in caplog.text
 
 
 def test_what_has_no_effect_is_named() -> None:
-    assert set(idle_settings(settings().model_dump())) == {"awp_from", "momentum"}
+    assert set(ineffective_settings(settings().model_dump())) == {"awp_from", "momentum"}
     used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle").model_dump()
-    assert set(idle_settings(used)) == {"lr_gamma"}
-    assert set(idle_settings(used)) <= set(TrainSettings.without_effect(used))
+    assert set(ineffective_settings(used)) == {"lr_gamma"}
+    assert set(ineffective_settings(used)) <= set(TrainSettings.without_effect(used))
     fitted = settings(model="layers/slim18", sam=RADIUS).model_dump()
     assert {"sam", "awp", "momentum", "lr_gamma"} <= set(TrainSettings.without_effect(fitted))
 

@@ -20,9 +20,9 @@ from trueface.training.config import TrainerConfig, needs_groups
 from trueface.training.objectives.bce import BinaryCrossEntropy
 from trueface.training.objectives.registry import (
     make_objective,
-    modules_of,
     objectives,
     other_objective,
+    plugin_modules,
     register_objective,
 )
 from trueface.training.parts import registry
@@ -39,15 +39,15 @@ def test_fair_names_an_objective_which_takes_the_place_of_the_usual_one() -> Non
     chosen = settings(fair="dro", dro_step=0.05)
     assert (chosen.trainer.objective, chosen.trainer.options.dro_step) == ("dro", 0.05)
     assert chosen.columns_read == ("demographic",)
-    assert chosen.draws_cells_equally
-    assert not settings(fair="daw").draws_cells_equally
+    assert chosen.balances_subgroups
+    assert not settings(fair="daw").balances_subgroups
 
 
 def test_oversampling_keeps_the_objective_and_reads_groups() -> None:
     chosen = settings(fair="oversample", objective="ce")
     assert chosen.trainer.objective == "ce"
     assert chosen.columns_read == ("demographic",)
-    assert chosen.draws_cells_equally
+    assert chosen.balances_subgroups
 
 
 def test_a_training_that_is_not_fair_reads_no_groups_and_stays_out_of_the_hash() -> None:
@@ -102,7 +102,7 @@ def test_the_rate_rises_to_its_highest_and_falls_to_nothing(schedule: str) -> No
 @pytest.mark.parametrize(("rows", "steps"), [(1, 12), (3, 4)])
 def test_a_schedule_is_of_all_steps_of_a_training(rows: int, steps: int) -> None:
     optimizer = SGD([Parameter(torch.zeros(1))])
-    config = TrainerConfig.of(
+    config = TrainerConfig.from_settings(
         settings(batch_size=4, num_epochs=2),
         lr=0.5,
         schedule="warmup_cosine",
@@ -135,7 +135,7 @@ def test_they_are_listed_without_torch() -> None:
 
 def test_a_name_gives_the_objective_and_its_module() -> None:
     assert isinstance(make_objective("bce"), BinaryCrossEntropy)
-    assert modules_of("bce") == (BinaryCrossEntropy.__module__,)
+    assert plugin_modules("bce") == (BinaryCrossEntropy.__module__,)
     with pytest.raises(UnknownName, match="unknown objective 'bse'"):
         make_objective("bse")
 

@@ -9,11 +9,11 @@ import torch
 from launcher.api import JobError
 from tests.trueface.training.test_resume import PROVENANCE, Killed, Mortal
 from tests.trueface.training.test_trainer import Pixels, same
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.models.head import MlpHead
-from trueface.models.inference import FrozenBody
-from trueface.runtime.progress import Watch
-from trueface.training.checkpointing import Checkpointing
+from trueface.models.inference import FrozenBackbone
+from trueface.runtime.progress import RunContext
+from trueface.training.checkpointing import CheckpointCallback
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, standardise, train
 
@@ -38,7 +38,7 @@ def grey(seed: int, count: int = 16) -> Pixels:
 
 
 def a_model() -> Detector:
-    return build("moments/slim18", weights="none", seed=1)
+    return build_detector("moments/slim18", weights="none", seed=1)
 
 
 def head_of(model: Detector) -> MlpHead:
@@ -47,13 +47,13 @@ def head_of(model: Detector) -> MlpHead:
 
 
 def featured(pixels: Pixels) -> Pixels:
-    return Pixels(pixels.labels, FrozenBody(a_model())(pixels.images))
+    return Pixels(pixels.labels, FrozenBackbone(a_model())(pixels.images))
 
 
 def test_features_and_pixels_give_the_same_mean_and_deviation() -> None:
     first, second = a_model(), a_model()
-    standardise(first, grey(0), Watch())
-    standardise(second, featured(grey(0)), Watch())
+    standardise(first, grey(0), RunContext())
+    standardise(second, featured(grey(0)), RunContext())
     features = featured(grey(0)).images
     torch.testing.assert_close(head_of(first).mean, features.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(head_of(second).mean, features.mean(0))
@@ -67,9 +67,9 @@ def test_features_and_pixels_give_the_same_mean_and_deviation() -> None:
 
 def test_a_fine_tuning_keeps_those_of_its_base() -> None:
     model = a_model()
-    standardise(model, featured(grey(0)), Watch())
+    standardise(model, featured(grey(0)), RunContext())
     before = head_of(model).mean.clone()
-    standardise(model, featured(grey(1, 8)), Watch())
+    standardise(model, featured(grey(1, 8)), RunContext())
     assert torch.equal(head_of(model).mean, before)
     assert int(head_of(model).rows) == 16
 
@@ -79,7 +79,13 @@ def test_a_training_that_is_stopped_before_it_knows_them_has_none() -> None:
     stop.set()
     model = a_model()
     with pytest.raises(JobError, match="stopped in epoch 1"):
-        fit(model, featured(grey(0)), featured(grey(1)), settings().trainer, watch=Watch(stop=stop))
+        fit(
+            model,
+            featured(grey(0)),
+            featured(grey(1)),
+            settings().trainer,
+            watch=RunContext(stop=stop),
+        )
     assert not head_of(model).is_standardised
 
 
@@ -89,7 +95,7 @@ def run(
     model = a_model()
     done = train(
         model, training, featured(grey(1)),
-        Checkpointing(folder=folder, settings=wanted, provenance=PROVENANCE), watch=Watch(),
+        CheckpointCallback(folder=folder, settings=wanted, provenance=PROVENANCE), watch=RunContext(),
     )  # fmt: skip
     return model, done
 

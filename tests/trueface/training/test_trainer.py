@@ -14,11 +14,11 @@ from launcher.api import JobError
 from trueface.data.dataset import Batch
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.runtime import paths
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training import optimizer_state
-from trueface.training.checkpointing import Checkpointing
+from trueface.training.checkpointing import CheckpointCallback
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, train
 
@@ -68,7 +68,7 @@ def checkered(seed: int = 0, count: int = COUNT) -> Pixels:
 
 
 def slim() -> Detector:
-    return build("slim18", weights="none", seed=1)
+    return build_detector("slim18", weights="none", seed=1)
 
 
 def settings(**changed: Any) -> TrainSettings:
@@ -78,7 +78,7 @@ def settings(**changed: Any) -> TrainSettings:
 
 def trained(model: Detector | None = None, **changed: Any) -> tuple[Detector, TrainingResult]:
     model = slim() if model is None else model
-    done = fit(model, checkered(0), checkered(1), settings(**changed).trainer, watch=Watch())
+    done = fit(model, checkered(0), checkered(1), settings(**changed).trainer, watch=RunContext())
     return model, done
 
 
@@ -112,9 +112,9 @@ def test_a_frozen_network_keeps_every_bit_but_the_last_layers_and_statistics_whe
 
 def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_stay() -> None:
     model, done = trained(num_epochs=6, lr=0.01)
-    best = max(done.epochs, key=lambda epoch: epoch.merit)
-    assert done.chosen.merit == best.merit
-    answers = evaluate(model, checkered(1)(0), total=COUNT, watch=Watch())
+    best = max(done.epochs, key=lambda epoch: epoch.selection_score)
+    assert done.chosen.selection_score == best.selection_score
+    answers = evaluate(model, checkered(1)(0), total=COUNT, watch=RunContext())
     right = (answers.logits > 0) == (answers.labels == 1)
     assert right.mean() == pytest.approx(best.val_accuracy)
 
@@ -136,7 +136,7 @@ def without_progress(**changed: Any) -> list[float]:
     state(model)["fc.bias"].fill_(1e9)  # too far for any step to change the answer
     plain = {"num_epochs": 30, "lr": 1e-4, "freeze": True}
     config = settings(**{**plain, **changed}).trainer
-    done = fit(model, checkered(0), checkered(1), config, watch=Watch())
+    done = fit(model, checkered(0), checkered(1), config, watch=RunContext())
     return [epoch.lr for epoch in done.epochs]
 
 
@@ -181,31 +181,31 @@ def test_a_stopped_training_leaves_its_weights_as_last_and_says_so(tmp_path: Pat
     stop.set()
     kept = kept_in(tmp_path, settings(num_epochs=1))
     with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
-        train(slim(), checkered(0), checkered(1), kept, watch=Watch(stop=stop))
+        train(slim(), checkered(0), checkered(1), kept, watch=RunContext(stop=stop))
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "resume.pt"}
 
 
-def kept_in(folder: Path, wanted: TrainSettings, **provenance: Any) -> Checkpointing:
-    return Checkpointing(folder=folder, settings=wanted, provenance=provenance)
+def kept_in(folder: Path, wanted: TrainSettings, **provenance: Any) -> CheckpointCallback:
+    return CheckpointCallback(folder=folder, settings=wanted, provenance=provenance)
 
 
 def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
     model = slim()
     train(
         model, checkered(0), checkered(1), kept_in(tmp_path, settings(), job="train/x"),
-        watch=Watch(),
+        watch=RunContext(),
     )  # fmt: skip
     saved = checkpoint.load(tmp_path / "checkpoints" / "best.pt")
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
     assert saved.provenance["job"] == "train/x"
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert same(model, checkpoint.restore(tmp_path / "checkpoints" / "best.pt"))
+    assert same(model, checkpoint.load_detector(tmp_path / "checkpoints" / "best.pt"))
 
 
 def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -> None:
     model = slim()
     told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
-    done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=Watch())
+    done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=RunContext())
     kept = optimizer_state.load_optimizer(paths.optimizer(tmp_path))
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
@@ -219,7 +219,7 @@ def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: 
         model = slim()
         train(
             model, checkered(0), checkered(1),
-            kept_in(tmp_path, told, settings=told.model_dump(mode="json")), watch=Watch(),
+            kept_in(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
         )  # fmt: skip
         assert paths.optimizer(tmp_path).exists() is save
 
@@ -230,10 +230,10 @@ def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
     images, short = checkered(0), slim()
     config = settings(num_epochs=1, select="last").trainer
     fit(
-        short, images, checkered(1), config, watch=Watch(),
+        short, images, checkered(1), config, watch=RunContext(),
         after_epoch=lambda _epochs, _name, _model, optimizer: states.append(optimizer()),
     )  # fmt: skip
-    fit(short, Second(images), checkered(1), config, watch=Watch(), state=states[0])
+    fit(short, Second(images), checkered(1), config, watch=RunContext(), state=states[0])
     assert same(long, short)
 
 

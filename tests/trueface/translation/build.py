@@ -6,14 +6,19 @@ from typing import Any
 from trueface.data.drawn_set import ATTRIBUTES, make_drawn
 from trueface.data.settings import DrawSettings
 from trueface.translation.settings import TranslatorSettings
-from trueface.translation.translator import GeneratorShape, Translator, build_generator, ready
+from trueface.translation.translator import (
+    GeneratorShape,
+    Translator,
+    build_generator,
+    freeze_for_inference,
+)
 
 SIZE = 32
 
 
 def a_translator(labels: tuple[str, ...] = ATTRIBUTES, *, seed: int = 1) -> Translator:
     shape = GeneratorShape(len(labels), width=4, blocks=1)
-    return ready(build_generator(shape, seed=seed), labels, SIZE, "cpu")
+    return freeze_for_inference(build_generator(shape, seed=seed), labels, SIZE, "cpu")
 
 
 def portraits(root: Path, count: int = 20) -> Path:

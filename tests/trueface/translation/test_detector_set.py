@@ -13,12 +13,12 @@ import torch
 from launcher.api import parse_data
 from tests.trueface.translation.build import SIZE, a_translator, portraits
 from trueface.data.drawn_set import ATTRIBUTES
-from trueface.data.made_folders import image_names, made_folder, read_images, rounded
+from trueface.data.made_folders import image_names, load_image_batch, output_folder, round_to_levels
 from trueface.data.splits import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Words
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.translation.detector_set import lists_of, original_of, pairs_of, write_pairs
 from trueface.translation.settings import TranslateSettings
 
@@ -41,9 +41,9 @@ def settings(**given: Any) -> TranslateSettings:
 def written(place: Path, source: Path, real: Path, **given: Any) -> Path:
     translator, chosen = a_translator(), settings(**given)
     pairs = pairs_of(source, real, chosen, translator.labels)
-    with made_folder(place) as made:
-        write_pairs(made, pairs, translator, chosen, Watch())
-        made.record({"kind": "translate"})
+    with output_folder(place) as made:
+        write_pairs(made, pairs, translator, chosen, RunContext())
+        made.write_output_record({"kind": "translate"})
     return place
 
 
@@ -70,10 +70,12 @@ def test_a_fake_is_its_image_with_one_attribute_flipped(tmp_path: Path, drawn: P
     pairs = pairs_of(drawn, drawn, settings(), ATTRIBUTES)
     assert torch.equal((pairs.targets - pairs.labels).abs().sum(1), torch.ones(len(pairs.names)))
     assert set(pairs.changed) == set(ATTRIBUTES)
-    fakes = read_images(root / "PreSocial/Fake/Translated", pairs.names, size=SIZE)
+    fakes = load_image_batch(root / "PreSocial/Fake/Translated", pairs.names, size=SIZE)
     with torch.no_grad():
-        expected = a_translator()(read_images(drawn, pairs.names), pairs.targets)
-    assert (fakes - rounded(expected)).abs().max() <= 2.01 / 255  # a level, where batches differ
+        expected = a_translator()(load_image_batch(drawn, pairs.names), pairs.targets)
+    assert (
+        fakes - round_to_levels(expected)
+    ).abs().max() <= 2.01 / 255  # a level, where batches differ
 
 
 def test_the_format_of_the_files_tells_nothing(tmp_path: Path, drawn: Path) -> None:
@@ -116,8 +118,8 @@ def test_all_images_may_be_for_tests(tmp_path: Path, drawn: Path) -> None:
 
 def test_reals_come_from_where_the_chain_of_made_folders_begins(tmp_path: Path) -> None:
     for name, source in (("disrupted", "clean"), ("purified", "disrupted"), ("circle", "circle")):
-        with made_folder(tmp_path / name) as made:
-            made.record({"source": source})
+        with output_folder(tmp_path / name) as made:
+            made.write_output_record({"source": source})
     (tmp_path / "clean").mkdir()
     resolve = tmp_path.__truediv__
     assert original_of(tmp_path / "purified", resolve) == tmp_path / "clean"

@@ -11,19 +11,19 @@ from tests.trueface.translation.build import portraits, tiny
 from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import image_names
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.runtime.stepping import Claim, run_steps
+from trueface.runtime.progress import RunContext
+from trueface.runtime.stepping import RunFingerprint, run_steps
 from trueface.translation import training as training_module
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.training import (
-    Pictures,
+    LabelledImages,
     TranslatorTraining,
     attribute_loss,
     critic_loss,
     generator_loss,
     gradient_penalty,
+    learning_rate_at,
     losses_text,
-    rate,
     reconstruction_loss,
     train_translator,
 )
@@ -31,21 +31,24 @@ from trueface.translation.translator import Generator, labels_of
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> LabelledImages:
     root = portraits(tmp_path_factory.mktemp("portraits")) / "A"
     names = image_names(root)
-    return Pictures(root, names, labels_of(root, names)[1], 32)
+    return LabelledImages(root, names, labels_of(root, names)[1], 32)
 
 
 def trained(
-    pictures: Pictures, settings: TranslatorSettings, folder: Path, watch: Watch | None = None
+    pictures: LabelledImages,
+    settings: TranslatorSettings,
+    folder: Path,
+    watch: RunContext | None = None,
 ) -> tuple[Generator, list[dict[str, float]]]:
     return train_translator(
         pictures,
         settings,
-        watch=watch or Watch(),
+        watch=watch or RunContext(),
         resume_path=folder / "resume.pt",
-        claim=Claim("this"),
+        claim=RunFingerprint("this"),
     )
 
 
@@ -56,7 +59,7 @@ def same(first: Generator, second: Generator) -> bool:
 
 @pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
 def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_history(
-    pictures: Pictures, tmp_path: Path, gan: str
+    pictures: LabelledImages, tmp_path: Path, gan: str
 ) -> None:
     settings = tiny(gan=gan, n_critic=2)
     whole, history = trained(pictures, settings, tmp_path / "whole")
@@ -71,7 +74,7 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_hist
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_state(
-    pictures: Pictures, tmp_path: Path
+    pictures: LabelledImages, tmp_path: Path
 ) -> None:
     whole, _ = trained(pictures, tiny(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -79,27 +82,27 @@ def test_a_training_that_was_killed_goes_on_from_its_last_state(
     assert same(whole, trained(pictures, tiny(), tmp_path)[0])
 
 
-def test_a_state_of_another_training_is_not_taken(pictures: Pictures, tmp_path: Path) -> None:
+def test_a_state_of_another_training_is_not_taken(pictures: LabelledImages, tmp_path: Path) -> None:
     with pytest.raises(JobError):
         trained(pictures, tiny(seed=7), tmp_path, stopping_at(3))
-    other = Claim("another")
+    other = RunFingerprint("another")
     generator, _ = train_translator(
-        pictures, tiny(), watch=Watch(), resume_path=tmp_path / "resume.pt", claim=other
+        pictures, tiny(), watch=RunContext(), resume_path=tmp_path / "resume.pt", claim=other
     )
     assert same(generator, trained(pictures, tiny(), tmp_path / "fresh")[0])
 
 
 def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
-    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    pictures: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_module, "MOST_HELD", 0)
-    streamed = Pictures(pictures.root, pictures.names, pictures.labels, pictures.size)
+    streamed = LabelledImages(pictures.root, pictures.names, pictures.labels, pictures.size)
     held, read = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
     assert torch.equal(held.images, read.images)
     assert held.images.stride() == read.images.stride()  # convolutions round by the layout, too
 
 
-def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:
+def test_a_batch_is_a_function_of_its_step(pictures: LabelledImages) -> None:
     settings = tiny(num_steps=3)
     later = list(pictures.batches(2, settings))
     third = pictures.batch(3, settings.batch_size, flip=settings.flip, seed=settings.seed)
@@ -107,12 +110,14 @@ def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:
     assert not torch.equal(later[0].images, later[1].images)
 
 
-def test_targets_are_the_labels_of_the_same_images(pictures: Pictures) -> None:
+def test_targets_are_the_labels_of_the_same_images(pictures: LabelledImages) -> None:
     batch = pictures.batch(1, 8, flip=0.0, seed=1)
     assert sorted(batch.targets.tolist()) == sorted(batch.labels.tolist())
 
 
-def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: Pictures) -> None:
+def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(
+    pictures: LabelledImages,
+) -> None:
     training = TranslatorTraining(pictures, tiny(), "cpu")
 
     def spoils(*, step: int, **_: float) -> None:
@@ -120,18 +125,18 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: P
             next(training.generator.parameters()).data.fill_(float("nan"))
 
     with pytest.raises(JobError, match=r"is nan at step 2 of 6\. Use a smaller lr than 0\.0001"):
-        run_steps(training, Watch(progress=spoils))
+        run_steps(training, RunContext(progress=spoils))
 
 
-def test_the_generator_learns_to_give_images_back(pictures: Pictures) -> None:
+def test_the_generator_learns_to_give_images_back(pictures: LabelledImages) -> None:
     settings = tiny(num_steps=60, lr=0.002, lambda_rec=20, batch_size=4, flip=0.0, seed=1)
     training = TranslatorTraining(pictures, settings, "cpu")
-    run_steps(training, Watch())
+    run_steps(training, RunContext())
     losses = [row["reconstruction"] for row in training.history]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
-def test_the_generator_moves_once_in_n_critic_steps(pictures: Pictures) -> None:
+def test_the_generator_moves_once_in_n_critic_steps(pictures: LabelledImages) -> None:
     training = TranslatorTraining(pictures, tiny(n_critic=3), "cpu")
     moved = [
         "generator" in training.learn(pictures.batch(at, 4, flip=0.0, seed=1), at)
@@ -142,7 +147,7 @@ def test_the_generator_moves_once_in_n_critic_steps(pictures: Pictures) -> None:
 
 def test_the_learning_rate_falls_in_the_last_half() -> None:
     settings = tiny(num_steps=10, lr=1.0, decay=0.5)
-    rates = [rate(settings, step) for step in range(1, 11)]
+    rates = [learning_rate_at(settings, step) for step in range(1, 11)]
     assert rates[:6] == [1.0] * 6
     assert rates[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
 

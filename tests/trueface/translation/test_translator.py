@@ -18,7 +18,7 @@ from trueface.translation.translator import (
     GeneratorShape,
     build_critic,
     build_generator,
-    flipped,
+    flip_each_attribute,
     labels_of,
     load_foreign,
     load_translator,
@@ -109,14 +109,18 @@ def test_labels_are_those_of_the_image_with_that_name(tmp_path: Path) -> None:
 
 def test_each_attribute_is_flipped_alone() -> None:
     labels = torch.tensor([[1.0, 0, 1]])
-    assert flipped(labels, ("a", "b", "c")).tolist() == [[[0, 0, 1]], [[1, 1, 1]], [[1, 0, 0]]]
+    assert flip_each_attribute(labels, ("a", "b", "c")).tolist() == [
+        [[0, 0, 1]],
+        [[1, 1, 1]],
+        [[1, 0, 0]],
+    ]
     assert labels.tolist() == [[1, 0, 1]]
 
 
 def test_a_face_has_one_hair_colour() -> None:
     names = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
     labels = torch.tensor([[1.0, 0, 0, 1, 0]])
-    assert flipped(labels, names)[:, 0].tolist() == [
+    assert flip_each_attribute(labels, names)[:, 0].tolist() == [
         [1, 0, 0, 1, 0],  # black already
         [0, 1, 0, 1, 0],
         [0, 0, 1, 1, 0],

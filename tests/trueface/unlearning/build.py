@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Examples, Meter, examples
-from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Request, Unlearned, run
+from trueface.data.examples import CostCounter, Examples, examples
+from trueface.runtime.progress import RunContext
+from trueface.unlearning.api import Request, UnlearningReport, run
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import Options, TrainingOptions
-from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.optimization import default_training
 from trueface.unlearning.registry import Goal
 
 torch.set_num_threads(1)
@@ -36,7 +36,7 @@ class Problem:
     fresh: Callable[[], nn.Module]
     classes: int
 
-    def run(self, name: str, **changed: Any) -> Unlearned:
+    def run(self, name: str, **changed: Any) -> UnlearningReport:
         """Apply a method, with changes to what it is given."""
         given: dict[str, Any] = {
             "forget": self.forget,
@@ -137,7 +137,9 @@ def _problem(
     model = make(logits, 0)
     checked, test = examples(*data(classes, 16, 2)), examples(*data(classes, 16, 3))
     options = TrainingOptions(epochs=epochs, lr=0.1)
-    learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
+    default_training(
+        model, everything, "trained", validation=checked, options=options, watch=RunContext()
+    )
     problem = divided(model, everything, forget, validation=checked, classes=classes)
     return replace(problem, test=test, fresh=lambda: make(logits, 5))
 
@@ -151,7 +153,7 @@ def asked(
     **of: Any,
 ) -> Request:
     """Return a request as `run` makes it."""
-    meter = Meter()
+    meter = CostCounter()
     request = Request(
         model=problem.model,
         forget=problem.forget,
@@ -161,10 +163,10 @@ def asked(
         goal=goal,
         classes=problem.classes,
         fresh=None,
-        learn=learn_plainly,
+        learn=default_training,
         cache=Cache(cache, meter),
         meter=meter,
-        watch=Watch(),
+        watch=RunContext(),
         seed=0,
     )
     return replace(request, **of)

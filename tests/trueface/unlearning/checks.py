@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from tests.trueface.unlearning.build import Problem, divided, flipped, one_class, points
 from trueface.data.examples import examples
-from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Unlearned
+from trueface.runtime.progress import RunContext
+from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.optimization import default_training
 
 
 def instances() -> Problem:
@@ -31,13 +31,13 @@ def over_features(logits: int) -> Problem:
     problem = flipped()
     torch.manual_seed(0)
     model = nn.Linear(2, logits)
-    learn_plainly(
+    default_training(
         model,
         problem.forget + problem.retain,
         "trained",
         validation=problem.validation,
         options=TrainingOptions(epochs=10, lr=0.1),
-        watch=Watch(),
+        watch=RunContext(),
     )
     return replace(problem, model=model)
 
@@ -52,7 +52,7 @@ def moved(before: list[Tensor], model: nn.Module) -> bool:
     return any(not torch.equal(*pair) for pair in zip(before, weights(model), strict=True))
 
 
-def sound(done: Unlearned, epochs: int | None = None) -> None:
+def sound(done: UnlearningReport, epochs: int | None = None) -> None:
     """Check a log: steps that rise, numbers that are finite, and as many epochs as asked for."""
     assert [step.step for step in done.log] == list(range(len(done.log)))
     assert epochs is None or len(done.log) == epochs + 2
@@ -74,7 +74,7 @@ def centred() -> Problem:
     return divided(layer, examples(inputs, labels), gone, classes=3)
 
 
-def last(done: Unlearned, name: str = "forget_accuracy_trained") -> float:
+def last(done: UnlearningReport, name: str = "forget_accuracy_trained") -> float:
     """Return a metric of the last step."""
     value = done.log[-1].metrics[name]
     assert value is not None

@@ -7,16 +7,23 @@ from typing import Any
 import numpy as np
 
 from trueface.evaluation import predictions
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.runtime import paths
 from trueface.unlearning import record
-from trueface.unlearning.evaluation.alarms import Sort
+from trueface.unlearning.evaluation.alarms import AlarmKind
 from trueface.unlearning.record import Record
 
 PER_CLASS = 40
 # what says that a model is ruined beside others, or as it is
 RUINS = frozenset(
-    {Sort.FEW_ANSWERS, Sort.CHANCE, Sort.BELOW_CHANCE, Sort.PERMUTED, Sort.LOST, Sort.UNTOUCHED}
+    {
+        AlarmKind.FEW_ANSWERS,
+        AlarmKind.CHANCE,
+        AlarmKind.BELOW_CHANCE,
+        AlarmKind.PERMUTED,
+        AlarmKind.LOST,
+        AlarmKind.UNTOUCHED,
+    }
 )
 
 
@@ -29,7 +36,7 @@ def said(
     sure: float = 3.0,
     noise: int | None = None,
     ids: tuple[str, ...] = (),
-) -> Answered:
+) -> SamplePredictions:
     """Return answers that call samples as told, `sure` of each.
 
     Args:
@@ -45,7 +52,7 @@ def said(
     logits[np.arange(len(called)), np.array(called, int)] = sure
     if noise is not None:
         logits += np.random.default_rng(noise).normal(0, 0.3, logits.shape).astype(np.float32)
-    return Answered(
+    return SamplePredictions(
         logits=logits,
         trained=np.array(trained, np.int64),
         true=np.full(len(trained), UNKNOWN) if true is None else np.array(true, np.int64),
@@ -62,7 +69,7 @@ def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0)
     return found
 
 
-def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, Answered]:
+def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, SamplePredictions]:
     """Return answers of a model on a problem with wrong labels.
 
     Args:
@@ -83,7 +90,7 @@ def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, Answered]
     }
 
 
-def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, Answered]:
+def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, SamplePredictions]:
     """Return answers of a model of three classes that shall forget the last.
 
     Args:
@@ -139,14 +146,14 @@ def told(model: str, base: str, **changed: Any) -> Record:
 def leave(
     run: Path,
     record_of: Record,
-    before: Mapping[str, Answered] | None,
-    after: Mapping[str, Answered] | None,
+    before: Mapping[str, SamplePredictions] | None,
+    after: Mapping[str, SamplePredictions] | None,
 ) -> Path:
     """Write what an unlearning leaves, and return its model's folder."""
     folder = run / paths.model_folder("model", record_of.model)
     record.write(folder, record_of)
     if before is not None:
-        predictions.write(paths.answers_before(folder), before)
+        predictions.write(paths.predictions_before(folder), before)
     if after is not None:
-        predictions.write(paths.answers_after(folder), after)
+        predictions.write(paths.predictions_after(folder), after)
     return folder

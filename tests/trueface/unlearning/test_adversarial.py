@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.trueface.unlearning.build import network
-from trueface.models.logits import wide
+from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.adversarial import (
-    AttackedRows,
-    GrowingAttack,
+    AttackBatch,
+    AttackStart,
+    EpsilonSearchPGD,
     Range,
-    Spot,
-    away,
-    away_linear,
-    climb,
-    floats,
     margin,
-    offsets,
-    other,
+    pgd_l2,
+    pgd_linf,
+    random_l2_init,
     range_of,
-    to,
-    walk,
+    runner_up_class,
+    targeted_gradient,
+    to_unit_float,
+    untargeted_gradient,
+    untargeted_linear_gradient,
 )
 
 EVERYWHERE = Range(-torch.inf, torch.inf)
@@ -45,12 +45,12 @@ def a_case(classes: int = 4, count: int = 20) -> tuple[nn.Linear, torch.Tensor, 
 
 
 def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
-    return wide(layer(points)).argmax(1).detach()
+    return as_multiclass_logits(layer(points)).argmax(1).detach()
 
 
 def test_bytes_become_fractions_and_other_inputs_stay() -> None:
-    assert floats(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0, 1]
-    assert floats(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
+    assert to_unit_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0, 1]
+    assert to_unit_float(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> N
 
 def test_the_likeliest_other_class_is_never_the_own_one() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [5.0, 5.0, 0.0]])
-    assert other(logits, torch.tensor([0, 2, 0])).tolist() == [1, 0, 1]
+    assert runner_up_class(logits, torch.tensor([0, 2, 0])).tolist() == [1, 0, 1]
 
 
 def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
@@ -84,20 +84,22 @@ def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_the_closed_form_is_the_gradient(classes: int) -> None:
     layer, points, labels = a_case(classes)
-    by_torch = away(lambda some: wide(layer(some)), labels)(points)
-    assert torch.allclose(away_linear(layer, labels)(points), by_torch, atol=1e-5)
+    by_torch = untargeted_gradient(lambda some: as_multiclass_logits(layer(some)), labels)(points)
+    assert torch.allclose(untargeted_linear_gradient(layer, labels)(points), by_torch, atol=1e-5)
 
 
 def test_the_slope_does_not_vanish_where_the_model_is_sure() -> None:
     layer, points = a_layer(3), 1e4 * some_points()
     labels = labels_of(layer, points)
-    assert bool(away_linear(layer, labels)(points).abs().sum(1).gt(0).all())
+    assert bool(untargeted_linear_gradient(layer, labels)(points).abs().sum(1).gt(0).all())
 
 
 @pytest.mark.parametrize("steps", [1, 10])
 def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
     layer, points, labels = a_case()
-    moved = climb(away_linear(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE)
+    moved = pgd_linf(
+        untargeted_linear_gradient(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE
+    )
     assert bool((labels_of(layer, moved) != labels).all())
     assert float((moved - points).abs().max()) <= 2.0 + 1e-5
 
@@ -106,22 +108,30 @@ def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
     layer, points = a_layer(4), some_points().abs()
     labels, before = labels_of(layer, points), points.clone()
     within = Range(0.0, torch.inf)
-    moved = climb(away_linear(layer, labels), points, eps=5.0, steps=3, within=within)
+    moved = pgd_linf(
+        untargeted_linear_gradient(layer, labels), points, eps=5.0, steps=3, within=within
+    )
     assert float(moved.min()) >= 0
     assert torch.equal(points, before)
 
 
 def attacked(
-    attack: GrowingAttack, layer: nn.Linear, points: torch.Tensor, labels: torch.Tensor, size: int
+    attack: EpsilonSearchPGD,
+    layer: nn.Linear,
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    size: int,
 ) -> torch.Tensor:
     """Return the answers to points that are attacked in parts of a size."""
 
-    def parts() -> Iterator[AttackedRows]:
+    def parts() -> Iterator[AttackBatch]:
         for rows in torch.split(torch.arange(len(points)), size):
-            spot = Spot(points[rows], 1.0, EVERYWHERE)
-            yield AttackedRows(rows, spot, labels[rows], away_linear(layer, labels[rows]))
+            spot = AttackStart(points[rows], 1.0, EVERYWHERE)
+            yield AttackBatch(
+                rows, spot, labels[rows], untargeted_linear_gradient(layer, labels[rows])
+            )
 
-    pairs = attack.answers(lambda some: wide(layer(some)), parts)
+    pairs = attack.attacked_logits(lambda some: as_multiclass_logits(layer(some)), parts)
     assert torch.equal(torch.cat([rows for rows, _ in pairs]), torch.arange(len(points)))
     return torch.cat([told for _, told in pairs])
 
@@ -130,7 +140,7 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
     layer, points, labels = a_case(count=64)
     ends = []
     for size in (64, 16, 1):
-        attack = GrowingAttack(eps=0.01, most=10.0, steps=5)
+        attack = EpsilonSearchPGD(eps=0.01, max_eps=10.0, steps=5)
         ends.append((attacked(attack, layer, points, labels, size), attack.eps))
     assert ends[0][1] > 0.01
     for told, eps in ends[1:]:
@@ -140,7 +150,7 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
 
 def test_an_attack_grows_until_nearly_all_answers_change() -> None:
     layer, points, labels = a_case()
-    attack = GrowingAttack(eps=0.001, most=10.0, steps=5)
+    attack = EpsilonSearchPGD(eps=0.001, max_eps=10.0, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
@@ -148,7 +158,7 @@ def test_an_attack_grows_until_nearly_all_answers_change() -> None:
 
 def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
     layer, points, labels = a_case()
-    attack = GrowingAttack(eps=1e-6, most=1e-6, steps=5)
+    attack = EpsilonSearchPGD(eps=1e-6, max_eps=1e-6, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6
@@ -157,10 +167,10 @@ def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
 def test_a_walk_reaches_its_targets_within_the_radius() -> None:
     layer, points = a_layer(4), some_points()
     targets = (labels_of(layer, points) + 1) % 4
-    moved = walk(
-        to(lambda some: wide(layer(some)), targets),
+    moved = pgd_l2(
+        targeted_gradient(lambda some: as_multiclass_logits(layer(some)), targets),
         points,
-        offsets(points.shape, 6.0, torch.Generator().manual_seed(2)),
+        random_l2_init(points.shape, 6.0, torch.Generator().manual_seed(2)),
         radius=6.0,
         steps=20,
         within=EVERYWHERE,
@@ -175,9 +185,9 @@ def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
 
     def once(seed: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed)
-        slope = to(lambda some: wide(model(some)), targets)
-        offset = offsets(images.shape, 1.0, random)
-        return walk(slope, images, offset, radius=1.0, steps=4, within=Range(0.0, 1.0))
+        slope = targeted_gradient(lambda some: as_multiclass_logits(model(some)), targets)
+        offset = random_l2_init(images.shape, 1.0, random)
+        return pgd_l2(slope, images, offset, radius=1.0, steps=4, within=Range(0.0, 1.0))
 
     assert torch.equal(once(1), once(1))
     assert not torch.equal(once(1), once(2))
@@ -194,7 +204,7 @@ def test_each_step_of_a_climb_is_a_part_of_the_way_and_one_step_is_all_of_it() -
         return torch.ones(1)
 
     ends = [
-        climb(slope, torch.zeros(1), eps=0.8, steps=steps, within=EVERYWHERE).item()
+        pgd_linf(slope, torch.zeros(1), eps=0.8, steps=steps, within=EVERYWHERE).item()
         for steps in (5, 1)
     ]
     assert seen == pytest.approx([0, 0.4, 0.8, 0.8, 0.8, 0])

@@ -15,7 +15,7 @@ from tests.trueface.unlearning.build import Problem, flipped, network, one_class
 from tests.trueface.unlearning.checks import last
 from trueface import unlearning
 from trueface.data.examples import Examples, ExampleSource, examples
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.registry import METHODS
 
 
@@ -179,7 +179,7 @@ def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
             UsageError, "expected NgOptions, got ScrubOptions",
         ),
         (
-            "scrub", flipped, lambda _: {"watch": Watch(precision="fp16")},
+            "scrub", flipped, lambda _: {"watch": RunContext(precision="fp16")},
             UsageError, "Choose bf16 or fp32",
         ),
     ],

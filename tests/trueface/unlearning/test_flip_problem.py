@@ -19,13 +19,13 @@ from trueface.models import detectors
 from trueface.models.detectors import Detector
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
 from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.problem import Base, relearn
+from trueface.unlearning.problem import OriginalModel, relearn
 from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.settings import UnlearningSettings
 
@@ -54,7 +54,7 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
     )
 
     def detector() -> Detector:
-        return detectors.build("slim18", weights="none", seed=1)
+        return detectors.build_detector("slim18", weights="none", seed=1)
 
     train = images[: COUNT // 2] + images[-COUNT // 2 :]
     rest = images[COUNT // 2 : -COUNT // 2]
@@ -65,8 +65,8 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
         fresh=detector,
         lists=TrainingLists(train=train, val=rest[::2], splits=()),
         test=rest[1::2],
-        poison=poisoning.choose(train, poison, 1),
-        base=Base(
+        poison=poisoning.choose_flips(train, poison, 1),
+        base=OriginalModel(
             name="a:pre%20",
             unlearned_name="a:pre%20~relabel",
             training=TrainingCost(seconds=1.0, samples=100),
@@ -83,7 +83,7 @@ def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
 def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
-    done = flip_problem.unlearn(problem, settings(), Watch())
+    done = flip_problem.unlearn(problem, settings(), RunContext())
     sizes = {name: len(answers) for name, answers in done.after.items()}
     assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
     assert done.model is problem.detector
@@ -94,7 +94,7 @@ def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
     assert written is not None
     assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
     assert written.training_samples == 100
-    assert paths.answers_after(tmp_path / "model").exists()
+    assert paths.predictions_after(tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_phases_after_the_last_epoch_are_counted_in_samples(
     phases: dict[str, int],
 ) -> None:
     reports: list[dict[str, Any]] = []
-    watch = Watch(progress=lambda **report: reports.append(report))
+    watch = RunContext(progress=lambda **report: reports.append(report))
     with caplog.at_level(logging.INFO, logger="trueface.unlearning.phases"):
         flip_problem.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
@@ -134,10 +134,10 @@ def test_phases_after_the_last_epoch_are_counted_in_samples(
 
 def test_each_step_of_relearning_is_reported() -> None:
     reports: list[dict[str, Any]] = []
-    watch = Watch(progress=lambda **report: reports.append(report))
+    watch = RunContext(progress=lambda **report: reports.append(report))
     phases = Phases(watch, {"relearning": 50, "embedding": 10})
     phases.watch.progress(step=7, total=7)
-    phases.watch.doing("relearning")
+    phases.watch.begin_phase("relearning")
     case = flipped()
     relearn(case.model, case.forget, phases.watch, target=-1.0, most=5)
     assert [report["step"] for report in reports] == [7, 7, 17, 27, 37, 47, 57]
@@ -146,13 +146,13 @@ def test_each_step_of_relearning_is_reported() -> None:
 
 def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
     reports: list[dict[str, Any]] = []
-    watch = Watch(progress=lambda **report: reports.append(report))
+    watch = RunContext(progress=lambda **report: reports.append(report))
     phases = Phases(watch, {"embedding": 10})
     phases.watch.progress(step=7, total=7)
-    phases.watch.doing("drawing")
+    phases.watch.begin_phase("drawing")
     phases.add(5)
     phases.watch.progress(step=1, total=2)
-    phases.watch.doing("embedding")
+    phases.watch.begin_phase("embedding")
     phases.add(10)
     assert reports[1] == {"step": 7, "total": 17, "doing": "drawing"}
     assert reports[-1] == {"step": 17, "total": 17, "doing": "embedding"}
@@ -161,7 +161,7 @@ def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
-    done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
+    done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
 
@@ -174,7 +174,7 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
     done = flip_problem.unlearn(
         replace(problem, test=(), store=store),
         settings(method="retrain", freeze=True, num_epochs=2),
-        Watch(),
+        RunContext(),
     )
     assert set(done.after) == {"forget", "retain", "validation"}
     changed = {
@@ -194,7 +194,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
         problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
-        done = flip_problem.unlearn(problem, given, Watch())
+        done = flip_problem.unlearn(problem, given, RunContext())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
     (weight, relearn, logits), *others = results
@@ -211,7 +211,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
 def test_what_cannot_work_or_is_stopped_is_refused(
     problem: PoisonedDetector, changes: dict[str, object], error: type[Exception]
 ) -> None:
-    watch = Watch()
+    watch = RunContext()
     watch.stop.set()
     with pytest.raises(error):
         flip_problem.unlearn(problem, settings(**changes), watch)

@@ -7,13 +7,13 @@ import PIL.Image
 import pytest
 
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import augmented, still
-from trueface.data.examples import Meter
+from trueface.data.dataset import eval_loader, train_loader
+from trueface.data.examples import CostCounter
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.flip_problem import Features, Pixels, features_of
 from trueface.unlearning.settings import UnlearningSettings
 
@@ -35,14 +35,14 @@ def settings(*, flip_prob: float = 0) -> UnlearningSettings:
 
 
 def pixels(images: tuple[Image, ...]) -> Pixels:
-    return Pixels(augmented(images, settings()), still(images, settings()))
+    return Pixels(train_loader(images, settings()), eval_loader(images, settings()))
 
 
-def features(images: tuple[Image, ...], folder: Path, meter: Meter) -> Features:
-    model = detectors.build("slim18", weights="none", seed=1)
+def features(images: tuple[Image, ...], folder: Path, meter: CostCounter) -> Features:
+    model = detectors.build_detector("slim18", weights="none", seed=1)
     folder.mkdir(exist_ok=True)
     store = FeatureStore(folder, limit_bytes=1 << 30)
-    return features_of(pixels(images), model, settings(), Watch(), meter=meter, store=store)
+    return features_of(pixels(images), model, settings(), RunContext(), meter=meter, store=store)
 
 
 def test_the_same_files_in_the_same_order_are_the_same(images: tuple[Image, ...]) -> None:
@@ -53,20 +53,20 @@ def test_the_same_files_in_the_same_order_are_the_same(images: tuple[Image, ...]
 def test_features_of_other_images_under_the_same_names_are_not_taken(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
-    first = features(images, tmp_path / "cache", Meter())
+    first = features(images, tmp_path / "cache", CostCounter())
     path = images[0].path
     before = path.stat().st_mtime_ns
     PIL.Image.new("RGB", (12, 12), "red").save(path)
     os.utime(path, ns=(before + 10**9, before + 10**9))
-    second = features(images, tmp_path / "cache", Meter())
-    assert not first.still[0].equal(second.still[0])
-    assert first.still[1:].equal(second.still[1:])
+    second = features(images, tmp_path / "cache", CostCounter())
+    assert not first.eval_features[0].equal(second.eval_features[0])
+    assert first.eval_features[1:].equal(second.eval_features[1:])
 
 
 def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_there(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
-    meters = Meter(), Meter()
+    meters = CostCounter(), CostCounter()
     for meter in meters:
         features(images, tmp_path / "cache", meter)
     assert [meter.cached_samples for meter in meters] == [COUNT, COUNT]
@@ -77,11 +77,11 @@ def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_the
 def test_a_stop_while_augmented_images_are_computed_is_no_pass_without_images(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
-    given, watch = settings(flip_prob=0.5), Watch()
-    both = Pixels(augmented(images, given), still(images, given))
-    model = detectors.build("slim18", weights="none", seed=1)
+    given, watch = settings(flip_prob=0.5), RunContext()
+    both = Pixels(train_loader(images, given), eval_loader(images, given))
+    model = detectors.build_detector("slim18", weights="none", seed=1)
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
-    read = features_of(both, model, given, watch, meter=Meter(), store=store)
+    read = features_of(both, model, given, watch, meter=CostCounter(), store=store)
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
         list(read(range(COUNT), epoch=0, batch_size=2))
@@ -91,12 +91,12 @@ def test_a_method_costs_what_augmented_images_took_whether_the_store_has_them_or
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given = settings(flip_prob=0.5)
-    both = Pixels(augmented(images, given), still(images, given))
-    model = detectors.build("slim18", weights="none", seed=1)
+    both = Pixels(train_loader(images, given), eval_loader(images, given))
+    model = detectors.build_detector("slim18", weights="none", seed=1)
     saved = []
     for _ in range(2):
-        meter, store = Meter(), FeatureStore(tmp_path, limit_bytes=1 << 30)
-        read = features_of(both, model, given, Watch(), meter=meter, store=store)
+        meter, store = CostCounter(), FeatureStore(tmp_path, limit_bytes=1 << 30)
+        read = features_of(both, model, given, RunContext(), meter=meter, store=store)
         list(read(range(COUNT), epoch=0, batch_size=2))
         saved.append(meter.saved_seconds)
     assert saved[0] == 0 < saved[1]

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from tests.trueface.unlearning.said import told
-from trueface.data.examples import Meter
+from trueface.data.examples import CostCounter
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.unlearning.cache import Cache, fingerprint
-from trueface.unlearning.record import Found, Probe, Record, Relearn, read, write
+from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, read, write
 
 
 def a_record(**changed: Any) -> Record:
     """Return the record of an unlearning of flips, with changes."""
     given: dict[str, Any] = {
-        "found": Found(flagged=10, hidden=8, right=6),
+        "found": NoiseSearchResult(flagged=10, hidden=8, right=6),
         "options": {"lr": 0.1, "groups": [1, 2], "inner": {"a": None}},
         "notes": ("one", "two"),
         "peak_bytes": 1 << 20,
@@ -34,11 +34,11 @@ def a_record(**changed: Any) -> Record:
 
 
 def test_shares_of_nothing_are_not_known() -> None:
-    found = Found(flagged=0, hidden=0, right=0)
+    found = NoiseSearchResult(flagged=0, hidden=0, right=0)
     assert found.precision is None
     assert found.recall is None
-    assert Found(flagged=10, hidden=8, right=6).precision == 0.6
-    assert Found(flagged=10, hidden=8, right=6).recall == 0.75
+    assert NoiseSearchResult(flagged=10, hidden=8, right=6).precision == 0.6
+    assert NoiseSearchResult(flagged=10, hidden=8, right=6).recall == 0.75
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_written_is_read_again_but_a_loss_that_is_no_number(tmp_path: Pa
 class Maker:
     """Makes a tensor, reads ten samples for it, and counts how often."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: CostCounter) -> None:
         self.meter, self.calls = meter, 0
 
     def __call__(self) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class Maker:
 
 
 def test_what_was_made_once_is_found_again_with_its_cost(tmp_path: Path) -> None:
-    first, second = Meter(), Meter()
+    first, second = CostCounter(), CostCounter()
     maker = Maker(first)
     for meter in (first, second):
         found = Cache(tmp_path, meter).tensors("sums", ["model", "data"], maker)
@@ -93,7 +93,7 @@ def test_what_was_made_once_is_found_again_with_its_cost(tmp_path: Path) -> None
 
 
 def test_what_follows_from_something_else_is_made_anew(tmp_path: Path) -> None:
-    meter = Meter()
+    meter = CostCounter()
     maker = Maker(meter)
     for follows in (["a", "b"], ["a", "c"], ["ab"], ["a", "b"]):
         Cache(tmp_path, meter).tensors("sums", follows, maker)
@@ -102,7 +102,7 @@ def test_what_follows_from_something_else_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"no file of tensors", None])
 def test_a_broken_file_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
-    meter = Meter()
+    meter = CostCounter()
     maker = Maker(meter)
     Cache(tmp_path, meter).tensors("sums", ["a"], maker)
     (path,) = tmp_path.iterdir()
@@ -112,7 +112,7 @@ def test_a_broken_file_is_made_again(tmp_path: Path, damage: bytes | None) -> No
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    meter = Meter()
+    meter = CostCounter()
     maker = Maker(meter)
     for _ in range(2):
         Cache(None, meter).tensors("sums", ["a"], maker)
@@ -121,7 +121,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
 
 def test_a_folder_that_cannot_be_written_costs_time_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    meter = Meter()
+    meter = CostCounter()
     made = Cache(tmp_path / "file" / "cache", meter).tensors("sums", ["a"], Maker(meter))
     assert made["sums"].tolist() == [0, 1, 2]
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import flipped
-from trueface.data.examples import Examples, Meter, examples
-from trueface.runtime.progress import Watch
+from trueface.data.examples import CostCounter, Examples, examples
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.confident_learning import confident, explained
-from trueface.unlearning.label_noise import Findings, compared, find
-from trueface.unlearning.record import Found
+from trueface.unlearning.confident_learning import apply_confident_learning, true_label_posterior
+from trueface.unlearning.label_noise import Findings, find_flipped_labels, score_findings
+from trueface.unlearning.record import NoiseSearchResult
 
 torch.set_num_threads(1)
 
@@ -31,12 +31,12 @@ class Hidden:
     wrong: tuple[int, ...] = ()  # places in `retain`
 
     def find(
-        self, *, watch: Watch | None = None, seed: int = 0, cache: Cache | None = None
+        self, *, watch: RunContext | None = None, seed: int = 0, cache: Cache | None = None
     ) -> Findings:
         """Look for them."""
-        kept = cache or Cache(None, Meter())
-        return find(
-            self.model, self.retain, self.known, cache=kept, watch=watch or Watch(), seed=seed
+        kept = cache or Cache(None, CostCounter())
+        return find_flipped_labels(
+            self.model, self.retain, self.known, cache=kept, watch=watch or RunContext(), seed=seed
         )
 
 
@@ -51,7 +51,7 @@ def gaussians(
     one_way: bool = False,
     seed: int = 1,
 ) -> Hidden:
-    """Return Gaussian classes of which a line tells two apart with an accuracy of `separable`."""
+    """Return Gaussian classes of which a line tells two apart with an accuracy of `probe_accuracy`."""
     chance = np.random.default_rng(seed)
     true = np.arange(count + known) % classes
     features = chance.standard_normal((count + known, width))
@@ -74,7 +74,7 @@ def gaussians(
 
 def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
     """Return precision and recall."""
-    found = compared(findings.rows, hidden.wrong)
+    found = score_findings(findings.rows, hidden.wrong)
     assert found.precision is not None
     assert found.recall is not None
     return found.precision, found.recall
@@ -106,7 +106,7 @@ def test_where_classes_overlap_what_is_flagged_is_still_mostly_wrong() -> None:
 def test_of_right_labels_hardly_one_is_flagged() -> None:
     hidden = gaussians(0.98, rate=0.0)
     assert len(hidden.find().rows) <= 20
-    assert compared(hidden.find().rows, hidden.wrong).recall is None
+    assert score_findings(hidden.find().rows, hidden.wrong).recall is None
 
 
 def test_suggestions_are_other_classes_and_right_ones_where_the_flag_is() -> None:
@@ -155,8 +155,8 @@ def test_true_labels_of_what_is_looked_through_are_not_used() -> None:
 
 def test_features_are_read_once(tmp_path: Path) -> None:
     hidden = gaussians(0.95)
-    meter = Meter()
-    first = hidden.find(cache=Cache(tmp_path, Meter()), seed=3)
+    meter = CostCounter()
+    first = hidden.find(cache=Cache(tmp_path, CostCounter()), seed=3)
     files = sorted(tmp_path.iterdir())
     assert hidden.find(cache=Cache(tmp_path, meter), seed=3) == first
     assert sorted(tmp_path.iterdir()) == files
@@ -165,7 +165,7 @@ def test_features_are_read_once(tmp_path: Path) -> None:
 
 def test_bf16_finds_them_too() -> None:
     hidden = gaussians(0.98)
-    assert min(shares(hidden, hidden.find(watch=Watch(precision="bf16")))) >= 0.75
+    assert min(shares(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
 
 
 def test_a_constant_feature_does_no_harm() -> None:
@@ -179,7 +179,7 @@ def test_a_constant_feature_does_no_harm() -> None:
 def test_thresholds_are_the_mean_confidence_of_each_class() -> None:
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.1, 0.9], [0.4, 0.6], [0.2, 0.8]])
     labels = np.array([0, 0, 0, 1, 1])
-    likely, noise = confident(probabilities, labels)
+    likely, noise = apply_confident_learning(probabilities, labels)
     # of class 0 from 0.567 on, of class 1 from 0.7 on; the fourth is sure of neither
     assert likely.tolist() == [0, 0, 1, 1, 1]
     assert noise == pytest.approx(0.6 * 1 / 3)
@@ -189,15 +189,15 @@ def test_a_label_must_be_explained_better_by_another_class() -> None:
     labels = np.array([0] * 10 + [1] * 10)
     likely = np.array([1, *[0] * 9, *[1] * 10])
     probabilities = np.tile([0.3, 0.7], (20, 1))
-    posterior = explained(probabilities, labels, likely)
+    posterior = true_label_posterior(probabilities, labels, likely)
     assert posterior.sum(1) == pytest.approx(np.ones(20))
     assert posterior[0, 1] < 0.5 < 0.7 < posterior[15, 1]
 
 
 def test_shares_that_mean_nothing_are_none() -> None:
-    assert compared((1, 2, 3), (3, 4)) == Found(flagged=3, hidden=2, right=1)
-    assert compared((), (1,)).precision is None
-    assert compared((1,), ()).recall is None
+    assert score_findings((1, 2, 3), (3, 4)) == NoiseSearchResult(flagged=3, hidden=2, right=1)
+    assert score_findings((), (1,)).precision is None
+    assert score_findings((1,), ()).recall is None
 
 
 def without_a_class() -> Hidden:
@@ -235,7 +235,7 @@ def test_labels_that_tell_nothing_are_refused(hidden: Callable[[], Hidden], matc
 
 
 def test_it_stops() -> None:
-    watch = Watch()
+    watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
         gaussians(0.98).find(watch=watch)

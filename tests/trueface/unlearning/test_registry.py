@@ -19,9 +19,9 @@ from trueface.unlearning.hyperparameters import Options
 from trueface.unlearning.registry import (
     METHODS,
     MODULES,
-    Situation,
+    TaskProperties,
     load,
-    modules_of,
+    plugin_modules,
     register_method,
     unusable,
 )
@@ -56,13 +56,13 @@ def test_names_of_methods_stay_and_each_stands_in_the_file_that_decorates_it() -
     names = "corrected exact expand finetune fisher iwu lau ng npo pgu potion relabel restart"
     assert list(METHODS) == [*names.split(), "retrain", "rl", "salun", "scrub", "shrink", "ssd"]
     for name in METHODS:
-        (module,) = modules_of(name)
+        (module,) = plugin_modules(name)
         assert load(name).function.__module__ == module
         assert hasattr(import_module(module), load(name).function.__name__)
     assert set(registry._LOADED) == set(METHODS) == set(METHODS.declared)
     folder = Path(str(methods.__file__)).parent
     files = {f"{methods.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
-    assert files == {modules_of(name)[0] for name in METHODS}
+    assert files == {plugin_modules(name)[0] for name in METHODS}
 
 
 def test_methods_are_known_without_torch() -> None:
@@ -140,7 +140,7 @@ def test_a_decorator_that_was_not_read_is_refused() -> None:
 def test_a_share_of_hidden_wrong_labels_stays_a_share(
     rate: float, known: float, method: str, goal: Any, finding: bool, classes: int
 ) -> None:
-    situation = Situation(goal=goal, rate=rate, known=known, finding=finding, classes=classes)
+    situation = TaskProperties(goal=goal, rate=rate, known=known, finding=finding, classes=classes)
     assert 0 <= situation.hidden <= 1
     reason = unusable(method, situation)
     assert reason is None or (reason and reason == reason.strip() and not reason.endswith("."))
@@ -184,7 +184,7 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
 def test_a_method_says_for_what_it_is_unusable(
     method: str, goal: Any, facts: dict[str, Any], reason: str | None
 ) -> None:
-    found = unusable(method, Situation(goal=goal, **facts))
+    found = unusable(method, TaskProperties(goal=goal, **facts))
     assert found is None if reason is None else reason in (found or "")
 
 

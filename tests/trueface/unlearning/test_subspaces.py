@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from trueface.unlearning.subspaces import (
+    CovarianceAccumulator,
     Energy,
     Layer,
-    Sums,
-    drawn,
-    exactly,
+    draw_stratified_places,
+    full_precision_matmul,
     layers_of,
     patches,
-    seen,
-    space,
+    principal_subspace,
+    unfold_inputs,
 )
 
 CONVOLUTIONS = {
@@ -36,8 +36,8 @@ CONVOLUTIONS = {
 def sums(
     model: nn.Module, inputs: Tensor, *, most: int = 1000, first: int = 0, size: int = 100
 ) -> dict[str, Tensor]:
-    found = Sums(layers_of(model), most)
-    with torch.no_grad(), found.listening():
+    found = CovarianceAccumulator(layers_of(model), most)
+    with torch.no_grad(), found.accumulate_inputs():
         for at in range(0, len(inputs), size):
             some = inputs[at : at + size]
             found.positions = torch.arange(first + at, first + at + len(some))
@@ -59,7 +59,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
     layer = CONVOLUTIONS[name]
     inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
-    found = everywhere(layer, seen(layer, inputs, 3))  # (G, N, D)
+    found = everywhere(layer, unfold_inputs(layer, inputs, 3))  # (G, N, D)
 
     weights = layer.weight.reshape(layer.groups, -1, layer.weight[0].numel())
     if layer.bias is not None:
@@ -72,7 +72,7 @@ def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
 def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
     layer = nn.Conv2d(64, 4, 3, padding=1, bias=False)
     inputs = torch.randn(9, 64, 96, 96, generator=torch.Generator().manual_seed(0))
-    view = seen(layer, inputs, 9)
+    view = unfold_inputs(layer, inputs, 9)
     pieces = list(patches(layer, view, torch.arange(9216).expand(9, -1)))
     assert [piece.shape[1] // 9216 for piece in pieces] == [6, 3]
 
@@ -80,40 +80,40 @@ def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
 def test_crops_and_tokens_count_as_places_of_their_sample() -> None:
     convolution, linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(5, 2)
     maps = torch.randn(8, 3, 6, 6)
-    assert seen(convolution, maps, 4).shape[1:4] == (2, 6, 6)
-    assert everywhere(convolution, seen(convolution, maps, 4)).shape == (1, 8 * 36, 28)
-    assert seen(linear, torch.randn(4, 7, 5), 4).shape[1:4] == (7, 1, 1)
+    assert unfold_inputs(convolution, maps, 4).shape[1:4] == (2, 6, 6)
+    assert everywhere(convolution, unfold_inputs(convolution, maps, 4)).shape == (1, 8 * 36, 28)
+    assert unfold_inputs(linear, torch.randn(4, 7, 5), 4).shape[1:4] == (7, 1, 1)
     assert torch.equal(
-        everywhere(convolution, seen(convolution, maps, 4)),
-        everywhere(convolution, seen(convolution, maps, 8)),
+        everywhere(convolution, unfold_inputs(convolution, maps, 4)),
+        everywhere(convolution, unfold_inputs(convolution, maps, 8)),
     )
 
 
 def test_an_input_that_is_not_made_of_samples_is_taken_whole() -> None:
     linear = nn.Linear(5, 2, bias=False)
     inputs = torch.randn(7, 5)
-    found = Sums({"one": linear}, most=2)
+    found = CovarianceAccumulator({"one": linear}, most=2)
     found.positions = torch.arange(3)
-    with found.listening():
+    with found.accumulate_inputs():
         linear(inputs)
     assert apart(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
 
 
 def test_drawn_places_follow_from_the_sample_alone() -> None:
     positions = torch.tensor([5, 900_000_000_000, 3, 0])
-    found = drawn(positions, 100, 16, "layer")
-    assert torch.equal(found[[2]], drawn(torch.tensor([3]), 100, 16, "layer"))
-    assert not torch.equal(found, drawn(positions, 100, 16, "another"))
+    found = draw_stratified_places(positions, 100, 16, "layer")
+    assert torch.equal(found[[2]], draw_stratified_places(torch.tensor([3]), 100, 16, "layer"))
+    assert not torch.equal(found, draw_stratified_places(positions, 100, 16, "another"))
     assert len({tuple(row) for row in found.tolist()}) == 4
     assert int(found.min()) >= 0
     assert int(found.max()) < 100
 
 
 def test_drawn_places_are_all_as_likely() -> None:
-    found = drawn(torch.arange(20_000), 100, 16, "layer")
+    found = draw_stratified_places(torch.arange(20_000), 100, 16, "layer")
     counts = found.flatten().bincount(minlength=100) / 20_000 / (16 / 100)
     assert float((counts - 1).abs().max()) < 0.1
-    huge = drawn(torch.arange(4), 1 << 21, (1 << 21) - 1, "layer")
+    huge = draw_stratified_places(torch.arange(4), 1 << 21, (1 << 21) - 1, "layer")
     assert int(huge.min()) >= 0
     assert int(huge.max()) < 1 << 21
 
@@ -168,18 +168,22 @@ def test_the_space_is_that_of_the_inputs_singular_vectors(energy: Energy, retain
     spectrum = values if energy == "s" else values.square()
     count = int((spectrum.cumsum(0) / spectrum.sum() <= retained).sum())
 
-    found = space((inputs.T @ inputs)[None], retained, energy)
+    found = principal_subspace((inputs.T @ inputs)[None], retained, energy)
     assert found.protected == (count,)
     assert found.share == pytest.approx(1 - count / 8)
     gradient = torch.randn(1, 5, 8, generator=random)
     core = right[:count].float()
-    assert torch.allclose(found.spared(gradient), gradient - gradient @ core.T @ core, atol=1e-5)
-    assert space((inputs.T @ inputs)[None], retained, energy, more=1).protected == (count + 1,)
+    assert torch.allclose(
+        found.project_out(gradient), gradient - gradient @ core.T @ core, atol=1e-5
+    )
+    assert principal_subspace((inputs.T @ inputs)[None], retained, energy, more=1).protected == (
+        count + 1,
+    )
 
 
 def test_the_thinner_basis_is_held() -> None:
     spectrum = torch.diag(torch.tensor([9.0, 4, 1, 1, 1, 1, 1, 1]).double())[None]
-    few, many = space(spectrum, 0.5, "s"), space(spectrum, 0.95, "s")
+    few, many = principal_subspace(spectrum, 0.5, "s"), principal_subspace(spectrum, 0.95, "s")
     assert (few.free, few.basis.shape) == (False, (1, 8, 2))
     assert (many.free, many.basis.shape) == (True, (1, 8, 1))
 
@@ -192,37 +196,37 @@ def test_each_group_has_directions_of_its_own(retained: float) -> None:
     inputs[2, :, 4:] = 0
     whole = inputs.mT @ inputs
     gradient = torch.randn(3, 2, 9, generator=random)
-    together = space(whole, retained, "s")
+    together = principal_subspace(whole, retained, "s")
     assert len(set(together.protected)) > 1
     for group in range(3):
-        alone = space(whole[group][None], retained, "s")
+        alone = principal_subspace(whole[group][None], retained, "s")
         assert alone.protected == (together.protected[group],)
-        spared = alone.spared(gradient[group][None])[0]
-        assert torch.allclose(together.spared(gradient)[group], spared, atol=1e-5)
+        spared = alone.project_out(gradient[group][None])[0]
+        assert torch.allclose(together.project_out(gradient)[group], spared, atol=1e-5)
 
 
 def test_what_has_no_input_is_not_protected() -> None:
-    found = space(torch.zeros(1, 4, 4).double(), 0.95, "s", more=1)
+    found = principal_subspace(torch.zeros(1, 4, 4).double(), 0.95, "s", more=1)
     gradient = torch.randn(1, 2, 4)
     assert found.protected == (0,)
-    assert torch.equal(found.spared(gradient), gradient)
+    assert torch.equal(found.project_out(gradient), gradient)
 
 
 def test_a_difference_below_zero_counts_as_nothing() -> None:
-    found = space(torch.diag(torch.tensor([4.0, 1, -1e-3]).double())[None], 0.99, "s")
+    found = principal_subspace(torch.diag(torch.tensor([4.0, 1, -1e-3]).double())[None], 0.99, "s")
     assert found.protected == (1,)
 
 
 def test_numbers_without_end_are_told() -> None:
     with pytest.raises(JobError, match="not finite"):
-        space(torch.full((1, 2, 2), math.nan).double(), 0.9, "s")
+        principal_subspace(torch.full((1, 2, 2), math.nan).double(), 0.9, "s")
 
 
 def test_exactness_is_left_as_it_was() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     try:
         torch.backends.cuda.matmul.allow_tf32 = True
-        with exactly(torch.device("cpu")):
+        with full_precision_matmul(torch.device("cpu")):
             assert not torch.backends.cuda.matmul.allow_tf32
         assert torch.backends.cuda.matmul.allow_tf32
     finally:
@@ -241,6 +245,6 @@ def test_a_gpu_sums_up_and_divides_as_the_cpu_does() -> None:
         found = sums(model.cuda(), inputs.cuda(), most=10)
         for name, one in wanted.items():
             assert apart(found[name].cpu(), one) < 1e-3  # the convolution before may use TF32
-            assert space(found[name], 0.9, "s").basis.device.type == "cuda"
+            assert principal_subspace(found[name], 0.9, "s").basis.device.type == "cuda"
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

@@ -6,7 +6,7 @@ FGSM: I. Goodfellow et al., arXiv 1412.6572, section 4. PGD: A. Madry et al., ar
 import torch
 from torch import Tensor
 
-from trueface.attacks.perturb import Request
+from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
 STEPS = 10  # of PGD
@@ -14,26 +14,26 @@ STEP = 1 / 4  # of the budget
 
 
 @register_attack("fgsm", summary="one step along the sign of the gradient", access="full")
-def fgsm(request: Request) -> Tensor:
+def fgsm(request: AttackInput) -> Tensor:
     """Return each level moved by the whole budget, as the gradient at the image says."""
     signs = request.target.gradient(request.images).sign()
-    return request.within(
+    return request.project_to_budget(
         request.images + request.budget * request.directions.view(-1, 1, 1, 1) * signs
     )
 
 
 @register_attack("pgd", summary="ten steps from a random start", access="full")
 @register_attack("transfer", summary="pgd with the gradient of the surrogate", access="transfer")
-def pgd(request: Request) -> Tensor:
+def pgd(request: AttackInput) -> Tensor:
     """Return the images after ten steps of a quarter of the budget along the gradient's sign, within the budget.
 
     They start at random. The target of `transfer` is the surrogate, and another detector will be asked.
     """
     shape, budget = request.images.shape[1:], request.budget
-    start = request.drawn(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)
-    images = request.within(request.images + budget * start)
+    start = request.draw_per_image(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)
+    images = request.project_to_budget(request.images + budget * start)
     directions = request.directions.view(-1, 1, 1, 1)
     for _ in range(STEPS):
         signs = request.target.gradient(images).sign()
-        images = request.within(images + STEP * budget * directions * signs)
+        images = request.project_to_budget(images + STEP * budget * directions * signs)
     return images

@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from trueface.attacks.perturb import Request
+from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
 
 @register_attack("random", summary="random signs, for comparison", access="random")
-def random(request: Request) -> Tensor:
+def random(request: AttackInput) -> Tensor:
     """Return each level moved by the whole budget, up or down."""
     shape = request.images.shape[1:]
-    signs = request.drawn(lambda chance: torch.randint(0, 2, shape, generator=chance) * 2 - 1)
-    return request.within(request.images + request.budget * signs)
+    signs = request.draw_per_image(
+        lambda chance: torch.randint(0, 2, shape, generator=chance) * 2 - 1
+    )
+    return request.project_to_budget(request.images + request.budget * signs)

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from trueface.attacks.perturb import Request
+from trueface.attacks.perturb import AttackInput
 from trueface.attacks.registry import register_attack
 
 FIRST_SHARE = 0.05  # of the pixels that the first square covers; the paper's
@@ -18,11 +18,11 @@ OF_QUERIES = 10_000
 
 
 @register_attack("square", summary="random squares, using only logits", access="score")
-def square(request: Request) -> Tensor:
+def square(request: AttackInput) -> Tensor:
     """Return the best of so many tries for each image; it begins with vertical stripes."""
     shape, directions = request.images.shape[1:], request.directions
-    stripes = request.drawn(lambda chance: _signs((shape[0], 1, shape[2]), chance))
-    best = request.within(request.images + request.budget * stripes)
+    stripes = request.draw_per_image(lambda chance: _signs((shape[0], 1, shape[2]), chance))
+    best = request.project_to_budget(request.images + request.budget * stripes)
     gains = request.target.logits(best) * directions
     for query in range(1, request.queries):
         open_ = (gains <= 0).nonzero().flatten().tolist()
@@ -37,7 +37,7 @@ def square(request: Request) -> Tensor:
     return best
 
 
-def _tried(request: Request, best: Tensor, at: int, side: int) -> Tensor:
+def _tried(request: AttackInput, best: Tensor, at: int, side: int) -> Tensor:
     """Return an image with a new square, each channel of which moves as a whole."""
     chance = request.generators[at]
     height, width = best.shape[1:]

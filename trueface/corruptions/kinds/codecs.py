@@ -4,7 +4,7 @@ import random
 
 from torch import Tensor
 
-from trueface.corruptions.pillow import recoded, to_image, to_pixels
+from trueface.corruptions.pillow import reencode_lossy, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
 
@@ -19,7 +19,7 @@ from trueface.corruptions.registry import register_corruption
 def jpeg(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image as JPEG of a quality leaves it."""
     del chance
-    return to_pixels(recoded(to_image(pixels), "JPEG", int(strength)))
+    return to_pixels(reencode_lossy(to_image(pixels), "JPEG", int(strength)))
 
 
 @register_corruption(
@@ -33,4 +33,4 @@ def jpeg(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 def webp(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image as WebP of a quality leaves it."""
     del chance
-    return to_pixels(recoded(to_image(pixels), "WEBP", int(strength)))
+    return to_pixels(reencode_lossy(to_image(pixels), "WEBP", int(strength)))

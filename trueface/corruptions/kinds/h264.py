@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueface.corruptions.chain import passed_through
+from trueface.corruptions.chain import pipe_through
 from trueface.corruptions.registry import register_corruption
 from trueface.runtime.errors import JobError
 
@@ -42,11 +42,11 @@ def h264(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     frame = np.pad(pixels.permute(1, 2, 0).numpy(), ((0, down), (0, right), (0, 0)), mode="edge")
     size = ("-s", f"{width + right}x{height + down}")
     coder = ("-c:v", "libx264", "-crf", f"{strength:g}", "-pix_fmt", "yuv420p")
-    coded = passed_through(
+    coded = pipe_through(
         (*_QUIET, *_RAW, *size, "-i", "-", "-frames:v", "1", *coder, "-f", "h264", "-"),
         frame.tobytes(),
     )
-    decoded = passed_through((*_QUIET, "-f", "h264", "-i", "-", *_RAW, "-"), coded)
+    decoded = pipe_through((*_QUIET, "-f", "h264", "-i", "-", *_RAW, "-"), coded)
     if len(decoded) != frame.size:
         raise JobError(
             f"ffmpeg returned {len(decoded)} bytes for a frame of {frame.size} bytes, so its H.264 decoder "

@@ -4,7 +4,7 @@ import random
 
 from torch import Tensor
 
-from trueface.corruptions.pillow import rescaled, to_image, to_pixels
+from trueface.corruptions.pillow import rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
 
@@ -18,7 +18,7 @@ from trueface.corruptions.registry import register_corruption
 def resize(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image resized and brought back to its size."""
     del chance
-    return to_pixels(rescaled(to_image(pixels), strength))
+    return to_pixels(rescale_and_restore(to_image(pixels), strength))
 
 
 @register_corruption(
@@ -28,7 +28,7 @@ def resize(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image in its old size after it had a half of the sides."""
     del strength, chance
-    return to_pixels(rescaled(to_image(pixels), 0.5))
+    return to_pixels(rescale_and_restore(to_image(pixels), 0.5))
 
 
 @register_corruption(
@@ -38,4 +38,4 @@ def half(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
 def quarter(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image in its old size after it had a quarter of the sides."""
     del strength, chance
-    return to_pixels(rescaled(to_image(pixels), 0.25))
+    return to_pixels(rescale_and_restore(to_image(pixels), 0.25))

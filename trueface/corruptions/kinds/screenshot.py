@@ -6,7 +6,7 @@ import PIL.Image
 from PIL.Image import Dither, Quantize, Resampling
 from torch import Tensor
 
-from trueface.corruptions.pillow import rescaled, to_image, to_pixels
+from trueface.corruptions.pillow import rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
 FACTOR = (0.75, 1.25)  # of the display's scaling
@@ -27,7 +27,7 @@ def screenshot(pixels: Tensor, strength: float, chance: random.Random) -> Tensor
     del strength
     factor, gamma = chance.uniform(*FACTOR), chance.uniform(*GAMMA)
     shift = chance.randint(-SHIFT, SHIFT), chance.randint(-SHIFT, SHIFT)
-    shown = rescaled(to_image(pixels), factor, Resampling.BILINEAR)
+    shown = rescale_and_restore(to_image(pixels), factor, Resampling.BILINEAR)
     window = PIL.Image.new("RGB", shown.size, WINDOW)
     window.paste(shown, shift)
     levels = [round(255 * (level / 255) ** gamma) for level in range(256)]

@@ -5,7 +5,7 @@ import random
 from PIL.Image import Resampling
 from torch import Tensor
 
-from trueface.corruptions.pillow import recoded, rescaled, to_image, to_pixels
+from trueface.corruptions.pillow import reencode_lossy, rescale_and_restore, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
 
 QUALITY = (70, 90)  # of both JPEGs, drawn apart
@@ -22,8 +22,10 @@ def share(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image as a platform hands it on, in its old size; both qualities and the factor are drawn."""
     del strength
     sent, handed_on = chance.randint(*QUALITY), chance.randint(*QUALITY)
-    small = rescaled(recoded(to_image(pixels), "JPEG", sent), chance.uniform(*FACTOR))
-    return to_pixels(recoded(small, "JPEG", handed_on))
+    small = rescale_and_restore(
+        reencode_lossy(to_image(pixels), "JPEG", sent), chance.uniform(*FACTOR)
+    )
+    return to_pixels(reencode_lossy(small, "JPEG", handed_on))
 
 
 @register_corruption(
@@ -39,5 +41,5 @@ def small(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     image = to_image(pixels)
     size = [max(1, round(side * strength)) for side in image.size]
     kept = image.resize((size[0], size[1]), Resampling.BICUBIC)
-    again = recoded(kept, "JPEG", chance.randint(*KEPT))
+    again = reencode_lossy(kept, "JPEG", chance.randint(*KEPT))
     return to_pixels(again.resize(image.size, Resampling.BICUBIC))

@@ -39,13 +39,13 @@ class Window:
         """The first column to its right."""
         return self.left + self.width
 
-    def moved(self, down: int, right: int) -> "Window":
+    def shifted_by(self, down: int, right: int) -> "Window":
         """Return a window of the same size elsewhere."""
         return Window(
             top=self.top + down, left=self.left + right, height=self.height, width=self.width
         )
 
-    def within(self, size: int) -> "Window":
+    def clipped_to(self, size: int) -> "Window":
         """Return the part of it that lies in the square of this side; it may be empty."""
         top, left = min(max(self.top, 0), size), min(max(self.left, 0), size)
         return Window(
@@ -55,7 +55,7 @@ class Window:
             width=max(0, min(self.right, size) - left),
         )
 
-    def wider(self, by: int, size: int, *, multiple: int = 1) -> "Window":
+    def padded_by(self, by: int, size: int, *, multiple: int = 1) -> "Window":
         """Return a window with `by` more pixels around, at a multiple, within a square.
 
         Args:
@@ -67,7 +67,7 @@ class Window:
         left = (self.left - by) // multiple * multiple
         bottom = -(-(self.bottom + by) // multiple) * multiple
         right = -(-(self.right + by) // multiple) * multiple
-        return Window(top=top, left=left, height=bottom - top, width=right - left).within(size)
+        return Window(top=top, left=left, height=bottom - top, width=right - left).clipped_to(size)
 
     def flipped(self, size: int, *, mirrored: bool, turned: bool) -> "Window":
         """Return where it lies in a square that is flipped after it was chosen."""
@@ -79,7 +79,7 @@ class Window:
         )
 
 
-def cut(pixels: Tensor, window: Window) -> Tensor:
+def crop_padded(pixels: Tensor, window: Window) -> Tensor:
     """Return a window of an image, black where the image does not reach.
 
     Args:
@@ -102,12 +102,12 @@ def cut(pixels: Tensor, window: Window) -> Tensor:
     return black
 
 
-def part(pixels: Tensor, whole: Window, window: Window) -> Tensor:
+def crop_relative(pixels: Tensor, whole: Window, window: Window) -> Tensor:
     """Return `window` of an image of which `pixels` are the window `whole`."""
-    return cut(pixels, window.moved(-whole.top, -whole.left))
+    return crop_padded(pixels, window.shifted_by(-whole.top, -whole.left))
 
 
-def centre(height: int, width: int, size: int) -> tuple[int, int]:
+def centre_offset(height: int, width: int, size: int) -> tuple[int, int]:
     """Return where the centred square of side `size` begins, as torchvision's CenterCrop has it.
 
     A negative number is the width of a black border above, or to the left.
@@ -125,7 +125,7 @@ TRIES = 10  # to find a crop that fits; torchvision's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
+class AugmentationParams:
     """Of one augmented image; None stands for a step that is left out."""
 
     crop: Window | None  # of the source, to be resized
@@ -157,7 +157,7 @@ class AugmentationSteps:
     patch_size: int
 
     @classmethod
-    def of(cls, settings: AugmentationSettings) -> Self:
+    def from_settings(cls, settings: AugmentationSettings) -> Self:
         """Return the steps under the settings of a training."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
@@ -172,7 +172,9 @@ class AugmentationSteps:
         """Return the parameters of all steps."""
         return asdict(self)
 
-    def draw(self, height: int, width: int, chance: random.Random, *, unshared: bool) -> Parameters:
+    def sample_params(
+        self, height: int, width: int, chance: random.Random, *, unshared: bool
+    ) -> AugmentationParams:
         """Draw the parameters of an image of this size, in the original's order of steps.
 
         Args:
@@ -188,7 +190,7 @@ class AugmentationSteps:
             sigma = chance.uniform(*self.blur_sigma)
         if unshared and chance.random() < self.jpeg_prob:
             quality = chance.randint(*self.jpeg_qual)
-        return Parameters(
+        return AugmentationParams(
             crop=crop,
             sigma=sigma,
             quality=quality,
@@ -257,7 +259,7 @@ class Augmentation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Further:
+class RegisteredAugmentation:
     """One augmentation of a training, with what identifies it."""
 
     name: str
@@ -280,11 +282,15 @@ class Further:
         Raises:
             JobError: it draws though it says that nothing in it is random.
         """
-        chance = random.Random(f"{stream}/{self.name}") if self.is_random else _NoChance(self.name)
+        chance = (
+            random.Random(f"{stream}/{self.name}")
+            if self.is_random
+            else _ForbiddenRandom(self.name)
+        )
         return self.augmentation(pixels, chance, unshared=unshared)
 
 
-class _NoChance(random.Random):
+class _ForbiddenRandom(random.Random):
     """Refuses to be drawn from: features of a deterministic augmentation are kept between epochs."""
 
     def __init__(self, name: str) -> None:
@@ -304,12 +310,14 @@ class _NoChance(random.Random):
         )
 
 
-def further_of(settings: Settings) -> tuple[Further, ...]:
+def active_augmentations(settings: Settings) -> tuple[RegisteredAugmentation, ...]:
     """Return the registered augmentations that are active under the settings of a training."""
     made = []
     for name, spec in SPECS.items():
         own = settings_of(spec, settings)
-        made.append(Further(name, own.model_dump(mode="json"), _make(SPECS.load(name), own)))
+        made.append(
+            RegisteredAugmentation(name, own.model_dump(mode="json"), _make(SPECS.load(name), own))
+        )
     return tuple(each for each in made if each.augmentation.is_active)
 
 

@@ -33,11 +33,11 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageDraw, ImageFilter
 
-from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, Part, source_of
+from trueface.data.forging.registry import SELF, SPECS, FacePart, ForgerySpec, source_of
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.image_files import open_image
-from trueface.runtime.rng import stream
+from trueface.runtime.rng import rng_from_words
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -67,7 +67,7 @@ ROWS = 1024  # compared at once
 Thumbnails = npt.NDArray[np.int8]
 
 
-def outline(part: Part, chance: np.random.Generator) -> npt.NDArray[np.float64]:
+def outline(part: FacePart, chance: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return the corners of a part of the face, (24, 2), x and y in parts of the sides."""
     middle = np.array(CENTRE) + chance.uniform(-CENTRE_SPREAD, CENTRE_SPREAD, 2)
     axes = np.array(AXES) * (1 + chance.uniform(-AXES_SPREAD, AXES_SPREAD, 2))
@@ -83,7 +83,7 @@ def outline(part: Part, chance: np.random.Generator) -> npt.NDArray[np.float64]:
     return outlined
 
 
-def mask(part: Part, height: int, width: int, chance: np.random.Generator) -> Floats:
+def mask(part: FacePart, height: int, width: int, chance: np.random.Generator) -> Floats:
     """Return how much of each pixel is replaced, (H, W) in 0 to 1, with a soft edge.
 
     Drawn at double size and reduced, blurred, and half of the time steepened around 0.5.
@@ -101,7 +101,7 @@ def mask(part: Part, height: int, width: int, chance: np.random.Generator) -> Fl
     return shares
 
 
-def moved(
+def move_randomly(
     face: Floats, chance: np.random.Generator, *, shift: float, scale: float, turn_degrees: float
 ) -> Floats:
     """Return a face moved about its centre, each of the amounts drawn evenly up to its bound.
@@ -184,7 +184,7 @@ def to_rgb(luma: Floats, blueness: Floats, redness: Floats) -> Floats:
     return pixels
 
 
-def matched(
+def match_colours(
     source: Floats, face: Floats, weight: Floats, chance: np.random.Generator, strength: float
 ) -> Floats:
     """Return a source with the mean and deviation of a face's colours, both inside the mask.
@@ -213,7 +213,7 @@ def matched(
     return to_rgb(*channels)
 
 
-def jittered(source: Floats, chance: np.random.Generator, strength: float) -> Floats:
+def jitter_colours(source: Floats, chance: np.random.Generator, strength: float) -> Floats:
     """Return a source with hue, saturation and brightness each changed a little."""
     hue, saturation, value = chance.uniform(-1, 1, 3) * strength
     angle = math.radians(HUE_DEGREES * hue)
@@ -247,7 +247,7 @@ class ForgerySource(Protocol):
         """
 
 
-def forged(
+def forge_face(
     face: Pixels,
     donor: Pixels | None,
     spec: ForgerySpec,
@@ -274,13 +274,13 @@ def forged(
     ratio = RATIOS[int(chance.integers(len(RATIOS)))]
     source = cast(ForgerySource, source_of(spec.name))(target, other, chance, strength)
     if spec.matches_colour:
-        source = matched(source, target, weight, chance, strength)
-    source = jittered(source, chance, strength)
+        source = match_colours(source, target, weight, chance, strength)
+    source = jitter_colours(source, chance, strength)
     share = (weight * np.float32(ratio))[..., None]
     return np.rint(np.clip(target + (source - target) * share, 0, 255)).astype(np.uint8)
 
 
-def like(face: Pixels, form: tuple[int, ...]) -> Pixels:
+def resize_like(face: Pixels, form: tuple[int, ...]) -> Pixels:
     """Return a face in the height and width of another."""
     if face.shape == form:
         return face
@@ -316,7 +316,7 @@ def thumbnail(face: Pixels) -> Thumbnails:
     return steps
 
 
-def nearest(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
+def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
     """Return for each of N faces the places of the nearest others, (N, 0 to 5), the nearest first.
 
     Of two that are equally far the first counts. Distances are whole numbers, and the same
@@ -354,7 +354,7 @@ class SelfBlending:
             words: of seed, epoch and image.
         """
         is_real = image.label == 0 and image.modifier in UNSHARED
-        return is_real and bool(stream("sbi", words).random() < self.fraction)
+        return is_real and bool(rng_from_words("sbi", words).random() < self.fraction)
 
     def __call__(self, face: Pixels, image: Image, words: str) -> Pixels:
         """Return the image of a file, (H, W, 3), blended with itself where it becomes a fake.
@@ -364,9 +364,9 @@ class SelfBlending:
         """
         if image.modifier not in UNSHARED:
             return face
-        chance = stream("sbi", words)
+        chance = rng_from_words("sbi", words)
         becomes_fake = chance.random() < self.fraction and image.label == 0
         quality = quality_of(chance)
         if becomes_fake:
-            face = forged(face, None, SPECS[SELF], chance, strength=1.0)
+            face = forge_face(face, None, SPECS[SELF], chance, strength=1.0)
         return decoded(encoded(np.ascontiguousarray(face), quality))

@@ -61,7 +61,7 @@ def read_table(path: Path) -> FaceTable:
     return FaceTable(
         faces=tuple(faces),
         has_groups=table.has_signs,
-        further=table.further,
+        further=table.extra_columns,
         contradictions=table.contradictions.count if table.contradictions else 0,
     )
 

@@ -36,21 +36,21 @@ from trueface.data.forging.blending import (
     Pixels,
     Thumbnails,
     encoded,
-    forged,
-    like,
-    nearest,
+    forge_face,
+    nearest_faces,
     quality_of,
+    resize_like,
     thumbnail,
 )
-from trueface.data.forging.plan import MARK, ForgingPlan, Pair, limited, plan_of, read_faces
+from trueface.data.forging.plan import MARK, ForgingPlan, Pair, limit_faces, make_plan, read_faces
 from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.set_tables import write_tables
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json, write_atomic
-from trueface.runtime.process_pool import chunks_of, spread, work_through
-from trueface.runtime.rng import stream
+from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
+from trueface.runtime.rng import rng_from_words
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -96,7 +96,7 @@ def make_forged(
         MachineError: a process was killed.
     """
     table = read_faces(faces)
-    plan = plan_of(table, settings)
+    plan = make_plan(table, settings)
     mark: dict[str, Json] = {
         "schema": SCHEMA,
         "recipe": RECIPE,
@@ -106,11 +106,11 @@ def make_forged(
     done = {**mark, **_counts(plan)}
     artifact = Artifact("forged set", root, MARK, mark)
     with artifact.locked(progress):
-        if artifact.is_there((path for pair in plan.pairs for path, _ in pair.images), _other):
+        if artifact.is_complete((path for pair in plan.pairs for path, _ in pair.images), _other):
             return done
         for reason in remarks(plan):
             log.warning("faces=%s %s", faces, reason)
-        with artifact.made(done) as folder:
+        with artifact.create_folder(done) as folder:
             _make(
                 folder, plan, settings, workers, doing=f"forged faces for {root}", progress=progress
             )
@@ -159,7 +159,7 @@ def read_face(file: Path, place: str) -> Pixels:
         ) from error
 
 
-def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[ForgedPair]:
+def forged_pairs(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[ForgedPair]:
     """Return what is to be made.
 
     Args:
@@ -168,7 +168,7 @@ def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Forged
     """
     donors: dict[int, tuple[tuple[Path, str], ...]] = {}
     for places in plan.lenders.values() if thumbnails else ():
-        near = nearest(np.stack([thumbnails[place] for place in places]))
+        near = nearest_faces(np.stack([thumbnails[place] for place in places]))
         for place, others in zip(places, near.tolist(), strict=True):
             lending = (plan.pairs[places[other]].face for other in others)
             donors[place] = tuple((face.file, face.place) for face in lending)
@@ -179,7 +179,7 @@ def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Forged
     ]
 
 
-def images_of(work: ForgedPair, settings: ForgeSettings) -> Iterator[tuple[str, bytes]]:
+def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tuple[str, bytes]]:
     """Yield each kept image of a pair, as a file below the data root: real, then fake.
 
     Raises:
@@ -187,7 +187,7 @@ def images_of(work: ForgedPair, settings: ForgeSettings) -> Iterator[tuple[str, 
     """
     pair = work.pair
     face = read_face(pair.face.file, pair.face.place)
-    chance = stream("forge", settings.seed, pair.face.path)
+    chance = rng_from_words("forge", settings.seed, pair.face.path)
     quality, draw = quality_of(chance), chance.random()
     for path, number in pair.images:
         if number == 0:
@@ -195,8 +195,8 @@ def images_of(work: ForgedPair, settings: ForgeSettings) -> Iterator[tuple[str, 
             continue
         donor = None
         if pair.spec.needs_donor:
-            donor = like(read_face(*work.donors[int(draw * len(work.donors))]), face.shape)
-        pixels = forged(face, donor, pair.spec, chance, settings.strength)
+            donor = resize_like(read_face(*work.donors[int(draw * len(work.donors))]), face.shape)
+        pixels = forge_face(face, donor, pair.spec, chance, settings.strength)
         yield path, encoded(pixels, quality)
 
 
@@ -211,13 +211,13 @@ def _make(
 ) -> None:
     thumbnails: list[Thumbnails] = []
     if any(pair.spec.needs_donor for pair in plan.pairs):
-        for part in spread(_thumbnails, chunks_of(plan.pairs, CHUNK), workers, doing=doing):
+        for part in map_chunks(_thumbnails, chunks_of(plan.pairs, CHUNK), workers, doing=doing):
             thumbnails += part
-    works = works_of(plan, thumbnails)
+    works = forged_pairs(plan, thumbnails)
     for above in {path.rpartition("/")[0] for work in works for path, _ in work.pair.images}:
         (folder / above).mkdir(parents=True)
     write, total = partial(_write, folder, settings), len(plan.pairs)
-    work_through(write, works, CHUNK, workers, doing=doing, total=total, progress=progress)
+    process_in_chunks(write, works, CHUNK, workers, doing=doing, total=total, progress=progress)
 
 
 def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
@@ -226,7 +226,7 @@ def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
 
 def _write(folder: Path, settings: ForgeSettings, works: Sequence[ForgedPair]) -> None:
     for work in works:
-        for path, content in images_of(work, settings):
+        for path, content in make_pair_images(work, settings):
             (folder / path).write_bytes(content)
 
 
@@ -286,7 +286,7 @@ def write_contact_sheet(path: Path, faces: Path, settings: ForgeSettings) -> int
 
 def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, list[Pixels | None]]]:
     """Yield each face's title and its pictures: itself, then a fake of each type."""
-    cells = limited(
+    cells = limit_faces(
         read_faces(faces).faces, dict.fromkeys(settings.limits, LOOKED_AT), settings.seed
     )
     splits = {split for split, _ in cells}
@@ -297,14 +297,14 @@ def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, lis
         if place >= len(members):
             continue
         pixels = [read_face(face.file, face.place) for face in members]
-        near = nearest(np.stack([thumbnail(each) for each in pixels]))[place]
+        near = nearest_faces(np.stack([thumbnail(each) for each in pixels]))[place]
         face, own = members[place], pixels[place]
-        chance = stream("forge", settings.seed, face.path)
-        donor = like(pixels[near[0]], own.shape) if len(near) else None
+        chance = rng_from_words("forge", settings.seed, face.path)
+        donor = resize_like(pixels[near[0]], own.shape) if len(near) else None
         fakes = [
             None
             if SPECS[spec.name].needs_donor and donor is None
-            else forged(own, donor, spec, chance, settings.strength)
+            else forge_face(own, donor, spec, chance, settings.strength)
             for spec in parse_types(settings.types)
         ]
         yield f"{face.group} {face.path}".strip(), [own, *fakes]

@@ -14,7 +14,7 @@ SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, separated by co
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCell:
+class SubgroupAmount:
     """How much of a group's images is kept."""
 
     text: str  # for messages
@@ -23,7 +23,7 @@ class KeptCell:
     labels: tuple[int, ...]  # classes: one of them, or both
     amount: float  # up to 1 a share of the pairs; above 1 so many
 
-    def kept(self, ordered: Sequence[Face]) -> set[str]:
+    def select_paths(self, ordered: Sequence[Face]) -> set[str]:
         """Return the paths of the first of a group's faces, as many as are kept.
 
         Of a share, as many of each intersection of gender and race.
@@ -49,7 +49,7 @@ class KeptCell:
         return whole + (exact - whole > 0.5 or is_up)
 
 
-def parse_cells(text: str) -> tuple[KeptCell, ...]:
+def parse_cells(text: str) -> tuple[SubgroupAmount, ...]:
     """Return the cells of a text such as "male/real: .9, male/fake: .1".
 
     Raises:
@@ -58,7 +58,7 @@ def parse_cells(text: str) -> tuple[KeptCell, ...]:
     return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _cell(text: str) -> KeptCell:
+def _cell(text: str) -> SubgroupAmount:
     named, colon, number = text.rpartition(":")
     if not colon:
         raise ValueError(f"{text!r} is not a subgroup with a number: write {SHAPE}")
@@ -75,11 +75,11 @@ def _cell(text: str) -> KeptCell:
     if not value.strip():
         raise ValueError(f"{text!r} does not name a group: write {SHAPE}")
     labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
-    return KeptCell(text, column.strip(), value.strip(), labels, amount)
+    return SubgroupAmount(text, column.strip(), value.strip(), labels, amount)
 
 
-def kept(
-    ordered: Mapping[str, Sequence[Face]], cells: Sequence[KeptCell]
+def select_kept_images(
+    ordered: Mapping[str, Sequence[Face]], cells: Sequence[SubgroupAmount]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the paths whose real image is kept, and those whose fake is.
 
@@ -101,7 +101,7 @@ def kept(
         for place, face in enumerate(members)
     }
     faces = [face for _, face in ranked.values()]
-    holding = _named(cells, faces)
+    holding = _faces_of_cells(cells, faces)
     _refuse_overlap(holding)
     keep = {label: set(ranked) for label in CLASSES.values()}
     for cell, parts in holding.items():
@@ -109,15 +109,15 @@ def kept(
             from_end = cell.labels == (CLASSES["fake"],)
             in_order = sorted(members, key=lambda face: ranked[face.path][0], reverse=from_end)
             for label in cell.labels:
-                keep[label] -= {face.path for face in members} - cell.kept(in_order)
+                keep[label] -= {face.path for face in members} - cell.select_paths(in_order)
     return frozenset(keep[0]), frozenset(keep[1])
 
 
-def _named(
-    cells: Sequence[KeptCell], faces: Sequence[Face]
-) -> dict[KeptCell, Sequence[Sequence[Face]]]:
+def _faces_of_cells(
+    cells: Sequence[SubgroupAmount], faces: Sequence[Face]
+) -> dict[SubgroupAmount, Sequence[Sequence[Face]]]:
     """Return the faces that each cell names; `*` names several groups, each for itself."""
-    holding: dict[KeptCell, Sequence[Sequence[Face]]] = {}
+    holding: dict[SubgroupAmount, Sequence[Sequence[Face]]] = {}
     for cell in cells:
         if cell.column or cell.name != OTHERS:
             column = _column(cell, faces)
@@ -137,7 +137,7 @@ def _by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
     return groups
 
 
-def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
+def _column(cell: SubgroupAmount, faces: Sequence[Face]) -> str:
     values: dict[str, set[str]] = defaultdict(set)
     for face in faces:
         for column, value in face.columns.items():
@@ -155,8 +155,8 @@ def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
     return columns[0]
 
 
-def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> None:
-    owner: dict[tuple[str, int], KeptCell] = {}
+def _refuse_overlap(holding: Mapping[SubgroupAmount, Sequence[Sequence[Face]]]) -> None:
+    owner: dict[tuple[str, int], SubgroupAmount] = {}
     for cell, parts in holding.items():
         for face, label in product((face for members in parts for face in members), cell.labels):
             first = owner.setdefault((face.path, label), cell)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from trueface.data.folders import find_images
 from trueface.data.forging.faces import Face, FaceTable, read_table
-from trueface.data.forging.kept_cells import kept, parse_cells
+from trueface.data.forging.kept_cells import parse_cells, select_kept_images
 from trueface.data.forging.registry import (
     SELF,
     SPECS,
@@ -48,7 +48,7 @@ def read_faces(place: Path) -> FaceTable:
         raise DataError(
             f"{place} does not exist. Name a table of faces or a folder of aligned faces."
         )
-    faces = (face if face.split else replace(face, split=_drawn(face)) for face in table.faces)
+    faces = (face if face.split else replace(face, split=_draw_list(face)) for face in table.faces)
     return replace(table, faces=tuple(faces))
 
 
@@ -74,7 +74,7 @@ def names_of(faces: Sequence[Face]) -> dict[str, str]:
     return {path: name for name, path in paths.items()}
 
 
-def limited(
+def limit_faces(
     faces: Sequence[Face], limits: Mapping[str, int], seed: int
 ) -> dict[tuple[str, str], list[Face]]:
     """Return the faces of each list and group in an order that the seed draws.
@@ -114,7 +114,7 @@ def _of_folder(folder: Path) -> FaceTable:
     return FaceTable(faces=faces, has_groups=False, further=(), contradictions=0)
 
 
-def _drawn(face: Face) -> str:
+def _draw_list(face: Face) -> str:
     """Return the list that a face's path draws."""
     draw = int.from_bytes(_digest(f"forge/split/{face.path}")[:8], "big") / (1 << 64)
     for name, share in SHARES.items():
@@ -186,7 +186,7 @@ class ForgingPlan:
         return {name: of_type[number] for number, name in names.items() if of_type[number]}
 
 
-def plan_of(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
+def make_plan(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
     """Return what a set of these settings holds; no image is looked at.
 
     The types come in turn in each group of each list, in each from another one on: of few fakes that
@@ -197,10 +197,10 @@ def plan_of(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
         UsageError: cells name groups that are not there, or more than there is.
     """
     names, types = names_of(table.faces), parse_types(settings.types)
-    cells = limited(table.faces, settings.limits, settings.seed)
+    cells = limit_faces(table.faces, settings.limits, settings.seed)
     training = {group: faces for (split, group), faces in cells.items() if split == "train"}
     skew = parse_cells(settings.cells)
-    reals, fakes = kept(training, skew)
+    reals, fakes = select_kept_images(training, skew)
     pairs, lenders, lonely = list[Pair](), dict[tuple[str, str], tuple[int, ...]](), 0
     for number, ((split, group), faces) in enumerate(cells.items()):
         lenders[split, group] = tuple(range(len(pairs), len(pairs) + len(faces)))

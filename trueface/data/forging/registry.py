@@ -15,7 +15,7 @@ from trueface.runtime.errors import UnknownName
 PACKAGE = "trueface.data.forging.types"
 SELF = "self"  # what stands for a type that needs a donor, where there is none
 
-Part = Literal["face", "mouth", "eyes"]
+FacePart = Literal["face", "mouth", "eyes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ForgerySpec(Declared):
     _: KW_ONLY
     number: int  # the seed's spe_label, from 1; 0 stands for real
     summary: str  # a few words for lists
-    part: Part = "face"  # what of the face is replaced
+    part: FacePart = "face"  # what of the face is replaced
     needs_donor: bool = False  # another face of the same group and list
     matches_colour: bool = False  # the source takes mean and deviation of the face's colours
 
@@ -73,11 +73,11 @@ def parse_types(text: str) -> tuple[ForgerySpec, ...]:
             numbers = range(int(first), int(last or first) + 1)
             if not numbers:
                 raise ValueError(f"types {word!r} count down from {first} to {last}")
-            named.update(_known(str(number)) for number in numbers)
+            named.update(_type_number(str(number)) for number in numbers)
         else:
-            named.add(_known(word))
+            named.add(_type_number(word))
     if not named:
-        raise ValueError(f"types {text!r} is empty: choose from {described()}")
+        raise ValueError(f"types {text!r} is empty: choose from {describe_choices()}")
     return tuple(NUMBERS[number] for number in sorted(named))
 
 
@@ -90,7 +90,7 @@ def canonical_types(text: str) -> str:
     return ",".join(map(str, numbers))
 
 
-def described() -> str:
+def describe_choices() -> str:
     """Return the types in words."""
     return ", ".join(f"{spec.number} {spec.name} ({spec.summary})" for spec in SPECS.values())
 
@@ -100,12 +100,12 @@ def source_of(name: str) -> Callable[..., Any]:
     return _READ.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
-def modules_of(types: Iterable[ForgerySpec]) -> tuple[str, ...]:
+def plugin_modules(types: Iterable[ForgerySpec]) -> tuple[str, ...]:
     """Return the modules that types stand for: they are imported by name."""
     return _READ.modules(spec.name for spec in types)
 
 
-def _known(word: str) -> int:
+def _type_number(word: str) -> int:
     if word in SPECS:
         return SPECS[word].number
     if word.isdecimal() and int(word) in NUMBERS:

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, Field
 from trueface.data.forging.kept_cells import SHAPE, parse_cells
 from trueface.data.forging.registry import (
     canonical_types,
-    described,
-    modules_of,
+    describe_choices,
     parse_types,
+    plugin_modules,
 )
 from trueface.data.settings import PLACES
 from trueface.runtime.errors import UsageError
@@ -31,7 +31,7 @@ def _cells(text: str) -> str:
 
 
 def _type_modules(value: Any) -> tuple[str, ...]:
-    return modules_of(parse_types(str(value)))
+    return plugin_modules(parse_types(str(value)))
 
 
 class ForgeSettings(Settings):
@@ -48,7 +48,7 @@ class ForgeSettings(Settings):
         "aligned faces without groups"
     )
     types: Annotated[str, AfterValidator(_types)] = Field(
-        "1-5", description=f"Types of forgery, used in turn: {described()}"
+        "1-5", description=f"Types of forgery, used in turn: {describe_choices()}"
     )
     strength: float = Field(
         1.0,

@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 from trueface.data.imports.registry import FAKE, REAL, ImportedImage
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
-from trueface.data.splitting import SHARES, Lists, joined, make_splits, torn
+from trueface.data.splitting import (
+    SHARES,
+    Lists,
+    groups_in_several_lists,
+    make_splits,
+    merge_groups,
+)
 from trueface.data.vocabulary import FLAT, MODIFIERS, SUBSET_UNIONS, SUBSETS
 from trueface.runtime.errors import DataError
 
@@ -47,7 +53,7 @@ def folder_of(source: str, label: int, fakes: Collection[str]) -> str:
     return f"real{_capital(name)}" if label == REAL and source in fakes else name
 
 
-def words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -> dict[str, str]:
+def assign_words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -> dict[str, str]:
     """Return the word of each folder that needs one; those of TrueFace's folders have theirs.
 
     Args:
@@ -69,7 +75,7 @@ def words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -> dict[
 
 
 def word_of(folder: str, given: Mapping[str, str]) -> str:
-    """Return the word of a folder, the laboratory's own or the one that `words` gave."""
+    """Return the word of a folder, the laboratory's own or the one that `assign_words` gave."""
     return given.get(folder) or _BUILT_IN[folder]
 
 
@@ -94,7 +100,7 @@ def _next(word: str) -> str:
     return f"{stem}{int(number or 1) + 1}"
 
 
-def groups_of(
+def groups_from_ties(
     ties: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]
 ) -> tuple[dict[str, str], str]:
     """Return the group of each unit (a video, or an image), and a remark.
@@ -111,7 +117,7 @@ def groups_of(
         Unit → group, for units with a tie or with several images; the remark is "" or says that
         only first ties count.
     """
-    whole = _joined(ties)
+    whole = _join_ties(ties)
     counts = Counter[str]()
     for unit, group in whole.items():
         counts[group] += sizes[unit]
@@ -120,19 +126,19 @@ def groups_of(
     if several and counts and max(counts.values()) > MOST * total:
         percent = 100 * max(counts.values()) / total
         first = {unit: names[:1] for unit, names in ties.items()}
-        return _joined(first), (
+        return _join_ties(first), (
             f"{percent:.0f} % of the images are linked by shared people. Groups follow the person "
             "whose video it is, so a person used in a swap can be in several lists."
         )
     return whole, ""
 
 
-def _joined(ties: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _join_ties(ties: Mapping[str, Sequence[str]]) -> dict[str, str]:
     most = max(map(len, ties.values()), default=0)
     maps = [
         {unit: names[at] for unit, names in ties.items() if at < len(names)} for at in range(most)
     ]
-    return joined(*maps) if maps else {}
+    return merge_groups(*maps) if maps else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +154,7 @@ class Arrangement:
     video_folders: frozenset[str]  # sources whose folders are videos
     remarks: tuple[str, ...]
 
-    def without(self, files: Iterable[str]) -> "Arrangement":
+    def without_files(self, files: Iterable[str]) -> "Arrangement":
         """Return the arrangement without image files that do not exist.
 
         Raises:
@@ -201,7 +207,7 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         # a video by its whole path: other sources may have one of the same name
         unit = units[image.key] = image.key.rpartition("/")[0] if each.is_frame else image.key
         ties[unit] = tuple(dict.fromkeys((*ties.get(unit, ()), *each.ties)))
-    tied, remark = groups_of(ties, Counter(units.values()))
+    tied, remark = groups_from_ties(ties, Counter(units.values()))
     return Arrangement(
         files=files,
         images=tuple(images.values()),
@@ -234,7 +240,7 @@ def _several(lists: Mapping[str, Collection[str]]) -> str:
     )
 
 
-def lists_of(
+def make_import_lists(
     arrangement: Arrangement,
     groups: Mapping[str, str],
     *,
@@ -263,9 +269,9 @@ def lists_of(
     _follow(place, keys, groups)
     rest = [image for key, image in keys.items() if key not in place]
     if rest:
-        place |= _drawn(rest, groups, shares, seed)
+        place |= _draw_lists(rest, groups, shares, seed)
     lists = {name: tuple(sorted(k for k, at in place.items() if at == name)) for name in NAMES}
-    if split := torn(groups, lists):
+    if split := groups_in_several_lists(groups, lists):
         group, names = next(iter(split.items()))
         remarks.append(
             f"{len(split)} groups (a person, a prompt, a video) are in several lists, such as "
@@ -301,17 +307,17 @@ def _completed(
     ]
     if learning:
         train = round(shares[0] / sum(shares), 6)
-        own |= _drawn(learning, groups, (train, round(1 - train, 6)), seed)
+        own |= _draw_lists(learning, groups, (train, round(1 - train, 6)), seed)
     drawn = sum(own[image.key] == "val" for image in learning)
     return [
         *(
-            [f"{_listed(untested)}: the published validation list is used as the test list"]
+            [f"{_shorten_names(untested)}: the published validation list is used as the test list"]
             if untested
             else []
         ),
         *(
             [
-                f"{_listed(unchecked)}: no published validation list is left, so {drawn} of "
+                f"{_shorten_names(unchecked)}: no published validation list is left, so {drawn} of "
                 f"{len(learning)} training images are used for validation"
             ]
             if learning
@@ -320,7 +326,7 @@ def _completed(
     ]
 
 
-def _listed(sources: set[str]) -> str:
+def _shorten_names(sources: set[str]) -> str:
     names = sorted(sources)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
 
@@ -338,7 +344,7 @@ def _follow(place: dict[str, str], keys: Mapping[str, Image], groups: Mapping[st
             place[key] = name
 
 
-def _drawn(
+def _draw_lists(
     images: Iterable[Image], groups: Mapping[str, str], shares: tuple[float, float], seed: int
 ) -> dict[str, str]:
     lists = make_splits(images, seed=seed, shares=shares, groups=groups or None)

@@ -170,7 +170,7 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
         str(file),
         REAL if source in options.real else label,
         source,
-        _below(written, video),
+        _flat_name(written, video),
         cells.get("modifier", "pre"),
         ties=people_of_video(PurePosixPath(video).stem),
         is_frame=bool(video),
@@ -205,7 +205,7 @@ def _refuse_second_label(
         )
 
 
-def _below(written: PurePosixPath, video: str) -> str:
+def _flat_name(written: PurePosixPath, video: str) -> str:
     """Return one name for a path: its folders tell nothing, and each would count as a source."""
     parts = [part for part in written.parts if part not in {"/", "..", "."}]
     return "/".join((*([video.strip("/")] if video else []), "-".join(parts)))

@@ -164,12 +164,12 @@ def load(name: str) -> Layout:
     return cast(Layout, _READ.load(name)())
 
 
-def fitting(folder: Path) -> str:
+def find_fitting_layout(folder: Path) -> str:
     """Return the first layout that a folder fits; "" if there is none."""
     return next((name for name in LAYOUTS if load(name).fits(folder)), "")
 
 
-def chosen(name: str, folder: Path) -> str:
+def resolve_layout(name: str, folder: Path) -> str:
     """Return the layout that is meant by its name, or by `auto`, for a folder that fits it.
 
     Raises:
@@ -182,7 +182,7 @@ def chosen(name: str, folder: Path) -> str:
         raise DataError(f"{folder} does not exist. Name the folder of the data set.")
     if name != AUTO and load(name).fits(folder):
         return name
-    fits = fitting(folder)
+    fits = find_fitting_layout(folder)
     if name == AUTO:
         if fits:
             return fits

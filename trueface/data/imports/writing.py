@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from trueface.data.dataset_file import quoted, write_dataset_file, write_video_sources
-from trueface.data.imports.arrangement import Arrangement, words
+from trueface.data.imports.arrangement import Arrangement, assign_words
 from trueface.data.splits import write_splits
 from trueface.data.splitting import Lists
-from trueface.runtime.artifact import BusyError, held_at_once, staged
+from trueface.runtime.artifact import BusyError, hold_lock_if_free, staging_folder
 from trueface.runtime.errors import DataError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
 
@@ -89,7 +89,7 @@ def _record(content: Mapping[str, Any], groups: Mapping[str, str]) -> ImportReco
     )
 
 
-def compared(record: ImportRecord, arrangement: Arrangement) -> ImportDifference:
+def compare_with_record(record: ImportRecord, arrangement: Arrangement) -> ImportDifference:
     """Return what of an arrangement is not in the data root yet.
 
     Raises:
@@ -123,7 +123,7 @@ def compared(record: ImportRecord, arrangement: Arrangement) -> ImportDifference
     return ImportDifference(new=new, there=there, missing=tuple(missing))
 
 
-def joined_record(
+def extend_record(
     record: ImportRecord,
     arrangement: Arrangement,
     difference: ImportDifference,
@@ -140,7 +140,7 @@ def joined_record(
     return ImportRecord(
         files={**record.files, **difference.new},
         sources=dict(sorted(sources.items())),
-        words=words(sorted(sources.items()), record.words),
+        words=assign_words(sorted(sources.items()), record.words),
         modifiers=tuple(sorted({*record.modifiers, *arrangement.modifiers})),
         video_folders=record.video_folders | arrangement.video_folders,
         groups={**record.groups, **arrangement.groups},
@@ -186,7 +186,7 @@ _CANNOT_LINK = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EN
 
 
 @contextmanager
-def opened(root: Path, *, dry: bool) -> Iterator[None]:
+def hold_data_root(root: Path, *, dry: bool) -> Iterator[None]:
     """Hold a data root that was imported before, so that one import at a time adds to it.
 
     Raises:
@@ -206,7 +206,7 @@ def opened(root: Path, *, dry: bool) -> Iterator[None]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held_at_once(root / _LOCK))
+            stack.enter_context(hold_lock_if_free(root / _LOCK))
         except BusyError as error:
             raise UsageError(f"another import is writing to {root}. Wait until it ends.") from error
         yield
@@ -258,7 +258,7 @@ def write_root(
 @contextmanager
 def _staged(root: Path) -> Iterator[Path]:
     """Give a new folder that becomes `root` at the end, and is gone after an error."""
-    with staged(root) as folder:
+    with staging_folder(root) as folder:
         yield folder
         try:
             folder.rename(root)

@@ -6,11 +6,11 @@ from torch import Tensor
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import (
     Batches,
-    ErasingProblem,
-    distilled,
+    ErasureTask,
+    distill,
     mean_square,
-    sampled_paths,
-    score,
+    predict_noise,
+    sample_trajectories,
 )
 from trueface.erasing.registry import STEPS, register_erasure
 
@@ -27,7 +27,7 @@ from trueface.erasing.registry import STEPS, register_erasure
     needs={"anchor"},
     defaults={**STEPS, "scope": "maps", "paths": 256},
 )
-def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def ablate(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Erase by concept ablation, its model-based variant (N. Kumari et al., ICCV 2023, arXiv 2303.13516).
 
         L = || eps_θ(x_t,c) - eps*(x_t,c') ||²
@@ -40,26 +40,26 @@ def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     of our toy it does not, and the student runs away: so the target here is the teacher's. With lr 1e-4 300
     steps of all weights leave half of the concept, with 3e-4 a tenth.
     """
-    return distilled(teacher, problem, ablation_loss, noised_samples(teacher, problem))
+    return distill(teacher, problem, ablation_loss, noised_samples(teacher, problem))
 
 
 def ablation_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch x_t."""
     with torch.no_grad():
-        target = score(teacher, noisy, t, problem.anchor)
-    return mean_square(score(student, noisy, t, problem.erase) - target)
+        target = predict_noise(teacher, noisy, t, problem.anchor)
+    return mean_square(predict_noise(student, noisy, t, problem.erase) - target)
 
 
-def noised_samples(teacher: Diffuser, problem: ErasingProblem) -> Batches:
+def noised_samples(teacher: Diffuser, problem: ErasureTask) -> Batches:
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
     options, generator = problem.options, problem.generator("samples")
-    images = sampled_paths(teacher, problem.anchor, options.paths, problem, generator).images
+    images = sample_trajectories(teacher, problem.anchor, options.paths, problem, generator).images
     while True:
         chosen = torch.randint(len(images), (options.batch_size,), generator=generator)
         t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=generator)
         clean = images[chosen.to(images.device)]
         noise = torch.randn(clean.shape, generator=generator).to(images.device)
         t = t.to(images.device)
-        yield teacher.schedule.noised(clean, t, noise).to(clean.dtype), t
+        yield teacher.schedule.add_noise(clean, t, noise).to(clean.dtype), t

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import ErasingProblem, both, distilled, mean_square, score
+from trueface.erasing.erasure import (
+    ErasureTask,
+    distill,
+    mean_square,
+    predict_noise,
+    predict_noise_pair,
+)
 from trueface.erasing.registry import STEPS, ErasureOptions, register_erasure
 
 
@@ -51,7 +57,7 @@ def sparse_edit(edit: Tensor, quantile: float, scale: float) -> Tensor:
         "edit_scale": 1.0,
     },
 )
-def all_but_one(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def all_but_one(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Erase by All but One (S. Hong et al., AAAI 2024, arXiv 2312.12807).
 
         L = || gamma2 (eps_θ(z,c) - sg eps_θ(z)) - target ||² + lambda || eps_θ(z) - eps*(z) ||²
@@ -64,33 +70,33 @@ def all_but_one(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     program took some 450 steps. Which parameters change is not known to us: `scope: maps` keeps the other
     classes best; with `all` the penalty is all that holds the model together.
     """
-    return distilled(teacher, problem, all_but_one_loss)
+    return distill(teacher, problem, all_but_one_loss)
 
 
 def all_but_one_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t; no gradient goes through the null score of its first term."""
     options = problem.options
     with torch.no_grad():
         target, null = teachers_part(teacher, noisy, t, problem)
-    concept, own_null = both(student, noisy, t, problem.erase, None)
+    concept, own_null = predict_noise_pair(student, noisy, t, problem.erase, None)
     loss = mean_square(options.gamma2 * (concept - own_null.detach()) - target)
     return loss + options.penalty * mean_square(own_null - null)
 
 
 def teachers_part(
-    teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
+    teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> tuple[Tensor, Tensor]:
     """Return the target of the student's guidance, and the teacher's null score."""
     options = problem.options
     if problem.anchor is not None and options.is_whole_edit:
-        anchor, null = both(teacher, noisy, t, problem.anchor, None)
+        anchor, null = predict_noise_pair(teacher, noisy, t, problem.anchor, None)
         return options.gamma1 * (anchor - null), null
-    concept, null = both(teacher, noisy, t, problem.erase, None)
+    concept, null = predict_noise_pair(teacher, noisy, t, problem.erase, None)
     instead = null
     if problem.anchor is not None:
-        instead = score(teacher, noisy, t, problem.anchor)
+        instead = predict_noise(teacher, noisy, t, problem.anchor)
     return alternate_guidance(concept, null, instead, options), null
 
 

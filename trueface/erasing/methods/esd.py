@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import ErasingProblem, both, distilled, mean_square, score
+from trueface.erasing.erasure import (
+    ErasureTask,
+    distill,
+    mean_square,
+    predict_noise,
+    predict_noise_pair,
+)
 from trueface.erasing.registry import STEPS, register_erasure
 
 
@@ -24,7 +30,7 @@ from trueface.erasing.registry import STEPS, register_erasure
         **STEPS, "lr": 1e-4, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
-def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def negative_guidance(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
         L = || eps_θ(z,c) - ( eps*(z) - eta (eps*(z,c) - eps*(z)) ) ||²
@@ -37,14 +43,14 @@ def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     queries' and outputs' maps, which take no class embedding, are among those of ESD-u. Their program leaves
     the time embedding and the last layer out of ESD-u, too; the paper and this do not.
     """
-    return distilled(teacher, problem, negative_guidance_loss)
+    return distill(teacher, problem, negative_guidance_loss)
 
 
 def negative_guidance_loss(
-    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
+    student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t."""
     with torch.no_grad():
-        concept, null = both(teacher, noisy, t, problem.erase, None)
+        concept, null = predict_noise_pair(teacher, noisy, t, problem.erase, None)
         target = null - problem.options.eta * (concept - null)
-    return mean_square(score(student, noisy, t, problem.erase) - target)
+    return mean_square(predict_noise(student, noisy, t, problem.erase) - target)

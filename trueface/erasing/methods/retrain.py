@@ -3,7 +3,7 @@
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
-from trueface.erasing.erasure import ErasingProblem
+from trueface.erasing.erasure import ErasureTask
 from trueface.erasing.registry import register_erasure
 from trueface.runtime.errors import JobError
 
@@ -14,7 +14,7 @@ from trueface.runtime.errors import JobError
     needs={"images"},
     defaults={},
 )
-def retrain(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def retrain(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Train a diffuser as the teacher was trained, without the concept's images.
 
     The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import (
-    ErasingProblem,
-    batches,
-    both,
-    descend,
+    ErasureTask,
+    freeze_student,
+    iter_trajectory_batches,
+    make_student,
     mean_square,
-    released,
-    student_of,
+    minimize_with_adam,
+    predict_noise_pair,
 )
 from trueface.erasing.registry import STEPS, register_erasure
 
@@ -27,7 +27,7 @@ from trueface.erasing.registry import STEPS, register_erasure
         "refresh": 10, "ema": 0.99,
     },
 )  # fmt: skip
-def self_distillation(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Erase by SDD (S. Kim et al., ICML 2023 workshop, arXiv 2307.05977).
 
         L = || eps_θ(z,c) - sg eps_θ(z) ||²
@@ -40,28 +40,28 @@ def self_distillation(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     on paths under c, whose images are the concept already, the two scores differ most at small t, while
     the class is decided at large t: it takes more steps than its falling loss says.
     """
-    student, parameters = student_of(teacher, problem.options.scope)
-    average, averaged = student_of(teacher, problem.options.scope)
-    noisy = batches(teacher, average, problem)
-    descend(
+    student, parameters = make_student(teacher, problem.options.scope)
+    average, averaged = make_student(teacher, problem.options.scope)
+    noisy = iter_trajectory_batches(teacher, average, problem)
+    minimize_with_adam(
         problem,
         parameters,
         lambda: self_distillation_loss(student, *next(noisy), problem),
-        after=lambda: move_average(averaged, parameters, problem.options.ema),
+        after=lambda: ema_update(averaged, parameters, problem.options.ema),
     )
-    return released(average)
+    return freeze_student(average)
 
 
 def self_distillation_loss(
-    student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
+    student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> Tensor:
     """Return the loss of a batch z_t; no gradient goes through the null score."""
-    concept, null = both(student, noisy, t, problem.erase, None)
+    concept, null = predict_noise_pair(student, noisy, t, problem.erase, None)
     return mean_square(concept - null.detach())
 
 
 @torch.no_grad()
-def move_average(
+def ema_update(
     averaged: Iterable[nn.Parameter], latest: Iterable[nn.Parameter], stays: float
 ) -> None:
     """Move averaged parameters towards the latest ones: `stays` of them remains."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import ErasingProblem, released, student_of
+from trueface.erasing.erasure import ErasureTask, freeze_student, make_student
 from trueface.erasing.registry import register_erasure
 
 
@@ -14,7 +14,7 @@ from trueface.erasing.registry import register_erasure
     needs=(),
     defaults={"uce_lambda": 0.1, "uce_preserve": 1.0},
 )
-def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+def edit_concept(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Erase by UCE (R. Gandikota et al., WACV 2024, arXiv 2308.14761, equation 7).
 
     Every map learns to take the concept's embedding for the anchor's, or for the null token's without an
@@ -22,19 +22,21 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     regularisation is that of the authors' program, lambda: .1 (.5 in its version of today), with the
     preserved concepts' weight .1 (1 today).
     """
-    student, _ = student_of(teacher, "maps")
+    student, _ = make_student(teacher, "maps")
     labels: list[int | None] = [
         label for label in range(len(teacher.class_names)) if label != problem.erase
     ]
     if teacher.has_null:  # its embedding was trained
         labels.append(None)
-    erased, instead = (vectors(teacher, label) for label in (problem.erase, problem.anchor))
-    kept = torch.cat([vectors(teacher, label) for label in labels])
+    erased, instead = (
+        token_embeddings(teacher, label) for label in (problem.erase, problem.anchor)
+    )
+    kept = torch.cat([token_embeddings(teacher, label) for label in labels])
     options = problem.options
     with torch.no_grad():
         for linear in student.network.condition_maps():
             linear.weight.copy_(
-                edited(
+                uce_update(
                     linear.weight,
                     erased,
                     instead,
@@ -43,15 +45,15 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
                     preserve=options.uce_preserve,
                 )
             )
-    return released(student)
+    return freeze_student(student)
 
 
-def vectors(diffuser: Diffuser, label: int | None) -> Tensor:
+def token_embeddings(diffuser: Diffuser, label: int | None) -> Tensor:
     """Return a class's embedding as vectors that the maps take, n×E: one, or one a token of a text."""
-    return diffuser.rows(label, 1).detach().flatten(0, -2)
+    return diffuser.repeat_embedding(label, 1).detach().flatten(0, -2)
 
 
-def edited(
+def uce_update(
     weight: Tensor, erased: Tensor, instead: Tensor, kept: Tensor, *, keep: float, preserve: float
 ) -> Tensor:
     """Return the weights W that minimise the editing's own objective.

@@ -19,7 +19,7 @@ class Decisions(NamedTuple):
     false_negatives: int
 
 
-def counted(score: Callable[[Decisions], float]) -> Callable[[Labels, Floats], float]:
+def metric_of_decisions(score: Callable[[Decisions], float]) -> Callable[[Labels, Floats], float]:
     """Return a metric of counts as one of labels and logits.
 
     The quotients are those of scikit-learn to the bit, whose checks of its input take twenty times as long.
@@ -38,7 +38,7 @@ ACCURACY = Metric(
     name="accuracy",
     title="Accuracy",
     short="accuracy",
-    value=counted(lambda of: (of.true_positives + of.true_negatives) / sum(of)),
+    value=metric_of_decisions(lambda of: (of.true_positives + of.true_negatives) / sum(of)),
     resampled=lambda scores: (scores.true_positives + scores.true_negatives) / scores.images,
     needs=frozenset(),
     pooled=True,
@@ -48,7 +48,7 @@ BALANCED_ACCURACY = Metric(
     name="balanced_accuracy",
     title="Balanced accuracy",
     short="balanced accuracy",
-    value=counted(
+    value=metric_of_decisions(
         lambda of: (
             (
                 of.true_positives / (of.true_positives + of.false_negatives)
@@ -65,7 +65,9 @@ BALANCED_ACCURACY = Metric(
 PRECISION = Metric(
     name="precision",
     title="Precision",
-    value=counted(lambda of: of.true_positives / (of.true_positives + of.false_positives)),
+    value=metric_of_decisions(
+        lambda of: of.true_positives / (of.true_positives + of.false_positives)
+    ),
     resampled=lambda scores: (
         scores.true_positives / (scores.true_positives + scores.false_positives)
     ),
@@ -76,7 +78,9 @@ PRECISION = Metric(
 RECALL = Metric(
     name="recall",
     title="Recall",
-    value=counted(lambda of: of.true_positives / (of.true_positives + of.false_negatives)),
+    value=metric_of_decisions(
+        lambda of: of.true_positives / (of.true_positives + of.false_negatives)
+    ),
     resampled=lambda scores: scores.true_positives / scores.fakes,
     needs=frozenset({FAKE}),
     of_fakes=True,
@@ -87,7 +91,7 @@ F1 = Metric(
     name="f1",
     title="F1 score",
     short="F1",
-    value=counted(
+    value=metric_of_decisions(
         lambda of: (
             2
             * of.true_positives

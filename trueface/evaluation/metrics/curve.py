@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from trueface.evaluation import curves
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import (
-    Design,
-    Error,
     Floats,
-    Measure,
+    IntervalEstimate,
+    JackknifeDesign,
     Scale,
-    ends,
+    StandardError,
+    ci_bounds,
     standard_error,
 )
 from trueface.evaluation.metric import Metric, SourceSample, jackknife
@@ -23,7 +23,9 @@ from trueface.evaluation.metric import Metric, SourceSample, jackknife
 ALLOWED = curves.FPR_PERCENT / 100
 
 
-def bracket(value: float, fake: NDArray[np.bool_], logits: Floats, of: Design) -> Measure:
+def tpr_interval(
+    value: float, fake: NDArray[np.bool_], logits: Floats, of: JackknifeDesign
+) -> IntervalEstimate:
     """Return TPR at 1 % FPR with its 95 % interval over the population of sources.
 
     Args:
@@ -35,7 +37,7 @@ def bracket(value: float, fake: NDArray[np.bool_], logits: Floats, of: Design) -
     reals = np.sort(logits[~fake])[::-1]
     above = logits > curves.threshold_at_fpr(fake, logits)
     accused = _error_of(above, ~fake, of)
-    least, most = ends(ALLOWED, accused.half, Scale.SHARE)
+    least, most = ci_bounds(ALLOWED, accused.half, Scale.SHARE)
     last = len(reals) - 1
     low = (
         _share_above(logits[fake], reals[int(least * len(reals))])
@@ -43,36 +45,38 @@ def bracket(value: float, fake: NDArray[np.bool_], logits: Floats, of: Design) -
         else 0.0
     )
     high = _share_above(logits[fake], reals[min(math.ceil(most * len(reals)), last)])
-    under, over = ends(value, _rate(above, fake, of).half, Scale.SHARE)
-    return Measure(
+    under, over = ci_bounds(value, _rate(above, fake, of).half, Scale.SHARE)
+    return IntervalEstimate(
         value=value,
         low=max(value - math.hypot(value - min(low, value), value - under), 0.0),
         high=min(value + math.hypot(max(high, value) - value, over - value), 1.0),
     )
 
 
-def shift(first: Measure, second: Measure) -> Measure:
+def rate_difference(first: IntervalEstimate, second: IntervalEstimate) -> IntervalEstimate:
     """Return by how much one such rate exceeds another; models are taken to err independently."""
     value = second.value - first.value
-    return Measure(
+    return IntervalEstimate(
         value=value,
         low=value - math.hypot(second.value - second.low, first.high - first.value),
         high=value + math.hypot(second.high - second.value, first.value - first.low),
     )
 
 
-def _error_of(above: NDArray[np.bool_], reals: NDArray[np.bool_], of: Design) -> Error:
+def _error_of(
+    above: NDArray[np.bool_], reals: NDArray[np.bool_], of: JackknifeDesign
+) -> StandardError:
     """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
     error = _rate(above, reals, of)
     share = float(above[reals].mean())
     pictures = max(min(stratum.pictures for stratum in of.strata if stratum.label == 0), 1)
     if error.error == 0 or share == 0:
         binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / pictures)
-        return Error(error=binomial, freedom=error.freedom)
-    return Error(error=error.error * ALLOWED / share, freedom=error.freedom)
+        return StandardError(error=binomial, freedom=error.freedom)
+    return StandardError(error=error.error * ALLOWED / share, freedom=error.freedom)
 
 
-def _rate(above: NDArray[np.bool_], rows: NDArray[np.bool_], of: Design) -> Error:
+def _rate(above: NDArray[np.bool_], rows: NDArray[np.bool_], of: JackknifeDesign) -> StandardError:
     weights = of.weights[:, rows].astype(np.float64)
     return standard_error(of, weights @ above[rows] / weights.sum(1))
 
@@ -81,12 +85,14 @@ def _share_above(logits: Floats, threshold: float) -> float:
     return float(np.mean(logits > threshold))
 
 
-def _of_curve(statistic: Callable[[curves.Curve], Floats]) -> Callable[[Labels, Floats], float]:
+def _metric_of_curve(
+    statistic: Callable[[curves.Curve], Floats],
+) -> Callable[[Labels, Floats], float]:
     """Return a statistic of curves as one of labels and logits."""
     return lambda labels, logits: float(statistic(curves.plain_curve(labels == 1, logits))[0])
 
 
-def _either_interval(metric: Metric, sample: SourceSample) -> Measure:
+def _either_interval(metric: Metric, sample: SourceSample) -> IntervalEstimate:
     """Return a value with all that its intervals over images and over sources hold.
 
     An equal error rate is a step function of its images: with a few images a source, leaving one
@@ -96,21 +102,21 @@ def _either_interval(metric: Metric, sample: SourceSample) -> Measure:
     return replace(sources, low=min(sources.low, images.low), high=max(sources.high, images.high))
 
 
-def _of_threshold(_: Metric, sample: SourceSample) -> Measure:
-    return bracket(sample.by_images.value, sample.fake, sample.logits, sample.design)
+def _of_threshold(_: Metric, sample: SourceSample) -> IntervalEstimate:
+    return tpr_interval(sample.by_images.value, sample.fake, sample.logits, sample.design)
 
 
 AUC = Metric(
     name="auc",
     title="AUC",
-    value=_of_curve(curves.area),
+    value=_metric_of_curve(curves.area),
     resampled=lambda scores: curves.area(scores.curve),
 )
 AP = Metric(
     name="ap",
     title="Average precision",
     short="AP",
-    value=_of_curve(curves.average_precision),
+    value=_metric_of_curve(curves.average_precision),
     resampled=lambda scores: curves.average_precision(scores.curve),
 )
 EER = Metric(
@@ -118,7 +124,7 @@ EER = Metric(
     title="Equal error rate",
     short="EER",
     low=True,
-    value=_of_curve(curves.equal_error_rate),
+    value=_metric_of_curve(curves.equal_error_rate),
     resampled=lambda scores: curves.equal_error_rate(scores.curve),
     percent=True,
     source_interval=_either_interval,
@@ -127,10 +133,10 @@ TPR_AT_1_FPR = Metric(
     name="tpr_at_1fpr",
     title="TPR at 1 % FPR",
     short="TPR at 1 % FPR",
-    value=_of_curve(curves.tpr_at_fpr),
+    value=_metric_of_curve(curves.tpr_at_fpr),
     resampled=lambda scores: curves.tpr_at_fpr(scores.curve),
     of_fakes=True,
     percent=True,
     source_interval=_of_threshold,
-    difference=shift,
+    difference=rate_difference,
 )

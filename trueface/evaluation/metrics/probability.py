@@ -6,11 +6,11 @@ from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.curves import Labels, calibration_error
 from trueface.evaluation.intervals import (
     Floats,
-    Measure,
+    IntervalEstimate,
     Scale,
+    correct_bias,
     interval,
     standard_error,
-    unbiased,
     variances,
 )
 from trueface.evaluation.metric import Metric, SourceSample, weighted
@@ -20,11 +20,11 @@ def _loss(labels: Labels, logits: Floats) -> float:
     return mean_cross_entropy(labels == 1, logits)
 
 
-def _unbiased_interval(value: float, resampled: Floats) -> Measure:
-    return interval(value, unbiased(value, resampled))
+def _unbiased_interval(value: float, resampled: Floats) -> IntervalEstimate:
+    return interval(value, correct_bias(value, resampled))
 
 
-def _wide_interval(_: Metric, sample: SourceSample) -> Measure:
+def _wide_interval(_: Metric, sample: SourceSample) -> IntervalEstimate:
     """Return a calibration error with its interval over sources: wide rather than narrow.
 
     It is a sum of absolute gaps, and chance widens every gap. By how much depends on the true gap;
@@ -35,7 +35,9 @@ def _wide_interval(_: Metric, sample: SourceSample) -> Measure:
     gaps = np.concatenate([scores.gaps / scores.images[:, None] for scores in tables])
     half = standard_error(design, sample.left, even=False).half
     widened = float(np.sqrt(2 * variances(design, gaps) / np.pi).sum())
-    return Measure(value=value, low=max(value - widened - half, 0.0), high=min(value + half, 1.0))
+    return IntervalEstimate(
+        value=value, low=max(value - widened - half, 0.0), high=min(value + half, 1.0)
+    )
 
 
 ECE = Metric(

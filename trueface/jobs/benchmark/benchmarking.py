@@ -38,20 +38,20 @@ from trueface.benchmark.conditions import (
     Derived,
     conditions,
     contradiction,
-    derive,
+    derive_setting,
     folder_of_cells,
 )
-from trueface.benchmark.results import DELTA, Measured, RunResults, measure
+from trueface.benchmark.results import DELTA, CellMeasures, RunResults, evaluate_cell
 from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
-from trueface.data.dataset import Pass, still
+from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.image_headers import shortcuts_of
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.inference import drawn
-from trueface.evaluation.operating_threshold import Calibration, calibrate
+from trueface.evaluation.inference import select_per_class
+from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
 from trueface.jobs import job_data, lineage
@@ -62,10 +62,10 @@ from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
-from trueface.runtime.rng import derive as derive_seed
+from trueface.runtime.rng import stream_seed as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, provenance
-from trueface.training.image_lists import DataPlace
+from trueface.training.image_lists import DataLocation
 
 log = logging.getLogger(__name__)
 REPEATS = 30  # of one image, the median of which counts
@@ -88,7 +88,7 @@ class Bench:
     data_root: Path
 
     @classmethod
-    def of(cls, job: Job, settings: BenchmarkSettings, *, stored: bool = True) -> "Bench":
+    def from_job(cls, job: Job, settings: BenchmarkSettings, *, stored: bool = True) -> "Bench":
         """Return a job's model and images, ready to be scored.
 
         Args:
@@ -96,20 +96,20 @@ class Bench:
             settings: of it.
             stored: features may come from the feature store.
         """
-        images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
+        images, _ = job_data.load_split_images(job, settings, parse_data(job.data or ""), "test")
         return cls(
             name=model_name(job),
-            network=ScoringModel.of_job(job, settings, stored=stored),
+            network=ScoringModel.from_job_settings(job, settings, stored=stored),
             surrogate=surrogate_of(job, settings.surrogate),
             images=images,
             settings=settings,
             data_root=job.path(settings.data_root),
         )
 
-    def feed(self, corrupt: str = NONE) -> Pass:
+    def feed(self, corrupt: str = NONE) -> ImageLoader:
         """Return the images under a chain of corruptions."""
         values = {name: getattr(self.settings, name) for name in ScoringSettings.model_fields}
-        return still(self.images, TestSettings.model_validate({**values, "corrupt": corrupt}))
+        return eval_loader(self.images, TestSettings.model_validate({**values, "corrupt": corrupt}))
 
     def names(self, positions: Iterable[int] | None = None) -> tuple[str, ...]:
         """Return the paths of images below the data root; of all, unless positions are given."""
@@ -124,7 +124,7 @@ class Bench:
                 Entry(
                     path=name,
                     key=image.key,
-                    sha256=digests.of(image.file)[1].hex(),
+                    sha256=digests.digest_file(image.file)[1].hex(),
                     label=image.label,
                     source=image.method or ("Fake" if image.label else "Real"),
                     modifier=image.modifier,
@@ -134,7 +134,7 @@ class Bench:
             versions(),
         )
         try:
-            digests.keep()
+            digests.save_digests()
         except OSError as error:
             log.warning("digests=not kept reason=%s", error.strerror or error)
         return made
@@ -150,7 +150,7 @@ class Bench:
         attack = parse_attack(condition.attack)
         if attack is not None:
             return self._attacked(attack)
-        answers = self.network.answers(self.feed(condition.corrupt))
+        answers = self.network.predict_images(self.feed(condition.corrupt))
         return CellScores(
             paths=self.names(answers.positions), labels=answers.labels, logits=answers.logits
         )
@@ -160,9 +160,9 @@ class Bench:
         network, target = self.network, self._target(attack)
         if attack.spec.needs_gradient and not is_differentiable(target):
             raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
-        chosen = replace(self, images=drawn(self.images, self.settings.attack_images))
+        chosen = replace(self, images=select_per_class(self.images, self.settings.attack_images))
         feed = chosen.feed()
-        clean = network.answers(feed)
+        clean = network.predict_images(feed)
         result = network.attack(
             feed,
             clean,
@@ -230,14 +230,14 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
 def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
     """Return threshold and temperature by the validation images of a model that does not say them."""
     lessons = [
-        *image_lists.follow_lessons(
+        *image_lists.iter_training_sets(
             bench.name, lambda name: image_lists.read_ancestry(model_folder(name))
         )
     ]
     if not lessons:
         raise DataError(f"no record of the training images of {bench.name}. Train it again.")
     lesson = lessons[0][1]  # its own last training
-    place = DataPlace(
+    place = DataLocation(
         data_root=Path(lesson.data_root),
         split_path=Path(lesson.split_path),
         words=lesson.words,
@@ -245,8 +245,8 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
         missing=bench.settings.missing_images,
     )
     images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
-    answers = bench.network.answers(replace(bench, images=images).feed())
-    return calibrate(answers.labels, answers.logits)
+    answers = bench.network.predict_images(replace(bench, images=images).feed())
+    return fit_calibration(answers.labels, answers.logits)
 
 
 def _ms_image(bench: Bench) -> float:
@@ -262,7 +262,7 @@ def _ms_image(bench: Bench) -> float:
     return round(statistics.median(times[WARM_UP:]) * 1000, 3)
 
 
-class _Known(NamedTuple):
+class _ScoreInputs(NamedTuple):
     """What decides the scores of all cells of a job."""
 
     manifest: Manifest
@@ -271,7 +271,7 @@ class _Known(NamedTuple):
     code: str
 
     @classmethod
-    def of(cls, job: Job, bench: Bench) -> "_Known":
+    def from_job(cls, job: Job, bench: Bench) -> "_ScoreInputs":
         def digest(model: str) -> str:
             return file_sha256(paths.checkpoint(job.model_folder(model))) if model else ""
 
@@ -279,7 +279,7 @@ class _Known(NamedTuple):
             bench.manifest(),
             digest(bench.name),
             digest(bench.settings.surrogate),
-            provenance.keep(job.run_folder),
+            provenance.archive_code(job.run_folder),
         )
 
     def identity(self, settings: BenchmarkSettings, condition: Condition) -> str:
@@ -311,9 +311,9 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
         DataError: images that cannot be read, or a setting that is not the declared one.
         CheckpointError: the model cannot be read.
     """
-    bench = Bench.of(job, settings)
+    bench = Bench.from_job(job, settings)
     folder = job.model_folder(bench.name)
-    known = _Known.of(job, bench)
+    known = _ScoreInputs.from_job(job, bench)
     _write_manifest(job, known.manifest)
     asked = [*conditions(settings.corrupt, settings.attack)]
     settings_of = dict(_settings_of(job, bench, asked))
@@ -363,7 +363,7 @@ def _settings_of(
         )
     tested = lineage.origin_of_images(bench.images, vocabulary)
     for condition in asked:
-        derived = derive(trained, tested, condition.corrupt)
+        derived = derive_setting(trained, tested, condition.corrupt)
         test = f"{job.data} ({condition.name})"
         if reason := contradiction(bench.settings.setting, derived, bench.name, test):
             raise DataError(reason)
@@ -382,7 +382,7 @@ def _cell(condition: Condition, known: Derived, reason: str) -> Cell:
     )
 
 
-def _index(job: Job, bench: Bench, known: _Known, rows: tuple[Cell, ...]) -> Index:
+def _index(job: Job, bench: Bench, known: _ScoreInputs, rows: tuple[Cell, ...]) -> Index:
     trained = bench.network.provenance.get("settings")
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
@@ -421,16 +421,16 @@ def versions() -> dict[str, Json]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class RecheckedRow:
     """A row and its value now."""
 
     row: Row
-    again: float | None
+    value_now: float | None
 
     @property
     def agrees(self) -> bool:
         """Whether both are the same."""
-        return same_value(self.row.value, self.again)
+        return same_value(self.row.value, self.value_now)
 
 
 def recheck(
@@ -443,7 +443,7 @@ def recheck(
     cpus: int,
     progress: Callable[..., None],
     stop: Event,
-) -> Iterator[Checked]:
+) -> Iterator[RecheckedRow]:
     """Yield some rows of a run measured again, from the image files on, in the order of the table.
 
     Args:
@@ -469,13 +469,15 @@ def recheck(
     chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
     bench: Bench | None = None
     index: Index | None = None
-    made: dict[Condition, Measured] = {}  # of this index
+    made: dict[Condition, CellMeasures] = {}  # of this index
 
-    def again(bench: Bench, cell: Cell, facts: ModelFacts, clean: Measured | None) -> Measured:
+    def measure_cell(
+        bench: Bench, cell: Cell, facts: ModelFacts, clean: CellMeasures | None
+    ) -> CellMeasures:
         if cell.condition not in made:
             scores = bench.score(cell.condition)
             entries = [images[path] for path in scores.paths]
-            made[cell.condition] = measure(cell, scores, facts, entries, clean)
+            made[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
         return made[cell.condition]
 
     for at, group in groupby(chosen, itemgetter(0)):
@@ -483,20 +485,20 @@ def recheck(
         result = run.results[at]
         if bench is None or index is not result.index:
             index = result.index
-            bench = _again(_job(run_folder, index, device, cpus, progress, stop), index)
+            bench = _reopen_bench(_job(run_folder, index, device, cpus, progress, stop), index)
             made.clear()
         clean = None
         if DELTA in names:
             first = next(cell for cell in index.cells if cell.condition.is_clean)
-            clean = again(bench, first, result.facts, None)
-        measured = again(bench, result.cell, result.facts, clean)
+            clean = measure_cell(bench, first, result.facts, None)
+        measured = measure_cell(bench, result.cell, result.facts, clean)
         for name in names:
             row = row_of(run.manifest.name, result, name)
-            yield Checked(row=row, again=measured.value(name))
+            yield RecheckedRow(row=row, value_now=measured.value(name))
 
 
-def _again(job: Job, index: Index) -> Bench:
-    bench = Bench.of(job, BenchmarkSettings.model_validate(index.settings), stored=False)
+def _reopen_bench(job: Job, index: Index) -> Bench:
+    bench = Bench.from_job(job, BenchmarkSettings.model_validate(index.settings), stored=False)
     images = bench.manifest()
     if images.sha256 != index.manifest:
         raise DataError(

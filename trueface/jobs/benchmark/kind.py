@@ -9,10 +9,10 @@ from trueface.benchmark.conditions import (
     BenchmarkSettings,
     conditions,
     contradiction,
-    derive,
+    derive_setting,
     folder_of_cells,
 )
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs import feature_kind, lineage
 from trueface.jobs.job_kind import LaboratoryKind, folder_of, model_of
 from trueface.jobs.kinds import TEST_INPUTS
@@ -31,7 +31,7 @@ def _outputs(draft: Draft) -> Iterator[Path]:
     yield folder
 
 
-def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) -> Iterable[str]:
     settings = draft.settings
     asked = [*conditions(settings["corrupt"], settings["attack"])]
     transfers = [each.attack for each in asked if each.access == "transfer"]
@@ -49,7 +49,7 @@ def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Ite
     if trained is None or tested is None:  # no lists yet: the job compares
         return
     for condition in asked:
-        derived = derive(trained, tested, condition.corrupt)
+        derived = derive_setting(trained, tested, condition.corrupt)
         test = f"{draft.data} ({condition.name})"
         if reason := contradiction(settings["setting"], derived, model_of(draft), test):
             yield reason
@@ -62,8 +62,8 @@ BENCHMARK = LaboratoryKind(
     summary="score models under corruptions and attacks",
     entry="trueface.jobs.benchmark.benchmarking:benchmark",
     settings=BenchmarkSettings,
-    reads=TEST_INPUTS,
-    makes=_outputs,
-    refuses=(*OF_SCORING, _unfit),
-    repeats=feature_kind.of_benchmark,
+    input_readers=TEST_INPUTS,
+    list_outputs=_outputs,
+    refusal_checks=(*OF_SCORING, _unfit),
+    list_shared_work=feature_kind.benchmark_features,
 )

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data import class_images
 from trueface.data.class_images import ClassLists, ClassPixels
-from trueface.data.dataset import ExampleFeed
-from trueface.data.vocabulary import find_classes, sort_of
+from trueface.data.dataset import ExampleLoader
+from trueface.data.vocabulary import class_dataset_type, find_classes
 from trueface.evaluation import forward, predictions
 from trueface.jobs.job_data import folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import checkpoint
 from trueface.models.detectors import build_classifier
 from trueface.runtime import paths
@@ -27,7 +27,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     folder = folder_of(job)
     lists = lists_of(job, settings)
     source = provenance_of(job, settings, lists)
-    watch = watch_of(job, settings.precision)
+    watch = run_context(job, settings.precision)
     shape = settings.shape(len(lists.names))
     model = build_classifier(shape, seed=settings.seed, channels_last=settings.channels_last)
     model = model.to(job.device)
@@ -36,17 +36,19 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: ClassPixels(part, settings, job.device).examples() for name, part in images.items()
     }
     checkpointing.clear_event_files(folder)
-    with checkpointing.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
+    with checkpointing.log_to_tensorboard(
+        watch, folder, wanted=settings.tensorboard
+    ) as logged_watch:
         trained = fit(
             model,
-            ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
-            ExampleFeed(parts["validation"], "trained", augmented=False),
+            ExampleLoader(parts["train"], "trained", batch_size=settings.batch_size),
+            ExampleLoader(parts["validation"], "trained", augmented=False),
             settings.trainer,
             watch=logged_watch,
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
         )
     answers = {
-        name: forward.answered(model, part, watch, images[name].names)
+        name: forward.predict_examples(model, part, watch, images[name].names)
         for name, part in parts.items()
     }
     predictions.write(folder / "answers" / ANSWERS, answers)
@@ -71,13 +73,13 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
 
 def lists_of(job: Job, settings: ClassifySettings) -> ClassLists:
     """Return the images of the job's data set."""
-    place = find_classes(sort_of(job.data or ""), job.path(settings.data_root))
-    return class_images.collect(place, settings, cpus=job.cpus, stop=job.stop)
+    place = find_classes(class_dataset_type(job.data or ""), job.path(settings.data_root))
+    return class_images.load_class_images(place, settings, cpus=job.cpus, stop=job.stop)
 
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> dict[str, Json]:
     """Return all that determines the weights, and what makes them."""
-    return source_of(
+    return job_provenance(
         job,
         settings,
         base=job.base,

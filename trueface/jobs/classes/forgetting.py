@@ -8,20 +8,27 @@ import numpy as np
 from torch import nn
 
 from launcher.api import Job, JobError, Json
-from trueface.data.class_images import ClassLists, ClassPixels, Images
-from trueface.data.vocabulary import class_number
+from trueface.data.class_images import ClassImageList, ClassLists, ClassPixels
+from trueface.data.vocabulary import class_index
 from trueface.jobs.classes.classification import lists_of, provenance_of
 from trueface.jobs.job_data import folder_of
-from trueface.jobs.setup import entry, watch_of, write_facts
+from trueface.jobs.setup import entry, run_context, write_facts
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import Classifier, build_classifier
-from trueface.models.registry import Shape
+from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning import problem, record
-from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
+from trueface.unlearning.problem import (
+    ForgetRetainSets,
+    IdentifiedExamples,
+    OriginalModel,
+    ProblemFacts,
+    UnlearningOutcome,
+    UnlearningTask,
+)
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 
 log = logging.getLogger(__name__)
@@ -47,8 +54,8 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         raise JobError(SINGLE.format(base=job.base))
     forgotten = None
     if settings.goal == "class":
-        forgotten = class_number(lists.names, settings.forget_class)
-    model = checkpoint.revive_classifier(
+        forgotten = class_index(lists.names, settings.forget_class)
+    model = checkpoint.classifier_from_checkpoint(
         kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
     )
     task = problem_of(
@@ -56,7 +63,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         shape,
         lists,
         settings,
-        Base(
+        OriginalModel(
             name=job.base,
             unlearned_name=job.model or "",
             training=record.training(base),
@@ -66,7 +73,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         earlier=() if earlier is None else earlier.forgotten,
         device=job.device,
     )
-    done = problem.unlearn(task, watch_of(job, settings.precision))
+    done = problem.unlearn(task, run_context(job, settings.precision))
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     problem.write(folder, done)
     result = numbers(done)
@@ -93,15 +100,15 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
 
 def problem_of(
     model: Classifier,
-    shape: Shape,
+    shape: ClassifierShape,
     lists: ClassLists,
     settings: ForgettingSettings,
-    base: Base,
+    base: OriginalModel,
     *,
     forgotten: int | None,
     earlier: tuple[int, ...],
     device: str,
-) -> Problem:
+) -> UnlearningTask:
     """Return a network that shall forget one class more, or some of its images.
 
     Args:
@@ -120,7 +127,7 @@ def problem_of(
     labels = lists.train.labels
     present = [at for at, label in enumerate(labels) if label not in earlier]
     if forgotten is None:
-        gone = drawn(present, settings.forget_fraction, settings.seed)
+        gone = draw_fraction(present, settings.forget_fraction, settings.seed)
     else:
         gone = [at for at in present if labels[at] == forgotten]
         if not gone:
@@ -128,17 +135,19 @@ def problem_of(
                 f"no training image has class {lists.names[forgotten]!r}, so there is nothing to forget"
             )
 
-    def named(images: Images) -> NamedExamples:
-        return NamedExamples.of(ClassPixels(images, settings, device).examples(), images.names)
+    def identify_examples(images: ClassImageList) -> IdentifiedExamples:
+        return IdentifiedExamples.from_source_names(
+            ClassPixels(images, settings, device).examples(), images.names
+        )
 
-    train = named(lists.train)
+    train = identify_examples(lists.train)
     parts = {
         "forget": train.subset(gone),
         "retain": train.subset(sorted(set(present).difference(gone))),
-        "validation": named(lists.validation),
-        "test": named(lists.test),
+        "validation": identify_examples(lists.validation),
+        "test": identify_examples(lists.test),
     }
-    return Problem(
+    return UnlearningTask(
         base=base,
         settings=settings,
         facts=ProblemFacts(
@@ -153,7 +162,9 @@ def problem_of(
             shape, seed=settings.seed, channels_last=settings.channels_last
         ).to(device),
         parts=parts,
-        sets=lambda _: MethodSets(forget=parts["forget"].examples, retain=parts["retain"].examples),
+        sets=lambda _: ForgetRetainSets(
+            forget=parts["forget"].examples, retain=parts["retain"].examples
+        ),
         earlier=earlier,
     )
 
@@ -164,7 +175,7 @@ def _classifier(model: nn.Module) -> Classifier:
     return model
 
 
-def numbers(done: Done) -> dict[str, Json]:
+def numbers(done: UnlearningOutcome) -> dict[str, Json]:
     """Return what an unlearning changed and what it took, for tables.
 
     Accuracies are those on both training parts and on the test; where a class goes, of the test's
@@ -191,7 +202,7 @@ def numbers(done: Done) -> dict[str, Json]:
     return numbers
 
 
-def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
+def draw_fraction(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     """Return a fraction of the places, in order: at least one, and never all.
 
     Every method with the same seed gets the same ones, and so does the retrained model.
@@ -207,4 +218,4 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
         log.warning(
             "forget_fraction=%g of images=%d is rounded to forget=%d", fraction, len(places), count
         )
-    return sorted(random.Random(derive("forget", seed)).sample(places, count))
+    return sorted(random.Random(stream_seed("forget", seed)).sample(places, count))

@@ -6,11 +6,11 @@ from typing import Any
 from launcher.api import DataId, Draft, Role, UsageError, parse_model
 from trueface.data.vocabulary import (
     ClassFolders,
-    Vocabulary,
+    DataIdResolver,
     class_data,
-    class_number,
+    class_dataset_type,
+    class_index,
     find_classes,
-    sort_of,
 )
 from trueface.jobs.job_kind import (
     EPOCHS,
@@ -18,27 +18,27 @@ from trueface.jobs.job_kind import (
     base_inputs,
     command_line,
     device_flag,
+    inputs_from_settings,
     model_files,
     model_of,
-    named_inputs,
 )
-from trueface.jobs.refusals import no_tensorboard
+from trueface.jobs.refusals import check_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
-from trueface.unlearning.registry import Goal, Situation, refusal
+from trueface.unlearning.registry import Goal, TaskProperties, refusal
 from trueface.unlearning.settings import SINGLE, ForgetSettings, differences
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 
-def place_of(draft: Draft) -> ClassFolders | None:
+def find_class_folders(draft: Draft) -> ClassFolders | None:
     """Return where a job's data set lies; None where it does not, or not yet.
 
     Raises:
         UsageError: its data ID names none.
     """
-    root, sort = draft.path(draft.settings["data_root"]), sort_of(draft.data or "")
+    root, sort = draft.path(draft.settings["data_root"]), class_dataset_type(draft.data or "")
 
     def find() -> ClassFolders | None:
         try:
@@ -53,7 +53,7 @@ def _of_both(draft: Draft, *_: object) -> Iterator[str]:
     if parse_model(model_of(draft)).last.poison is not None:
         yield f"{draft.model}: {draft.kind} does not support flipped labels. Leave out '%' in the ID."
     try:
-        sort_of(draft.data or "")
+        class_dataset_type(draft.data or "")
     except UsageError as error:
         yield str(error)
 
@@ -63,32 +63,32 @@ def _has_base(draft: Draft, *_: object) -> Iterator[str]:
         yield f"{draft.model}: classify does not start from another model. Write model: null"
 
 
-def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     settings = draft.settings
     goal: Goal = "instances" if settings["forget_fraction"] else "class"
-    if _again(settings, makers):
+    if _repeats_forgetting(settings, makers):
         yield SINGLE.format(base=draft.base)
         return
     try:
-        place = place_of(draft)
+        place = find_class_folders(draft)
         if place is not None and goal == "class":
-            class_number(place.names, settings["forget_class"])
+            class_index(place.names, settings["forget_class"])
     except UsageError as error:
         yield str(error)
         return
     classes = UNKNOWN_CLASSES if place is None else len(place.names)
-    where = Situation(goal=goal, classes=classes)
+    where = TaskProperties(goal=goal, classes=classes)
     if reason := refusal(settings["method"], where, force=settings["force"]):
         yield reason
 
 
-def _again(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
+def _repeats_forgetting(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
     """Tell whether images shall be forgotten, or were, in one of several forgettings."""
     earlier = [maker.settings for maker in makers if maker.kind == "forget"]
     return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
 
 
-def _other_base(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+def _other_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Refuse settings that differ from those of the base's training, which are the model's own."""
     if not makers:
         return
@@ -108,23 +108,23 @@ def _line(draft: Draft) -> Iterator[str]:
     return command_line(draft, settings, *head, without=("method",))
 
 
-def _meant(_: Vocabulary, data: DataId) -> DataId:
+def _resolve_class_data(_: DataIdResolver, data: DataId) -> DataId:
     return class_data(data)
 
 
-INPUTS = (named_inputs({"data_root": "the data folder"}), base_inputs)
+INPUTS = (inputs_from_settings({"data_root": "the data folder"}), base_inputs)
 CLASSIFY = JobKind(
     name="classify",
     role=Role.TRAIN,
     summary="train a classifier of image classes",
     entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
-    means=_meant,
-    takes_words=False,
-    reads=INPUTS,
-    makes=model_files(paths.history),
-    line=_line,
-    refuses=(_of_both, _has_base, no_tensorboard),
+    resolve_data=_resolve_class_data,
+    accepts_custom_words=False,
+    input_readers=INPUTS,
+    list_outputs=model_files(paths.history),
+    build_command=_line,
+    refusal_checks=(_of_both, _has_base, check_tensorboard),
     epochs=EPOCHS,
 )
 FORGET = JobKind(
@@ -133,10 +133,10 @@ FORGET = JobKind(
     summary="unlearn a class or images of a classifier",
     entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,
-    means=_meant,
-    takes_words=False,
-    reads=INPUTS,
-    makes=model_files(paths.unlearning),
-    line=_line,
-    refuses=(_of_both, _other_base, _unfit_forgetting),
+    resolve_data=_resolve_class_data,
+    accepts_custom_words=False,
+    input_readers=INPUTS,
+    list_outputs=model_files(paths.unlearning),
+    build_command=_line,
+    refusal_checks=(_of_both, _other_base, _unfit_forgetting),
 )

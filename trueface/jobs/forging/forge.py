@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data.forging.forged_set import make_forged
 from trueface.data.forging.settings import ForgeSettings
-from trueface.jobs.job_data import progress_of
+from trueface.jobs.job_data import progress_callback
 from trueface.runtime import logs
 
 
@@ -19,12 +19,12 @@ def forge(job: Job) -> Mapping[str, Json]:
     settings = ForgeSettings.model_validate(job.settings)
 
     started = time.monotonic()
-    with logs.shown(logging.INFO):
+    with logs.log_to_stderr(logging.INFO):
         made = make_forged(
             job.path(settings.data_root),
             job.path(settings.faces),
             settings,
-            progress=progress_of(job, "pairs"),
+            progress=progress_callback(job, "pairs"),
         )
     return {
         "images": made["images"],

@@ -4,9 +4,14 @@ import os
 from collections.abc import Iterator
 
 from launcher.api import Draft, Role, UsageError
-from trueface.data.forging.plan import MARK, plan_of, read_faces
+from trueface.data.forging.plan import MARK, make_plan, read_faces
 from trueface.data.forging.settings import ForgeSettings
-from trueface.jobs.job_kind import LaboratoryKind, command_line, made_root, named_inputs
+from trueface.jobs.job_kind import (
+    LaboratoryKind,
+    command_line,
+    data_root_outputs,
+    inputs_from_settings,
+)
 
 
 def _line(draft: Draft) -> Iterator[str]:
@@ -22,7 +27,7 @@ def _unfit(draft: Draft, *_: object) -> Iterator[str]:
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
         try:
             table = draft.once(("faces", faces), lambda: read_faces(faces))  # of several strengths
-            plan_of(table, ForgeSettings.model_validate(draft.settings))
+            make_plan(table, ForgeSettings.model_validate(draft.settings))
         except UsageError as error:
             yield str(error)
 
@@ -33,8 +38,10 @@ FORGE = LaboratoryKind(
     summary="make a data set with fakes of aligned faces",
     entry="trueface.jobs.forging.forge:forge",
     settings=ForgeSettings,
-    reads=(named_inputs({"faces": "the table of real faces, or the folder of aligned faces"}),),
-    makes=made_root(MARK),
-    line=_line,
-    refuses=(_unfit,),
+    input_readers=(
+        inputs_from_settings({"faces": "the table of real faces, or the folder of aligned faces"}),
+    ),
+    list_outputs=data_root_outputs(MARK),
+    build_command=_line,
+    refusal_checks=(_unfit,),
 )

@@ -12,7 +12,7 @@ from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit, load_classes
 from trueface.jobs.job_data import folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.runtime import paths
 
 
@@ -24,7 +24,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         return imported
     folder = folder_of(job)
     images, labels, names = _images(job, settings)
-    source = source_of(
+    source = job_provenance(
         job,
         settings,
         class_names=list(names),
@@ -32,7 +32,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         train_images=len(images),
         train_images_sha256=digest_of_images(images, labels, names),
     )
-    watch = watch_of(job, settings.precision)
+    watch = run_context(job, settings.precision)
     trained = fit(images, labels, settings, class_names=names, watch=watch, folder=folder)
     save_diffuser(paths.checkpoint(folder), trained.diffuser, source)
     parameters = sum(weight.numel() for weight in trained.diffuser.network.parameters())

@@ -3,22 +3,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import DataIdResolver
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
 from trueface.erasing.registry import (
     METHODS,
     ErasedSettings,
     EraseSettings,
     ReviseSettings,
-    lacking,
+    unavailable_measures,
 )
 from trueface.jobs.job_kind import (
     GenerationKind,
     checkpoint_input,
-    made_files,
+    inputs_from_settings,
     model_files,
     model_of,
-    named_inputs,
+    output_folder_files,
 )
 from trueface.runtime import paths
 from trueface.runtime.errors import UnknownName
@@ -27,7 +27,7 @@ _ASKED = {"diffuser": "the diffuser", "teacher": "the teacher", "classifier": "t
 CLASSES = "classes"  # the set of images that a class-conditional diffuser learns from
 
 
-def _diffuser_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def _diffuser_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     """Yield the folder of images, or the weights that take their place."""
     weights = draft.settings["weights"]
     if weights:
@@ -72,7 +72,7 @@ def _unfit_classes(draft: Draft) -> Iterator[str]:
         yield f"{draft.model}: one class is left without {without}. A diffuser needs at least two."
 
 
-def _erasing_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def _erasing_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     if draft.base is not None:
         yield checkpoint_input(draft, draft.base, "the diffuser")
     if draft.settings["data_root"] and "images" in METHODS[draft.settings["method"]].needs:
@@ -80,7 +80,7 @@ def _erasing_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
         yield Input(path=root, what="the folder of the diffuser's training images")
 
 
-def _unfit_erasing(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+def _unfit_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     settings, trained = draft.settings, makers[0].settings if makers else {}
     method = METHODS[settings["method"]]
     if draft.data is not None and not draft.data.startswith("classes:"):
@@ -133,7 +133,7 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
 def _unfit_measuring(draft: Draft, *_: object) -> Iterator[str]:
     """Yield which measures need packages that are not installed."""
     wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
-    yield from (f"{draft.name}: {reason}" for reason in lacking(**wanted))
+    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**wanted))
 
 
 DIFFUSER = GenerationKind(
@@ -143,9 +143,9 @@ DIFFUSER = GenerationKind(
     entry="trueface.jobs.generation.diffuser:train_diffuser",
     settings=DiffuserSettings,
     sets=("images", CLASSES),
-    reads=(_diffuser_inputs,),
-    makes=model_files(paths.summary),
-    refuses=(_unfit_diffuser,),
+    input_readers=(_diffuser_inputs,),
+    list_outputs=model_files(paths.summary),
+    refusal_checks=(_unfit_diffuser,),
 )
 ERASE = GenerationKind(
     name="erase",
@@ -154,9 +154,9 @@ ERASE = GenerationKind(
     entry="trueface.jobs.generation.erase:erase",
     settings=EraseSettings,
     sets=("classes",),
-    reads=(_erasing_inputs,),
-    makes=model_files(paths.erasing),
-    refuses=(_unfit_erasing,),
+    input_readers=(_erasing_inputs,),
+    list_outputs=model_files(paths.erasing),
+    refusal_checks=(_unfit_erasing,),
 )
 ERASED = GenerationKind(
     name="erased",
@@ -164,8 +164,8 @@ ERASED = GenerationKind(
     summary="measure how well a concept is erased and can be recovered",
     entry="trueface.jobs.generation.erased:erased",
     settings=ErasedSettings,
-    reads=(
-        named_inputs(
+    input_readers=(
+        inputs_from_settings(
             {
                 "data_root": "the folder of class folders",
                 "inception": "InceptionV3's weights",
@@ -174,8 +174,8 @@ ERASED = GenerationKind(
             {**_ASKED, "never": "the diffuser that never saw the concept,"},
         ),
     ),
-    makes=made_files(paths.METRICS),
-    refuses=(_unfit_measuring,),
+    list_outputs=output_folder_files(paths.METRICS),
+    refusal_checks=(_unfit_measuring,),
     results="trueface.erasing.study:table",
 )
 REVISE = GenerationKind(
@@ -184,10 +184,10 @@ REVISE = GenerationKind(
     summary="redraw real images with an edited diffuser (DDIM inversion)",
     entry="trueface.jobs.generation.erased:revise",
     settings=ReviseSettings,
-    reads=(
-        named_inputs(
+    input_readers=(
+        inputs_from_settings(
             {"source": "the folder of real images"}, {**_ASKED, "diffuser": "the edited diffuser"}
         ),
     ),
-    makes=made_files(),
+    list_outputs=output_folder_files(),
 )

@@ -5,23 +5,39 @@ from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
 from trueface.data.made_folders import (
-    ImageNoise,
+    PerImageRNG,
     digest_of,
     image_names,
-    made_folder,
+    load_image_batch,
+    output_folder,
     partners,
-    read_images,
 )
 from trueface.jobs.generation.purify import purifier_of
-from trueface.jobs.job_data import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, watch_of
-from trueface.purification.disruption import NOTHING, Size, disrupt_images, label_sets, size_of
-from trueface.purification.disruption_settings import DisruptSettings, bound_of, levels_of
+from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
+from trueface.jobs.setup import entry, run_context
+from trueface.purification.disruption import (
+    NO_PERTURBATION,
+    PerturbationNorms,
+    disrupt_images,
+    disruption_labels,
+    perturbation_norms,
+)
+from trueface.purification.disruption_settings import (
+    DisruptSettings,
+    eps_to_levels,
+    largest_stored_change,
+)
 from trueface.purification.purifier import Purifier
 from trueface.purification.registry import parse_purifier
 from trueface.runtime.errors import DataError
 from trueface.translation.detector_set import original_of
-from trueface.translation.translator import COLOURS, Translator, flipped, labels_of, load_translator
+from trueface.translation.translator import (
+    COLOURS,
+    Translator,
+    flip_each_attribute,
+    labels_of,
+    load_translator,
+)
 
 
 @entry(DisruptSettings)
@@ -34,26 +50,26 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
         DataError: an image has another size than the translator's.
         JobError: stopped, or a gradient that is not finite.
     """
-    source, levels, size = job.path(settings.source), levels_of(settings.eps), NOTHING
+    source, levels, size = job.path(settings.source), eps_to_levels(settings.eps), NO_PERTURBATION
     names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     purifier = _purifier(job, settings, translator)
     _, own = labels_of(original, partners(original, names), translator.labels)
-    every = label_sets(own, flipped(own, translator.labels), settings.over)
+    every = disruption_labels(own, flip_each_attribute(own, translator.labels), settings.over)
     started = time.perf_counter()
-    with made_folder(made_folder_of(job)) as made:
-        for part in watch_of(job).batches(len(names), settings.batch_size):
-            images = read_images(source, names[part], size=translator.size)
+    with output_folder(output_folder_of_job(job)) as made:
+        for part in run_context(job).batches(len(names), settings.batch_size):
+            images = load_image_batch(source, names[part], size=translator.size)
             disrupted = disrupt_images(
                 translator,
                 images.to(job.device),
                 every[:, part].to(job.device),
                 settings,
-                ImageNoise(names[part], settings.seed),
+                PerImageRNG(names[part], settings.seed),
                 through=purifier,
                 stop=job.stop,
             ).cpu()
-            size += size_of(disrupted, images, levels)
+            size += perturbation_norms(disrupted, images, levels)
             made.write(names[part], disrupted)
         if size.linf > settings.eps + 1e-6:
             raise DataError(f"a pixel changed by {size.linf:.5f}, more than eps {settings.eps:g}")
@@ -64,7 +80,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
             "gradient": "" if purifier is None else purifier.gradient,
             "seconds": seconds,
         }
-        made.record(
+        made.write_output_record(
             {
                 "kind": "disrupt",
                 "settings": settings.model_dump(mode="json"),
@@ -96,12 +112,12 @@ def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Pu
     return purifier
 
 
-def _size_facts(size: Size, settings: DisruptSettings) -> dict[str, Json]:
+def _size_facts(size: PerturbationNorms, settings: DisruptSettings) -> dict[str, Json]:
     return {
         "linf": size.linf,
         "rms": size.rms,
         "at_bound": size.at_bound / size.pixels,
         "eps": settings.eps,
-        "eps_levels": levels_of(settings.eps),
-        "bound": bound_of(settings.eps),
+        "eps_levels": eps_to_levels(settings.eps),
+        "bound": largest_stored_change(settings.eps),
     }

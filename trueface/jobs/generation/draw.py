@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data.drawn_set import make_drawn
 from trueface.data.settings import DrawSettings
-from trueface.jobs.job_data import progress_of
+from trueface.jobs.job_data import progress_callback
 
 
 def draw(job: Job) -> Mapping[str, Json]:
@@ -22,7 +22,7 @@ def draw(job: Job) -> Mapping[str, Json]:
         settings,
         source=job.path(settings.source) if settings.source else None,
         attributes=job.path(settings.attributes) if settings.attributes else None,
-        progress=progress_of(job),
+        progress=progress_callback(job),
     )
     return {
         "images": made["images"],

@@ -7,13 +7,13 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data.made_folders import digest_of_images
-from trueface.diffusion.diffuser import Diffuser, KeptDiffuser, read_diffuser, save_diffuser
+from trueface.diffusion.diffuser import Diffuser, StoredDiffuser, read_diffuser, save_diffuser
 from trueface.diffusion.settings import training_folder
 from trueface.diffusion.training import load_classes
-from trueface.erasing.erasure import ErasingProblem, run_erasure
+from trueface.erasing.erasure import ErasureTask, run_erasure
 from trueface.erasing.registry import METHODS, EraseSettings
 from trueface.jobs.job_data import checkpoint_of, folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_record
+from trueface.jobs.setup import entry, job_provenance, run_context, write_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
@@ -61,7 +61,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
             },
             "settings": settings.model_dump(mode="json"),
             "class_names": list(kept.diffuser.class_names),
-            "losses": [list(row) for row in thinned(problem.history)],
+            "losses": [list(row) for row in thin_history(problem.history)],
         },
     )
     write_record(paths.summary(folder), numbers)
@@ -69,7 +69,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     return numbers
 
 
-def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingProblem:
+def _problem(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTask:
     teacher, training = kept.diffuser, training_of(kept.provenance)
     images = labels = None
     erased = teacher.label(settings.concept)
@@ -86,12 +86,12 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
         )
         _refuse_other_classes(where, names, teacher)
         _refuse_other_images(where, kept.provenance, digest_of_images(images, labels, names))
-    return ErasingProblem(
+    return ErasureTask(
         erase=erased,
         anchor=teacher.label(settings.anchor) if settings.anchor else None,
         options=settings.options,
         seed=settings.seed,
-        watch=watch_of(job, str(training.get("precision", "fp32"))),
+        watch=run_context(job, str(training.get("precision", "fp32"))),
         images=images,
         labels=labels,
         training=training,
@@ -137,9 +137,9 @@ def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> N
         )
 
 
-def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, Json]:
+def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str, Json]:
     learned = ("data_root", "train_images_sha256")
-    return source_of(
+    return job_provenance(
         job,
         settings,
         base=job.base,
@@ -151,7 +151,7 @@ def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, 
     )
 
 
-def thinned(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def thin_history(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Return at most a hundred rows of a history of step and loss: means over equal stretches."""
     length = -(-len(history) // MOST_ROWS) or 1
     parts = [history[start : start + length] for start in range(0, len(history), length)]

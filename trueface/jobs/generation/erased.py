@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json
-from trueface.data.made_folders import digest_of, image_names, made_folder, rounded
+from trueface.data.made_folders import digest_of, image_names, output_folder, round_to_levels
 from trueface.diffusion.diffuser import Diffuser, load_diffuser
 from trueface.erasing import study
 from trueface.erasing.measuring import (
-    Probed,
-    Question,
-    facts,
-    measure,
-    refuse_others,
+    EvaluatedDiffuser,
+    EvaluationSpec,
+    check_comparable,
+    erasure_json,
+    evaluate_erasure,
     write_sheet,
 )
 from trueface.erasing.published_measures import published_measures
 from trueface.erasing.recognition import (
-    Recogniser,
+    ConceptClassifier,
     class_folder,
     concept_images,
     held_out_accuracy,
-    load_recogniser,
+    load_concept_classifier,
     rate,
     real_images,
 )
 from trueface.erasing.recovery import RecoveryAttack
 from trueface.erasing.registry import ErasedSettings, ReviseSettings
-from trueface.erasing.samples import Revision, Sampling, revised, rms, round_trip
-from trueface.jobs.job_data import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, watch_of
+from trueface.erasing.samples import Revision, Sampling, revise_images, rms, round_trip
+from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
+from trueface.jobs.setup import entry, run_context
 from trueface.runtime import paths
 from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now
@@ -63,25 +63,25 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         job.path(settings.clip) if settings.clip else None,
         job.device,
     )
-    measured = measure(
+    measured = evaluate_erasure(
         models[settings.diffuser],
         teacher,
         models.get(settings.never),
         recogniser,
         question,
-        watch_of(job),
+        run_context(job),
         published,
     )
     results: dict[str, Json] = {
         **_described(job, settings, teacher.diffuser),
-        "classifier_accuracy": None if real is None else real.record,
-        **facts(measured, recogniser),
+        "classifier_accuracy": None if real is None else real.json_record,
+        **erasure_json(measured, recogniser),
     }
-    with made_folder(made_folder_of(job)) as made:
+    with output_folder(output_folder_of_job(job)) as made:
         rows, columns = write_sheet(made.root / study.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
         write_json(made.root / paths.METRICS, {**results, "tiles": tiles})
-        made.record(
+        made.write_output_record(
             {
                 "kind": job.kind,
                 "settings": settings.model_dump(mode="json"),
@@ -94,7 +94,11 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     kept = study.ErasureRecord(facts=results)
     shown = ("erased", "anchor", "others", "ssim", "null_drift")
     numbers: dict[str, Json] = {name: kept.number(name) for name in shown}
-    return {**numbers, "recovery": kept.most("recovery"), "verdict": results["verdict"]}
+    return {
+        **numbers,
+        "recovery": kept.rate_at_largest_budget("recovery"),
+        "verdict": results["verdict"],
+    }
 
 
 def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
@@ -102,17 +106,17 @@ def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(model for model in named if model))
 
 
-def _probed(job: Job, model: str) -> Probed:
+def _probed(job: Job, model: str) -> EvaluatedDiffuser:
     folder = job.model_folder(model)
     place = paths.checkpoint(folder)
-    return Probed(
+    return EvaluatedDiffuser(
         diffuser=load_diffuser(place, job.device), folder=folder, digest=file_sha256(place)
     )
 
 
 def _question(
     job: Job, settings: ErasedSettings, teacher: Diffuser, classifier: str
-) -> tuple[Question, str]:
+) -> tuple[EvaluationSpec, str]:
     """Return what is asked, and the digest of the real images that the attack takes."""
     teacher.label(settings.concept)  # said before a folder of this name is looked for
     root, most = job.path(settings.data_root), settings.recover_images[-1]
@@ -138,7 +142,7 @@ def _question(
         if name.startswith("recover_")
         or name in {"concept", "samples", "sample_steps", "guidance", "seed"}
     }
-    question = Question(
+    question = EvaluationSpec(
         concept=settings.concept,
         anchor=settings.anchor,
         least_teacher_rate=settings.least_teacher_rate,
@@ -181,7 +185,7 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     if settings.teacher:
         teacher = load_diffuser(checkpoint_of(job, settings.teacher), job.device)
     if teacher is not None:
-        refuse_others(edited, teacher)
+        check_comparable(edited, teacher)
     inverter = teacher if teacher is not None and settings.inverted_by == "teacher" else edited
     recogniser = _recogniser(job, settings.classifier) if settings.classifier else None
     revision = Revision(
@@ -192,27 +196,27 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     )
     root = job.path(settings.source)
     names = image_names(root, limit=settings.limit)
-    measured = _Sums(recogniser, settings.drawn_as)
+    measured = _ErrorTotals(recogniser, settings.drawn_as)
     seconds = 0.0
-    with made_folder(made_folder_of(job)) as made:
-        for rows in watch_of(job).batches(len(names), settings.batch_size):
+    with output_folder(output_folder_of_job(job)) as made:
+        for rows in run_context(job).batches(len(names), settings.batch_size):
             batch = names[rows]
             images = real_images(root, batch, edited)
             began = now()
-            drawn = rounded(revised(images, edited, inverter, revision))
+            drawn = round_to_levels(revise_images(images, edited, inverter, revision))
             seconds += now() - began
             made.write(batch, drawn)
             measured.add("rms", AFTER, images, drawn)
             measured.add("", BEFORE, images, images)
             if teacher is not None:
                 back = round_trip(images, teacher, revision.inverted_as, settings.steps)
-                measured.add("rms_round_trip", REFERENCE, images, rounded(back))
+                measured.add("rms_round_trip", REFERENCE, images, round_to_levels(back))
         numbers: dict[str, Json] = {
             "images": len(names),
-            **measured.means(),
+            **measured.average_measures(),
             "seconds": seconds / len(names),
         }
-        made.record(
+        made.write_output_record(
             {
                 "kind": job.kind,
                 "settings": settings.model_dump(mode="json"),
@@ -225,10 +229,10 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     return numbers
 
 
-class _Sums:
+class _ErrorTotals:
     """Errors and answers of all batches."""
 
-    def __init__(self, recogniser: Recogniser | None, concept: str) -> None:
+    def __init__(self, recogniser: ConceptClassifier | None, concept: str) -> None:
         self._recogniser = recogniser
         self._number = -1 if recogniser is None else recogniser.number(concept)
         self._parts: dict[str, list[Tensor]] = {}
@@ -238,17 +242,17 @@ class _Sums:
         if error:
             self._parts.setdefault(error, []).append(rms(images, drawn))
         if self._recogniser is not None:
-            hits = self._recogniser.answers(drawn) == self._number
+            hits = self._recogniser.predict_classes(drawn) == self._number
             self._parts.setdefault(rate_name, []).append(hits)
 
-    def means(self) -> dict[str, Json]:
+    def average_measures(self) -> dict[str, Json]:
         """Return the mean of each measure; rates with their intervals."""
         whole = {name: torch.cat(parts) for name, parts in self._parts.items()}
         return {
-            name: rate(values).record if values.dtype == torch.bool else float(values.mean())
+            name: rate(values).json_record if values.dtype == torch.bool else float(values.mean())
             for name, values in whole.items()
         }
 
 
-def _recogniser(job: Job, model: str) -> Recogniser:
-    return load_recogniser(checkpoint_of(job, model), text=model, device=job.device)
+def _recogniser(job: Job, model: str) -> ConceptClassifier:
+    return load_concept_classifier(checkpoint_of(job, model), text=model, device=job.device)

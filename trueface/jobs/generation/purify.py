@@ -9,8 +9,8 @@ from launcher.api import Job, JobError, Json
 from trueface.data.made_folders import digest_of_images, load_images
 from trueface.data.vocabulary import picture_folder
 from trueface.diffusion.diffuser import load_diffuser
-from trueface.jobs.job_data import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
+from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
 from trueface.purification.registry import (
@@ -36,9 +36,9 @@ def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
     folder = job.model_folder(job.model)
     root = picture_folder(job.path(settings.data_root), job.data)
     images = load_images(root, size=settings.size, channels=settings.channels, cpus=job.cpus)
-    watch = watch_of(job)
+    watch = run_context(job)
     trained = train_denoiser(images, settings, watch=watch, state=paths.resume(folder))
-    facts = source_of(
+    facts = job_provenance(
         job,
         settings,
         data_root=str(job.path(settings.data_root)),
@@ -96,6 +96,6 @@ def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
         diffuser=settings.diffuser,
         denoiser=settings.denoiser,
     )
-    source, place = job.path(settings.source), made_folder_of(job)
-    facts = purify_folder(source, settings, purifier, place, watch_of(job))
+    source, place = job.path(settings.source), output_folder_of_job(job)
+    facts = purify_folder(source, settings, purifier, place, run_context(job))
     return {key: facts[key] for key in ("images", "net_calls", "seconds", "cpu_seconds")}

@@ -18,36 +18,36 @@ from torch import Tensor
 from launcher.api import Job, Json, write_atomic, write_json
 from trueface.data.made_folders import (
     MADE,
-    MadeFolder,
+    ImageFolderWriter,
     digest_of,
     image_names,
-    made_folder,
+    load_image_batch,
+    output_folder,
     partners,
-    read_images,
-    read_made,
+    read_output_record,
     save_picture,
 )
 from trueface.evaluation import image_measures as feature_networks
 from trueface.evaluation.image_measures import (
     feature_network,
+    fraction_above,
     frechet_distance,
     l1,
     linf,
     mse,
     psnr,
-    share_above,
     ssim,
 )
-from trueface.jobs.job_data import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, watch_of
-from trueface.purification.disruption import outputs_of
+from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
+from trueface.jobs.setup import entry, run_context
+from trueface.purification.disruption import generate_outputs
 from trueface.purification.disruption_settings import RestoredSettings
 from trueface.purification.registry import PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
-from trueface.translation.translator import flipped, labels_of, load_translator
+from trueface.translation.translator import flip_each_attribute, labels_of, load_translator
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # beside the made folders of a run
@@ -148,7 +148,7 @@ def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
 
 
 def _made_by(folder: Path, kind: str) -> Facts:
-    facts = read_made(folder)
+    facts = read_output_record(folder)
     if facts.get("kind") != kind or not isinstance(facts.get("settings"), dict):
         raise DataError(
             f"{folder} was made by {facts.get('kind')}, not by {kind}. The source of restored is a folder "
@@ -170,12 +170,12 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """
     chain = chain_of(job.path(settings.source), job.path)
     measuring = _Measuring(job, settings, chain)
-    with made_folder(made_folder_of(job)) as made:
+    with output_folder(output_folder_of_job(job)) as made:
         measuring.all_images(made)
         facts = measuring.facts()
         write_json(made.root / paths.METRICS, facts)
         write_atomic(made.root / IMAGES, measuring.columns_file())
-        made.record(
+        made.write_output_record(
             {
                 "kind": "restored",
                 "settings": settings.model_dump(mode="json"),
@@ -196,11 +196,11 @@ class _Measuring:
         self.weights = job.path(settings.feature_weights) if settings.feature_weights else None
         self.network = feature_network(settings.features, self.weights, device=job.device)
         _, own = labels_of(chain.original, chain.originals, self.translator.labels)
-        self.labels = flipped(own, self.translator.labels)  # S×N×K
+        self.labels = flip_each_attribute(own, self.translator.labels)  # S×N×K
         self.measured: dict[str, list[Tensor]] = {}
         self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
 
-    def all_images(self, made: MadeFolder) -> None:
+    def all_images(self, made: ImageFolderWriter) -> None:
         """Measure all images, batch by batch; the first ones are drawn, too.
 
         Raises:
@@ -209,8 +209,8 @@ class _Measuring:
         """
         job, chain, rows = self.job, self.chain, []
         missing = 0 if chain.is_clean else TILES
-        known = self._kept_outputs()
-        for part in watch_of(job).batches(len(chain.names), self.settings.batch_size):
+        known = self._load_or_make_outputs()
+        for part in run_context(job).batches(len(chain.names), self.settings.batch_size):
             images = [
                 self._images(folder, names, part)
                 for folder, names in (
@@ -243,7 +243,7 @@ class _Measuring:
         purification, disruption, attack = chain.purification, chain.disruption, chain.attack
         summary, unpurified = (
             {name: self._mean(prefix + name) for name in ("mse", "l1", "linf", *further)}
-            | {"share": share_above(self._column(f"{prefix}mse"))}
+            | {"share": fraction_above(self._column(f"{prefix}mse"))}
             for prefix, further in (("", ("psnr", "ssim")), ("unpurified_", ()))
         )
         first, second = map(torch.cat, self.features)
@@ -279,7 +279,7 @@ class _Measuring:
         np.savez_compressed(content, names=np.array(self.chain.names), **columns)
         return content.getvalue()
 
-    def _kept_outputs(self) -> Tensor | None:
+    def _load_or_make_outputs(self) -> Tensor | None:
         """Return the outputs of the originals, S×N×3×H×W, read where another job of the run has made them.
 
         Their features are kept, too. None where there are too many outputs to be held.
@@ -287,7 +287,7 @@ class _Measuring:
         sets, count = self.labels.shape[:2]
         if sets * count * 3 * self.translator.size**2 * 4 > MOST_BYTES:
             return None
-        path = self.job.run_folder / paths.MADE / KEPT / f"{self._key()}.pt"
+        path = self.job.run_folder / paths.OUTPUTS_FOLDER / KEPT / f"{self._key()}.pt"
         try:
             content = tensor_files.load(path)
             outputs, features = content["outputs"], content["features"]
@@ -296,7 +296,7 @@ class _Measuring:
             for start in range(0, count, self.settings.batch_size):
                 part = slice(start, start + self.settings.batch_size)
                 images = self._images(self.chain.original, self.chain.originals, part)
-                parts.append(self._made(images, part).cpu())
+                parts.append(self._translate_part(images, part).cpu())
             outputs = torch.cat(parts, dim=1)
             features = self._features(outputs.to(self.job.device))
             tensor_files.save(path, {"outputs": outputs, "features": features})
@@ -318,17 +318,17 @@ class _Measuring:
     def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""
         first = None if known is None else known[:, part].to(self.job.device)
-        made = [self._made(images[0], part) if first is None else first]
+        made = [self._translate_part(images[0], part) if first is None else first]
         for at in (1, 2):
             same = next((no for no in range(at) if torch.equal(images[no], images[at])), None)
-            made.append(self._made(images[at], part) if same is None else made[same])
+            made.append(self._translate_part(images[at], part) if same is None else made[same])
         return made
 
-    def _made(self, images: Tensor, part: slice) -> Tensor:
-        return outputs_of(self.translator, images, self.labels[:, part].to(self.job.device))
+    def _translate_part(self, images: Tensor, part: slice) -> Tensor:
+        return generate_outputs(self.translator, images, self.labels[:, part].to(self.job.device))
 
     def _images(self, folder: Path, names: Sequence[str], part: slice) -> Tensor:
-        return read_images(folder, names[part], size=self.translator.size).to(self.job.device)
+        return load_image_batch(folder, names[part], size=self.translator.size).to(self.job.device)
 
     def _features(self, outputs: Tensor) -> Tensor:
         return self.network(outputs.flatten(0, 1)).cpu()

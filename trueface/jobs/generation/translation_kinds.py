@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 from launcher.api import Draft, Input, Role
 from trueface.data.settings import DRAWN_MARK, DrawSettings
-from trueface.data.vocabulary import Vocabulary, picture_folder
+from trueface.data.vocabulary import DataIdResolver, picture_folder
 from trueface.jobs.job_kind import (
     GenerationKind,
-    made_files,
-    made_root,
+    data_root_outputs,
+    inputs_from_settings,
     model_files,
-    named_inputs,
+    output_folder_files,
 )
 from trueface.runtime import paths
 from trueface.translation.settings import TranslateSettings, TranslatorSettings
 
 
-def _translator_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+def _translator_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     settings = draft.settings
     if settings["weights"]:
         yield Input(path=draft.path(settings["weights"]), what="the authors' weights")
@@ -44,12 +44,12 @@ DRAW = GenerationKind(
     summary="draw portraits or shapes, or resize photographs",
     entry="trueface.jobs.generation.draw:draw",
     settings=DrawSettings,
-    reads=(
-        named_inputs(
+    input_readers=(
+        inputs_from_settings(
             {"source": "the folder of photographs", "attributes": "the table of their attributes"}
         ),
     ),
-    makes=made_root(DRAWN_MARK),
+    list_outputs=data_root_outputs(DRAWN_MARK),
 )
 TRANSLATOR = GenerationKind(
     name="translator",
@@ -58,9 +58,9 @@ TRANSLATOR = GenerationKind(
     entry="trueface.jobs.generation.translator:train_translator",
     settings=TranslatorSettings,
     sets=("labelled",),
-    reads=(_translator_inputs,),
-    makes=model_files(paths.provenance),
-    refuses=(_unfit_translator,),
+    input_readers=(_translator_inputs,),
+    list_outputs=model_files(paths.provenance),
+    refusal_checks=(_unfit_translator,),
 )
 TRANSLATE = GenerationKind(
     name="translate",
@@ -68,12 +68,12 @@ TRANSLATE = GenerationKind(
     summary="make fakes of images, and a data set with both",
     entry="trueface.jobs.generation.translator:translate",
     settings=TranslateSettings,
-    reads=(
-        named_inputs(
+    input_readers=(
+        inputs_from_settings(
             {"source": "the folder of images to translate", "real": "the folder of real images"},
             {"translator": "the translator"},
         ),
     ),
-    makes=made_files(),
-    refuses=(_unfit_translation,),
+    list_outputs=output_folder_files(),
+    refusal_checks=(_unfit_translation,),
 )

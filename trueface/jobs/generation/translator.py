@@ -13,19 +13,19 @@ from launcher.api import Job, Json, write_atomic
 from trueface.data.made_folders import (
     digest_of,
     image_names,
-    made_folder,
-    read_images,
+    load_image_batch,
+    output_folder,
     save_picture,
 )
 from trueface.data.vocabulary import picture_folder
-from trueface.jobs.job_data import checkpoint_of, folder_of, made_folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.job_data import checkpoint_of, folder_of, output_folder_of_job
+from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import assembly
 from trueface.runtime import paths
-from trueface.runtime.stepping import Claim, fingerprint
+from trueface.runtime.stepping import RunFingerprint, values_fingerprint
 from trueface.translation import training
 from trueface.translation.detector_set import (
-    counted,
+    count_changed,
     lists_of,
     original_of,
     pairs_of,
@@ -34,11 +34,11 @@ from trueface.translation.detector_set import (
 from trueface.translation.settings import TranslateSettings, TranslatorSettings
 from trueface.translation.translator import (
     Translator,
-    flipped,
+    flip_each_attribute,
+    freeze_for_inference,
     labels_of,
     load_foreign,
     load_translator,
-    ready,
     refuse_shared,
     save_translator,
 )
@@ -66,22 +66,24 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "images_sha256": digest_of(place, names),
         "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
     }
-    source = source_of(job, settings, **facts)
-    pictures = training.Pictures(place, names, rows, settings.size)
+    source = job_provenance(job, settings, **facts)
+    pictures = training.LabelledImages(place, names, rows, settings.size)
     folder = folder_of(job)
     started = time.monotonic()
     generator, history = training.train_translator(
         pictures,
         settings,
-        watch=watch_of(job, settings.precision),
+        watch=run_context(job, settings.precision),
         resume_path=paths.resume(folder),
-        claim=_claim(source, settings),
+        claim=_training_fingerprint(source, settings),
     )
     seconds = time.monotonic() - started
-    translator = ready(generator, labels, settings.size, job.device)
+    translator = freeze_for_inference(generator, labels, settings.size, job.device)
     first = names[:SHOWN]
     write_atomic(paths.history(folder), training.losses_text(history))
-    _picture(folder, translator, read_images(place, first, size=settings.size), rows[: len(first)])
+    _picture(
+        folder, translator, load_image_batch(place, first, size=settings.size), rows[: len(first)]
+    )
     last = {name: value for name, value in history[-1].items() if name != "step"}
     return _keep(job, translator, source, {"steps": settings.num_steps, **last, "seconds": seconds})
 
@@ -97,8 +99,10 @@ def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "labels": list(labels),
         "weights_sha256": assembly.fingerprint(str(path), None),
     }
-    translator = ready(generator, labels, settings.size, job.device)
-    return _keep(job, translator, source_of(job, settings, **facts), {"steps": 0, "seconds": 0.0})
+    translator = freeze_for_inference(generator, labels, settings.size, job.device)
+    return _keep(
+        job, translator, job_provenance(job, settings, **facts), {"steps": 0, "seconds": 0.0}
+    )
 
 
 def _keep(
@@ -123,11 +127,16 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
     """Write images in a row, and below them their translations, a row for each attribute."""
     given = images.to(next(translator.generator.parameters()).device)
     with torch.no_grad():
-        rows = [given, *(translator(given, each) for each in flipped(labels, translator.labels))]
+        rows = [
+            given,
+            *(translator(given, each) for each in flip_each_attribute(labels, translator.labels)),
+        ]
     save_picture(folder / PICTURE, torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1))
 
 
-def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> Claim:
+def _training_fingerprint(
+    source: Mapping[str, Json], settings: TranslatorSettings
+) -> RunFingerprint:
     """Return what tells the state of this training from that of another one."""
     places = TranslatorSettings.neutral | {"data_root"}
     made_of = {
@@ -135,7 +144,7 @@ def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> Claim:
         **{key: source[key] for key in ("labels", "images_sha256", "labels_sha256")},
     }
     conditions = {key: source[key] for key in ("device", "threads", "versions", "code")}
-    return Claim(fingerprint(made_of), conditions)
+    return RunFingerprint(values_fingerprint(made_of), conditions)
 
 
 @entry(TranslateSettings)
@@ -146,20 +155,20 @@ def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
     real = job.path(settings.real) if settings.real else original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     pairs = pairs_of(source, real, settings, translator.labels)
-    with made_folder(made_folder_of(job)) as made:
-        write_pairs(made, pairs, translator, settings, watch_of(job))
+    with output_folder(output_folder_of_job(job)) as made:
+        write_pairs(made, pairs, translator, settings, run_context(job))
         facts: dict[str, Json] = {
             "images": len(pairs.names),
             "lists": {name: len(keys) for name, keys in lists_of(pairs.names, settings).items()},
-            "flipped": dict(counted(pairs)),
+            "flipped": dict(count_changed(pairs)),
         }
-        made.record(
+        made.write_output_record(
             {
                 "kind": "translate",
                 "settings": settings.model_dump(mode="json"),
                 "source": settings.source,
                 "source_digest": digest_of(source, pairs.names),
-                "real": _named(job, real),
+                "real": _folder_setting(job, real),
                 "seed": settings.seed,
                 **facts,
             }
@@ -167,7 +176,7 @@ def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
     return {**facts, "seconds": time.monotonic() - started}
 
 
-def _named(job: Job, folder: Path) -> str:
+def _folder_setting(job: Job, folder: Path) -> str:
     """Return a folder as a setting names it: relative to the project, where it lies there."""
     inside = folder.is_relative_to(job.folder)
     return str(folder.relative_to(job.folder) if inside else folder)

@@ -43,8 +43,10 @@ from trueface.jobs.ranks.rank import (
 )
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
-OWN = frozenset({"progress", "stop", "share", "device", "cpus"})  # what each process has of a job
-LOOK_EVERY_S = 0.2  # for a wish to stop, and for another limit
+FIELDS_PER_RANK = frozenset(
+    {"progress", "stop", "share", "device", "cpus"}
+)  # what each process has of a job
+POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
 GRACE_S = 1.0  # from the first failure until the other ranks are killed: they may tell more of it
 WAIT_S = 10.0  # for a killed process to be gone
 RETRY_S = 0.02  # likewise, between two looks
@@ -55,14 +57,14 @@ log = logging.getLogger(__name__)
 _start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]  # and untyped
 
 
-def size_of(job: Job, processes: int) -> int:
+def process_count(job: Job, processes: int) -> int:
     """Return how many processes a job takes: as its settings say, else one a GPU."""
     if processes:
         return processes
     return 1 if job.device == "cpu" else max(1, job.gpus)
 
 
-def places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
+def rank_places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
     """Return the places of all ranks; cores are divided, and each rank has a card of its own."""
     kind, _, number = job.device.partition(":")
     return tuple(
@@ -92,9 +94,9 @@ def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:
         MachineError: no rank could be started.
     """
     with tempfile.TemporaryDirectory(prefix="trueface-ranks-") as folder:
-        every = places(job, size, str(Path(folder) / "meeting"))
+        every = rank_places(job, size, str(Path(folder) / "meeting"))
         log.info("processes=%d backend=%s device=%s", size, every[0].backend, job.device)
-        coordinator = Coordinator(job, started(job, entry, every))
+        coordinator = Coordinator(job, start_ranks(job, entry, every))
         try:
             return coordinator.result()
         finally:
@@ -114,7 +116,7 @@ class Rank:
     failure: Failure | None = None
 
 
-def started(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
+def start_ranks(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
     """Start the ranks of a job at their places; arguments are else those of `run`.
 
     Raises:
@@ -146,7 +148,7 @@ def started(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
 
 def job_of(job: Job) -> partial[Job]:
     """Return what makes a job again in a process that adds what is its own."""
-    names = [field.name for field in fields(job) if field.name not in OWN]
+    names = [field.name for field in fields(job) if field.name not in FIELDS_PER_RANK]
     return partial(type(job), **{name: getattr(job, name) for name in names})
 
 
@@ -206,14 +208,14 @@ class Coordinator:
     def __init__(self, job: Job, started_ranks: list[Rank]) -> None:
         self._job, self._ranks = job, started_ranks
         self._limit = VramLimit()
-        self._told_to_stop = False
+        self._stop_sent = False
 
     def result(self) -> Mapping[str, Json]:
         """Wait until all have ended, and return the first rank's result; see `run`."""
         kill_at: float | None = None
         while any(rank.lives for rank in self._ranks):
-            self._pass_on()
-            self._look()
+            self._forward_orders()
+            self._poll_ranks()
             if kill_at is None and any(rank.failure for rank in self._ranks):
                 kill_at = time.monotonic() + GRACE_S
             if kill_at is not None and time.monotonic() >= kill_at:
@@ -232,38 +234,38 @@ class Coordinator:
             if rank.lives:
                 rank.process.kill()
         while any(rank.lives for rank in self._ranks) and time.monotonic() < deadline:
-            self._look()
+            self._poll_ranks()
         for rank in self._ranks:
             if rank.channel is not None:
                 rank.channel.close()
             if not rank.lives:
                 rank.process.close()  # which ends it for certain; see `end_with_parent`
 
-    def _pass_on(self) -> None:
+    def _forward_orders(self) -> None:
         """Tell the ranks what the job's own process hears."""
-        if self._job.stop.is_set() and not self._told_to_stop:
-            self._told_to_stop = True
-            self._tell(STOP)
+        if self._job.stop.is_set() and not self._stop_sent:
+            self._stop_sent = True
+            self._broadcast(STOP)
         limit = self._job.share.vram_limit()
         if limit != self._limit:
             self._limit = limit
-            self._tell(LIMIT, limit)
+            self._broadcast(LIMIT, limit)
 
-    def _tell(self, name: str, content: Any = None) -> None:
+    def _broadcast(self, name: str, content: Any = None) -> None:
         for rank in self._ranks:
             if rank.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, which is seen soon
                     rank.channel.send((name, content))
 
-    def _look(self) -> None:
+    def _poll_ranks(self) -> None:
         """Take in what the ranks tell, and which have ended."""
         channels = {rank.channel: rank for rank in self._ranks if rank.channel is not None}
         sentinels = {rank.process.sentinel: rank for rank in self._ranks if rank.lives}
-        for ready in connection.wait([*channels, *sentinels], LOOK_EVERY_S):
+        for ready in connection.wait([*channels, *sentinels], POLL_INTERVAL_S):
             if isinstance(ready, Connection):
                 self._read(channels[ready])
             elif isinstance(ready, int):
-                self._take_end(sentinels[ready])
+                self._handle_exit(sentinels[ready])
 
     def _read(self, rank: Rank) -> None:
         """Take in one message of a rank."""
@@ -275,9 +277,9 @@ class Coordinator:
             rank.channel.close()
             rank.channel = None
         else:
-            self._take(rank, name, content)
+            self._handle_message(rank, name, content)
 
-    def _take_end(self, rank: Rank) -> None:
+    def _handle_exit(self, rank: Rank) -> None:
         """Take in that a rank has ended, after all that it told."""
         # its loading processes may hold its end of the channel some seconds longer
         while rank.channel is not None and rank.channel.poll():
@@ -286,11 +288,11 @@ class Coordinator:
         code = rank.process.exitcode
         if rank.result is not None or rank.failure is not None or code is None:
             return
-        rank.failure = Failure.ended(code)
+        rank.failure = Failure.from_exit_code(code)
         if code == LOST:
             rank.failure = rank.failure._replace(text=LOST_SERVER)
 
-    def _take(self, rank: Rank, name: str, content: Any) -> None:
+    def _handle_message(self, rank: Rank, name: str, content: Any) -> None:
         if name == PROGRESS:
             self._job.progress(**content)
         elif name == LOG:
@@ -321,5 +323,5 @@ def cause_of(failures: list[tuple[Failure, str]]) -> Exception:
     Args:
         failures: and the names of their ranks, one at least.
     """
-    failure, name = min(failures, key=lambda each: (each[0].lost, each[0].at))
+    failure, name = min(failures, key=lambda each: (each[0].is_peer_loss, each[0].at))
     return failure.error(name)

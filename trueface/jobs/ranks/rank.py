@@ -86,11 +86,11 @@ class Failure(NamedTuple):
     at: float  # of the clock that all processes of a machine share, in seconds
     kind: type[Exception]  # what the job's own process raises for it
     text: str
-    told: bool = False  # in words of our own, which need no rank beside them
-    lost: bool = False  # it missed another rank: that one's failure came first
+    is_reported: bool = False  # in words of our own, which need no rank beside them
+    is_peer_loss: bool = False  # it missed another rank: that one's failure came first
 
     @classmethod
-    def of(cls, error: BaseException) -> "Failure":
+    def from_exception(cls, error: BaseException) -> "Failure":
         """Return the failure that an exception is; one that nobody expected is printed.
 
         Lack of memory stays what it was, so that whoever judges the job's end sees it.
@@ -108,7 +108,7 @@ class Failure(NamedTuple):
         return cls(now, JobError, text, lost=lost)
 
     @classmethod
-    def ended(cls, code: int) -> "Failure":
+    def from_exit_code(cls, code: int) -> "Failure":
         """Return the failure of a process that ended without a word.
 
         Args:
@@ -126,7 +126,7 @@ class Failure(NamedTuple):
         Args:
             name: of the rank.
         """
-        return self.kind(self.text if self.told else f"{name}: {self.text}")
+        return self.kind(self.text if self.is_reported else f"{name}: {self.text}")
 
 
 class Channel:
@@ -218,7 +218,7 @@ def main(number: int, work: RankWork) -> None:
         channel.send(DONE, dict(result))
     except BaseException as error:  # noqa: BLE001  # the rank's top: whatever it was is told
         with contextlib.suppress(OSError):
-            channel.send(FAILED, Failure.of(error))
+            channel.send(FAILED, Failure.from_exception(error))
         os._exit(1)  # who waits for other ranks could not leave in order
 
 
@@ -289,5 +289,5 @@ def _take_card(place: RankPlace) -> None:
             f"{place.name}: this job has {there} GPU{'s' * (there > 1)}. Request as many GPUs as "
             f"processes, or set processes: {there}"
         )
-    memory.confirm(number, os.environ)
+    memory.confirm_device(number, os.environ)
     torch.cuda.set_device(number)  # else a rank would take memory of the first card, too

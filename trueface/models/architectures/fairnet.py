@@ -33,7 +33,7 @@ from torch.nn import functional
 from trueface.models.architectures.patch import Last, Reached
 from trueface.models.architectures.slim18 import WIDTHS, Slim18
 from trueface.models.head import layers_of_maps
-from trueface.models.registry import Made, register_family, register_model
+from trueface.models.registry import BuiltNetwork, register_family, register_model
 from trueface.runtime.errors import JobError
 
 EPSILON = 1e-5  # added to the variance
@@ -48,7 +48,7 @@ NARROW_WIDTH = 128
 HALF = (0.5, 0.5, 0.5)
 
 
-def adopt_statistics(maps: Tensor, others: Tensor) -> Tensor:
+def adain(maps: Tensor, others: Tensor) -> Tensor:
     """Return `maps` with the mean and standard deviation that `others` have, channel by channel.
 
     AdaIN of X. Huang and S. Belongie, ICCV 2017, arXiv 1703.06868, equation 8. The variance is over all
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         """
         x, condition = content, forgery
         for number, stage in enumerate(self.stages):
-            x = stage(self.dropout(_doubled(adopt_statistics(x, condition))))
+            x = stage(self.dropout(_doubled(adain(x, condition))))
             if number < STAGES - 1:  # nothing takes the condition after the last
                 condition = stage(self.dropout(_doubled(condition)))
         return _enlarged(self.colours(x), size).tanh()
@@ -126,7 +126,7 @@ def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class FairnetOutputs:
     """What the network makes of images while it learns; logits have had dropout."""
 
     logit: Tensor  # (B, 1), the detector's, without dropout
@@ -140,9 +140,9 @@ class Parts:
     content: Tensor  # (B, width, h, w)
     person: Tensor  # (B, width, h, w), of the demographic encoder
 
-    def content_maps(self, chosen: Tensor) -> Tensor:
+    def content_styled_features(self, chosen: Tensor) -> Tensor:
         """Return the demographic maps of some images with their content's statistics."""
-        return adopt_statistics(self.person[chosen], self.content[chosen])
+        return adain(self.person[chosen], self.content[chosen])
 
 
 class DisentanglingNetwork(nn.Module):
@@ -182,7 +182,7 @@ class DisentanglingNetwork(nn.Module):
         demographic = self.demographic_block(self.demographic_encoder(images))
         return self.fc(self._fused(demographic, shared))  # type: ignore[no-any-return]  # torch
 
-    def parts(self, images: Tensor) -> Parts:
+    def forward_parts(self, images: Tensor) -> FairnetOutputs:
         """Return all that the losses of a training need of images (B, 3, H, W), normalised."""
         forgery, content = self.forgery_encoder(images), self.content_encoder(images)
         person = self.demographic_encoder(images)
@@ -191,7 +191,7 @@ class DisentanglingNetwork(nn.Module):
         fused = self._fused(demographic, shared)  # (B, width)
         logit, real = self.fc(fused), self.real(fused)
         features = shared.mean((2, 3)), specific.mean((2, 3))
-        return Parts(
+        return FairnetOutputs(
             logit=logit,
             fused=self.dropout(torch.cat([real, real + logit], 1)),
             shared=self.dropout(self.shared_head(features[0])),
@@ -205,7 +205,7 @@ class DisentanglingNetwork(nn.Module):
         )
 
     def _fused(self, demographic: Tensor, shared: Tensor) -> Tensor:
-        maps = adopt_statistics(demographic, shared)  # (B, width / 2, h, w)
+        maps = adain(demographic, shared)  # (B, width / 2, h, w)
         return self.fused_layer(maps.mean((2, 3)))  # type: ignore[no-any-return]  # torch
 
 
@@ -266,7 +266,7 @@ def slim_encoder(width: int, *, residual: bool) -> nn.Module:
     return _widened(SlimEncoder(residual=residual), WIDTHS[-1], width)
 
 
-def encoders_of(inner: Made, width: int, count: int) -> list[nn.Module]:
+def encoders_of(inner: BuiltNetwork, width: int, count: int) -> list[nn.Module]:
     """Return `count` encoders to `width` channels that all start from the weights of one network.
 
     Its last maps of more than one position are taken, which it would average next.
@@ -321,7 +321,7 @@ def fairnet() -> nn.Module:
         "slim18": PUBLISHED_WIDTH,
     },
 )
-def fairnet_of(inner: Made) -> nn.Module:
+def fairnet_of(inner: BuiltNetwork) -> nn.Module:
     """Return the network whose three encoders start from the weights of another one.
 
     Raises:

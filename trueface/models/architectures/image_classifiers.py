@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import VisionTransformer, resnet18, resnet50, vgg16_bn, vit_b_16
 from torchvision.models.resnet import ResNet
 
-from trueface.models.registry import Shape, register_classifier
+from trueface.models.registry import ClassifierShape, register_classifier
 
 VGG_WIDTH = 512  # of its last convolution
 PATCH = {"small": 4, "large": 16}  # of vit, in pixels
@@ -29,7 +29,7 @@ TINY = {"num_layers": 12, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768}  # 
     weight_decay=5e-4,
     least_size={"small": 32, "large": 32},
 )
-def vgg(shape: Shape) -> nn.Module:
+def vgg(shape: ClassifierShape) -> nn.Module:
     """Return a VGG-16; the small one has one linear layer in the place of three."""
     network = vgg16_bn(num_classes=shape.classes)
     if shape.stem == "small":
@@ -39,13 +39,13 @@ def vgg(shape: Shape) -> nn.Module:
 
 
 @register_classifier("resnet18", summary="ResNet-18", optimizer="sgd", lr=0.1, weight_decay=5e-4)
-def small_resnet(shape: Shape) -> nn.Module:
+def small_resnet(shape: ClassifierShape) -> nn.Module:
     """Return a ResNet-18."""
     return _with_stem(resnet18(num_classes=shape.classes), shape)
 
 
 @register_classifier("resnet50", summary="ResNet-50", optimizer="sgd", lr=0.1, weight_decay=5e-4)
-def large_resnet(shape: Shape) -> nn.Module:
+def large_resnet(shape: ClassifierShape) -> nn.Module:
     """Return a ResNet-50."""
     return _with_stem(resnet50(num_classes=shape.classes), shape)
 
@@ -59,7 +59,7 @@ def large_resnet(shape: Shape) -> nn.Module:
     least_size={"large": 32},
     patch=PATCH,
 )
-def transformer(shape: Shape) -> nn.Module:
+def transformer(shape: ClassifierShape) -> nn.Module:
     """Return a vision transformer for images of one size."""
     if shape.stem == "large":
         return vit_b_16(image_size=shape.size, num_classes=shape.classes)  # type: ignore[no-any-return]  # torchvision is untyped
@@ -68,7 +68,7 @@ def transformer(shape: Shape) -> nn.Module:
     )
 
 
-def _with_stem(network: ResNet, shape: Shape) -> nn.Module:
+def _with_stem(network: ResNet, shape: ClassifierShape) -> nn.Module:
     if shape.stem == "small":
         first = nn.Conv2d(3, network.conv1.out_channels, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")

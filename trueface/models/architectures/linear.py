@@ -8,7 +8,7 @@ generator. Here the layer is fitted in closed form.
 from torch import Tensor, nn
 
 from trueface.models.head import head_of
-from trueface.models.registry import Made, register_family
+from trueface.models.registry import BuiltNetwork, register_family
 
 
 class LastFeatures(nn.Module):
@@ -25,7 +25,7 @@ class LastFeatures(nn.Module):
 
 
 @register_family("linear", summary="last features and a linear layer", solver="ridge")
-def linear(inner: Made) -> nn.Module:
+def linear(inner: BuiltNetwork) -> nn.Module:
     """Return the network without its last layer, which was checked to be the only one."""
     body: nn.Module = inner.network
     width = head_of(body, inner.spec.head).in_features

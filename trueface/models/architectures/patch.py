@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from trueface.models.head import Layer, hooked, layers_of_maps, probe
-from trueface.models.registry import Made, register_family
+from trueface.models.head import Layer, dry_forward, forward_hooks, layers_of_maps
+from trueface.models.registry import BuiltNetwork, register_family
 from trueface.runtime.errors import JobError
 
 # a network is cut where maps have a quarter of an image's side, of a ResNet after its first stage;
@@ -61,7 +61,7 @@ class Reached(Exception):  # no error: what comes after is left out
 
 
 @register_family("patch", summary="network cut after an early block, with one logit per patch")
-def patch(inner: Made) -> nn.Module:
+def patch(inner: BuiltNetwork) -> nn.Module:
     """Return a network that is cut where its maps have a quarter of the resolution.
 
     Raises:
@@ -99,8 +99,8 @@ def _last_early(layers: Sequence[Layer], side: int) -> Layer | None:
 def _leave_out_unused(network: Patches, name: str, side: int | None) -> None:
     """Put nothing in the place of layers that no image reaches: they would be in every checkpoint."""
     reached: set[nn.Module] = set()
-    with hooked(network.named_modules(), lambda _, layer, *__: reached.add(layer)):
-        probe(network, name, side)
+    with forward_hooks(network.named_modules(), lambda _, layer, *__: reached.add(layer)):
+        dry_forward(network, name, side)
     for key, layer in list(network.body.named_modules()):
         used = layer in reached or isinstance(layer, Last)
         if key and not used and not any(each in reached for each in layer.modules()):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from trueface.models.registry import Shape, register_classifier
+from trueface.models.registry import ClassifierShape, register_classifier
 
 WIDTHS = (32, 64, 96)  # of its convolutions; the first keeps the size, the others halve it
 
@@ -37,6 +37,6 @@ class SmallCnn(nn.Module):
     lr=3e-3,
     weight_decay=1e-4,
 )
-def small_cnn(shape: Shape) -> nn.Module:
+def small_cnn(shape: ClassifierShape) -> nn.Module:
     """Return the network; both stems are the same."""
     return SmallCnn(shape.classes)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead, first_line, hooked
-from trueface.models.inference import folded
+from trueface.models.head import MlpHead, first_line, forward_hooks
+from trueface.models.inference import fuse_conv_bn
 from trueface.models.pixel_statistics import (
     BlockCosine,
     CosineTransform,
@@ -25,9 +25,9 @@ from trueface.models.pixel_statistics import (
     Scaled,
     StatisticsFamily,
     StatisticsNetwork,
-    alike,
+    uniform_weights,
 )
-from trueface.models.registry import Made, register_family, register_model
+from trueface.models.registry import BuiltNetwork, register_family, register_model
 from trueface.runtime.errors import JobError
 
 DCT_SIDE = 256  # of an image, in pixels
@@ -196,7 +196,10 @@ def _run(
 ) -> None:
     """Run a network; let `see` have the position and the answer of each module of these names."""
     layers = enumerate(map(network.get_submodule, names))
-    with hooked(layers, lambda place, _, __, answer: see(place, answer)), suppress(_LastBlock):
+    with (
+        forward_hooks(layers, lambda place, _, __, answer: see(place, answer)),
+        suppress(_LastBlock),
+    ):
         network(images)
 
 
@@ -238,7 +241,7 @@ class BlockStatistics(nn.Module):
         )
         self._at_depths = depths is not None
         if depths is not None:
-            self.blocks = _at(depths, self.blocks)
+            self.blocks = _blocks_at_depths(depths, self.blocks)
         self.readers = nn.ModuleList(
             Families(reader(block.channels) for reader in readers) for block in self.blocks
         )
@@ -265,7 +268,9 @@ class BlockStatistics(nn.Module):
         return self.readers[position](centre(maps))  # type: ignore[no-any-return]  # torch: modules return Any
 
 
-def _at(depths: Sequence[float], blocks: Sequence[NetworkBlock]) -> tuple[NetworkBlock, ...]:
+def _blocks_at_depths(
+    depths: Sequence[float], blocks: Sequence[NetworkBlock]
+) -> tuple[NetworkBlock, ...]:
     """Return the blocks that end at parts of the depth, each once; of few blocks fewer."""
     last = len(blocks) - 1
     places = {min(max(round(depth * len(blocks)) - 1, 0), last) for depth in depths}
@@ -330,7 +335,7 @@ class Correlations(nn.Module):
 
     def weights(self) -> Tensor:
         """Return how much each number counts, (width,), in two families."""
-        return torch.cat([alike(width) for width in self._widths])
+        return torch.cat([uniform_weights(width) for width in self._widths])
 
     def forward(self, maps: CentredMap) -> Tensor:
         """Return the numbers of each map, (B, width)."""
@@ -500,7 +505,7 @@ def residuals() -> nn.Module:
     raw_pixels=True,
     widths={"mobilenet": 5_600, "squeezenet": 5_200},
 )
-def layers(inner: Made) -> nn.Module:
+def layers(inner: BuiltNetwork) -> nn.Module:
     """Return a detector by the moments of the blocks of a network."""
     return StatisticsNetwork(_blocks(inner, Moments))
 
@@ -513,7 +518,7 @@ def layers(inner: Made) -> nn.Module:
     differentiable=False,
     widths={"mobilenet": 33_700, "squeezenet": 25_500},
 )
-def fused(inner: Made) -> nn.Module:
+def fused(inner: BuiltNetwork) -> nn.Module:
     """Return a detector by all statistics."""
     blocks = _blocks(inner, Moments, Correlations, CellProfiles, coarsest=COARSEST)
     pixels = (Residuals(), Residuals(halved=True), BlockCosine())
@@ -528,14 +533,14 @@ def fused(inner: Made) -> nn.Module:
     frozen=True,
     widths={"mobilenet": 2_776},
 )
-def moments(inner: Made) -> nn.Module:
+def moments(inner: BuiltNetwork) -> nn.Module:
     """Return a detector by a few moments of the blocks of a network, which learns by steps."""
     blocks = _blocks(inner, GridMoments, depths=DEPTHS)
     return MomentsNetwork(blocks, ResidualEnergy(ENERGY_CELLS, folded=False))
 
 
 def _blocks(
-    inner: Made,
+    inner: BuiltNetwork,
     *readers: Reader,
     coarsest: float | None = None,
     depths: Sequence[float] | None = None,
@@ -544,7 +549,7 @@ def _blocks(
     spec = inner.spec
     if spec.raw_pixels:
         raise JobError(f"{spec.name} has no blocks to read. Choose a network such as mobilenet.")
-    network = folded(inner.network, spec.head, side=spec.input_size)
+    network = fuse_conv_bn(inner.network, spec.head, side=spec.input_size)
     network.set_submodule(spec.head, nn.Identity())
     return BlockStatistics(
         network,

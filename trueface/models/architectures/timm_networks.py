@@ -19,7 +19,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from trueface.models.head import first_line
-from trueface.models.registry import Made, Spec, register_library
+from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
 from trueface.runtime.tensor_files import refuse_other_digest
 
@@ -28,7 +28,7 @@ FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository at the Hug
 
 
 @register_library("timm", summary="timm", package="timm.models", extra="timm", has_tags=True)
-def network_of_timm(spec: Spec, side: int | None) -> Made:
+def network_of_timm(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     """Return a network with random weights, and what its published ones want.
 
     Raises:
@@ -36,7 +36,7 @@ def network_of_timm(spec: Spec, side: int | None) -> Made:
         JobError: it takes no images of that side, or has two heads.
     """
     name = spec.name.partition("/")[2]
-    network, size = _made(name, spec.name, side)
+    network, size = _create_network(name, spec.name, side)
     config: dict[str, Any] = network.pretrained_cfg
     pixels = resolve_model_data_config(network)
     complete = replace(
@@ -48,7 +48,7 @@ def network_of_timm(spec: Spec, side: int | None) -> Made:
         library=f"timm {timm.__version__}",
         licence=config.get("license") or "",
     )
-    return Made(
+    return BuiltNetwork(
         network=network,
         spec=complete,
         adapt=partial(_adapted, network, complete.head, config["num_classes"]),
@@ -56,7 +56,7 @@ def network_of_timm(spec: Spec, side: int | None) -> Made:
     )
 
 
-def _made(name: str, model: str, side: int | None) -> tuple[Any, int | None]:
+def _create_network(name: str, model: str, side: int | None) -> tuple[Any, int | None]:
     """Return a network with one logit, and the only side of images that it takes; None: any."""
     try:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)

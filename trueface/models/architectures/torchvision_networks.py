@@ -11,7 +11,7 @@ from torchvision.models import VisionTransformer, get_model_builder, get_model_w
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trueface.models.head import first_line, last_linear
-from trueface.models.registry import Made, Spec, register_library
+from trueface.models.registry import BuiltNetwork, ModelSpec, register_library
 from trueface.runtime.errors import JobError, UnknownName
 
 # heads that learn in training only, of networks that want pixels as TensorFlow does
@@ -23,7 +23,7 @@ POSITIONS = "encoder.pos_embedding"  # of a vision transformer, (1, 1 + patches,
 
 
 @register_library("tv", summary="torchvision", package="torchvision.models", extra="lab")
-def tv(spec: Spec, side: int | None) -> Made:
+def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     """Return a network with random weights, and what its published ones want.
 
     Raises:
@@ -54,7 +54,7 @@ def tv(spec: Spec, side: int | None) -> Made:
         library=f"torchvision {torchvision.__version__}",
         licence=published.meta.get("license", ""),
     )
-    return Made(network=network, spec=complete, adapt=partial(_adapted, name, network))
+    return BuiltNetwork(network=network, spec=complete, adapt=partial(_adapted, name, network))
 
 
 def _size(name: str, side: int | None, usual: int) -> int | None:

@@ -25,7 +25,7 @@ def ddpm(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     at most .05: under the diffuser's schedule "seed" the same chain to the digit. Theirs leaves
     values outside of [-1, 1]; here they are cut.
     """
-    return tools.chain(images, tools.t_of(images, value), draws=True)
+    return tools.reverse_steps(images, tools.timestep_for(images, value), draws=True)
 
 
 @register_purifier(
@@ -41,7 +41,7 @@ def ddpm(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 )
 def ddpmmean(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return images after the reverse steps t … 1, to none of which noise is added."""
-    return tools.chain(images, tools.t_of(images, value), draws=False)
+    return tools.reverse_steps(images, tools.timestep_for(images, value), draws=False)
 
 
 @register_purifier(
@@ -62,5 +62,5 @@ def diffpure(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     Source: DiffPure (arXiv 2205.07460, section 3.2), with the discrete chain of a DDPM in the place of
     their reverse SDE. The larger t, the more of the picture itself is drawn anew.
     """
-    t = tools.t_of(images, value)
-    return tools.chain(tools.noised(images, t, "forward"), t, draws=True)
+    t = tools.timestep_for(images, value)
+    return tools.reverse_steps(tools.add_noise(images, t, "forward"), t, draws=True)

@@ -38,7 +38,7 @@ def oneshot(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     Source: arXiv 2006.11239, equation 15; as a denoiser against perturbations: arXiv 2206.10550,
     which adds forward noise before (here: `smooth`).
     """
-    return tools.estimate(images, tools.t_of(images, value))
+    return tools.predict_x0(images, tools.timestep_for(images, value))
 
 
 @register_purifier(
@@ -54,9 +54,9 @@ def oneshot(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 )
 def ensemble(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return the mean of three estimates, each of which takes another strength of the noise for true."""
-    t = tools.t_of(images, value)
+    t = tools.timestep_for(images, value)
     steps = [(t * factor).round().long().clamp(max=tools.t_max) for factor in FACTORS]
-    return torch.stack([tools.estimate(images, each) for each in steps]).mean(0)
+    return torch.stack([tools.predict_x0(images, each) for each in steps]).mean(0)
 
 
 @register_purifier(
@@ -76,8 +76,8 @@ def smooth(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     Source: denoised smoothing (arXiv 2003.01908) with a diffusion's network (arXiv 2206.10550); there
     the classifier's answers are averaged, here the images.
     """
-    t = tools.t_of(images, value)
-    drawn = [tools.estimate(tools.noised(images, t, f"draw{k}"), t) for k in range(DRAWS)]
+    t = tools.timestep_for(images, value)
+    drawn = [tools.predict_x0(tools.add_noise(images, t, f"draw{k}"), t) for k in range(DRAWS)]
     return torch.stack(drawn).mean(0)
 
 
@@ -99,14 +99,14 @@ def spin(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     where the blocks lie. The border is mirrored, and each pixel is the mean of the estimates that
     hold it.
     """
-    t = tools.t_of(images, value)
+    t = tools.timestep_for(images, value)
     height, width = images.shape[-2:]
     padded = functional.pad(images, (1, 1, 1, 1), mode="reflect")
     total, count = torch.zeros_like(padded), torch.zeros_like(padded)
     for top, left in SHIFTS:
         edges = (left, 2 - left, top, 2 - top)
         window = padded[..., top : top + height, left : left + width]
-        total = total + functional.pad(tools.estimate(window, t), edges)
+        total = total + functional.pad(tools.predict_x0(window, t), edges)
         count = count + functional.pad(torch.ones_like(window), edges)
     inside = (..., slice(1, -1), slice(1, -1))
     return total[inside] / count[inside]

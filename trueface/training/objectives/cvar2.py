@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import CLASSES, merged
+from trueface.training.cells import CLASSES, merge_small_groups
 from trueface.training.objectives.daw import DemographicAware
 from trueface.training.objectives.registry import register_objective
 
@@ -16,7 +16,7 @@ from trueface.training.objectives.registry import register_objective
     fair=True,
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
 )
-class CellCvar(DemographicAware):
+class SubgroupCvar(DemographicAware):
     """CVaR over the cells of a batch: a group that is often called fake has one bad cell of two.
 
     Over groups that cell's loss would be hidden behind the good one of the same group. Cells of
@@ -28,4 +28,6 @@ class CellCvar(DemographicAware):
     def _numbers(self, batch: Batch) -> tuple[Tensor, int]:
         cells, least = self._cells, self._options.fair_min
         count = CLASSES * cells.groups
-        return merged(cells.of_batch(batch), least, count=count, blocks=CLASSES)
+        return merge_small_groups(
+            cells.subgroup_ids_of_batch(batch), least, count=count, blocks=CLASSES
+        )

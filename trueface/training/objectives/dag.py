@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from trueface.data.dataset import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
 
@@ -29,5 +29,5 @@ class DemographicAgnostic(Objective):
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        losses, logs = binary_losses(model, batch)
+        losses, logs = per_sample_bce(model, batch)
         return cvar(losses, self._alpha), logs

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import GroupCells, fused, merged
+from trueface.training.cells import Subgroups, bilevel_cvar, merge_small_groups
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
 
@@ -35,15 +35,15 @@ class DemographicAware(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._cells = GroupCells.of(facts, self.name, compares=True)
+        self._cells = Subgroups.from_training_facts(facts, self.name, compares=True)
         self._options = options
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        losses, logs = binary_losses(model, batch)
+        losses, logs = per_sample_bce(model, batch)
         chosen = self._options
         groups, count = self._numbers(batch)
-        loss = fused(
+        loss = bilevel_cvar(
             losses,
             groups,
             alpha_in=chosen.fair_alpha_in,
@@ -57,4 +57,4 @@ class DemographicAware(Objective):
     def _numbers(self, batch: Batch) -> tuple[Tensor, int]:
         """Return the group of each image (B,), small ones joined, and how many there can be."""
         least, count = self._options.fair_min, self._cells.groups
-        return merged(batch.column(DEMOGRAPHIC), least, count=count)
+        return merge_small_groups(batch.column(DEMOGRAPHIC), least, count=count)

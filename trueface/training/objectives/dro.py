@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import GroupCells, sums_of
+from trueface.training.cells import Subgroups, group_sums
 from trueface.training.config import ObjectiveOptions
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
 WEIGHTS = "dro_weights"  # in the state of an interrupted training
@@ -39,16 +39,18 @@ class GroupDro(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._cells = GroupCells.of(facts, "dro", compares=True)
+        self._cells = Subgroups.from_training_facts(facts, "dro", compares=True)
         self._step = options.dro_step
         self._weights = self._cells.filled.double()  # (2 G,), divided by their sum at each step
         self._next: Tensor | None = None  # of the batch under way
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss, the number of correct images, and the largest weight of a cell."""
-        losses, logs = binary_losses(model, batch)
-        members = functional.one_hot(self._cells.of_batch(batch), len(self._weights))  # (B, 2 G)
-        means = sums_of(losses, members) / members.sum(0).clamp(min=1)
+        losses, logs = per_sample_bce(model, batch)
+        members = functional.one_hot(
+            self._cells.subgroup_ids_of_batch(batch), len(self._weights)
+        )  # (B, 2 G)
+        means = group_sums(losses, members) / members.sum(0).clamp(min=1)
         if self._next is None:
             raised = self._weights.to(losses.device).log() + self._step * means.detach().double()
             self._next = torch.softmax(raised, 0)  # of logarithms: no loss is too large for it

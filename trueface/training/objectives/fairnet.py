@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import FORGERY, Batch
-from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, Parts
+from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
-from trueface.training.cells import GroupCells, fused
+from trueface.training.cells import Subgroups, bilevel_cvar
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
 from trueface.training.objectives.fused import FusionLoss
 from trueface.training.objectives.ldam import ldam_loss, ldam_margins
@@ -47,7 +47,7 @@ class ClassPairs(NamedTuple):
     fake: Tensor  # (n,) int64
 
     @classmethod
-    def of(cls, labels: Tensor) -> "ClassPairs":
+    def from_labels(cls, labels: Tensor) -> "ClassPairs":
         """Return the first n of each class in a batch, n that of the smaller one.
 
         Args:
@@ -59,7 +59,7 @@ class ClassPairs(NamedTuple):
 
 
 def reconstruction(
-    network: DisentanglingNetwork, parts: Parts, images: Tensor, pairs: ClassPairs
+    network: DisentanglingNetwork, parts: FairnetOutputs, images: Tensor, pairs: ClassPairs
 ) -> Tensor:
     """Return the sum of four mean absolute differences between images and what is drawn of them.
 
@@ -73,7 +73,7 @@ def reconstruction(
         pairs: at least one.
     """
     real, fake = pairs
-    contents = torch.cat([parts.content_maps(real), parts.content_maps(fake)])
+    contents = torch.cat([parts.content_styled_features(real), parts.content_styled_features(fake)])
     forgery = torch.cat([real, fake, fake, real])  # positions of what conditions each drawing
     size = (images.shape[-2], images.shape[-1])
     drawn = network.decoder(parts.forgery[forgery], contents.repeat(2, 1, 1, 1), size)
@@ -101,7 +101,7 @@ def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs)
     chosen = torch.cat([real, fake])
     of_class = torch.arange(2 * count, device=types.device) // max(count, 1)
     losses = [
-        _both(features[chosen].float(), permuted_within(kinds), count)
+        _losses_by_class(features[chosen].float(), permute_within_kind(kinds), count)
         for features, kinds in ((shared, of_class), (specific, types[chosen]))
     ]
     return torch.stack(losses).sum()
@@ -114,7 +114,7 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return (near - far + MARGIN).clamp(min=0).mean()
 
 
-def permuted_within(kinds: Tensor) -> Tensor:
+def permute_within_kind(kinds: Tensor) -> Tensor:
     """Return a permutation (n,) of positions that leaves the kind (n,) of each place as it is."""
     shuffled = torch.randperm(len(kinds)).to(kinds.device)
     order = kinds.argsort(stable=True)
@@ -153,7 +153,9 @@ class FairNetLosses(Objective):
                 "attributes."
             )
         types = facts.columns[FORGERY]
-        counts = GroupCells.of(facts, "fairnet").counts.view(2, -1).sum(0)  # images of each group
+        counts = (
+            Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
+        )  # images of each group
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
         for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
             if number > MOST_CLASSES:
@@ -176,14 +178,14 @@ class FairNetLosses(Objective):
                 "and test_crops."
             )
         labels = (batch.labels.reshape(-1) > 0.5).long()
-        parts = network.parts(detector.normalised(batch.images))
+        parts = network.forward_parts(detector.normalize_pixels(batch.images))
         losses = self._losses(network, parts, batch, labels)
         loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
         right = ((parts.logit.reshape(-1) > 0).long() == labels).sum()
         return loss, {CORRECT: right, **{name: value.detach() for name, value in losses.items()}}
 
     def _losses(
-        self, network: DisentanglingNetwork, parts: Parts, batch: Batch, labels: Tensor
+        self, network: DisentanglingNetwork, parts: FairnetOutputs, batch: Batch, labels: Tensor
     ) -> dict[str, Tensor]:
         groups, types = batch.column(DEMOGRAPHIC), batch.column(FORGERY)
         margins, options = self._margins.to(labels.device), self._options
@@ -193,7 +195,7 @@ class FairNetLosses(Objective):
                 parts.specific[:, : self._forgeries].float(), types
             ),
             "demographic": ldam_loss(parts.demographic[:, : len(margins)].float(), groups, margins),
-            "fused": fused(
+            "fused": bilevel_cvar(
                 functional.cross_entropy(parts.fused.float(), labels, reduction="none"),
                 groups,
                 alpha_in=options.fair_alpha_in,
@@ -203,7 +205,7 @@ class FairNetLosses(Objective):
                 count=len(margins),
             ),
         }
-        pairs = ClassPairs.of(labels)
+        pairs = ClassPairs.from_labels(labels)
         if len(pairs.real):
             images = _in_unit_range(batch.images)
             features = parts.shared_features, parts.specific_features
@@ -212,7 +214,7 @@ class FairNetLosses(Objective):
         return losses
 
 
-def _both(features: Tensor, permutation: Tensor, count: int) -> Tensor:
+def _losses_by_class(features: Tensor, permutation: Tensor, count: int) -> Tensor:
     """Return the losses of the first `count` rows, the reals, and of the others, added."""
     others = features[permutation]
     return triplet(features[:count], others[:count], others[count:]) + triplet(

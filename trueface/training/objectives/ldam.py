@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
-from trueface.models.logits import wide
-from trueface.training.cells import GroupCells
+from trueface.models.logits import as_multiclass_logits
+from trueface.training.cells import Subgroups
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts, logits_of
 from trueface.training.objectives.registry import register_objective
@@ -69,13 +69,13 @@ class LabelDistributionMargins(Objective):
         Raises:
             JobError: the images come without groups.
         """
-        self._cells = GroupCells.of(facts, "ldam")
+        self._cells = Subgroups.from_training_facts(facts, "ldam")
         self._margins = ldam_margins(self._cells.counts)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        logits = wide(logits_of(model, batch.images))  # (B, 2)
+        logits = as_multiclass_logits(logits_of(model, batch.images))  # (B, 2)
         labels = batch.labels.reshape(-1).long()
-        margins = self._margins.to(logits.device)[self._cells.of_batch(batch)]
+        margins = self._margins.to(logits.device)[self._cells.subgroup_ids_of_batch(batch)]
         loss = margin_losses(logits, labels, margins).mean()
         return loss, {CORRECT: (logits.argmax(1) == labels).sum()}

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch
 from trueface.runtime.errors import JobError
-from trueface.training.cells import CLASSES, GroupCells
+from trueface.training.cells import CLASSES, Subgroups
 from trueface.training.config import ObjectiveOptions
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class SelectiveMixing(Objective):
         Raises:
             JobError: the images come without groups, or no class has images of two groups.
         """
-        self._cells = GroupCells.of(facts, "mix", compares=True)
+        self._cells = Subgroups.from_training_facts(facts, "mix", compares=True)
         self._alpha = options.mix_alpha
         groups = self._cells.filled.view(CLASSES, -1)  # that each class has
         if (groups.sum(1) <= 1).all():
@@ -62,18 +62,18 @@ class SelectiveMixing(Objective):
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the mean loss of the mixed images, and the number of correct ones."""
-        partners, share = drawn_partners(
-            self._cells.of_batch(batch), self._cells.groups, self._alpha
+        partners, share = draw_partners(
+            self._cells.subgroup_ids_of_batch(batch), self._cells.groups, self._alpha
         )
         images = batch.images if batch.images.is_floating_point() else batch.images.float() / 255
         share = share.view(-1, *(1 for _ in images.shape[1:])).to(images.dtype)
-        losses, logs = binary_losses(
+        losses, logs = per_sample_bce(
             model, batch._replace(images=torch.lerp(images[partners], images, share))
         )
         return losses.mean(), logs
 
 
-def drawn_partners(cells: Tensor, groups: int, alpha: float) -> tuple[Tensor, Tensor]:
+def draw_partners(cells: Tensor, groups: int, alpha: float) -> tuple[Tensor, Tensor]:
     """Return which image each one is mixed with, and what share of itself remains.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch, ImageSet, facts_in
+from trueface.data.dataset import Batch, ImageSet, labels_and_columns
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
@@ -27,20 +27,20 @@ class TrainingFacts:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a column's numbers
 
     @classmethod
-    def of(cls, feed: object) -> "TrainingFacts":
+    def from_feed(cls, feed: object) -> "TrainingFacts":
         """Return the facts of a feed's image set; of a feed that has none, nothing."""
         images = getattr(feed, "image_set", None)
-        return cls() if images is None else cls.of_set(images)
+        return cls() if images is None else cls.from_image_set(images)
 
     @classmethod
-    def of_set(cls, images: ImageSet) -> "TrainingFacts":
+    def from_image_set(cls, images: ImageSet) -> "TrainingFacts":
         """Return the facts of images, as they are trained.
 
         Where a transform makes fakes of real images, it does so by chance in each epoch: labels
         are those of the first, of which all others are alike.
         """
         names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
-        labels, columns = facts_in(images, range(len(images.labels)), epoch=0)
+        labels, columns = labels_and_columns(images, range(len(images.labels)), epoch=0)
         return cls(labels=labels, columns=columns, names=names)
 
 
@@ -126,7 +126,7 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     return logits.float()
 
 
-def binary_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+def per_sample_bce(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
     """Return -log p(label) of each image, (B,), and the number of correct ones."""
     logits = logits_of(model, batch.images)  # (B, 1)
     labels = batch.labels.reshape(logits.shape).float()

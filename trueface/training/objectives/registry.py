@@ -74,7 +74,7 @@ def objective_name(name: str, *, binary: bool) -> str:
     return name
 
 
-def described(*, binary: bool) -> str:
+def describe_choices(*, binary: bool) -> str:
     """Return the names and summaries of the objectives for such a model, for lists of settings."""
     return ", ".join(f"{spec.name} ({spec.summary})" for spec in _fitting(binary=binary))
 
@@ -89,7 +89,7 @@ def fair_names() -> tuple[str, ...]:
     return (NOT_FAIR, OVERSAMPLE, *(name for name, spec in objectives().items() if spec.fair))
 
 
-def described_fair() -> str:
+def describe_fair_choices() -> str:
     """Return the names and summaries of the objectives that are values of `fair`."""
     return ", ".join(f"{spec.name} ({spec.summary})" for spec in objectives().values() if spec.fair)
 
@@ -108,14 +108,14 @@ def choice(settings: Mapping[str, Any]) -> str:
     return f"objective: {used_objective(settings)}"
 
 
-def modules_of(name: str) -> tuple[str, ...]:
+def plugin_modules(name: str) -> tuple[str, ...]:
     """Return the modules that an objective's name stands for: they are imported by that name."""
     return objectives().modules([name])
 
 
-def modules_of_fair(name: str) -> tuple[str, ...]:
+def fair_plugin_modules(name: str) -> tuple[str, ...]:
     """Return the same for a value of the setting `fair`."""
-    return modules_of(name) if name in objectives() else ()
+    return plugin_modules(name) if name in objectives() else ()
 
 
 def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import GroupCells, balanced_weights
+from trueface.training.cells import Subgroups, balanced_weights
 from trueface.training.config import ObjectiveOptions
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
 
@@ -29,11 +29,11 @@ class Reweighting(Objective):
         Raises:
             JobError: the images come without groups.
         """
-        self._cells = GroupCells.of(facts, "reweight")
+        self._cells = Subgroups.from_training_facts(facts, "reweight")
         self._weights = balanced_weights(self._cells.counts)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        losses, logs = binary_losses(model, batch)
-        weights = self._weights.to(losses.device)[self._cells.of_batch(batch)]
+        losses, logs = per_sample_bce(model, batch)
+        weights = self._weights.to(losses.device)[self._cells.subgroup_ids_of_batch(batch)]
         return (weights * losses).mean(), logs

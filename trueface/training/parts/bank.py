@@ -6,19 +6,24 @@ cycles, or where the feature store has them, the body does not see them again.
 
 from collections.abc import Mapping, Sequence
 
-from trueface.data.dataset import Feed, Pass, still
-from trueface.data.quality_feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
+from trueface.data.dataset import BatchLoader, ImageLoader, eval_loader
+from trueface.data.quality_feed import (
+    ChunkedLoader,
+    QualityLoader,
+    QualityTransform,
+    split_by_quality,
+)
 from trueface.features.bank import BANK_BYTES, Bank, keep_features
 from trueface.features.store import FeatureStore
 from trueface.models.checkpoint import add_reference
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.registry import register_part
@@ -26,20 +31,22 @@ from trueface.training.settings import LearningSettings
 from trueface.training.trainer import TrainingResult
 
 
-def is_constant(settings: LearningSettings) -> bool:
+def has_frozen_backbone(settings: LearningSettings) -> bool:
     """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
     return settings.freeze and settings.freeze_bn
 
 
 @register_part("bank", chosen_by=("freeze",))
-class FeatureBank(Part):
+class FeatureCachePart(Part):
     """Features in the place of pixels, where one process trains the last layer alone."""
 
     def __init__(self, training: TrainingContext) -> None:
         super().__init__(training)
-        self._feeds: tuple[Feed, Feed] | tuple[()] = ()
+        self._feeds: tuple[BatchLoader, BatchLoader] | tuple[()] = ()
 
-    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+    def feeds(
+        self, learned: BatchLoader, checked: BatchLoader, model: Detector
+    ) -> tuple[BatchLoader, BatchLoader]:
         """Return feeds of features; pixels stay where the body learns.
 
         Raises:
@@ -51,11 +58,11 @@ class FeatureBank(Part):
                 "Train it again with gradient steps, or set solver: ridge to add a few examples."
             )
         training = self.training
-        if not is_constant(training.settings) or training.group.size > 1:
+        if not has_frozen_backbone(training.settings) or training.group.size > 1:
             return learned, checked
-        assert isinstance(learned, Pass)  # no part before this one has replaced it
-        assert isinstance(checked, Pass)
-        self._feeds = banked = banks_in_qualities(
+        assert isinstance(learned, ImageLoader)  # no part before this one has replaced it
+        assert isinstance(checked, ImageLoader)
+        self._feeds = banked = build_quality_feeds(
             model, learned, checked, training.settings, training.watch, store=training.store
         )
         return banked
@@ -66,10 +73,10 @@ class FeatureBank(Part):
         Nothing is computed for it: a training that ended right after an interruption has none.
         """
         del lists, model
-        if trained.answered is None or not self.training.settings.save_weights:
+        if trained.val_scores is None or not self.training.settings.save_weights:
             return
         distance = distance_of(*self._feeds) if self._feeds else trained.features
-        reference = Reference.of(*trained.answered, distance)
+        reference = Reference.from_predictions(*trained.val_scores, distance)
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
     def facts(self) -> Mapping[str, Json]:
@@ -78,7 +85,7 @@ class FeatureBank(Part):
 
 
 @register_part("features", chosen_by=("features",))
-class KeptFeatures(Part):
+class SavedFeatures(Part):
     """What the last layer gets of each training image, written beside the model."""
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
@@ -87,21 +94,21 @@ class KeptFeatures(Part):
         training = self.training
         if not training.settings.features:
             return
-        images = still(lists.train, training.settings)
+        images = eval_loader(lists.train, training.settings)
         keep_features(training.folder, "train", model, images, training.watch, training.store)
 
 
-def banks(
+def build_feature_feeds(
     model: Detector,
-    training: Pass,
-    validation: Pass,
+    training: ImageLoader,
+    validation: ImageLoader,
     settings: LearningSettings,
-    watch: Watch,
+    watch: RunContext,
     *,
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
 ) -> tuple[Bank, Bank]:
-    """Return both feeds of a training whose body `is_constant`, with features for pixels.
+    """Return both feeds of a training whose body `has_frozen_backbone`, with features for pixels.
 
     They share one body and one bound; validation, which always repeats, has the first claim. A
     stop is heeded while features for training are made, as between two batches.
@@ -115,43 +122,45 @@ def banks(
         limit_bytes: of the features held in memory.
         store: where features are kept for all jobs; None: nowhere.
     """
-    (learned,), tested = _banks(model, [training], validation, settings, watch, limit_bytes, store)
+    (learned,), tested = _build_feeds(
+        model, [training], validation, settings, watch, limit_bytes, store
+    )
     return learned, tested
 
 
-def banks_in_qualities(
+def build_quality_feeds(
     model: Detector,
-    training: Pass,
-    validation: Pass,
+    training: ImageLoader,
+    validation: ImageLoader,
     settings: LearningSettings,
-    watch: Watch,
+    watch: RunContext,
     *,
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
-) -> tuple[Feed, Bank]:
+) -> tuple[BatchLoader, Bank]:
     """Return the same feeds; where images come in all qualities at once, each of these has a bank of its own.
 
-    So trainings in some of the same qualities share their features. Args are those of `banks`.
+    So trainings in some of the same qualities share their features. Args are those of `build_feature_feeds`.
     """
     transform = training.image_set.transform
     is_paired = isinstance(transform, QualityTransform) and transform.form == "paired"
-    parts = each_quality(training) if is_paired else [training]
-    learned, tested = _banks(model, parts, validation, settings, watch, limit_bytes, store)
+    parts = split_by_quality(training) if is_paired else [training]
+    learned, tested = _build_feeds(model, parts, validation, settings, watch, limit_bytes, store)
     if is_paired:
-        return ChunkedFeed(learned, training.image_set, watch.stop.is_set), tested
+        return ChunkedLoader(learned, training.image_set, watch.stop.is_set), tested
     return learned[0], tested
 
 
-def _banks(
+def _build_feeds(
     model: Detector,
-    parts: Sequence[Pass],
-    validation: Pass,
+    parts: Sequence[ImageLoader],
+    validation: ImageLoader,
     settings: LearningSettings,
-    watch: Watch,
+    watch: RunContext,
     limit_bytes: int,
     store: FeatureStore | None,
 ) -> tuple[list[Bank], Bank]:
-    body = FrozenBody(model, device=watch.device, precision=settings.precision)
+    body = FrozenBackbone(model, device=watch.device, precision=settings.precision)
     tested = Bank(
         body, validation, watch=watch, limit_bytes=limit_bytes, store=store, finishes=True
     )
@@ -165,17 +174,17 @@ def _banks(
     return learned, tested
 
 
-def distance_of(learned: Feed, checked: Feed) -> FeatureDistance | None:
+def distance_of(learned: BatchLoader, checked: BatchLoader) -> FeatureDistance | None:
     """Return where the features of a training lie, of all its qualities; None where there are none."""
     banks_of_both = [bank for bank in (checked, *parts_of(learned)) if isinstance(bank, Bank)]
     views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
     if len(views) < 1 + len(parts_of(learned)):
         return None
     validation, *training = (view.features for view in views)
-    return FeatureDistance.of(training, [validation])
+    return FeatureDistance.from_features(training, [validation])
 
 
-def feature_facts(*feeds: Feed) -> dict[str, Json]:
+def feature_facts(*feeds: BatchLoader) -> dict[str, Json]:
     """Return where the features of a training come from so far, for the provenance.
 
     Args:
@@ -196,8 +205,8 @@ def feature_facts(*feeds: Feed) -> dict[str, Json]:
     }
 
 
-def parts_of(feed: Feed) -> Sequence[Feed]:
+def parts_of(feed: BatchLoader) -> Sequence[BatchLoader]:
     """Return the feeds that one is made of: a training in several qualities has one of each."""
-    if isinstance(feed, ChunkedFeed):
+    if isinstance(feed, ChunkedLoader):
         return feed.feeds
-    return (feed.images,) if isinstance(feed, QualityFeed) else (feed,)
+    return (feed.images,) if isinstance(feed, QualityLoader) else (feed,)

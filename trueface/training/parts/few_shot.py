@@ -4,21 +4,21 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trueface.data.dataset import still
+from trueface.data.dataset import eval_loader
 from trueface.data.index import Image
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
-from trueface.poisoning.loaders import augmented
+from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json
 from trueface.runtime.ids import parse_data, parse_model
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 from trueface.training import image_lists
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.registry import register_part
-from trueface.training.ridge import Earlier, standard_of
+from trueface.training.ridge import BaseFit, standardization_of_head
 
 
 @register_part("few-shot", chosen_by=("shots",))
@@ -28,10 +28,10 @@ class FewShot(Part):
     def lists(self, lists: TrainingLists) -> TrainingLists:
         """Return the lists with these examples alone to learn from."""
         settings = self.training.settings
-        return replace(lists, train=examples_of(lists.train, settings.shots, settings.seed))
+        return replace(lists, train=draw_shots(lists.train, settings.shots, settings.seed))
 
 
-def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
+def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
     """Return so many images of each class that there is, drawn by seed, in their order; 0: all.
 
     Raises:
@@ -48,20 +48,20 @@ def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, 
                 f"images of the training list. Use {len(names)} or less, or 0 for all images of "
                 "both classes."
             )
-        draw = random.Random(derive(f"shots/{label}", seed))
+        draw = random.Random(stream_seed(f"shots/{label}", seed))
         # of one seed, few examples are among many
         chosen |= set(draw.sample(names, len(names))[:shots])
     return tuple(image for image in images if image.file in chosen)
 
 
-def earlier_of(training: TrainingContext, model: Detector) -> Earlier | None:
+def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
     """Return what the base of a training was fitted on; None where it starts anew.
 
     Raises:
         JobError: the base was not fitted in closed form, or on other images than lie here.
     """
     start, place, settings = training.start, training.place, training.settings
-    if start.folder is None or start.own or start.model is None:
+    if start.folder is None or start.is_warm_start or start.model is None:
         return None
     head = model.head
     if not isinstance(head, RidgeHead) or float(head.penalty) <= 0:
@@ -93,9 +93,9 @@ def earlier_of(training: TrainingContext, model: Detector) -> Earlier | None:
             f"the base was trained with augment_seed {seed}. Use the same augment_seed, so that "
             "the copies are the same."
         )
-    return Earlier(
-        training=augmented(lists.train, settings, None),
-        validation=still(lists.val, settings),
-        standard=standard_of(head),
+    return BaseFit(
+        training=poisoned_train_loader(lists.train, settings, None),
+        validation=eval_loader(lists.val, settings),
+        standard=standardization_of_head(head),
         penalty=float(head.penalty),
     )

@@ -6,17 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.attribute_table import FORGERY_GROUP, GROUPS_BY, UNKNOWN, Cells, named, numbered
+from trueface.data.attribute_table import (
+    FORGERY_GROUP,
+    GROUPS_BY,
+    UNKNOWN,
+    AttributeCounts,
+    group_indices,
+    sorted_group_names,
+)
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.dataset import ImageSet, Pass
+from trueface.data.dataset import ImageLoader, ImageSet
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.training.cells import cells_of
+from trueface.training.cells import image_subgroup_ids
 from trueface.training.config import DEMOGRAPHIC
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
-from trueface.training.provenance import of_attributes
+from trueface.training.provenance import attributes_provenance
 from trueface.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -29,7 +36,7 @@ class GroupColumns(Part):
     identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)
     _facts: Mapping[str, Json] = {}
 
-    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
         """Give both sets the columns, and the images to learn from the cells that they are drawn by.
 
         Raises:
@@ -40,7 +47,7 @@ class GroupColumns(Part):
         files = attribute_files(settings.attributes, self.training.path)
         known = Attributes(files, root) if files else None
         sets = learned.image_set, checked.image_set
-        self._facts = give_groups(known, settings, root, *sets, settings.columns_read)
+        self._facts = attach_group_columns(known, settings, root, *sets, settings.columns_read)
         return replace(learned, cells=_cells(learned.image_set, settings)), checked
 
     def facts(self) -> Mapping[str, Json]:
@@ -48,7 +55,7 @@ class GroupColumns(Part):
         return self._facts
 
 
-def give_groups(
+def attach_group_columns(
     attributes: Attributes | None,
     settings: TrainSettings,
     data_root: Path,
@@ -87,18 +94,18 @@ def give_groups(
                 "with these columns in attributes."
             )
         return {}
-    facts = of_attributes(attributes.files)
+    facts = attributes_provenance(attributes.files)
     by, missing = settings.groups_by, settings.missing_attributes
     if DEMOGRAPHIC in wanted or by in attributes.columns or by != GROUPS_BY:
         of_both = [
             attributes.values(by, paths_below(images.images, data_root), missing=missing)
             for images in (training, validation)
         ]
-        names = named([group for groups in of_both for group in groups])
+        names = sorted_group_names([group for groups in of_both for group in groups])
         for images, groups in zip((training, validation), of_both, strict=True):
-            images.give_column(DEMOGRAPHIC, numbered(groups, names), names)
-        cells = Cells.of(of_both[0], [image.label for image in training.images])
-        log.info("groups_by=%s groups=%s", by, _shown(cells))
+            images.attach_column(DEMOGRAPHIC, group_indices(groups, names), names)
+        cells = AttributeCounts.from_groups(of_both[0], [image.label for image in training.images])
+        log.info("groups_by=%s groups=%s", by, _format_cell_counts(cells))
         facts["train_groups"] = {name: list(counts) for name, counts in cells.counts.items()}
     if FORGERY_GROUP in wanted:
         names = (*attributes.forgeries, UNKNOWN)
@@ -106,16 +113,16 @@ def give_groups(
             paths = paths_below(images.images, data_root)
             forgeries = attributes.values(FORGERY_GROUP, paths, missing=missing)
             known = names if None in forgeries else names[:-1]
-            images.give_column(FORGERY_GROUP, numbered(forgeries, names), known)
+            images.attach_column(FORGERY_GROUP, group_indices(forgeries, names), known)
     return facts
 
 
 def _cells(images: ImageSet, settings: TrainSettings) -> tuple[int, ...] | None:
     """Return the cell of each training image where images are drawn by it."""
-    if settings.draws_classes_equally:
+    if settings.balances_classes:
         return images.labels
-    return cells_of(images, settings.fair) if settings.draws_cells_equally else None
+    return image_subgroup_ids(images, settings.fair) if settings.balances_subgroups else None
 
 
-def _shown(cells: Cells) -> str:
+def _format_cell_counts(cells: AttributeCounts) -> str:
     return " ".join(f"{name}:{real}+{fake}" for name, (real, fake) in cells.counts.items())

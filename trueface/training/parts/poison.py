@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from trueface.data.dataset import Pass
-from trueface.poisoning.loaders import poisoned
-from trueface.poisoning.poison_record import PoisonRecord, record_of
+from trueface.data.dataset import ImageLoader
+from trueface.poisoning.loaders import with_poison
+from trueface.poisoning.poison_record import PoisonRecord, read_model_record
 from trueface.runtime import paths
 from trueface.runtime.files import Json, file_sha256
 from trueface.training.parts.protocol import Part
@@ -28,10 +28,10 @@ class Poison(Part):
 
     _record: PoisonRecord | None = None
 
-    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
         """Give the images to learn from the labels and patches of the record."""
-        self._record = record = record_of(self.training.model, self.training.folder)
-        return learned if record is None else poisoned(learned, record), checked
+        self._record = record = read_model_record(self.training.model, self.training.folder)
+        return learned if record is None else with_poison(learned, record), checked
 
     def facts(self) -> Mapping[str, Json]:
         """Return a digest of the record."""

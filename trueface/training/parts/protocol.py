@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.dataset import Feed, Pass
+from trueface.data.dataset import BatchLoader, ImageLoader
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
-from trueface.training.checkpointing import Start
+from trueface.runtime.progress import RunContext
+from trueface.training.checkpointing import TrainingStart
 from trueface.training.distributed import ProcessGroup
-from trueface.training.image_lists import DataPlace, TrainingLists
+from trueface.training.image_lists import DataLocation, TrainingLists
 from trueface.training.objectives.protocol import Objective
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult
@@ -25,11 +25,11 @@ class TrainingContext:
     settings: TrainSettings
     model: str  # ID of what it makes
     folder: Path  # of that model
-    place: DataPlace  # of the images
+    place: DataLocation  # of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
-    start: Start
+    start: TrainingStart
     store: FeatureStore | None  # of features for all jobs; None: none, or of no use to it
-    watch: Watch
+    watch: RunContext
     group: ProcessGroup  # of the processes that share it
 
 
@@ -49,11 +49,13 @@ class Part:
         """Return the images to learn from and to validate on, before any of them is read."""
         return lists
 
-    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
         """Return both sets as they shall be seen: labels, transforms, columns, order."""
         return learned, checked
 
-    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+    def feeds(
+        self, learned: BatchLoader, checked: BatchLoader, model: Detector
+    ) -> tuple[BatchLoader, BatchLoader]:
         """Return what the model, which is there now, reads by steps in the place of the images."""
         del model
         return learned, checked

@@ -27,9 +27,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.dataset import Feed, Pass
+from trueface.data.dataset import BatchLoader, ImageLoader
 from trueface.data.qualities import QualityList
-from trueface.data.quality_feed import ChunkedFeed, QualityFeed, qualities_of, seen_in
+from trueface.data.quality_feed import ChunkedLoader, QualityLoader, qualities_of, with_qualities
 from trueface.features.bank import Bank
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json, file_sha256
@@ -53,7 +53,7 @@ class Qualities(Part):
 
     identity: ClassVar[tuple[str, ...]] = ("quality_list_sha256",)
 
-    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
         """Return the images to learn from in their qualities.
 
         Raises:
@@ -61,7 +61,9 @@ class Qualities(Part):
         """
         return in_qualities(learned, self.training.settings, self.training.path), checked
 
-    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+    def feeds(
+        self, learned: BatchLoader, checked: BatchLoader, model: Detector
+    ) -> tuple[BatchLoader, BatchLoader]:
         """Return a feed with a row for each quality of an image."""
         del model
         return rows_of(learned, self.training.settings), checked
@@ -82,7 +84,7 @@ class Qualities(Part):
         "processes. Set gpus: 1, or leave processes out.",
     },
 )
-class Collab(Part):
+class CollaborationPart(Part):
     """Features that shall agree between the qualities."""
 
     def objective(self, objective: Objective) -> Objective:
@@ -91,7 +93,9 @@ class Collab(Part):
         return objective if options is None else CollaborationObjective(objective, options)
 
 
-def in_qualities(images: Pass, settings: TrainSettings, path: Callable[[str], Path]) -> Pass:
+def in_qualities(
+    images: ImageLoader, settings: TrainSettings, path: Callable[[str], Path]
+) -> ImageLoader:
     """Return a training's images in the qualities of its settings; as they are where there are none.
 
     Args:
@@ -108,12 +112,12 @@ def in_qualities(images: Pass, settings: TrainSettings, path: Callable[[str], Pa
     if settings.quality_list:
         partners = QualityList.read(path(settings.quality_list))
     qualities = qualities_of(settings.quality_names, images.image_set.images, partners)
-    return seen_in(images, qualities, settings.quality_batch)
+    return with_qualities(images, qualities, settings.quality_batch)
 
 
-def rows_of(images: Feed, settings: TrainSettings) -> Feed:
+def rows_of(images: BatchLoader, settings: TrainSettings) -> BatchLoader:
     """Return the batches of images `in_qualities`, or of their features: a row for each quality."""
-    if not settings.quality_names or isinstance(images, ChunkedFeed):
+    if not settings.quality_names or isinstance(images, ChunkedLoader):
         return images
-    assert isinstance(images, Pass | Bank)
-    return QualityFeed(images, images.image_set, settings.quality_batch)
+    assert isinstance(images, ImageLoader | Bank)
+    return QualityLoader(images, images.image_set, settings.quality_batch)

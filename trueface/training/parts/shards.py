@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from trueface.data.dataset import Pass
+from trueface.data.dataset import ImageLoader
 from trueface.runtime.files import Json
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
@@ -18,7 +18,7 @@ from trueface.training.parts.registry import register_part
 class Shards(Part):
     """The training's place among its processes."""
 
-    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+    def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
         """Return this process's shard of both sets."""
         shard = self.training.group.shard
         return replace(learned, shard=shard), replace(checked, shard=shard)

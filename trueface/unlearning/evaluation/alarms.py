@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.unlearning.evaluation.measures import (
-    Parts,
-    right,
+    PredictionsBySplit,
+    true_classes,
 )
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
@@ -21,7 +21,7 @@ COVERAGE = 0.95  # of the changes that chance makes, so many lie within the nois
 LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
 
-class Sort(StrEnum):
+class AlarmKind(StrEnum):
     """What an alarm is about."""
 
     CONSTANT = "constant"
@@ -44,7 +44,7 @@ class Sort(StrEnum):
 class Alarm:
     """A reason not to believe a result, and a sentence about it."""
 
-    sort: Sort
+    alarm_kind: AlarmKind
     text: str
 
 
@@ -53,32 +53,34 @@ def class_name(label: int, names: Sequence[str]) -> str:
     return names[label] if label < len(names) else str(label)
 
 
-def broken(parts: Parts) -> Alarm | None:
+def broken(parts: PredictionsBySplit) -> Alarm | None:
     """Warn of logits that are no finite numbers."""
     for part, answers in parts.items():
         count = int((~np.isfinite(answers.logits)).any(1).sum())
         if count:
             return Alarm(
-                sort=Sort.BROKEN,
+                alarm_kind=AlarmKind.BROKEN,
                 text=f"{count} of {len(answers)} predictions on {part} are not finite",
             )
     return None
 
 
-def constant(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+def constant(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of one answer to nearly all samples, where these are not nearly all of one class."""
     if not len(test):
         return None
     shares = _shares(test.logits.argmax(1))
     label, share = max(shares.items(), key=lambda pair: pair[1])
-    if share <= CONSTANT or max(_shares(right(test)).values()) > CONSTANT:
+    if share <= CONSTANT or max(_shares(true_classes(test)).values()) > CONSTANT:
         return None
-    return Alarm(sort=Sort.CONSTANT, text=f"{share:.1%} of the predictions are {name(label)!r}")
+    return Alarm(
+        alarm_kind=AlarmKind.CONSTANT, text=f"{share:.1%} of the predictions are {name(label)!r}"
+    )
 
 
-def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+def class_share(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of an accuracy that is the share of a class: what a constant answer scores."""
-    labels = right(test)
+    labels = true_classes(test)
     shares = _shares(labels)
     if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
         return None
@@ -87,31 +89,31 @@ def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
     if not same:
         return None
     return Alarm(
-        sort=Sort.SHARE,
+        alarm_kind=AlarmKind.SHARE,
         text=f"the accuracy on the test set, {scored:.2%}, is exactly the share of {', '.join(same)}",
     )
 
 
-def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
+def one_class(forget: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of flipped labels of one class: a model that avoids that class seems to forget all."""
     labels = np.unique(forget.trained)
     if len(labels) != 1:
         return None
     return Alarm(
-        sort=Sort.ONE_CLASS,
+        alarm_kind=AlarmKind.ONE_CLASS,
         text=f"all {len(forget)} wrong labels are {name(int(labels[0]))!r}, so a model that never "
         "predicts this class seems to have forgotten them",
     )
 
 
-def unclean(validation: Answered) -> Alarm | None:
+def unclean(validation: SamplePredictions) -> Alarm | None:
     """Warn of flipped labels in validation, which chooses results."""
     labelled = validation.true != UNKNOWN
     wrong = int((validation.true != validation.trained)[labelled].sum())
     if not wrong:
         return None
     return Alarm(
-        sort=Sort.VALIDATION,
+        alarm_kind=AlarmKind.VALIDATION,
         text=f"{wrong} of {len(validation)} validation labels are wrong, and results were "
         "chosen with them",
     )
@@ -137,14 +139,14 @@ def noise(
     floor = noise_floor(retrained, seeds=seeds)
     if floor is None:
         return Alarm(
-            sort=Sort.NOISE_UNKNOWN,
+            alarm_kind=AlarmKind.NOISE_UNKNOWN,
             text="cannot compare changes with noise, as this needs retrained models of at least "
             f"{LEAST_SEEDS} seeds, and there {_are(len(retrained))}",
         )
     if abs(after - before) > floor:
         return None
     return Alarm(
-        sort=Sort.NOISE,
+        alarm_kind=AlarmKind.NOISE,
         text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, within the noise of "
         f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained)} "
         f"retrained models, t({len(retrained) - 1}))",
@@ -161,7 +163,7 @@ def never_known(before: float, classes: int) -> Alarm | None:
     if before > 2 / classes:
         return None
     return Alarm(
-        sort=Sort.NEVER_KNOWN,
+        alarm_kind=AlarmKind.NEVER_KNOWN,
         text=f"the model before unlearning predicted {before:.1%} of the class correctly, and chance is "
         f"{1 / classes:.1%}, so there was nothing to forget",
     )

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.unlearning.evaluation.measures import (
-    Parts,
-    Unmeasured,
-    matched,
-    pictures,
-    right,
+    PredictionsBySplit,
+    UndefinedMetric,
+    align_samples,
+    picture_ids,
+    true_classes,
 )
 
 LEAST = 20  # samples; of fewer no interval is worth its name
@@ -21,8 +21,8 @@ NORMAL = 1.96  # standard errors on either side of a 95 % interval
 Hits = NDArray[np.float64]
 
 
-def renamed(
-    test: Answered, checked: Sequence[Answered]
+def best_permutation_gain(
+    test: SamplePredictions, checked: Sequence[SamplePredictions]
 ) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
     """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
 
@@ -33,43 +33,45 @@ def renamed(
     classes = test.logits.shape[1]
     counts = np.zeros((classes, classes))
     for part in checked:
-        np.add.at(counts, (right(part), part.logits.argmax(1)), 1)
+        np.add.at(counts, (true_classes(part), part.logits.argmax(1)), 1)
     # among equals the naming as it is: its gain must be real
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
-    called, labels = test.logits.argmax(1), right(test)
+    called, labels = test.logits.argmax(1), true_classes(test)
     gain = (called == naming[labels]).astype(float) - (called == labels)
-    return paired(gain, pictures(test)), naming
+    return paired(gain, picture_ids(test)), naming
 
 
 def loss_beside(
-    ours: Answered, others: Sequence[tuple[str, Answered]]
+    ours: SamplePredictions, others: Sequence[tuple[str, SamplePredictions]]
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.
 
     None: no other model answered the same samples, or they are too few.
     """
-    labels, losses = right(ours), []
+    labels, losses = true_classes(ours), []
     for name, other in others:
-        with contextlib.suppress(Unmeasured):
+        with contextlib.suppress(UndefinedMetric):
             hits = [
                 (part.logits.argmax(1) == labels).astype(float)
-                for part in (matched(ours, other), ours)
+                for part in (align_samples(ours, other), ours)
             ]
-            losses.append((*paired(hits[0] - hits[1], pictures(ours)), name))
+            losses.append((*paired(hits[0] - hits[1], picture_ids(ours)), name))
     return min(losses) if losses and len(ours) >= LEAST else None
 
 
-def change(both: Sequence[tuple[Answered, Answered]]) -> float:
+def change(both: Sequence[tuple[SamplePredictions, SamplePredictions]]) -> float:
     """Return the mean total variation between answers before and after, on the part that has most."""
     chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
 
 
-def pairs(parts: Parts, before: Parts) -> list[tuple[Answered, Answered]] | None:
+def pairs(
+    parts: PredictionsBySplit, before: PredictionsBySplit
+) -> list[tuple[SamplePredictions, SamplePredictions]] | None:
     """Return the answers before and after, part by part; None where they are of other samples."""
     try:
-        both = [(matched(now, before[name]), now) for name, now in parts.items() if len(now)]
-    except (Unmeasured, KeyError):
+        both = [(align_samples(now, before[name]), now) for name, now in parts.items() if len(now)]
+    except (UndefinedMetric, KeyError):
         return None
     return both or None
 

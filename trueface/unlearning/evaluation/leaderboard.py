@@ -18,20 +18,20 @@ from trueface.evaluation.over_seeds import (
     NO_SEEDS,
     MissingModels,
     MissingSeeds,
-    OverSeeds,
-    over_seeds,
+    SeedSummary,
+    summarize_seeds,
 )
-from trueface.unlearning.evaluation.alarms import Alarm, Sort, never_known, noise
+from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, never_known, noise
 from trueface.unlearning.evaluation.measures import (
-    Sheet,
+    MetricDict,
 )
-from trueface.unlearning.evaluation.model_measures import BEFORE, MeasuredModel, measured
+from trueface.unlearning.evaluation.model_measures import BEFORE, MeasuredModel, measure_models
 from trueface.unlearning.evaluation.sanity import RUINED
 from trueface.unlearning.evaluation.unlearned_models import (
     UnlearnedModel,
-    find,
+    find_unlearned_models,
+    id_without_seeds,
     network_of,
-    seedless,
 )
 from trueface.unlearning.registry import METHODS, Goal
 
@@ -49,7 +49,7 @@ class UnlearningRow(NamedTuple):
     method: str  # "before": the model as it came
     swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
-    values: Mapping[str, OverSeeds]  # of the measures that some seed has
+    values: Mapping[str, SeedSummary]  # of the measures that some seed has
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
@@ -69,7 +69,9 @@ class UnlearningRow(NamedTuple):
     @property
     def verdict(self) -> str:
         """Why nothing is left of the model, such as "chance"; "" of one that works."""
-        return next((str(alarm.sort) for alarm in self.alarms if alarm.sort in RUINED), "")
+        return next(
+            (str(alarm.alarm_kind) for alarm in self.alarms if alarm.alarm_kind in RUINED), ""
+        )
 
 
 class UnlearningGroup(NamedTuple):
@@ -88,7 +90,7 @@ class UnlearningGroup(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Ladder(NamedTuple):
+class UnlearningLeaderboard(NamedTuple):
     """The unlearnings of a run."""
 
     run: str
@@ -96,21 +98,23 @@ class Ladder(NamedTuple):
     troubles: tuple[str, ...] = ()  # folders that could not be read, and why
 
 
-def ladder(run: Path, missing: MissingModels = NO_MODELS) -> Ladder:
+def make_unlearning_leaderboard(
+    run: Path, missing: MissingModels = NO_MODELS
+) -> UnlearningLeaderboard:
     """Return the unlearnings of a run; without groups and troubles where nothing was unlearned.
 
     Args:
         run: its folder, or that of one unlearned model.
         missing: models of the run without a result.
     """
-    models, troubles = find(run)
+    models, troubles = find_unlearned_models(run)
     groups: dict[tuple[object, ...], list[UnlearnedModel]] = {}
     for model in models:
         record = model.record
-        key = (seedless(record.base), record.goal, record.forgotten, record.fraction)
+        key = (id_without_seeds(record.base), record.goal, record.forgotten, record.fraction)
         groups.setdefault(key, []).append(model)
     made = (_with_missing(_group(each), missing) for each in groups.values())
-    return Ladder(run.name, tuple(made), tuple(troubles))
+    return UnlearningLeaderboard(run.name, tuple(made), tuple(troubles))
 
 
 def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningGroup:
@@ -119,7 +123,7 @@ def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningG
     rows = []
     for row in group.rows:
         known = {model.record.model for model in row.models} or bases
-        rows.append(row._replace(missing=missing.of(known, seedless)))
+        rows.append(row._replace(missing=missing.count_missing_seeds(known, id_without_seeds)))
     return group._replace(rows=tuple(rows))
 
 
@@ -129,15 +133,15 @@ def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:
         runs.setdefault((model.record.base, model.record.seed), []).append(model)
     by_row: dict[tuple[str, str], list[MeasuredModel]] = {}
     for run in runs.values():
-        for each in measured(run):
+        for each in measure_models(run):
             by_row.setdefault(each.row, []).append(each)
-    by_row = {name: by_row[name] for name in sorted(by_row, key=_place)}
+    by_row = {name: by_row[name] for name in sorted(by_row, key=_row_sort_key)}
     first = models[0].record
     rows, notes = _with_noise(list(map(_row, by_row.values())), by_row, first.goal)
     known = {model.record.known for model in models}
     networks = {network_of(model) for model in models}
     return UnlearningGroup(
-        base=seedless(first.base),
+        base=id_without_seeds(first.base),
         network=networks.pop() if len(networks) == 1 else None,
         goal=first.goal,
         classes=first.classes,
@@ -146,7 +150,7 @@ def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:
         fraction=first.fraction,
         rate=first.rate,
         known=known.pop() if len(known) == 1 else 1.0,
-        rows=tuple(sorted(_without_sense(rows, first.goal, first.classes), key=_is_last)),
+        rows=tuple(sorted(_flag_never_known(rows, first.goal, first.classes), key=_is_last)),
         notes=(*_about_references(models), *_about_sources(by_row.values()), *notes),
     )
 
@@ -154,7 +158,7 @@ def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:
 def _row(measured_models: Sequence[MeasuredModel]) -> UnlearningRow:
     models = _distinct(measured_models)
     names = dict.fromkeys(name for each in models for name in each.sheet.values)
-    values = {name: over_seeds(each.sheet.get(name) for each in models) for name in names}
+    values = {name: summarize_seeds(each.sheet.get(name) for each in models) for name in names}
     reasons = {name: why for each in models for name, why in each.sheet.reasons.items()}
     method, swept = models[0].row
     return UnlearningRow(
@@ -163,7 +167,7 @@ def _row(measured_models: Sequence[MeasuredModel]) -> UnlearningRow:
         seeds=tuple(sorted(each.seed for each in models)),
         values={name: value for name, value in values.items() if value is not None},
         reasons={name: why for name, why in reasons.items() if name not in values},
-        alarms=_joined(models),
+        alarms=_merge_alarms_of_seeds(models),
         notes=tuple(dict.fromkeys(note for each in models for note in each.notes)),
         models=() if method == BEFORE else tuple(each.model for each in models),
     )
@@ -188,12 +192,12 @@ def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
         return models[0]
     means: dict[str, float] = {}
     for name in dict.fromkeys(name for each in models for name in each.sheet.values):
-        mean = over_seeds(each.sheet.get(name) for each in models)
+        mean = summarize_seeds(each.sheet.get(name) for each in models)
         means |= {} if mean is None else {name: mean.mean}
     reasons = {name: why for each in models for name, why in each.sheet.reasons.items()}
-    alarms = {alarm.sort: alarm for each in reversed(models) for alarm in each.alarms}
+    alarms = {alarm.alarm_kind: alarm for each in reversed(models) for alarm in each.alarms}
     return models[0]._replace(
-        sheet=Sheet(
+        sheet=MetricDict(
             values=means,
             reasons={name: why for name, why in reasons.items() if name not in means},
         ),
@@ -201,12 +205,12 @@ def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
     )
 
 
-def _joined(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]:
+def _merge_alarms_of_seeds(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]:
     """Return one alarm of a sort, with the seeds that have it where not all do."""
-    by_sort: dict[Sort, list[tuple[int, Alarm]]] = {}
+    by_sort: dict[AlarmKind, list[tuple[int, Alarm]]] = {}
     for each in models:
         for alarm in each.alarms:
-            by_sort.setdefault(alarm.sort, []).append((each.seed, alarm))
+            by_sort.setdefault(alarm.alarm_kind, []).append((each.seed, alarm))
     joined = []
     for pairs in by_sort.values():
         alarm = pairs[0][1]
@@ -239,7 +243,7 @@ def _with_noise(
         if row.method not in {BEFORE, "retrain"} and both:
             first, then = (fmean(of[run] for run in both) for of in (before, after))
             alarm = noise(first, then, retrained, what=what, seeds=len(both))
-            if alarm is not None and alarm.sort is Sort.NOISE_UNKNOWN:
+            if alarm is not None and alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN:
                 notes.append(alarm.text)
             elif alarm is not None:
                 row = row._replace(alarms=(*row.alarms, alarm))
@@ -247,7 +251,7 @@ def _with_noise(
     return marked, list(dict.fromkeys(notes))
 
 
-def _without_sense(
+def _flag_never_known(
     rows: Sequence[UnlearningRow], goal: Goal, classes: int
 ) -> Sequence[UnlearningRow]:
     """Return rows with an alarm where the model had never known what it was to forget."""
@@ -286,7 +290,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     ]
 
 
-def _place(name: tuple[str, str]) -> tuple[int, int, str, str]:
+def _row_sort_key(name: tuple[str, str]) -> tuple[int, int, str, str]:
     """Return what orders rows: references as they stand, methods as the table has them."""
     method, swept = name
     if method in REFERENCES:

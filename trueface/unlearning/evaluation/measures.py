@@ -18,19 +18,19 @@ from trueface.evaluation import curves
 from trueface.evaluation.curves import BINS, sure_bins
 from trueface.evaluation.intervals import (
     Counts,
-    Design,
     Floats,
-    Measure,
+    IntervalEstimate,
+    JackknifeDesign,
     Scale,
-    by_source,
     chunks,
-    design,
     interval,
+    interval_from_error,
+    interval_of_constant,
+    jackknife_design,
     resamples,
     standard_error,
-    unvaried,
 )
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.registry import Goal
 
@@ -39,7 +39,9 @@ LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recove
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
-def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: float) -> Measure:
+def fraction_with_ci(
+    part: SamplePredictions, holds: NDArray[np.bool_], labels: Classes, value: float
+) -> IntervalEstimate:
     """Return the fraction of answers for which `holds` is true, with its 95 % interval.
 
     Args:
@@ -48,29 +50,29 @@ def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: floa
         labels: (N,) their right classes.
         value: the fraction.
     """
-    hits, of = holds.astype(np.float32)[:, None], designed(part, labels)
-    if of.drawn:
-        error = standard_error(of, of.means(hits)[:, 0], even=False)
+    hits, of = holds.astype(np.float32)[:, None], jackknife_design_of(part, labels)
+    if of.has_several_sources:
+        error = standard_error(of, of.weighted_means(hits)[:, 0], even=False)
         if error.error > 0:
-            return by_source(value, error, Scale.SHARE)
+            return interval_from_error(value, error, Scale.SHARE)
     # also where sources do not differ, as few of them may by chance: images do
-    measure = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
+    measure = interval(value, resampled_means(hits, resample_counts(part, labels))[:, 0])
     if measure.low == measure.high:
-        return unvaried(value, sum(stratum.pictures for stratum in of.strata))
+        return interval_of_constant(value, sum(stratum.pictures for stratum in of.strata))
     return measure
 
 
-def resampled(part: Answered, labels: Classes) -> Counts:
+def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
     """Return how often each row stands in each resample: (R, N); copies of an image together."""
-    return resamples(pictures(part), labels, 0)
+    return resamples(picture_ids(part), labels, 0)
 
 
-def designed(part: Answered, labels: Classes) -> Design:
+def jackknife_design_of(part: SamplePredictions, labels: Classes) -> JackknifeDesign:
     """Return what is left out of answers in turn: see `standard_error`."""
-    return design(pictures(part), labels, 0)
+    return jackknife_design(picture_ids(part), labels, 0)
 
 
-def pictures(part: Answered) -> tuple[str, ...]:
+def picture_ids(part: SamplePredictions) -> tuple[str, ...]:
     """Return what names the picture of each row, the same for its copies in several networks.
 
     Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
@@ -91,55 +93,57 @@ def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
     return means
 
 
-Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
+PredictionsBySplit = Mapping[
+    str, SamplePredictions
+]  # "forget", "retain", "validation", "test": the last may be absent
 
 
-class Unmeasured(ValueError):
+class UndefinedMetric(ValueError):
     """A measure cannot be computed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class MetricDict:
     """Measures by name, and the reasons of those that cannot be computed."""
 
     values: Mapping[str, float]
     reasons: Mapping[str, str]
 
-    def __or__(self, other: "Sheet") -> "Sheet":
+    def __or__(self, other: "MetricDict") -> "MetricDict":
         """Return both; what `other` tells comes first."""
         values = {**self.values, **other.values}
         reasons = {**self.reasons, **other.reasons}
         unmeasured = {name: reason for name, reason in reasons.items() if name not in values}
-        return Sheet(values=values, reasons=unmeasured)
+        return MetricDict(values=values, reasons=unmeasured)
 
     def get(self, name: str) -> float | None:
         """Return a measure, or None."""
         return self.values.get(name)
 
 
-def sheet(makers: Mapping[str, Callable[[], float | Measure]]) -> Sheet:
+def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]) -> MetricDict:
     """Return what each of some functions measures, with `_low` and `_high` if it tells them.
 
-    A function may raise `Unmeasured`.
+    A function may raise `UndefinedMetric`.
     """
     values, reasons = {}, {}
     for name, make in makers.items():
         try:
             made = make()
-        except Unmeasured as error:
+        except UndefinedMetric as error:
             reasons[name] = str(error)
             continue
-        value = made.value if isinstance(made, Measure) else float(made)
+        value = made.value if isinstance(made, IntervalEstimate) else float(made)
         if not math.isfinite(value):
             reasons[name] = f"the value is {value}"
             continue
         values[name] = value
-        if isinstance(made, Measure):
+        if isinstance(made, IntervalEstimate):
             values |= {f"{name}_low": made.low, f"{name}_high": made.high}
-    return Sheet(values=values, reasons=reasons)
+    return MetricDict(values=values, reasons=reasons)
 
 
-def refuse_broken(parts: Parts) -> None:
+def refuse_broken(parts: PredictionsBySplit) -> None:
     """Refuse answers that are no answers.
 
     Raises:
@@ -154,12 +158,14 @@ def refuse_broken(parts: Parts) -> None:
             )
 
 
-def right(part: Answered) -> Classes:
+def true_classes(part: SamplePredictions) -> Classes:
     """Return the right classes (N,): the true ones, the trained ones where these are unknown."""
     return np.where(part.true == UNKNOWN, part.trained, part.true)
 
 
-def rows(part: Answered, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Answered:
+def select_rows(
+    part: SamplePredictions, chosen: NDArray[np.bool_] | NDArray[np.intp]
+) -> SamplePredictions:
     """Return some rows of answers: a mask (N,), or their places."""
     ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
     return replace(
@@ -171,22 +177,22 @@ def rows(part: Answered, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Answer
     )
 
 
-def tested(parts: Parts) -> Answered:
+def unseen_predictions(parts: PredictionsBySplit) -> SamplePredictions:
     """Return the answers on images that no training saw: the test, or else validation."""
     return parts["test"] if "test" in parts else parts["validation"]
 
 
-def kept(part: Answered, forgotten: Collection[int]) -> Answered:
+def retained_class_rows(part: SamplePredictions, forgotten: Collection[int]) -> SamplePredictions:
     """Return the rows whose class is not forgotten."""
-    return rows(part, ~np.isin(right(part), list(forgotten))) if forgotten else part
+    return select_rows(part, ~np.isin(true_classes(part), list(forgotten))) if forgotten else part
 
 
-def gone(part: Answered, forgotten: Collection[int]) -> Answered:
+def forgotten_class_rows(part: SamplePredictions, forgotten: Collection[int]) -> SamplePredictions:
     """Return the rows of a forgotten class."""
-    return rows(part, np.isin(right(part), list(forgotten)))
+    return select_rows(part, np.isin(true_classes(part), list(forgotten)))
 
 
-def accuracy(part: Answered, labels: Classes) -> float:
+def accuracy(part: SamplePredictions, labels: Classes) -> float:
     """Return the fraction of answers that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
@@ -194,13 +200,13 @@ def accuracy(part: Answered, labels: Classes) -> float:
     """
     labelled = labels != UNKNOWN
     if not len(part):
-        raise Unmeasured("there are no such samples")
+        raise UndefinedMetric("there are no such samples")
     if not labelled.any():
-        raise Unmeasured("the true labels are unknown")
+        raise UndefinedMetric("the true labels are unknown")
     return float(np.mean(part.logits.argmax(1)[labelled] == labels[labelled]))
 
 
-def calibration_error(part: Answered, labels: Classes) -> float:
+def calibration_error(part: SamplePredictions, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
@@ -215,17 +221,17 @@ def calibration_error(part: Answered, labels: Classes) -> float:
     return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
 
 
-def ranking(part: Answered, labels: Classes) -> Mapping[str, float]:
+def ranking(part: SamplePredictions, labels: Classes) -> Mapping[str, float]:
     """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
 
     Raises:
         Unmeasured: there are more classes, or the samples are of one only.
     """
     if part.logits.shape[1] != 2:
-        raise Unmeasured(f"only defined for two classes, and there are {part.logits.shape[1]}")
+        raise UndefinedMetric(f"only defined for two classes, and there are {part.logits.shape[1]}")
     positive = labels == 1
     if positive.all() or not positive.any():
-        raise Unmeasured("all samples belong to one class")
+        raise UndefinedMetric("all samples belong to one class")
     curve = curves.plain_curve(positive, _margin(part))
     return {
         "auc": float(curves.area(curve)[0]),
@@ -233,7 +239,7 @@ def ranking(part: Answered, labels: Classes) -> Mapping[str, float]:
     }
 
 
-def tuned(test: Answered, validation: Answered) -> float:
+def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredictions) -> float:
     """Return the accuracy on the test with the threshold that is best on validation.
 
     Wrong labels shift the threshold of a detector; what this has over the plain accuracy is no
@@ -243,23 +249,23 @@ def tuned(test: Answered, validation: Answered) -> float:
         Unmeasured: there are more classes than two.
     """
     if test.logits.shape[1] != 2:
-        raise Unmeasured(f"only defined for two classes, and there are {test.logits.shape[1]}")
-    at = _threshold(_margin(validation), right(validation) == 1)
-    return float(np.mean((_margin(test) > at) == (right(test) == 1)))
+        raise UndefinedMetric(f"only defined for two classes, and there are {test.logits.shape[1]}")
+    at = _threshold(_margin(validation), true_classes(validation) == 1)
+    return float(np.mean((_margin(test) > at) == (true_classes(test) == 1)))
 
 
-def bracket(part: Answered) -> Measure:
-    """Return the accuracy of answers with its 95 % interval; see `share`.
+def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
+    """Return the accuracy of answers with its 95 % interval; see `fraction_with_ci`.
 
     Raises:
         Unmeasured: no row.
     """
-    labels = right(part)
+    labels = true_classes(part)
     value = accuracy(part, labels)
-    return share(part, part.logits.argmax(1) == labels, labels, value)
+    return fraction_with_ci(part, part.logits.argmax(1) == labels, labels, value)
 
 
-def us(retain: float, forget: float) -> float:
+def unlearning_score(retain: float, forget: float) -> float:
     """Return the unlearning score of accuracies on the test set, in percent: 1 is best.
 
     It rewards an accuracy of 0 on the forgotten, whatever a new training would say there.
@@ -269,7 +275,9 @@ def us(retain: float, forget: float) -> float:
     return (math.exp(retain / 100) + math.exp(1 - forget / 100) - 2) / (2 * (math.e - 1))
 
 
-def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet:
+def single_model_metrics(
+    parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = ()
+) -> MetricDict:
     """Return the measures that need one model's answers alone.
 
     Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
@@ -285,55 +293,57 @@ def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet
     refuse_broken(parts)
     of_class = goal == "class"
     forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
-    test = tested(parts)
-    valid = kept(test, forgotten) if of_class else test
-    labels = right(valid)
+    test = unseen_predictions(parts)
+    valid = retained_class_rows(test, forgotten) if of_class else test
+    labels = true_classes(valid)
 
-    def test_of(chosen: Answered, *, split: bool = True) -> float:
+    def test_of(chosen: SamplePredictions, *, split: bool = True) -> float:
         if "test" not in parts:
-            raise Unmeasured("there is no test set")
+            raise UndefinedMetric("there is no test set")
         if split and not of_class:
-            raise Unmeasured("the goal is not to forget a class")
-        return accuracy(chosen, right(chosen))
+            raise UndefinedMetric("the goal is not to forget a class")
+        return accuracy(chosen, true_classes(chosen))
 
-    def of_test(measure: Callable[[Answered, Classes], float]) -> float:
+    def of_test(measure: Callable[[SamplePredictions, Classes], float]) -> float:
         if not len(valid):
-            raise Unmeasured("there are no such samples")
+            raise UndefinedMetric("there are no such samples")
         return measure(valid, labels)
 
-    lost = gone(test, forgotten)
+    lost = forgotten_class_rows(test, forgotten)
     intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
-    return _bracketed(intervals if "test" in parts else {}) | sheet(
+    return _bracketed(intervals if "test" in parts else {}) | compute_metrics(
         {
             "retain": lambda: accuracy(retain, retain.trained),
             "retain_true": lambda: accuracy(retain, retain.true),
             "forget": lambda: accuracy(forget, forget.trained),
             "forget_true": lambda: accuracy(forget, forget.true),
-            "val": lambda: accuracy(validation, right(validation)),
+            "val": lambda: accuracy(validation, true_classes(validation)),
             "test": lambda: test_of(test, split=False),
             "test_retain": lambda: test_of(valid),
             "test_forget": lambda: test_of(lost),
-            "test_tuned": lambda: of_test(lambda part, _: tuned(part, validation)),
-            "us": lambda: us(100 * test_of(valid), 100 * test_of(lost)),
+            "test_tuned": lambda: of_test(
+                lambda part, _: accuracy_at_val_threshold(part, validation)
+            ),
+            "us": lambda: unlearning_score(100 * test_of(valid), 100 * test_of(lost)),
             "auc": lambda: ranking(valid, labels)["auc"],
             "eer": lambda: ranking(valid, labels)["eer"],
             "ece": lambda: of_test(calibration_error),
-            "loss": lambda: of_test(Answered.loss),
+            "loss": lambda: of_test(SamplePredictions.loss),
         }
     )
 
 
-def _bracketed(parts: Mapping[str, Answered]) -> Sheet:
+def _bracketed(parts: Mapping[str, SamplePredictions]) -> MetricDict:
     """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
     values: dict[str, float] = {}
     for name, part in parts.items():
         if len(part):
-            interval = bracket(part)
+            interval = accuracy_with_ci(part)
             values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return Sheet(values=values, reasons={})
+    return MetricDict(values=values, reasons={})
 
 
-def _margin(part: Answered) -> Floats:
+def _margin(part: SamplePredictions) -> Floats:
     margin: Floats = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
     return margin
 
@@ -353,13 +363,18 @@ def _threshold(margin: Floats, positive: NDArray[np.bool_]) -> float:
     return float(between[best[np.abs(between[best]).argmin()]])
 
 
-def against(
-    ours: Parts, reference: Parts, *, measures: Sheet, reference_measures: Sheet, test: str = "test"
-) -> Sheet:
+def compare_with_retrained(
+    ours: PredictionsBySplit,
+    reference: PredictionsBySplit,
+    *,
+    measures: MetricDict,
+    reference_measures: MetricDict,
+    test: str = "test",
+) -> MetricDict:
     """Return how far a model is from the same training without what was forgotten.
 
     Gaps are absolute differences in 0 … 1; `gap` is their mean (C. Fan et al., "SalUn", arXiv
-    2310.12508, table 1). `tow` is the tug of war of K. Zhao et al., arXiv 2406.01257, equation 2:
+    2310.12508, table 1). `tug_of_war` is the tug of war of K. Zhao et al., arXiv 2406.01257, equation 2:
     1 where both are equal. `kl_*` is the mean of KL(reference || ours), `distance_*` the mean
     Euclidean distance of their probabilities (V. Chundawat et al., arXiv 2205.08096).
 
@@ -375,27 +390,30 @@ def against(
         first, second = measures.get(name), reference_measures.get(name)
         if first is None or second is None:
             reasons = (source.reasons.get(name) for source in (measures, reference_measures))
-            raise Unmeasured(next(filter(None, reasons), "not measured"))
+            raise UndefinedMetric(next(filter(None, reasons), "not measured"))
         return abs(first - second)
 
     names = {"retain": "retain", "forget": "forget", "test": test, "mia": "mia_svc"}
-    gaps = sheet({f"gap_{key}": lambda name=name: gap(name) for key, name in names.items()})  # type: ignore[misc]  # a default cannot be typed
+    gaps = compute_metrics(
+        {f"gap_{key}": lambda name=name: gap(name) for key, name in names.items()}
+    )  # type: ignore[misc]  # a default cannot be typed
 
     def mean_gap() -> float:
         if gaps.reasons:
-            raise Unmeasured("; ".join(f"{name}: {why}" for name, why in gaps.reasons.items()))
+            raise UndefinedMetric("; ".join(f"{name}: {why}" for name, why in gaps.reasons.items()))
         return sum(gaps.values.values()) / len(gaps.values)
 
     def pair(name: str) -> tuple[Floats, Floats]:
         first, second = (
-            tested(parts) if name == "test" else parts[name] for parts in (ours, reference)
+            unseen_predictions(parts) if name == "test" else parts[name]
+            for parts in (ours, reference)
         )
-        return first.log_probabilities(), matched(first, second).log_probabilities()
+        return first.log_probabilities(), align_samples(first, second).log_probabilities()
 
-    return gaps | sheet(
+    return gaps | compute_metrics(
         {
             "gap": mean_gap,
-            "tow": lambda: tow(gap("forget"), gap("retain"), gap(test)),
+            "tow": lambda: tug_of_war(gap("forget"), gap("retain"), gap(test)),
             "kl_forget": lambda: divergence(*pair("forget")),
             "kl_test": lambda: divergence(*pair("test")),
             "distance_forget": lambda: distance(*pair("forget")),
@@ -404,26 +422,26 @@ def against(
     )
 
 
-def tow(*gaps: float) -> float:
+def tug_of_war(*gaps: float) -> float:
     """Return the product of 1 - gap: 1 where nothing differs from the reference."""
     return math.prod(1 - gap for gap in gaps)
 
 
-def matched(first: Answered, second: Answered) -> Answered:
+def align_samples(first: SamplePredictions, second: SamplePredictions) -> SamplePredictions:
     """Return `second` in the order of `first`: the same samples, asked of another model.
 
     Raises:
         Unmeasured: they are other samples, or the models tell other classes apart.
     """
     if first.logits.shape[1] != second.logits.shape[1]:
-        raise Unmeasured("the reference model has other classes")
+        raise UndefinedMetric("the reference model has other classes")
     if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
         places = {name: place for place, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
-            second = rows(second, order)
+            second = select_rows(second, order)
     if first.ids != second.ids or not np.array_equal(first.trained, second.trained):
-        raise Unmeasured("the reference model was tested on other samples")
+        raise UndefinedMetric("the reference model was tested on other samples")
     return second
 
 
@@ -437,32 +455,36 @@ def distance(ours: Floats, reference: Floats) -> float:
     return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
 
 
-def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
+def recovery(
+    ours: SamplePredictions, poisoned: SamplePredictions, clean: SamplePredictions
+) -> IntervalEstimate:
     """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
 
     0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
-    drawn for all three together. The interval is over sources as in `bracket`.
+    drawn for all three together. The interval is over sources as in `accuracy_with_ci`.
 
     Raises:
         Unmeasured: they answered other samples, or there is less than half a point of damage.
     """
-    parts = (ours, matched(ours, poisoned), matched(ours, clean))
-    labels = right(ours)
+    parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
+    labels = true_classes(ours)
     hits = np.column_stack([part.logits.argmax(1) == labels for part in parts]).astype(np.float32)
     mine, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, and "
             f"recovery needs at least {100 * LEAST_DAMAGE:.1f}"
         )
-    value, of = (mine - low) / (high - low), designed(ours, labels)
-    error = standard_error(of, _undone(of.means(hits)), even=False)
-    if of.drawn and error.error > 0:
-        measure = by_source(value, error, Scale.PLAIN)
+    value, of = (mine - low) / (high - low), jackknife_design_of(ours, labels)
+    error = standard_error(of, _recovered_fraction(of.weighted_means(hits)), even=False)
+    if of.has_several_sources and error.error > 0:
+        measure = interval_from_error(value, error, Scale.PLAIN)
     else:
-        measure = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
+        measure = interval(
+            value, _recovered_fraction(resampled_means(hits, resample_counts(ours, labels)))
+        )
     if measure.high - measure.low > WIDEST:
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, too "
             f"little for {len(ours)} test samples: the 95 % interval of recovery would be "
             f"{measure.low:.1f} to {measure.high:.1f}"
@@ -470,7 +492,7 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
     return measure
 
 
-def _undone(accuracies: Floats) -> Floats:
+def _recovered_fraction(accuracies: Floats) -> Floats:
     """Return the recovery (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
     mine, low, high = accuracies.T
     with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out

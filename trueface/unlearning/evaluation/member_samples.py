@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.unlearning.evaluation.measures import (
     Classes,
-    Unmeasured,
-    pictures,
-    right,
-    rows,
+    UndefinedMetric,
+    picture_ids,
+    select_rows,
+    true_classes,
 )
 
 LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
@@ -18,9 +18,11 @@ FINEST = 50  # weights of classes are whole numbers up to this
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def matched_sides(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+def matched_sides(
+    forget: SamplePredictions, outside: SamplePredictions, random: np.random.Generator
+) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
-    truth, classes = right(forget), right(outside)
+    truth, classes = true_classes(forget), true_classes(outside)
     members, others, labels = [], [], np.full(len(outside), UNKNOWN)
     for true in np.unique(truth):
         pool = random.permutation(np.flatnonzero(classes == true))
@@ -34,12 +36,14 @@ def matched_sides(forget: Answered, outside: Answered, random: np.random.Generat
     return inside, beside, labels[beside]
 
 
-def all_of_same_classes(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+def all_of_same_classes(
+    forget: SamplePredictions, outside: SamplePredictions, random: np.random.Generator
+) -> Sides:
     """Return places of members, of all others of the same true classes, and others' labels.
 
     Members of a class of which there are no others are left out.
     """
-    truth, classes = right(forget), right(outside)
+    truth, classes = true_classes(forget), true_classes(outside)
     shared = np.intersect1d(truth, classes)
     labels = np.full(len(outside), UNKNOWN)
     for true in shared:
@@ -67,22 +71,22 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
 
 
 def side_losses(
-    forget: Answered, outside: Answered, sides: Sides
+    forget: SamplePredictions, outside: SamplePredictions, sides: Sides
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of both sides, which are members, their pictures."""
     members, others, labels = sides
     if not len(others):
-        raise Unmeasured("no sample outside the training belongs to the forgotten classes")
+        raise UndefinedMetric("no sample outside the training belongs to the forgotten classes")
     if len(members) < LEAST:
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"only {len(members)} forgotten samples have a counterpart of the same class outside the "
             f"training, and the attack needs {LEAST}"
         )
-    inside, beside = rows(forget, members), rows(outside, others)
+    inside, beside = select_rows(forget, members), select_rows(outside, others)
     values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
     names = [
-        *(f"in/{name}" for name in pictures(inside)),
-        *(f"out/{name}" for name in pictures(beside)),
+        *(f"in/{name}" for name in picture_ids(inside)),
+        *(f"out/{name}" for name in picture_ids(beside)),
     ]
     return values, member, names
 
@@ -94,12 +98,12 @@ def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArr
         Unmeasured: too few, or all alike.
     """
     if min(len(members), len(others)) < LEAST:
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"there are {len(members)} members and {len(others)} non-members, and the attack needs "
             f"{LEAST} of each"
         )
     values = np.concatenate([members, others])
     if not np.ptp(values) > 0:
-        raise Unmeasured("the model gives all samples the same output")
+        raise UndefinedMetric("the model gives all samples the same output")
     member = np.repeat(np.array([1, 0]), [len(members), len(others)])
     return values[:, None], member

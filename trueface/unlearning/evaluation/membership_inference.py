@@ -23,19 +23,25 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import SVC
 
 from trueface.evaluation import curves
-from trueface.evaluation.intervals import Floats, Measure, interval, resamples, unvaried
-from trueface.evaluation.predictions import Answered
-from trueface.runtime.rng import numpy_stream
+from trueface.evaluation.intervals import (
+    Floats,
+    IntervalEstimate,
+    interval,
+    interval_of_constant,
+    resamples,
+)
+from trueface.evaluation.predictions import SamplePredictions
+from trueface.runtime.rng import numpy_rng
 from trueface.unlearning.evaluation.measures import (
-    Parts,
-    Sheet,
-    Unmeasured,
-    kept,
-    pictures,
+    MetricDict,
+    PredictionsBySplit,
+    UndefinedMetric,
+    compute_metrics,
+    picture_ids,
     resampled_means,
-    right,
-    rows,
-    sheet,
+    retained_class_rows,
+    select_rows,
+    true_classes,
 )
 from trueface.unlearning.evaluation.member_samples import (
     LEAST,
@@ -57,8 +63,8 @@ ASKED = 2000  # of the forgotten, for the SVC
 
 
 def membership(
-    parts: Parts, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
-) -> Sheet:
+    parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
+) -> MetricDict:
     """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
 
     `mia_entropy` is the fraction of the forgotten classified as members, `mia_svc` the fraction
@@ -73,12 +79,12 @@ def membership(
         seed: of what is drawn.
     """
     if "test" not in parts:
-        return Sheet(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
+        return MetricDict(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
     test = parts["test"]
-    outside = kept(test, forgotten if goal == "class" else ())
+    outside = retained_class_rows(test, forgotten if goal == "class" else ())
     forget, retain = parts["forget"], parts["retain"]
     sides = {"retain": retain, "outside": outside, "forget": forget}
-    return sheet(
+    return compute_metrics(
         {
             "mia_entropy": lambda: by_entropy(**sides),
             "mia_svc": lambda: by_confidence(**sides, seed=seed),
@@ -88,7 +94,9 @@ def membership(
     )
 
 
-def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Measure:
+def by_entropy(
+    *, retain: SamplePredictions, outside: SamplePredictions, forget: SamplePredictions
+) -> IntervalEstimate:
     """Return the fraction of the forgotten classified as members by the entropy of answers.
 
     Raises:
@@ -100,12 +108,16 @@ def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Meas
     values, member = stacked(_entropy(retain), _entropy(outside))
     _need(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
-    return _bracketed(attack.predict(_entropy(forget)[:, None]) == 1, pictures(forget))
+    return _bracketed(attack.predict(_entropy(forget)[:, None]) == 1, picture_ids(forget))
 
 
 def by_confidence(
-    *, retain: Answered, outside: Answered, forget: Answered, seed: int = 0
-) -> Measure:
+    *,
+    retain: SamplePredictions,
+    outside: SamplePredictions,
+    forget: SamplePredictions,
+    seed: int = 0,
+) -> IntervalEstimate:
     """Return the fraction of the forgotten classified as others by the trained label's confidence.
 
     Raises:
@@ -114,19 +126,21 @@ def by_confidence(
     Source: C. Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508, appendix C.3, and its code: an SVC
         with C = 3 and gamma "auto". We draw at most 1,000 shadow samples of either side.
     """
-    random = numpy_stream("membership/svc", seed)
+    random = numpy_rng("membership/svc", seed)
     count = min(len(retain), len(outside), SHADOWS)
-    members = _confidence(_drawn(retain, count, random), "trained")
-    others = _confidence(_drawn(outside, count, random), "right")
-    asked = _drawn(forget, ASKED, random)
+    members = _confidence(_draw_rows(retain, count, random), "trained")
+    others = _confidence(_draw_rows(outside, count, random), "right")
+    asked = _draw_rows(forget, ASKED, random)
     values, member = stacked(members, others)
     _need(forget)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
     answers = attack.predict(_confidence(asked, "trained")[:, None])
-    return _bracketed(answers == 0, pictures(asked))
+    return _bracketed(answers == 0, picture_ids(asked))
 
 
-def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
+def by_loss(
+    *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
+) -> IntervalEstimate:
     """Return the accuracy of separating the forgotten from as many others of the same classes by loss.
 
     One half is ideal. Where labels are flipped, those of the others are flipped alike: else
@@ -141,7 +155,7 @@ def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
     """
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"there are {len(np.unique(names))} original images, and the attack needs {2 * LEAST}"
         )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
@@ -151,7 +165,9 @@ def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
     return _bracketed(answers == member, names, member)
 
 
-def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
+def at_few_false_alarms(
+    *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
+) -> IntervalEstimate:
     """Return the fraction of the forgotten with a lower loss than all but 1 % of others.
 
     Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
@@ -161,16 +177,16 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
         Unmeasured: too few of the forgotten or others of these classes, or nothing that differs.
     """
     members, others, labels = all_of_same_classes(
-        forget, outside, numpy_stream("membership/tpr", seed)
+        forget, outside, numpy_rng("membership/tpr", seed)
     )
-    of = [right(forget)[members], right(outside)[others]]
+    of = [true_classes(forget)[members], true_classes(outside)[others]]
     counts = class_weights(*of)
     # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
         many = f"{len(others):,} samples of the forgotten classes"
         less = f" ({worth:,} effective samples after weighting)" if worth < len(others) else ""
-        raise Unmeasured(
+        raise UndefinedMetric(
             f"outside the training there are {many}{less}, and a false-positive rate of 1 % needs "
             f"{LEAST_OTHERS:,}"
         )
@@ -183,46 +199,50 @@ def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -
     spread = curves.resampled(curves.tpr_at_fpr, inside, sureness, drawn)
     measure = interval(float(value), spread)
     pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
-    return unvaried(measure.value, pictures_in) if measure.low == measure.high else measure
+    return (
+        interval_of_constant(measure.value, pictures_in) if measure.low == measure.high else measure
+    )
 
 
 def _losses(
-    forget: Answered, outside: Answered, seed: int
+    forget: SamplePredictions, outside: SamplePredictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many others, which are members, their pictures."""
-    random = numpy_stream("membership/loss", seed)
+    random = numpy_rng("membership/loss", seed)
     return side_losses(forget, outside, matched_sides(forget, outside, random))
 
 
 def _bracketed(
     holds: NDArray[np.bool_], names: Sequence[str], member: NDArray[np.int64] | None = None
-) -> Measure:
+) -> IntervalEstimate:
     """Return the fraction of samples for which `holds` is true, with its interval over images."""
     classes = np.zeros(len(holds), np.int64) if member is None else member
     value = float(holds.mean())
     weights = resamples(names, classes, 0)
     measure = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return unvaried(value, len(set(names))) if measure.low == measure.high else measure
+    return interval_of_constant(value, len(set(names))) if measure.low == measure.high else measure
 
 
-def _need(forget: Answered) -> None:
+def _need(forget: SamplePredictions) -> None:
     if not len(forget):
-        raise Unmeasured("nothing was forgotten")
+        raise UndefinedMetric("nothing was forgotten")
 
 
-def _entropy(part: Answered) -> Floats:
+def _entropy(part: SamplePredictions) -> Floats:
     logs = part.log_probabilities()
     entropy: Floats = -(np.exp(logs) * logs).sum(1)
     return entropy
 
 
-def _confidence(part: Answered, which: str) -> Floats:
-    labels = part.trained if which == "trained" else right(part)
+def _confidence(part: SamplePredictions, which: str) -> Floats:
+    labels = part.trained if which == "trained" else true_classes(part)
     confidence: Floats = np.exp(-part.losses(labels))
     return confidence
 
 
-def _drawn(part: Answered, most: int, random: np.random.Generator) -> Answered:
+def _draw_rows(
+    part: SamplePredictions, most: int, random: np.random.Generator
+) -> SamplePredictions:
     if len(part) <= most:
         return part
-    return rows(part, np.sort(random.choice(len(part), most, replace=False)))
+    return select_rows(part, np.sort(random.choice(len(part), most, replace=False)))

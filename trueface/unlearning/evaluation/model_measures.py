@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.evaluation import predictions
-from trueface.evaluation.intervals import Measure
+from trueface.evaluation.intervals import IntervalEstimate
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import read_json
@@ -13,17 +13,17 @@ from trueface.runtime.ids import model_folder_name
 from trueface.unlearning.evaluation import measures
 from trueface.unlearning.evaluation.alarms import Alarm
 from trueface.unlearning.evaluation.measures import (
-    Parts,
-    Sheet,
-    Unmeasured,
-    against,
-    alone,
+    MetricDict,
+    PredictionsBySplit,
+    UndefinedMetric,
+    compare_with_retrained,
+    compute_metrics,
     recovery,
-    right,
-    sheet,
-    tested,
+    single_model_metrics,
+    true_classes,
+    unseen_predictions,
 )
-from trueface.unlearning.evaluation.sanity import judged
+from trueface.unlearning.evaluation.sanity import find_alarms
 from trueface.unlearning.evaluation.unlearned_models import (
     UnlearnedModel,
     parsed_id,
@@ -55,7 +55,7 @@ class MeasuredModel(NamedTuple):
 
     method: str  # BEFORE: of the base
     model: UnlearnedModel
-    sheet: Sheet
+    sheet: MetricDict
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
     sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
@@ -80,55 +80,61 @@ class MeasuredModel(NamedTuple):
         return self.model.record.base, self.model.record.seed
 
 
-def measured(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
+def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
     """Return what is measured of the base of models with one base and seed, and of each of them."""
     retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
     plain = retrained or models[0]
-    kept = {model.folder: _after(model) for model in (retrained, corrected) if model is not None}
+    kept = {
+        model.folder: _load_after_unlearning(model)
+        for model in (retrained, corrected)
+        if model is not None
+    }
     clean = corrected or retrained
     references = _References(
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
-        poisoned=_Answers(paths.answers_before(plain.folder), plain.record),
+        poisoned=_ModelPredictions(paths.predictions_before(plain.folder), plain.record),
         clean=None if clean is None else kept[clean.folder],
     )
-    base = _of_base(plain.record, references.retrained)
+    base = _base_metrics(plain.record, references.retrained)
     return [
-        _measure(plain, references.poisoned, references, of=base)._replace(method=BEFORE, notes=()),
+        _measure(plain, references.poisoned, references, recorded_metrics=base)._replace(
+            method=BEFORE, notes=()
+        ),
         *(
             _measure(
                 model,
-                kept.get(model.folder) or _after(model),
+                kept.get(model.folder) or _load_after_unlearning(model),
                 references,
-                of=_of_record(model.record, references.retrained),
+                recorded_metrics=_record_metrics(model.record, references.retrained),
             )
             for model in models
         ),
     ]
 
 
-class _Answers:
+class _ModelPredictions:
     """The answers of a model, and the measures that need nothing else."""
 
     def __init__(self, path: Path, record: Record) -> None:
-        self.parts: Parts | None = None
+        self.parts: PredictionsBySplit | None = None
         # imports scikit-learn, for which a run without an unlearned model need not wait
         from trueface.unlearning.evaluation.membership_inference import membership
 
         try:
             self.parts = parts = _read(path)
-            own = alone(parts, goal=record.goal, forgotten=record.forgotten)
+            own = single_model_metrics(parts, goal=record.goal, forgotten=record.forgotten)
             self.sheet = own | membership(parts, goal=record.goal, forgotten=record.forgotten)
         except (DataError, MachineError) as error:
-            self.sheet = Sheet(values={}, reasons={"answers": str(error)})
+            self.sheet = MetricDict(values={}, reasons={"answers": str(error)})
 
     @property
-    def sound(self) -> Parts | None:
+    def finite_parts(self) -> PredictionsBySplit | None:
         """The answers, where there are any and all are finite."""
         return None if "answers" in self.sheet.reasons else self.parts
 
 
-def _read(path: Path) -> Parts:
+def _read(path: Path) -> PredictionsBySplit:
     parts = predictions.read(path)
     missing = [name for name in ("forget", "retain", "validation") if name not in parts]
     if missing:
@@ -136,43 +142,53 @@ def _read(path: Path) -> Parts:
     return parts
 
 
-def _after(model: UnlearnedModel) -> _Answers:
-    return _Answers(paths.answers_after(model.folder), model.record)
+def _load_after_unlearning(model: UnlearnedModel) -> _ModelPredictions:
+    return _ModelPredictions(paths.predictions_after(model.folder), model.record)
 
 
 class _References(NamedTuple):
     """What the models of one base and seed are set beside."""
 
     retrained: Record | None
-    reference: _Answers | None  # of the retrained model
-    poisoned: _Answers
-    clean: _Answers | None
+    reference: _ModelPredictions | None  # of the retrained model
+    poisoned: _ModelPredictions
+    clean: _ModelPredictions | None
 
 
 def _measure(
-    model: UnlearnedModel, answers: _Answers, references: _References, *, of: Sheet
+    model: UnlearnedModel,
+    answers: _ModelPredictions,
+    references: _References,
+    *,
+    recorded_metrics: MetricDict,
 ) -> MeasuredModel:
-    record, measures = model.record, answers.sheet | of
+    record, measures = model.record, answers.sheet | recorded_metrics
     alarms: tuple[Alarm, ...] = ()
     if answers.parts is not None:
-        alarms = _warned(record, answers.parts, references, of_base=answers is references.poisoned)
-    if answers.sound is not None:
-        measures |= _beside(record, answers.sound, measures, references)
-    sources = {} if answers.sound is None or record.goal != "flips" else _sources(answers.sound)
+        alarms = _find_model_alarms(
+            record, answers.parts, references, of_base=answers is references.poisoned
+        )
+    if answers.finite_parts is not None:
+        measures |= _compare_with_references(record, answers.finite_parts, measures, references)
+    sources = (
+        {}
+        if answers.finite_parts is None or record.goal != "flips"
+        else _sources(answers.finite_parts)
+    )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
 
 
-def _sources(parts: Parts) -> Mapping[int, int]:
-    test = tested(parts)
-    return measures.designed(test, right(test)).sources
+def _sources(parts: PredictionsBySplit) -> Mapping[int, int]:
+    test = unseen_predictions(parts)
+    return measures.jackknife_design_of(test, true_classes(test)).sources
 
 
-def _warned(
-    record: Record, parts: Parts, references: _References, *, of_base: bool
+def _find_model_alarms(
+    record: Record, parts: PredictionsBySplit, references: _References, *, of_base: bool
 ) -> tuple[Alarm, ...]:
     """Return the alarms of a model; retrained models are not compared with the model before."""
     anew = record.method in ANEW or of_base
-    return judged(
+    return find_alarms(
         parts,
         goal=record.goal,
         before=None if anew else references.poisoned.parts,
@@ -194,13 +210,19 @@ def _notes(record: Record) -> tuple[str, ...]:
     return (summary, *record.notes)
 
 
-def _beside(record: Record, parts: Parts, measures: Sheet, references: _References) -> Sheet:
+def _compare_with_references(
+    record: Record, parts: PredictionsBySplit, measures: MetricDict, references: _References
+) -> MetricDict:
     """Return the measures that need another model's answers."""
     reference = references.reference
-    if reference is not None and reference.sound is not None:
+    if reference is not None and reference.finite_parts is not None:
         test = "test_retain" if record.goal == "class" else "test"
-        compared = against(
-            parts, reference.sound, measures=measures, reference_measures=reference.sheet, test=test
+        compared = compare_with_retrained(
+            parts,
+            reference.finite_parts,
+            measures=measures,
+            reference_measures=reference.sheet,
+            test=test,
         )
     else:
         reason = (
@@ -208,22 +230,26 @@ def _beside(record: Record, parts: Parts, measures: Sheet, references: _Referenc
             if reference is None
             else f"retrained model: {reference.sheet.reasons['answers']}"
         )
-        compared = Sheet(values={}, reasons={"gap": reason, "tow": reason})
-    return compared | sheet({"recovery": lambda: _recovered(record, parts, references)})
+        compared = MetricDict(values={}, reasons={"gap": reason, "tow": reason})
+    return compared | compute_metrics({"recovery": lambda: _recovered(record, parts, references)})
 
 
-def _recovered(record: Record, parts: Parts, references: _References) -> Measure:
+def _recovered(
+    record: Record, parts: PredictionsBySplit, references: _References
+) -> IntervalEstimate:
     if record.goal != "flips":
-        raise Unmeasured("no label was flipped")
+        raise UndefinedMetric("no label was flipped")
     if references.clean is None:
-        raise Unmeasured("no model was corrected or retrained with this seed")
-    poisoned, clean = references.poisoned.sound, references.clean.sound
+        raise UndefinedMetric("no model was corrected or retrained with this seed")
+    poisoned, clean = references.poisoned.finite_parts, references.clean.finite_parts
     if poisoned is None or clean is None:
-        raise Unmeasured("the predictions of the poisoned or the clean model are unknown")
-    return recovery(tested(parts), tested(poisoned), tested(clean))
+        raise UndefinedMetric("the predictions of the poisoned or the clean model are unknown")
+    return recovery(
+        unseen_predictions(parts), unseen_predictions(poisoned), unseen_predictions(clean)
+    )
 
 
-def _of_record(record: Record, retrained: Record | None) -> Sheet:
+def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
     """Return what a record tells in numbers."""
     relearned = record.relearn.steps if record.relearn else None
     retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
@@ -254,13 +280,13 @@ def _of_record(record: Record, retrained: Record | None) -> Sheet:
             "there was no search, or no flipped label was hidden",
         ),
     }
-    return _known(values)
+    return _metrics_or_reasons(values)
 
 
-def _of_base(record: Record, retrained: Record | None) -> Sheet:
+def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
     """Return what the same record tells of its base: the training in place of the unlearning."""
     seconds = record.training_seconds
-    return _known(
+    return _metrics_or_reasons(
         {
             "seconds": (seconds, NO_TRAINING),
             "samples": (
@@ -297,8 +323,8 @@ def _with_cache(record: Record) -> float:
     return record.seconds + record.cached_seconds
 
 
-def _known(values: Mapping[str, tuple[float | None, str]]) -> Sheet:
-    return Sheet(
+def _metrics_or_reasons(values: Mapping[str, tuple[float | None, str]]) -> MetricDict:
+    return MetricDict(
         values={name: float(value) for name, (value, _) in values.items() if value is not None},
         reasons={name: why for name, (value, why) in values.items() if value is None},
     )

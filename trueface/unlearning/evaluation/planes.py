@@ -40,7 +40,7 @@ class Axes:
     directions: NDArray[np.float64]  # (2, F)
 
     @staticmethod
-    def of(features: Features) -> "Axes":
+    def from_features(features: Features) -> "Axes":
         """Return the principal axes of features (M, F); each points to its largest entry."""
         values = features.astype(np.float64)
         middle = values.mean(0)
@@ -51,7 +51,7 @@ class Axes:
         signs = np.where(directions[[0, 1], largest] < 0, -1.0, 1.0)
         return Axes(middle, directions * signs[:, None])
 
-    def places(self, features: Features) -> NDArray[np.float64]:
+    def project_onto(self, features: Features) -> NDArray[np.float64]:
         """Return where features (M, F) lie: (M, 2)."""
         points: NDArray[np.float64] = (features - self.middle) @ self.directions.T
         return points

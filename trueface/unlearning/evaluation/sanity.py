@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.measurement import measure
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.measurement import evaluate_scores
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.unlearning.evaluation.alarms import (
     Alarm,
-    Sort,
+    AlarmKind,
     broken,
     class_name,
     class_share,
@@ -28,33 +28,33 @@ from trueface.unlearning.evaluation.alarms import (
 from trueface.unlearning.evaluation.answer_comparison import (
     LEAST,
     NORMAL,
+    best_permutation_gain,
     change,
     loss_beside,
     pairs,
-    renamed,
 )
 from trueface.unlearning.evaluation.measures import (
     LEAST_DAMAGE,
-    Parts,
-    kept,
-    pictures,
-    right,
-    tested,
+    PredictionsBySplit,
+    picture_ids,
+    retained_class_rows,
+    true_classes,
+    unseen_predictions,
 )
 from trueface.unlearning.registry import Goal
 
 # what leaves nothing of a model; other alarms are about what it can be compared with
 RUINED = frozenset(
     {
-        Sort.BROKEN,
-        Sort.CONSTANT,
-        Sort.SHARE,
-        Sort.FEW_ANSWERS,
-        Sort.CHANCE,
-        Sort.BELOW_CHANCE,
-        Sort.PERMUTED,
-        Sort.LOST,
-        Sort.UNTOUCHED,
+        AlarmKind.BROKEN,
+        AlarmKind.CONSTANT,
+        AlarmKind.SHARE,
+        AlarmKind.FEW_ANSWERS,
+        AlarmKind.CHANCE,
+        AlarmKind.BELOW_CHANCE,
+        AlarmKind.PERMUTED,
+        AlarmKind.LOST,
+        AlarmKind.UNTOUCHED,
     }
 )
 FEW = 0.5  # of the classes that the labels hold in effect; honest models: 0.66 and more
@@ -64,12 +64,12 @@ PERMUTED = LEAST_DAMAGE  # accuracy gained for certain by a permutation of the l
 UNTOUCHED = 0.02  # mean change of the probabilities that is none; honest: 0.16 and more
 
 
-def judged(
-    parts: Parts,
+def find_alarms(
+    parts: PredictionsBySplit,
     *,
     goal: Goal,
-    before: Parts | None = None,
-    retrained: Parts | None = None,
+    before: PredictionsBySplit | None = None,
+    retrained: PredictionsBySplit | None = None,
     forgotten: Collection[int] = (),
     names: Sequence[str] = (),
 ) -> tuple[Alarm, ...]:
@@ -86,7 +86,10 @@ def judged(
     if alarm := broken(parts):
         return (alarm,)
     gone = forgotten if goal == "class" else ()
-    test, name = kept(tested(parts), gone), partial(class_name, names=names)
+    test, name = (
+        retained_class_rows(unseen_predictions(parts), gone),
+        partial(class_name, names=names),
+    )
     found = (
         constant(test, name),
         class_share(test, name),
@@ -94,14 +97,17 @@ def judged(
         unclean(parts["validation"]),
         few_answers(test, name),
         chance(test),
-        permuted(test, (kept(parts["validation"], gone), parts["retain"]), name),
-        *_beside(parts, before, retrained, gone),
+        permuted(test, (retained_class_rows(parts["validation"], gone), parts["retain"]), name),
+        *_alarms_beside_others(parts, before, retrained, gone),
     )
     return tuple(alarm for alarm in found if alarm is not None)
 
 
-def _beside(
-    parts: Parts, before: Parts | None, retrained: Parts | None, gone: Collection[int]
+def _alarms_beside_others(
+    parts: PredictionsBySplit,
+    before: PredictionsBySplit | None,
+    retrained: PredictionsBySplit | None,
+    gone: Collection[int],
 ) -> tuple[Alarm | None, ...]:
     """Return what the answers warn of beside those of other models."""
     if before is None or broken(before):
@@ -109,8 +115,8 @@ def _beside(
     others = [("the model before unlearning", before)]
     if retrained is not None and not broken(retrained):
         others.append(("the retrained model", retrained))
-    test = kept(tested(parts), gone)
-    tests = [(name, kept(tested(other), gone)) for name, other in others]
+    test = retained_class_rows(unseen_predictions(parts), gone)
+    tests = [(name, retained_class_rows(unseen_predictions(other), gone)) for name, other in others]
     trained = [(name, other["retain"]) for name, other in others]
     return (
         lost(test, tests, what="the test set", margin=LOST)
@@ -119,7 +125,7 @@ def _beside(
     )
 
 
-def few_answers(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of answers that are spread over far fewer classes than the labels are.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
@@ -127,14 +133,14 @@ def few_answers(test: Answered, name: Callable[[int], str]) -> Alarm | None:
     """
     if len(test) < LEAST:
         return None
-    expected, given = effective(right(test)), effective(test.logits.argmax(1))
+    expected, given = effective(true_classes(test)), effective(test.logits.argmax(1))
     if expected <= 2 or given >= FEW * expected:
         return None
     called, counts = np.unique(test.logits.argmax(1), return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
     classes_named = ", ".join(repr(name(int(called[at]))) for at in most)
     return Alarm(
-        sort=Sort.FEW_ANSWERS,
+        alarm_kind=AlarmKind.FEW_ANSWERS,
         text=f"{counts[most].sum()} of {len(test)} predictions on the test set are {classes_named}: effectively "
         f"{given:.1f} classes, but the labels have {expected:.1f}",
     )
@@ -146,13 +152,13 @@ def effective(labels: NDArray[np.int64]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def chance(test: Answered) -> Alarm | None:
+def chance(test: SamplePredictions) -> Alarm | None:
     """Warn of a model that may as well guess.
 
     Of two classes the interval of the area under the ROC curve decides, as in the table of results;
     of more that of the balanced accuracy, by images.
     """
-    labels = right(test)
+    labels = true_classes(test)
     classes = np.unique(labels)
     if len(test) < LEAST or len(classes) < 2:
         return None
@@ -167,22 +173,22 @@ def chance(test: Answered) -> Alarm | None:
     if low > guess:
         return None
     return Alarm(
-        sort=Sort.CHANCE if high >= guess else Sort.BELOW_CHANCE,
+        alarm_kind=AlarmKind.CHANCE if high >= guess else AlarmKind.BELOW_CHANCE,
         text=f"the balanced accuracy on the test set is {value:.1%} (95 % CI {max(low, 0):.1%} to {high:.1%}), "
         f"and guessing scores {guess:.1%}",
     )
 
 
-def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
+def _chance_of_two(test: SamplePredictions, labels: NDArray[np.int64]) -> Alarm | None:
     margin = (test.logits[:, 1] - test.logits[:, 0]).astype(np.float64)
-    keys = pictures(test)
-    report = measure(labels.astype(np.int8), margin, keys=keys)
+    keys = picture_ids(test)
+    report = evaluate_scores(labels.astype(np.int8), margin, keys=keys)
     guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
     if not guesses:
         return None
     (verdict,), auc = guesses, report.by_images["auc"]  # the interval that the verdict rests on
     return Alarm(
-        sort=Sort(verdict),
+        alarm_kind=AlarmKind(verdict),
         text=f"the AUC on the test set is {auc.value:.3f} (95 % CI {auc.low:.3f} to {auc.high:.3f}), "
         + (
             "no better than guessing"
@@ -193,28 +199,32 @@ def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
 
 
 def permuted(
-    test: Answered, checked: Sequence[Answered], name: Callable[[int], str]
+    test: SamplePredictions, checked: Sequence[SamplePredictions], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of answers that are far better under another naming of the classes."""
     if min(len(test), sum(map(len, checked))) < LEAST:
         return None
-    (value, low, _), naming = renamed(test, checked)
+    (value, low, _), naming = best_permutation_gain(test, checked)
     if low <= PERMUTED:
         return None
     renamings = [
         f"{name(label)!r} as {name(int(naming[label]))!r}"
-        for label in np.unique(right(test)).tolist()
+        for label in np.unique(true_classes(test)).tolist()
         if naming[label] != label
     ]
     return Alarm(
-        sort=Sort.PERMUTED,
+        alarm_kind=AlarmKind.PERMUTED,
         text=f"the accuracy on the test set would be {100 * value:.1f} points higher with other class "
         f"names: {', '.join(renamings[:3])}{', …' if len(renamings) > 3 else ''}",
     )
 
 
 def lost(
-    ours: Answered, others: Sequence[tuple[str, Answered]], *, what: str, margin: float
+    ours: SamplePredictions,
+    others: Sequence[tuple[str, SamplePredictions]],
+    *,
+    what: str,
+    margin: float,
 ) -> Alarm | None:
     """Warn of accuracy lost on what was to be kept, beside the worse of several models.
 
@@ -229,13 +239,13 @@ def lost(
         return None
     value, low, high, name = loss
     return Alarm(
-        sort=Sort.LOST,
+        alarm_kind=AlarmKind.LOST,
         text=f"the accuracy on {what} is {100 * value:.1f} points (95 % CI {100 * low:.1f} to "
         f"{100 * high:.1f}) lower than that of {name}",
     )
 
 
-def untouched(parts: Parts, before: Parts) -> Alarm | None:
+def untouched(parts: PredictionsBySplit, before: PredictionsBySplit) -> Alarm | None:
     """Warn of a model that answers as it did before."""
     both = pairs(parts, before)
     if both is None or change(both) > UNTOUCHED:
@@ -244,7 +254,7 @@ def untouched(parts: Parts, before: Parts) -> Alarm | None:
     moved = sum(int((then.logits.argmax(1) != now.logits.argmax(1)).sum()) for then, now in both)
     total = sum(len(now) for _, now in both)
     return Alarm(
-        sort=Sort.UNTOUCHED,
+        alarm_kind=AlarmKind.UNTOUCHED,
         text="all outputs are exactly the same as before"
         if same
         else f"the model is nearly unchanged: {moved} of {total} predictions differ from before",

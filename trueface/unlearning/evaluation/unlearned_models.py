@@ -27,7 +27,7 @@ class UnlearnedModel(NamedTuple):
         return ",".join(f"{key}={value}" for key, value in own)
 
 
-def find(run: Path) -> tuple[list[UnlearnedModel], list[str]]:
+def find_unlearned_models(run: Path) -> tuple[list[UnlearnedModel], list[str]]:
     """Return the unlearned models of a run, sorted, and which of them cannot be read, and why."""
     models, troubles = [], []
     for folder in sorted({run, *run.iterdir()}):
@@ -75,7 +75,7 @@ def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str
     return tuple(pair for pair in variant if pair[0].rpartition(".")[2] not in repeated)
 
 
-def seedless(model: str) -> str:
+def id_without_seeds(model: str) -> str:
     """Return a model's ID without the seeds in any of its stages."""
     parsed = parsed_id(model)
     if parsed is None:

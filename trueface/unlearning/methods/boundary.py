@@ -27,13 +27,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import ExampleBatch, Examples
-from trueface.models.logits import ModelSplit, cross_entropy, wide
+from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import derive
-from trueface.unlearning.adversarial import away, climb, floats, other, range_of
+from trueface.runtime.rng import stream_seed
+from trueface.unlearning.adversarial import (
+    pgd_linf,
+    range_of,
+    runner_up_class,
+    to_unit_float,
+    untargeted_gradient,
+)
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import learned
+from trueface.unlearning.building_blocks import finetune_on
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
 from trueface.unlearning.registry import FORGETTING, Goal, register_method
 
@@ -73,7 +79,7 @@ def shrink(request: Request) -> Result:
         JobError: nothing could be read, stopped, or no finite result.
     """
     moved = nearest(request, request.own(ShrinkOptions).bound)
-    return learned(request, lambda _: moved)
+    return finetune_on(request, lambda _: moved)
 
 
 @register_method(
@@ -89,9 +95,9 @@ def expand(request: Request) -> Result:
     Raises:
         JobError: the model is no body with a last layer, stopped, or no finite result.
     """
-    split = ModelSplit(request.model)
+    split = BackboneHeadSplit(request.model)
     row = _row(split, request.classes, request.seed, request.watch.device)
-    return learned(
+    return finetune_on(
         request, lambda _: request.forget, partial(_loss, request, split, row), more=[row]
     )
 
@@ -110,13 +116,13 @@ def nearest(request: Request, bound: float) -> Examples:
         return request.forget.relabelled([1 - label for label in request.forget.trained])
     request.model.eval()
     # a pass of its own: samples of one batch do not tell what the others' lie between
-    within = range_of(floats(batch.inputs) for batch in request.forget.read(request.watch))
+    within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
     for inputs, labels, positions in request.forget.read(request.watch):
-        slope, eps = away(request.logits, labels), bound * within.width
-        attacked = climb(slope, floats(inputs), eps=eps, steps=1, within=within)
+        slope, eps = untargeted_gradient(request.logits, labels), bound * within.width
+        attacked = pgd_linf(slope, to_unit_float(inputs), eps=eps, steps=1, within=within)
         with torch.no_grad():
-            classes = other(request.logits(attacked), labels)
+            classes = runner_up_class(request.logits(attacked), labels)
         nearest_class.update(zip(positions.tolist(), classes.tolist(), strict=True))
     rows = [
         row for row, position in enumerate(request.forget.positions) if position in nearest_class
@@ -125,18 +131,18 @@ def nearest(request: Request, bound: float) -> Examples:
     return readable.relabelled([nearest_class[position] for position in readable.positions])
 
 
-def _row(split: ModelSplit, classes: int, seed: int, device: str) -> nn.Parameter:
+def _row(split: BackboneHeadSplit, classes: int, seed: int, device: str) -> nn.Parameter:
     """Return a row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
     reach = math.sqrt(6 / (split.width + classes + 1))
-    random = torch.Generator().manual_seed(derive("expand/row", seed))
+    random = torch.Generator().manual_seed(stream_seed("expand/row", seed))
     weights = (2 * torch.rand(split.width, generator=random) - 1) * reach
     return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
 
 
-def _loss(request: Request, split: ModelSplit, row: Tensor, batch: ExampleBatch) -> Tensor:
+def _loss(request: Request, split: BackboneHeadSplit, row: Tensor, batch: ExampleBatch) -> Tensor:
     """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
     with autocast(request.watch.device, request.watch.precision):
         features = split.features(batch.inputs.to(request.watch.device))  # (B, F)
-    own = wide(functional.linear(features, split.head.weight, split.head.bias))
+    own = as_multiclass_logits(functional.linear(features, split.head.weight, split.head.bias))
     logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)
     return cross_entropy(logits, torch.full((len(logits),), request.classes, device=logits.device))

@@ -31,13 +31,13 @@ from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from trueface.data.examples import Examples
-from trueface.models.logits import last_layer, wide
+from trueface.models.logits import as_multiclass_logits, last_layer
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import drawn, retain_set
+from trueface.unlearning.building_blocks import draw_subset, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
-from trueface.unlearning.importance import GradientSums, learnable
+from trueface.unlearning.importance import GradientSums, trainable_parameters
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
@@ -81,7 +81,7 @@ def fisher(request: Request) -> Result:
     options = request.own(FisherOptions)
     request.model.eval()
     notes: list[str] = []
-    importances, loss = _importances(request, _chosen(request), notes)
+    importances, loss = _importances(request, _select_retain_images(request), notes)
     gone = _rows(request, notes)
     spread = _disturb(request, options, importances, gone)
     metrics = {"loss": loss, "noise": spread}
@@ -103,21 +103,21 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
     return spread * MORE if last or spread.ndim == 1 else spread
 
 
-def _chosen(request: Request) -> Examples:
+def _select_retain_images(request: Request) -> Examples:
     """Return the kept images that are read."""
     retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain
-    return drawn(retain, samples, "fisher images", request.seed)
+    return draw_subset(retain, samples, "fisher images", request.seed)
 
 
 def _importances(
     request: Request, samples: Examples, notes: list[str]
 ) -> tuple[dict[str, Tensor], float]:
     """Return the importance of each weight, and the mean loss for the labels of the training."""
-    sums = GradientSums(learnable(request.model))
+    sums = GradientSums(trainable_parameters(request.model))
     weights = {name: value.detach() for name, value in sums.weights.items()}
-    random = torch.Generator().manual_seed(derive("fisher classes", request.seed))
+    random = torch.Generator().manual_seed(stream_seed("fisher classes", request.seed))
     count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
@@ -127,7 +127,7 @@ def _importances(
             logs = request.logits(inputs).log_softmax(1).cpu()
         loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())
         for factors in _factors(logs, request.own(FisherOptions).exact, random):
-            request.check_stop()
+            request.raise_if_stopped()
             given = factors.to(inputs.device)
             if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
                 at_once = False
@@ -165,7 +165,7 @@ def _add_at_once(
 
     def log_likelihood(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
         with _Plain():
-            logits = wide(functional_call(request.model, weights, (image[None],)))
+            logits = as_multiclass_logits(functional_call(request.model, weights, (image[None],)))
         return (logits.log_softmax(1)[0] * factor).sum()
 
     try:
@@ -196,8 +196,10 @@ class _Plain(TorchFunctionMode):
 def _add_singly(request: Request, inputs: Tensor, factors: Tensor, sums: GradientSums) -> None:
     """Add squared gradients of single images, one image after another."""
     for image, factor in zip(inputs, factors, strict=True):
-        request.check_stop()
-        sums.add((wide(request.model(image[None])).log_softmax(1)[0] * factor).sum())
+        request.raise_if_stopped()
+        sums.add(
+            (as_multiclass_logits(request.model(image[None])).log_softmax(1)[0] * factor).sum()
+        )
 
 
 def _rows(request: Request, notes: list[str]) -> list[int]:
@@ -215,12 +217,12 @@ def _disturb(
     request: Request, options: FisherOptions, importances: Mapping[str, Tensor], gone: list[int]
 ) -> float:
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
-    random = torch.Generator().manual_seed(derive("fisher noise", request.seed))
+    random = torch.Generator().manual_seed(stream_seed("fisher noise", request.seed))
     _, head = last_layer(request.model)
     own = {id(parameter) for parameter in head.parameters()}
     squares, count = 0.0, 0
     with torch.no_grad():
-        for name, weight in learnable(request.model).items():
+        for name, weight in trainable_parameters(request.model).items():
             last = id(weight) in own
             spread = variance(importances[name], options, last=last).sqrt()
             if last and gone:

@@ -34,13 +34,19 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import LBFGS
 
-from trueface.data.examples import Examples, count, whole
+from trueface.data.examples import Examples, count, union_by_position
 from trueface.models.head import MlpHead, RidgeHead
-from trueface.models.logits import ModelSplit
+from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
-from trueface.training.ridge import LinearLayer, factor_of, is_dual, refit, standard_of
-from trueface.training.ridge_regression import BLOCK, DualFactor, FeatureRows, Features, Standard
+from trueface.training.ridge import LinearLayer, factor_of, is_dual, refit, standardization_of_head
+from trueface.training.ridge_regression import (
+    BLOCK,
+    DualFactor,
+    FeatureRows,
+    Features,
+    Standardization,
+)
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint
@@ -77,7 +83,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
             "Exact unlearning needs the rows of the fit. Train again without the forget set."
         )
     forgotten = np.isin(positions, every.positions[: len(forget)])
-    standard = standard_of(head)
+    standard = standardization_of_head(head)
     if not is_fitted_on(rows, standard):
         raise JobError(
             "the features of these images differ from those of the fit. Images, their copies or "
@@ -92,7 +98,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
         layer = refit(rows, standard, penalty, gone=gone, factor=factor)
     except ValueError as error:
         raise JobError(f"cannot fit the last layer on the kept images: {error}") from error
-    _put(layer, head)
+    _write_layer(layer, head)
     changed = "relabelled" if relabels else "forgotten"
     note = (
         f"exact in closed form: {int(forgotten.sum())} of {len(rows)} rows {changed}, with the "
@@ -101,7 +107,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     return Result(model=request.model, notes=(note,))
 
 
-def is_fitted_on(rows: FeatureRows, standard: Standard) -> bool:
+def is_fitted_on(rows: FeatureRows, standard: Standardization) -> bool:
     """Return whether the means of a standard are those of these rows, by its first columns."""
     columns = slice(0, BLOCK)
     means = rows.columns(0, BLOCK).mean(0)
@@ -122,7 +128,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
     for view in range(views) if views > 1 else (None,):
         loaded = []
         for inputs, places in examples.source(examples.positions, epoch=view, batch_size=None):
-            request.check_stop()
+            request.raise_if_stopped()
             loaded.append((_raw(request, head, inputs), places.numpy()))
         if not loaded:
             raise JobError(f"none of the {len(examples)} samples could be read")
@@ -131,7 +137,9 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
         parts.append(features[order])
         positions.append(places_read[order])
     every = np.concatenate(positions)
-    return FeatureRows.of(parts, [labels[position] for position in every.tolist()], every), every
+    return FeatureRows.from_parts(
+        parts, [labels[position] for position in every.tolist()], every
+    ), every
 
 
 def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
@@ -150,12 +158,16 @@ def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
 
 
 def _factor(
-    request: Request, rows: FeatureRows, standard: Standard, penalty: float, follows: Sequence[str]
+    request: Request,
+    rows: FeatureRows,
+    standard: Standardization,
+    penalty: float,
+    follows: Sequence[str],
 ) -> DualFactor:
     """Return the factor of all rows, from the cache where it lies there."""
 
     def make() -> dict[str, Tensor]:
-        made = factor_of(rows, standard, penalty, request.check_stop)
+        made = factor_of(rows, standard, penalty, request.raise_if_stopped)
         return {
             "lower": torch.from_numpy(np.ascontiguousarray(made.lower)),
             "ones": torch.from_numpy(made.solved_ones),
@@ -170,7 +182,7 @@ def _digest(head: RidgeHead) -> str:
     return fingerprint(dict(head.named_buffers()))
 
 
-def _put(layer: LinearLayer, head: RidgeHead) -> None:
+def _write_layer(layer: LinearLayer, head: RidgeHead) -> None:
     temperature = float(head.temperature)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(layer.weight[None] / temperature))
@@ -236,7 +248,7 @@ def exact(request: Request) -> Result:
     """
     options = request.own(ExactOptions)
     request.model.eval()
-    split = ModelSplit(request.model)
+    split = BackboneHeadSplit(request.model)
     if isinstance(split.head, RidgeHead):
         return refit_ridge(request, split.head)
     if isinstance(split.head, MlpHead):
@@ -249,7 +261,9 @@ def exact(request: Request) -> Result:
             f"the last layer ({split.name}) is frozen, but exact changes only this layer"
         )
     sound = _sound(request)
-    features, labels = _read(request, split, whole(request.forget, request.retain), sound)
+    features, labels = _read(
+        request, split, union_by_position(request.forget, request.retain), sound
+    )
     checked, right = _read(request, split, (request.validation,), (request.validation,))
     centre = features.mean(0) if _has_bias(split) else torch.zeros_like(features[0])
     scale = float(features.var(0, correction=0).mean().sqrt()) or 1.0
@@ -266,7 +280,7 @@ def exact(request: Request) -> Result:
     return Result(model=request.model, log=log, notes=(note,))
 
 
-def fitted(
+def fit_linear_head(
     request: Request, examples: ScaledFeatures, start: LinearHead, *, decay: float, steps: int
 ) -> tuple[LinearHead, float]:
     """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
@@ -287,7 +301,7 @@ def fitted(
     )
 
     def closure() -> float:
-        request.check_stop()
+        request.raise_if_stopped()
         optimizer.zero_grad(set_to_none=True)
         loss = examples.loss(head) + decay / 2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
@@ -302,7 +316,7 @@ def fitted(
 
 
 def _best(
-    request: Request, split: ModelSplit, learned: ScaledFeatures, tested: ScaledFeatures
+    request: Request, split: BackboneHeadSplit, learned: ScaledFeatures, tested: ScaledFeatures
 ) -> tuple[float, LinearHead, tuple[Step, ...]]:
     """Return the penalty that validation likes best, its head, and a step for each penalty."""
     options = request.own(ExactOptions)
@@ -315,7 +329,7 @@ def _best(
     candidates: list[tuple[float, float, float, LinearHead]] = []
     log = []
     for decay in decays:
-        head, loss = fitted(request, learned, head, decay=decay, steps=options.steps)
+        head, loss = fit_linear_head(request, learned, head, decay=decay, steps=options.steps)
         accuracy, tested_loss = tested.accuracy(head), float(tested.loss(head))
         candidates.append((-accuracy, tested_loss, decay, head))
         metrics = {"loss": loss, "decay": decay, "val_accuracy": accuracy, "val_loss": tested_loss}
@@ -334,7 +348,10 @@ def _sound(request: Request) -> tuple[Examples, ...]:
 
 
 def _read(
-    request: Request, split: ModelSplit, parts: Sequence[Examples], wanted: Sequence[Examples]
+    request: Request,
+    split: BackboneHeadSplit,
+    parts: Sequence[Examples],
+    wanted: Sequence[Examples],
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
 
@@ -363,7 +380,7 @@ def _read(
     return rows, torch.tensor(labels, device=watch.device)
 
 
-def _fingerprint(split: ModelSplit) -> str:
+def _fingerprint(split: BackboneHeadSplit) -> str:
     """Return what is equal for the same body, whatever the last layer holds."""
     own = {id(parameter) for parameter in split.head.parameters()}
     body = {
@@ -374,5 +391,5 @@ def _fingerprint(split: ModelSplit) -> str:
     return f"{fingerprint(body)} {split.model}"
 
 
-def _has_bias(split: ModelSplit) -> bool:
+def _has_bias(split: BackboneHeadSplit) -> bool:
     return "bias" in dict(split.head.named_parameters())

@@ -24,17 +24,25 @@ from torch import Tensor, nn
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
-from trueface.runtime.rng import derive
-from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
+from trueface.runtime.rng import stream_seed
+from trueface.unlearning.adversarial import (
+    pgd_l2,
+    random_l2_init,
+    range_of,
+    targeted_gradient,
+    to_unit_float,
+)
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import drawn, until_none_is_left
+from trueface.unlearning.building_blocks import draw_subset, train_until_forgotten
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
-from trueface.unlearning.importance import importances, learnable
+from trueface.unlearning.importance import importances, trainable_parameters
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
-Held = list[tuple[nn.Parameter, Tensor, Tensor]]  # with what it was, and how firm each entry is
+WeightAnchors = list[
+    tuple[nn.Parameter, Tensor, Tensor]
+]  # with what it was, and how firm each entry is
 
 
 class IwuOptions(DescentOptions):
@@ -67,13 +75,16 @@ def instance_wise(request: Request) -> Result:
         JobError: nothing could be read, stopped, or no finite result.
     """
     options = request.own(IwuOptions)
-    subset = drawn(request.forget, options.most, "iwu/most", request.seed)
+    subset = draw_subset(request.forget, options.most, "iwu/most", request.seed)
     request.model.eval()
     instances = _read(request, subset)
-    held = _held(request, subset)
-    nearby = _cycled(request, *around(request, instances))
-    random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
-    descent, left = Descent(request.model.parameters(), options), _left(request, instances)
+    held = _weight_anchors(request, subset)
+    nearby = _cycled(request, *make_adversarial_examples(request, instances))
+    random = torch.Generator().manual_seed(stream_seed("iwu/order", request.seed))
+    descent, left = (
+        Descent(request.model.parameters(), options),
+        _fraction_remembered(request, instances),
+    )
 
     def take(_: int) -> float:
         nonlocal left
@@ -82,27 +93,27 @@ def instance_wise(request: Request) -> Result:
             teach(request.model, options.bn)
             batch = (instances[0][rows], instances[1][rows])
             losses.append(descent.step(_loss(request, batch, next(nearby), held)))
-            left = _left(request, instances)
+            left = _fraction_remembered(request, instances)
             if left == 0:
                 break
         return sum(losses) / len(losses)
 
     note = f"used {len(instances[1])} of {len(request.forget)} samples of the forget set"
-    return until_none_is_left(request, take, lambda: left, note)
+    return train_until_forgotten(request, take, lambda: left, note)
 
 
 def _read(request: Request, forget: Examples) -> Pair:
     """Return the instances, on the device."""
     inputs, labels, _ = zip(*forget.read(request.watch), strict=True)
-    return floats(torch.cat(inputs)), torch.cat(labels)
+    return to_unit_float(torch.cat(inputs)), torch.cat(labels)
 
 
-def _held(request: Request, forget: Examples) -> Held:
+def _weight_anchors(request: Request, forget: Examples) -> WeightAnchors:
     """Return all weights with how they are held: the least important for the instances firmest."""
     options = request.own(IwuOptions)
     if options.importance == 0:
         return []
-    weights = learnable(request.model)
+    weights = trainable_parameters(request.model)
     importance = importances(request, [forget], "norm", batch_size=options.batch_size)
     return [
         (weight, weight.detach().clone(), firmness(importance[name]))
@@ -118,24 +129,24 @@ def firmness(importance: Tensor) -> Tensor:
     return 1 - (importance - low) / (high - low)
 
 
-def around(request: Request, instances: Pair) -> Pair:
+def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
     """Return adversarial examples of the instances with the classes they were pulled to."""
     options, (inputs, labels) = request.own(IwuOptions), instances
-    random = torch.Generator().manual_seed(derive("iwu/attack", request.seed))
+    random = torch.Generator().manual_seed(stream_seed("iwu/attack", request.seed))
     rows = torch.arange(len(labels)).repeat_interleave(options.adversarial)
     shift = 1 + torch.randint(request.classes - 1, rows.shape, generator=random)
     targets = (labels.cpu()[rows] + shift) % request.classes
     within = range_of([inputs])
-    moved = offsets((len(rows), *inputs.shape[1:]), options.radius, random)
+    moved = random_l2_init((len(rows), *inputs.shape[1:]), options.radius, random)
 
     def answer(points: Tensor) -> Tensor:
-        request.check_stop()
+        request.raise_if_stopped()
         return request.logits(points)
 
     for part in torch.split(torch.arange(len(rows)), options.adversarial_batch):
         aim, start = targets[part].to(inputs.device), inputs[rows[part].to(inputs.device)]
-        attacked = walk(
-            to(answer, aim),
+        attacked = pgd_l2(
+            targeted_gradient(answer, aim),
             start,
             moved[part].to(inputs.device),
             radius=options.radius,
@@ -150,7 +161,7 @@ def _cycled(request: Request, inputs: Tensor, targets: Tensor) -> Iterator[Pair]
     """Yield batches of the adversarial examples, in a new order after each pass, for ever."""
     device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
     for turn in count():
-        random = torch.Generator().manual_seed(derive(f"iwu/around/{turn}", request.seed))
+        random = torch.Generator().manual_seed(stream_seed(f"iwu/around/{turn}", request.seed))
         for rows in torch.split(torch.randperm(len(targets), generator=random), size):
             yield inputs[rows].to(device), targets[rows].to(device)
 
@@ -159,7 +170,7 @@ def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
     return torch.randperm(len(labels), generator=random).to(labels.device)
 
 
-def _loss(request: Request, forget: Pair, around: Pair, held: Held) -> Tensor:
+def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
     """Return what is small where labels are left, what lies around is kept, and weights are held."""
     cut = len(forget[1])
     logits = request.logits(torch.cat([forget[0], around[0]]))
@@ -172,9 +183,9 @@ def _loss(request: Request, forget: Pair, around: Pair, held: Held) -> Tensor:
 
 
 @torch.no_grad()
-def _left(request: Request, instances: Pair) -> float:
+def _fraction_remembered(request: Request, instances: Pair) -> float:
     """Return how many instances are still answered with their label, 0 to 1."""
-    request.check_stop()
+    request.raise_if_stopped()
     request.model.eval()
     size = request.own(IwuOptions).adversarial_batch
     predictions = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]

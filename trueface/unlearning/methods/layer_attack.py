@@ -29,26 +29,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.logits import ModelSplit, cross_entropy, wide
+from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
-from trueface.runtime.rng import derive
+from trueface.runtime.rng import stream_seed
 from trueface.unlearning.adversarial import (
-    AttackedRows,
-    GrowingAttack,
+    AttackBatch,
+    AttackStart,
+    EpsilonSearchPGD,
     Range,
-    Spot,
-    away,
-    away_linear,
-    floats,
-    other,
     range_of,
+    runner_up_class,
+    to_unit_float,
+    untargeted_gradient,
+    untargeted_linear_gradient,
 )
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import drawn, until_none_is_left
+from trueface.unlearning.building_blocks import draw_subset, train_until_forgotten
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.optimization import Descent
-from trueface.unlearning.registry import FLIPS, FORGETTING, Limit, register_method
+from trueface.unlearning.registry import FLIPS, FORGETTING, KnownFailure, register_method
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
 FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or the inputs' range
@@ -56,7 +56,7 @@ LARGEST = 16  # how many times the first eps it may become
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetFeatures:
+class ForgetFeatureSet:
     """The forget set as features, and the layer that reads them."""
 
     features: Tensor  # (N, F) float32
@@ -65,18 +65,18 @@ class ForgetFeatures:
     within: Range  # of the inputs
     head: nn.Linear
 
-    def answers(self, features: Tensor) -> Tensor:
+    def head_logits(self, features: Tensor) -> Tensor:
         """Return wide logits (B, K) of features (B, F)."""
-        return wide(functional.linear(features, self.head.weight, self.head.bias))
+        return as_multiclass_logits(functional.linear(features, self.head.weight, self.head.bias))
 
-    def left(self) -> Iterator[Tensor]:
+    def remembered_masks(self) -> Iterator[Tensor]:
         """Yield, part by part, whether samples are still answered with their label."""
         parts = zip(torch.split(self.features, ROWS), torch.split(self.labels, ROWS), strict=True)
         for features, labels in parts:
-            yield self.answers(features).detach().argmax(1) == labels
+            yield self.head_logits(features).detach().argmax(1) == labels
 
 
-class Teaching(NamedTuple):
+class TeacherTargets(NamedTuple):
     """What the teacher says of every sample in one epoch."""
 
     soft: Tensor  # (N, K) logits
@@ -113,19 +113,19 @@ class LauOptions(DescentOptions):
 
 
 LIMITS = (
-    Limit(
+    KnownFailure(
         goals=FLIPS,
         classes="several",
         reason="moves flipped labels across the nearest class boundary, rarely to the true class; "
         "choose relabel, or exact with a frozen backbone",
     ),
-    Limit(
+    KnownFailure(
         goals=FLIPS,
         classes="two",
         reason="can only relabel the last layer if there are two classes; choose relabel, or exact "
         "with a frozen backbone",
     ),
-    Limit(
+    KnownFailure(
         goals=FORGETTING,
         classes="two",
         reason="would swap the predictions of the two classes and forget nothing",
@@ -149,31 +149,33 @@ def layer_attack(request: Request) -> Result:
     options = request.own(LauOptions)
     request.model.eval()
     count = max(1, round(options.share * len(request.forget)))
-    forget = _read(request, drawn(request.forget, count, "lau/share", request.seed))
+    forget = _read(request, draw_subset(request.forget, count, "lau/share", request.seed))
     first = options.eps or FIRST[options.pgd]
-    attack = GrowingAttack(first, options.eps or LARGEST * first, options.attack_steps)
+    attack = EpsilonSearchPGD(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
-    random = torch.Generator().manual_seed(derive("lau/order", request.seed))
-    return until_none_is_left(
+    random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
+    return train_until_forgotten(
         request,
-        lambda _: _epoch(request, forget, _taught(request, forget, attack), descent, random),
-        lambda: _share(forget),
+        lambda _: _epoch(
+            request, forget, _compute_teacher_targets(request, forget, attack), descent, random
+        ),
+        lambda: _remembered_fraction(forget),
         f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
     )
 
 
-def _read(request: Request, forget: Examples) -> ForgetFeatures:
+def _read(request: Request, forget: Examples) -> ForgetFeatureSet:
     """Return the forget set as features; every sample is read once."""
-    split, features, labels, positions = ModelSplit(request.model), [], [], []
+    split, features, labels, positions = BackboneHeadSplit(request.model), [], [], []
     ends: list[Tensor] = []  # the least and the greatest input of each batch
     for batch in forget.read(request.watch):
         with torch.no_grad(), autocast(request.watch.device, request.watch.precision):
             features.append(split.features(batch.inputs))
-        ends.append(torch.stack(torch.aminmax(floats(batch.inputs))))
+        ends.append(torch.stack(torch.aminmax(to_unit_float(batch.inputs))))
         labels.append(batch.labels)
         positions += batch.positions.tolist()
     places = {position: place for place, position in enumerate(forget.positions)}
-    return ForgetFeatures(
+    return ForgetFeatureSet(
         features=torch.cat(features),
         labels=torch.cat(labels),
         examples=forget.subset([places[position] for position in positions]),
@@ -182,52 +184,54 @@ def _read(request: Request, forget: Examples) -> ForgetFeatures:
     )
 
 
-def _share(forget: ForgetFeatures) -> float:
+def _remembered_fraction(forget: ForgetFeatureSet) -> float:
     """Return how many samples are still answered with their label, 0 to 1."""
-    return float(torch.cat(list(forget.left())).float().mean())
+    return float(torch.cat(list(forget.remembered_masks())).float().mean())
 
 
 @torch.no_grad()
-def _taught(request: Request, forget: ForgetFeatures, attack: GrowingAttack) -> Teaching:
+def _compute_teacher_targets(
+    request: Request, forget: ForgetFeatureSet, attack: EpsilonSearchPGD
+) -> TeacherTargets:
     """Return what the head says now, of attacked samples where it gives their label."""
     partial = request.own(LauOptions).pgd == "partial"
-    soft = torch.cat([forget.answers(part) for part in torch.split(forget.features, ROWS)])
+    soft = torch.cat([forget.head_logits(part) for part in torch.split(forget.features, ROWS)])
     kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
     parts = _by_features if partial else _by_inputs
-    answer = forget.answers if partial else request.logits
-    for rows, logits in attack.answers(answer, lambda: parts(request, forget, kept)):
+    answer = forget.head_logits if partial else request.logits
+    for rows, logits in attack.attacked_logits(answer, lambda: parts(request, forget, kept)):
         soft[rows] = logits
-    best = other(soft, forget.labels)
+    best = runner_up_class(soft, forget.labels)
     pair = torch.stack([forget.labels, best], 1)
     swapped = soft.scatter(1, pair, soft.gather(1, pair.flip(1)))
     failed = soft.argmax(1) == forget.labels
-    return Teaching(torch.where(failed[:, None], swapped, soft), best)
+    return TeacherTargets(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[AttackedRows]:
+def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
     """Yield the features of rows `kept`, and how to attack them through the head."""
     unit = float(forget.features.abs().mean())
     within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
-        request.check_stop()
-        labels, spot = forget.labels[rows], Spot(forget.features[rows], unit, within)
-        yield AttackedRows(rows, spot, labels, away_linear(forget.head, labels))
+        request.raise_if_stopped()
+        labels, spot = forget.labels[rows], AttackStart(forget.features[rows], unit, within)
+        yield AttackBatch(rows, spot, labels, untargeted_linear_gradient(forget.head, labels))
 
 
-def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[AttackedRows]:
+def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions in correct.read(request.watch, batch_size=size):
-        spot = Spot(floats(inputs), forget.within.width, forget.within)
+        spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
         of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
-        yield AttackedRows(of_batch, spot, labels, away(request.logits, labels))
+        yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
 
 
 def _epoch(
     request: Request,
-    forget: ForgetFeatures,
-    taught: Teaching,
+    forget: ForgetFeatureSet,
+    taught: TeacherTargets,
     descent: Descent,
     random: torch.Generator,
 ) -> float:
@@ -235,11 +239,11 @@ def _epoch(
     options, losses = request.own(LauOptions), []
     order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
     for rows in torch.split(order, options.batch_size):
-        request.check_stop()
-        logits = forget.answers(forget.features[rows])
+        request.raise_if_stopped()
+        logits = forget.head_logits(forget.features[rows])
         detached = logits.detach()
         kept = detached.argmax(1) == forget.labels[rows]
-        if not kept.any() and not any(part.any() for part in forget.left()):
+        if not kept.any() and not any(part.any() for part in forget.remembered_masks()):
             break
         hard = torch.where(kept, taught.hard[rows], detached.argmax(1))
         soft = torch.where(kept[:, None], taught.soft[rows], detached)

@@ -30,7 +30,7 @@ from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
 FELL = 0.1  # validation accuracy whose loss is worth a note
-Measured = Mapping[str, float | None]  # see `Request.measured`
+Measured = Mapping[str, float | None]  # see `Request.measure_accuracies`
 
 
 class NgOptions(DescentOptions):
@@ -55,7 +55,7 @@ def negative_gradient(request: Request) -> Result:
     """
     options = request.own(NgOptions)
     descent = Descent(request.model.parameters(), options)
-    measure = partial(request.measured, counted=True)
+    measure = partial(request.measure_accuracies, counted=True)
     first: Measured = measure()
     last = first
     log = []
@@ -63,10 +63,10 @@ def negative_gradient(request: Request) -> Result:
     def take(epoch: int) -> Mapping[str, float]:
         return {"loss": _up(request, descent, epoch, aim(request, last))}
 
-    for step in epochs(request, take, measure) if _left(request, first) else ():
+    for step in epochs(request, take, measure) if _is_above_aim(request, first) else ():
         log.append(step)
         last = step.metrics
-        if not _left(request, last):
+        if not _is_above_aim(request, last):
             break
     return Result(model=request.model, log=tuple(log), notes=_notes(request, first, last, len(log)))
 
@@ -76,7 +76,7 @@ def aim(request: Request, measured: Measured) -> float:
     stop_at = request.own(NgOptions).stop_at
     if stop_at is not None:
         return stop_at
-    right = _share(measured, "val_accuracy")
+    right = _known_accuracy(measured, "val_accuracy")
     match request.goal:
         case "class":
             return 0.0
@@ -86,9 +86,9 @@ def aim(request: Request, measured: Measured) -> float:
             return (1 - right) / (request.classes - 1)
 
 
-def _left(request: Request, measured: Measured) -> bool:
+def _is_above_aim(request: Request, measured: Measured) -> bool:
     """Return whether the forget set still gets its trained labels too often."""
-    return _share(measured, "forget_accuracy_trained") > aim(request, measured)
+    return _known_accuracy(measured, "forget_accuracy_trained") > aim(request, measured)
 
 
 def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
@@ -110,8 +110,8 @@ def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
 def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:
     """Return what a person should know of where it began and where it ended."""
     notes = []
-    forget, target = _share(last, "forget_accuracy_trained"), aim(request, last)
-    left, right = _share(first, "val_accuracy"), _share(last, "val_accuracy")
+    forget, target = _known_accuracy(last, "forget_accuracy_trained"), aim(request, last)
+    left, right = _known_accuracy(first, "val_accuracy"), _known_accuracy(last, "val_accuracy")
     fell = left - right > FELL
     result = f"the model predicts the trained label for {forget:.1%} of the forget set"
     if forget > target and fell:
@@ -136,7 +136,7 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     return tuple(notes)
 
 
-def _share(measured: Measured, name: str) -> float:
+def _known_accuracy(measured: Measured, name: str) -> float:
     """Return an accuracy that is always known: that of trained labels and of validation."""
     value = measured[name]
     if value is None:

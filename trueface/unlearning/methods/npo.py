@@ -24,7 +24,7 @@ from torch.nn import functional
 from trueface.data.examples import ExampleBatch
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import entropy, learned
+from trueface.unlearning.building_blocks import batch_cross_entropy, finetune_on
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.registry import register_method
 
@@ -64,9 +64,9 @@ def npo(request: Request) -> Result:
             other = next(held, None)
             if other is None:
                 return left
-            return left + options.retain_weight * entropy(request, other)
+            return left + options.retain_weight * batch_cross_entropy(request, other)
 
-        return learned(request, lambda _: request.forget, loss)
+        return finetune_on(request, lambda _: request.forget, loss)
 
 
 def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -> Tensor:

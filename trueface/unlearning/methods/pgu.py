@@ -38,17 +38,17 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.optimization import Descent, Step, teach
-from trueface.unlearning.registry import FLIPS, Goal, Limit, register_method
-from trueface.unlearning.subspaces import Layer, Space, groups_of, learns_bias
+from trueface.unlearning.registry import FLIPS, Goal, KnownFailure, register_method
+from trueface.unlearning.subspaces import Layer, ProtectedSubspace, groups_of, learns_bias
 
 LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
 
 
-class Free(NamedTuple):
+class ProjectedLayer(NamedTuple):
     """A layer that may move, and in which directions it may not."""
 
     layer: Layer
-    space: Space
+    protected_subspace: ProtectedSubspace
 
 
 def parameters_of(layer: Layer) -> list[nn.Parameter]:
@@ -56,7 +56,7 @@ def parameters_of(layer: Layer) -> list[nn.Parameter]:
     return [layer.weight, layer.bias] if learns_bias(layer) else [layer.weight]  # type: ignore[list-item]  # it has one
 
 
-def project(free: Sequence[Free], decay: float) -> Tensor:
+def project_gradients(free: Sequence[ProjectedLayer], decay: float) -> Tensor:
     """Free the gradients of what is protected; return their new length as a fraction of the old."""
     before, after = [], []
     for layer, space in free:
@@ -69,7 +69,7 @@ def project(free: Sequence[Free], decay: float) -> Tensor:
                 for parameter in parameters_of(layer)
             ],
         )
-        spared = space.spared(whole)
+        spared = space.project_out(whole)
         for parameter, part in zip(parameters_of(layer), _parts(layer, spared), strict=True):
             _gradient(parameter).copy_(part)
         before.append(whole.square().sum())
@@ -78,7 +78,7 @@ def project(free: Sequence[Free], decay: float) -> Tensor:
     return torch.where(lengths[1] > 0, lengths[0] / lengths[1], 0.0)
 
 
-def settle(free: Sequence[Free], start: Sequence[Tensor]) -> None:
+def reproject_update(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
     """Take out of the way from `start` to here what the steps' rounding left in protected directions.
 
     Args:
@@ -86,27 +86,27 @@ def settle(free: Sequence[Free], start: Sequence[Tensor]) -> None:
         start: the values of all their parameters before.
     """
     with torch.no_grad():
-        for layer, begun, _, spared in _ways(free, start):
-            put_back(
+        for layer, begun, _, spared in _layer_updates(free, start):
+            restore_parameters(
                 parameters_of(layer),
                 [first + moved for first, moved in zip(begun, _parts(layer, spared), strict=True)],
             )
 
 
-def stay(free: Sequence[Free], start: Sequence[Tensor]) -> None:
+def revert_tiny_updates(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
     """Put layers back that moved so little that rounding has turned them into protected directions.
 
     Numbers are stored with 24 bits: of a way of some 1e-4 of the weights themselves, rounding alone
     is more than `LEAK`. Such a way changes no answer, and what is promised shall hold.
     """
     with torch.no_grad():
-        for layer, begun, way, spared in _ways(free, start):
+        for layer, begun, way, spared in _layer_updates(free, start):
             if (way - spared).norm() > LEAK * way.norm():
-                put_back(parameters_of(layer), begun)
+                restore_parameters(parameters_of(layer), begun)
 
 
-def _ways(
-    free: Sequence[Free], start: Sequence[Tensor]
+def _layer_updates(
+    free: Sequence[ProjectedLayer], start: Sequence[Tensor]
 ) -> Iterator[tuple[Layer, Sequence[Tensor], Tensor, Tensor]]:
     """Yield each layer, where it began, its way from there, and what of that is not protected."""
     remaining = iter(start)
@@ -114,11 +114,11 @@ def _ways(
         values = parameters_of(layer)
         begun = list(islice(remaining, len(values)))
         way = _matrix(layer, values) - _matrix(layer, begun)
-        yield layer, begun, way, space.spared(way)
+        yield layer, begun, way, space.project_out(way)
 
 
 @contextmanager
-def alone(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def freeze_all_but(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Let no other parameter learn meanwhile: batch norms, and layers without free directions."""
     chosen = {id(parameter) for parameter in parameters}
     others = [
@@ -135,12 +135,12 @@ def alone(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None
             parameter.requires_grad_(True)
 
 
-def copies(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+def clone_parameters(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Return copies of the values of parameters."""
     return [parameter.detach().clone() for parameter in parameters]
 
 
-def put_back(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+def restore_parameters(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
     """Give parameters values that they had before."""
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
@@ -172,21 +172,23 @@ Rule = Literal["class", "instances", "depoison"]
 FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
 
 
-class Moment(NamedTuple):
+class EpochAccuracy(NamedTuple):
     """What the rules look at after an epoch; the first one is the model as it came."""
 
     forget: float  # accuracy on the forget set against the labels that were trained
     validation: float
 
 
-class StopVerdict(NamedTuple):
+class StopDecision(NamedTuple):
     """What follows from the moments so far."""
 
     chosen: int  # the moment whose model is the result if nothing better comes
     reason: str | None  # why it ends here; None: it goes on
 
 
-def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> StopVerdict:
+def decide_stop(
+    rule: Rule, moments: Sequence[EpochAccuracy], before: int, most_loss: float
+) -> StopDecision:
     """Return which model to keep and whether to go on.
 
     Args:
@@ -205,17 +207,21 @@ def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float
                 last = moments[-2:]
                 gaps = [abs(moment.validation - moment.forget) for moment in last]
                 chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
-                return StopVerdict(chosen, "the forget set is predicted no better than validation")
+                return StopDecision(chosen, "the forget set is predicted no better than validation")
         case "class":
             if fell:
-                return StopVerdict(before, f"validation accuracy fell by more than {most_loss:.1%}")
+                return StopDecision(
+                    before, f"validation accuracy fell by more than {most_loss:.1%}"
+                )
         case "depoison":
             chosen = epoch if now.validation >= moments[before].validation else before
             if fell:
-                return StopVerdict(chosen, f"validation accuracy fell by more than {most_loss:.1%}")
+                return StopDecision(
+                    chosen, f"validation accuracy fell by more than {most_loss:.1%}"
+                )
         case _:
             assert_never(rule)
-    return StopVerdict(
+    return StopDecision(
         chosen,
         "the model no longer predicts the trained labels of the forget set" if gone else None,
     )
@@ -284,7 +290,7 @@ class PguOptions(AnnealedOptions):
 
 
 LIMITS = (
-    Limit(
+    KnownFailure(
         goals=FLIPS,
         random_flips=True,
         reason="protects all directions of the kept images; randomly flipped labels share these "
@@ -310,7 +316,7 @@ def projected_gradient(request: Request) -> Result:
     if options.retained == 1:
         return Result(model=request.model, notes=("retained is 1, so the model is unchanged",))
     layers = subspaces.layers_of(request.model)
-    kept = subspaces.kept(request, layers, options.positions)
+    kept = subspaces.covariances_without_forgotten(request, layers, options.positions)
     free, notes = _free(request, kept, layers, options, rule)
     if not free:
         return Result(model=request.model, notes=notes)
@@ -321,7 +327,7 @@ def projected_gradient(request: Request) -> Result:
     if rule == "depoison":
         notes += ("flipped labels outside the forget set were treated as true",)
     log, reason = _descend(request, options, rule, free)
-    subspaces.bequeath(request, kept, layers, options.positions)
+    subspaces.cache_for_descendant(request, kept, layers, options.positions)
     return Result(model=request.model, log=log, notes=(*notes, reason))
 
 
@@ -348,9 +354,9 @@ def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> 
     first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
     if rule == "depoison":
         others = torch.arange(logits.shape[1], device=labels.device) != labels[:, None]
-        second = _entropy(logits[others].view(len(logits), -1))
+        second = _mean_softmax_entropy(logits[others].view(len(logits), -1))
     else:
-        second = -_entropy(logits)
+        second = -_mean_softmax_entropy(logits)
     return options.loss1 * first + options.loss2 * second
 
 
@@ -360,14 +366,17 @@ def _free(
     layers: Mapping[str, Layer],
     options: PguOptions,
     rule: Rule,
-) -> tuple[list[Free], tuple[str, ...]]:
+) -> tuple[list[ProjectedLayer], tuple[str, ...]]:
     """Return the layers that may move, and what to tell of them."""
     device, more = torch.device(request.watch.device), int(rule == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
-    for name, covariance in kept.of.items():
-        request.check_stop()
-        space = subspaces.space(
-            covariance.to(device, subspaces.wide(device)), options.retained, options.energy, more
+    for name, covariance in kept.by_layer.items():
+        request.raise_if_stopped()
+        space = subspaces.principal_subspace(
+            covariance.to(device, subspaces.widest_dtype(device)),
+            options.retained,
+            options.energy,
+            more,
         )
         layer, shares[name] = layers[name], space.share
         outputs = layer.weight.shape[0] / groups_of(layer)
@@ -375,7 +384,7 @@ def _free(
         numbers[0] += round(outputs * (width - sum(space.protected)))
         numbers[1] += round(outputs * width)
         if space.share > 0:
-            free.append(Free(layer, space))
+            free.append(ProjectedLayer(layer, space))
     if not free:
         return [], ("all directions are protected for the retain set, so the model is unchanged",)
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
@@ -394,40 +403,40 @@ def _free(
 
 
 def _descend(
-    request: Request, options: PguOptions, rule: Rule, free: list[Free]
+    request: Request, options: PguOptions, rule: Rule, free: list[ProjectedLayer]
 ) -> tuple[tuple[Step, ...], str]:
     """Take the steps and put the chosen weights back; return the log and how it ended."""
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    measure = partial(request.measured, counted=True)
-    moments, log = [_moment(measure())], []
+    measure = partial(request.measure_accuracies, counted=True)
+    moments, log = [_epoch_accuracy(measure())], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (
             (),
             "the forget set was already predicted no better than validation, so the model is unchanged",
         )
-    start, now = copies(parameters), StopVerdict(0, None)
+    start, now = clone_parameters(parameters), StopDecision(0, None)
     states = {0: start}
 
     def take(epoch: int) -> Mapping[str, float]:
         lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
-        descent.rate(lr)
+        descent.set_lr(lr)
         numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
-        settle(free, start)
+        reproject_update(free, start)
         return {**numbers, "lr": lr}
 
-    with alone(request.model, parameters):
+    with freeze_all_but(request.model, parameters):
         for step in epochs(request, take, measure):
             log.append(step)
-            moments.append(_moment(step.metrics))
-            now = verdict(rule, moments, now.chosen, options.most_loss)
-            states[step.step] = copies(parameters)
+            moments.append(_epoch_accuracy(step.metrics))
+            now = decide_stop(rule, moments, now.chosen, options.most_loss)
+            states[step.step] = clone_parameters(parameters)
             states = {now.chosen: states[now.chosen]}
             if now.reason is not None:
                 break
-    put_back(parameters, states[now.chosen])
-    stay(free, start)
+    restore_parameters(parameters, states[now.chosen])
+    revert_tiny_updates(free, start)
     return tuple(log), _ended(rule, moments, now)
 
 
@@ -435,7 +444,7 @@ def _epoch(
     request: Request,
     options: PguOptions,
     rule: Rule,
-    free: list[Free],
+    free: list[ProjectedLayer],
     descent: Descent,
     *,
     epoch: int,
@@ -453,14 +462,14 @@ def _epoch(
         logits = request.logits(inputs)
         loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
         descent.gradient(loss)
-        left.append(project(free, options.weight_decay))
+        left.append(project_gradients(free, options.weight_decay))
         nn.utils.clip_grad_norm_(descent.parameters, options.clip or math.inf)
         descent.optimizer.step()
         losses.append(float(loss.detach()))
     return {"loss": sum(losses) / len(losses), "gradient_left": float(torch.stack(left).mean())}
 
 
-def _ended(rule: Rule, moments: Sequence[Moment], now: StopVerdict) -> str:
+def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> str:
     """Return how it ended, in a sentence.
 
     Raises:
@@ -481,14 +490,14 @@ def _ended(rule: Rule, moments: Sequence[Moment], now: StopVerdict) -> str:
     return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
 
 
-def _moment(measured: Mapping[str, float | None]) -> Moment:
+def _epoch_accuracy(measured: Mapping[str, float | None]) -> EpochAccuracy:
     forget, validation = measured["forget_accuracy_trained"], measured["val_accuracy"]
     if forget is None or validation is None:
         raise JobError("the stop rules of pgu need the labels of the forget set and of validation")
-    return Moment(forget, validation)
+    return EpochAccuracy(forget, validation)
 
 
-def _entropy(logits: Tensor) -> Tensor:
+def _mean_softmax_entropy(logits: Tensor) -> Tensor:
     """Return the mean entropy of the softmax of logits (B, K)."""
     certain = logits.log_softmax(1)
     return -(certain.exp() * certain).sum(1).mean()

@@ -23,7 +23,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from trueface.evaluation.forward import answered
+from trueface.evaluation.forward import predict_examples
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import Options, Positive
@@ -79,7 +79,7 @@ def potion(request: Request) -> Result:
     log: list[Step] = []
     taken = _searched(request, weights, before, options.stop_at * start, log)
     if taken is None:
-        weights.restore()
+        weights.restore_weights()
     else:
         weights.apply(taken.alpha, 1.0)
     note = _note(request, taken, start, options.stop_at * start)
@@ -94,7 +94,7 @@ def _searched(
     taken: _Trial | None = None
     unseen: list[_Trial] = []
     for trial in _trials(weights.ratios().sort().values, options):
-        request.check_stop()
+        request.raise_if_stopped()
         dampened = weights.apply(trial.alpha, 1.0)
         forgotten = _forgotten(request)
         unseen.append(trial)
@@ -106,7 +106,7 @@ def _searched(
         }
         stands, looked = True, forgotten <= target or len(unseen) == LOOK
         if looked:
-            metrics["val_accuracy"], stands = before.look()
+            metrics["val_accuracy"], stands = before.check_accuracy()
         log.append(Step(step=trial.number, metrics=metrics))
         request.watch.progress(step=trial.number, total=options.trials)
         if not stands:
@@ -142,17 +142,17 @@ def _last_standing(
     """Return the last trial that stands, by halves: each dampens what the one before it did."""
     low, high = -1, len(trials)
     while high - low > 1:
-        request.check_stop()
+        request.raise_if_stopped()
         middle = (low + high) // 2
         weights.apply(trials[middle].alpha, 1.0)
-        _, stands = before.look()
+        _, stands = before.check_accuracy()
         low, high = (middle, high) if stands else (low, middle)
     return trials[low] if low >= 0 else standing
 
 
 def _forgotten(request: Request) -> float:
     """Return how often the forgotten are given the label of the training, 0 to 1."""
-    return answered(request.model, request.forget, request.watch).accuracy("trained") or 0.0
+    return predict_examples(request.model, request.forget, request.watch).accuracy("trained") or 0.0
 
 
 def _note(request: Request, taken: _Trial | None, start: float, target: float) -> str:

@@ -18,7 +18,12 @@ from pydantic import Field
 from trueface.data.examples import Examples
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import ONLY_OTHER, learned, random_other_labels, retain_set
+from trueface.unlearning.building_blocks import (
+    ONLY_OTHER,
+    finetune_on,
+    random_other_labels,
+    retain_set,
+)
 from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.registry import Goal, register_method
 
@@ -53,4 +58,4 @@ def random_labels(request: Request) -> Result:
         return forget if rest is None else forget + rest
 
     flips = request.goal == "flips" and request.classes == 2
-    return replace(learned(request, samples), notes=(ONLY_OTHER,) if flips else ())
+    return replace(finetune_on(request, samples), notes=(ONLY_OTHER,) if flips else ())

@@ -18,7 +18,12 @@ restart: the weights that the training began with, trained for an unlearning's b
 """
 
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import correct_labels, new_model, retain_set, train
+from trueface.unlearning.building_blocks import (
+    relabelled_dataset,
+    retain_set,
+    train,
+    untrained_model,
+)
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.registry import FLIPS, register_method
 
@@ -35,7 +40,7 @@ def retrain(request: Request) -> Result:
     Raises:
         JobError: no retain set, no untrained model, stopped, or no finite result.
     """
-    return train(request, new_model(request), retain_set(request), "trained")
+    return train(request, untrained_model(request), retain_set(request), "trained")
 
 
 @register_method(
@@ -66,7 +71,7 @@ def relabel(request: Request) -> Result:
     Raises:
         JobError: stopped, or no finite result.
     """
-    return train(request, request.model, correct_labels(request), "trained")
+    return train(request, request.model, relabelled_dataset(request), "trained")
 
 
 @register_method(
@@ -82,7 +87,7 @@ def corrected(request: Request) -> Result:
     Raises:
         JobError: no untrained model, stopped, or no finite result.
     """
-    return train(request, new_model(request), correct_labels(request), "trained")
+    return train(request, untrained_model(request), relabelled_dataset(request), "trained")
 
 
 @register_method(
@@ -98,5 +103,5 @@ def restart(request: Request) -> Result:
         JobError: no retain set, no untrained model, stopped, or no finite result.
     """
     correctable = request.goal == "flips" and request.forget.true is not None
-    samples = correct_labels(request) if correctable else retain_set(request)
-    return train(request, new_model(request), samples, "trained")
+    samples = relabelled_dataset(request) if correctable else retain_set(request)
+    return train(request, untrained_model(request), samples, "trained")

@@ -27,8 +27,8 @@ from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import (
     ONLY_OTHER,
+    batch_cross_entropy,
     descend,
-    entropy,
     epochs,
     random_other_labels,
     retain_set,
@@ -80,7 +80,7 @@ def salun(request: Request) -> Result:
         forgotten = passed(_relabelled(request, epoch), epoch, "eval")
         return {"loss": passed(rest, epoch, options.bn), "loss_forget": forgotten}
 
-    with only(descent, masks):
+    with restrict_steps_to_masks(descent, masks):
         log = tuple(epochs(request, take))
     return Result(model=request.model, log=log, notes=_notes(request))
 
@@ -95,7 +95,9 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
     sums = [torch.zeros_like(parameter) for parameter in chosen]
     request.model.eval()
     for batch in request.forget.read(request.watch, batch_size=batch_size):
-        gradients = torch.autograd.grad(entropy(request, batch), chosen, allow_unused=True)
+        gradients = torch.autograd.grad(
+            batch_cross_entropy(request, batch), chosen, allow_unused=True
+        )
         for total, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
                 total += gradient
@@ -115,7 +117,7 @@ def salient(importances: list[Tensor], share: float) -> list[Tensor]:
 
 
 @contextmanager
-def only(descent: Descent, masks: list[Tensor]) -> Iterator[None]:
+def restrict_steps_to_masks(descent: Descent, masks: list[Tensor]) -> Iterator[None]:
     """Let steps move nothing outside of masks, one a parameter; all else stays bit by bit."""
     pairs = list(zip(descent.parameters, masks, strict=True))
     begun = [parameter.detach().clone() for parameter in descent.parameters]

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import ExampleBatch, Examples
-from trueface.evaluation.forward import answered
+from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
@@ -104,20 +104,22 @@ def scrub(request: Request) -> Result:
         if epoch < options.max_epochs:
             teach(request.model, "eval")
             batches = request.forget.batches(epoch=epoch, batch_size=options.forget_batch)
-            metrics["loss_forget"] = descend(request, up, batches, partial(_away, request, teacher))
+            metrics["loss_forget"] = descend(
+                request, up, batches, partial(_max_step_loss, request, teacher)
+            )
         teach(request.model, options.bn)
         batches = rest.batches(epoch=epoch, batch_size=options.batch_size)
-        loss = descend(request, down, batches, partial(_near, request, teacher))
+        loss = descend(request, down, batches, partial(_min_step_loss, request, teacher))
         return {"loss": loss, **metrics}
 
     # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
-    for step in epochs(request, take, partial(request.measured, counted=choosing)):
+    for step in epochs(request, take, partial(request.measure_accuracies, counted=choosing)):
         log.append(step)
         if choosing:
             checkpoints.append(_checkpoint(request.model, step))
         if request.goal == "flips":
             checkpoints = [best(checkpoints)]
-    notes = _taken(request, checkpoints, alike)
+    notes = _load_chosen_checkpoint(request, checkpoints, alike)
     return Result(model=request.model, log=tuple(log), notes=notes)
 
 
@@ -143,23 +145,25 @@ def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCh
     )
 
 
-def _away(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
+def _max_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
     logits = request.logits(batch.inputs)
-    apart = _apart(request, teacher, batch, logits)
+    apart = _teacher_divergence(request, teacher, batch, logits)
     if float(apart.detach()) < APART:
         return -cross_entropy(logits, batch.labels)
     return -apart
 
 
-def _near(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
+def _min_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
     options, logits = request.own(ScrubOptions), request.logits(batch.inputs)
     loss = options.gamma * cross_entropy(logits, batch.labels)
     if options.alpha == 0:  # the teacher need not be asked
         return loss
-    return loss + options.alpha * _apart(request, teacher, batch, logits)
+    return loss + options.alpha * _teacher_divergence(request, teacher, batch, logits)
 
 
-def _apart(request: Request, teacher: nn.Module, batch: ExampleBatch, student: Tensor) -> Tensor:
+def _teacher_divergence(
+    request: Request, teacher: nn.Module, batch: ExampleBatch, student: Tensor
+) -> Tensor:
     with torch.no_grad():
         target = request.logits(batch.inputs, teacher)
     return divergence(target, student, request.own(ScrubOptions).temperature)
@@ -182,7 +186,7 @@ def _checkpoint(model: nn.Module, step: Step) -> StudentCheckpoint:
     )
 
 
-def _taken(
+def _load_chosen_checkpoint(
     request: Request, checkpoints: list[StudentCheckpoint], alike: Examples | None
 ) -> tuple[str, ...]:
     """Put the right checkpoint into the model; return what a person should know of it."""
@@ -191,7 +195,7 @@ def _taken(
     if options.rewind and alike is None:
         notes.append(NO_REWIND.get(request.goal, NONE_ALIKE))
     if alike is not None:
-        reference = answered(request.model, alike, request.watch).accuracy("trained") or 0.0
+        reference = predict_examples(request.model, alike, request.watch).accuracy("trained") or 0.0
         checkpoint = nearest(checkpoints, reference)
         notes.append(
             f"rewound to epoch {checkpoint.epoch} of {options.epochs}: the error is {1 - checkpoint.forget:.1%} on "

@@ -58,16 +58,16 @@ def dampen(request: Request) -> Result:
     log: list[Step] = []
     alpha, note = options.alpha, ""
     while not note:
-        request.check_stop()
+        request.raise_if_stopped()
         dampened = weights.apply(alpha, options.strength)
-        accuracy, stands = before.look()
+        accuracy, stands = before.check_accuracy()
         metrics = {"alpha": alpha, "dampened": dampened / weights.count, "val_accuracy": accuracy}
         log.append(Step(step=len(log) + 1, metrics=metrics))
         request.watch.progress(step=len(log), total=None)
         if stands or not options.search or not dampened:
             note = _note(weights, options, alpha, dampened, len(log))
         elif alpha >= largest:  # what is selected at any alpha
-            weights.restore()
+            weights.restore_weights()
             note = _vain(options, before, weights)
         alpha *= 2
     return Result(model=request.model, log=tuple(log), notes=(note,))

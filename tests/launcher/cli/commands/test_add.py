@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import counted
+from launcher.errors import pluralize
 from launcher.job import Resources, Terms
 from launcher.states import Failed, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json
 from launcher.system.paths import Home
-from launcher.system.processes import cores
+from launcher.system.processes import usable_cores
 from tests.build import (
     a_spec,
     enqueue,
@@ -64,8 +64,10 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
     assert [line.split("\t")[1] for line in launcher("status", "run:night").out.splitlines()] == [
         "night", "night",
     ]  # fmt: skip
-    assert {row.spec.root for row in store.read.of_run("night")} == {str(tmp_path / "first")}
-    assert {row.spec.root for row in store.read.of_run("add")} == {str(home.folder)}
+    assert {row.spec.root for row in store.read.jobs_of_runs_named("night")} == {
+        str(tmp_path / "first")
+    }
+    assert {row.spec.root for row in store.read.jobs_of_runs_named("add")} == {str(home.folder)}
     assert launcher("share", "night").out.split()[:2] == ["night", "2"]
     launcher("cancel", "run:night", "--yes")
     assert [row.state for row in store.read.jobs()] == [State.CANCELLED] * 2 + [State.HELD]
@@ -171,8 +173,8 @@ def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
     assert launcher.json("show", "prep@2")["name"] == "command/prep@2"
     assert "command/prep@2" in launcher("history").out + launcher("status").out
     launcher("add", "--name", "train", "--after", "prep", "--hold", "--", "true")
-    (train,) = store.read.named("train")
-    assert (train.waits, store.read.needs_of(train.id)) == (0, ["command/prep"])
+    (train,) = store.read.select_by_pattern("train")
+    assert (train.waits, store.read.dependency_names(train.id)) == (0, ["command/prep"])
     launcher.well("retry", "1", "--force")
     launcher.well("wait", "1")
     assert [job_row(store, number).name for number in (1, 2, 3)] == [
@@ -290,7 +292,7 @@ def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> No
     )
     assert row.starts_at is not None
     assert row.starts_at - row.submitted == pytest.approx(7200.0, abs=60.0)
-    assert store.read.groups()[0].name == "downloads"
+    assert store.read.group_limits()[0].name == "downloads"
 
 
 def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
@@ -305,7 +307,7 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
     assert launcher("wait").code == 1
     rows = [job_row(store, number) for number in (1, 2, 3)]
     assert [row.state for row in rows] == [State.FAILED, State.SKIPPED, State.DONE]
-    assert (rows[0].why.code, rows[0].attempts) == (ReasonCode.TIME_LIMIT, 2)
+    assert (rows[0].state_reason.code, rows[0].attempts) == (ReasonCode.TIME_LIMIT, 2)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +319,7 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
         (("--ram", "999TiB"), "error: this machine can never run it: needs 999 TiB of main memory"),
         (
             ("--cpus", "9999"),
-            f"needs 9,999 CPU cores, but this machine has {counted(cores(), 'usable core')}",
+            f"needs 9,999 CPU cores, but this machine has {pluralize(usable_cores(), 'usable core')}",
         ),
         (("--name", os.fsdecode(b"caf\xe9")), "is not valid UTF-8"),
         (("--name", "6"), "`launcher cancel 6` selects job number 6"),
@@ -342,7 +344,7 @@ def test_a_job_comes_after_those_that_it_names(launcher: Launcher, store: Store)
     for name in ("a", "b", "c"):
         launcher("add", "--hold", "--name", name, "--", "true")
     launcher("add", "--after", "1", "--after", "command/[bc]", "--after", "command/a", "--", "true")
-    assert store.read.needs_of(4) == ["command/a", "command/b", "command/c"]
+    assert store.read.dependency_names(4) == ["command/a", "command/b", "command/c"]
     assert job_row(store, 4).waits == 3
 
 
@@ -373,12 +375,12 @@ def test_a_name_that_selects_its_job_is_taken(launcher: Launcher, name: str) -> 
 def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
-    write_json(home.stop, {"schema": 1, "now": False, "at": time.time()})
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": time.time()})
     answer = launcher.well("add", "--", "true")
     assert re.search(
         r"the queue is stopped since .* To start jobs again: launcher start", answer.err
     )
-    assert home.stop.exists()
+    assert home.stop_record.exists()
     assert scheduler_pid(home) is None
     assert in_state(store, 1, State.QUEUED)
     assert launcher("start").err == "The queue starts jobs again.\n"
@@ -408,7 +410,7 @@ def test_a_waiting_job_is_replaced_where_it_stands(launcher: Launcher, store: St
     row = job_row(store, 1)
     assert (row.spec.argv, row.spec.terms.retries, row.priority) == (("true", "x"), 1, 0)
     assert (row.state, row.submitted) == (State.HELD, before.submitted)
-    assert store.steering.tags_of([1]) == {1: ["paper"]}
+    assert store.job_control.tags_of([1]) == {1: ["paper"]}
     assert job_row(store, 2).waits == 1
     launcher("release", "prep")
     reaches(store, 2, State.DONE)
@@ -439,7 +441,7 @@ def test_a_job_cannot_come_to_wait_for_what_waits_for_it(launcher: Launcher, sto
         "cannot wait for itself"
         in launcher("add", "--replace", "--name", "a", "--after-any", "a", "--", "true").err
     )
-    assert store.read.needs_of(1) == []
+    assert store.read.dependency_names(1) == []
 
 
 def test_a_command_line_to_copy_does_the_same(

@@ -42,7 +42,7 @@ def test_a_program_starts_behind_those_that_make_what_it_reads(
 ) -> None:
     launcher(*COPY, "--hold", *CP)
     launcher(*LAST, "--", "cp", "./out.txt", "last.txt")
-    assert store.read.needs_of(2) == ["command/copy"]
+    assert store.read.dependency_names(2) == ["command/copy"]
     assert job_row(store, 2).spec.outputs == (str(here / "last.txt"),)
     launcher("release", "copy")
     launcher.well("wait")
@@ -152,7 +152,7 @@ def test_a_waiting_program_is_replaced_by_one_with_the_same_output(
     launcher.well(*COPY, "--hold", "--replace", "--", "cp", "-v", "in.txt", "out.txt")
     row = job_row(store, 1)
     assert (row.spec.argv[1], row.spec.outputs) == ("-v", (str(here / "out.txt"),))
-    assert store.read.needs_of(2) == ["command/copy"]
+    assert store.read.dependency_names(2) == ["command/copy"]
 
 
 def test_an_output_may_lie_in_the_folder_of_its_attempt(
@@ -291,7 +291,7 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
 def test_files_that_are_added_at_once_get_numbers_of_their_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_queries, "PART", 300)  # all are read in three parts
+    monkeypatch.setattr(job_queries, "JOBS_PER_BATCH", 300)  # all are read in three parts
     Path("jobs.txt").write_text("true\n" * 200)
     adding = [
         subprocess.Popen(

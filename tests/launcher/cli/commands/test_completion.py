@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.complete import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, answer
+from launcher.cli.complete import ARGUMENTS, CHOOSING, FLAGS, VARIABLE, complete_line
 from launcher.cli.main import VERBS, cli
-from launcher.kinds import installed
-from launcher.store.completion_queries import MOST, open_completing
+from launcher.kinds import installed_kinds
+from launcher.store.completion_queries import MOST_NAMES, open_completion_queries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue, finished
@@ -54,7 +54,7 @@ class Tab:
         self._set("COMP_WORDS", line)
         self._set("COMP_CWORD", str(len(words) - 1))
         self._said.readouterr()
-        assert answer(cli, dict.fromkeys(VERBS, ""), os.environ) == 0
+        assert complete_line(cli, dict.fromkeys(VERBS, ""), os.environ) == 0
         said = self._said.readouterr()
         assert said.err == ""
         return [one.removeprefix("plain,") for one in said.out.splitlines() if one]
@@ -83,7 +83,7 @@ def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
 def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
     done, _, held = enqueue(store, *(f"a/{name}" for name in "dqh"))
     finished(store, done)
-    store.steering.hold([held], 3.0)
+    store.job_control.hold([held], 3.0)
     assert tab("launcher release a") == ["a/h", "a/d", "a/q"]
     assert tab("launcher hold a") == ["a/q", "a/d", "a/h"]
     assert tab("launcher retry --failed -n a") == tab("launcher retry --failed a")
@@ -93,7 +93,7 @@ def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
 
 def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
     enqueue(store, a_spec(), run="quick")
-    store.steering.limit("downloads", 2)
+    store.job_control.set_group_limit("downloads", 2)
     assert tab("launcher results q") == ["quick"]
     assert tab("launcher show run:") == ["run:quick"]
     assert tab("launcher show r") == ["run:quick"]
@@ -104,7 +104,7 @@ def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
 
 def test_tags_are_offered(tab: Tab, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
-    store.steering.change_tags([job], ["paper", "old"], [])
+    store.job_control.change_tags([job], ["paper", "old"], [])
     assert tab("launcher status tag:") == ["tag:old", "tag:paper"]
     assert tab("launcher tag t") == ["train/a", "tag:old", "tag:paper"]
     assert tab("launcher edit tag:p") == ["tag:paper"]
@@ -132,7 +132,7 @@ def test_files_are_offered(tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_kinds_are_offered(tab: Tab) -> None:
-    assert tab("launcher kinds ") == sorted(installed())
+    assert tab("launcher kinds ") == sorted(installed_kinds())
 
 
 def test_a_home_that_is_not_there_is_not_made_and_nothing_is_said(
@@ -178,26 +178,26 @@ def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> 
 
 
 def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store) -> None:
-    enqueue(store, *(f"a/{number:04}" for number in range(MOST + 50)))
-    with open_completing(home.database) as queue:
+    enqueue(store, *(f"a/{number:04}" for number in range(MOST_NAMES + 50)))
+    with open_completion_queries(home.database) as queue:
         names = list(queue.jobs("a/"))
-        assert len(names) == MOST
+        assert len(names) == MOST_NAMES
         assert names[0] == "a/0000"
-        assert names[-1] == f"a/{MOST + 49:04}"
+        assert names[-1] == f"a/{MOST_NAMES + 49:04}"
         assert any(name.startswith("a/00") for name in names)
 
 
 def test_names_of_several_runs_are_told_once(home: Home, store: Store) -> None:
     for run in ("one", "two"):
         enqueue(store, "a/1", f"a/{run}", run=run)
-    with open_completing(home.database) as queue:
+    with open_completion_queries(home.database) as queue:
         assert list(queue.jobs("a/")) == ["a/1", "a/one", "a/two"]
         assert queue.runs("") == ["two", "one"]
 
 
 def test_looking_changes_nothing(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
-    with open_completing(home.database) as queue, pytest.raises(sqlite3.OperationalError):
+    with open_completion_queries(home.database) as queue, pytest.raises(sqlite3.OperationalError):
         queue._db.execute("DELETE FROM jobs")
 
 

@@ -11,8 +11,13 @@ import click
 import pytest
 
 from launcher.cli.main import VERBS, Verbs, cli, options_of
-from launcher.job_options.notifications import Event
-from launcher.notify.notices import Failing, GivenUp, Notices, write_notices
+from launcher.job_options.notifications import NotifyEvent
+from launcher.notify.notices import (
+    DeadLetter,
+    NotificationState,
+    RetryState,
+    write_notification_state,
+)
 from launcher.system.paths import Home
 from tests.forked import call_launcher
 from tests.launcher.conftest import Answer, Launcher
@@ -328,7 +333,7 @@ def test_who_is_told_of_what_is_listed_without_secrets(launcher: Launcher, confi
     chat = '[notify.chat]\nurl = "slack://aaa/bbb/s3cret"\n'
     config.write_text(f'[notify]\nretry = "5h"\n{config.read_text()}{chat}')
     answer = launcher("notify")
-    everything = ",".join(Event)
+    everything = ",".join(NotifyEvent)
     assert [line.split("\t") for line in answer.out.splitlines()] == [
         ["target", "desk", "command true", "out-of-memory"],
         ["target", "chat", "slack://•••", everything],
@@ -343,10 +348,12 @@ def test_what_waits_and_what_was_given_up_is_listed(
     config: Path,
     home: Home,
 ) -> None:
-    waits = Failing(title="study ended", at=time.time(), tries=2, next=0.0, answer="no route")
-    lost = GivenUp(at=time.time(), target="mail", title="study failed", why="refused")
-    write_notices(home, Notices(cursor=3, failing={"desk": waits}, given_up=(lost,)))
-    assert stat.S_IMODE(home.notify.stat().st_mode) == 0o600
+    waits = RetryState(title="study ended", at=time.time(), tries=2, next=0.0, answer="no route")
+    lost = DeadLetter(at=time.time(), target="mail", title="study failed", why="refused")
+    write_notification_state(
+        home, NotificationState(cursor=3, failing={"desk": waits}, given_up=(lost,))
+    )
+    assert stat.S_IMODE(home.notify_record.stat().st_mode) == 0o600
     rows = [line.split("\t") for line in launcher("notify").out.splitlines()]
     assert rows[1:] == [
         ["waiting", "desk", "study ended", "no route"],

@@ -8,20 +8,27 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilots_file import BackendRow, PilotsFile
-from launcher.backends.settings import configured_backends
-from launcher.cli.disk_checks import see_disk
-from launcher.cli.findings import Finding, Verdict
-from launcher.cli.gpu_checks import Driver, Torch, ask_driver, plugged_in, torch_here, try_torch
+from launcher.backends.settings import read_configured_backends
+from launcher.cli.disk_checks import read_disk
+from launcher.cli.findings import CheckStatus, Finding
+from launcher.cli.gpu_checks import (
+    Driver,
+    Torch,
+    find_torch,
+    query_driver,
+    read_pci_gpus,
+    try_torch,
+)
 from launcher.cli.queue_checks import (
     SLURM,
     Logout,
+    find_reservations_folder,
     judge_backends,
-    see_claims,
-    see_logout,
-    see_queue,
+    read_logout_settings,
+    read_queue_health,
 )
 from launcher.states import State
-from launcher.store.inspection import look_at
+from launcher.store.inspection import probe_database
 from launcher.store.queue import Store
 from launcher.store.schema import KNOWN_SCHEMA
 from launcher.system.files import write_json
@@ -136,7 +143,7 @@ def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
 
     assert "not running, but 2 jobs" in told_by(launcher)["scheduler"]["told"]
 
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
     assert told_by(launcher)["queue"]["verdict"] == "warning"
 
     write_json(home.damage_record, {"schema": 1})
@@ -176,7 +183,7 @@ def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.add()
     seen.hang()
 
-    assert ask_driver(0.05) == Driver(silent="no answer for 0.1 s")
+    assert query_driver(0.05) == Driver(silent="no answer for 0.1 s")
 
     seen.hang(on=False)
 
@@ -192,7 +199,7 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
         (device / "vendor").write_text(f"{vendor}\n")
         (device / "class").write_text(f"{kind}\n")
 
-    assert plugged_in(tmp_path) == Driver(loaded=False, cards=1)
+    assert read_pci_gpus(tmp_path) == Driver(loaded=False, cards=1)
 
 
 @pytest.mark.parametrize(
@@ -211,12 +218,12 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
     ],
 )
 def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Torch) -> None:
-    assert torch_here([str(tmp_path)]) == Torch()
+    assert find_torch([str(tmp_path)]) == Torch()
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise RuntimeError('it was imported')\n")
     (tmp_path / "torch" / "version.py").write_text(text)
 
-    assert torch_here([str(tmp_path)]) == expected
+    assert find_torch([str(tmp_path)]) == expected
 
 
 def test_a_trial_of_torch_that_takes_too_long_is_given_up() -> None:
@@ -226,7 +233,7 @@ def test_a_trial_of_torch_that_takes_too_long_is_given_up() -> None:
 
 
 def test_a_disk_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    found = see_disk(tmp_path / "a" / "b", "")
+    found = read_disk(tmp_path / "a" / "b", "")
 
     assert found.path == str(tmp_path / "a" / "b")
     assert found.writable
@@ -238,59 +245,59 @@ def test_a_disk_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> No
 def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> None:
     environ = {"LAUNCHER_CLAIMS": str(tmp_path / "none")}
 
-    folder, trouble = see_claims(environ, home)
+    folder, trouble = find_reservations_folder(environ, home)
 
     assert (folder, "is not a folder" in trouble) == (str(tmp_path / "none"), True)
-    assert see_claims({"LAUNCHER_CLAIMS": "relative"}, home)[1]
-    assert see_claims({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
+    assert find_reservations_folder({"LAUNCHER_CLAIMS": "relative"}, home)[1]
+    assert find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
 
 
 def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
     (job, _) = enqueue(store, "command/1", "command/2")
-    store.steering.hold([job], time.time())
+    store.job_control.hold([job], time.time())
     store.close()
     before = sorted(home.folder.iterdir())
 
-    look = look_at(home.database)
+    look = probe_database(home.database)
 
     assert look is not None
     assert (look.schema, look.waiting) == (KNOWN_SCHEMA, 1)
-    assert look.newest == pytest.approx(time.time(), abs=60)
+    assert look.newest_event_at == pytest.approx(time.time(), abs=60)
     assert sorted(home.folder.iterdir()) == before
 
 
 def test_a_clock_that_was_set_back_is_seen_in_the_events(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store.steering.hold([job], 4e9)
-    store.steering.release([job], 5.0)
+    store.job_control.hold([job], 4e9)
+    store.job_control.release([job], 5.0)
 
-    look = look_at(home.database)
+    look = probe_database(home.database)
 
     assert look is not None
-    assert look.newest == 4e9
+    assert look.newest_event_at == 4e9
 
 
 def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home: Home) -> None:
     home.database.write_text("no database, but a text that is long enough" * 9)
 
-    look = look_at(home.database)
-    _, queue = see_queue({"LAUNCHER_HOME": str(home.folder)}, "", 1000.0)
+    look = probe_database(home.database)
+    _, queue = read_queue_health({"LAUNCHER_HOME": str(home.folder)}, "", 1000.0)
 
     assert look is not None
-    assert look.damaged
-    assert queue.look == look
-    assert look_at(home.folder / "none.sqlite") is None
+    assert look.is_damaged
+    assert queue.probe == look
+    assert probe_database(home.folder / "none.sqlite") is None
 
 
 def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, store: Store) -> None:
     environ = {"LAUNCHER_HOME": str(home.folder)}
     write_json(home.restarts, {"schema": 1, "times": [1.0, 990.0, 995.0, "x"]})
 
-    _, queue = see_queue(environ, "", 1000.0)
+    _, queue = read_queue_health(environ, "", 1000.0)
     write_json(home.record, {"schema": 1, "machine": "0" * 32, "host": "elsewhere"})
-    _, foreign = see_queue(environ, "", 1000.0)
+    _, foreign = read_queue_health(environ, "", 1000.0)
 
-    assert (queue.restarts, queue.look and queue.look.waiting, queue.problem) == (2, 0, "")
+    assert (queue.restarts, queue.probe and queue.probe.waiting, queue.problem) == (2, 0, "")
     assert "another machine" in foreign.problem
     assert store.read.counts().get(State.QUEUED) is None
 
@@ -333,7 +340,10 @@ def test_what_a_logout_does_is_read_from_files_of_systemd(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
 
-    assert see_logout("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path) == expected
+    assert (
+        read_logout_settings("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path)
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,7 +393,9 @@ def backend_found(
     file = tmp_path / "config.toml"
     file.write_text(table)
     environ = {"LAUNCHER_CONFIG": str(file), "PATH": path, "HOME": str(tmp_path)}
-    ((name, finding),) = judge_backends(configured_backends(environ), environ, home, mounts).items()
+    ((name, finding),) = judge_backends(
+        read_configured_backends(environ), environ, home, mounts
+    ).items()
     assert finding is not None
     return finding._replace(name=name)
 
@@ -405,7 +417,7 @@ def slurm_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> str
 def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, "[backends.slurm]\ncpus = 2\n")
     assert found.name == "backend slurm"
-    assert found.verdict is Verdict.TROUBLE
+    assert found.status is CheckStatus.TROUBLE
     assert found.summary == "not in PATH: sbatch, squeue, scancel, sinfo"
     assert "slurm-client" in found.advice
 
@@ -456,7 +468,7 @@ def test_slurm_is_asked_for_its_partitions(
 ) -> None:
     path = slurm_of(tmp_path, monkeypatch, sinfo)
     found = backend_found(home, tmp_path, f"[backends.slurm]\n{keys}\n", path)
-    assert (found.verdict, found.summary) == (verdict, told)
+    assert (found.status, found.summary) == (verdict, told)
     assert advice in found.advice
 
 
@@ -466,7 +478,7 @@ def test_pilots_on_a_local_disk_are_warned_of(
     path = slurm_of(tmp_path, monkeypatch, "echo main")
     table = '[backends.gpu]\nkind = "slurm"\nfolder = "/data/pilots"\n'
     found = backend_found(home, tmp_path, table, path, EXT4)
-    assert found.verdict is Verdict.WARNING
+    assert found.status is CheckStatus.WARNING
     assert "; but /data/pilots is on a local disk (ext4)" in found.summary
     assert "`folder` in [backends.gpu]" in found.advice
     assert "(unknown type)" in backend_found(home, tmp_path, table, path, "").summary
@@ -487,14 +499,14 @@ def test_pilots_that_could_not_work_are_warned_of(
     )
     file.write([*rows, BackendRow("slurm", "slurm", reason=reason, failures=3)], [], 10.0)
     found = backend_found(home, tmp_path, "[backends.slurm]\n", path)
-    assert (found.verdict, found.summary) == (Verdict.WARNING, reason)
+    assert (found.status, found.summary) == (CheckStatus.WARNING, reason)
     assert "launcher status" in found.advice
 
 
 def test_pilots_of_this_machine_need_no_shared_folder(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, "[backends.local]\n", mounts=EXT4)
     assert found == Finding(
-        Verdict.OK, "pilots are processes of this machine", name="backend local"
+        CheckStatus.OK, "pilots are processes of this machine", name="backend local"
     )
 
 
@@ -503,11 +515,11 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
     table = f'[backends.ray]\npython = "{python}"\n'
     a_program(tmp_path / "bin", "python", "echo ray 2.60.0")
     well = backend_found(home, tmp_path, table)
-    assert well.verdict is Verdict.OK
+    assert well.status is CheckStatus.OK
     assert well.summary.startswith(f"ray 2.60.0 in {python}; files of pilots in ")
     a_program(tmp_path / "bin", "python", "echo Traceback >&2; echo NotFound: ray >&2; exit 1")
     without = backend_found(home, tmp_path, table)
-    assert without.verdict is Verdict.TROUBLE
+    assert without.status is CheckStatus.TROUBLE
     assert without.summary == f"{python} cannot import ray: NotFound: ray"
     assert "launcher-trueface[ray]" in without.advice
     a_program(tmp_path / "bin", "python", "exit 1")
@@ -516,7 +528,7 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
 
 def test_an_interpreter_that_is_not_on_this_host_is_not_asked(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, '[backends.ray]\npython = "/cluster/python"\n')
-    assert found.verdict is Verdict.UNKNOWN
+    assert found.status is CheckStatus.UNKNOWN
     assert "`python` in [backends.ray]" in found.advice
 
 

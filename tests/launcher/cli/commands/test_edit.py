@@ -316,9 +316,9 @@ def test_other_resources_bring_a_job_into_another_lane(
 ) -> None:
     a_held_job(launcher, store)
     launcher("group", "few", "--limit", "1")
-    before = store.scheduling.lane_of(1)
+    before = store.scheduler_actions.lane_of(1)
     launcher.well("edit", "mine", "--set", "resources.group=few")
-    after = Store(home, reading=True).scheduling.lane_of(1)
+    after = Store(home, reading=True).scheduler_actions.lane_of(1)
     assert (before.group, after.group) == ("", "few")
 
 

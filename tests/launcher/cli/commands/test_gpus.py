@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError
-from launcher.gpu.gpus_file import SeenGpus, write_look
-from launcher.gpu.monitor import look_once
+from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
+from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.screens.gpu_view import Gauge, Guest, draw
+from launcher.screens.gpu_view import GpuJob, GpuView, draw
 from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT
+from launcher.store.rows import PILOT_PREFIX
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
@@ -50,7 +50,7 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
     who = identity(child.pid)
     assert who is not None
     seat = a_seat(device=uuid, pid=who.pid, start_ticks=who.start_ticks, **promised)
-    assert store.scheduling.claim(job, seat, reason="fits", now=1.0) is not None
+    assert store.scheduler_actions.claim(job, seat, reason="fits", now=1.0) is not None
     until(lambda: [one for one in devices.taken.iterdir() if one.name.isdigit()], "it is taken")
     yield job
     child.communicate()
@@ -119,7 +119,7 @@ def test_the_estimate_and_the_load_of_a_job_are_those_that_the_scheduler_measure
             "load": 0.25,
             "load_s": 9.0,
         }
-        write_look(home, SeenGpus(at=time.time(), gpus=()), [measured])
+        write_gpu_status(home, GpuStatus(at=time.time(), gpus=()), [measured])
         (gpu,) = launcher.json("gpus")["gpus"]
 
     (guest,) = gpu["jobs"]
@@ -135,9 +135,9 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     uuid = seen.add()
     (job,) = enqueue(store, "train/a")
     seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
-    store.scheduling.claim(job, seat, reason="fits", now=1.0)
+    store.scheduler_actions.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
-    claimed(store, there, 1.0, device=uuid, boot=f"{PILOT}p")
+    claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")
     seen.hold(uuid, 1, GIB)
 
     (gpu,) = launcher.json("gpus")["gpus"]
@@ -151,7 +151,7 @@ def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.hang()
 
     with pytest.raises(MachineError, match=r"has not responded for 0\.05 s"):
-        look_once(Nvml().snapshot, patience_s=0.05)
+        query_gpus_once(Nvml().snapshot, timeout_s=0.05)
 
     seen.hang(on=False)
 
@@ -179,7 +179,7 @@ def a_process(pid: int, used: int | None, user: str | None = "user2") -> GpuProc
     return GpuProcess(pid=pid, used=used, user=user, command=user and "python")
 
 
-def a_machine() -> list[Gauge]:
+def a_machine() -> list[GpuView]:
     """One card of each sort that a screen tells apart."""
     shared = a_gpu(
         0,
@@ -215,19 +215,19 @@ def a_machine() -> list[Gauge]:
         power_w=None,
     )
     guests = (
-        Guest(job=12, name="train/xception/s1", promised=14 * GIB, pids=frozenset({4711})),
-        Guest(job=13, name="train/\x1b[2J/s2", promised=2 * GIB),
-        Guest(job=14, name="train/vit/s1", promised=None, exclusive=True),
+        GpuJob(job=12, name="train/xception/s1", reserved=14 * GIB, pids=frozenset({4711})),
+        GpuJob(job=13, name="train/\x1b[2J/s2", reserved=2 * GIB),
+        GpuJob(job=14, name="train/vit/s1", reserved=None, exclusive=True),
     )
     return [
-        Gauge(gpu=shared, guests=guests),
-        Gauge(gpu=crowded),
-        Gauge(gpu=dead),
-        Gauge(gpu=contained),
-        Gauge(gpu=a_gpu(5, processes=None, used=9 * GIB)),
-        Gauge(gpu=a_gpu(6, used=9 * GIB)),
-        Gauge(gpu=a_gpu(7, used=None, processes=None, utilisation=None)),
-        Gauge(gpu=part),
+        GpuView(gpu=shared, jobs=guests),
+        GpuView(gpu=crowded),
+        GpuView(gpu=dead),
+        GpuView(gpu=contained),
+        GpuView(gpu=a_gpu(5, processes=None, used=9 * GIB)),
+        GpuView(gpu=a_gpu(6, used=9 * GIB)),
+        GpuView(gpu=a_gpu(7, used=None, processes=None, utilisation=None)),
+        GpuView(gpu=part),
     ]
 
 
@@ -244,7 +244,7 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
 
 
 def test_memory_that_nobody_tells_is_not_said_to_be_ours() -> None:
-    untold = Gauge(gpu=a_gpu(0, processes=None), guests=(Guest(job=1, name="a", promised=GIB),))
+    untold = GpuView(gpu=a_gpu(0, processes=None), jobs=(GpuJob(job=1, name="a", reserved=GIB),))
 
     assert untold.ours is None
     assert untold.outstanding == GIB

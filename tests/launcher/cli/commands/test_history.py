@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.ended import begin_of
+from launcher.cli.commands.ended import parse_since
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline
 from launcher.screens.text_table import width_of
@@ -16,31 +16,31 @@ from launcher.states import (
     Done,
     Failed,
     Lost,
+    NeverStarted,
+    OomReport,
     Outcome,
     OutOfMemory,
     ReasonCode,
-    Shortage,
     State,
     Stopped,
-    Void,
 )
-from launcher.store.failure_groups import FailedAttempts, FailureGroup, failure_groups
-from launcher.store.history import History
+from launcher.store.failure_groups import AttemptFailures, FailureGroup, group_failures
+from launcher.store.history import HistoryQueries
 from launcher.store.history_report import (
-    Day,
-    Ends,
-    Memory,
-    Past,
-    Run,
-    Spent,
-    Taken,
-    days_of,
-    memory_of,
-    runs_of,
+    DaySummary,
+    EndCount,
+    HistoryReport,
+    MemorySummary,
+    ReservationUsage,
+    RunSummary,
+    UsageTotal,
+    summarize_days,
+    summarize_memory,
+    summarize_runs,
 )
 from launcher.store.queue import Store
-from launcher.store.transitions import Requeue
-from launcher.store.usage import Measured
+from launcher.store.transitions import RequeueDecision
+from launcher.store.usage import MeasuredUsage
 from tests.build import GIB, a_reason, a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
@@ -72,14 +72,19 @@ def attempt(
     seconds: float,
     *,
     peak: int | None = None,
-    requeue: Requeue | None = None,
+    requeue: RequeueDecision | None = None,
     **seat: Any,
 ) -> None:
     """Let a job have an attempt that ends when its outcome says."""
     begun = outcome.at - seconds
     claim = claimed(store, job, begun, **seat)
-    store.scheduling.finish(
-        claim, outcome, outputs={}, now=outcome.at, measured=Measured(peak=peak), requeue=requeue
+    store.scheduler_actions.finish_attempt(
+        claim,
+        outcome,
+        outputs={},
+        now=outcome.at,
+        measured=MeasuredUsage(peak=peak),
+        requeue=requeue,
     )
 
 
@@ -88,8 +93,10 @@ def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "tra
     return a_spec(name=name, kind="train", signature=signature, resources=resources)
 
 
-def the_past(store: Store, *, begin: float = 0.0, now: float = NOON, **more: Any) -> Past:
-    return History(store.database, begin, now, more.get("jobs")).past({"": ("local", "")})
+def the_past(store: Store, *, begin: float = 0.0, now: float = NOON, **more: Any) -> HistoryReport:
+    return HistoryQueries(store.database, begin, now, more.get("jobs")).build_report(
+        {"": ("local", "")}
+    )
 
 
 # --- by day
@@ -111,10 +118,10 @@ def test_a_day_is_as_long_as_its_clocks_make_it(
         time.tzset()
         begun = local(first)
         ended = begun + sum(hours) * HOUR
-        spent = Spent(
+        spent = UsageTotal(
             run="a", begun=begun, ended=ended, attempts=1, gpu_s=ended - begun, core_s=0.0
         )
-        days = days_of([], [spent], [])
+        days = summarize_days([], [spent], [])
     time.tzset()
 
     assert [round(day.gpu_seconds / HOUR, 6) for day in reversed(days)] == hours
@@ -126,7 +133,7 @@ def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin
 
     newest, older = the_past(store, now=local("2026-11-21")).days
 
-    assert newest == Day(
+    assert newest == DaySummary(
         day="2026-11-20",
         done=1,
         gpu_seconds=12 * HOUR,
@@ -168,7 +175,9 @@ def test_what_still_runs_counts_until_now(store: Store) -> None:
 
     assert (past.days[0].gpu_seconds, past.days[0].core_seconds) == pytest.approx((HOUR, 2 * HOUR))
     assert past.days[0].median_seconds is None
-    assert past.runs == (Run(run="test", attempts=1, gpu_seconds=HOUR, core_seconds=2 * HOUR),)
+    assert past.runs == (
+        RunSummary(run="test", attempts=1, gpu_seconds=HOUR, core_seconds=2 * HOUR),
+    )
 
 
 # --- by run
@@ -190,16 +199,16 @@ def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
 
 
 def test_runs_of_one_name_are_told_together() -> None:
-    ends = [Ends(run="a", day="2026-11-20", state=State.DONE, jobs=n) for n in (2, 3)]
+    ends = [EndCount(run="a", day="2026-11-20", state=State.DONE, jobs=n) for n in (2, 3)]
 
-    assert runs_of(ends, []) == (Run(run="a", jobs=5, done=5),)
+    assert summarize_runs(ends, []) == (RunSummary(run="a", jobs=5, done=5),)
 
 
 # --- by cause
 
 
-def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
-    return FailedAttempts(code=code, job=1, at=NOON, **changes)
+def failed(code: ReasonCode, **changes: Any) -> AttemptFailures:
+    return AttemptFailures(code=code, job=1, at=NOON, **changes)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +237,9 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
     ],
 )  # fmt: skip
 def test_attempts_that_were_not_done_have_a_group(
-    attempts: FailedAttempts, name: str, detail: str
+    attempts: AttemptFailures, name: str, detail: str
 ) -> None:
-    (group,) = failure_groups([attempts])
+    (group,) = group_failures([attempts])
     assert (group.cause, group.detail) == (name, detail)
 
 
@@ -241,14 +250,14 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, second, Failed(at=NOON - 8, error="bad image 2"), 2 * HOUR)
     attempt(store, third, Failed(at=NOON - 10, error="bad image 3"), HOUR)
     attempt(store, lost, Lost(at=NOON, why="its supervisor is gone"), HOUR)
-    attempt(store, void, Void(at=NOON), 0)
-    short = OutOfMemory(at=NOON, error="CUDA out of memory", shortage=Shortage("gpu"))
+    attempt(store, void, NeverStarted(at=NOON), 0)
+    short = OutOfMemory(at=NOON, error="CUDA out of memory", report=OomReport("gpu"))
     crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-    requeue = Requeue(reason=crowded)
+    requeue = RequeueDecision(reason=crowded)
     attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
     claim = claimed(store, gone, NOON - 60)
-    store.steering.cancel([gone], NOON - 30)
-    store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
+    store.job_control.cancel([gone], NOON - 30)
+    store.scheduler_actions.finish_attempt(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
     groups = the_past(store, now=NOON + 1).causes
 
@@ -295,10 +304,20 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
     assert memory.hint == "request 12.6 GiB instead of 24 GiB"
 
 
-def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> Memory:
+def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> MemorySummary:
     amounts: dict[str, Any] = {"peak": round(peak * GIB), "beyond": beyond, "declared": declared}
-    (memory,) = memory_of(
-        [Taken("a", "train/a", 1, reservation=round(asked * GIB), attempts=1, wasted=0, **amounts)]
+    (memory,) = summarize_memory(
+        [
+            ReservationUsage(
+                "a",
+                "train/a",
+                1,
+                reservation=round(asked * GIB),
+                attempts=1,
+                wasted_byte_s=0,
+                **amounts,
+            )
+        ]
     )
     return memory
 
@@ -313,18 +332,22 @@ def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = Tru
         (a_memory(2, 0.5), "request 819 MiB instead of 2 GiB"),
     ],
 )
-def test_a_hint_is_given_where_its_owner_can_do_better(memory: Memory, hint: str) -> None:
+def test_a_hint_is_given_where_its_owner_can_do_better(memory: MemorySummary, hint: str) -> None:
     assert memory.hint == hint
 
 
-def taken(claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any) -> Taken:
+def taken(
+    claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any
+) -> ReservationUsage:
     values: dict[str, Any] = {"alike": "train 1", "name": f"train/{job}", "declared": True}
     values |= {"peak": 4 * GIB, "wasted": 0.0} | more
-    return Taken(reservation=claim * GIB, attempts=attempts, job=job, beyond=beyond, **values)
+    return ReservationUsage(
+        reservation=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values
+    )
 
 
 def test_the_middle_claim_counts_each_attempt() -> None:
-    (memory,) = memory_of([taken(20, attempts=1, job=9), taken(8, attempts=3), taken(10)])
+    (memory,) = summarize_memory([taken(20, attempts=1, job=9), taken(8, attempts=3), taken(10)])
 
     assert (memory.asked // GIB, memory.attempts, memory.name) == (8, 5, "train/9")
 
@@ -333,7 +356,7 @@ def test_what_took_more_than_it_asked_comes_first() -> None:
     wasteful = taken(24, alike="a", wasted=1e18)
     greedy = taken(2, alike="b", beyond=1)
 
-    assert [one.beyond for one in memory_of([wasteful, greedy])] == [1, 0]
+    assert [one.beyond for one in summarize_memory([wasteful, greedy])] == [1, 0]
 
 
 def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) -> None:
@@ -378,7 +401,7 @@ def test_a_pattern_narrows_every_section(store: Store) -> None:
     [("2h", NOON - 2 * HOUR), ("7d", NOON - 168 * HOUR), ("2026-11-20T11:00", NOON - HOUR)],
 )
 def test_a_time_may_be_a_stretch_or_a_moment(text: str, expected: float) -> None:
-    assert begin_of(text, NOON) == expected
+    assert parse_since(text, NOON) == expected
 
 
 # --- the command
@@ -453,10 +476,10 @@ def test_a_terminal_gets_a_headline_and_tables(launcher: Launcher, store: Store)
 # --- drawn
 
 
-def a_past() -> Past:
+def a_past() -> HistoryReport:
     """A few days of a queue that many would rather forget."""
     days = [
-        Day(
+        DaySummary(
             day=f"2026-11-{20 - number:02}",
             done=1044 - 70 * number,
             failed=3 if number % 3 == 0 else 0,
@@ -468,8 +491,10 @@ def a_past() -> Past:
         for number in range(16)
     ]
     runs = (
-        Run(run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_seconds=3.2 * HOUR),
-        Run(run="blend-of-everything-with-everything-else-again", jobs=900, done=900),
+        RunSummary(
+            run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_seconds=3.2 * HOUR
+        ),
+        RunSummary(run="blend-of-everything-with-everything-else-again", jobs=900, done=900),
     )
     failures = (
         FailureGroup(
@@ -491,7 +516,7 @@ def a_past() -> Past:
         a_memory(12, 11.3),
         a_memory(24, 11.3, declared=False),
     )
-    return Past(days=tuple(days), runs=runs, causes=failures, memory=memory)
+    return HistoryReport(days=tuple(days), runs=runs, causes=failures, memory=memory)
 
 
 @pytest.mark.parametrize("width", [80, 120])

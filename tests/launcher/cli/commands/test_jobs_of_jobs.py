@@ -8,7 +8,7 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.system.processes import cores
+from launcher.system.processes import usable_cores
 from tests.build import job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
@@ -26,8 +26,10 @@ def test_a_job_that_lacks_cores_names_the_running_jobs_that_queued_jobs(
     queue = shlex.join([*COMMAND, "add", "--name", "child", "--", "true"])
     flag = tmp_path / "flag"
     script = f'{queue}; until [ -e "$1" ]; do sleep 0.02; done'
-    launcher("add", "--cpus", str(cores()), "--name", "parent", "--", *shell(script, str(flag)))
-    held = f"job 1, which queued other jobs, holds {cores()} core"
+    launcher(
+        "add", "--cpus", str(usable_cores()), "--name", "parent", "--", *shell(script, str(flag))
+    )
+    held = f"job 1, which queued other jobs, holds {usable_cores()} core"
     until(lambda: held in launcher("status").out, "the reason of the child names its parent")
     waits = launcher.json("show", "child")
     assert waits["note_code"] == "no-room"
@@ -41,7 +43,9 @@ def test_jobs_without_jobs_of_their_own_are_not_named(
 ) -> None:
     script = 'until [ -e "$1" ]; do sleep 0.02; done'
     flag = tmp_path / "flag"
-    launcher("add", "--cpus", str(cores()), "--name", "other", "--", *shell(script, str(flag)))
+    launcher(
+        "add", "--cpus", str(usable_cores()), "--name", "other", "--", *shell(script, str(flag))
+    )
     launcher("add", "--name", "waits", "--", "true")
     until(lambda: "waiting for 1 CPU core" in launcher("status").out, "the second job waits")
     assert "queued other jobs" not in launcher("status").out

@@ -18,17 +18,17 @@ from launcher.screens import follow_logs
 from launcher.screens.follow_logs import (
     COLOURS,
     LONGEST_BYTES,
-    Followers,
-    Lines,
-    Output,
-    labels_of,
+    LineSplitter,
+    LogFollower,
+    LogPrinter,
+    line_labels,
 )
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset
 from launcher.system.paths import Home
-from launcher.system.terminal_codes import Plain
+from launcher.system.terminal_codes import PlainTextFilter
 from tests.build import a_spec, an_attempt, enqueue, finished, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
@@ -112,11 +112,11 @@ WRITTEN = st.lists(
 def test_no_log_brings_a_control_character_into_a_pipe_wherever_it_is_cut(
     log: bytes, cuts: list[int]
 ) -> None:
-    whole, pieces = Plain(), Plain()
-    told = whole.feed(log) + whole.rest()
+    whole, pieces = PlainTextFilter(), PlainTextFilter()
+    told = whole.feed(log) + whole.flush()
     places = [0, *sorted(cuts), len(log)]
     parts = [log[begin:end] for begin, end in pairwise(places)]
-    assert b"".join(map(pieces.feed, parts)) + pieces.rest() == told
+    assert b"".join(map(pieces.feed, parts)) + pieces.flush() == told
     assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]", told)
 
 
@@ -271,7 +271,7 @@ def test_a_line_end_may_lie_where_two_readings_meet(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
-    output = Output(raw=False)
+    output = LogPrinter(raw=False)
     for chunk in chunks:
         output.write(chunk)
     output.close()
@@ -325,7 +325,7 @@ def test_following_in_a_stopped_queue_says_so(
     launcher: Launcher, home: Home, store: Store, pattern: str
 ) -> None:
     enqueue(store, "command/a", "command/b")
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
     answer = launcher("logs", pattern, "-f")
     assert answer.code == 3
     assert "the queue is stopped" in answer.err
@@ -438,8 +438,8 @@ def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
 
 
 def test_a_job_has_the_same_colour_each_time_and_never_that_of_failure() -> None:
-    label = labels_of({1: "command/a"}, terminal=True, colour=True)[1]
-    assert label == labels_of({7: "command/a"}, terminal=True, colour=True)[7]
+    label = line_labels({1: "command/a"}, terminal=True, colour=True)[1]
+    assert label == line_labels({7: "command/a"}, terminal=True, colour=True)[7]
     assert label.startswith("\x1b[")
     assert not {"red", "bright_red"} & set(COLOURS)
 
@@ -450,9 +450,9 @@ def test_a_job_that_was_cleaned_is_followed_no_longer(
     monkeypatch.setattr(follow_logs, "CHECK_EVERY_S", 0.0)
     numbers = enqueue(store, "command/a", "command/b")
     jobs = store.read.jobs_by_id(numbers)
-    store.steering.cancel(numbers, 3.0)
-    store.steering.forget(numbers)  # and their events with them, before anybody looked
-    Followers(home, store, jobs, event=store.read.last_event(), tail=None).follow()
+    store.job_control.cancel(numbers, 3.0)
+    store.job_control.delete_jobs(numbers)  # and their events with them, before anybody looked
+    LogFollower(home, store, jobs, event=store.read.last_event(), tail=None).follow()
     assert "command/a: cleaned, and its log with it\n" in capfd.readouterr().err
 
 
@@ -471,23 +471,25 @@ def test_what_comes_after_a_log_was_emptied_is_shown(
 
 
 def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
-    labels = labels_of({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
+    labels = line_labels({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
     assert [labels[job] for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
     same = "x" * 40
-    long = labels_of({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
+    long = line_labels({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
     assert long[4] != long[5]
 
 
 @pytest.mark.parametrize("turns", [True, False])
 def test_a_line_without_an_end_is_cut_where_it_is_too_long(turns: bool) -> None:
-    lines = Lines(turns=turns)
-    cut = [line for _ in range(64) for line in lines.cut(b"x" * 65536)]  # hours, were it quadratic
+    lines = LineSplitter(turns=turns)
+    cut = [
+        line for _ in range(64) for line in lines.split(b"x" * 65536)
+    ]  # hours, were it quadratic
     assert set(map(len, cut)) == {LONGEST_BYTES}
     assert sum(map(len, cut)) == 63 * 65536 + 65536 - LONGEST_BYTES
-    assert lines.cut(b"xxxxx") == [b"x" * LONGEST_BYTES]
-    assert lines.cut(b"y\nz") == [b"xxxxxy"]
-    assert lines.rest() == [b"z"]
-    assert lines.rest() == []
+    assert lines.split(b"xxxxx") == [b"x" * LONGEST_BYTES]
+    assert lines.split(b"y\nz") == [b"xxxxxy"]
+    assert lines.flush() == [b"z"]
+    assert lines.flush() == []
 
 
 @given(
@@ -497,9 +499,9 @@ def test_a_line_without_an_end_is_cut_where_it_is_too_long(turns: bool) -> None:
 def test_where_a_log_is_read_in_pieces_makes_no_difference(
     chunks: list[bytes], turns: bool
 ) -> None:
-    pieces, whole = Lines(turns=turns), Lines(turns=turns)
-    cut = [line for chunk in chunks for line in pieces.cut(chunk)] + pieces.rest()
-    assert cut == whole.cut(b"".join(chunks)) + whole.rest()
+    pieces, whole = LineSplitter(turns=turns), LineSplitter(turns=turns)
+    cut = [line for chunk in chunks for line in pieces.split(chunk)] + pieces.flush()
+    assert cut == whole.split(b"".join(chunks)) + whole.flush()
     if not turns:
         *ended, rest = b"".join(chunks).split(b"\n")
         assert cut == [*ended, *([rest] if rest else [])]

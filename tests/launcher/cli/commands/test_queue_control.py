@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.backends.slurm_states import commands_by_hand
+from launcher.backends.slurm_states import manual_commands
 from launcher.cli.commands.queue_control import (
     BOOTED,
     Manager,
     cron_line,
     find_manager,
-    left_pilots,
     number_of_pilots,
+    remaining_pilot_lines,
     unit,
 )
 from launcher.cli.main import cli
@@ -238,7 +238,7 @@ def stopped(home: Home) -> Home:
 
 
 def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) -> None:
-    first, why, shows, ends = left_pilots(stopped)
+    first, why, shows, ends = remaining_pilot_lines(stopped)
     assert first == "2 pilots of slurm: running on n1 (job 12), waiting"
     assert "slurm does not answer (squeue failed:" in why
     assert "\x1b" not in why
@@ -249,7 +249,7 @@ def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) 
 
 def test_pilots_that_no_scheduler_has_looked_at_are_counted(stopped: Home) -> None:
     (stopped.folder / "pilots.json").unlink()
-    assert [*left_pilots(stopped)] == ["2 pilots of unknown state"]
+    assert [*remaining_pilot_lines(stopped)] == ["2 pilots of unknown state"]
 
 
 @pytest.mark.parametrize("stage", ["ended", "missing", "expired"])
@@ -260,11 +260,11 @@ def test_a_pilot_that_is_over_is_not_counted(stopped: Home, stage: str) -> None:
 
 
 def test_a_queue_without_pilots_has_none(home: Home) -> None:
-    assert [*left_pilots(home)] == []
+    assert [*remaining_pilot_lines(home)] == []
     assert number_of_pilots(home) == 0
 
 
 def test_elements_of_an_array_are_named_by_the_array() -> None:
     tokens = [f"{RUNS}_{element}" for element in range(500)]
-    assert commands_by_hand("slurm", tokens)[1] == f"scancel --me --name={RUNS}"
-    assert commands_by_hand("local", tokens) == ()
+    assert manual_commands("slurm", tokens)[1] == f"scancel --me --name={RUNS}"
+    assert manual_commands("local", tokens) == ()

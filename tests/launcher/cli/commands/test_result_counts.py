@@ -90,14 +90,14 @@ def test_a_job_that_runs_again_keeps_the_result_of_its_attempt_that_was_done(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     jobs = [done(store, home, a_seed(seed), seed / 10) for seed in (6, 7, 8)]
-    store.steering.retry(jobs[:2], 3.0)
+    store.job_control.retry(jobs[:2], 3.0)
     answer = launcher.json("results", "fix")
     assert [row["acc"] for row in answer["rows"]] == [0.6, 0.7, 0.8]
     text = "note: 2 of 3 jobs are waiting again; their older results are shown\n"
     assert launcher("results", "fix").err == text
     finished(store, jobs[0], FAILED)
     assert launcher.json("results", "fix")["counts"]["older_results"] == {"failed": 1, "waiting": 1}
-    store.steering.cancel(jobs[1:2], 4.0)
+    store.job_control.cancel(jobs[1:2], 4.0)
     assert "1 of 3 jobs was cancelled before it ran again" in launcher("results", "fix").err
 
 
@@ -153,7 +153,7 @@ def test_each_reason_of_a_missing_value_is_counted(
         done(store, home, a_seed(seed, lr=0.1), seed / 10)
     add(store, a_seed(3, lr=0.1), FAILED)
     add(store, a_seed(4, lr=0.1))
-    store.steering.cancel([add(store, a_seed(5, lr=0.1))], 1.0)
+    store.job_control.cancel([add(store, a_seed(5, lr=0.1))], 1.0)
     finished(store, add(store, a_seed(6, lr=0.1)), Done(at=2.0))
     add(store, a_seed(1, name="other", lr=0.2), FAILED)
     add(store, a_seed(1, name="again", lr=0.1), FAILED)  # whose value is known
@@ -232,9 +232,9 @@ def test_a_complete_mean_is_as_before(launcher: Launcher, store: Store) -> None:
 @pytest.mark.usefixtures("scored")
 def test_means_of_tests_count_the_tests_that_failed(launcher: Launcher, store: Store) -> None:
     model = "line:pre@lr=0.1,seed=2"
-    jobs = {row.name: row.id for row in store.read.of_run("test")}
+    jobs = {row.name: row.id for row in store.read.jobs_of_runs_named("test")}
     tests = [number for name, number in jobs.items() if name.startswith(f"scoredtest/{model}/")]
-    store.steering.retry(tests, 3.0)
+    store.job_control.retry(tests, 3.0)
     for number in tests:
         finished(store, number, Failed(at=4.0, error="no"))
     rows = launcher.json("results", "test", "--over", "seed")["rows"]
@@ -252,16 +252,16 @@ def test_a_test_of_a_model_that_was_made_again_has_no_older_result(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     model = "line:pre@lr=0.1,seed=2"
-    jobs = {row.name: row.id for row in store.read.of_run("test")}
+    jobs = {row.name: row.id for row in store.read.jobs_of_runs_named("test")}
     train, test = jobs[f"scoredtrain/{model}"], jobs[f"scoredtest/{model}/dot:pre"]
     order = home.attempt(test, 1).spec
     order.parent.mkdir(parents=True)
     (row,) = store.read.jobs_by_id([test])
     order.write_text(f'{{"spec": {row.spec_text}}}\n')
-    store.steering.retry([test], 3.0)
+    store.job_control.retry([test], 3.0)
     counts = launcher.json("results", "test")["counts"]
     assert (counts["older_results"], counts["without_result"]) == ({"waiting": 1}, {})
-    store.steering.retry([train], 3.0)
+    store.job_control.retry([train], 3.0)
     finished(store, train, Done(at=5.0))
     counts = launcher.json("results", "test")["counts"]
     assert (counts["older_results"], counts["without_result"]) == ({}, {"waiting": 1})

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from launcher.cli.commands.results import all_rows
 from launcher.cli.main import main
-from launcher.cli.output import Format, escaped, latex_text, parquet_bytes, write
+from launcher.cli.output import Format, escape_latex, latex_text, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
 from launcher.cli.result_tables import draw
 from launcher.results.metric import Metric
-from launcher.results.pivot import of_rows, pivot
+from launcher.results.pivot import metrics_of_rows, pivot
 from launcher.results.write import NAME
-from launcher.screens.text_table import of_texts
+from launcher.screens.text_table import table_of_texts
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -203,7 +203,7 @@ def test_every_format_takes_rows_of_both(form: Format, capsys: pytest.CaptureFix
 
 
 def test_one_metric_of_them_is_a_table_by_their_names() -> None:
-    table = pivot("mse", of_rows([*ROWS, OF_A_TEST]), [])
+    table = pivot("mse", metrics_of_rows([*ROWS, OF_A_TEST]), [])
     assert table.names == ("ddpm@10", "jpeg@75")
     assert table.data == ("mse",)
 
@@ -218,7 +218,7 @@ def test_rows_of_which_no_cell_is_a_word_take_no_room() -> None:
 
 
 def test_a_table_has_the_rules_of_booktabs() -> None:
-    assert latex_text(of_texts(("model", "AUC"), [("all:pre%50~pgu_1", "-0.5")], {1})) == (
+    assert latex_text(table_of_texts(("model", "AUC"), [("all:pre%50~pgu_1", "-0.5")], {1})) == (
         "% \\usepackage{booktabs}\n"
         "\\begin{tabular}{lr}\n"
         "\\toprule\n"
@@ -231,13 +231,13 @@ def test_a_table_has_the_rules_of_booktabs() -> None:
 
 
 def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_before() -> None:
-    lines = latex_text(of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
+    lines = latex_text(table_of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
     assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
 
 
 def test_deviations_and_dashes_are_those_of_latex() -> None:
-    assert escaped("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
-    assert escaped("–") == "--"
+    assert escape_latex("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
+    assert escape_latex("–") == "--"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_mean_and_its_deviation_have_equally_many_digits(metric: Metric, text:
 
 @given(st.text("\\&%$#_{}~^", max_size=8))
 def test_no_character_keeps_its_power(text: str) -> None:
-    bare = escaped(text)
+    bare = escape_latex(text)
     for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}"):
         bare = bare.replace(command, "")
     for character in "&%$#_{}":

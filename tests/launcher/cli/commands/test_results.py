@@ -12,13 +12,13 @@ from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, markdown_text, write
 from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
-from launcher.results.pivot import of_result, pivot
-from launcher.screens.text_table import of_texts
+from launcher.results.pivot import metrics_of_result, pivot
+from launcher.screens.text_table import table_of_texts
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.steps import Progress
+from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of
@@ -129,7 +129,7 @@ def test_csv_follows_its_rfc_and_no_spreadsheet_computes_a_text() -> None:
 
 
 def test_markdown_takes_ids_for_what_they_are() -> None:
-    text = markdown_text(of_texts(("model", "n"), [("a%50~pgu|b_c", "1")], {1}))
+    text = markdown_text(table_of_texts(("model", "n"), [("a%50~pgu|b_c", "1")], {1}))
     assert text == "| model | n |\n| --- | --: |\n| a%50\\~pgu\\|b\\_c | 1 |"
 
 
@@ -285,8 +285,8 @@ def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
 )
 def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    told = [of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
-    lines = texts_of(pivot_table(pivot("speed", [], told), "speed").drawn(width))
+    told = [metrics_of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
+    lines = texts_of(pivot_table(pivot("speed", [], told), "speed").to_lines(width))
     assert any(shown in line for line in lines)
     assert (len(lines) == 3) == (width < 30)
     assert ("(" in "".join(lines)) == ("(" in shown)
@@ -548,7 +548,7 @@ def test_the_numbers_that_a_program_reported_last_are_its_results(
     for seed in range(2):
         attempt = home.attempt(seed + 1, 1)
         attempt.folder.mkdir(parents=True)
-        report = Progress(attempt.progress)
+        report = ProgressWriter(attempt.progress)
         for step in range(3):
             report(step=step + 1, total=3, loss=1 - step / 4 - seed / 8)
         a_result(store, "train.py", f"--seed={seed}", name=f"command/{seed}", result={})

@@ -7,7 +7,7 @@ import pytest
 
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.file_digests import PIECE_BYTES
+from launcher.system.file_digests import CHUNK_BYTES
 from launcher.system.paths import Home
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
@@ -62,7 +62,7 @@ def test_a_command_watches_the_digests_of_large_files(
 ) -> None:
     """Those of inputs, and those of outputs whose time has changed."""
     monkeypatch.chdir(tmp_path)
-    Path("big").write_bytes(bytes(PIECE_BYTES + 1))
+    Path("big").write_bytes(bytes(CHUNK_BYTES + 1))
     entry = "{name: copy, argv: [cp, big, made], inputs: [big], outputs: [made]}"
     Path("copy.yaml").write_text(f"name: copy\ncommand: [{entry}]\n")
     hashed = set[str]()
@@ -83,7 +83,7 @@ def test_a_plan_watches_the_digests_of_inputs_of_a_package(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("G.ckpt").write_bytes(bytes(PIECE_BYTES + 1))
+    Path("G.ckpt").write_bytes(bytes(CHUNK_BYTES + 1))
     entry = "{model: null, data: 'labelled:A', data_root: x, weights: G.ckpt, labels: 'a,b'}"
     Path("study.yaml").write_text(f"name: study\ntranslator: [{entry}]\n")
     hashed = set[str]()
@@ -102,7 +102,7 @@ def test_who_leaves_the_view_reads_how_to_cancel_the_run(
     launcher("group", "night", "--limit", "2")
 
     def leave(*_: object, **__: object) -> None:
-        home.stop.write_text("{}")
+        home.stop_record.write_text("{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("launcher.screens.watch.watch_run", leave)
@@ -195,7 +195,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home) -> Path:
     config = tmp_path / "config.toml"
     config.write_text(BACKENDS)
     monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
-    home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+    home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
     monkeypatch.chdir(tmp_path)
     return config
 
@@ -213,7 +213,7 @@ def an_entry(name: str, resources: str = "") -> str:
 def test_program_runs_where_its_option_says(launcher: Launcher, store: Store) -> None:
     launcher.well("add", "--on", "box,local", "--", "true")
     assert job_row(store, 1).spec.terms.on == ("box", "local")
-    (ready,) = store.scheduling.ready(1)
+    (ready,) = store.scheduler_actions.read_ready(1)
     assert ready.lane.on == ("box", "local")
 
 

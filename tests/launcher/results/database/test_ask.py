@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError, UsageError
-from launcher.results.database_questions import ask
+from launcher.results.database_questions import run_query
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
     ],
 )
 def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, ...]]) -> None:
-    assert ask(path, sql, limit_s=20)[1] == rows
+    assert run_query(path, sql, limit_s=20)[1] == rows
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, .
 def test_what_writes_is_refused(path: Path, sql: str) -> None:
     before = path.read_bytes()
     with pytest.raises(UsageError, match="launcher query is read-only"):
-        ask(path, sql.format(folder=path.parent), limit_s=20)
+        run_query(path, sql.format(folder=path.parent), limit_s=20)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -100,7 +100,7 @@ def test_what_writes_is_refused(path: Path, sql: str) -> None:
 )
 def test_a_wrong_question_is_explained(path: Path, sql: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        ask(path, sql, limit_s=20)
+        run_query(path, sql, limit_s=20)
     assert message in str(error.value)
 
 
@@ -113,18 +113,18 @@ def test_a_wrong_question_is_explained(path: Path, sql: str, message: str) -> No
 )
 def test_a_question_without_end_is_given_up(path: Path, sql: str) -> None:
     with pytest.raises(UsageError, match="did not end within"):
-        ask(path, sql, limit_s=0.05)
+        run_query(path, sql, limit_s=0.05)
 
 
 def test_a_file_that_is_none_or_no_database_is_named(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.sqlite does not exist"):
-        ask(tmp_path / "none.sqlite", "SELECT 1", limit_s=20)
+        run_query(tmp_path / "none.sqlite", "SELECT 1", limit_s=20)
     assert not (tmp_path / "none.sqlite").exists()
     with pytest.raises(UsageError, match="is not a file"):
-        ask(tmp_path, "SELECT 1", limit_s=20)
+        run_query(tmp_path, "SELECT 1", limit_s=20)
     path.write_text("a text, and no database " * 100)
     with pytest.raises(UsageError, match="is not a SQLite database"):
-        ask(path, "SELECT 1", limit_s=20)
+        run_query(path, "SELECT 1", limit_s=20)
 
 
 KILLED = """
@@ -143,4 +143,4 @@ def test_a_file_whose_writer_was_killed_says_how_it_is_whole_again(path: Path) -
         MachineError,
         match=r"was killed while writing it\. Write it again: launcher results RUN --db",
     ):
-        ask(path, "SELECT 1", limit_s=20)
+        run_query(path, "SELECT 1", limit_s=20)

@@ -24,7 +24,7 @@ def ended(store: Store, outcome: Outcome, name: str, **changes: Any) -> int:
     """Return a job of the run `test` that has ended."""
     run = changes.get("run", "test")
     (job,) = enqueue(store, a_spec(name=name, **changes), run=run)
-    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    store.scheduler_actions.finish_attempt(claimed(store, job), outcome, outputs={}, now=2.0)
     return job
 
 
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, home: Home, store: Store, run: str = "test") -> int:
-    return write_run(path, home, store, store.read.of_run(run))
+    return write_run(path, home, store, store.read.jobs_of_runs_named(run))
 
 
 def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -85,7 +85,7 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     job = ended(store, Failed(at=2.0, error="no luck"), "command/a")
     write(path, home, store)
     assert select(path, "SELECT state FROM jobs") == [("failed",)]
-    store.steering.retry([job], 3.0)
+    store.job_control.retry([job], 3.0)
     finished(store, job, Done(at=4.0))
     write(path, home, store)
     assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]
@@ -128,7 +128,9 @@ def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     log.write_bytes(
         b"begin\n" + b"x" * 100_000 + b"\nRuntimeError: \x1b[31mCUDA\x1b[0m error \xff\n"
     )
-    store.scheduling.finish(claim, Failed(at=2.0, error="exit code 1"), outputs={}, now=2.0)
+    store.scheduler_actions.finish_attempt(
+        claim, Failed(at=2.0, error="exit code 1"), outputs={}, now=2.0
+    )
     ended(store, Failed(at=2.0, error="disk full"), "command/b")
     write(path, home, store)
     query = (
@@ -405,7 +407,7 @@ def test_scores_that_are_told_no_more_are_gone(
 ) -> None:
     write(path, home, store)
     (before,) = select(path, "SELECT count(*) FROM scores")[0]
-    jobs = store.read.of_run("test")
+    jobs = store.read.jobs_of_runs_named("test")
     write_run(path, home, store, [job for job in jobs if "ring:pre" not in job.name])
     names = {row for (row,) in select(path, "SELECT row FROM scores")}
     assert len(names) == before - 6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Ended
+from launcher.backends.pilot_messages import AttemptFinished
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
@@ -15,22 +15,22 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.scheduler import pilot_news
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.dispatch import Dispatch
+from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.scheduler.policy.model import Machine
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import Reasons, Requests, TurnResult
-from launcher.scheduler.waiting_line import WaitingLine
+from launcher.scheduler.start_jobs import LaunchBatch
+from launcher.scheduler.turn import ControlState, CycleResult, Reasons
+from launcher.scheduler.waiting_line import PendingQueue
 from launcher.states import Outcome
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import Measured
+from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import Watch
+from launcher.workers.attempt_watch import AttemptHandle
 from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.start_pauses import Outage
+from launcher.workers.start_pauses import StartBackoff
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyFleet
 
@@ -62,19 +62,19 @@ class Office:
     def begin(self) -> None:
         """Another scheduler begins."""
         self.attempts = RunningAttempts()
-        self.outage = Outage()
+        self.outage = StartBackoff()
         self.pool = ForkServerPool(self.home, most_idle=1)
-        gpus = self.gpus = Accelerators(
+        gpus = self.gpus = SchedulerGpus(
             self.home,
             tuple[GpuSnapshot, ...],
             lambda: None,
             board=ReservationBoard(self.folder / "board", self.home.folder),
         )
-        self.launches = Launches(
-            self.home, self.store.scheduling, self.pool, lambda: NOW, self.outage, gpus
+        self.launches = LaunchBatch(
+            self.home, self.store.scheduler_actions, self.pool, lambda: NOW, self.outage, gpus
         )
-        self.line = WaitingLine(self.store.scheduling)
-        self.dispatch = Dispatch(
+        self.line = PendingQueue(self.store.scheduler_actions)
+        self.dispatch = PilotDispatch(
             self.home,
             self.store,
             self.fleet.fleet,
@@ -91,7 +91,7 @@ class Office:
         pilot = Pilot(self.folder, token, backend=backend, single=single)
         pilot.tell(HELLO._replace(**hello))  # type: ignore[arg-type]
         self.fleet.pilots.append(pilot.link())
-        self.dispatch.hearing.hear()
+        self.dispatch.pilot_events.poll_messages()
         return pilot
 
     def queue(
@@ -117,7 +117,7 @@ class Office:
         here: int = 0,
         fails: bool = False,
         sends: bool = True,
-        discipline: Discipline = OURS,
+        discipline: SchedulingPolicy = DEFAULT_POLICY,
     ) -> Reasons:
         """Decide as a scheduler does whose machine has room for so many jobs; nothing starts there.
 
@@ -134,19 +134,19 @@ class Office:
             self.started_here += [job.id for job in taken]
             return {}, [job.id for job in taken]
 
-        ready = self.store.scheduling.ready(9)
-        requests = Requests(limits=self.limits, discipline=discipline)
-        running = self.dispatch.places.running()
-        line = self.line.arranged(ready, [], running, Machine(cpus=1), NOW, requests.discipline)
+        ready = self.store.scheduler_actions.read_ready(9)
+        requests = ControlState(group_limits=self.limits, policy=discipline)
+        running = self.dispatch.pilot_nodes.running()
+        line = self.line.order_jobs(ready, [], running, Machine(cpus=1), NOW, requests.policy)
         reasons: Reasons = {}
         with contextlib.suppress(ZeroDivisionError), self.store.writing():
             reasons = self.dispatch.decide(ready, line, requests, own)
             assert 1 / (not fails)
         if fails:
-            self.launches.undo()
-            self.store.scheduling.forget()
+            self.launches.rollback()
+            self.store.scheduler_actions.invalidate_caches()
         self.launches.commit()
-        for watch in self.launches.go() if sends else ():
+        for watch in self.launches.launch_committed() if sends else ():
             self.attempts.add(watch.claim, watch)
         return reasons
 
@@ -157,34 +157,34 @@ class Office:
 
     def ordered(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
         """Order pilots; return how much work waits, and where attempts are, as the fleet is told."""
-        self.dispatch.order_pilots(Requests(), TurnResult())
+        self.dispatch.request_pilots(ControlState(), CycleResult())
         return self.fleet.turns[-1]
 
     def looked(self) -> Mapping[int, Eviction]:
         """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
-        self.dispatch.hearing.hear()
-        return self.dispatch.places.look_at_gpus()
+        self.dispatch.pilot_events.poll_messages()
+        return self.dispatch.pilot_nodes.poll_gpus()
 
-    def measured(self, claim: Claim) -> Measured:
+    def measured(self, claim: Claim) -> MeasuredUsage:
         """What was measured of an attempt on a pilot."""
-        place = self.dispatch.places.of(claim)
+        place = self.dispatch.pilot_nodes.node_of(claim)
         assert place is not None
-        return place.measured(claim)
+        return place.measured_usage(claim)
 
-    def news(self) -> list[tuple[int, Outcome | Watch]]:
+    def news(self) -> list[tuple[int, Outcome | AttemptHandle]]:
         """Hear the pilots; return what became of attempts."""
-        self.dispatch.hearing.hear()
-        return [(claim.job, news) for claim, _, news in self.attempts.take_news(set())]
+        self.dispatch.pilot_events.poll_messages()
+        return [(claim.job, news) for claim, _, news in self.attempts.poll_events(set())]
 
     def end(self, pilot: Pilot, attempt: str, outcome: Outcome | None) -> None:
-        pilot.tell(Ended(attempt=attempt, outcome=outcome))
+        pilot.tell(AttemptFinished(attempt=attempt, outcome=outcome))
 
 
 @pytest.fixture
 def office(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Office]:
-    monkeypatch.setattr(pilot_news, "ORPHANS_S", 0.0)
+    monkeypatch.setattr(pilot_news, "ORPHAN_POLL_S", 0.0)
     office = Office(home, store, tmp_path / "pilots")
     yield office
     office.pool.close()

@@ -5,29 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Beat, Hello, Leave, Run
+from launcher.backends.pilot_messages import Drain, Heartbeat, Registered, StartAttempt
 from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import Backends, BackendSettings, configured_backends
+from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import start_jobs
 from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.pilot_demand import WaitingLane, demands
-from launcher.scheduler.placement import CHOSEN_S, KeptPlaces, unfit
+from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
+from launcher.scheduler.placement import RECONSIDER_S, BackfillHolds, pilot_obstacle
 from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.turn import Requests, TurnResult
+from launcher.scheduler.turn import ControlState, CycleResult
 from launcher.states import Done, ReasonCode
 from launcher.store.lanes import Lane
-from launcher.store.usage import Measured
-from launcher.system.answering import NoAnswer
-from launcher.system.config import Followed
+from launcher.store.usage import MeasuredUsage
+from launcher.system.answering import FilesystemTimeout
+from launcher.system.config import WatchedConfig
 from launcher.workers import fork_server_pool
-from launcher.workers.memory_share import CONTEXT, Share, read_share
-from launcher.workers.order import read_order
+from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
+from launcher.workers.order import read_attempt_spec
 from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World
@@ -42,7 +42,10 @@ def test_jobs_start_on_a_pilot_while_it_has_cores_and_the_rest_is_told_why_it_wa
     first, second, _ = office.queue("box", jobs=3)
     assert office.told() == "waiting for box: 1 CPU core (0 of 2 free)"
     assert pilot.runs() == [first, second]
-    assert [claim.pilot for claim in office.store.scheduling.claims()] == ["lp-1", "lp-1"]
+    assert [claim.pilot for claim in office.store.scheduler_actions.open_claims()] == [
+        "lp-1",
+        "lp-1",
+    ]
     assert office.told() == "waiting for box: all 2 cores of its pilot are busy"
 
 
@@ -108,7 +111,7 @@ def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(office: Of
     assert office.told() == "waiting for box: may run for 1 m 1 s, but this pilot ends in 1 m"
     (job,) = office.queue("box", time_limit_s=60.0, retries=1)
     office.decide()
-    assert [claim.job for claim in office.store.scheduling.claims()] == [job]
+    assert [claim.job for claim in office.store.scheduler_actions.open_claims()] == [job]
 
 
 def test_job_gets_the_cores_that_it_asks_for_or_waits(office: Office) -> None:
@@ -158,8 +161,10 @@ def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
 
 def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> None:
     office.queue()
-    assert not office.dispatch.concerns(job.lane for job in office.store.scheduling.ready(9))
-    assert not office.dispatch.hearing.hear()
+    assert not office.dispatch.has_pilot_jobs(
+        job.lane for job in office.store.scheduler_actions.read_ready(9)
+    )
+    assert not office.dispatch.pilot_events.poll_messages()
 
 
 def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Office) -> None:
@@ -170,9 +175,9 @@ def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Off
     assert demand["box"].jobs == 1
     office.queue("box", jobs=2, retries=1)  # of the same lane: it is looked at soon again
     office.decide()
-    result = TurnResult()
-    office.dispatch.order_pilots(Requests(), result)
-    assert result.look_again_s <= 0.5
+    result = CycleResult()
+    office.dispatch.request_pilots(ControlState(), result)
+    assert result.max_sleep_s <= 0.5
 
 
 def test_work_that_has_found_its_place_asks_for_no_further_pilot(office: Office) -> None:
@@ -196,38 +201,38 @@ def clock() -> ToyClock:
     return ToyClock()
 
 
-def turn(places: KeptPlaces, **free_at: float) -> None:
+def turn(places: BackfillHolds, **free_at: float) -> None:
     """Have a turn in which these pilots keep a place for job 1, where they may."""
-    places.begin()
+    places.begin_cycle()
     for token, at in free_at.items():
-        if places.may_keep(1, token):
-            places.note(token, [Wait(job=1, reason="", kept_until=at)])
+        if places.may_hold(1, token):
+            places.note_decisions(token, [Wait(job=1, reason="", reserved_from=at)])
 
 
-def keepers(places: KeptPlaces, *tokens: str) -> list[str]:
-    return [token for token in tokens if places.may_keep(1, token)]
+def keepers(places: BackfillHolds, *tokens: str) -> list[str]:
+    return [token for token in tokens if places.may_hold(1, token)]
 
 
 def test_the_pilot_that_is_free_first_keeps_the_place(clock: ToyClock) -> None:
-    places = KeptPlaces(clock)
+    places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0, c=70.0)
-    places.begin()
+    places.begin_cycle()
     assert keepers(places, "a", "b", "c") == ["b"]
 
 
 def test_it_stays_there_until_all_are_compared_anew(clock: ToyClock) -> None:
-    places = KeptPlaces(clock)
+    places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0)
     turn(places, a=10.0, b=20.0)
     assert keepers(places, "a", "b") == ["b"]
-    clock.now += CHOSEN_S
+    clock.now += RECONSIDER_S
     turn(places, a=10.0, b=20.0)
     turn(places, a=10.0, b=20.0)
     assert keepers(places, "a", "b") == ["a"]
 
 
 def test_a_pilot_that_is_lost_keeps_nothing(clock: ToyClock) -> None:
-    places = KeptPlaces(clock)
+    places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0)
     turn(places, a=50.0, b=20.0)
     turn(places, a=50.0)  # b is gone
@@ -248,7 +253,7 @@ def test_a_job_behind_a_wide_one_starts_on_the_pilot_that_keeps_no_place(office:
     office.decide(discipline=EASY)
     assert (first.orders(), second.orders()) == ([], [])  # each might keep it
     office.decide(discipline=EASY)
-    assert (first.orders(), second.orders()) == ([], [Run(attempt=f"{narrow}-1")])
+    assert (first.orders(), second.orders()) == ([], [StartAttempt(attempt=f"{narrow}-1")])
 
 
 # --- the user's file is read again when it was changed; while it cannot be understood, nothing is taken for gone
@@ -264,12 +269,12 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def configured(file: Path) -> Followed[Backends]:
-    return Followed({"LAUNCHER_CONFIG": str(file)}, configured_backends, lambda _: None)
+def configured(file: Path) -> WatchedConfig[Backends]:
+    return WatchedConfig({"LAUNCHER_CONFIG": str(file)}, read_configured_backends, lambda _: None)
 
 
 def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
-    configured: Followed[Backends], file: Path
+    configured: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text("")
     assert configured() == Backends()
@@ -277,7 +282,9 @@ def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
     assert configured().by_name["toy"].cpus == 2
 
 
-def test_what_held_before_a_mistake_holds_on(configured: Followed[Backends], file: Path) -> None:
+def test_what_held_before_a_mistake_holds_on(
+    configured: WatchedConfig[Backends], file: Path
+) -> None:
     file.write_text(GOOD)
     before = configured()
     file.write_text(BAD)
@@ -285,7 +292,7 @@ def test_what_held_before_a_mistake_holds_on(configured: Followed[Backends], fil
 
 
 def test_a_file_that_was_never_understood_is_no_file_without_backends(
-    configured: Followed[Backends], file: Path
+    configured: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text(BAD)
     for _ in range(2):
@@ -308,7 +315,7 @@ def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: 
     world.new_fleet()
     world.pass_time(30, speaking=[runs])
     assert world.cluster.cancelled == []
-    assert not world.by_token[runs].leaving
+    assert not world.by_token[runs].is_draining
     assert waits in world.cluster.alive()
 
 
@@ -348,7 +355,7 @@ def beat(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
         for name, gib in attempts.items()
     }
     gpus = (replace(CARD, used=round(used * GIB)),)
-    pilot.tell(Beat(number=number, gpus=gpus, used=by))
+    pilot.tell(Heartbeat(number=number, gpus=gpus, used=by))
 
 
 def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
@@ -357,7 +364,9 @@ def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
     office.queue("box", jobs=3, spec=a_spec(resources=on_gpu(15)))
     office.decide()
     assert pilot.runs() == [1, 2]
-    assert [claim.gpus for claim in office.store.scheduling.claims()] == [(CARD.uuid,)] * 2
+    assert [claim.gpus for claim in office.store.scheduler_actions.open_claims()] == [
+        (CARD.uuid,)
+    ] * 2
 
 
 def test_at_most_four_jobs_of_unknown_load_share_a_card_of_a_pilot(
@@ -374,9 +383,11 @@ def test_a_job_that_is_known_to_keep_a_card_of_a_pilot_busy_is_alone_there(
     heavy = a_spec(resources=on_gpu(2), signature="train 1")
     office.queue("box", spec=heavy)
     office.decide()
-    (claim,) = office.store.scheduling.claims()
-    known = Measured(peak=GIB, sm=0.97)
-    office.store.scheduling.finish(claim, Done(at=NOW), outputs={}, now=NOW, measured=known)
+    (claim,) = office.store.scheduler_actions.open_claims()
+    known = MeasuredUsage(peak=GIB, sm=0.97)
+    office.store.scheduler_actions.finish_attempt(
+        claim, Done(at=NOW), outputs={}, now=NOW, measured=known
+    )
     office.attempts.remove(claim.job)
     office.queue("box", jobs=2, spec=heavy, retries=1)
     assert "is expected to be 97 % busy with job 2" in office.told()
@@ -391,7 +402,8 @@ def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
     office.queue("box", spec=a_spec(resources=last), retries=1)
     office.decide()
     orders = [
-        read_order(pilot.folder.attempt(f"{job}-1").spec.read_bytes()) for job in pilot.runs()
+        read_attempt_spec(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
+        for job in pilot.runs()
     ]
     assert [order.visible_gpus for order in orders] == ["5", "GPU-5"]
 
@@ -412,9 +424,9 @@ def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(office: Office)
 
 def test_memory_in_use_on_a_card_of_a_pilot_keeps_jobs_away(office: Office, pilot: Pilot) -> None:
     beat(pilot, 1, 35)
-    office.dispatch.hearing.hear()
+    office.dispatch.pilot_events.poll_messages()
     office.queue("box", spec=a_spec(resources=on_gpu(10)))
-    office.dispatch.places.look_at_gpus()
+    office.dispatch.pilot_nodes.poll_gpus()
     office.decide()
     assert pilot.orders() == []
     beat(pilot, 2, 1)
@@ -430,7 +442,7 @@ def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(
     office.decide()
     beat(pilot, 1, 12, job1=12)
     office.looked()
-    (claim,) = office.store.scheduling.claims()
+    (claim,) = office.store.scheduler_actions.open_claims()
     measured = office.measured(claim)
     assert (measured.peak, measured.machine) == (12 * GIB, CARD.fingerprint)
 
@@ -438,10 +450,10 @@ def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(
 def test_peak_of_a_short_job_is_what_its_worker_told_last(office: Office, pilot: Pilot) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu(15)))
     office.decide()
-    (claim,) = office.store.scheduling.claims()
+    (claim,) = office.store.scheduler_actions.open_claims()
     share = Share(pilot.folder.attempt("1-1").folder)
     share.report(reserved=GIB, peak=3 * GIB, last=True)
-    assert office.measured(claim).peak == 3 * GIB + CONTEXT
+    assert office.measured(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
 
 
 def test_jobs_that_share_a_card_of_a_pilot_are_told_how_much_of_it_is_theirs(
@@ -451,7 +463,7 @@ def test_jobs_that_share_a_card_of_a_pilot_are_told_how_much_of_it_is_theirs(
     office.decide()
     beat(pilot, 1, 28, job1=12, job2=16)
     office.looked()
-    office.dispatch.places.send_limits()
+    office.dispatch.pilot_nodes.send_vram_limits()
     limits = [read_share(pilot.folder.attempt(name)) for name in ("1-1", "2-1")]
     assert [limit and limit.cap for limit in limits] == [15 * GIB, 16 * GIB]
 
@@ -464,14 +476,14 @@ def test_memory_of_an_attempt_that_has_just_ended_counts_as_free(
     beat(pilot, 1, 30, job1=30)
     office.looked()
     office.attempts.remove(1)
-    (place,) = office.dispatch.places.all()
+    (place,) = office.dispatch.pilot_nodes.list_nodes()
     assert [gpu.used for gpu in place.machine({}).gpus] == [0]
 
 
 def test_job_whose_card_on_a_pilot_fails_has_to_leave_it(office: Office, pilot: Pilot) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu()))
     office.decide()
-    pilot.tell(Beat(number=1, gpus=(replace(CARD, fault="fell off the bus"),)))
+    pilot.tell(Heartbeat(number=1, gpus=(replace(CARD, fault="fell off the bus"),)))
     assert office.looked() == {1: Eviction("cuda:0 fell off the bus")}
 
 
@@ -508,7 +520,7 @@ def lane(
 
 
 def pilots(*lanes: WaitingLane, **left: int) -> dict[str, int]:
-    wanted = demands(lanes, {"box": BOX, "farm": FARM}, left)
+    wanted = pilot_demands(lanes, {"box": BOX, "farm": FARM}, left)
     return {name: demand.pilots for name, demand in wanted.items()}
 
 
@@ -547,7 +559,7 @@ def test_group_that_is_full_asks_for_none() -> None:
 
 
 def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
-    wanted = demands(
+    wanted = pilot_demands(
         [lane(1, paths=("/a", "/b")), lane(1, paths=("/a",), cpus=2)], {"box": BOX}, {}
     )
     assert wanted == {"box": Demand(jobs=2, slots=2, paths=("/a", "/b"))}
@@ -555,7 +567,7 @@ def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
 
 def test_paths_are_those_of_the_nodes() -> None:
     box = BOX._replace(paths={"/local": "/shared"})
-    wanted = demands([lane(1, paths=("/local/lab", "/b"))], {"box": box}, {})
+    wanted = pilot_demands([lane(1, paths=("/local/lab", "/b"))], {"box": box}, {})
     assert wanted["box"].paths == ("/shared/lab", "/b")
 
 
@@ -568,7 +580,7 @@ def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
         (shared._replace(python="/opt/bin/python"), ("/opt/bin/python",)),
         (shared._replace(python="python3"), ()),  # found on the node by its PATH
     ]:
-        assert demands([job], {"box": box}, {})["box"].paths == paths
+        assert pilot_demands([job], {"box": box}, {})["box"].paths == paths
 
 
 # --- which jobs a pilot has time for: limits are kept, guesses keep no job from every pilot there could be
@@ -577,18 +589,18 @@ def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
 THEN, HOUR = 1e9, 3600.0
 
 
-def a_pilot(left_h: float, whole_h: float = 10.0) -> Hello:
+def a_pilot(left_h: float, whole_h: float = 10.0) -> Registered:
     until = THEN + left_h * HOUR
     return HELLO._replace(began=until - whole_h * HOUR, until=until)
 
 
-def why(hello: Hello, *, took_h: float | None = None, limit_h: float | None = None) -> str:
+def why(hello: Registered, *, took_h: float | None = None, limit_h: float | None = None) -> str:
     asked = lane(1).lane
     job = Waiting(
         job=1, resources=asked.resources, seconds=None if took_h is None else took_h * HOUR
     )
     limited = asked._replace(limit=None if limit_h is None else limit_h * HOUR)
-    return unfit(limited, job, hello, hello.until, THEN)
+    return pilot_obstacle(limited, job, hello, hello.until, THEN)
 
 
 def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_more_time() -> None:
@@ -628,7 +640,7 @@ def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
     pilot = office.pilot(single=True)
     first, _ = office.queue("box", jobs=2)
     office.decide()
-    assert pilot.orders() == [Run(attempt=f"{first}-1"), Leave()]
+    assert pilot.orders() == [StartAttempt(attempt=f"{first}-1"), Drain()]
     office.decide()
     assert pilot.orders() == []
 
@@ -651,7 +663,7 @@ def test_each_pilot_gets_its_own_job_in_the_order_of_the_queue(office: Office) -
     jobs = office.queue("box", jobs=5)
     office.decide()
     runs = [pilot.orders()[0] for pilot in pilots]
-    assert runs == [Run(attempt=f"{job}-1") for job in jobs[:3]]
+    assert runs == [StartAttempt(attempt=f"{job}-1") for job in jobs[:3]]
 
 
 def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(office: Office) -> None:
@@ -660,7 +672,7 @@ def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(office: Office) -> No
     office.queue("box", spec=a_spec(cpus=2))
     (second,) = office.queue("box", group="other")
     office.decide()
-    assert pilot.orders() == [Run(attempt=f"{second}-1"), Leave()]
+    assert pilot.orders() == [StartAttempt(attempt=f"{second}-1"), Drain()]
 
 
 def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> None:
@@ -679,7 +691,7 @@ def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> N
 
 def test_as_many_pilots_as_jobs_wait() -> None:
     settings = BOX._replace(pilot=False, pilots=1000)
-    demand = demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
+    demand = pilot_demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
     assert (demand.pilots, demand.slots) == (1000, 1)
 
 
@@ -687,13 +699,13 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hangs(*_: object, **__: object) -> str:
-        raise NoAnswer("/far/runs/first")
+        raise FilesystemTimeout("/far/runs/first")
 
     (job,) = office.queue("local")
-    (ready,) = office.store.scheduling.ready(9)
+    (ready,) = office.store.scheduler_actions.read_ready(9)
     start = Start(job=job, devices=(), cpus=1, reason="there is room")
     with monkeypatch.context() as patched:
-        patched.setattr(start_jobs, "order_of", hangs)
+        patched.setattr(start_jobs, "make_attempt_spec", hangs)
         office.launches.claim(ready, start)
         until(office.pool.collect_spawned, "a supervisor is ready")
         reason = office.launches.claim(ready, start)
@@ -702,26 +714,26 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
     assert office.launches.claim(ready, start) is None, (
         "with the same supervisor, now that it answers"
     )
-    assert [claim.job for claim in office.launches.claimed()] == [job]
-    office.launches.undo()
+    assert [claim.job for claim in office.launches.open_claims()] == [job]
+    office.launches.rollback()
 
 
 def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_another(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office.queue("local")
-    (ready,) = office.store.scheduling.ready(9)
+    (ready,) = office.store.scheduler_actions.read_ready(9)
     startable = StartableJobs(office.gpus, office.pool)
     monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
-    assert office.pool.take(ready.lane.environment) is None
-    free, reasons = startable.without_excluded([ready], result := TurnResult())
+    assert office.pool.take_supervisor(ready.lane.environment) is None
+    free, reasons = startable.without_backoff([ready], result := CycleResult())
     assert (free, [reason and reason.text for reason in reasons.values()]) == (
         [],
         ["waiting for a worker: 48 files"],
     )
-    assert result.look_again_s == 1.0
+    assert result.max_sleep_s == 1.0
     monkeypatch.undo()
     office.pool.prepare(ready.lane.environment)
     until(office.pool.collect_spawned, "a supervisor is ready")
     monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
-    assert startable.without_excluded([ready], TurnResult()) == ([ready], {}), "one has no work"
+    assert startable.without_backoff([ready], CycleResult()) == ([ready], {}), "one has no work"

@@ -8,17 +8,17 @@ import pytest
 
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import Ended, Leaving, Run, Stop
+from launcher.backends.pilot_messages import AttemptFinished, Draining, StartAttempt, StopAttempt
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.scheduler import started_attempts
-from launcher.scheduler.started_attempts import UNTOLD, Awaited, OnPilot
-from launcher.states import Done, Failed, Lost, Outcome, State, Stopped, Void
-from launcher.store.rows import PILOT
+from launcher.scheduler.started_attempts import NO_RESULT, PendingOutcome, PilotAttempt
+from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
+from launcher.store.rows import PILOT_PREFIX
 from launcher.system import answering
-from launcher.workers.attempt_watch import Watch
-from launcher.workers.lease import ended_after_s, is_buried
-from launcher.workers.order import OrderWriter, read_order
-from launcher.workers.started_file import outcome_line, void_attempt
+from launcher.workers.attempt_watch import AttemptHandle
+from launcher.workers.lease import is_abandoned, longest_shutdown_s
+from launcher.workers.order import AttemptSpecWriter, read_attempt_spec
+from launcher.workers.started_file import outcome_line, revoke_attempt
 from tests.build import a_claim, a_spec, job_row, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
 from tests.launcher.scheduler.remote.toy_cluster import Pilot
@@ -31,7 +31,7 @@ DONE = Done(at=NOW)
 
 def ends(pilot: Pilot, outcome: Outcome | None = None) -> None:
     """Have a pilot tell of the end of its attempt."""
-    pilot.tell(Ended(attempt="1-1", outcome=outcome))
+    pilot.tell(AttemptFinished(attempt="1-1", outcome=outcome))
 
 
 def begun(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
@@ -42,7 +42,7 @@ def begun(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
 
 def buried(office: Office, why: str, token: str = "lp-1") -> Outcome:
     office.fleet.lost[token] = why
-    ((_, outcome),) = office.dispatch.hearing.bury()
+    ((_, outcome),) = office.dispatch.pilot_events.reap_abandoned()
     assert office.fleet.done == [token]
     return outcome
 
@@ -60,21 +60,21 @@ def pilot(office: Office) -> Pilot:
 def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
     (link,) = office.fleet.pilots
-    news, aside = pilot.folder.news, pilot.folder.folder / "aside"
+    news, aside = pilot.folder.messages_file, pilot.folder.folder / "aside"
     ends(pilot, DONE)
     news.rename(aside)
     os.mkfifo(news)  # who opens one waits for its writer
     assert office.news() == []
     hangs = f"the folder {link.root} does not respond"
-    assert link.trouble == hangs
-    assert not link.send(Stop(attempt="9-1")), "nothing else is tried there"
+    assert link.error == hangs
+    assert not link.send(StopAttempt(attempt="9-1")), "nothing else is tried there"
     with news.open("wb"):
         aside.rename(news)
     until(lambda: office.news() == [(1, DONE)], "what it had told is heard")
     assert link.send()
-    assert b"9-1" in pilot.folder.orders.read_bytes()
+    assert b"9-1" in pilot.folder.commands_file.read_bytes()
 
 
 def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:
@@ -89,19 +89,19 @@ def test_end_without_words_is_read_from_the_folder_and_waited_for(
 ) -> None:
     ends(pilot)
     ((_, awaited),) = office.news()
-    assert isinstance(awaited, Awaited)
-    assert awaited.ending() is None
+    assert isinstance(awaited, PendingOutcome)
+    assert awaited.poll_outcome() is None
     begun(pilot, "1-1", Failed(at=NOW, error="x"))
-    assert awaited.ending() == Failed(at=NOW, error="x")
+    assert awaited.poll_outcome() == Failed(at=NOW, error="x")
 
 
 def test_end_that_is_never_seen_is_lost_after_a_minute(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(started_attempts, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(started_attempts, "RECORD_TIMEOUT_S", 0.0)
     ends(pilot)
     folder = pilot.folder.attempt("1-1").folder
-    assert office.news() == [(1, Lost(at=NOW, why=UNTOLD.format(folder)))]
+    assert office.news() == [(1, Lost(at=NOW, why=NO_RESULT.format(folder)))]
 
 
 def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
@@ -114,25 +114,28 @@ def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
 def test_node_that_cannot_start_programs_says_nothing_of_this_machine(
     office: Office, pilot: Pilot
 ) -> None:
-    ends(pilot, Void(at=NOW, why="full", whose="machine"))
-    assert office.news() == [(1, Void(at=NOW))]
+    ends(pilot, NeverStarted(at=NOW, why="full", blamed_on="machine"))
+    assert office.news() == [(1, NeverStarted(at=NOW))]
 
 
-def adopted(office: Office) -> list[OnPilot]:
+def adopted(office: Office) -> list[PilotAttempt]:
     """Let another scheduler begin and take over what was claimed."""
     office.begin()
     office.fleet.pilots = [PilotLink(link.folder, link.spec) for link in office.fleet.pilots]
-    watches = [office.dispatch.hearing.adopt(claim) for claim in office.store.scheduling.claims()]
+    watches = [
+        office.dispatch.pilot_events.adopt(claim)
+        for claim in office.store.scheduler_actions.open_claims()
+    ]
     for watch in watches:
-        assert isinstance(watch, OnPilot)
+        assert isinstance(watch, PilotAttempt)
         office.attempts.add(watch.claim, watch)
-    return [watch for watch in watches if isinstance(watch, OnPilot)]
+    return [watch for watch in watches if isinstance(watch, PilotAttempt)]
 
 
 def test_stop_is_an_order(office: Office, pilot: Pilot) -> None:
     (watch,) = adopted(office)
     watch.stop()
-    assert pilot.orders() == [Stop(attempt="1-1")]
+    assert pilot.orders() == [StopAttempt(attempt="1-1")]
 
 
 def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilot: Pilot) -> None:
@@ -143,20 +146,22 @@ def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilo
 
 
 def test_next_scheduler_sends_what_was_claimed_and_not_sent(office: Office, pilot: Pilot) -> None:
-    pilot.folder.orders.write_bytes(b"")
+    pilot.folder.commands_file.write_bytes(b"")
     adopted(office)
-    assert [*pilot.folder.orders.read_bytes().splitlines()] == [b'{"say":"run","attempt":"1-1"}']
+    assert [*pilot.folder.commands_file.read_bytes().splitlines()] == [
+        b'{"say":"run","attempt":"1-1"}'
+    ]
 
 
 def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
     office: Office, pilot: Pilot
 ) -> None:
     office.fleet.pilots[0].start(["7-1", "8-1"])
-    pilot.tell(Ended(attempt="8-1", outcome=DONE))
+    pilot.tell(AttemptFinished(attempt="8-1", outcome=DONE))
     pilot.orders()
     adopted(office)
     office.news()
-    assert pilot.orders() == [Stop(attempt="7-1")]
+    assert pilot.orders() == [StopAttempt(attempt="7-1")]
 
 
 def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
@@ -170,7 +175,7 @@ def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
 def test_attempt_of_a_lost_pilot_that_never_began_cannot_begin_any_more(
     office: Office, pilot: Pilot
 ) -> None:
-    assert isinstance(buried(office, "node n1 is down"), Void)
+    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
     assert pilot.folder.attempt("1-1").started.read_bytes() == b'{"void": true}\n'
 
 
@@ -186,14 +191,14 @@ def bury(office: Office, *, ending_s: float) -> list[Outcome]:
     """Give the pilot up, all of which has been ending for so long."""
     office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
     office.fleet.ending = ending_s
-    return [outcome for _, outcome in office.dispatch.hearing.bury()]
+    return [outcome for _, outcome in office.dispatch.pilot_events.reap_abandoned()]
 
 
 def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
-    over_s = ended_after_s(office.store.scheduling.claims()[0].spec.terms.grace_s)
+    over_s = longest_shutdown_s(office.store.scheduler_actions.open_claims()[0].spec.terms.grace_s)
     assert bury(office, ending_s=0.0) == bury(office, ending_s=over_s - 1) == []
     assert office.attempts
     assert office.fleet.done == []
@@ -227,12 +232,12 @@ def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothi
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
-    pilot.folder.orders.write_bytes(b"")
+    pilot.folder.commands_file.write_bytes(b"")
     office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
     office.fleet.ending = 0.0
     adopted(office)
     assert office.news() == []
-    assert pilot.folder.orders.read_bytes() == b""
+    assert pilot.folder.commands_file.read_bytes() == b""
     begun(pilot, "1-1", DONE)
     assert bury(office, ending_s=1.0) == [DONE]
 
@@ -246,9 +251,11 @@ def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_else
     assert buried(office, why) == Stopped(at=NOW, by=why)
 
 
-def signalled(office: Office, pilot: Pilot, outcome: Outcome) -> list[tuple[int, Outcome | Watch]]:
+def signalled(
+    office: Office, pilot: Pilot, outcome: Outcome
+) -> list[tuple[int, Outcome | AttemptHandle]]:
     """Have the engine ask the pilot to end, and the pilot end its attempt."""
-    pilot.tell(Leaving(why="SIGTERM: the engine is about to end it", signal="SIGTERM"))
+    pilot.tell(Draining(why="SIGTERM: the engine is about to end it", signal="SIGTERM"))
     ends(pilot, outcome)
     return office.news()
 
@@ -257,17 +264,17 @@ def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
     office: Office, pilot: Pilot
 ) -> None:
     ((_, awaited),) = signalled(office, pilot, Stopped(at=NOW, by="SIGTERM"))
-    assert isinstance(awaited, Awaited)
-    assert awaited.ending() is None
+    assert isinstance(awaited, PendingOutcome)
+    assert awaited.poll_outcome() is None
     (link,) = office.fleet.pilots
-    link.end = "allocation 12 of slurm was cancelled"
-    assert awaited.ending() == Stopped(at=NOW, by="allocation 12 of slurm was cancelled")
+    link.end_reason = "allocation 12 of slurm was cancelled"
+    assert awaited.poll_outcome() == Stopped(at=NOW, by="allocation 12 of slurm was cancelled")
 
 
 def test_attempt_that_ends_with_its_pilot_waits_for_a_reason_for_seconds_only(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(started_attempts, "WORD_S", 0.0)
+    monkeypatch.setattr(started_attempts, "END_REASON_TIMEOUT_S", 0.0)
     stopped = Stopped(at=NOW, by="allocation of box got SIGTERM")
     assert signalled(office, pilot, Stopped(at=NOW, by="SIGTERM")) == [(1, stopped)]
 
@@ -305,16 +312,16 @@ def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
     started = pilot.folder.attempt("1-1").started
     started.mkdir()  # stands for a file system that does not answer
     office.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*office.dispatch.hearing.bury()] == []
+    assert [*office.dispatch.pilot_events.reap_abandoned()] == []
     assert office.fleet.done == []
     started.rmdir()
-    assert isinstance(buried(office, "node n1 is down"), Void)
+    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
 
 
 def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -> None:
-    claim = a_claim(boot=f"{PILOT}lp-9", claimed=1.0)
+    claim = a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
-    assert isinstance(office.dispatch.hearing.adopt(claim), Lost)
+    assert isinstance(office.dispatch.pilot_events.adopt(claim), Lost)
 
 
 def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost(
@@ -324,12 +331,12 @@ def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost
     office.begin()
     office.fleet.pilots.clear()
     office.fleet.ending = 0.0
-    watch = office.dispatch.hearing.adopt(office.store.scheduling.claims()[0])
-    assert isinstance(watch, Awaited)
-    assert is_buried(pilot.folder.folder)
-    assert watch.ending() is None
+    watch = office.dispatch.pilot_events.adopt(office.store.scheduler_actions.open_claims()[0])
+    assert isinstance(watch, PendingOutcome)
+    assert is_abandoned(pilot.folder.folder)
+    assert watch.poll_outcome() is None
     begun(pilot, "1-1", Stopped(at=NOW))
-    assert watch.ending() == Stopped(at=NOW, by="the queue folder has no record of its pilot")
+    assert watch.poll_outcome() == Stopped(at=NOW, by="the queue folder has no record of its pilot")
 
 
 def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
@@ -337,17 +344,17 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
     office.queue("box")
     office.decide(sends=False)
     office.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*office.dispatch.hearing.bury()] == []
+    assert [*office.dispatch.pilot_events.reap_abandoned()] == []
     assert office.fleet.done == []
-    for watch in office.launches.go():
+    for watch in office.launches.launch_committed():
         office.attempts.add(watch.claim, watch)
-    assert isinstance(buried(office, "node n1 is down"), Void)
+    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
 
 
 def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:
     office.fleet.unreadable.add("lp-9")
     with pytest.raises(OSError, match=r"cannot read the record .*pilots/lp-9\.json"):
-        office.dispatch.hearing.adopt(a_claim(boot=f"{PILOT}lp-9", claimed=1.0))
+        office.dispatch.pilot_events.adopt(a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0))
 
 
 # --- from a claim to an order for a pilot
@@ -359,7 +366,7 @@ def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office:
     office.decide()
     here, there = office.home.attempt(job, 1), pilot.folder.attempt(f"{job}-1")
     assert here.folder.readlink() == there.folder
-    order = read_order(there.spec.read_bytes())
+    order = read_attempt_spec(there.spec.read_bytes())
     assert (order.job, order.number, order.spec.argv) == (job, 1, ("echo", "hi"))
 
 
@@ -381,7 +388,7 @@ def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
     (job,) = office.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
     office.decide()
     there = pilot.folder.attempt(f"{job}-1")
-    assert read_order(there.spec.read_bytes()).spec.log_link is None
+    assert read_attempt_spec(there.spec.read_bytes()).spec.log_link is None
     with there.log.open("r+") as log:
         log.write("hi\n")
     assert link.read_text() == "hi\n"
@@ -393,7 +400,7 @@ def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_t
     pilot = office.pilot()
     (job,) = office.queue("box")
     office.decide(fails=True)
-    assert (pilot.orders(), office.store.scheduling.claims()) == ([], [])
+    assert (pilot.orders(), office.store.scheduler_actions.open_claims()) == ([], [])
     office.decide()
     assert pilot.runs() == [job]
 
@@ -405,7 +412,7 @@ def test_attempt_that_a_transaction_left_for_another_pilot_moves_on(office: Offi
     office.fleet.lost["lp-1"] = "gone"
     other = office.pilot("lp-2")
     office.decide()
-    assert (first.orders(), other.orders()) == ([], [Run(attempt=f"{job}-1")])
+    assert (first.orders(), other.orders()) == ([], [StartAttempt(attempt=f"{job}-1")])
     assert office.home.attempt(job, 1).folder.readlink() == other.folder.attempt(f"{job}-1").folder
 
 
@@ -430,11 +437,11 @@ def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_re
     before.spec.write_text("{}")
     before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
     office.decide()
-    ((claim, why),) = office.launches.hopeless()
-    assert (claim.number, why.sure, pilot.orders()) == (2, False, [])
+    ((claim, why),) = office.launches.pop_failed_claims()
+    assert (claim.number, why.is_certain, pilot.orders()) == (2, False, [])
     assert str(why) == f"the queue has no record of the attempt in {before.folder}"
     attempt = pilot.folder.attempt(f"{job}-2")
-    assert void_attempt(attempt)  # whoever sends it all the same starts nothing
+    assert revoke_attempt(attempt)  # whoever sends it all the same starts nothing
 
 
 def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
@@ -442,7 +449,7 @@ def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
 ) -> None:
     pilot = office.pilot()
     (job,) = office.queue("local", "box")
-    ahead = OrderWriter(office.home)
+    ahead = AttemptSpecWriter(office.home)
     ahead.prepare(job, 1, "{}")
     office.decide()
     ahead.discard()
@@ -454,33 +461,33 @@ def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(offic
     pilot = office.pilot()
     (job,) = office.queue("local", "box")
     office.decide(fails=True)
-    OrderWriter(office.home).write(job, 1, "{}")
+    AttemptSpecWriter(office.home).write(job, 1, "{}")
     assert not office.home.attempt(job, 1).folder.is_symlink()
     assert pilot.folder.attempt(f"{job}-1").spec.read_text() != "{}"
 
 
 def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Office) -> None:
     pilot = office.pilot()
-    (pilot.folder.attempts).rmdir()
-    pilot.folder.attempts.touch()  # no folder can be made there, whoever asks for one
+    (pilot.folder.attempts_folder).rmdir()
+    pilot.folder.attempts_folder.touch()  # no folder can be made there, whoever asks for one
     (only,) = office.queue("box")
     (either,) = office.queue("box", "local", group="other")
     reasons = office.decide(here=1)
     assert office.started_here == [either]
-    assert office.store.scheduling.claims() == []
+    assert office.store.scheduler_actions.open_claims() == []
     assert job_row(office.store, only).state is State.QUEUED
     assert any("cannot create the folder of its attempt" in str(why) for why in reasons.values())
-    pilot.folder.attempts.unlink()
-    pilot.folder.attempts.mkdir()
+    pilot.folder.attempts_folder.unlink()
+    pilot.folder.attempts_folder.mkdir()
     office.decide()
-    assert pilot.orders()[0] == Run(attempt=f"{only}-1")
+    assert pilot.orders()[0] == StartAttempt(attempt=f"{only}-1")
 
 
 def test_the_reason_of_a_start_names_node_and_number_and_no_token(office: Office) -> None:
     office.pilot("lp-1", node="n7", job="12_3")
     (job,) = office.queue("box")
     office.decide()
-    why = job_row(office.store, job).why.text
+    why = job_row(office.store, job).state_reason.text
     assert "node n7, job 12_3 of box" in why
     assert "lp-1" not in why
 

@@ -18,41 +18,41 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import FUNCTION, Resources, Spec, Terms
 from launcher.scheduler import endings
-from launcher.scheduler.endings import MOVE_AGAIN_S, Endings
+from launcher.scheduler.endings import MOVE_RETRY_S, FinishedAttempts
 from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.model import Machine, need_of, waiting
-from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.scheduler.policy.model import Machine, gpu_request_of, make_waiting
+from launcher.scheduler.policy.oom_policy import STEP, OomContext, OomVerdict, diagnose_oom
 from launcher.scheduler.requeue import (
     CROWDED_PAUSE_S,
     MOST_SHORTAGES,
     SHORTAGES_BESIDE_OTHERS,
-    requeue_of,
+    decide_requeue,
 )
 from launcher.signatures import program_signature
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.left_stages import take_left
-from launcher.staging.stages import STAGES
-from launcher.staging.view import Wanted, make
+from launcher.staging.left_stages import take_earlier_stage
+from launcher.staging.stages import STAGES_FOLDER
+from launcher.staging.view import DeclaredOutputs, make_stage
 from launcher.states import (
     Done,
     EndCause,
     Failed,
     Lost,
+    MemoryKind,
+    OomReport,
     Outcome,
     OutOfMemory,
     Reason,
     ReasonCode,
-    Shortage,
     State,
     Stopped,
-    Where,
 )
 from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT
-from launcher.store.transitions import REQUEUE_LIMIT, Requeue
-from launcher.store.usage import Measured
+from launcher.store.rows import PILOT_PREFIX
+from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
+from launcher.store.usage import MeasuredUsage
 from launcher.system import answering
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
@@ -90,32 +90,32 @@ def spec(tmp_path: Path, request: pytest.FixtureRequest) -> Spec:
 
 @pytest.fixture
 def done(spec: Spec) -> Done:
-    return Done(at=1.0, made=True if spec.entry else None)
+    return Done(at=1.0, has_results=True if spec.entry else None)
 
 
 @pytest.fixture
-def ends(home: Home, store: Store, tmp_path: Path) -> Endings:
-    gpus = Accelerators(
+def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
+    gpus = SchedulerGpus(
         home,
         tuple[GpuSnapshot, ...],
         lambda: None,
         board=ReservationBoard(tmp_path / "board", home.folder),
     )
-    return Endings(home, store.scheduling, gpus)
+    return FinishedAttempts(home, store.scheduler_actions, gpus)
 
 
 @pytest.fixture
-def take(store: Store, ends: Endings, spec: Spec) -> Take:
+def take(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
     """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
     (job,) = enqueue(store, spec)
-    claim = a_claim(spec, job=job, boot=f"{PILOT}lp-1")
+    claim = a_claim(spec, job=job, boot=f"{PILOT_PREFIX}lp-1")
 
     def once(outcome: Outcome) -> Outcome | None:
         if not len(ends):
             ends.add(claim, outcome)
-        for ended in ends._open:
-            ended.again_at = 0.0
-        due = ends.due(lambda _: Machine(cpus=1))
+        for ended in ends._pending:
+            ended.retry_at = 0.0
+        due = ends.prepare_due(lambda _: Machine(cpus=1))
         return due[0].outcome if due else None
 
     return once
@@ -125,15 +125,17 @@ def make_something(home: Home, spec: Spec) -> None:
     """Do what a worker on a node does that has made a file."""
     attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
-    view = make(attempt, spec.run_folder, Wanted(models=frozenset({MODEL})), job=1, number=1)
-    (view.own / MODEL).mkdir()
-    (view.own / MODEL / "best.pt").write_text("new")
+    view = make_stage(
+        attempt, spec.run_folder, DeclaredOutputs(models=frozenset({MODEL})), job=1, number=1
+    )
+    (view.writable / MODEL).mkdir()
+    (view.writable / MODEL / "best.pt").write_text("new")
     assert hand_over(attempt, spec.run_folder)
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "LONG_PATIENCE_S", 0.0)
-    monkeypatch.setattr(endings, "MOVE_PATIENCE_S", 0.0)
+    monkeypatch.setattr(endings, "LONG_MOVE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(endings, "MOVE_TIMEOUT_S", 0.0)
 
 
 @of_both
@@ -148,7 +150,7 @@ def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
         accept(attempt, run_folder)
 
     impatient(monkeypatch)  # of a disk that refuses; one that hangs is waited for
-    monkeypatch.setattr(answering, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(endings, "accept", hangs)
     assert take(done) is None
     assert take(done) is None
@@ -158,7 +160,7 @@ def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
 
 @of_both
 def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
-    home: Home, spec: Spec, ends: Endings, take: Take, done: Done
+    home: Home, spec: Spec, ends: FinishedAttempts, take: Take, done: Done
 ) -> None:
     assert ends.wait_s == inf
     make_something(home, spec)
@@ -166,7 +168,7 @@ def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
     target = link.readlink()
     link.unlink()  # as a network file system does that has not seen it yet
     assert take(done) is None
-    assert ends.wait_s <= MOVE_AGAIN_S
+    assert ends.wait_s <= MOVE_RETRY_S
     link.symlink_to(target)
     assert take(done) == done
     assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"
@@ -186,7 +188,7 @@ def test_a_job_whose_results_are_never_seen_is_not_done(
 
 
 def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
-    assert take(Done(at=1.0, made=False)) == Done(at=1.0, made=False)
+    assert take(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
 
 
 def test_exit_code_0_that_an_older_supervisor_recorded_counts_only_with_a_report(
@@ -229,8 +231,8 @@ def test_what_cannot_be_moved_is_left_to_the_next_attempt(
     assert isinstance(outcome, Failed)
     assert "No space left on device. Its files are kept" in outcome.error
     assert not (spec.run_folder / MODEL).exists()
-    left = take_left(home, 1, 2, spec.run_folder)
-    assert (spec.run_folder / STAGES / f"{left}.left" / "test" / MODEL / "best.pt").exists()
+    left = take_earlier_stage(home, 1, 2, spec.run_folder)
+    assert (spec.run_folder / STAGES_FOLDER / f"{left}.left" / "test" / MODEL / "best.pt").exists()
 
 
 # --- oom policy
@@ -243,11 +245,11 @@ def gib(amount: float) -> int:
     return round(amount * GIB)
 
 
-def judged(told: Facts, scene: Facts, *, where: Where = "gpu") -> Blame:
+def judged(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
     """A judgement from what the program told and what the scheduler knows, both in GiB."""
     facts: dict[str, Any] = {name: gib(value) for name, value in told.items()}
     known: dict[str, Any] = {name: gib(value) for name, value in scene.items()}
-    return blame(Shortage(where=where, **facts), Scene(**known))
+    return diagnose_oom(OomReport(where=where, **facts), OomContext(**known))
 
 
 OURS = {
@@ -286,7 +288,7 @@ def test_its_own_fault_brings_a_larger_claim_and_costs_no_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
     found = judged(told, scene)
-    assert (found.whose, found.charged) == ("ours", False)
+    assert (found.blamed_on, found.charged) == ("ours", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
 
@@ -312,7 +314,7 @@ def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
     found = judged(told, scene)
-    assert (found.whose, found.charged) == ("neighbour", False)
+    assert (found.blamed_on, found.charged) == ("neighbour", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
 
@@ -335,12 +337,12 @@ def test_main_memory_is_the_machines_fault_only_within_the_promise(
 ) -> None:
     scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
     found = judged(told, scene, where="ram")
-    assert (found.whose, found.charged, found.vram_request) == (whose, charged, gib(6))
+    assert (found.blamed_on, found.charged, found.vram_request) == (whose, charged, gib(6))
 
 
 def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
-    assert judged({}, {}) == Blame(
-        whose="ours", vram_request=None, why="used an unknown amount", charged=True
+    assert judged({}, {}) == OomVerdict(
+        blamed_on="ours", vram_request=None, why="used an unknown amount", charged=True
     )
 
 
@@ -365,13 +367,13 @@ def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_judgement_is_told_in_numbers(found: Blame, why: str) -> None:
+def test_a_judgement_is_told_in_numbers(found: OomVerdict, why: str) -> None:
     assert found.why == why
 
 
 amounts = st.none() | st.integers(0, 200 * GIB)
 shortages = st.builds(
-    Shortage,
+    OomReport,
     where=st.sampled_from(["gpu", "ram"]),
     wanted=amounts,
     held=amounts,
@@ -380,7 +382,7 @@ shortages = st.builds(
     total=amounts,
 )
 scenes = st.builds(
-    Scene,
+    OomContext,
     reservation=amounts,
     total=amounts,
     others=amounts,
@@ -395,16 +397,16 @@ scenes = st.builds(
     shortages, scenes, st.none() | st.integers(0, 200 * GIB), st.none() | st.integers(0, 200 * GIB)
 )
 def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
-    shortage: Shortage, scene: Scene, claim: int | None, held: int | None
+    shortage: OomReport, scene: OomContext, claim: int | None, held: int | None
 ) -> None:
-    anywhere = blame(shortage, scene)
-    assert anywhere.charged or anywhere.whose != "ours" or anywhere.vram_request is not None
+    anywhere = diagnose_oom(shortage, scene)
+    assert anywhere.charged or anywhere.blamed_on != "ours" or anywhere.vram_request is not None
     assert anywhere.why
     shortage, scene = shortage._replace(where="gpu", held=held), scene._replace(reservation=claim)
-    found = blame(shortage, scene)
+    found = diagnose_oom(shortage, scene)
     if claim is not None:
         assert found.vram_request is not None
-        assert found.vram_request >= claim + STEP * (found.whose == "ours")
+        assert found.vram_request >= claim + STEP * (found.blamed_on == "ours")
     if held is not None:
         assert found.vram_request is not None
         assert found.vram_request >= held + (shortage.wanted or 0)
@@ -413,14 +415,15 @@ def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 40 * GIB), st.integers(GIB, 192 * GIB), shortages, amounts)
 def test_a_job_that_never_fits_is_tried_a_few_times_only(
-    claim: int, total: int, shortage: Shortage, others: int | None
+    claim: int, total: int, shortage: OomReport, others: int | None
 ) -> None:
     tries = 0
     while claim <= total:
-        found = blame(
-            shortage._replace(where="gpu"), Scene(reservation=claim, total=total, others=others)
+        found = diagnose_oom(
+            shortage._replace(where="gpu"),
+            OomContext(reservation=claim, total=total, others=others),
         )
-        if found.whose != "ours":
+        if found.blamed_on != "ours":
             return  # its scheduler counts these
         assert found.vram_request is not None
         claim, tries = found.vram_request, tries + 1
@@ -428,7 +431,11 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
 
 
 def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back(
-    home: Home, store: Store, ends: Endings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home,
+    store: Store,
+    ends: FinishedAttempts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "y.csv"
     (output / "full").mkdir(parents=True)  # what the program left in the place of a file
@@ -438,15 +445,15 @@ def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back
     spec = a_spec("train", root=str(tmp_path), settings=settings, outputs=(str(output),))
     (job,) = enqueue(store, spec)
     ends.add(claimed(store, job), FAILED)
-    assert not ends.due(lambda _: Machine(cpus=1))
-    assert job_row(store, job).why.code is ReasonCode.SETTLING
+    assert not ends.prepare_due(lambda _: Machine(cpus=1))
+    assert job_row(store, job).state_reason.code is ReasonCode.SETTLING
     assert (
         f"cannot restore the earlier file of its output {output}: Is a directory"
         in job_row(store, job).reason
     )
     impatient(monkeypatch)
-    ends._open[0].again_at = 0.0
-    (ended,) = ends.due(lambda _: Machine(cpus=1))
+    ends._pending[0].retry_at = 0.0
+    (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
     ends.finish(ended, 3.0)
     left = f"an earlier output is left as {aside} (Is a directory)"
     assert job_row(store, job).reason.endswith(f"; {left}")
@@ -463,7 +470,7 @@ FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 
 def short(**facts: Any) -> OutOfMemory:
-    return OutOfMemory(at=1.0, error="CUDA out of memory", shortage=Shortage("gpu", **facts))
+    return OutOfMemory(at=1.0, error="CUDA out of memory", report=OomReport("gpu", **facts))
 
 
 def fell(text: str) -> Reason:
@@ -481,7 +488,7 @@ def requeue(
     entry: str = "",
     kind: str = "command",
     **known: Any,
-) -> Requeue | None:
+) -> RequeueDecision | None:
     attempt = a_claim(
         a_spec(terms=Terms(rerun=rerun), entry=entry, kind=kind),
         number=number,
@@ -490,7 +497,7 @@ def requeue(
         claimed=claimed,
     )
     machine = Machine(cpus=4, gpus=gpus)
-    return requeue_of(attempt, LANE, outcome, machine, **known)
+    return decide_requeue(attempt, LANE, outcome, machine, **known)
 
 
 def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
@@ -502,15 +509,15 @@ def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
 
 def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
     told = "cuda:0 fell off the bus"
-    assert requeue(FAILED, FELL) == Requeue(reason=fell(f"RuntimeError: boom: {told}"))
-    assert requeue(short(), FELL) == Requeue(reason=fell(f"CUDA out of memory: {told}"))
-    assert requeue(Lost(at=1.0, why="killed"), FELL) == Requeue(reason=fell(told))
+    assert requeue(FAILED, FELL) == RequeueDecision(reason=fell(f"RuntimeError: boom: {told}"))
+    assert requeue(short(), FELL) == RequeueDecision(reason=fell(f"CUDA out of memory: {told}"))
+    assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(reason=fell(told))
 
 
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
         decision = requeue(outcome, a_gpu(), moved=FALLEN)
-        assert decision == Requeue(reason=fell("cuda:0 fell off the bus"))
+        assert decision == RequeueDecision(reason=fell("cuda:0 fell off the bus"))
     assert requeue(Done(at=1.0), a_gpu(), moved=FALLEN) is None
 
 
@@ -525,10 +532,12 @@ def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost
     told = "stopped: cuda:0 had only 1 GiB free"
     then = "Queued again on an empty GPU, 50 s of work lost"
     reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-    assert decision == Requeue(reason=reason, then=then, vram_request=9 * GIB, alone=True)
+    assert decision == RequeueDecision(
+        reason=reason, follow_up_text=then, vram_request=9 * GIB, exclusive=True
+    )
     skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
     assert skewed is not None
-    assert skewed.then.endswith(", 0 s of work lost")
+    assert skewed.follow_up_text.endswith(", 0 s of work lost")
 
 
 @pytest.mark.parametrize(
@@ -547,7 +556,7 @@ def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
     )
     assert decision is not None
     assert decision.reason.text == "stopped: cuda:0 had only 1 GiB free"
-    assert decision.then == f"Queued again on an empty GPU, {told}"
+    assert decision.follow_up_text == f"Queued again on an empty GPU, {told}"
 
 
 def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
@@ -568,8 +577,8 @@ def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own
     assert decision is not None
     assert decision.vram_request is not None
     assert decision.vram_request >= 10 * GIB
-    assert decision.alone is (number >= SHORTAGES_BESIDE_OTHERS)
-    assert (decision.limit, decision.pause_s) == (MOST_SHORTAGES, 0.0)
+    assert decision.exclusive is (number >= SHORTAGES_BESIDE_OTHERS)
+    assert (decision.max_attempts, decision.backoff_s) == (MOST_SHORTAGES, 0.0)
 
 
 def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
@@ -578,8 +587,8 @@ def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
     assert estimated is not None
     assert declared is not None
     assert "other processes used " in estimated.reason.text
-    assert (estimated.pause_s, declared.pause_s) == (0.0, CROWDED_PAUSE_S)
-    assert (declared.alone, declared.limit) == (False, REQUEUE_LIMIT)
+    assert (estimated.backoff_s, declared.backoff_s) == (0.0, CROWDED_PAUSE_S)
+    assert (declared.exclusive, declared.max_attempts) == (False, REQUEUE_LIMIT)
 
 
 def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store) -> None:
@@ -589,17 +598,19 @@ def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store
     for number in range(1, MOST_SHORTAGES + 1):
         claim = claimed(store, job, device="GPU-0")
         outcome = short(held=8 * GIB, wanted=2 * GIB)
-        lane = store.scheduling.lane_of(job)
-        decision = requeue_of(
+        lane = store.scheduler_actions.lane_of(job)
+        decision = decide_requeue(
             replace(claim, reservation=None, exclusive=False),
             lane,
             outcome,
             Machine(cpus=4, gpus=(a_gpu(total=80, used=40),)),
         )
         assert decision is not None
-        store.scheduling.finish(claim, outcome, outputs={}, now=number, requeue=decision)
+        store.scheduler_actions.finish_attempt(
+            claim, outcome, outputs={}, now=number, requeue=decision
+        )
         states.append(job_row(store, job).state)
-        assert store.scheduling.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
+        assert store.scheduler_actions.lane_of(job).alone is (number >= SHORTAGES_BESIDE_OTHERS)
     assert states == [State.QUEUED] * 4 + [State.FAILED]
     assert job_row(store, job).reason.endswith(" (5 times)")
 
@@ -613,10 +624,12 @@ def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> N
     for now, (outcome, gpu) in enumerate(ends, 1):
         claim = claimed(store, job, device="GPU-0")
         attempt = replace(claim, reservation=None, exclusive=False)
-        lane, machine = store.scheduling.lane_of(job), Machine(cpus=4, gpus=(gpu,))
-        decision = requeue_of(attempt, lane, outcome, machine)
+        lane, machine = store.scheduler_actions.lane_of(job), Machine(cpus=4, gpus=(gpu,))
+        decision = decide_requeue(attempt, lane, outcome, machine)
         assert decision is not None
-        store.scheduling.finish(claim, outcome, outputs={}, now=now, requeue=decision)
+        store.scheduler_actions.finish_attempt(
+            claim, outcome, outputs={}, now=now, requeue=decision
+        )
         states.append(job_row(store, job).state)
     assert states == [State.QUEUED] * (len(ends) - 1) + [State.FAILED]
     assert job_row(store, job).reason.endswith(f" ({MOST_SHORTAGES} times)")
@@ -631,18 +644,24 @@ def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_
     (job,) = enqueue(store, spec)
     claim = claimed(store, job, device="GPU-0")
     outcome = Stopped(at=20.0)
-    moved = requeue_of(claim, LANE, outcome, Machine(cpus=4), moved=FULL)
-    measured = Measured(peak=6 * GIB)
-    store.scheduling.finish(claim, outcome, outputs={}, now=20.0, measured=measured, requeue=moved)
+    moved = decide_requeue(claim, LANE, outcome, Machine(cpus=4), eviction=FULL)
+    measured = MeasuredUsage(peak=6 * GIB)
+    store.scheduler_actions.finish_attempt(
+        claim, outcome, outputs={}, now=20.0, measured=measured, requeue=moved
+    )
     assert job_row(store, job).state is State.QUEUED
-    lane = store.scheduling.lane_of(job)
+    lane = store.scheduler_actions.lane_of(job)
     assert (lane.alone, lane.least) == (True, 9 * GIB)
-    (ready,) = store.scheduling.ready(4)
-    need = need_of(waiting(ready, store.scheduling.usage(signature, ready.program)))
+    (ready,) = store.scheduler_actions.read_ready(4)
+    need = gpu_request_of(
+        make_waiting(ready, store.scheduler_actions.usage(signature, ready.program))
+    )
     assert (need.exclusive, need.vram_request) == (True, 13.5 * GIB)  # half as much again
     other = program_signature(("train.py", "--b"))
-    assert store.scheduling.usage(other, "train.py").similar.peaks == (6 * GIB,)
-    assert store.scheduling.usage(signature, "train.py").peaks == (), "it is less than it needs"
+    assert store.scheduler_actions.usage(other, "train.py").similar.peaks == (6 * GIB,)
+    assert store.scheduler_actions.usage(signature, "train.py").peaks == (), (
+        "it is less than it needs"
+    )
 
 
 def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
@@ -650,16 +669,16 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     assert decision is not None
     assert decision.vram_request is not None
     assert decision.vram_request >= 10 * GIB
-    assert (decision.hopeless, decision.pause_s) == (False, 0.0)
+    assert (decision.is_unsatisfiable, decision.backoff_s) == (False, 0.0)
     assert decision.reason.text.startswith("out of memory: used ")
 
 
 def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
     decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
-    assert (decision.vram_request, decision.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert (decision.vram_request, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
     assert decision.reason.text.startswith("out of memory: other processes used ")
-    assert decision.then == "Queued again"
+    assert decision.follow_up_text == "Queued again"
 
 
 def test_others_who_have_left_meanwhile_are_remembered() -> None:
@@ -678,7 +697,7 @@ def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
 def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
     decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert decision is not None
-    assert decision.hopeless
+    assert decision.is_unsatisfiable
     assert "but cuda:0 has at most 40 GiB for it" in decision.reason.text
 
 
@@ -686,7 +705,7 @@ def test_a_larger_card_elsewhere_is_hope() -> None:
     gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
     decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
     assert decision is not None
-    assert not decision.hopeless
+    assert not decision.is_unsatisfiable
 
 
 @pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
@@ -702,8 +721,9 @@ def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None
 
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
     decision = requeue(Stopped(at=1.0), a_gpu(), moved=FALLEN, rerun="never")
-    assert decision == Requeue(
-        reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"), hopeless=True
+    assert decision == RequeueDecision(
+        reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"),
+        is_unsatisfiable=True,
     )
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 
@@ -711,5 +731,5 @@ def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
 def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
     decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
     assert decision is not None
-    assert not decision.hopeless
+    assert not decision.is_unsatisfiable
     assert "alone" not in decision.reason.text

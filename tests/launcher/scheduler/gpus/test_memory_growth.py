@@ -19,7 +19,7 @@ def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGro
     """What is known after looks at regular times."""
     growth = MemoryGrowth(began=began, steady_since=began)
     for number, used in enumerate(gib):
-        growth.look(began + number * every_s, round(used * GIB))
+        growth.add_sample(began + number * every_s, round(used * GIB))
     return growth
 
 
@@ -47,28 +47,28 @@ def test_memory_grows_while_a_look_shows_clearly_more_than_lately(
 
 
 def test_a_busy_program_has_settled_after_two_looks_without_growth() -> None:
-    assert not looked(1, 2, 2).is_settled(0.5)
-    assert looked(1, 2, 2, 2).is_settled(0.5)
-    assert not looked(1, 2, 2, 3).is_settled(0.5), "it grows again"
+    assert not looked(1, 2, 2).is_steady(0.5)
+    assert looked(1, 2, 2, 2).is_steady(0.5)
+    assert not looked(1, 2, 2, 3).is_steady(0.5), "it grows again"
 
 
 def test_a_busy_program_has_not_settled_within_the_first_seconds_of_its_memory() -> None:
     quick = STEADY_S / 10
-    assert not looked(2, 2, 2, 2, every_s=quick).is_settled(0.5)
-    assert not looked(0, 0, 0, 0, 2, 2, 2, 2, every_s=STEADY_S / 4).is_settled(0.5)
-    assert looked(*[2] * 11, every_s=quick).is_settled(0.5)
+    assert not looked(2, 2, 2, 2, every_s=quick).is_steady(0.5)
+    assert not looked(0, 0, 0, 0, 2, 2, 2, 2, every_s=STEADY_S / 4).is_steady(0.5)
+    assert looked(*[2] * 11, every_s=quick).is_steady(0.5)
 
 
 @pytest.mark.parametrize("load", [None, 0.0])
 def test_a_program_that_keeps_no_gpu_busy_settles_later(load: float | None) -> None:
     growth = looked(*[2] * 10)
-    assert not growth.is_settled(load)
-    growth.look(growth.steady_since + IDLE_STEADY_S, 2 * GIB)
-    assert growth.is_settled(load)
+    assert not growth.is_steady(load)
+    growth.add_sample(growth.steady_since + IDLE_STEADY_S, 2 * GIB)
+    assert growth.is_steady(load)
 
 
 def test_a_program_that_holds_no_memory_never_settles() -> None:
-    assert not looked(0, 0, every_s=10 * IDLE_STEADY_S).is_settled(0.5)
+    assert not looked(0, 0, every_s=10 * IDLE_STEADY_S).is_steady(0.5)
 
 
 def test_its_age_counts_from_the_first_look() -> None:

@@ -13,10 +13,10 @@ from launcher.scheduler.gpus.memory_shortage import (
     LASTING_S,
     LONGEST_LOSS_S,
     LastingReservations,
-    evictions,
+    choose_evictions,
 )
 from launcher.scheduler.gpus.reported_ends import ReportedEnds
-from launcher.scheduler.gpus.taken_memory import Taken
+from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
@@ -82,7 +82,7 @@ class Card(NamedTuple):
 def leave(home: Home, card: Card) -> dict[int, Eviction]:
     """Return which jobs have to leave it."""
     claims = {job.claim(number).key: job for number, job in enumerate(card.jobs, 1)}
-    taken = Taken(lambda _: None, ReportedEnds(home))
+    taken = GpuUsageTracker(lambda _: None, ReportedEnds(home))
     for key, job in claims.items():
         taken.adopt(key, job.before, LOOK)
 
@@ -98,9 +98,11 @@ def leave(home: Home, card: Card) -> dict[int, Eviction]:
         )
         for index in range(card.cards)
     ]
-    taken.enter(running, gpus, seen, LOOK)
+    taken.record_sample(running, gpus, seen, LOOK)
     foreign = [ForeignReservation(user="eva", device="GPU-0", amount=round(card.promised * GIB))]
-    return evictions(gpus, running, taken, foreign[: bool(card.promised)], card.leaving, now=NOW)
+    return choose_evictions(
+        gpus, running, taken, foreign[: bool(card.promised)], card.leaving, now=NOW
+    )
 
 
 DECLARED = Job(2, ran_s=LONG_S, reserved=20)  # 18 GiB of its reservation are not used yet
@@ -180,11 +182,11 @@ def test_one_with_an_estimate_leaves_so_that_no_other_one_fails(
 
 
 def test_a_card_that_does_not_tell_what_is_used_of_it_is_left_by_nobody(home: Home) -> None:
-    taken = Taken(lambda _: None, ReportedEnds(home))
+    taken = GpuUsageTracker(lambda _: None, ReportedEnds(home))
     claims = [job.claim(number) for number, job in enumerate((DECLARED, Job(30)), 1)]
     gpus = [a_gpu(used=None)]
-    taken.enter(claims, gpus, lambda claim: (dict.fromkeys(claim.gpus, 30 * GIB), ()), LOOK)
-    assert evictions(gpus, claims, taken, [], set(), now=NOW) == {}
+    taken.record_sample(claims, gpus, lambda claim: (dict.fromkeys(claim.gpus, 30 * GIB), ()), LOOK)
+    assert choose_evictions(gpus, claims, taken, [], set(), now=NOW) == {}
 
 
 def test_the_reason_of_leaving_tells_the_memory_and_the_next_attempt_gets_as_much(
@@ -209,9 +211,9 @@ def reserved(amount: int, device: str = "GPU-0") -> ForeignReservation:
 
 def test_of_what_another_queue_reserves_the_least_of_the_last_seconds_counts() -> None:
     lasting, step = LastingReservations(), LASTING_S / 2
-    assert lasting.look(0.0, [reserved(9)]) == ()  # it may be in use already
-    assert lasting.look(step, [reserved(2), reserved(7, "GPU-1")]) == ()
-    assert lasting.look(2 * step, [reserved(3), reserved(7, "GPU-1")]) == (reserved(2),)
-    third = lasting.look(3 * step, [reserved(4), reserved(8, "GPU-1")])
+    assert lasting.add_sample(0.0, [reserved(9)]) == ()  # it may be in use already
+    assert lasting.add_sample(step, [reserved(2), reserved(7, "GPU-1")]) == ()
+    assert lasting.add_sample(2 * step, [reserved(3), reserved(7, "GPU-1")]) == (reserved(2),)
+    third = lasting.add_sample(3 * step, [reserved(4), reserved(8, "GPU-1")])
     assert set(third) == {reserved(2), reserved(7, "GPU-1")}
-    assert lasting.look(4 * step, []) == ()  # it is in use now, or was given back
+    assert lasting.add_sample(4 * step, []) == ()  # it is in use now, or was given back

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.monitor import GpuSample, OwnProcesses
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
-from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_ledger import GpuAccounting, reservations_of
+from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.memory_growth import IDLE_STEADY_S, MemoryGrowth
 from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.model import Machine, Start
-from launcher.scheduler.policy.vram_request import settled_request
-from launcher.scheduler.turn import TurnResult
+from launcher.scheduler.policy.vram_request import steady_request
+from launcher.scheduler.turn import CycleResult
 from launcher.store.queue import Store
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
-from launcher.workers.attempt_watch import Watch
+from launcher.workers.attempt_watch import AttemptHandle
 from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB
@@ -39,13 +39,13 @@ ESTIMATES = {
 def test_an_estimate_is_published_as_far_as_it_leaves_room_for_those_of_others(
     tmp_path: Path, used: int, others: int, estimate: int, published: int
 ) -> None:
-    ledger = Ledger(Home(tmp_path), Ours())
+    ledger = GpuAccounting(Home(tmp_path), OwnProcesses())
     asked = Resources(device="cuda")
     claim = a_claim(a_spec(resources=asked), device="GPU-0", reservation=None, pid=os.getpid())
     process = GpuProcess(pid=os.getpid(), used=used * GIB)
     card = a_gpu(total=TOTAL, used=used + others, processes=(process,) if used else ())
-    ledger.enter(Sight(gpus=(card,), at=1.0), [claim])
-    ledger.taken.of(claim).estimate = estimate * GIB
+    ledger.record_sample(GpuSample(gpus=(card,), at=1.0), [claim])
+    ledger.usage_tracker.memory_of(claim).estimate = estimate * GIB
     amounts = {each.device: each.amount for each in ledger.reservations([claim])}
     assert amounts["GPU-0"] == published * GIB
 
@@ -55,7 +55,7 @@ def test_a_job_of_which_nothing_is_known_is_published_with_the_part_that_is_coun
 ):
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="")
     told = reservations_of(
-        place, Resources(), totals={"GPU-0": TOTAL * GIB}, rules=Rules(unknown=0.5)
+        place, Resources(), totals={"GPU-0": TOTAL * GIB}, rules=SharingRules(unknown=0.5)
     )
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL // 2 * GIB
 
@@ -65,32 +65,36 @@ def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
 ) -> None:
     home, card = Home(tmp_path / "one"), a_gpu(total=TOTAL)
     board = ReservationBoard(tmp_path, home.folder)
-    gpus = Accelerators(home, tuple[GpuSnapshot, ...], lambda: None, board=board)
-    gpus.ledger.enter(Sight(gpus=(card,), at=1.0), [])
+    gpus = SchedulerGpus(home, tuple[GpuSnapshot, ...], lambda: None, board=board)
+    gpus.accounting.record_sample(GpuSample(gpus=(card,), at=1.0), [])
     asked = Resources(device="cuda")
     start = Start(job=1, devices=(card.uuid,), cpus=1, reason="", estimate=7 * GIB)
     machine = Machine(cpus=4, gpus=(card,))
     asked_for = [a_waiting(1, device="cuda")]
-    assert gpus.announce([start], [], (asked_for, [], machine, 0.0)) == [start]
+    assert gpus.publish_starts([start], [], (asked_for, [], machine, 0.0)) == [start]
     claim = a_claim(a_spec(resources=asked), device=card.uuid, pid=os.getpid())
 
     def published() -> int:
-        return {each.device: each.amount for each in gpus.ledger.reservations([claim])}[card.uuid]
+        return {each.device: each.amount for each in gpus.accounting.reservations([claim])}[
+            card.uuid
+        ]
 
     assert published() == 7 * GIB, "its claim is published in the turn of its start"
-    gpus.ledger.enter(Sight(gpus=(card,), at=2.0), [])  # a look that was taken before it started
+    gpus.accounting.record_sample(
+        GpuSample(gpus=(card,), at=2.0), []
+    )  # a look that was taken before it started
     assert published() == 7 * GIB
     process = GpuProcess(pid=os.getpid(), used=GIB)
     seen = a_gpu(total=TOTAL, used=1, processes=(process,))
-    gpus.ledger.enter(Sight(gpus=(seen,), at=3.0), [claim])
+    gpus.accounting.record_sample(GpuSample(gpus=(seen,), at=3.0), [claim])
     assert published() == TOTAL // 8 * GIB, "from then on what is estimated now"
-    assert gpus.ledger.started == {}
+    assert gpus.accounting.started_estimates == {}
 
 
-class Watched(Watch):
+class Watched(AttemptHandle):
     """An attempt that goes on."""
 
-    def ending(self) -> None:
+    def poll_outcome(self) -> None:
         return None
 
 
@@ -104,18 +108,18 @@ def test_what_is_published_follows_the_use_also_while_nothing_waits(
     spec = a_spec(resources=Resources(device="cuda"), signature="train 1")
     claim = a_claim(spec, device=card.uuid, pid=os.getpid())
     scheduler._attempts.add(claim, Watched())
-    ledger, now = scheduler._gpus.ledger, time.monotonic()
+    ledger, now = scheduler._gpus.accounting, time.monotonic()
     since = now - IDLE_STEADY_S
     growth = MemoryGrowth(began=since, first_byte=since, steady_since=since, at=now, used=6 * GIB)
     ledger.adopt([{"job": claim.job, "number": claim.number, **growth.record()}], now)
 
     def looked() -> bool:
-        scheduler._admission.look_at_gpus(TurnResult())
-        return scheduler._gpus.seen_since(now)
+        scheduler._admission.poll_gpus(CycleResult())
+        return scheduler._gpus.has_sample_since(now)
 
     until(looked, "the card is looked at")
     (amount,) = [each.amount for each in ledger.reservations([claim]) if each.device == card.uuid]
-    assert amount == settled_request(6 * GIB, (), None)
+    assert amount == steady_request(6 * GIB, (), None)
 
 
 def test_a_job_that_has_its_gpu_alone_is_published_with_all_of_it() -> None:

@@ -11,106 +11,114 @@ from launcher.scheduler.policy.co_location import (
     MOST_SLOWED,
     UNKNOWN_LOAD,
     UNMEASURED_MOST,
-    Load,
-    admits,
-    busy,
-    load_of,
-    rates,
-    why_not,
+    GpuLoad,
+    can_share,
+    make_load,
+    relative_rates,
+    total_load,
+    why_cannot_share,
 )
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import wish_of
-from launcher.scheduler.policy.gpu_slot import FIRST_S, MOST_YOUNG, YOUNG_S
+from launcher.scheduler.policy.fair_share import demand_of
+from launcher.scheduler.policy.gpu_slot import FIRST_SIMILAR_S, MOST_UNMEASURED, UNMEASURED_S
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
-from launcher.store.lanes import AGEING_S
-from launcher.system.gpu_sharing import Rules
+from launcher.store.lanes import PRIORITY_POINT_S
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 
 uses = st.floats(0, 1)
-loads = st.builds(load_of, st.none() | uses, st.none() | st.floats(1, 4, allow_nan=False))
+loads = st.builds(make_load, st.none() | uses, st.none() | st.floats(1, 4, allow_nan=False))
 
 
-def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
-    return 1 / rates([job, *others])[0]
+def slowdown_beside(job: GpuLoad, others: Sequence[GpuLoad]) -> float:
+    return 1 / relative_rates([job, *others])[0]
 
 
 def test_jobs_that_leave_the_gpu_time_for_each_other_run_as_fast_as_alone() -> None:
-    assert slowdown_beside(Load(sm=0.3), [Load(sm=0.5)]) == 1
-    assert admits(Load(sm=0.3), (Load(sm=0.5),))
-    assert admits(Load(sm=0.05), (Load(sm=0.05),) * 19)  # twenty times 5 %
+    assert slowdown_beside(GpuLoad(sm=0.3), [GpuLoad(sm=0.5)]) == 1
+    assert can_share(GpuLoad(sm=0.3), (GpuLoad(sm=0.5),))
+    assert can_share(GpuLoad(sm=0.05), (GpuLoad(sm=0.05),) * 19)  # twenty times 5 %
 
 
 def test_jobs_that_want_more_than_the_gpu_take_turns() -> None:
-    both = [Load(sm=0.6), Load(sm=0.6)]
-    assert rates(both) == pytest.approx([1 / 1.2] * 2)
-    assert admits(
+    both = [GpuLoad(sm=0.6), GpuLoad(sm=0.6)]
+    assert relative_rates(both) == pytest.approx([1 / 1.2] * 2)
+    assert can_share(
         *both[:1], (both[1],)
     )  # each is 1.2 times slower, and together they do 1.67 times as much
-    assert not admits(Load(sm=0.7), (Load(sm=0.6),))  # 1.3 times by prediction may be more in truth
-    assert not admits(Load(sm=0.05), (Load(sm=0.05),) * 25)
+    assert not can_share(
+        GpuLoad(sm=0.7), (GpuLoad(sm=0.6),)
+    )  # 1.3 times by prediction may be more in truth
+    assert not can_share(GpuLoad(sm=0.05), (GpuLoad(sm=0.05),) * 25)
 
 
 def test_a_busy_gpu_gets_a_further_job_only_if_more_is_done_in_all() -> None:
-    full = (Load(sm=0.125),) * 9  # 1.125 of the GPU: 8 times the work of one
-    assert not admits(Load(sm=0.125), full)
-    assert admits(Load(sm=0.01), (Load(sm=0.9),) + (Load(sm=0.01),) * 9)
+    full = (GpuLoad(sm=0.125),) * 9  # 1.125 of the GPU: 8 times the work of one
+    assert not can_share(GpuLoad(sm=0.125), full)
+    assert can_share(GpuLoad(sm=0.01), (GpuLoad(sm=0.9),) + (GpuLoad(sm=0.01),) * 9)
 
 
 def test_a_job_that_keeps_the_gpu_busy_alone_gets_no_company() -> None:
-    alone = Load(sm=0.93, measured=True)
-    assert not admits(Load(sm=0.01), (alone,))
-    assert admits(
-        Load(sm=0.01), (alone._replace(steps=True),)
+    alone = GpuLoad(sm=0.93, measured=True)
+    assert not can_share(GpuLoad(sm=0.01), (alone,))
+    assert can_share(
+        GpuLoad(sm=0.01), (alone._replace(steps=True),)
     )  # it is noticed if that slows it down
 
 
 def test_a_measured_slowdown_counts_more_than_the_load() -> None:
-    busy = Load(sm=1.0, slowdown=1.1)
+    busy = GpuLoad(sm=1.0, slowdown=1.1)
     assert slowdown_beside(busy, [busy]) == pytest.approx(1.1)
-    assert admits(busy, (busy,))
-    idle = Load(sm=0.1, slowdown=2.1)
-    assert not admits(idle, (idle,))
+    assert can_share(busy, (busy,))
+    idle = GpuLoad(sm=0.1, slowdown=2.1)
+    assert not can_share(idle, (idle,))
 
 
 def test_eight_jobs_of_which_nothing_is_known_fill_a_gpu() -> None:
-    assert admits(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 7)
-    assert not admits(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 8)
-    measured = Load(sm=0.05, measured=True)
-    assert admits(
+    assert can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 7)
+    assert not can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 8)
+    measured = GpuLoad(sm=0.05, measured=True)
+    assert can_share(
         UNKNOWN_LOAD, (measured,) * 8
     )  # the ramp doubles once the first ones are measured
 
 
 def test_what_others_do_on_the_gpu_is_respected() -> None:
-    assert admits(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 3, 0.5)
-    assert not admits(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 4, 0.5)
+    assert can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 3, 0.5)
+    assert not can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 4, 0.5)
 
 
 def test_nobody_is_slowed_down_by_more_than_a_third() -> None:
-    victim = Load(sm=0.1, slowdown=1.4)
-    other = Load(sm=0.1, slowdown=1.0)
-    assert not admits(victim, (other,))
-    assert not admits(other, (victim,))
+    victim = GpuLoad(sm=0.1, slowdown=1.4)
+    other = GpuLoad(sm=0.1, slowdown=1.0)
+    assert not can_share(victim, (other,))
+    assert not can_share(other, (victim,))
 
 
 @given(loads, st.lists(loads, max_size=3), loads)
 def test_a_job_never_gains_by_company_and_never_by_more_of_it(
-    job: Load, others: list[Load], another: Load
+    job: GpuLoad, others: list[GpuLoad], another: GpuLoad
 ) -> None:
     assert 1 <= slowdown_beside(job, others) <= slowdown_beside(job, [*others, another])
 
 
-@given(uses, uses, st.lists(uses.map(Load), min_size=1, max_size=3))
+@given(uses, uses, st.lists(uses.map(GpuLoad), min_size=1, max_size=3))
 def test_what_is_admitted_would_be_if_it_used_less(
-    use: float, less: float, others: list[Load]
+    use: float, less: float, others: list[GpuLoad]
 ) -> None:
-    if less <= use and admits(Load(sm=use), tuple(others)) and busy([Load(use), *others]) <= 1:
-        assert admits(Load(sm=less), tuple(others))
+    if (
+        less <= use
+        and can_share(GpuLoad(sm=use), tuple(others))
+        and total_load([GpuLoad(use), *others]) <= 1
+    ):
+        assert can_share(GpuLoad(sm=less), tuple(others))
 
 
 @given(loads, loads)
-def test_two_jobs_that_share_a_gpu_take_at_most_a_third_longer(first: Load, second: Load) -> None:
-    if admits(first, (second,)):
+def test_two_jobs_that_share_a_gpu_take_at_most_a_third_longer(
+    first: GpuLoad, second: GpuLoad
+) -> None:
+    if can_share(first, (second,)):
         assert slowdown_beside(first, [second]) <= MOST_SLOWED + 1e-6
         assert slowdown_beside(second, [first]) <= MOST_SLOWED + 1e-6
 
@@ -118,15 +126,15 @@ def test_two_jobs_that_share_a_gpu_take_at_most_a_third_longer(first: Load, seco
 @pytest.mark.parametrize("sm", [nan, inf, -0.1, 1.5, "much", None, 10**400])
 @pytest.mark.parametrize("slowdown", [nan, inf, -1.0, 0.0, "slow", None, 1e9])
 def test_what_cannot_be_true_of_a_load_counts_as_unknown(sm: Any, slowdown: Any) -> None:
-    assert load_of(sm, slowdown) == UNKNOWN_LOAD
+    assert make_load(sm, slowdown) == UNKNOWN_LOAD
 
 
 def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
-    assert load_of(0.5, 0.9) == Load(sm=0.5, slowdown=1.0)
+    assert make_load(0.5, 0.9) == GpuLoad(sm=0.5, slowdown=1.0)
 
 
 def test_jobs_that_hang_beside_hundreds_overflow_nothing() -> None:
-    assert not admits(Load(0.5, 100.0), (Load(0.5, 100.0),) * 500)
+    assert not can_share(GpuLoad(0.5, 100.0), (GpuLoad(0.5, 100.0),) * 500)
 
 
 # --- as the policy decides
@@ -138,12 +146,12 @@ def runs(job: int, device: str = "GPU-0", **changes: Any) -> Running:
 
 
 def wants(job: int, sm: float | None = None, **changes: Any) -> Any:
-    return a_waiting(job, min_vram=GIB, **changes)._replace(demand=Load(sm=sm))
+    return a_waiting(job, min_vram=GIB, **changes)._replace(load=GpuLoad(sm=sm))
 
 
 def test_a_job_does_not_come_to_one_that_keeps_the_gpu_busy_and_the_reason_names_it() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(),))
-    (wait,) = decide([wants(1, 0.97)], [runs(3, demand=Load(sm=0.97, measured=True))], machine)
+    (wait,) = decide([wants(1, 0.97)], [runs(3, load=GpuLoad(sm=0.97, measured=True))], machine)
     assert isinstance(wait, Wait)
     assert wait.reason == (
         "waiting for 1 GiB of GPU memory: cuda:0 is 97 % busy with job 3, another job would slow each down 1.9 times"
@@ -151,17 +159,19 @@ def test_a_job_does_not_come_to_one_that_keeps_the_gpu_busy_and_the_reason_names
 
 
 def test_a_reason_names_other_users_who_keep_a_gpu_busy() -> None:
-    there = [("3", Load(sm=0.5, measured=True))]
-    assert why_not(Load(sm=0.6), there, 0.3).startswith("is 80 % busy with job 3 and other users")
-    assert why_not(Load(sm=0.6), there).startswith("is 50 % busy with job 3,")
+    there = [("3", GpuLoad(sm=0.5, measured=True))]
+    assert why_cannot_share(GpuLoad(sm=0.6), there, 0.3).startswith(
+        "is 80 % busy with job 3 and other users"
+    )
+    assert why_cannot_share(GpuLoad(sm=0.6), there).startswith("is 50 % busy with job 3,")
 
 
 def test_a_job_comes_to_the_one_beside_which_most_is_done() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
     running = [
-        runs(3, "GPU-0", demand=Load(sm=0.8)),
-        runs(4, "GPU-1", demand=Load(sm=0.2)),
-        runs(5, "GPU-2", demand=Load(sm=0.6)),
+        runs(3, "GPU-0", load=GpuLoad(sm=0.8)),
+        runs(4, "GPU-1", load=GpuLoad(sm=0.2)),
+        runs(5, "GPU-2", load=GpuLoad(sm=0.6)),
     ]
     (start,) = decide([wants(1, 0.7)], running, machine)
     assert isinstance(start, Start)
@@ -182,10 +192,10 @@ def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> Non
 
 def test_a_fixed_number_of_jobs_shares_a_gpu_if_its_owner_says_so() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    fixed = machine._replace(rules=Rules(max_per_gpu=3, adaptive=False))
+    fixed = machine._replace(rules=SharingRules(max_per_gpu=3, adaptive=False))
     decisions = decide([wants(job, 0.97) for job in range(1, 5)], [], fixed)
     assert [type(one) for one in decisions] == [Start, Start, Start, Wait]
-    capped = machine._replace(rules=Rules(max_per_gpu=3))
+    capped = machine._replace(rules=SharingRules(max_per_gpu=3))
     decisions = decide([wants(job) for job in range(1, 5)], [], capped)
     assert [type(one) for one in decisions] == [Start, Start, Start, Wait]
 
@@ -210,10 +220,10 @@ def unknown(job: int, similar: str, young_s: float) -> Running:
 
 def test_without_reported_loads_a_known_heavy_job_keeps_others_away() -> None:
     machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80), reports_load=False),))
-    (wait,) = decide([wants(1)], [runs(3, demand=Load(sm=0.97))], machine)
+    (wait,) = decide([wants(1)], [runs(3, load=GpuLoad(sm=0.97))], machine)
     assert isinstance(wait, Wait)
     assert "is expected to be 97 % busy with job 3" in wait.reason
-    (start,) = decide([wants(1)], [runs(3, demand=Load(sm=0.2))], machine)
+    (start,) = decide([wants(1)], [runs(3, load=GpuLoad(sm=0.2))], machine)
     assert isinstance(start, Start)
 
 
@@ -223,22 +233,22 @@ def asks(job: int, similar: str) -> Any:
 
 def test_the_first_of_its_kind_is_waited_for_but_not_for_long() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    for young_s, starts in ((FIRST_S - 1, False), (FIRST_S, True)):
+    for young_s, starts in ((FIRST_SIMILAR_S - 1, False), (FIRST_SIMILAR_S, True)):
         (decision,) = decide([asks(1, "train")], [unknown(9, "train", young_s)], machine)
         assert isinstance(decision, Start) is starts
     (other,) = decide([asks(1, "test")], [unknown(9, "train", 0.0)], machine)
     assert isinstance(other, Start)
 
 
-@pytest.mark.parametrize(("young_s", "starts"), [(YOUNG_S - 1, False), (YOUNG_S, True)])
+@pytest.mark.parametrize(("young_s", "starts"), [(UNMEASURED_S - 1, False), (UNMEASURED_S, True)])
 def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memory(
     young_s: float, starts: bool
 ) -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    there = [unknown(job, "train", young_s) for job in range(11, 11 + MOST_YOUNG)]
+    there = [unknown(job, "train", young_s) for job in range(11, 11 + MOST_UNMEASURED)]
     (decision,) = decide([asks(1, "train")], there, machine)
     assert isinstance(decision, Start) is starts
-    measured = [run._replace(reservation=2 * GIB, young_s=None) for run in there]
+    measured = [run._replace(reservation=2 * GIB, unmeasured_s=None) for run in there]
     (known,) = decide([asks(1, "train")._replace(vram_request=3 * GIB)], measured, machine)
     assert isinstance(known, Start)
 
@@ -247,7 +257,7 @@ def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
     """Jobs that could start if what runs were measured: what waits, what runs, and where."""
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     full = Machine(cpus=64, gpus=(replace(a_gpu(total=80), utilisation=1.0),))
-    young = [unknown(job, "train", FIRST_S)._replace(ends=500.0) for job in (6, 7, 8, 9)]
+    young = [unknown(job, "train", FIRST_SIMILAR_S)._replace(ends=500.0) for job in (6, 7, 8, 9)]
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     return [
         (asks(1, "train"), [first], machine),
@@ -260,13 +270,13 @@ def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
 def test_a_job_that_waits_for_a_measurement_is_told_no_time_and_delays_nobody(
     job: Any, there: list[Running], machine: Machine
 ) -> None:
-    job = job._replace(patient_until=60.0)
+    job = job._replace(backfill_until=60.0)
     (wait,) = decide([job], there, machine, 10.0)
     assert isinstance(wait, Wait)
     assert "will have room" not in wait.reason
     assert "is kept for it" not in wait.reason
-    assert (wait.lacks, wait.kept_until) == (None, None)
-    assert wish_of([job], [wait], machine) == (None, 0), "others leave it nothing"
+    assert (wait.lacking_resource, wait.reserved_from) == (None, None)
+    assert demand_of([job], [wait], machine) == (None, 0), "others leave it nothing"
 
 
 def test_the_place_of_an_overdue_job_that_waits_for_a_measurement_is_kept_for_it() -> None:
@@ -291,7 +301,7 @@ def test_the_next_job_is_told_when_there_is_room_if_the_first_waits_for_a_measur
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     jobs = [asks(1, "train"), a_waiting(2, min_vram=75 * GIB)]
-    waits = decide([job._replace(patient_until=1e9) for job in jobs], [first], machine, 10.0)
+    waits = decide([job._replace(backfill_until=1e9) for job in jobs], [first], machine, 10.0)
     assert ["will have room" in wait.reason for wait in waits] == [False, True]
 
 
@@ -303,8 +313,8 @@ def test_a_job_that_lacks_memory_beside_what_is_measured_is_told_when_there_is_r
     (wait,) = decide([job], [*there, large], machine, 10.0)
     assert isinstance(wait, Wait)
     assert "will have room" in wait.reason
-    assert wait.lacks == "gpu"
-    assert wish_of([job], [wait], machine)[0] is not None
+    assert wait.lacking_resource == "gpu"
+    assert demand_of([job], [wait], machine)[0] is not None
 
 
 def test_an_older_estimate_shrinks_to_its_use_for_a_job_with_declared_memory() -> None:
@@ -344,7 +354,7 @@ def test_a_gpu_that_is_busy_all_the_time_gets_no_job_until_its_jobs_are_measured
     (wait,) = decide([wants(1)], [runs(3)], machine)
     assert isinstance(wait, Wait)
     assert wait.reason == "waiting for 1 GiB of GPU memory: cuda:0 is 100 % busy with job 3"
-    light = runs(3, demand=Load(sm=0.1, measured=True))
+    light = runs(3, load=GpuLoad(sm=0.1, measured=True))
     (start,) = decide([wants(1)], [light], machine)
     assert isinstance(start, Start)
 
@@ -366,7 +376,7 @@ def test_nothing_starts_on_a_gpu_in_prohibited_compute_mode() -> None:
 
 def test_a_gpu_is_kept_free_for_an_exclusive_job_that_can_have_it_soon() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    alone = a_waiting(1, device="cuda", exclusive=True)._replace(since=0.0, patient_until=1e9)
+    alone = a_waiting(1, device="cuda", exclusive=True)._replace(since=0.0, backfill_until=1e9)
     for left_s, waited_s, kept in ((30.0, 0.0, True), (90.0, 10.0, False), (90.0, 100.0, True)):
         there = runs(9, since=0.0, ends=waited_s + left_s)
         _, later = decide([alone, wants(2)], [there], machine, waited_s)
@@ -375,11 +385,11 @@ def test_a_gpu_is_kept_free_for_an_exclusive_job_that_can_have_it_soon() -> None
 
 def test_priority_is_no_time_for_which_an_exclusive_job_has_waited() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    alone = a_waiting(1, device="cuda", exclusive=True)._replace(patient_until=1e9)
+    alone = a_waiting(1, device="cuda", exclusive=True)._replace(backfill_until=1e9)
     there = runs(9, since=0.0, ends=100.0)
     for priority in (0, 3, -3):
         for waited_s, kept in ((10.0, False), (100.0, True)):
-            since = 10.0 - waited_s - priority * AGEING_S  # as it is ranked
+            since = 10.0 - waited_s - priority * PRIORITY_POINT_S  # as it is ranked
             job = alone._replace(priority=priority, since=since)
             _, later = decide([job, wants(2)], [there], machine, 10.0)
             assert isinstance(later, Wait) is kept, (priority, waited_s)
@@ -387,7 +397,7 @@ def test_priority_is_no_time_for_which_an_exclusive_job_has_waited() -> None:
 
 def test_a_job_that_left_for_others_once_drains_no_gpu_by_its_waiting() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    job = a_waiting(1, device="cuda")._replace(alone=True, since=-1e4, patient_until=1e9)
+    job = a_waiting(1, device="cuda")._replace(alone=True, since=-1e4, backfill_until=1e9)
     for left_s, kept in ((30.0, True), (90.0, False)):
         _, later = decide([job, wants(2)], [runs(9, since=0.0, ends=left_s)], machine, 0.0)
         assert isinstance(later, Wait) is kept, left_s
@@ -395,9 +405,9 @@ def test_a_job_that_left_for_others_once_drains_no_gpu_by_its_waiting() -> None:
 
 def test_a_heavy_job_gets_its_place_although_light_ones_follow_each_other() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
-    there = [runs(8, demand=Load(sm=0.6, measured=True), ends=5000.0, since=0.0)]
-    there += [runs(9, demand=Load(sm=0.1, measured=True), ends=5.0, since=0.0)]
-    heavy = wants(1, 0.6)._replace(patient_until=1e9)
+    there = [runs(8, load=GpuLoad(sm=0.6, measured=True), ends=5000.0, since=0.0)]
+    there += [runs(9, load=GpuLoad(sm=0.1, measured=True), ends=5.0, since=0.0)]
+    heavy = wants(1, 0.6)._replace(backfill_until=1e9)
     first, later = decide([heavy, wants(2, 0.1)._replace(seconds=9.0)], there, machine)
     assert isinstance(first, Wait)
     assert isinstance(later, Wait)

@@ -4,27 +4,27 @@ from math import inf
 
 import pytest
 
-from launcher.accounts import Colleague, Use, Wish
-from launcher.scheduler.policy.co_location import Load
+from launcher.accounts import PeerScheduler, ResourceDemand, ResourceUsage
+from launcher.scheduler.policy.co_location import GpuLoad
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import (
+    DEFAULT_POLICY,
     EASY,
     FIFO,
-    FIRM_S,
+    FIRM_AFTER_S,
     FIRST_FIT,
-    LAST_S,
-    OURS,
     SJF,
+    STRICT_AFTER_S,
     USUAL_S,
-    Discipline,
-    arranged,
-    length,
+    SchedulingPolicy,
+    job_length_s,
+    order_by_policy,
 )
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, forecast_of
-from launcher.scheduler.waiting_line import in_turn
-from launcher.simulate.queue import Foresight
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, make_forecast
+from launcher.scheduler.waiting_line import order_by_fair_share
+from launcher.simulate.queue import RuntimeKnowledge
 from launcher.store.lanes import rank_of
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
@@ -38,12 +38,12 @@ BUSY = Running(
     reservation=20 * GIB,
     since=0.0,
     ends=1e5,
-    forecast=forecast_of([1e5]),
+    forecast=make_forecast([1e5]),
 )
 
 
-@pytest.mark.parametrize("foresight", [Foresight.KNOWN, Foresight.LEARNED])
-def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: Foresight) -> None:
+@pytest.mark.parametrize("foresight", [RuntimeKnowledge.KNOWN, RuntimeKnowledge.LEARNED])
+def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: RuntimeKnowledge) -> None:
     """Each ends before the slip that its wait allows: without an end to slips all of them pass."""
     jobs = [a_job(index, 120.0 if index else 60.0, gib=20) for index in range(6)]
     jobs.append(a_job(6, 100.0, at=1.0, gpus=2, gib=20, group="wide"))
@@ -54,17 +54,17 @@ def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: Foresight)
 
 
 def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only() -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(patient_until=0.0)
-    shorter = SMALL._replace(seconds=10.0, forecast=forecast_of([10.0]))
-    limited = shorter._replace(forecast=forecast_of([10.0], 3600.0))
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
+    shorter = SMALL._replace(seconds=10.0, forecast=make_forecast([10.0]))
+    limited = shorter._replace(forecast=make_forecast([10.0], 3600.0))
     passing = []
-    for now in (FIRM_S - 60, FIRM_S + 60, LAST_S + 60):
-        busy = BUSY._replace(ends=now + DAY, forecast=forecast_of([now + DAY]))
+    for now in (FIRM_AFTER_S - 60, FIRM_AFTER_S + 60, STRICT_AFTER_S + 60):
+        busy = BUSY._replace(ends=now + DAY, forecast=make_forecast([now + DAY]))
         longer = shorter._replace(seconds=DAY + 3600.0)
-        (first,) = arranged([wide], now)
+        (first,) = order_by_policy([wide], now)
         told, _ = decide([first, shorter], [busy], TWO, now)
         assert isinstance(told, Wait)
-        assert ("later; no other job may delay it after 1 m" in told.reason) == (now < FIRM_S)
+        assert ("later; no other job may delay it after 1 m" in told.reason) == (now < FIRM_AFTER_S)
         passing.append(
             [
                 isinstance(decide([first, job], [busy], TWO, now)[1], Start)
@@ -78,22 +78,24 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
 def test_a_kept_place_slips_by_a_tenth_of_what_its_owner_has_waited(
     late_s: float, starts: bool
 ) -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(patient_until=0.0)
-    (first,) = arranged([wide], 3600.0)
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
+    (first,) = order_by_policy([wide], 3600.0)
     later = SMALL._replace(seconds=100 + late_s)
     _, decision = decide([first, later], [BUSY._replace(ends=3700.0)], TWO, 3600.0)
     assert isinstance(decision, Start) == starts
 
 
-@pytest.mark.parametrize(("now", "starts"), [(FIRM_S + 60, True), (LAST_S + 60, False)])
+@pytest.mark.parametrize(
+    ("now", "starts"), [(FIRM_AFTER_S + 60, True), (STRICT_AFTER_S + 60, False)]
+)
 def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_should_leave(
     now: float, starts: bool
 ) -> None:
-    wide = a_waiting(1, device="cuda", gpus=2, min_vram=10 * GIB)._replace(patient_until=0.0)
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=10 * GIB)._replace(backfill_until=0.0)
     small = a_waiting(2, device="cuda", min_vram=4 * GIB)._replace(seconds=9 * DAY)
     soon = BUSY._replace(devices=("GPU-1",), reservation=4 * GIB, ends=now + 60)
-    (first,) = arranged([wide], now)
-    pairs = TWO._replace(rules=Rules(max_per_gpu=2))
+    (first,) = order_by_policy([wide], now)
+    pairs = TWO._replace(rules=SharingRules(max_per_gpu=2))
     told, later = decide([first, small], [BUSY._replace(ends=now + DAY), soon], pairs, now)
     assert isinstance(told, Wait)
     assert isinstance(later, Start) == starts
@@ -101,11 +103,11 @@ def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_shou
 
 def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
     """Two that fill the card by what was measured are put together by their memory alone."""
-    full = Load(sm=1.0, slowdown=2.5)
+    full = GpuLoad(sm=1.0, slowdown=2.5)
     runs = Running(
-        job=9, cpus=1, devices=("GPU-0",), reservation=GIB, demand=full, since=0.0, ends=50.0
+        job=9, cpus=1, devices=("GPU-0",), reservation=GIB, load=full, since=0.0, ends=50.0
     )
-    job = a_waiting(1, device="cuda", min_vram=GIB)._replace(demand=full, seconds=5.0)
+    job = a_waiting(1, device="cuda", min_vram=GIB)._replace(load=full, seconds=5.0)
     machine = Machine(cpus=8, gpus=(a_gpu(0),))
     assert isinstance(decide([job], [runs], machine)[0], Wait)
     assert isinstance(decide([job], [runs], machine, 0.0, FIRST_FIT)[0], Start)
@@ -114,37 +116,39 @@ def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
 def test_nobody_takes_a_kept_place_whom_its_owner_would_not_share_it_with() -> None:
     """There is memory for both on the card, but beside the later one the first would not start."""
     machine = Machine(cpus=8, gpus=(a_gpu(0, total=24),))
-    runs = BUSY._replace(reservation=10 * GIB, demand=Load(sm=0.1), ends=100.0)
-    busy = Load(sm=1.0)
-    first = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(demand=busy)
-    for later, starts in ((busy, False), (Load(sm=0.1), True)):
-        job = a_waiting(2, device="cuda", min_vram=GIB)._replace(demand=later)
+    runs = BUSY._replace(reservation=10 * GIB, load=GpuLoad(sm=0.1), ends=100.0)
+    busy = GpuLoad(sm=1.0)
+    first = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(load=busy)
+    for later, starts in ((busy, False), (GpuLoad(sm=0.1), True)):
+        job = a_waiting(2, device="cuda", min_vram=GIB)._replace(load=later)
         assert isinstance(decide([first, job], [runs], machine)[1], Start) == starts
         assert isinstance(decide([job], [runs], machine)[0], Start)
 
 
 @pytest.mark.parametrize("discipline", [FIFO, EASY, SJF, FIRST_FIT])
-def test_other_policies_know_no_turns_of_runs(discipline: Discipline) -> None:
+def test_other_policies_know_no_turns_of_runs(discipline: SchedulingPolicy) -> None:
     jobs = [a_waiting(number)._replace(run="ab"[number // 4], since=number) for number in range(8)]
-    assert in_turn(jobs, (), now=10.0, discipline=discipline) == jobs
-    assert in_turn(jobs, (), now=10.0) != jobs
+    assert order_by_fair_share(jobs, (), now=10.0, policy=discipline) == jobs
+    assert order_by_fair_share(jobs, (), now=10.0) != jobs
 
 
 def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -> None:
-    bob = Colleague(user="bob", waited_s=10.0, wish=Wish(since=0.0, gpus=1, vram=20 * GIB))
-    machine = TWO._replace(colleagues=(bob,), use=Use(cards=1e6))
+    bob = PeerScheduler(
+        user="bob", waited_s=10.0, demand=ResourceDemand(since=0.0, gpus=1, vram=20 * GIB)
+    )
+    machine = TWO._replace(colleagues=(bob,), use=ResourceUsage(cards=1e6))
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)
-    ours = decide([wide, SMALL], [], machine, 0.0, OURS)
+    ours = decide([wide, SMALL], [], machine, 0.0, DEFAULT_POLICY)
     assert [type(each) for each in ours] == [Wait, Start]
     assert [type(each) for each in decide([wide, SMALL], [], machine, 0.0, FIFO)] == [Wait, Wait]
 
 
 def test_a_time_limit_makes_no_job_come_later_than_one_without() -> None:
-    forecast = forecast_of([], 10 * 365 * 86_400.0)
+    forecast = make_forecast([], 10 * 365 * 86_400.0)
     limited = a_waiting(1)._replace(forecast=forecast, seconds=forecast.quantile(0.75))
-    assert length(limited) == length(a_waiting(2)) == USUAL_S
-    brief = forecast_of([], 300.0)
-    assert length(a_waiting(1)._replace(forecast=brief, seconds=300.0)) == 300.0
+    assert job_length_s(limited) == job_length_s(a_waiting(2)) == USUAL_S
+    brief = make_forecast([], 300.0)
+    assert job_length_s(a_waiting(1)._replace(forecast=brief, seconds=300.0)) == 300.0
 
 
 def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the_others() -> None:
@@ -159,7 +163,7 @@ def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the
         job(0, -1, 1000 * DAY), job(1, -1, 60.0), job(2, -2, 60.0), job(3, 0, 1000 * DAY),
         job(4, -1, 3600.0), job(5, 0, 60.0), job(6, -2**31, 60.0), job(7, 2**31, DAY),
     ]  # fmt: skip
-    patient = [each._replace(patient_until=inf) for each in line]
-    assert [each.job for each in arranged(patient, now)] == [7, 5, 3, 1, 4, 0, 2, 6]
-    later = [each.job for each in arranged(patient, now + 2 * DAY)]
+    patient = [each._replace(backfill_until=inf) for each in line]
+    assert [each.job for each in order_by_policy(patient, now)] == [7, 5, 3, 1, 4, 0, 2, 6]
+    later = [each.job for each in order_by_policy(patient, now + 2 * DAY)]
     assert later[:3] == [7, 5, 1], "its day is over"

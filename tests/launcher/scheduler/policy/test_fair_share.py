@@ -7,20 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import OWN_HOME, Colleague, Use, Wish
-from launcher.gpu.resources import JOBS, MEMORY, ForeignReservation, core_resource, resource
+from launcher.accounts import OWN_QUEUE_PREFIX, PeerScheduler, ResourceDemand, ResourceUsage
+from launcher.gpu.resources import (
+    JOBS,
+    MEMORY,
+    ForeignReservation,
+    core_resource_name,
+    resource_name,
+)
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import (
-    KEPT_S,
+    HOLD_S,
     STARVING_S,
     UNUSED_S,
-    Courtesy,
-    starves_of,
-    wish_of,
+    YieldPolicy,
+    demand_of,
+    starving_resource,
 )
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 
 CARD = 24
@@ -31,14 +37,14 @@ def a_colleague(
     cards: float = 0.0,
     cores: float = 0.0,
     **wish: object,
-) -> Colleague:
+) -> PeerScheduler:
     """A user who waits for a card, unless the test says for what, and has used so much."""
     asked: dict[str, object] = {"since": 0.0, "gpus": 1, "vram": 20 * GIB}
-    return Colleague(
+    return PeerScheduler(
         user="bob",
         waited_s=waited_s,
-        wish=Wish(**asked | wish),  # type: ignore[arg-type]  # as the test says
-        use=Use(cards=cards, cores=cores),
+        demand=ResourceDemand(**asked | wish),  # type: ignore[arg-type]  # as the test says
+        usage=ResourceUsage(cards=cards, cores=cores),
     )
 
 
@@ -50,13 +56,13 @@ def a_machine(cards: int = 1, **changes: object) -> Machine:
 
 def decided(
     jobs: Sequence[Waiting],
-    *colleagues: Colleague,
+    *colleagues: PeerScheduler,
     cards: int = 1,
     used: float = 10.0,
     **changes: object,
 ) -> list[Decision]:
     """What is decided where others wait and we have used so many GPU-seconds."""
-    machine = a_machine(cards, colleagues=colleagues, use=Use(cards=used), **changes)
+    machine = a_machine(cards, colleagues=colleagues, use=ResourceUsage(cards=used), **changes)
     return decide(jobs, [], machine)
 
 
@@ -107,7 +113,7 @@ def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
         colleague = a_colleague(since, cards=99.0)
         return starts(decided([large(1), large(2)], colleague, cards=2, foreign=foreign)) == [1]
 
-    has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-9"), amount=1)
+    has = ForeignReservation(user="bob", device=resource_name(JOBS, "GPU-9"), amount=1)
     assert not yields(STARVING_S - 1)
     assert yields(STARVING_S)
     assert not yields(STARVING_S, has)
@@ -127,7 +133,7 @@ def test_a_job_of_unknown_memory_is_left_the_unknown_part_of_a_card() -> None:
     for took, started in ((CARD - part, [1]), (CARD - part + 1, [])):
         job = large(1)._replace(vram_request=int(took * GIB))
         assert starts(decided([job], unknown)) == started
-    half = Rules(unknown=0.5)
+    half = SharingRules(unknown=0.5)
     job = large(1)._replace(vram_request=CARD // 2 * GIB)
     assert starts(decided([job], unknown, rules=half)) == [1]
     assert (
@@ -147,11 +153,11 @@ def test_a_job_that_needs_more_than_a_card_has_or_shares_none_is_left_a_whole_on
 
 def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
     first = on_card(9)._replace(
-        reservation=None, used={}, estimated=True, similar="train", young_s=0.0
+        reservation=None, used={}, estimated=True, similar="train", unmeasured_s=0.0
     )
     unknown = a_waiting(1, device="cuda")
     jobs = [unknown._replace(similar="train"), unknown._replace(job=2, similar="score")]
-    machine = a_machine(colleagues=(a_colleague(),), use=Use(cards=10.0))
+    machine = a_machine(colleagues=(a_colleague(),), use=ResourceUsage(cards=10.0))
     measured, yields = decide(jobs, [first], machine)
     assert isinstance(measured, Wait)
     assert "the first similar job, is being measured" in measured.reason
@@ -160,7 +166,9 @@ def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
 
 
 def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
-    machine = busy(a_machine(2, colleagues=(a_colleague(gpus=2),), use=Use(cards=10.0)), 0)
+    machine = busy(
+        a_machine(2, colleagues=(a_colleague(gpus=2),), use=ResourceUsage(cards=10.0)), 0
+    )
     running = [on_card(1, ends=100.0)]
     jobs = [large(2, seconds=50.0), large(3, seconds=200.0), large(4)]
     assert starts(decide(jobs, running, machine, now=0.0)) == [2]
@@ -180,8 +188,8 @@ def test_nothing_is_left_to_him_where_others_are_in_his_way() -> None:
 
 
 def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
-    only = Wish(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))
-    start, wait = decided([large(1), large(2)], a_colleague()._replace(wish=only), cards=2)
+    only = ResourceDemand(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))
+    start, wait = decided([large(1), large(2)], a_colleague()._replace(demand=only), cards=2)
     assert isinstance(start, Start)
     assert start.devices == ("GPU-0",)
     assert isinstance(wait, Wait)
@@ -189,14 +197,14 @@ def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
 
 def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> None:
     lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", cores=5.0, cards=1e9)
-    machine = Machine(cpus=4, colleagues=(lacks_cores,), use=Use(cores=3600.0 * 5))
+    machine = Machine(cpus=4, colleagues=(lacks_cores,), use=ResourceUsage(cores=3600.0 * 5))
     decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
     assert starts(decisions) == [1]
     assert isinstance(decisions[1], Wait)
     assert "who has waited 12 s for 3 CPU cores" in decisions[1].reason
     assert "(0.0 core-hours, you 5.0)" in decisions[1].reason
     lacks_ram = a_colleague(gpus=0, ram=6 * GIB, lacks="memory")
-    used = Use(memory=1e15)
+    used = ResourceUsage(memory=1e15)
     whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), use=used)
     decisions = decide([a_waiting(1, ram=4 * GIB), a_waiting(2, ram=GIB)], [], whole)
     assert starts(decisions) == [2]
@@ -216,16 +224,16 @@ def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> 
 )
 def test_a_wish_that_cannot_be_met_holds_nobody_up(changes: dict[str, object]) -> None:
     colleague = a_colleague()
-    colleague = colleague._replace(wish=colleague.wish._replace(**changes))  # type: ignore[arg-type]  # as the test says
-    machine = a_machine(2, colleagues=(colleague,), use=Use(10.0, 9.0, 9.0))
-    assert not Courtesy().heeded(machine, 0.0).colleagues
+    colleague = colleague._replace(demand=colleague.demand._replace(**changes))  # type: ignore[arg-type]  # as the test says
+    machine = a_machine(2, colleagues=(colleague,), use=ResourceUsage(10.0, 9.0, 9.0))
+    assert not YieldPolicy().with_eligible_peers(machine, 0.0).colleagues
     decide([large(1), large(2)], [], machine)  # nothing breaks where nobody has looked at it before
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.floats(0, 1e6), st.integers(1, 4))
 def test_who_does_not_wait_blocks_nothing(uses: list[float], ours: float, cards: int) -> None:
     jobs = [large(job) for job in range(cards + 1)]
-    alone, among = a_machine(cards), a_machine(cards, use=Use(cards=ours))
+    alone, among = a_machine(cards), a_machine(cards, use=ResourceUsage(cards=ours))
     assert decide(jobs, [], among) == decide(jobs, [], alone)
 
 
@@ -237,23 +245,23 @@ class User:
     name: str
     lasts: Callable[[int], float]
     line: list[Waiting]
-    use: Use = field(default_factory=Use)
+    use: ResourceUsage = field(default_factory=ResourceUsage)
     running: dict[int, tuple[float, Start]] = field(default_factory=dict)  # job → its end, place
     waited: dict[int, float] = field(default_factory=dict)  # job → since when
     started: dict[int, float] = field(default_factory=dict)
-    courtesy: Courtesy = field(default_factory=Courtesy)
+    courtesy: YieldPolicy = field(default_factory=YieldPolicy)
     wishes: bool = True  # he tells of it
     takes: bool = True  # he starts what fits
 
-    def colleague(self, machine: Machine, now: float) -> Colleague | None:
+    def colleague(self, machine: Machine, now: float) -> PeerScheduler | None:
         """What the others read of him."""
         first = self.line[: len(machine.gpus)]
-        places = [Wait(job=job.job, reason="", lacks="gpu") for job in first]
-        wish, number = wish_of(first, places, machine)
+        places = [Wait(job=job.job, reason="", lacking_resource="gpu") for job in first]
+        wish, number = demand_of(first, places, machine)
         if wish is None or not self.wishes:
             return None
         since = now - self.waited.setdefault(number, now)
-        return Colleague(user=self.name, waited_s=since, wish=wish, use=self.use)
+        return PeerScheduler(user=self.name, waited_s=since, demand=wish, usage=self.use)
 
 
 @dataclass(slots=True)
@@ -271,7 +279,7 @@ class Cards:
             for other in others
             for _, start in other.running.values()
             for uuid in start.devices
-            for device, amount in ((uuid, start.reservation or 0), (resource(JOBS, uuid), 1))
+            for device, amount in ((uuid, start.reservation or 0), (resource_name(JOBS, uuid), 1))
         ]
         waiting = [other.colleague(self.machine, self.now) for other in others]
         machine = self.machine._replace(
@@ -280,12 +288,14 @@ class Cards:
             use=user.use,
         )
         own = user.colleague(self.machine, self.now)
-        wish = None if own is None else Wish(since=self.now - own.waited_s)
+        wish = None if own is None else ResourceDemand(since=self.now - own.waited_s)
         places = [
             Running(job=job, cpus=1, devices=start.devices)
             for job, (_, start) in user.running.items()
         ]
-        return machine._replace(starves=starves_of(wish, places, machine, self.now))
+        return machine._replace(
+            starving_resource=starving_resource(wish, places, machine, self.now)
+        )
 
     def step(self, span_s: float = 1.0) -> None:
         """Let time pass; who had an end decides first, and always before those who only wait."""
@@ -293,7 +303,7 @@ class Cards:
         quick: list[User] = []
         for user in self.users:
             cards = sum(len(start.devices) for _, start in user.running.values())
-            user.use = user.use.grown(Use(cards=float(cards)), span_s)
+            user.use = user.use.accumulate(ResourceUsage(cards=float(cards)), span_s)
             over = [job for job, (end, _) in user.running.items() if end <= self.now]
             for job in over:
                 del user.running[job]
@@ -314,10 +324,10 @@ class Cards:
             )
             for job, (end, start) in user.running.items()
         ]  # fmt: skip
-        machine = user.courtesy.heeded(self.seen_by(user), self.now)
+        machine = user.courtesy.with_eligible_peers(self.seen_by(user), self.now)
         waiting = user.line[: len(machine.gpus) + 1]
         decisions = decide(waiting, running, machine, self.now)
-        user.courtesy.note(decisions, self.now)
+        user.courtesy.note_decisions(decisions, self.now)
         for decision in decisions:
             if isinstance(decision, Start):
                 user.running[decision.job] = (self.now + user.lasts(decision.job), decision)
@@ -376,7 +386,7 @@ def test_who_asks_for_little_starts_when_the_next_job_ends(
 
 def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -> None:
     ada, bob = User("ada", lambda _: 20.0, endless()), User("bob", lambda _: 5.0, [large(1)])
-    bob.use = Use(cards=1e6)
+    bob.use = ResourceUsage(cards=1e6)
     world = Cards(a_machine(1), [bob, ada])
     world.step()
     assert ada.started
@@ -386,14 +396,19 @@ def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -
 
 
 def test_who_has_something_in_another_home_does_not_starve() -> None:
-    wish = Wish(since=0.0, lacks="cores")
-    other = ForeignReservation(user=f"{OWN_HOME}ada", device=core_resource(-1), amount=1)
+    wish = ResourceDemand(since=0.0, lacks="cores")
+    other = ForeignReservation(
+        user=f"{OWN_QUEUE_PREFIX}ada", device=core_resource_name(-1), amount=1
+    )
     machine = a_machine()
-    assert starves_of(wish, [], machine, STARVING_S - 1) is None
-    assert starves_of(wish, [], machine, STARVING_S) == "cores"
-    assert starves_of(wish, [], machine._replace(foreign=(other,)), STARVING_S) is None
-    assert starves_of(wish, [on_card(1)], machine, STARVING_S) is None
-    assert starves_of(wish._replace(lacks="memory"), [on_card(1)], machine, STARVING_S) == "memory"
+    assert starving_resource(wish, [], machine, STARVING_S - 1) is None
+    assert starving_resource(wish, [], machine, STARVING_S) == "cores"
+    assert starving_resource(wish, [], machine._replace(foreign=(other,)), STARVING_S) is None
+    assert starving_resource(wish, [on_card(1)], machine, STARVING_S) is None
+    assert (
+        starving_resource(wish._replace(lacks="memory"), [on_card(1)], machine, STARVING_S)
+        == "memory"
+    )
 
 
 def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_it_must() -> None:
@@ -424,27 +439,33 @@ def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int
         world.step(30.0)
         complaints += ada.courtesy.complaints
         ada.courtesy.complaints.clear()
-    assert ada.use.cards >= 0.95 * Use().grown(Use(cards=4.0), float(span_s)).cards
+    assert (
+        ada.use.cards
+        >= 0.95 * ResourceUsage().accumulate(ResourceUsage(cards=4.0), float(span_s)).cards
+    )
     assert complaints
     assert all("eve" in complaint for complaint in complaints)
     assert "the scheduler of eve waits and does not start although there is room" in complaints[0]
 
 
 def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something() -> None:
-    courtesy, machine = Courtesy(), a_machine(1, colleagues=(a_colleague(),), use=Use(cards=10.0))
+    courtesy, machine = (
+        YieldPolicy(),
+        a_machine(1, colleagues=(a_colleague(),), use=ResourceUsage(cards=10.0)),
+    )
 
     def round_at(now: float, machine: Machine) -> bool:
-        heeded = courtesy.heeded(machine, now)
+        heeded = courtesy.with_eligible_peers(machine, now)
         decisions = decide([large(1)], [], heeded)
-        courtesy.note(decisions, now)
+        courtesy.note_decisions(decisions, now)
         return not starts(decisions)
 
     held = [second for second in range(2000) if round_at(float(second), machine)]
     first = int(UNUSED_S)
     assert held[: first + 1] == [*range(first + 1)]
-    assert held[first + 1] == first + KEPT_S, "then he is not heeded for a while"
+    assert held[first + 1] == first + HOLD_S, "then he is not heeded for a while"
     assert len(held) <= 4 * (first + 1)
-    has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-7"), amount=1)
+    has = ForeignReservation(user="bob", device=resource_name(JOBS, "GPU-7"), amount=1)
     round_at(2001.0, machine._replace(foreign=(has,)))
     again = [second for second in range(3000, 3400) if round_at(float(second), machine)]
     assert len(again) >= first
@@ -461,24 +482,26 @@ LACKS_MEMORY = {"gpus": 0, "ram": 3 * GIB, "lacks": "memory"}
 def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
     wishes: Sequence[dict[str, object]],
 ) -> None:
-    courtesy = Courtesy()
+    courtesy = YieldPolicy()
     machine = Machine(
         cpus=8,
         ram=8 * GIB,
         ram_free=8 * GIB,
-        use=Use(cores=1e9, memory=1e18),
+        use=ResourceUsage(cores=1e9, memory=1e18),
         colleagues=tuple(a_colleague(**wish) for wish in wishes),  # type: ignore[arg-type]  # as the test says
         foreign=(
-            ForeignReservation(user="bob", device=core_resource(0xFF), amount=1),
+            ForeignReservation(user="bob", device=core_resource_name(0xFF), amount=1),
             ForeignReservation(user="bob", device=MEMORY, amount=GIB),
         ),
     )
     delayed = 0
     for second in range(2 * 3600):
         decisions = decide(
-            [a_waiting(1, cpus=6, ram=6 * GIB)], [], courtesy.heeded(machine, float(second))
+            [a_waiting(1, cpus=6, ram=6 * GIB)],
+            [],
+            courtesy.with_eligible_peers(machine, float(second)),
         )
-        courtesy.note(decisions, float(second))
+        courtesy.note_decisions(decisions, float(second))
         delayed += not starts(decisions)
     assert 0 < delayed <= 60 * len(wishes)
     assert {complaint.split(" for ")[0] for complaint in courtesy.complaints} == {
@@ -488,38 +511,38 @@ def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
 
 def test_places_that_are_left_are_compared_with_jobs_not_with_bytes() -> None:
     # room for one job of theirs, and they have memory for a third of one
-    courtesy = Courtesy()
+    courtesy = YieldPolicy()
     machine = Machine(
         cpus=8,
         ram=8 * GIB,
         ram_free=8 * GIB,
-        use=Use(memory=1e18),
+        use=ResourceUsage(memory=1e18),
         colleagues=(a_colleague(**LACKS_MEMORY),),  # type: ignore[arg-type]  # as the test says
         foreign=(ForeignReservation(user="bob", device=MEMORY, amount=GIB),),
     )
     # every fifth second nothing of ours waits, so that room is never left for UNUSED_S without a break
     for second in range(60):
         jobs = [] if second % 5 == 4 else [a_waiting(1, ram=6 * GIB)]
-        decisions = decide(jobs, [], courtesy.heeded(machine, float(second)))
-        courtesy.note(decisions, float(second))
+        decisions = decide(jobs, [], courtesy.with_eligible_peers(machine, float(second)))
+        courtesy.note_decisions(decisions, float(second))
     assert courtesy.complaints
 
 
 def test_wishes_tell_what_the_first_job_without_room_lacks() -> None:
     machine = busy(a_machine(2), 0, 1)
     foreign = (
-        ForeignReservation(user="ada", device=core_resource(-1), amount=1),
+        ForeignReservation(user="ada", device=core_resource_name(-1), amount=1),
         ForeignReservation(user="ada", device=MEMORY, amount=1),
     )
     jobs = [large(1, group="full"), large(2, visible=("1",)), a_waiting(3, cpus=99)]
     machine = machine._replace(limits={"full": 0}, foreign=foreign)
-    wish, job = wish_of(jobs, decide(jobs, [], machine), machine)
+    wish, job = demand_of(jobs, decide(jobs, [], machine), machine)
     assert wish is not None
     assert (job, wish.gpus, wish.vram, wish.lacks, wish.cards) == (
         2, 1, 20 * GIB, "gpu", ("GPU-1",),
     )  # fmt: skip
     cores = [a_waiting(4, cpus=64, device="cpu")]
-    wish, job = wish_of(cores, decide(cores, [], machine), machine)
+    wish, job = demand_of(cores, decide(cores, [], machine), machine)
     assert wish is not None
     assert (job, wish.gpus, wish.cpus, wish.lacks) == (4, 0, 64, "cores")
-    assert wish_of([], [], machine) == (None, 0)
+    assert demand_of([], [], machine) == (None, 0)

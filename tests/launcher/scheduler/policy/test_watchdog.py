@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
-from launcher.accounts import Colleague, Wish
-from launcher.gpu.resources import ForeignReservation, core_resource
+from launcher.accounts import PeerScheduler, ResourceDemand
+from launcher.gpu.resources import ForeignReservation, core_resource_name
 from launcher.gpu.snapshot import GpuProcess
 from launcher.scheduler.admission import Pauses
-from launcher.scheduler.policy.ages import LONGEST_S, Ages
-from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, FirstJobReservation, Insistence
+from launcher.scheduler.policy.ages import LONGEST_S, AgeTracker
+from launcher.scheduler.policy.backfill import (
+    BACKFILL_S,
+    HOLD_S,
+    FirstJobReservation,
+    ReservationAging,
+)
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import FIFO, arranged, response_ratio
+from launcher.scheduler.policy.disciplines import FIFO, order_by_policy, response_ratio
 from launcher.scheduler.policy.model import (
     Decision,
     Forecast,
@@ -23,14 +28,14 @@ from launcher.scheduler.policy.model import (
     Start,
     Wait,
     Waiting,
-    forecast_of,
+    make_forecast,
 )
 from launcher.scheduler.policy.queue_lengths import queue_length
-from launcher.scheduler.policy.watchdog import PATIENCE_S, Verdict, Watchdog
-from launcher.scheduler.turn import TurnResult
+from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog, WatchdogReport
+from launcher.scheduler.turn import CycleResult
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting, as_read
 from tests.launcher.queued import end, one, ready
 
@@ -47,11 +52,11 @@ def reviewed(
     running: tuple[Running, ...] = (),
     decisions: list[Decision] | None = None,
     after_s: float = PATIENCE_S,
-) -> Verdict:
+) -> WatchdogReport:
     """Decide again and again; return what came of it after so long."""
     watchdog, now = Watchdog(), 100.0
     made = decide(waiting, running, machine) if decisions is None else decisions
-    assert not watchdog.review(waiting, made, running, machine, now).news
+    assert not watchdog.review(waiting, made, running, machine, now).messages
     return watchdog.review(waiting, made, running, machine, now + after_s)
 
 
@@ -69,7 +74,7 @@ def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
     )
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.UNEXPLAINED
-    assert [sentence.split()[0] for sentence in verdict.news] == ["job=1", "job=2"]
+    assert [sentence.split()[0] for sentence in verdict.messages] == ["job=1", "job=2"]
 
 
 def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
@@ -91,7 +96,7 @@ def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
     for now in range(0, 300, 10):
         running = [busy] if now == 150 else []
         made = decide([job], running, MACHINE)
-        if watchdog.review([job], made, running, MACHINE, float(now)).news:
+        if watchdog.review([job], made, running, MACHINE, float(now)).messages:
             news.append(now)
     assert news == [30, 190]
 
@@ -100,11 +105,11 @@ def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
     watchdog, job = Watchdog(), a_waiting(1, device="cuda", exclusive=True)
     made = decide([job], [], MACHINE)
     for now in range(0, 30, 10):
-        assert not watchdog.review([job], made, [], MACHINE, float(now)).news
-        assert not watchdog.review([], [], [], MACHINE, now + 5.0).news
-    assert watchdog.review([job], made, [], MACHINE, 30.0).news
+        assert not watchdog.review([job], made, [], MACHINE, float(now)).messages
+        assert not watchdog.review([], [], [], MACHINE, now + 5.0).messages
+    assert watchdog.review([job], made, [], MACHINE, 30.0).messages
     watchdog.review([], [], [], MACHINE, 30.0 + PATIENCE_S)
-    assert not watchdog.watches
+    assert not watchdog.is_watching
 
 
 def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
@@ -127,7 +132,7 @@ def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() ->
     assert isinstance(start, Start)
     odd: list[Decision] = [Wait(job=1, reason="would delay", code=ReasonCode.WOULD_DELAY)]
     verdict = reviewed(a_waiting(1, device="cpu"), running=(beside,), decisions=odd)
-    assert not verdict.news
+    assert not verdict.messages
 
 
 SOMEBODY = (GpuProcess(pid=7, used=GIB, user="ada"),)
@@ -138,7 +143,9 @@ CAUSES: dict[str, dict[str, Any]] = {
         "foreign": (ForeignReservation(user="ada", device="GPU-0", amount=5 * GIB),)
     },
     "another user waits for it": {
-        "colleagues": (Colleague(user="ada", waited_s=5.0, wish=Wish(since=0.0, gpus=1)),)
+        "colleagues": (
+            PeerScheduler(user="ada", waited_s=5.0, demand=ResourceDemand(since=0.0, gpus=1)),
+        )
     },
     "all cores are taken": {"running": (Running(job=9, cpus=4),)},
     "somebody works there": {"gpus": (replace(LEFT, processes=SOMEBODY),)},
@@ -146,8 +153,8 @@ CAUSES: dict[str, dict[str, Any]] = {
     "the driver does not tell who": {"gpus": (replace(LEFT, processes=None),)},
     "the card is lost": {"gpus": (replace(LEFT, fault="fell off the bus", used=None),)},
     "the driver does not tell how much": {"gpus": (replace(LEFT, used=None),)},
-    "its owner's rules": {"rules": Rules(idle_s=60)},
-    "all is kept for others": {"rules": Rules(reserve=24 * GIB)},
+    "its owner's rules": {"rules": SharingRules(idle_s=60)},
+    "all is kept for others": {"rules": SharingRules(reserve=24 * GIB)},
     "there is no such card": {"gpus": (replace(LEFT, index=1),)},
 }
 
@@ -159,7 +166,7 @@ def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> No
     changes = {key: value for key, value in cause.items() if key not in known}
     given = {key: value for key, value in cause.items() if key in known}
     verdict = reviewed(job, machine=MACHINE._replace(**changes), **given)
-    assert not verdict.news
+    assert not verdict.messages
     assert isinstance(verdict.decisions[0], Wait)
     assert verdict.decisions[0].code is not ReasonCode.UNEXPLAINED
 
@@ -167,7 +174,7 @@ def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> No
 def test_main_memory_that_other_programs_have_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", ram=5 * GIB)
     verdict = reviewed(job, machine=MACHINE._replace(ram_free=GIB))
-    assert not verdict.news
+    assert not verdict.messages
 
 
 def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
@@ -178,13 +185,13 @@ def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
         ReasonCode.NO_ROOM,
         ReasonCode.WOULD_DELAY,
     ]
-    assert not reviewed(first, second, machine=machine, decisions=made).news
+    assert not reviewed(first, second, machine=machine, decisions=made).messages
 
 
 def test_a_full_group_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", group="night")
     verdict = reviewed(job, machine=MACHINE._replace(limits={"night": 0}))
-    assert not verdict.news
+    assert not verdict.messages
 
 
 # --- A wall clock that is set by years while jobs wait and run changes nothing for them
@@ -202,26 +209,26 @@ RUNS = Running(
     reservation=10 * GIB,
     since=TODAY - 300,
     ends=TODAY + 300,
-    forecast=forecast_of([600.0]),
+    forecast=make_forecast([600.0]),
 )
 
 
-def decided(ages: Ages, now: float, steady: float) -> tuple[list[Waiting], list[Decision]]:
-    line, running = ages.corrected([WIDE, SMALL], [RUNS], now=now, steady=steady)
-    line = arranged(line, now)
+def decided(ages: AgeTracker, now: float, steady: float) -> tuple[list[Waiting], list[Decision]]:
+    line, running = ages.correct_clock([WIDE, SMALL], [RUNS], now=now, steady=steady)
+    line = order_by_policy(line, now)
     return line, decide(line, running, ONE_CARD, now)
 
 
 def _at_moved_clock(decision: Decision, jump: float) -> Decision:
     """Return what is decided by a clock that was set: a place is kept until another moment."""
-    if isinstance(decision, Wait) and decision.kept_until is not None:
-        return decision._replace(kept_until=decision.kept_until + jump)
+    if isinstance(decision, Wait) and decision.reserved_from is not None:
+        return decision._replace(reserved_from=decision.reserved_from + jump)
     return decision
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS], ids=["forward", "back"])
 def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> None:
-    ages, still = Ages(), Ages()
+    ages, still = AgeTracker(), AgeTracker()
     before = decided(ages, TODAY, 5000.0)
     assert before == decided(still, TODAY, 5000.0)
     line, decisions = decided(ages, TODAY + jump + 7, 5007.0)
@@ -237,10 +244,10 @@ def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> No
 def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on(
     stamp: float,
 ) -> None:
-    ages, job = Ages(), WIDE._replace(since=stamp)
+    ages, job = AgeTracker(), WIDE._replace(since=stamp)
     ratios = []
     for second in (0.0, 100.0, 200.0):
-        ((job_now,), _) = ages.corrected([job], [], now=TODAY + second, steady=second)
+        ((job_now,), _) = ages.correct_clock([job], [], now=TODAY + second, steady=second)
         ratios.append(response_ratio(job_now, TODAY + second))
     assert ratios[0] == pytest.approx(1)
     assert ratios == sorted(set(ratios))
@@ -249,16 +256,16 @@ def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on
 def test_times_that_can_be_true_are_left_as_they_are() -> None:
     old = WIDE._replace(since=TODAY - LONGEST_S + 1)
     later = SMALL._replace(since=TODAY + 400 * 86_400, priority=-400)
-    line, running = Ages().corrected([old, later], [RUNS], now=TODAY, steady=1.0)
+    line, running = AgeTracker().correct_clock([old, later], [RUNS], now=TODAY, steady=1.0)
     assert line == [old, later]
     assert running == [RUNS]
 
 
 def test_who_is_gone_is_forgotten() -> None:
-    ages = Ages()
-    ages.corrected([WIDE], [RUNS], now=TODAY, steady=0.0)
-    ages.corrected([], [], now=TODAY, steady=1.0)
-    ((job,), _) = ages.corrected([WIDE], [], now=TODAY + YEARS, steady=2.0)
+    ages = AgeTracker()
+    ages.correct_clock([WIDE], [RUNS], now=TODAY, steady=0.0)
+    ages.correct_clock([], [], now=TODAY, steady=1.0)
+    ((job,), _) = ages.correct_clock([WIDE], [], now=TODAY + YEARS, steady=2.0)
     assert job.since == TODAY + YEARS
 
 
@@ -266,7 +273,7 @@ def test_who_is_gone_is_forgotten() -> None:
 @pytest.mark.parametrize("ends", [TODAY - YEARS, TODAY + YEARS, None])
 def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: float | None) -> None:
     running = [RUNS._replace(ends=ends)]
-    decisions = decide(arranged([WIDE, SMALL], now), running, ONE_CARD, now)
+    decisions = decide(order_by_policy([WIDE, SMALL], now), running, ONE_CARD, now)
     assert {decision.job for decision in decisions} == {1, 2}
     wide = next(decision for decision in decisions if decision.job == 1)
     assert isinstance(wide, Wait)
@@ -306,10 +313,17 @@ NOW = 1000.0
 )
 def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) -> None:
     kept = FirstJobReservation(
-        job="7", group="", at=(at, 1), slip=slip, where="a GPU", cpus=1, ram=0, beside={}
+        job="7",
+        group="",
+        starts_at=(at, 1),
+        max_delay_s=slip,
+        where="a GPU",
+        cpus=1,
+        ram=0,
+        room_beside={},
     )
-    assert kept.when(NOW) == said
-    assert kept.told(NOW) == f"job 7, which is first and will get a GPU{said}"
+    assert kept.describe_time(NOW) == said
+    assert kept.describe(NOW) == f"job 7, which is first and will get a GPU{said}"
 
 
 # --- how long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up
@@ -320,14 +334,14 @@ EIGHT_CORES = Machine(cpus=8)
 
 
 def test_a_limit_of_ten_years_makes_no_queue_of_ten_years() -> None:
-    limit = forecast_of([], TEN_YEARS)
+    limit = make_forecast([], TEN_YEARS)
     runs = Running(cpus=8, since=0.0, ends=TEN_YEARS, forecast=limit)
     job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=TEN_YEARS)
     assert queue_length([(job, 3)], [runs], EIGHT_CORES, HOUR) == pytest.approx(3 * 2 * HOUR + HOUR)
 
 
 def test_a_limit_of_a_second_bounds_what_is_expected() -> None:
-    limit = forecast_of([HOUR], 1.0)
+    limit = make_forecast([HOUR], 1.0)
     runs = Running(cpus=8, since=0.0, ends=1.0, forecast=limit)
     job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=1.0)
     assert queue_length([(job, 3)], [runs], EIGHT_CORES, 0.5) == pytest.approx(3.5)
@@ -340,21 +354,21 @@ def test_many_that_run_and_of_which_none_has_ended_are_no_reason_to_expect_their
 
 
 def test_who_runs_longer_than_most_of_its_like_is_expected_to_go_on_like_the_longest() -> None:
-    known = forecast_of([HOUR, HOUR, HOUR, 10 * HOUR])
+    known = make_forecast([HOUR, HOUR, HOUR, 10 * HOUR])
     runs = Running(cpus=8, since=0.0, ends=HOUR, forecast=known)
     assert queue_length([], [runs], EIGHT_CORES, 2 * HOUR) == pytest.approx(8 * HOUR)
 
 
 @pytest.mark.parametrize("since", [None, float("nan"), float("inf"), -float("inf")])
 def test_times_that_cannot_be_count_for_nothing(since: float | None) -> None:
-    runs = Running(cpus=8, since=since, forecast=forecast_of([HOUR]))
+    runs = Running(cpus=8, since=since, forecast=make_forecast([HOUR]))
     assert queue_length([(a_waiting(1, cpus=8), 1)], [runs], EIGHT_CORES, 0.0) >= HOUR
 
 
 def test_a_duration_of_no_time_is_one_and_what_is_no_duration_is_none() -> None:
     measured = [2.0, 0.0, 0.5, -1.0, float("inf"), float("nan")]
-    assert forecast_of(measured, 0.0).seconds == (0.0, 0.5, 2.0)
-    assert [forecast_of((), limit).limit for limit in (0.0, -1.0, float("inf"), 3.0)] == [
+    assert make_forecast(measured, 0.0).seconds == (0.0, 0.5, 2.0)
+    assert [make_forecast((), limit).limit for limit in (0.0, -1.0, float("inf"), 3.0)] == [
         None,
         None,
         None,
@@ -369,7 +383,7 @@ TWO = 0b11
 CROWDED = Machine(
     cpus=2,
     cores=TWO,
-    foreign=(ForeignReservation(user="ada", device=core_resource(TWO), amount=1),),
+    foreign=(ForeignReservation(user="ada", device=core_resource_name(TWO), amount=1),),
 )
 LASTS_S = 20.0
 
@@ -377,15 +391,15 @@ LASTS_S = 20.0
 def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_a_while_more() -> (
     None
 ):
-    patience, big, running = Insistence(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
+    patience, big, running = ReservationAging(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
     started: list[float] = []
     step, number = 1.0, 2
-    for second in range(int(2 * (PASSED_S + KEPT_S + LASTS_S))):
+    for second in range(int(2 * (BACKFILL_S + HOLD_S + LASTS_S))):
         now = second * step
         running = [(end, one) for end, one in running if end > now]
-        waiting = patience.entered([big, a_waiting(number)], now)
+        waiting = patience.mark_holding([big, a_waiting(number)], now)
         decisions = decide(waiting, [one for _, one in running], CROWDED)
-        patience.note(decisions, now)
+        patience.note_decisions(decisions, now)
         assert isinstance(decisions[0], Wait)
         assert "1 of 2 reserved by another queue of user ada" in decisions[0].reason
         if isinstance(decisions[1], Start):
@@ -394,21 +408,21 @@ def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_
             number += 1
     gaps = [later - before for before, later in itertools.pairwise(started)]
     # our core was free for it once in each round, for so long and no longer
-    assert max(gaps) >= KEPT_S
-    assert max(gaps) <= KEPT_S + LASTS_S + 2
+    assert max(gaps) >= HOLD_S
+    assert max(gaps) <= HOLD_S + LASTS_S + 2
     assert len([gap for gap in gaps if gap > LASTS_S]) == 2
 
 
 def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
     big, small = (
-        Waiting(job=1, resources=a_waiting(1, cpus=2).resources, insists=True),
+        Waiting(job=1, resources=a_waiting(1, cpus=2).resources, holds_reservation=True),
         a_waiting(2),
     )
     first, second = decide([big, small], [], CROWDED)
     assert as_read(first) == Wait(
         job=1,
         reason="waiting for 2 CPU cores: 1 of 2 free; 1 of 2 reserved by another queue of user ada",
-        for_others=True,
+        blocked_by_others=True,
     )
     assert as_read(second) == Wait(
         job=2, reason="waiting for job 1, which is first and will get 2 CPU cores"
@@ -420,10 +434,10 @@ def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
 def test_memory_that_nobody_promised_is_not_kept_for_anybody() -> None:
     """It is in use by programs that are none of a launcher's, which may run for ever."""
     machine = Machine(cpus=2, ram=8 * GIB, ram_free=GIB)
-    large = Waiting(job=1, resources=a_waiting(1, ram=4 * GIB).resources, insists=True)
+    large = Waiting(job=1, resources=a_waiting(1, ram=4 * GIB).resources, holds_reservation=True)
     first, second = decide([large, a_waiting(2, ram=GIB // 2)], [], machine)
     assert isinstance(first, Wait)
-    assert not first.for_others
+    assert not first.blocked_by_others
     assert isinstance(second, Start)
 
 
@@ -440,13 +454,16 @@ def paused_job(store: Store, *, failed_at: float, backoff_s: float) -> int:
 
 def look_again_s(pauses: Pauses, now: float) -> float:
     """End the pauses whose time has come; return after how many seconds to look again."""
-    result = TurnResult()
-    pauses.end(now, result)
-    return result.look_again_s
+    result = CycleResult()
+    pauses.end_due(now, result)
+    return result.max_sleep_s
 
 
 def test_the_next_look_is_when_the_next_pause_ends(store: Store) -> None:
-    job, pauses = paused_job(store, failed_at=100.0, backoff_s=10.0), Pauses(store.scheduling)
+    job, pauses = (
+        paused_job(store, failed_at=100.0, backoff_s=10.0),
+        Pauses(store.scheduler_actions),
+    )
     assert look_again_s(pauses, 108.0) == 2.0
     assert ready(store) == []
     assert look_again_s(pauses, 110.0) > 2.0
@@ -454,18 +471,21 @@ def test_the_next_look_is_when_the_next_pause_ends(store: Store) -> None:
 
 
 def test_a_pause_that_begins_is_seen_after_it_was_read_anew(store: Store) -> None:
-    pauses = Pauses(store.scheduling)
+    pauses = Pauses(store.scheduler_actions)
     nothing_to_end = look_again_s(pauses, 100.0)
     job = paused_job(store, failed_at=100.0, backoff_s=1.0)
     assert look_again_s(pauses, 100.5) == nothing_to_end
-    pauses.read()
+    pauses.mark_stale()
     assert look_again_s(pauses, 100.5) == 0.5
     look_again_s(pauses, 101.0)
     assert ready(store) == [job]
 
 
 def test_a_clock_that_was_set_back_ends_the_pauses_that_began_before_it(store: Store) -> None:
-    job, pauses = paused_job(store, failed_at=10_000.0, backoff_s=3.0), Pauses(store.scheduling)
+    job, pauses = (
+        paused_job(store, failed_at=10_000.0, backoff_s=3.0),
+        Pauses(store.scheduler_actions),
+    )
     assert look_again_s(pauses, 10_001.0) == 2.0
     look_again_s(pauses, 5_000.0)
     assert ready(store) == [job]

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.backends.fleet import Fleet
+from launcher.backends.fleet import PilotPool
 from launcher.backends.local import Local, make
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_rules import Demand
@@ -47,20 +47,20 @@ class Engines:
             engine.end()
 
 
-def a_fleet(home: Home, engines: Engines) -> Fleet:
+def a_fleet(home: Home, engines: Engines) -> PilotPool:
     """Begin as a scheduler of this home."""
-    fleet = Fleet(home, lambda: Backends(by_name={"lab": LAB}), lambda: None, make=engines.make)
-    fleet.begin()
+    fleet = PilotPool(home, lambda: Backends(by_name={"lab": LAB}), lambda: None, make=engines.make)
+    fleet.adopt_recorded_pilots()
     return fleet
 
 
-def turn(fleet: Fleet, jobs: int) -> None:
+def turn(fleet: PilotPool, jobs: int) -> None:
     """Do what a scheduler does in a turn in which so many jobs wait."""
     for link in fleet.all_links:
         link.read(time.monotonic())
-    fleet.turn({"lab": Demand(jobs=jobs)} if jobs else {}, {})
-    for token in fleet.given_up():
-        fleet.buried(token)
+    fleet.run_cycle({"lab": Demand(jobs=jobs)} if jobs else {}, {})
+    for token in fleet.abandoned_pilots():
+        fleet.mark_reaped(token)
 
 
 def pilots_alive(home: Home) -> set[str]:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.backends import pilot_rules
-from launcher.backends.fleet import Fleet
-from launcher.backends.pilot_records import take_folder
-from launcher.backends.pilot_rules import FORGET_S
-from launcher.backends.pilots_file import seen_pilots
-from launcher.backends.protocol import EngineCalls, Stage
+from launcher.backends.fleet import PilotPool
+from launcher.backends.pilot_records import acquire_folder
+from launcher.backends.pilot_rules import DELETE_UNKNOWN_AFTER_S
+from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.protocol import AllocationState, EngineCalls
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import until
@@ -50,7 +50,7 @@ def test_a_scheduler_that_is_killed_around_a_record_leaves_no_pilot_behind(
     tmp_path: Path, instant: Callable[..., NoReturn]
 ) -> None:
     world = World(tmp_path)
-    take_folder(world.home.folder / "pilots", world.home)  # by an earlier submission: it is seen
+    acquire_folder(world.home.folder / "pilots", world.home)  # by an earlier submission: it is seen
     world.need(2)
     with patch(WRITE, instant), pytest.raises(Killed):
         world.turn()
@@ -64,7 +64,7 @@ def test_a_scheduler_that_is_killed_in_a_submission_finds_the_pilot_again(tmp_pa
     world = World(tmp_path)
     held = world.cluster.hangs = threading.Event()
     world.need(3)
-    world.fleet.turn(world.demand, {})
+    world.fleet.run_cycle(world.demand, {})
     world.clock.now += 1
     waited_for(lambda: held in world.cluster.entered)
     world.new_fleet()
@@ -98,9 +98,9 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
                 world.new_fleet()
     assert deaths == 4  # twice around why it is to end, twice around that it is given up
     world.pass_time(40)
-    assert world.fleet.given_up() == {token: "the pilot of toy on n1 failed"}
+    assert world.fleet.abandoned_pilots() == {token: "the pilot of toy on n1 failed"}
     with patch(WRITE, killed_after), pytest.raises(Killed):
-        world.fleet.buried(token)
+        world.fleet.mark_reaped(token)
     world.busy = {}
     world.new_fleet()
     world.pass_time(30)
@@ -109,7 +109,7 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
 
 
 def _are_back(calls: Sequence[EngineCalls]) -> bool:
-    return all(call.ready or not call.busy for call in calls)
+    return all(call.has_result or not call.is_busy for call in calls)
 
 
 class Cluster(RuleBasedStateMachine):
@@ -121,7 +121,7 @@ class Cluster(RuleBasedStateMachine):
         self.world = World(self.place, pilots=pilots)
         self.most = pilots
         self.fair = True  # the engine has not hidden a pilot yet, and none came late
-        self.held: list[tuple[threading.Event, Fleet]] = []
+        self.held: list[tuple[threading.Event, PilotPool]] = []
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
@@ -141,15 +141,15 @@ class Cluster(RuleBasedStateMachine):
         world.busy = {}
         world.need(0)
         for _ in range(30):
-            world.fleet.leave(now=True)
+            world.fleet.drain(now=True)
             self._go_on(1)
             self._bury()
             for token in world.cluster.alive():
-                if world.by_token[token].leaving:
-                    world.by_token[token].said_bye = "told to"
+                if world.by_token[token].is_draining:
+                    world.by_token[token].exit_reason = "told to"
                     world.cluster.end(token)
         assert not world.cluster.alive()
-        world.pass_time(FORGET_S + 60, step_s=10.0)
+        world.pass_time(DELETE_UNKNOWN_AFTER_S + 60, step_s=10.0)
         assert not world.records()
         assert not world.fleet
 
@@ -166,7 +166,7 @@ class Cluster(RuleBasedStateMachine):
         waiting = [
             token
             for token, job in self.world.cluster.jobs.items()
-            if job.stage is Stage.WAITING and token in self.world.by_token
+            if job.stage is AllocationState.WAITING and token in self.world.by_token
         ]
         self.world.cluster.run(*waiting[:1])
         if spoken:
@@ -220,12 +220,12 @@ class Cluster(RuleBasedStateMachine):
     def kill_in_a_call(self) -> None:
         event = self.world.cluster.hangs = threading.Event()
         self.world.clock.now += 5
-        self.world.fleet.turn(self.world.demand, self.world.busy)
+        self.world.fleet.run_cycle(self.world.demand, self.world.busy)
         if self.world.waits():
             self.fair = False
             calls = [group.calls for group in self.world.fleet._groups.values()]
             entered = self.world.cluster.entered
-            waited_for(lambda: event in entered or any(call.ready for call in calls))
+            waited_for(lambda: event in entered or any(call.has_result for call in calls))
         self.held.append((event, self.world.fleet))
         self.world.new_fleet()
         self.world.cluster.hangs = None
@@ -246,14 +246,15 @@ class Cluster(RuleBasedStateMachine):
             running = [
                 token
                 for token in self.world.cluster.alive()
-                if token in self.world.by_token and self.world.by_token[token].hello is not None
+                if token in self.world.by_token
+                and self.world.by_token[token].registration is not None
             ]
             self.world.pass_time(5, speaking=running, step_s=5.0)
 
     def _bury(self) -> None:
-        for token in self.world.fleet.given_up():
+        for token in self.world.fleet.abandoned_pilots():
             self.world.busy.pop(token, None)
-            self.world.fleet.buried(token)
+            self.world.fleet.mark_reaped(token)
 
     def _release(self) -> None:
         for event, _ in self.held:
@@ -282,8 +283,8 @@ TREE = Path(__file__).parents[4]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(pilot_rules, "UNKNOWN_S", 1.0)
-    monkeypatch.setattr(pilot_rules, "SPACING_S", 0.01)
+    monkeypatch.setattr(pilot_rules, "UNKNOWN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(pilot_rules, "SUBMISSION_SPACING_S", 0.01)
     home = Home(tmp_path / "home")
     home.folder.mkdir()
     return home
@@ -301,10 +302,10 @@ def records(home: Home) -> set[str]:
 
 
 def rows(home: Home) -> set[tuple[str, str, int]]:
-    return {(row.backend, row.stage, row.attempts) for row in seen_pilots(home).pilots}
+    return {(row.backend, row.stage, row.attempts) for row in read_pilot_status(home).pilots}
 
 
-def go_on(fleet: Fleet, jobs: int, condition: Callable[[], bool], what: str) -> None:
+def go_on(fleet: PilotPool, jobs: int, condition: Callable[[], bool], what: str) -> None:
     def done() -> bool:
         turn(fleet, jobs)
         return condition()
@@ -318,7 +319,7 @@ def test_pilots_come_serve_and_leave(home: Home, engines: Engines) -> None:
     assert pilots_alive(home) == records(home) == {link.token for link in fleet.links}
     shown = {("lab", "running", 0)}
     go_on(fleet, 2, lambda: rows(home) == shown, "they are shown")
-    fleet.leave(now=False)
+    fleet.drain(now=False)
     go_on(fleet, 0, lambda: not records(home), "they are gone")
     assert not pilots_alive(home)
     assert not fleet
@@ -338,7 +339,7 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
     go_on(fleet, 2, lambda: len(fleet.links) == 2, "two pilots speak")
     assert pilots_alive(home) <= records(home)
     assert len(pilots_alive(home)) == LAB.pilots
-    fleet.leave(now=True)
+    fleet.drain(now=True)
     go_on(fleet, 0, lambda: not pilots_alive(home), "none is left")
 
 
@@ -348,8 +349,8 @@ def test_a_pilot_that_cannot_start_is_a_reason_with_its_log(
     broken = LAB._replace(prologue="echo 'module: command not found' >&2; exit 3")
     monkeypatch.setattr(real_pilots, "LAB", broken)
     fleet = a_fleet(home, engines)
-    go_on(fleet, 9, lambda: "tried in" in fleet.reasons()["lab"], "it pauses")
-    assert "exit code 3" in fleet.reasons()["lab"]
-    assert "module: command not found" in fleet.reasons()["lab"]
-    assert "the last 3 pilots" in fleet.reasons()["lab"]
+    go_on(fleet, 9, lambda: "tried in" in fleet.reasons_by_backend()["lab"], "it pauses")
+    assert "exit code 3" in fleet.reasons_by_backend()["lab"]
+    assert "module: command not found" in fleet.reasons_by_backend()["lab"]
+    assert "the last 3 pilots" in fleet.reasons_by_backend()["lab"]
     assert not pilots_alive(home)

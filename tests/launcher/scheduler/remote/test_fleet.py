@@ -11,13 +11,13 @@ from typing import NoReturn
 import pytest
 
 from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_messages import Leave
-from launcher.backends.pilots_file import seen_pilots
-from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.pilot_messages import Drain
+from launcher.backends.pilots_file import read_pilot_status
+from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
 from launcher.system.processes import boot_id
-from launcher.workers.lease import is_buried
+from launcher.workers.lease import is_abandoned
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 
@@ -46,16 +46,16 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     world: World,
 ) -> None:
     tokens = world.serves(busy=2)
-    world.cluster.end(tokens[0], cause=Cause.NODE_FAILED)
+    world.cluster.end(tokens[0], cause=AllocationEndCause.NODE_FAILED)
     world.pass_time(10, speaking=tokens[1:])
     assert not world.lost  # it may speak yet
     world.pass_time(15, speaking=tokens[1:])
     assert world.lost == [tokens[0]]
-    assert world.fleet.given_up()[tokens[0]] == "node n1 is down"
+    assert world.fleet.abandoned_pilots()[tokens[0]] == "node n1 is down"
     assert tokens[0] in world.cluster.cancelled
-    assert is_buried(world.by_token[tokens[0]].folder.folder)  # what lives there ends
+    assert is_abandoned(world.by_token[tokens[0]].folder.folder)  # what lives there ends
     world.busy = {}
-    world.fleet.buried(tokens[0])
+    world.fleet.mark_reaped(tokens[0])
     world.turn()
     assert not world.lost
     assert world.records() == sorted(tokens[1:])
@@ -101,7 +101,7 @@ def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World
     world.pass_time(25)
     world.cluster.hidden.clear()
     world.pass_time(20)
-    assert world.cluster.jobs[token] == Observation(stage=Stage.RUNNING, node="n1")
+    assert world.cluster.jobs[token] == Observation(stage=AllocationState.RUNNING, node="n1")
     assert not world.cluster.cancelled
     world.speak(token)
     world.turn()
@@ -194,7 +194,7 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
     for _ in range(100):
         world.clock.now += 1
         world.speak(token)
-        world.fleet.turn({}, {})
+        world.fleet.run_cycle({}, {})
         if world.waits():
             waited_for(lambda: held in world.cluster.entered)
     assert "no response for" in world.reason
@@ -203,10 +203,10 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
     for _ in range(100):
         world.clock.now += 1
         world.speak(token)
-        world.fleet.turn({}, {})
+        world.fleet.run_cycle({}, {})
     world.turn()
     assert len(world.made) == 2  # an engine of its own for the next thread
-    assert world.cluster.jobs[token].stage is Stage.RUNNING
+    assert world.cluster.jobs[token].stage is AllocationState.RUNNING
     held.set()
 
 
@@ -272,9 +272,9 @@ def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: Wor
         for token in world.cluster.alive():
             world.cluster.run(token)
             link = world.by_token[token]
-            if link.hello is None:  # it says both with one write
+            if link.registration is None:  # it says both with one write
                 link.speak(world.clock.now, "n1 does not see /data/runs")
-                link.said_bye = "n1 does not see /data/runs"
+                link.exit_reason = "n1 does not see /data/runs"
             world.turn()
             world.cluster.end(*world.cluster.alive())
         world.pass_time(1)
@@ -293,12 +293,12 @@ def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
 
 def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(world: World) -> None:
     (token,) = world.serves(1, busy=1)
-    world.by_token[token].hello = None
+    world.by_token[token].registration = None
     world.by_token[token].speak(world.clock.now, version="0.1")
     world.new_fleet()
     world.pass_time(30, speaking=[token])
     assert not world.serving
-    assert world.by_token[token].leaving
+    assert world.by_token[token].is_draining
     assert not world.cluster.cancelled
     world.busy = {}
     world.pass_time(10, speaking=[token])
@@ -317,7 +317,7 @@ def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> N
     assert not world.lost
     world.pass_time(30, speaking=[second])
     assert world.lost == [first]
-    assert "lease" in world.fleet.given_up()[first]
+    assert "lease" in world.fleet.abandoned_pilots()[first]
 
 
 def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path) -> None:
@@ -344,12 +344,12 @@ def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_
 
 def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: World) -> None:
     (token,) = world.serves(1, busy=1)
-    world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
+    world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
-    assert is_buried(world.by_token[token].folder.folder)  # what wakes there ends, and says so
+    assert is_abandoned(world.by_token[token].folder.folder)  # what wakes there ends, and says so
     assert world.ending_s(token) == 0.0  # no time tells when that is
     assert "its node does not respond" in world.reason
-    world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node is back
+    world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED)  # the node is back
     world.pass_time(30)
     assert 20.0 < world.ending_s(token) <= 30.0
 
@@ -359,9 +359,9 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
 ) -> None:
     (token,) = world.serves(1)
     world.busy, link = {token: 2}, world.by_token[token]
-    link.expect("1-1")
-    link.expect("2-1")
-    world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
+    link.track_attempt("1-1")
+    link.track_attempt("2-1")
+    world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED, node_answers=False)
     world.pass_time(60)
     assert "launcher cancel, then launcher retry" in world.reason
     link.stop("1-1")
@@ -370,12 +370,12 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     link.stop("2-1")
     world.pass_time(10)
     assert world.ending_s(token) > 50.0  # since it was given up
-    assert world.fleet.given_up() == {token: "node n1 is down"}
+    assert world.fleet.abandoned_pilots() == {token: "node n1 is down"}
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
     (token,) = world.serves(1, busy=1)
-    forgotten = Observation(stage=Stage.UNKNOWN, node="n1", node_answers=False)
+    forgotten = Observation(stage=AllocationState.UNKNOWN, node="n1", node_answers=False)
     world.cluster.jobs[token] = forgotten
     world.pass_time(1000)
     assert world.ending_s(token) == 0.0
@@ -400,7 +400,7 @@ def test_what_an_engine_has_ended_is_waited_for_unless_it_ended_all_or_the_pilot
 ) -> None:
     token = lost(world)  # what it says of a pilot says nothing of what that has started
     assert 0.0 < world.ending_s(token) < 25.0
-    world.by_token[token].said_bye = "the scheduler has given it up"
+    world.by_token[token].exit_reason = "the scheduler has given it up"
     world.turn()
     assert world.ending_s(token) == math.inf
 
@@ -448,7 +448,7 @@ def test_a_pilot_that_cannot_learn_it_is_not_given_up(
     (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     with monkeypatch.context() as patched:
-        patched.setattr(PilotFolder, "bury", full)
+        patched.setattr(PilotFolder, "mark_abandoned", full)
         world.pass_time(60)
         assert not world.lost
     world.pass_time(3)
@@ -461,8 +461,8 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
 ) -> None:
     first, second = world.serves(2)
     link = world.by_token[first]
-    assert link.hello is not None
-    link.hello = link.hello._replace(boot=boot)
+    assert link.registration is not None
+    link.registration = link.registration._replace(boot=boot)
     world.busy = {first: 1}
     world.cluster.mute = "there is no such cluster"
     world.pass_time(100)
@@ -471,14 +471,14 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     assert (world.ending_s(first) > 60.0) == here
     world.busy = {}
     if here:
-        world.fleet.buried(first)
+        world.fleet.mark_reaped(first)
     world.pass_time(100)
     assert world.records() == sorted([second] if here else [first, second])
 
 
 def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) -> None:
     first, second = world.serves(2)
-    world.by_token[first].said_bye = "without work for 5 m"
+    world.by_token[first].exit_reason = "without work for 5 m"
     world.cluster.mute = "there is no such cluster"
     world.pass_time(300)
     assert world.records() == [second]
@@ -521,7 +521,7 @@ def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
 ) -> None:
     world = World(tmp_path, folder=tmp_path / "shared")
     (token,) = world.serves(1, busy=1)
-    world.by_token[token].expect("1-1")
+    world.by_token[token].track_attempt("1-1")
     world.cluster.end(token)
     shutil.rmtree(tmp_path / "shared")
     world.pass_time(60)
@@ -538,12 +538,14 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
     (token,) = world.submitted()
     link = world.by_token[token]
     link.speak(world.clock.now)
-    assert link.hello is not None
-    link.hello = link.hello._replace(limited=True)
+    assert link.registration is not None
+    link.registration = link.registration._replace(limited=True)
     world.pass_time(3, speaking=[token])
     assert not world.serving
     if answers:
-        world.cluster.jobs[token] = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
+        world.cluster.jobs[token] = Observation(
+            stage=AllocationState.RUNNING, node="n1", ends_at=5000.0
+        )
         world.pass_time(5, speaking=[token])
         assert link.until == 5000.0
     else:
@@ -563,7 +565,7 @@ def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: 
     world.pass_time(10, speaking=[token])
     assert world.lost == [token]
     world.busy = {}
-    world.fleet.buried(token)
+    world.fleet.mark_reaped(token)
     world.pass_time(30, speaking=[token])
     assert not world.serving
     assert token in world.cluster.cancelled
@@ -604,7 +606,7 @@ def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_pla
     world.cluster.refuses = ""
     world.pass_time(100)
     assert len(world.cluster.submitted) == 1
-    world.cluster.jobs[token] = Observation(stage=Stage.RUNNING)
+    world.cluster.jobs[token] = Observation(stage=AllocationState.RUNNING)
     world.pass_time(20)
     assert token not in world.cluster.alive()
 
@@ -645,8 +647,8 @@ def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World)
     kept = world.home.folder / "pilots" / first / "attempts" / "1-1"
     kept.mkdir()
     for token in (first, second):
-        world.by_token[token].said_bye = "idle"
-        world.cluster.end(token, cause=Cause.COMPLETED)
+        world.by_token[token].exit_reason = "idle"
+        world.cluster.end(token, cause=AllocationEndCause.COMPLETED)
     world.pass_time(10)
     assert not world.records()
     assert kept.exists()
@@ -679,15 +681,15 @@ def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
     world.backends = Backends()
     world.pass_time(5, speaking=[first, second])
     assert not world.serving
-    assert world.by_token[first].orders == [Leave()]
-    assert world.by_token[second].orders == [Leave()]
+    assert world.by_token[first].orders == [Drain()]
+    assert world.by_token[second].orders == [Drain()]
     assert world.cluster.cancelled == [third]
     world.new_fleet()  # likewise where only the records know the backend
     world.pass_time(20, speaking=[first, second])
     assert not world.serving
     for token in (first, second):
-        world.by_token[token].said_bye = "told to leave"
-        world.cluster.end(token, cause=Cause.COMPLETED)
+        world.by_token[token].exit_reason = "told to leave"
+        world.cluster.end(token, cause=AllocationEndCause.COMPLETED)
     world.busy = {}
     world.pass_time(30)
     assert not world.records()
@@ -753,21 +755,21 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.busy = {first: 1}
     world.need(0)
     for _ in range(3):
-        world.fleet.leave(now=False)
+        world.fleet.drain(now=False)
         world.pass_time(5, speaking=[first, second])
-    assert world.by_token[second].orders == [Leave()]
+    assert world.by_token[second].orders == [Drain()]
     assert world.cluster.cancelled == world.cluster.submitted[2:]
     assert world.fleet
     world.busy = {}
     world.pass_time(1, speaking=[first])
-    world.fleet.leave(now=False)
-    assert world.by_token[first].orders == [Leave()]
+    world.fleet.drain(now=False)
+    assert world.by_token[first].orders == [Drain()]
     for token in (first, second):
-        world.by_token[token].said_bye = "told to leave"
+        world.by_token[token].exit_reason = "told to leave"
     world.pass_time(3)
     assert world.fleet  # for as long as they should take to end
     for token in (first, second):
-        world.cluster.end(token, cause=Cause.COMPLETED)
+        world.cluster.end(token, cause=AllocationEndCause.COMPLETED)
     world.pass_time(6)
     assert not world.fleet
     assert not world.records()
@@ -776,7 +778,7 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
 def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
     first, second = world.serves(2, busy=1)
     world.turn()
-    world.fleet.leave(now=False)
+    world.fleet.drain(now=False)
     world.pass_time(5, speaking=[first, second])
     world.need(5)  # the queue was started again, long before that job ends
     world.pass_time(2, speaking=[first, second])
@@ -788,13 +790,13 @@ def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_tha
 ) -> None:
     (token,) = world.serves(1)
     world.cluster.mute = "timed out"
-    world.fleet.leave(now=False)
-    world.by_token[token].said_bye = "told to leave"
+    world.fleet.drain(now=False)
+    world.by_token[token].exit_reason = "told to leave"
     world.pass_time(12)
     assert not world.fleet
     assert world.records() == [token]
     world.fleet.close()
-    assert [(row.token, row.stage) for row in seen_pilots(world.home).pilots] == [
+    assert [(row.token, row.stage) for row in read_pilot_status(world.home).pilots] == [
         (token, "leaving")
     ]
 
@@ -802,22 +804,22 @@ def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_tha
 def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World) -> None:
     first, second = world.serves(2)
     world.busy = {first: 1, second: 1}
-    world.fleet.leave(now=True)
+    world.fleet.drain(now=True)
     world.pass_time(5, speaking=[first])
-    assert world.by_token[first].orders == [Leave(now=True)]
+    assert world.by_token[first].orders == [Drain(now=True)]
     assert not world.cluster.cancelled
     for _ in range(130):
-        world.fleet.leave(now=True)
+        world.fleet.drain(now=True)
         world.pass_time(1, speaking=[first])
         if world.cluster.cancelled == [second]:
             break
     else:
         pytest.fail("the silent one is ended first")
     for _ in range(130):
-        world.fleet.leave(now=True)
+        world.fleet.drain(now=True)
         world.pass_time(1)
     assert not world.cluster.alive()
-    assert sorted(world.fleet.given_up()) == sorted([first, second])
+    assert sorted(world.fleet.abandoned_pilots()) == sorted([first, second])
 
 
 # --- what it costs
@@ -832,14 +834,14 @@ def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
     def looked(*_: object) -> NoReturn:
         raise AssertionError("it looked")
 
-    monkeypatch.setattr("launcher.backends.backend_pilots.BackendPilots.look", looked)
+    monkeypatch.setattr("launcher.backends.backend_pilots.BackendPilots.run_cycle", looked)
     for _ in range(10):
-        world.fleet.turn({}, {})
+        world.fleet.run_cycle({}, {})
 
 
 def test_a_scheduler_sleeps_until_a_limit_of_time_is_over(world: World) -> None:
-    assert world.fleet.due_s() > 60
+    assert world.fleet.next_cycle_s() > 60
     world.cluster.refuses = "no"
     world.need(1)
     world.pass_time(400)
-    assert 0 < world.fleet.due_s() <= 600
+    assert 0 < world.fleet.next_cycle_s() <= 600

@@ -13,29 +13,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.channel import Reader, Writer
+from launcher.backends.channel import MessageReader, MessageWriter
 from launcher.backends.pilot_messages import (
-    LONGEST_LINE,
-    Beat,
-    Began,
-    Bye,
-    Ended,
-    Hello,
-    Kill,
-    Lease,
-    Leave,
-    Leaving,
-    News,
-    Order,
-    Run,
-    Stop,
-    news_line,
-    order_line,
-    read_news,
-    read_order,
+    LONGEST_LINE_BYTES,
+    AttemptFinished,
+    AttemptStarted,
+    Deregistered,
+    Drain,
+    Draining,
+    Heartbeat,
+    KillAttempt,
+    PilotCommand,
+    PilotMessage,
+    Registered,
+    RenewLease,
+    StartAttempt,
+    StopAttempt,
+    decode_command,
+    decode_message,
+    encode_command,
+    encode_message,
 )
-from launcher.backends.protocol import HUNG_S, MOST_HUNG, Backend, EngineCalls, EngineError
-from launcher.states import Done, Failed, Stopped, Void
+from launcher.backends.protocol import (
+    CALL_TIMEOUT_S,
+    MOST_HUNG_THREADS,
+    Backend,
+    EngineCalls,
+    EngineError,
+)
+from launcher.states import Done, Failed, NeverStarted, Stopped
 from tests.build import GIB, a_gpu, renamed
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, PATIENCE_S, Pilot, ToyClock
 
@@ -51,78 +57,84 @@ def test_pilot_serves_from_its_hello_until_it_says_bye(pilot: Pilot) -> None:
     link = pilot.link()
     link.read(1.0)
     assert link.silent_s(9.0) == inf
-    pilot.tell(HELLO, Beat(number=1))
+    pilot.tell(HELLO, Heartbeat(number=1))
     link.read(2.0)
-    served = [link.serves]
+    served = [link.is_serving]
     assert link.silent_s(5.0) == 3.0
-    pilot.tell(Bye(why="time limit"))
+    pilot.tell(Deregistered(why="time limit"))
     link.read(3.0)
-    assert [*served, link.serves] == [True, False]
-    assert link.said_bye == "time limit"
+    assert [*served, link.is_serving] == [True, False]
+    assert link.exit_reason == "time limit"
 
 
 def test_pilot_that_says_it_leaves_gets_no_work_though_it_is_there_still(pilot: Pilot) -> None:
     link = pilot.link()
-    pilot.tell(HELLO, Beat(number=1))
+    pilot.tell(HELLO, Heartbeat(number=1))
     link.read(1.0)
-    assert link.serves
-    pilot.tell(Leaving(why="SIGTERM"), Beat(number=2))
+    assert link.is_serving
+    pilot.tell(Draining(why="SIGTERM"), Heartbeat(number=2))
     link.read(2.0)
-    assert (link.serves, link.said_bye) == (False, None)
+    assert (link.is_serving, link.exit_reason) == (False, None)
 
 
 def test_pilot_with_troubles_gets_no_work(pilot: Pilot) -> None:
     link = pilot.link()
     pilot.tell(HELLO._replace(troubles=("/data is not seen",)))
     link.read(1.0)
-    assert not link.serves
+    assert not link.is_serving
 
 
 def test_pilot_that_was_told_to_leave_gets_no_work_from_the_next_scheduler_either(
     pilot: Pilot,
 ) -> None:
     pilot.tell(HELLO)
-    pilot.link().send(Leave())
+    pilot.link().send(Drain())
     link = pilot.link()
     link.read(1.0)
-    link.sent()
-    assert not link.serves
+    link.read_sent_attempts()
+    assert not link.is_serving
 
 
 def test_end_is_kept_for_who_expects_it_and_others_are_left_out(pilot: Pilot) -> None:
     link = pilot.link()
-    link.expect("1-1")
-    pilot.tell(Ended(attempt="1-1", outcome=Done(at=1.0)), Ended(attempt="2-1"))
+    link.track_attempt("1-1")
+    pilot.tell(AttemptFinished(attempt="1-1", outcome=Done(at=1.0)), AttemptFinished(attempt="2-1"))
     link.read(1.0)
-    assert link.ends.get("1-1") == Ended(attempt="1-1", outcome=Done(at=1.0))
-    assert link.ends.get("2-1") is None
-    link.forget("1-1")
-    assert link.ends.get("1-1") is None
+    assert link.finished_attempts.get("1-1") == AttemptFinished(attempt="1-1", outcome=Done(at=1.0))
+    assert link.finished_attempts.get("2-1") is None
+    link.untrack_attempt("1-1")
+    assert link.finished_attempts.get("1-1") is None
 
 
 def test_next_scheduler_knows_what_was_sent_and_sends_only_the_rest(pilot: Pilot) -> None:
     pilot.link().start(["1-1", "2-1"])
     link = pilot.link()
-    assert link.sent() == {"1-1", "2-1"}
+    assert link.read_sent_attempts() == {"1-1", "2-1"}
     link.start(["2-1", "3-1"])
-    assert pilot.orders() == [Run(attempt="1-1"), Run(attempt="2-1"), Run(attempt="3-1")]
+    assert pilot.orders() == [
+        StartAttempt(attempt="1-1"),
+        StartAttempt(attempt="2-1"),
+        StartAttempt(attempt="3-1"),
+    ]
 
 
 def test_order_that_a_killed_scheduler_wrote_in_part_spoils_no_later_one(pilot: Pilot) -> None:
-    Writer(pilot.folder.orders).append(order_line(Run(attempt="1-1"))[:-9])
+    MessageWriter(pilot.folder.commands_file).append(
+        encode_command(StartAttempt(attempt="1-1"))[:-9]
+    )
     pilot.link().start(["2-1"])
-    assert [order for order in pilot.orders() if order] == [Run(attempt="2-1")]
+    assert [order for order in pilot.orders() if order] == [StartAttempt(attempt="2-1")]
 
 
 def test_orders_that_cannot_be_written_go_with_the_next_ones(pilot: Pilot) -> None:
     link = pilot.link()
-    pilot.folder.orders.rename(pilot.folder.folder / "away")
+    pilot.folder.commands_file.rename(pilot.folder.folder / "away")
     assert not link.start(["1-1"])
     assert link.unsent
-    assert link.trouble
-    (pilot.folder.folder / "away").rename(pilot.folder.orders)
+    assert link.error
+    (pilot.folder.folder / "away").rename(pilot.folder.commands_file)
     assert link.send()
-    assert pilot.orders() == [Run(attempt="1-1")]
+    assert pilot.orders() == [StartAttempt(attempt="1-1")]
 
 
 def test_attempt_is_asked_to_stop_once(pilot: Pilot) -> None:
@@ -139,29 +151,31 @@ def test_attempt_is_ordered_to_be_killed_once_and_also_after_it_was_asked_to_sto
     link.stop("1-1")
     link.kill("1-1")
     link.kill("1-1")
-    assert pilot.orders() == [Stop(attempt="1-1"), Kill(attempt="1-1")]
+    assert pilot.orders() == [StopAttempt(attempt="1-1"), KillAttempt(attempt="1-1")]
 
 
 def test_lease_is_answered_for_the_newest_beat_only_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     leased, free = Pilot(tmp_path / "a", lease_s=4.0), Pilot(tmp_path / "b")
     for pilot in (leased, free):
-        pilot.tell(HELLO, Beat(number=1), Beat(number=2))
+        pilot.tell(HELLO, Heartbeat(number=1), Heartbeat(number=2))
         pilot.link().read(1.0)
-    assert leased.orders() == [Lease(beat=2)]
+    assert leased.orders() == [RenewLease(beat=2)]
     assert free.orders() == []
 
 
 def test_news_of_a_day_is_read_at_once(pilot: Pilot) -> None:
     link = pilot.link()
-    pilot.tell(*(Beat(number=number) for number in range(1, 50_001)))
+    pilot.tell(*(Heartbeat(number=number) for number in range(1, 50_001)))
     link.read(1.0)
-    assert link.beat == Beat(number=50_000)
+    assert link.heartbeat == Heartbeat(number=50_000)
 
 
 def test_line_that_is_no_news_is_skipped(pilot: Pilot) -> None:
     link = pilot.link()
-    Writer(pilot.folder.news).append(b"nonsense\n", b'{"say": "future"}\n', news_line(HELLO))
+    MessageWriter(pilot.folder.messages_file).append(
+        b"nonsense\n", b'{"say": "future"}\n', encode_message(HELLO)
+    )
     assert link.read(1.0) == [HELLO]
 
 
@@ -197,7 +211,7 @@ class Desk:
         """Ask, wait, and take the answer in."""
         self.ask(answer)
         self.wait()
-        self.calls.take_in()
+        self.calls.deliver_result()
 
     def wait(self) -> None:
         assert self.came.acquire(timeout=PATIENCE_S)
@@ -207,26 +221,26 @@ class Desk:
 def desk() -> Iterator[Desk]:
     desk = Desk()
     yield desk
-    desk.calls.renew()
+    desk.calls.reset_engine()
 
 
 def test_an_answer_is_taken_in_by_the_thread_that_asked(desk: Desk) -> None:
-    assert not desk.calls.take_in()
+    assert not desk.calls.deliver_result()
     desk.ask()
-    assert desk.calls.busy
+    assert desk.calls.is_busy
     desk.wait()
     assert not desk.answers
-    assert desk.calls.ready
-    assert desk.calls.take_in()
+    assert desk.calls.has_result
+    assert desk.calls.deliver_result()
     assert desk.answers == ["answer"]
-    assert not desk.calls.busy
+    assert not desk.calls.is_busy
 
 
 def test_the_engine_is_made_once(desk: Desk) -> None:
     for _ in range(3):
         desk.asked()
     assert desk.made == 1
-    desk.calls.renew()
+    desk.calls.reset_engine()
     desk.asked()
     assert desk.made == 2
 
@@ -259,33 +273,33 @@ def test_an_engine_that_cannot_be_made_is_made_again_by_the_next_call(desk: Desk
 def test_an_answer_that_comes_too_late_is_not_taken_in(desk: Desk) -> None:
     hold = threading.Event()
     desk.ask("late", hold)
-    desk.clock.now += HUNG_S
-    assert not desk.calls.take_in()
+    desk.clock.now += CALL_TIMEOUT_S
+    assert not desk.calls.deliver_result()
     desk.clock.now += 1
-    assert desk.calls.take_in()
-    assert desk.errors == [f"no answer for {HUNG_S:.0f} s"]
+    assert desk.calls.deliver_result()
+    assert desk.errors == [f"no answer for {CALL_TIMEOUT_S:.0f} s"]
     desk.ask("next")
     desk.wait()
     hold.set()
     desk.wait()
-    assert desk.calls.take_in()
-    assert not desk.calls.take_in()
+    assert desk.calls.deliver_result()
+    assert not desk.calls.deliver_result()
     assert desk.answers == ["next"]
 
 
 def test_an_engine_that_always_hangs_takes_no_more_than_a_few_threads(desk: Desk) -> None:
     hold = threading.Event()
-    for _ in range(MOST_HUNG):
+    for _ in range(MOST_HUNG_THREADS):
         desk.ask("late", hold)
-        desk.clock.now += HUNG_S + 1
-        assert desk.calls.take_in()
+        desk.clock.now += CALL_TIMEOUT_S + 1
+        assert desk.calls.deliver_result()
     desk.ask("late", hold)
-    desk.clock.now += 100 * HUNG_S
-    assert not desk.calls.take_in()
+    desk.clock.now += 100 * CALL_TIMEOUT_S
+    assert not desk.calls.deliver_result()
     hold.set()
-    for _ in range(MOST_HUNG + 1):
+    for _ in range(MOST_HUNG_THREADS + 1):
         desk.wait()
-    assert desk.calls.take_in()
+    assert desk.calls.deliver_result()
     assert desk.answers == ["late"]
 
 
@@ -293,30 +307,30 @@ def test_an_engine_that_always_hangs_takes_no_more_than_a_few_threads(desk: Desk
 
 
 ORDERS = (
-    Run(attempt="63-2"),
-    Stop(attempt="63-2"),
-    Kill(attempt="63-2"),
-    Lease(beat=7),
-    Leave(),
-    Leave(now=True),
+    StartAttempt(attempt="63-2"),
+    StopAttempt(attempt="63-2"),
+    KillAttempt(attempt="63-2"),
+    RenewLease(beat=7),
+    Drain(),
+    Drain(now=True),
 )
 GPU = a_gpu(
     1, used=3, utilisation=0.5, power_w=71.5, temperature_c=40, driver="550", warnings=("a",)
 )
-WHOLE_HELLO = Hello(
+WHOLE_HELLO = Registered(
     version="1", python="/p", host="h", node="n1", pid=7, boot="b", cpus=8, ram=GIB, gpus=(GPU,)
 )
 NEWS = (
     WHOLE_HELLO,
-    Beat(number=3, ram_free=5, gpus=(GPU,), used={"63-2": {GPU.uuid: 5}}),
-    Began(attempt="63-2"),
-    Ended(attempt="63-2"),
-    Ended(attempt="63-2", outcome=Done(at=3.0, result={"loss": 0.5})),
-    Ended(attempt="63-2", outcome=Failed(at=3.0, error="no", exit_code=3)),
-    Ended(attempt="63-2", outcome=Stopped(at=3.0)),
-    Ended(attempt="63-2", outcome=Void(at=3.0, why="x", whose="job")),
-    Leaving(why="idle"),
-    Bye(why="idle"),
+    Heartbeat(number=3, ram_free=5, gpus=(GPU,), used={"63-2": {GPU.uuid: 5}}),
+    AttemptStarted(attempt="63-2"),
+    AttemptFinished(attempt="63-2"),
+    AttemptFinished(attempt="63-2", outcome=Done(at=3.0, result={"loss": 0.5})),
+    AttemptFinished(attempt="63-2", outcome=Failed(at=3.0, error="no", exit_code=3)),
+    AttemptFinished(attempt="63-2", outcome=Stopped(at=3.0)),
+    AttemptFinished(attempt="63-2", outcome=NeverStarted(at=3.0, why="x", blamed_on="job")),
+    Draining(why="idle"),
+    Deregistered(why="idle"),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -328,65 +342,67 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=repr)
-def test_an_order_is_read_as_it_was_written(order: Order) -> None:
-    line = order_line(order)
+def test_an_order_is_read_as_it_was_written(order: PilotCommand) -> None:
+    line = encode_command(order)
     assert line.endswith(b"\n")
-    assert read_order(line) == order
+    assert decode_command(line) == order
 
 
 @pytest.mark.parametrize("news", NEWS, ids=lambda news: type(news).__name__)
-def test_news_are_read_as_they_were_written(news: News) -> None:
-    line = news_line(news)
+def test_news_are_read_as_they_were_written(news: PilotMessage) -> None:
+    line = encode_message(news)
     assert line.count(b"\n") == 1
-    assert read_news(line) == news
+    assert decode_message(line) == news
 
 
 def test_a_result_that_is_no_number_keeps_its_end() -> None:
-    ended = Ended(attempt="1-1", outcome=Done(at=3.0, result={"loss": float("nan")}))
-    read = read_news(news_line(ended))
-    assert isinstance(read, Ended)
+    ended = AttemptFinished(attempt="1-1", outcome=Done(at=3.0, result={"loss": float("nan")}))
+    read = decode_message(encode_message(ended))
+    assert isinstance(read, AttemptFinished)
     assert isinstance(read.outcome, Done)
 
 
 @pytest.mark.parametrize(
     ("message", "word"),
     [
-        (Run("1-1"), "run"),
-        (Stop("1-1"), "stop"),
-        (Lease(1), "lease"),
-        (Leave(), "leave"),
+        (StartAttempt("1-1"), "run"),
+        (StopAttempt("1-1"), "stop"),
+        (RenewLease(1), "lease"),
+        (Drain(), "leave"),
         (HELLO, "hello"),
-        (Kill("1-1"), "kill"),
-        (Beat(1), "beat"),
-        (Began("1-1"), "began"),
-        (Ended("1-1"), "ended"),
-        (Leaving("x"), "leaving"),
-        (Bye("x"), "bye"),
+        (KillAttempt("1-1"), "kill"),
+        (Heartbeat(1), "beat"),
+        (AttemptStarted("1-1"), "began"),
+        (AttemptFinished("1-1"), "ended"),
+        (Draining("x"), "leaving"),
+        (Deregistered("x"), "bye"),
     ],
 )
 def test_the_word_of_a_message_does_not_depend_on_the_name_of_its_class(
-    message: Order | News, word: str
+    message: PilotCommand | PilotMessage, word: str
 ) -> None:
     with renamed(type(message)):
-        if isinstance(message, Run | Stop | Kill | Lease | Leave):
-            line = order_line(message)
-            assert read_order(line) == message
+        if isinstance(message, StartAttempt | StopAttempt | KillAttempt | RenewLease | Drain):
+            line = encode_command(message)
+            assert decode_command(line) == message
         else:
-            line = news_line(message)
-            assert read_news(line) == message
+            line = encode_message(message)
+            assert decode_message(line) == message
     assert json.loads(line)["say"] == word
 
 
 def test_an_outcome_that_is_too_long_for_a_line_is_left_to_the_folder() -> None:
-    line = news_line(Ended(attempt="1-1", outcome=Failed(at=3.0, error="x" * LONGEST_LINE)))
-    assert len(line) < LONGEST_LINE
-    assert read_news(line) == Ended(attempt="1-1")
+    line = encode_message(
+        AttemptFinished(attempt="1-1", outcome=Failed(at=3.0, error="x" * LONGEST_LINE_BYTES))
+    )
+    assert len(line) < LONGEST_LINE_BYTES
+    assert decode_message(line) == AttemptFinished(attempt="1-1")
 
 
 @given(line=st.binary(max_size=60))
 def test_a_line_that_is_no_message_is_none(line: bytes) -> None:
-    assert read_news(line) is None
-    assert read_order(line) is None
+    assert decode_message(line) is None
+    assert decode_command(line) is None
 
 
 @given(
@@ -395,16 +411,16 @@ def test_a_line_that_is_no_message_is_none(line: bytes) -> None:
     value=JSON,
 )
 def test_no_value_in_a_message_makes_more_of_it_than_news(
-    news: News, place: int, value: object
+    news: PilotMessage, place: int, value: object
 ) -> None:
-    record = json.loads(news_line(news))
+    record = json.loads(encode_message(news))
     keys = [key for key in record if key != "say"]
     record[keys[place % len(keys)]] = value
-    read = read_news(json.dumps(record).encode())
+    read = decode_message(json.dumps(record).encode())
     assert read is None or isinstance(read, type(news))
-    if isinstance(read, Beat):
+    if isinstance(read, Heartbeat):
         assert 0 <= read.number < 1 << 60
-    if isinstance(read, Hello):
+    if isinstance(read, Registered):
         assert 0 <= read.cpus < 1 << 60
         assert read.until is None or 0 <= read.until < 1 << 60
 
@@ -415,9 +431,9 @@ def test_no_value_in_a_message_makes_more_of_it_than_news(
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -(10**30), 10**30], ids=str)
 def test_a_gpu_with_an_impossible_number_is_left_out(name: str, value: Any) -> None:
     for news in (WHOLE_HELLO, NEWS[1]):
-        record = json.loads(news_line(news))
+        record = json.loads(encode_message(news))
         record["gpus"] += [{**record["gpus"][0], name: value}, 3]
-        assert read_news(json.dumps(record).encode()) == news
+        assert decode_message(json.dumps(record).encode()) == news
 
 
 # --- channel
@@ -432,7 +448,11 @@ def test_each_line_is_read_once_however_the_file_grows(
 ) -> None:
     file = tmp_path_factory.mktemp("channel") / "to"
     file.touch()
-    data, reader, read = b"".join(line + b"\n" for line in lines), Reader(file), list[bytes]()
+    data, reader, read = (
+        b"".join(line + b"\n" for line in lines),
+        MessageReader(file),
+        list[bytes](),
+    )
     for size in [*cuts, len(data)]:
         piece, data = data[:size], data[size:]
         with file.open("ab") as opened:
@@ -444,16 +464,16 @@ def test_each_line_is_read_once_however_the_file_grows(
 def test_a_reader_goes_on_where_it_was_left(tmp_path: Path) -> None:
     file = tmp_path / "to"
     file.write_bytes(b"one\ntwo\n")
-    first = Reader(file)
+    first = MessageReader(file)
     assert [*first.lines()] == [b"one", b"two"]
     file.write_bytes(b"one\ntwo\nthree\n")
-    assert [*Reader(file, first.offset).lines()] == [b"three"]
+    assert [*MessageReader(file, first.offset).lines()] == [b"three"]
 
 
 def test_a_line_longer_than_any_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "to"
     file.write_bytes(b"x" * (3 << 20) + b"\nafter\n")
-    reader = Reader(file)
+    reader = MessageReader(file)
     assert b"after" in [line for _ in range(5) for line in reader.lines()]
 
 
@@ -462,7 +482,7 @@ def test_what_was_written_in_part_is_closed_by_the_next_append(
 ) -> None:
     file = tmp_path / "from"
     file.touch()
-    writer, write = Writer(file), os.write
+    writer, write = MessageWriter(file), os.write
     full = [4, 0]
 
     def write_until_full(descriptor: int, data: bytes) -> int:
@@ -477,4 +497,4 @@ def test_what_was_written_in_part_is_closed_by_the_next_append(
     with pytest.raises(OSError, match="No space"):
         writer.append(b'{"say":"first"}\n')
     writer.append(b'{"say":"first"}\n')
-    assert [*Reader(file).lines()] == [b'{"sa', b'{"say":"first"}']
+    assert [*MessageReader(file).lines()] == [b'{"sa', b'{"say":"first"}']

@@ -14,21 +14,21 @@ from launcher.backends.pilot_records import (
     FolderTaken,
     PilotRecord,
     PilotRecords,
+    acquire_folder,
     backend_folder,
-    clear_folder,
-    clear_leftovers,
+    delete_pilot_folder,
+    delete_unrecorded_folders,
     is_token,
     new_token,
-    take_folder,
 )
 from launcher.backends.pilots_file import (
     BackendRow,
     NodesFile,
     PilotRow,
-    Pilots,
     PilotsFile,
-    past_pilots,
-    seen_pilots,
+    PilotStatus,
+    read_past_pilots,
+    read_pilot_status,
 )
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
@@ -169,32 +169,32 @@ def test_two_homes_have_two_folders_in_one_home_directory() -> None:
 
 def test_a_folder_stays_its_queues_own(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "pilots"
-    take_folder(folder, Home(tmp_path / "first"))
-    take_folder(folder, Home(tmp_path / "first"))
+    acquire_folder(folder, Home(tmp_path / "first"))
+    acquire_folder(folder, Home(tmp_path / "first"))
     with pytest.raises(FolderTaken, match="first on host"):
-        take_folder(folder, Home(tmp_path / "second"))
+        acquire_folder(folder, Home(tmp_path / "second"))
 
 
 def test_a_folder_of_another_host_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    take_folder(tmp_path, home)
+    acquire_folder(tmp_path, home)
     owner = json.loads((tmp_path / "owner.json").read_text())
     (tmp_path / "owner.json").write_text(json.dumps(owner | {"machine": "x", "host": "login2"}))
     with pytest.raises(FolderTaken, match="login2"):
-        take_folder(tmp_path, home)
+        acquire_folder(tmp_path, home)
 
 
 def test_a_damaged_record_of_the_owner_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "owner.json").write_text("{")
     with pytest.raises(FolderTaken, match="cannot parse"):
-        take_folder(tmp_path, Home(tmp_path / "home"))
+        acquire_folder(tmp_path, Home(tmp_path / "home"))
     assert (tmp_path / "owner.json").read_text() == "{"
 
 
 def test_of_two_queues_that_take_a_folder_at_once_one_has_it(tmp_path: Path) -> None:
     def take(name: int) -> bool:
         try:
-            take_folder(tmp_path / "pilots", Home(tmp_path / str(name)))
+            acquire_folder(tmp_path / "pilots", Home(tmp_path / str(name)))
         except FolderTaken:
             return False
         return True
@@ -212,13 +212,13 @@ def a_folder(place: Path, token: str) -> PilotFolder:
 
 def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path) -> None:
     folder = a_folder(tmp_path, "launcher-0")
-    (folder.attempts / "1-1").mkdir()
-    assert not clear_folder(folder)
+    (folder.attempts_folder / "1-1").mkdir()
+    assert not delete_pilot_folder(folder)
     assert folder.log.exists()
-    (folder.attempts / "1-1").rmdir()
-    assert clear_folder(folder)
+    (folder.attempts_folder / "1-1").rmdir()
+    assert delete_pilot_folder(folder)
     assert not folder.folder.exists()
-    assert clear_folder(folder)
+    assert delete_pilot_folder(folder)
 
 
 def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> None:
@@ -228,12 +228,12 @@ def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> Non
     (tmp_path / names[0] / "attempts" / "1-1").mkdir()
     (tmp_path / "other").mkdir()
     home, other = Home(tmp_path / "home"), Home(tmp_path / "another")
-    take_folder(tmp_path, other)
-    clear_leftovers(tmp_path, home, [].__contains__)
+    acquire_folder(tmp_path, other)
+    delete_unrecorded_folders(tmp_path, home, [].__contains__)
     assert {*names} < {path.name for path in tmp_path.iterdir()}, "they are another queue's"
-    clear_leftovers(tmp_path, other, [names[1]].__contains__)
+    delete_unrecorded_folders(tmp_path, other, [names[1]].__contains__)
     assert {path.name for path in tmp_path.iterdir()} == {*names[:2], "other", "owner.json"}
-    clear_leftovers(tmp_path / "nowhere", other, [].__contains__)
+    delete_unrecorded_folders(tmp_path / "nowhere", other, [].__contains__)
 
 
 # --- where pilots were is known after they are gone
@@ -247,12 +247,12 @@ def test_a_pilot_is_written_down_once_when_its_node_is_known(home: Home) -> None
     home.folder.mkdir(parents=True, exist_ok=True)
     file = NodesFile(home)
     file.add([somewhere("launcher-1")])
-    assert past_pilots(home) == {}
+    assert read_past_pilots(home) == {}
     for _ in range(2):
         file.add([somewhere("launcher-1", "n1"), somewhere("launcher-2")])
     NodesFile(home).add([somewhere("launcher-1", "n1")])  # the next scheduler
     assert (home.folder / "nodes.jsonl").read_text().count("launcher-1") == 1
-    assert past_pilots(home)["launcher-1"].node == "n1"
+    assert read_past_pilots(home)["launcher-1"].node == "n1"
 
 
 def test_a_line_that_is_damaged_hides_no_other(home: Home) -> None:
@@ -261,13 +261,13 @@ def test_a_line_that_is_damaged_hides_no_other(home: Home) -> None:
     with (home.folder / "nodes.jsonl").open("a") as file:
         file.write('{"token": 7}\n[]\nnull\n{"token": "launcher-3", "node": "n')
     NodesFile(home).add([somewhere("launcher-2", "n2")])
-    assert set(past_pilots(home)) == {"launcher-1", "launcher-2"}
+    assert set(read_past_pilots(home)) == {"launcher-1", "launcher-2"}
 
 
 def test_a_home_that_cannot_be_written_stops_nothing(home: Home) -> None:
     (home.folder / "nodes.jsonl").mkdir(parents=True)
     NodesFile(home).add([somewhere("launcher-1", "n1")])
-    assert past_pilots(home) == {}
+    assert read_past_pilots(home) == {}
 
 
 # --- pilots.json: written when something changed, and read whatever lies there
@@ -292,9 +292,9 @@ JSON = st.recursive(
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert seen_pilots(home) == Pilots()
+    assert read_pilot_status(home) == PilotStatus()
     PilotsFile(home).write([BACKEND], [PILOT], 1.0, 60.0)
-    assert seen_pilots(home) == Pilots(at=60.0, backends=(BACKEND,), pilots=(PILOT,))
+    assert read_pilot_status(home) == PilotStatus(at=60.0, backends=(BACKEND,), pilots=(PILOT,))
     assert PILOT.silent_s(60.0) == 10.0
     assert PILOT.silent_s(40.0) == 0.0
 
@@ -305,15 +305,15 @@ def test_it_is_written_again_when_something_has_changed(tmp_path: Path) -> None:
     file.write([], [], 0.0, 1.0)
     assert not path.exists()
     file.write([BACKEND], [], 1.0, 1.0)
-    assert not file.due(1.5)
-    assert file.due(2.5)
+    assert not file.is_due(1.5)
+    assert file.is_due(2.5)
     first = path.stat().st_ino
     file.write([BACKEND], [], 3.0, 3.0)
     assert path.stat().st_ino == first
     file.write([BACKEND], [PILOT], 4.0, 4.0)
-    assert seen_pilots(home).pilots == (PILOT,)
+    assert read_pilot_status(home).pilots == (PILOT,)
     file.write([], [], 5.0, 5.0)
-    assert seen_pilots(home) == Pilots(at=5.0)
+    assert read_pilot_status(home) == PilotStatus(at=5.0)
 
 
 @given(record=st.dictionaries(st.sampled_from(["at", "backends", "pilots"]), JSON))
@@ -322,7 +322,7 @@ def test_nothing_that_lies_there_is_an_error(
 ) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
     (home.folder / "pilots.json").write_text(json.dumps({"schema": 1, **record}))
-    report = seen_pilots(home)
+    report = read_pilot_status(home)
     for row in report.pilots:
         silent_s = row.silent_s(1.0)
         assert silent_s is None or silent_s >= 0
@@ -341,6 +341,6 @@ def test_nothing_that_lies_there_is_an_error(
 def test_a_row_that_is_none_is_left_out(tmp_path: Path, row: object) -> None:
     sound = {"backend": "lab", "token": "t", "stage": "waiting", "new": 1}
     (tmp_path / "pilots.json").write_text(json.dumps({"schema": 1, "pilots": [row, sound]}))
-    report = seen_pilots(Home(tmp_path))
+    report = read_pilot_status(Home(tmp_path))
     assert [pilot.token for pilot in report.pilots] == ["t"]
     assert report.pilots[0].stage == "waiting"

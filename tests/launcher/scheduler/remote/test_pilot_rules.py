@@ -14,31 +14,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.backend_pilots import CHANGED_S
-from launcher.backends.fleet import NEXT_HEARD
-from launcher.backends.pilot_messages import Leave
+from launcher.backends.backend_pilots import CONFIG_POLL_S
+from launcher.backends.fleet import NEXT_POLLED
+from launcher.backends.pilot_messages import Drain
 from launcher.backends.pilot_rules import (
-    FORGET_S,
-    LONGEST_PAUSE_S,
-    LONGEST_RETRY_S,
-    MOST_ELEMENTS,
-    OVER,
-    SPACING_S,
-    TRIES,
-    UNKNOWN_S,
+    DELETE_UNKNOWN_AFTER_S,
+    FAILURES_BEFORE_BACKOFF,
+    LONGEST_FAILURE_BACKOFF_S,
+    LONGEST_REFUSAL_BACKOFF_S,
+    LOST_STATES,
+    MOST_ARRAY_ELEMENTS,
+    SUBMISSION_SPACING_S,
+    UNKNOWN_TIMEOUT_S,
     Demand,
-    Life,
-    Pace,
-    Signs,
-    life_of,
-    pause_s,
-    poll_s,
-    retry_s,
-    surplus,
+    PilotSignals,
+    PilotState,
+    SubmitThrottle,
+    count_excess_pilots,
+    failure_backoff_s,
+    pilot_state,
+    poll_interval_s,
+    refusal_backoff_s,
 )
-from launcher.backends.protocol import Stage
+from launcher.backends.protocol import AllocationState
 from launcher.backends.settings import Backends
-from launcher.backends.waiting_reasons import line
+from launcher.backends.waiting_reasons import one_line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 # --- how many pilots, when, and when nothing of one lives any more
@@ -58,18 +58,21 @@ class Backend(NamedTuple):
     failures: int = 0
     proven: bool = False
 
-    def pace(self, oldest_s: float = 0.0) -> Pace:
+    def pace(self, oldest_s: float = 0.0) -> SubmitThrottle:
         times = deque([NOW - oldest_s] * self.last_minute)
-        return Pace(
-            failures=self.failures, proven=self.proven, newest=NOW - self.newest_s, times=times
+        return SubmitThrottle(
+            failures=self.failures,
+            has_recent_success=self.proven,
+            last_submission_at=NOW - self.newest_s,
+            submission_times=times,
         )
 
     def number(self, demand: Demand, most: int, per_minute: int) -> int:
-        return self.pace().number(
+        return self.pace().number_to_submit(
             demand,
             NOW,
-            held=self.held,
-            unspoken=self.unspoken,
+            active=self.held,
+            pending=self.unspoken,
             most=most,
             per_minute=per_minute,
         )
@@ -86,8 +89,8 @@ BACKENDS = st.builds(
 )
 DEMANDS = st.builds(Demand, jobs=st.integers(-5, 10_000), slots=st.integers(-2, 64))
 SIGNS = st.builds(
-    Signs,
-    stage=st.sampled_from([None, *Stage]),
+    PilotSignals,
+    stage=st.sampled_from([None, *AllocationState]),
     node_answers=st.booleans(),
     unknown_s=SPANS,
     spoke=st.booleans(),
@@ -110,11 +113,11 @@ def test_no_limit_is_ever_passed_and_who_waits_as_it_is_said_meets_none_of_time(
         assert backend.held + number <= most
         assert backend.last_minute + number <= rate
     if backend.held or backend.failures:  # after the first pilots they come one at a time
-        assert number <= (backend.newest_s >= SPACING_S)
+        assert number <= (backend.newest_s >= SUBMISSION_SPACING_S)
     if number and not backend.proven:  # no more are tried than may fail
         tried = backend.failures + backend.unspoken + number
-        assert tried <= TRIES or (number == 1 and not backend.unspoken)
-    wait_s = backend.pace(oldest_s).wait_s(NOW, held=backend.held, per_minute=rate)
+        assert tried <= FAILURES_BEFORE_BACKOFF or (number == 1 and not backend.unspoken)
+    wait_s = backend.pace(oldest_s).wait_s(NOW, active=backend.held, per_minute=rate)
     assert wait_s >= 0
     assert wait_s or number or not (missing and backend.held < most and backend.proven)
 
@@ -124,81 +127,159 @@ def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int
     demand = Demand(jobs=jobs, slots=slots)
     needed = min(math.ceil(jobs / slots), most, rate)
     assert Backend(proven=True).number(demand, most, rate) == needed
-    assert Backend().number(demand, most, rate) == min(needed, TRIES)
+    assert Backend().number(demand, most, rate) == min(needed, FAILURES_BEFORE_BACKOFF)
 
 
 @settings(max_examples=300)
 @given(SIGNS)
 def test_only_an_engines_word_or_the_end_of_a_lease_is_an_end_and_who_speaks_is_alive(
-    signs: Signs,
+    signs: PilotSignals,
 ) -> None:
-    life = life_of(signs)
-    if signs.spoke and not signs.bye and signs.silent_s <= 3 * signs.beat_s:
-        assert life is Life.RUNNING
-    if life not in OVER:
+    life = pilot_state(signs)
+    if (
+        signs.is_registered
+        and not signs.is_deregistered
+        and signs.silent_s <= 3 * signs.heartbeat_s
+    ):
+        assert life is PilotState.RUNNING
+    if life not in LOST_STATES:
         return
     leased = signs.lease_s is not None and signs.silent_s > signs.lease_s
-    unknown = signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S
-    ended = signs.stage is Stage.ENDED and (signs.node_answers or signs.bye or not signs.spoke)
-    assert signs.gone or ended or unknown or (leased and signs.spoke)
-    assert signs.stage is not None or signs.lease_s is not None or signs.gone
+    unknown = (
+        signs.allocation_state is AllocationState.UNKNOWN and signs.unknown_s >= UNKNOWN_TIMEOUT_S
+    )
+    ended = signs.allocation_state is AllocationState.ENDED and (
+        signs.node_answers or signs.is_deregistered or not signs.is_registered
+    )
+    assert signs.process_gone or ended or unknown or (leased and signs.is_registered)
+    assert signs.allocation_state is not None or signs.lease_s is not None or signs.process_gone
 
 
 @pytest.mark.parametrize(
     ("signs", "life"),
     [
-        (Signs(stage=None), Life.SUBMITTED),
-        (Signs(stage=Stage.WAITING), Life.WAITING),
-        (Signs(stage=Stage.RUNNING), Life.STARTING),
-        (Signs(stage=Stage.ENDED), Life.ENDED),
-        (Signs(stage=Stage.UNKNOWN, unknown_s=29), Life.SUBMITTED),
-        (Signs(stage=Stage.UNKNOWN, unknown_s=30), Life.MISSING),
+        (PilotSignals(allocation_state=None), PilotState.SUBMITTED),
+        (PilotSignals(allocation_state=AllocationState.WAITING), PilotState.WAITING),
+        (PilotSignals(allocation_state=AllocationState.RUNNING), PilotState.STARTING),
+        (PilotSignals(allocation_state=AllocationState.ENDED), PilotState.ENDED),
         (
-            Signs(stage=Stage.UNKNOWN, unknown_s=1e3, spoke=True, silent_s=1e3, node_answers=False),
-            Life.STRANDED,
+            PilotSignals(allocation_state=AllocationState.UNKNOWN, unknown_s=29),
+            PilotState.SUBMITTED,
         ),
-        (Signs(stage=Stage.ENDED, spoke=True, silent_s=14), Life.RUNNING),
-        (Signs(stage=Stage.ENDED, spoke=True, silent_s=16), Life.ENDED),
-        (Signs(stage=Stage.ENDED, spoke=True, silent_s=1, bye=True), Life.ENDED),
-        (Signs(stage=Stage.ENDED, spoke=True, silent_s=1e5, node_answers=False), Life.STRANDED),
-        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=1e5), Life.SILENT),
-        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=60, lease_s=60), Life.SILENT),
-        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=72, lease_s=60), Life.EXPIRED),
+        (PilotSignals(allocation_state=AllocationState.UNKNOWN, unknown_s=30), PilotState.MISSING),
         (
-            Signs(stage=Stage.ENDED, spoke=True, silent_s=72, lease_s=60, node_answers=False),
-            Life.ENDED,
+            PilotSignals(
+                allocation_state=AllocationState.UNKNOWN,
+                unknown_s=1e3,
+                is_registered=True,
+                silent_s=1e3,
+                node_answers=False,
+            ),
+            PilotState.STRANDED,
         ),
-        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=1, bye=True), Life.LEAVING),
+        (
+            PilotSignals(allocation_state=AllocationState.ENDED, is_registered=True, silent_s=14),
+            PilotState.RUNNING,
+        ),
+        (
+            PilotSignals(allocation_state=AllocationState.ENDED, is_registered=True, silent_s=16),
+            PilotState.ENDED,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.ENDED,
+                is_registered=True,
+                silent_s=1,
+                is_deregistered=True,
+            ),
+            PilotState.ENDED,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.ENDED,
+                is_registered=True,
+                silent_s=1e5,
+                node_answers=False,
+            ),
+            PilotState.STRANDED,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.RUNNING, is_registered=True, silent_s=1e5
+            ),
+            PilotState.SILENT,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.RUNNING,
+                is_registered=True,
+                silent_s=60,
+                lease_s=60,
+            ),
+            PilotState.SILENT,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.RUNNING,
+                is_registered=True,
+                silent_s=72,
+                lease_s=60,
+            ),
+            PilotState.EXPIRED,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.ENDED,
+                is_registered=True,
+                silent_s=72,
+                lease_s=60,
+                node_answers=False,
+            ),
+            PilotState.ENDED,
+        ),
+        (
+            PilotSignals(
+                allocation_state=AllocationState.RUNNING,
+                is_registered=True,
+                silent_s=1,
+                is_deregistered=True,
+            ),
+            PilotState.LEAVING,
+        ),
     ],
 )
-def test_what_is_made_of_a_pilot(signs: Signs, life: Life) -> None:
-    assert life_of(signs) is life
+def test_what_is_made_of_a_pilot(signs: PilotSignals, life: PilotState) -> None:
+    assert pilot_state(signs) is life
 
 
 @given(st.integers(0, 10_000))
 def test_pauses_grow_and_end(number: int) -> None:
-    assert 0 <= pause_s(number) <= pause_s(number + 1) <= LONGEST_PAUSE_S
-    assert 0 <= retry_s(number) <= retry_s(number + 1) <= LONGEST_RETRY_S
-    assert 5 <= poll_s(5, number) <= poll_s(5, number + 1) <= 60
-    assert poll_s(90, number) >= 90
+    assert (
+        0 <= failure_backoff_s(number) <= failure_backoff_s(number + 1) <= LONGEST_FAILURE_BACKOFF_S
+    )
+    assert (
+        0 <= refusal_backoff_s(number) <= refusal_backoff_s(number + 1) <= LONGEST_REFUSAL_BACKOFF_S
+    )
+    assert 5 <= poll_interval_s(5, number) <= poll_interval_s(5, number + 1) <= 60
+    assert poll_interval_s(90, number) >= 90
 
 
 def test_pauses_double_and_of_failures_two_make_none() -> None:
-    assert [pause_s(number) for number in range(5)] == [0, 0, 0, 60, 120]
-    assert [retry_s(number) for number in range(4)] == [0, 10, 20, 40]
-    assert [poll_s(5, errors) for errors in range(5)] == [5, 10, 20, 40, 60]
+    assert [failure_backoff_s(number) for number in range(5)] == [0, 0, 0, 60, 120]
+    assert [refusal_backoff_s(number) for number in range(4)] == [0, 10, 20, 40]
+    assert [poll_interval_s(5, errors) for errors in range(5)] == [5, 10, 20, 40, 60]
 
 
 @given(DEMANDS, st.integers(0, 20), st.integers(0, 20))
 def test_no_pilot_is_ended_that_work_waits_for(demand: Demand, waiting: int, starting: int) -> None:
-    number = surplus(demand, waiting=waiting, starting=starting)
+    number = count_excess_pilots(demand, waiting=waiting, starting=starting)
     assert 0 <= number <= waiting
     if number:
         assert waiting + starting - number >= demand.pilots
 
 
 def test_who_is_forgotten_is_looked_for_longer_than_it_is_waited_for() -> None:
-    assert FORGET_S > UNKNOWN_S
+    assert DELETE_UNKNOWN_AFTER_S > UNKNOWN_TIMEOUT_S
 
 
 # --- what an engine refuses for good: nothing is left of it, and a change of config.toml is tried soon
@@ -226,11 +307,11 @@ def test_a_refused_pilot_keeps_nobodys_place_and_leaves_nothing(refusing: World)
 def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(
     refusing: World,
 ) -> None:
-    assert refusing.fleet.due_s() <= CHANGED_S
+    assert refusing.fleet.next_cycle_s() <= CONFIG_POLL_S
     refusing.cluster.refuses = ""
     table = refusing.backends.by_name["toy"]._replace(partition="main")
     refusing.backends = Backends(by_name={"toy": table})
-    refusing.pass_time(CHANGED_S)
+    refusing.pass_time(CONFIG_POLL_S)
     assert len(refusing.cluster.submitted) == 1
     assert "could not be submitted" not in refusing.reason
 
@@ -314,9 +395,9 @@ def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: Wo
     held = world.cluster.hangs = threading.Event()
     world.need(1)
     world.clock.now += 1
-    world.fleet.turn(world.demand, {})
+    world.fleet.run_cycle(world.demand, {})
     world.clock.now += 2
-    world.fleet.turn(world.demand, {})
+    world.fleet.run_cycle(world.demand, {})
     assert re.fullmatch(r"no response since [0-9 :-]+", world.reason)
     held.set()
 
@@ -357,8 +438,8 @@ def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
 
 
 def test_what_is_said_over_lines_becomes_a_line() -> None:
-    assert line(" a\n\tb  c ") == "a b c"
-    assert line("x" * 1000).endswith("x…")
+    assert one_line(" a\n\tb  c ") == "a b c"
+    assert one_line("x" * 1000).endswith("x…")
 
 
 def a_pilot_fails(world: World, log: str) -> None:
@@ -393,7 +474,7 @@ def serve(plain: World, token: str) -> None:
     """Have a pilot speak, get its job, and be sent away behind it, as dispatch does."""
     plain.cluster.run(token)
     plain.speak(token)
-    plain.by_token[token].send(Leave())
+    plain.by_token[token].send(Drain())
 
 
 def test_as_many_pilots_wait_as_jobs_do_and_they_are_elements_of_one_array(plain: World) -> None:
@@ -420,16 +501,36 @@ def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(pl
 
 
 def test_never_more_elements_than_an_array_or_the_configuration_allows(plain: World) -> None:
-    number = partial(Pace.number, demand=Demand(jobs=5000), now=60.0, per_minute=6, single=True)
-    assert number(Pace(), held=0, unspoken=0, most=2000) == MOST_ELEMENTS
-    assert number(Pace(newest=0.0, proven=True), held=1000, unspoken=0, most=1200) == 200
+    number = partial(
+        SubmitThrottle.number_to_submit,
+        demand=Demand(jobs=5000),
+        now=60.0,
+        per_minute=6,
+        single=True,
+    )
+    assert number(SubmitThrottle(), held=0, unspoken=0, most=2000) == MOST_ARRAY_ELEMENTS
+    assert (
+        number(
+            SubmitThrottle(last_submission_at=0.0, has_recent_success=True),
+            held=1000,
+            unspoken=0,
+            most=1200,
+        )
+        == 200
+    )
     plain.need(5000)
     plain.pass_time(15)
     assert len(plain.cluster.submitted) == plain.cluster.most_alive == 100
 
 
 def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
-    number = partial(Pace(newest=0.0).number, Demand(jobs=5000), 60.0, held=1000, unspoken=1000)
+    number = partial(
+        SubmitThrottle(last_submission_at=0.0).number_to_submit,
+        Demand(jobs=5000),
+        60.0,
+        active=1000,
+        pending=1000,
+    )
     assert number(most=5000, per_minute=6, single=True) == 0
 
 
@@ -461,19 +562,19 @@ def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> 
 def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(plain: World) -> None:
     tokens = plain.submitted(60)
     plain.pass_time(10)
-    assert plain.heard == tokens[:NEXT_HEARD]
+    assert plain.heard == tokens[:NEXT_POLLED]
     plain.cluster.run(tokens[50])
     plain.pass_time(10)
     heard = plain.heard
-    assert heard == [*tokens[:NEXT_HEARD], tokens[50]]
+    assert heard == [*tokens[:NEXT_POLLED], tokens[50]]
 
 
 def test_after_three_that_could_not_work_the_others_are_taken_back(plain: World) -> None:
     plain.cluster.logs = "no module cuda/99"
     tokens = plain.submitted(20)
-    plain.cluster.end(*tokens[:TRIES])
+    plain.cluster.end(*tokens[:FAILURES_BEFORE_BACKOFF])
     plain.pass_time(20)
-    assert sorted(plain.cluster.cancelled) == sorted(tokens[TRIES:])
+    assert sorted(plain.cluster.cancelled) == sorted(tokens[FAILURES_BEFORE_BACKOFF:])
     assert plain.cluster.alive() == []
     assert plain.cluster.submitted == tokens
     assert "no module cuda/99" in plain.reason
@@ -498,7 +599,7 @@ def test_a_scheduler_that_begins_anew_finds_all_elements(plain: World) -> None:
     serve(plain, tokens[3])
     plain.turn()
     stages = {token: job.stage for token, job in plain.cluster.jobs.items()}
-    assert stages[tokens[3]] is Stage.RUNNING
+    assert stages[tokens[3]] is AllocationState.RUNNING
 
 
 def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_path: Path) -> None:
@@ -517,6 +618,6 @@ def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
 ) -> None:
     tokens = plain.running(60)
     for link in plain.by_token.values():  # what they say lies in their files, and is not read yet
-        link.hello = link.beat = None
+        link.registration = link.heartbeat = None
     plain.new_fleet()
     assert {*plain.heard} == {*tokens}

@@ -10,30 +10,30 @@ from typing import cast
 import pytest
 
 from launcher import __version__
-from launcher.backends.channel import Reader, Writer
-from launcher.backends.fleet import Fleet
+from launcher.backends.channel import MessageReader, MessageWriter
+from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import (
-    Beat,
-    Hello,
-    Leave,
-    News,
-    Order,
-    Run,
-    news_line,
-    read_order,
+    Drain,
+    Heartbeat,
+    PilotCommand,
+    PilotMessage,
+    Registered,
+    StartAttempt,
+    decode_command,
+    encode_message,
 )
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.protocol import (
-    NOWHERE,
+    NO_NODES,
+    AllocationEndCause,
+    AllocationState,
     Backend,
-    Cause,
     EngineError,
     Estimate,
     Observation,
-    Refused,
-    Stage,
+    SubmissionRefused,
 )
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
@@ -55,17 +55,17 @@ class ToyLink(PilotLink):
 
     def __init__(self, folder: PilotFolder, spec: PilotSpec) -> None:
         super().__init__(folder, spec)
-        self.orders: list[Order] = []
+        self.orders: list[PilotCommand] = []
 
-    def send(self, *orders: Order) -> bool:
+    def send(self, *orders: PilotCommand) -> bool:
         self.orders += orders
-        self.leaving = self.leaving or any(isinstance(order, Leave) for order in orders)
+        self.is_draining = self.is_draining or any(isinstance(order, Drain) for order in orders)
         return True
 
     def speak(self, now: float, *troubles: str, version: str = __version__) -> None:
-        self.heard_at = now
-        if self.hello is None:
-            self.hello = Hello(
+        self.last_message_at = now
+        if self.registration is None:
+            self.registration = Registered(
                 version=version,
                 python="python",
                 host="host",
@@ -76,7 +76,9 @@ class ToyLink(PilotLink):
                 ram=1 << 30,
                 troubles=troubles,
             )
-        self.beat = Beat(number=1 if self.beat is None else self.beat.number + 1)
+        self.heartbeat = Heartbeat(
+            number=1 if self.heartbeat is None else self.heartbeat.number + 1
+        )
 
 
 @dataclass
@@ -102,7 +104,7 @@ class ToyCluster:
     entered: list[threading.Event] = field(default_factory=list)  # for which one does or did
 
     def alive(self) -> list[str]:
-        over = {Stage.ENDED, Stage.UNKNOWN}
+        over = {AllocationState.ENDED, AllocationState.UNKNOWN}
         return [token for token, job in self.jobs.items() if job.stage not in over]
 
     def check(self) -> None:
@@ -111,11 +113,16 @@ class ToyCluster:
 
     def run(self, *tokens: str, node: str = "n1") -> None:
         for token in tokens:
-            self.jobs[token] = Observation(stage=Stage.RUNNING, node=node)
+            self.jobs[token] = Observation(stage=AllocationState.RUNNING, node=node)
 
-    def end(self, *tokens: str, cause: Cause = Cause.FAILED, node_answers: bool = True) -> None:
+    def end(
+        self,
+        *tokens: str,
+        cause: AllocationEndCause = AllocationEndCause.FAILED,
+        node_answers: bool = True,
+    ) -> None:
         for token in tokens:
-            job = self.jobs[token]._replace(stage=Stage.ENDED, cause=cause, reason="")
+            job = self.jobs[token]._replace(stage=AllocationState.ENDED, cause=cause, reason="")
             self.jobs[token] = job._replace(node_answers=node_answers)
 
 
@@ -129,25 +136,25 @@ class ToyBackend:
         self._wait()
         cluster = self.cluster
         if cluster.refuses and not cluster.takes_all_the_same:
-            raise (Refused if cluster.for_good else EngineError)(cluster.refuses)
+            raise (SubmissionRefused if cluster.for_good else EngineError)(cluster.refuses)
         with cluster.lock:
             for folder, _ in pilots:
                 cluster.submitted.append(folder.token)
                 if folder.spec.exists():  # else it would end at once
                     cluster.jobs[folder.token] = Observation(
-                        stage=Stage.WAITING, reason="Resources", starts_at=1.7e9
+                        stage=AllocationState.WAITING, reason="Resources", starts_at=1.7e9
                     )
             cluster.most_alive = max(cluster.most_alive, len(cluster.alive()))
         if cluster.refuses:
             raise EngineError(cluster.refuses)
 
     def observe(
-        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
     ) -> Mapping[str, Observation]:
         self.cluster.questions += 1
         self.cluster.nodes = dict(nodes)
         self._answer()
-        unknown = Observation(stage=Stage.UNKNOWN)
+        unknown = Observation(stage=AllocationState.UNKNOWN)
         jobs, hidden = self.cluster.jobs, self.cluster.hidden
         return {token: unknown if token in hidden else jobs.get(token, unknown) for token in tokens}
 
@@ -159,7 +166,7 @@ class ToyBackend:
             self.cluster.cancelled += tokens
             for token in tokens:
                 if self.cluster.cancels and token in self.cluster.alive():
-                    self.cluster.end(token, cause=Cause.CANCELLED)
+                    self.cluster.end(token, cause=AllocationEndCause.CANCELLED)
 
     def collect(self, pilot: PilotFolder) -> str:
         return self.cluster.logs
@@ -197,7 +204,7 @@ class World:
         self.rung = threading.Event()
         self.fleet = self.new_fleet()
 
-    def new_fleet(self) -> Fleet:
+    def new_fleet(self) -> PilotPool:
         """Begin as a scheduler that follows another: whatever that knew is lost."""
 
         def make(settings: BackendSettings, _: Home) -> Backend:
@@ -210,11 +217,19 @@ class World:
             old = self.by_token.get(spec.token)
             new = self.by_token[spec.token] = ToyLink(folder, spec)
             if old is not None:  # what lies in the files
-                new.hello, new.beat, new.said_bye = old.hello, old.beat, old.said_bye
-                new.heard_at, new.orders, new.leaving = self.clock.now, old.orders, old.leaving
+                new.registration, new.heartbeat, new.exit_reason = (
+                    old.registration,
+                    old.heartbeat,
+                    old.exit_reason,
+                )
+                new.last_message_at, new.orders, new.is_draining = (
+                    self.clock.now,
+                    old.orders,
+                    old.is_draining,
+                )
             return new
 
-        self.fleet = Fleet(
+        self.fleet = PilotPool(
             self.home,
             self.configured,
             self.rung.set,
@@ -223,7 +238,7 @@ class World:
             link=link,
             wall=lambda: self.wall + self.clock.now,
         )
-        self.fleet.begin()
+        self.fleet.adopt_recorded_pilots()
         return self.fleet
 
     def configured(self) -> Backends:
@@ -237,17 +252,17 @@ class World:
     def turn(self) -> None:
         """Have one turn, and as many as the answers of the engine take."""
         self.clock.now += 0.1
-        self.fleet.turn(self.demand, self.busy)
+        self.fleet.run_cycle(self.demand, self.busy)
         while self.waits():
             assert self.rung.wait(PATIENCE_S)
             self.rung.clear()
             self.clock.now += 0.1
-            self.fleet.turn(self.demand, self.busy)
+            self.fleet.run_cycle(self.demand, self.busy)
         self.cluster.check()
 
     def waits(self) -> bool:
         """Tell whether the engine has something to answer."""
-        return any(group.calls.busy for group in self.fleet._groups.values())
+        return any(group.calls.is_busy for group in self.fleet._groups.values())
 
     def pass_time(
         self, seconds: float, *, speaking: Collection[str] = (), step_s: float = 0.9
@@ -297,19 +312,19 @@ class World:
 
     def ending_s(self, token: str) -> float:
         """For how long all that lives of a pilot that was given up has been ending."""
-        return self.fleet.ending_s(token)
+        return self.fleet.terminating_s(token)
 
     @property
     def lost(self) -> list[str]:
         """The pilots that were given up."""
-        return list(self.fleet.given_up())
+        return list(self.fleet.abandoned_pilots())
 
     def records(self) -> list[str]:
         return sorted(path.stem for path in (self.home.folder / "pilots").glob("launcher-*.json"))
 
     @property
     def reason(self) -> str:
-        return self.fleet.reasons().get("toy", "")
+        return self.fleet.reasons_by_backend().get("toy", "")
 
 
 def waited_for(condition: Callable[[], bool]) -> None:
@@ -325,7 +340,7 @@ def waited_for(condition: Callable[[], bool]) -> None:
 # --- the other end of a pilot's two files, in a test's hand
 
 
-HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
+HELLO = Registered(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
 
 
 class Pilot:
@@ -350,24 +365,24 @@ class Pilot:
             single=single,
         )
         make_pilot_folder(self.folder, self.spec)
-        self._reader = Reader(self.folder.orders)
+        self._reader = MessageReader(self.folder.commands_file)
 
     def link(self) -> PilotLink:
         """The end of a scheduler that has just begun."""
         return PilotLink(self.folder, self.spec)
 
-    def tell(self, *news: News) -> None:
-        Writer(self.folder.news).append(*map(news_line, news))
+    def tell(self, *news: PilotMessage) -> None:
+        MessageWriter(self.folder.messages_file).append(*map(encode_message, news))
 
     def runs(self) -> list[int]:
         """The jobs whose first attempts it was sent since the last call, and nothing else."""
-        attempts = [order.attempt for order in self.orders() if isinstance(order, Run)]
+        attempts = [order.attempt for order in self.orders() if isinstance(order, StartAttempt)]
         assert all(attempt.endswith("-1") for attempt in attempts)
         return [int(attempt.removesuffix("-1")) for attempt in attempts]
 
-    def orders(self) -> list[Order | None]:
+    def orders(self) -> list[PilotCommand | None]:
         """What it was sent since the last call."""
-        return [read_order(line) for line in self._reader.lines()]
+        return [decode_command(line) for line in self._reader.lines()]
 
 
 @dataclass
@@ -384,14 +399,14 @@ class ToyFleet:
     turns: list[tuple[Mapping[str, Demand], Mapping[str, int]]] = field(default_factory=list)
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> PilotPool:
         return cast("Fleet", self)
 
     @property
     def links(self) -> Sequence[PilotLink]:
         # as a real one that has not looked since they were told to leave
         heard = [link for link in self.all_links if link.token not in self.lost]
-        return [link for link in heard if link.hello and not link.hello.troubles]
+        return [link for link in heard if link.registration and not link.registration.troubles]
 
     @property
     def all_links(self) -> Sequence[PilotLink]:

@@ -111,8 +111,8 @@ def test_leaving_the_screen_ends_a_search(jobs: list[int], home: Home) -> None:
 def found(log: Path, text: str, start: int = 0, *, backwards: bool = False) -> int | None:
     search = LogSearch(log, text, start=start, backwards=backwards)
     search.run()
-    assert search.over
-    assert search.trouble == ""
+    assert search.is_finished
+    assert search.error == ""
     return search.hit
 
 
@@ -176,21 +176,21 @@ def test_each_byte_is_looked_at_once(size: int, start: int, backwards: bool) -> 
 
 def test_a_search_that_is_left_ends_at_the_next_piece(log: Path) -> None:
     search = LogSearch(log, "two", start=0)
-    search.leave()
+    search.cancel()
     search.run()
-    assert (search.hit, search.over, search.share) == (None, True, 0.0)
+    assert (search.hit, search.is_finished, search.progress) == (None, True, 0.0)
 
 
 def test_it_tells_how_far_it_is(log: Path) -> None:
     search = LogSearch(log, "three", start=0)
     search.run()
-    assert search.share == 1.0
+    assert search.progress == 1.0
 
 
 def test_a_log_that_is_gone_is_told_of(tmp_path: Path) -> None:
     search = LogSearch(tmp_path / "none", "x", start=0)
     search.run()
-    assert search.trouble == "the log cannot be read: No such file or directory"
+    assert search.error == "the log cannot be read: No such file or directory"
 
 
 def test_a_piece_is_small_beside_a_log() -> None:
@@ -228,13 +228,13 @@ def test_what_lies_around_a_byte_is_shown(long_log: Path) -> None:
     place = 12 * 150_000
     tail.anchor = place
     lines = tail.lines(long_log, 80)
-    row = tail.row_of(place)
+    row = tail.row_of_byte(place)
     assert row is not None
     assert lines[row] == "line 150000"
-    assert tail.place_of(row) == place
+    assert tail.byte_of_row(row) == place
     assert lines[-1].endswith("MiB after this")
     assert len("".join(lines)) < MOST_BYTES
-    assert tail.row_of(0) is None
+    assert tail.row_of_byte(0) is None
     tail.anchor = None
     assert tail.lines(long_log, 80)[-1] == "line 299999"
 
@@ -244,7 +244,7 @@ def test_a_line_of_the_screen_is_found_again_in_the_log(long_log: Path) -> None:
     for place in (0, 12 * COUNT - 12, 12 * 99_999):
         tail.anchor = place
         lines = tail.lines(long_log, 80)
-        row = tail.row_of(place)
+        row = tail.row_of_byte(place)
         assert row is not None
         assert lines[row] == (LINE % (place // 12)).rstrip()
 
@@ -255,11 +255,11 @@ def test_a_place_in_a_long_line_is_on_the_piece_that_holds_it(tmp_path: Path) ->
     tail = LogTail()
     lines = tail.lines(log, 40)
     assert lines == ["first", "x" * 40, "x" * 40, "x" * 15 + "\\x1bhere", "last"]
-    assert tail.row_of(7 + 96) == 3
-    assert tail.row_of(7 + 79) == 2
-    assert tail.row_of(7 + 80) == 3
-    assert tail.row_of(7 + 101) == 4
-    assert tail.place_of(3) == 7
+    assert tail.row_of_byte(7 + 96) == 3
+    assert tail.row_of_byte(7 + 79) == 2
+    assert tail.row_of_byte(7 + 80) == 3
+    assert tail.row_of_byte(7 + 101) == 4
+    assert tail.byte_of_row(3) == 7
 
 
 def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path
     tail = LogTail()
     tail.anchor = 5 * MOST_BYTES
     lines = tail.lines(log, 80)
-    row = tail.row_of(5 * MOST_BYTES)
+    row = tail.row_of_byte(5 * MOST_BYTES)
     assert row is not None
     assert "here" in lines[row] + lines[row + 1]
 

@@ -3,9 +3,9 @@
 import pytest
 
 from launcher.job import Resources
-from launcher.screens.dashboard.list_order import ORDERS, sorted_screen
-from launcher.screens.queue_view import screen_lines
-from launcher.screens.snapshots import Queue, Screen
+from launcher.screens.dashboard.list_order import ORDERS, sort_snapshot
+from launcher.screens.queue_view import snapshot_lines
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -72,7 +72,7 @@ def test_marks_stay_while_the_list_changes_below_them(
 ) -> None:
     async def story(person: Person) -> None:
         await person.press("j", "m")
-        store.steering.cancel([waiting[0]], 1.0)
+        store.job_control.cancel([waiting[0]], 1.0)
         await person.look()
         assert marked(person) == ["train/b"]
         await person.press("/", *"train/c", "enter")
@@ -122,7 +122,7 @@ def test_jobs_that_changed_meanwhile_are_named(
 def test_those_that_cannot_be_changed_are_told_of_before(
     waiting: list[int], home: Home, store: Store
 ) -> None:
-    store.steering.hold(waiting[:1], 1.0)
+    store.job_control.hold(waiting[:1], 1.0)
 
     async def story(person: Person) -> None:
         await person.press("M", "h")
@@ -140,8 +140,8 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
         *("train/a", "test/a", "test/b"),
         needs={"test/a": ["train/a"], "test/b": ["train/a"]},
     )
-    store.steering.cancel(jobs[:1], 1.0)
-    home.stop.write_text("{}")
+    store.job_control.cancel(jobs[:1], 1.0)
+    home.stop_record.write_text("{}")
 
     async def story(person: Person) -> None:
         await person.press("/", *"*", "enter", "m", "m", "r")
@@ -154,7 +154,7 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
 def test_tags_are_given_to_all_that_are_marked(
     waiting: list[int], home: Home, store: Store
 ) -> None:
-    store.steering.change_tags(waiting[:1], ["old"], [])
+    store.job_control.change_tags(waiting[:1], ["old"], [])
 
     async def story(person: Person) -> None:
         await person.press("m", "m", "t")
@@ -165,7 +165,7 @@ def test_tags_are_given_to_all_that_are_marked(
         assert "'?' is not a tag" in person.bottom
 
     on_the_queue(home, story)
-    assert store.steering.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
+    assert store.job_control.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
 
 
 def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store) -> None:
@@ -187,7 +187,7 @@ def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store
 def test_of_a_note_with_several_lines_the_first_is_typed(
     waiting: list[int], home: Home, store: Store
 ) -> None:
-    store.steering.set_note(waiting[:1], "table 3\nwith both seeds")
+    store.job_control.set_note(waiting[:1], "table 3\nwith both seeds")
 
     async def story(person: Person) -> None:
         await person.press("n")
@@ -212,17 +212,17 @@ def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
 # --- Lists in another order than the queue's
 
 
-def running(screen: Screen) -> list[int]:
+def running(screen: QueueSnapshot) -> list[int]:
     return [work.id for work in screen.running]
 
 
 def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:
     screen = a_busy_screen()
-    assert running(sorted_screen(screen, "memory")) == [42, 41, 43]
-    assert running(sorted_screen(screen, "memory", reverse=True)) == [41, 42, 43]
-    assert running(sorted_screen(screen, "time")) == [41, 42, 43]
-    assert running(sorted_screen(screen, "time", reverse=True)) == [43, 42, 41]
-    assert running(sorted_screen(screen, "name"))[0] == 43
+    assert running(sort_snapshot(screen, "memory")) == [42, 41, 43]
+    assert running(sort_snapshot(screen, "memory", reverse=True)) == [41, 42, 43]
+    assert running(sort_snapshot(screen, "time")) == [41, 42, 43]
+    assert running(sort_snapshot(screen, "time", reverse=True)) == [43, 42, 41]
+    assert running(sort_snapshot(screen, "name"))[0] == 43
 
 
 def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
@@ -230,7 +230,7 @@ def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
         a_line(n, f"train/{n}", State.QUEUED, since=at) for n, at in ((1, 30.0), (2, 10.0))
     )
     screen = a_busy_screen()._replace(waiting=jobs)
-    assert [job.id for job in sorted_screen(screen, "wait").waiting] == [2, 1]
+    assert [job.id for job in sort_snapshot(screen, "wait").waiting] == [2, 1]
 
 
 def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, store: Store) -> None:
@@ -240,14 +240,14 @@ def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, sto
         for n, (gib, device) in enumerate(asked)
     ]
     enqueue(store, *specs)
-    screen = sorted_screen(Queue(home, store).look(), "memory")
+    screen = sort_snapshot(QueueSnapshotReader(home, store).read_snapshot(), "memory")
     assert [job.id for job in screen.waiting] == [5, 2, 4, 1, 3], "what asks for none is last"
     assert screen.orders["waiting"] == "memory"
 
 
 def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() -> None:
-    screen = sorted_screen(a_busy_screen(), "wait")
-    text = "\n".join(line.text for line in screen_lines(screen, 140))
+    screen = sort_snapshot(a_busy_screen(), "wait")
+    text = "\n".join(line.text for line in snapshot_lines(screen, 140))
     assert "WAITING by wait" in text
     assert "RUNNING by" not in text
     assert screen.running == a_busy_screen().running
@@ -257,7 +257,7 @@ def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() ->
 @pytest.mark.parametrize("reverse", [False, True])
 def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
     screen = a_busy_screen()._replace(found=a_busy_screen().waiting)
-    other = sorted_screen(screen, order, reverse=reverse)
+    other = sort_snapshot(screen, order, reverse=reverse)
     assert sorted(running(other)) == sorted(running(screen))
     for name in ("waiting", "recent", "found"):
         assert {*map(repr, getattr(other, name))} == {*map(repr, getattr(screen, name))}

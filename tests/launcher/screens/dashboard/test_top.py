@@ -14,8 +14,8 @@ from launcher.screens.dashboard.keys import help_page
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import LONGEST
 from launcher.screens.dashboard.widgets import Canvas
-from launcher.screens.gpu_view import Gauge
-from launcher.screens.snapshots import Queue, Screen
+from launcher.screens.gpu_view import GpuView
+from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
@@ -103,7 +103,7 @@ def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Stor
 
     async def story(person: Person) -> None:
         await person.after("j j", chosen="train/c")
-        store.steering.cancel([jobs[0]], 1.0)
+        store.job_control.cancel([jobs[0]], 1.0)
         await person.look()
         assert "○ train/c" in person.chosen
         claimed(store, jobs[2])
@@ -122,7 +122,7 @@ def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
         claim = claimed(store, first)
         await person.look()
         assert "train/00" in person.chosen
-        store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+        store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
         await person.look()
         assert "train/01" in person.chosen
         await person.press("j", "j", "g")
@@ -151,8 +151,8 @@ def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> No
         for _ in range(14):
             await person.press("pagedown")
             await person.look()
-            assert person.top.picture is not None
-            shown.add(len(person.top.picture.waiting))
+            assert person.top.snapshot is not None
+            shown.add(len(person.top.snapshot.waiting))
         assert min(shown) < 300
         assert max(shown) == 500
         await person.after("G", "200 more jobs wait")
@@ -346,8 +346,8 @@ def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Sto
 
     async def story(person: Person) -> None:
         await person.press("enter")
-        store.steering.cancel([job], 1.0)
-        store.steering.forget([job])
+        store.job_control.cancel([job], 1.0)
+        store.job_control.delete_jobs([job])
         deadline = time.monotonic() + 10
         # a page asks the queue for a small share of the time only
         while person.bottom != f"job {job} was cleaned":
@@ -416,7 +416,7 @@ def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store
 
 def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
-    store.steering.hold([job], 1.0)
+    store.job_control.hold([job], 1.0)
 
     async def story(person: Person) -> None:
         await person.after("l", bottom=f"release job {job} train/a?  y/n")
@@ -435,7 +435,7 @@ def in_state_apart(home: Home, job: int) -> bool:
 
 
 def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> None:
-    home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+    home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
     async def story(person: Person) -> None:
         await person.after("G r", bottom=f"retry job {jobs[4]} train/d?  y/n")
@@ -443,7 +443,7 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
         await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
 
     on_the_queue(home, story)
-    assert not home.stop.exists()
+    assert not home.stop_record.exists()
 
 
 def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
@@ -509,15 +509,17 @@ def test_it_is_left_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) 
     assert on_the_queue(home, story) == 0
 
 
-class Broken(Queue):
+class Broken(QueueSnapshotReader):
     """A queue whose database cannot be read now and then."""
 
     works = True
 
-    def look(self, *, waiting: int = 0, recent: int = 0, sought: str = "") -> Screen:
+    def read_snapshot(
+        self, *, waiting: int = 0, recent: int = 0, search_text: str = ""
+    ) -> QueueSnapshot:
         if not self.works:
             raise sqlite3.OperationalError("disk I/O error")
-        return super().look(waiting=waiting, recent=10, sought=sought)
+        return super().read_snapshot(waiting=waiting, recent=10, search_text=search_text)
 
 
 def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: Home) -> None:
@@ -601,7 +603,7 @@ def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) ->
 def test_what_waits_below_many_gpus_is_told_of() -> None:
     screen = a_busy_screen()
     overview = Overview()
-    overview.show(screen._replace(gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
+    overview.show(screen._replace(gpus=tuple(GpuView(gpu=a_gpu(number)) for number in range(16))))
     drawn = overview.draw(80, 24)
     assert len(drawn) == 24
     assert drawn[-1].text == "  … 31 waiting jobs below: Tab goes to the next section"

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from launcher.accounts import Account
+from launcher.accounts import FairShareAccount
 from launcher.cli.jobs import select
 from launcher.errors import UsageError
-from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
-from launcher.screens.snapshots import Queue
-from launcher.states import ENDED, Done, Failed, OutOfMemory, ReasonCode, Shortage, State
+from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
+from launcher.screens.snapshots import QueueSnapshotReader
+from launcher.states import ENDED_STATES, Done, Failed, OomReport, OutOfMemory, ReasonCode, State
 from launcher.store import runs as module
-from launcher.store.feed import BUSY_S, QUIET_LOOKS, QUIET_S, Feed, FollowedJobs
-from launcher.store.listings import JobFilter, Listing
+from launcher.store.feed import BUSY_POLL_S, IDLE_POLL_S, IDLE_POLLS, EventCursor, JobTracker
+from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.store.queue import Store
-from launcher.store.run_news import MOST_FAILURES, RunNewsReader
-from launcher.store.runs import FirstJobs, jobs_before, open_runs
-from launcher.store.usage import Measured
+from launcher.store.run_news import MOST_FAILURES, RunEventReader
+from launcher.store.runs import QueueHeads, count_jobs_before, open_runs
+from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import FAILED, end, one, put, ready, seated
 from tests.launcher.web.made_runs import done
 
 
-def accounts(store: Store) -> dict[str, Account]:
+def accounts(store: Store) -> dict[str, FairShareAccount]:
     return {each.name: each for each, _, _ in open_runs(store.database.execute)}
 
 
@@ -40,12 +40,16 @@ def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
-    store.steering.share("b", 4.0)
+    store.job_control.set_share("b", 4.0)
     for job in (a, b):
         claim = seated(store, job, 100.0, device="GPU-1,GPU-2", cpus=2)
         end(store, claim, Done(at=110.0), now=111.0)
     recorded = accounts(store)
-    assert (recorded["a"].vtime, recorded["a"].used, recorded["a"].at) == (20.0, 20.0, 110.0)
+    assert (recorded["a"].vtime, recorded["a"].used, recorded["a"].updated_at) == (
+        20.0,
+        20.0,
+        110.0,
+    )
     assert (recorded["b"].vtime, recorded["b"].used) == (5.0, 20.0)
 
 
@@ -56,7 +60,7 @@ def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
     end(store, claimed(store, a, 100.0), Failed(at=116.0, error="x"), now=116.0)
     end(store, claimed(store, b, 100.0), Done(at=50.0), now=50.0)
     assert accounts(store)["a"].vtime == 1.0  # a core is a sixteenth of a card
-    assert accounts(store)["b"] == Account(run=accounts(store)["b"].run, name="b")
+    assert accounts(store)["b"] == FairShareAccount(run=accounts(store)["b"].run, name="b")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,7 @@ def test_a_clock_that_is_set_charges_no_run_for_years(
     vtime: float,
 ) -> None:
     claim = claimed(store, two_runs[0], 100.0)
-    measured = Measured(elapsed_s=elapsed_s)
+    measured = MeasuredUsage(elapsed_s=elapsed_s)
     end(store, claim, Done(at=ended), now=ended, measured=measured)
     assert accounts(store)["a"].vtime == vtime
 
@@ -88,7 +92,7 @@ def test_runs_with_open_jobs_are_listed_with_how_many_run_and_wait(
 ) -> None:
     claimed(store, two_runs[0])
     enqueue(store, a_spec(), run="over")
-    store.steering.cancel([job.id for job in store.read.of_run("over")], 1.0)
+    store.job_control.cancel([job.id for job in store.read.jobs_of_runs_named("over")], 1.0)
     listed = [(each.name, *counts) for each, *counts in open_runs(store.database.execute)]
     assert listed == [("a", 1, 1), ("b", 0, 2)]
 
@@ -99,16 +103,16 @@ def test_how_many_jobs_of_its_run_come_before_one(store: Store) -> None:
     one(store, priority=9, run="other")
 
     def before(job: int) -> int:
-        return jobs_before(store.database.execute, job_row(store, job), {0, 1})
+        return count_jobs_before(store.database.execute, job_row(store, job), {0, 1})
 
     assert [before(job) for job in jobs] == [1, 2, 3, 4, 5, 6, 0]
-    store.steering.cancel([jobs[0]], 1.0)
+    store.job_control.cancel([jobs[0]], 1.0)
     assert before(jobs[1]) == 1
 
 
 def test_a_share_stays_with_the_run_when_more_jobs_come(store: Store) -> None:
     one(store, run="a")
-    store.steering.share("a", 2.5)
+    store.job_control.set_share("a", 2.5)
     row = job_row(store, one(store, "2", run="a"))
     assert (row.share, row.state) == (2.5, "queued")
 
@@ -117,12 +121,12 @@ def test_a_share_stays_with_the_run_when_more_jobs_come(store: Store) -> None:
 
 
 @pytest.fixture
-def reader(store: Store) -> RunNewsReader:
-    return RunNewsReader(store.database)
+def reader(store: Store) -> RunEventReader:
+    return RunEventReader(store.database)
 
 
-def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNewsReader) -> None:
-    assert reader.since(0) == (0, [])
+def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunEventReader) -> None:
+    assert reader.read_since(0) == (0, [])
     first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
     before = reader.newest()
     (third,) = enqueue(store, a_spec(name="a"), run="two")
@@ -130,56 +134,56 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNe
     for job, outcome in (
         (first, Done(at=now)),
         (second, Failed(at=now, error="boom")),
-        (third, OutOfMemory(at=now, error="too large", shortage=Shortage("gpu"))),
+        (third, OutOfMemory(at=now, error="too large", report=OomReport("gpu"))),
     ):
         end(store, job, outcome, now=now)
-    upto, (first_run, second_run) = reader.since(before)
+    upto, (first_run, second_run) = reader.read_since(before)
     assert upto == reader.newest()
     assert (first_run.name, first_run.root, first_run.open) == ("one", "/nowhere", 0)
-    assert (first_run.after, first_run.happened) == (before, (Event.FIRST_FAILURE,))
+    assert (first_run.after, first_run.happened) == (before, (NotifyEvent.FIRST_FAILURE,))
     assert first_run.totals == {State.DONE: 1, State.FAILED: 1}
-    assert second_run.happened == (Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
+    assert second_run.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
     found = [(*reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
     assert found == [(second, "b"), (third, "a")]
-    assert reader.since(upto) == (upto, [])
-    assert reader.ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
-    assert reader.ended_since(first_run.id, now + 1) == {}
+    assert reader.read_since(upto) == (upto, [])
+    assert reader.count_ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
+    assert reader.count_ended_since(first_run.id, now + 1) == {}
 
 
 def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
-    store: Store, reader: RunNewsReader
+    store: Store, reader: RunEventReader
 ) -> None:
     many = enqueue(store, *(a_spec(name=f"m{number}") for number in range(30)), run="many")
     (single,) = enqueue(store, a_spec(name="single"), run="single")
     for number, job in enumerate((*many, single)):
-        short = OutOfMemory(at=2.0, error="too large", shortage=Shortage("gpu"))
+        short = OutOfMemory(at=2.0, error="too large", report=OomReport("gpu"))
         outcome = short if 5 <= number < 25 else Failed(at=2.0, error="boom")
         end(store, job, outcome, now=2.0)
-    _, (first, second) = reader.since(0)
-    assert first.happened == (Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
-    assert second.happened == (Event.FIRST_FAILURE,)
+    _, (first, second) = reader.read_since(0)
+    assert first.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
+    assert second.happened == (NotifyEvent.FIRST_FAILURE,)
     told = reader.failures(first.id, 0)
     assert [each.job for each in told] == [many[0], *many[5 : 5 + MOST_FAILURES]]
-    assert [each.alike for each in told] == [10] + [20] * MOST_FAILURES
+    assert [each.similar_failures for each in told] == [10] + [20] * MOST_FAILURES
     codes = {each.reason.code for each in told[1:]}
     assert (told[0].reason.code, codes) == (ReasonCode.FAILED, {ReasonCode.OUT_OF_MEMORY})
     assert [each.job for each in reader.failures(second.id, 0)] == [single]
     assert reader.failures(first.id, reader.newest()) == ()
 
 
-def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunNewsReader) -> None:
+def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunEventReader) -> None:
     for run in ("loud", "silent"):
         one(store, run=run)
-    for wanted in (RunNotify(events=(Event.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
+    for wanted in (RunNotify(events=(NotifyEvent.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
         with store.writing():
-            store.set_notify(store.run(Path("/nowhere"), "silent"), wanted)
-        assert [run.notify for run in reader.since(0)[1]] == [AS_CONFIGURED, wanted]
+            store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), wanted)
+        assert [run.notify for run in reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
 
 
-def test_the_last_event_before_a_time_is_found(store: Store, reader: RunNewsReader) -> None:
+def test_the_last_event_before_a_time_is_found(store: Store, reader: RunEventReader) -> None:
     enqueue(store, a_spec(name="a"))
-    assert reader.beginning(time.time() - 600) == 0
-    assert reader.beginning(time.time() + 3600) == reader.newest()
+    assert reader.last_event_before(time.time() - 600) == 0
+    assert reader.last_event_before(time.time() + 3600) == reader.newest()
 
 
 # --- ready
@@ -190,7 +194,7 @@ READY = ("state", "waits", "priority", "run", "lane")
 
 def runs_of(store: Store, each: int = 2) -> dict[str, int]:
     """How many jobs of each run are looked at."""
-    return dict(Counter(job.account.name for job in store.scheduling.ready(each)))
+    return dict(Counter(job.account.name for job in store.scheduler_actions.read_ready(each)))
 
 
 def test_a_run_hides_no_other_and_a_lane_hides_none_in_it(store: Store) -> None:
@@ -203,18 +207,18 @@ def test_a_run_hides_no_other_and_a_lane_hides_none_in_it(store: Store) -> None:
 def test_of_each_priority_the_first_are_looked_at(store: Store) -> None:
     plain = put(store, map(str, range(5)))
     urgent = one(store, "urgent", priority=1)
-    looked = [(job.id, job.priority) for job in store.scheduling.ready(1)]
+    looked = [(job.id, job.priority) for job in store.scheduler_actions.read_ready(1)]
     assert looked == [(urgent, 1), (plain[0], 0)]
 
 
 def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
     first, _ = put(store, "ab")
-    store.steering.share("test", 3.0)
+    store.job_control.set_share("test", 3.0)
     claimed(store, first, 1.0)
-    (ready,) = store.scheduling.ready(5)
+    (ready,) = store.scheduler_actions.read_ready(5)
     assert (ready.account.name, ready.account.share) == ("test", 3.0)
-    assert ready.flow == (0, ready.account.run, ready.lane_id)
-    (claim,) = store.scheduling.claims()
+    assert ready.job_class == (0, ready.account.run, ready.lane_id)
+    (claim,) = store.scheduler_actions.open_claims()
     assert claim.run == ready.account.run == job_row(store, first).run_id
 
 
@@ -224,7 +228,7 @@ def test_a_share_that_makes_no_sense_in_a_damaged_row_counts_as_one(
 ) -> None:
     enqueue(store, a_spec())
     store.database.execute("UPDATE runs SET share = ?1, vtime = -1, used = ?1", (share,))
-    (ready,) = store.scheduling.ready(1)
+    (ready,) = store.scheduler_actions.read_ready(1)
     assert ready.account.share == 1.0
     assert ready.account.vtime == ready.account.used == 0.0
 
@@ -249,9 +253,9 @@ def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
     monkeypatch.setattr(module, "MOST_JOBS", 30)
     for run in "abcd":
         put(store, map(str, range(20)), run=run)
-    first_jobs = FirstJobs(store.database.execute)
-    assert [len(flow.jobs) for flow in first_jobs.flows(20)] == [20] * 4
-    assert [len(flow.jobs) for flow in first_jobs.flows(20)] == [7] * 4
+    first_jobs = QueueHeads(store.database.execute)
+    assert [len(flow.jobs) for flow in first_jobs.read_classes(20)] == [20] * 4
+    assert [len(flow.jobs) for flow in first_jobs.read_classes(20)] == [7] * 4
 
 
 def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -> None:
@@ -272,10 +276,10 @@ def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -
 
 
 def test_a_limit_of_a_group_holds_for_all_runs(store: Store) -> None:
-    store.steering.limit("night", 1)
+    store.job_control.set_group_limit("night", 1)
     for run in "ab":
         one(store, run=run, group="night")
-    assert len({job.lane_id for job in store.scheduling.ready(1)}) == 1
+    assert len({job.lane_id for job in store.scheduler_actions.read_ready(1)}) == 1
 
 
 # --- the feed: who follows the queue hears of each change once, whatever else becomes of the job
@@ -297,109 +301,109 @@ def ended(store: Store, job: int, *, done: bool = True) -> None:
 
 def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -> None:
     first, second = put(store, "ab")
-    feed, from_the_beginning = Feed(store), Feed(store, 0)
-    assert feed.since() == []
-    other.steering.hold([second], 3.0)
-    assert [change[:3] for change in feed.since()] == [(3.0, second, State.HELD)]
-    assert feed.since() == []
-    assert [change.job for change in from_the_beginning.since()] == [first, second, second]
+    feed, from_the_beginning = EventCursor(store), EventCursor(store, 0)
+    assert feed.read_new() == []
+    other.job_control.hold([second], 3.0)
+    assert [change[:3] for change in feed.read_new()] == [(3.0, second, State.HELD)]
+    assert feed.read_new() == []
+    assert [change.job for change in from_the_beginning.read_new()] == [first, second, second]
 
 
 def test_the_queue_is_not_read_where_no_other_process_has_written(
     store: Store, other: Store
 ) -> None:
     enqueue(store, a_spec(name="command/a"))
-    feed = Feed(store)
+    feed = EventCursor(store)
     assert feed.has_changed(), "nobody has looked before"
     assert not feed.has_changed()
-    other.steering.hold([1], 3.0)
+    other.job_control.hold([1], 3.0)
     assert feed.has_changed()
     assert not feed.has_changed()
 
 
 def test_followed_jobs_are_as_they_are_now(home: Home, store: Store, other: Store) -> None:
     first, second, third = put(store, "abc")
-    followed = FollowedJobs(home, store, store.read.jobs_by_id([first, second]))
+    followed = JobTracker(home, store, store.read.jobs_by_id([first, second]))
     ended(other, first)
-    other.steering.cancel([third], 3.0)
-    assert [change.state for change in followed.changes()] == [State.RUNNING, State.DONE]
+    other.job_control.cancel([third], 3.0)
+    assert [change.state for change in followed.read_events()] == [State.RUNNING, State.DONE]
     assert {job: row.state for job, row in followed.rows.items()} == {
         first: State.DONE,
         second: State.QUEUED,
     }
-    assert followed.open == {second}
+    assert followed.open_jobs == {second}
     assert [row.id for row in followed.add([third])] == [third]
     followed.drop(second)
-    assert not followed.open
+    assert not followed.open_jobs
 
 
 def test_a_job_that_is_queued_again_is_open_again(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
-    followed = FollowedJobs(home, store, [job_row(store, job)])
+    followed = JobTracker(home, store, [job_row(store, job)])
     ended(other, job, done=False)
-    followed.changes()
-    assert not followed.open
-    other.steering.retry([job], 5.0)
-    followed.changes()
-    assert followed.open == {job}
+    followed.read_events()
+    assert not followed.open_jobs
+    other.job_control.retry([job], 5.0)
+    followed.read_events()
+    assert followed.open_jobs == {job}
 
 
 def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
     home: Home, store: Store, other: Store
 ) -> None:
     job = one(store, "a")
-    followed = FollowedJobs(home, store, [job_row(store, job)])
-    other.steering.hold([job], 1.0)
-    followed.changes()
-    other.steering.cancel([job], 2.0)
+    followed = JobTracker(home, store, [job_row(store, job)])
+    other.job_control.hold([job], 1.0)
+    followed.read_events()
+    other.job_control.cancel([job], 2.0)
     other.database.execute("PRAGMA foreign_keys = OFF")  # as if it went after its events were read
     other.database.execute("DELETE FROM jobs WHERE id = ?", (job,))
-    assert [change.state for change in followed.changes()] == [State.CANCELLED]
+    assert [change.state for change in followed.read_events()] == [State.CANCELLED]
     assert followed.rows[job].state is State.CANCELLED
-    assert not followed.open
+    assert not followed.open_jobs
 
 
 def test_who_follows_all_keeps_only_what_something_happens_to(
     home: Home, store: Store, other: Store
 ) -> None:
     put(store, "abc")
-    followed = FollowedJobs(home, store, None)
+    followed = JobTracker(home, store, None)
     for job in (2, 3):
-        other.steering.hold([job], 3.0)
-        assert [change.job for change in followed.changes()] == [job]
+        other.job_control.hold([job], 3.0)
+        assert [change.job for change in followed.read_events()] == [job]
         assert list(followed.rows) == [job]
 
 
 def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
-    followed = FollowedJobs(home, store, [job_row(store, job)])
-    for _ in range(QUIET_LOOKS):
-        assert followed.pause_s == BUSY_S
-        followed.changes()
-    assert followed.pause_s == QUIET_S
-    other.steering.hold([job], 3.0)
-    followed.changes()
-    assert followed.pause_s == BUSY_S
+    followed = JobTracker(home, store, [job_row(store, job)])
+    for _ in range(IDLE_POLLS):
+        assert followed.poll_interval_s == BUSY_POLL_S
+        followed.read_events()
+    assert followed.poll_interval_s == IDLE_POLL_S
+    other.job_control.hold([job], 3.0)
+    followed.read_events()
+    assert followed.poll_interval_s == BUSY_POLL_S
 
 
 def test_who_waits_for_jobs_hears_of_each_end_and_comes_back_after_the_last(
     home: Home, store: Store, other: Store
 ) -> None:
     jobs = put(store, "ab")
-    followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs))
+    followed = JobTracker(home, store, store.read.jobs_by_id(jobs))
     heard = []
-    for changes in followed.until_ended():
+    for changes in followed.events_until_ended():
         heard += [(change.job, change.state) for change in changes]
-        if followed.open:
-            other.steering.cancel([min(followed.open)], 3.0)
+        if followed.open_jobs:
+            other.job_control.cancel([min(followed.open_jobs)], 3.0)
     assert heard == [(job, State.CANCELLED) for job in jobs]
-    assert [*followed.until_ended()] == [[]], "all have ended: one look, and no waiting"
+    assert [*followed.events_until_ended()] == [[]], "all have ended: one look, and no waiting"
 
 
 # --- which jobs and runs are found and listed
 
 
-EVERY = JobFilter()
+EVERY = ListingFilter()
 
 
 def queued(store: Store, *names: str, run: str = "test") -> list[int]:
@@ -407,13 +411,15 @@ def queued(store: Store, *names: str, run: str = "test") -> list[int]:
 
 
 def listed(store: Store, text: str, *states: State, **page: int) -> list[int]:
-    wanted = JobFilter(text=text, states=frozenset(states)) if states else JobFilter(text=text)
-    return Listing(store.database).jobs(wanted, 9, **page).numbers
+    wanted = (
+        ListingFilter(text=text, states=frozenset(states)) if states else ListingFilter(text=text)
+    )
+    return ListingQueries(store.database).jobs(wanted, 9, **page).numbers
 
 
 def test_jobs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
     put(store, map(str, range(1, 11)))
-    listing = Listing(store.database)
+    listing = ListingQueries(store.database)
     assert listing.jobs(EVERY, 4) == ([10, 9, 8, 7], False, True), "there are older ones"
     newest, older = [10, 9, 8, 7], [6, 5, 4, 3]
     assert listing.jobs(EVERY, 4, before=7).numbers == older
@@ -424,7 +430,7 @@ def test_jobs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
 def test_jobs_are_filtered_by_state(store: Store) -> None:
     put(store, "1234")
     claimed(store, 2)
-    store.steering.hold([3], 1.0)
+    store.job_control.hold([3], 1.0)
     assert listed(store, "", State.RUNNING) == [2]
     assert listed(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
 
@@ -432,7 +438,7 @@ def test_jobs_are_filtered_by_state(store: Store) -> None:
 def test_jobs_that_a_text_means_are_listed_by_state_and_page_by_page_too(store: Store) -> None:
     queued(store, "train/gan2", "test/gan2", "train/vit")
     queued(store, "command/prep", run="gan2")
-    store.steering.change_tags([1, 3], ["gan2"], [])
+    store.job_control.change_tags([1, 3], ["gan2"], [])
     claimed(store, 1)
     assert listed(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
     assert listed(store, "gan2", State.QUEUED) == [4, 2]
@@ -440,7 +446,11 @@ def test_jobs_that_a_text_means_are_listed_by_state_and_page_by_page_too(store: 
     assert listed(store, "tag:gan2", State.RUNNING) == [1]
     assert listed(store, "run:gan2", State.DONE) == []
     assert listed(store, "pr*") == [4]  # a command's kind may be left out
-    assert Listing(store.database).jobs(JobFilter(text="nothing"), 9) == ([], False, False)
+    assert ListingQueries(store.database).jobs(ListingFilter(text="nothing"), 9) == (
+        [],
+        False,
+        False,
+    )
 
 
 # --- run listing
@@ -453,7 +463,7 @@ def queued_runs(store: Store, *runs: str) -> None:
 
 def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
     queued_runs(store, *(f"night{number}" for number in range(1, 7)))
-    listing = Listing(store.database)
+    listing = ListingQueries(store.database)
     assert listing.runs(3) == ([6, 5, 4], False, True), "there are older ones"
     assert listing.runs(2, before=5, among=[1, 4, 6]) == ([4, 1], True, False)
     for page, numbers in (
@@ -468,11 +478,11 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
 
 def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
     queued_runs(store, "night")
-    (waiting,) = Listing(store.database).run_records([1])
+    (waiting,) = ListingQueries(store.database).run_records([1])
     assert (waiting.started, waiting.ended, waiting.jobs, waiting.open) == (None, None, 2, 2)
     claimed(store, 1, now=7.0)
     done(store, a_spec(name="command/3"), run="night", root=Path("/nowhere"))
-    (record,) = Listing(store.database).run_records([1, 77])
+    (record,) = ListingQueries(store.database).run_records([1, 77])
     assert record.counts == {State.RUNNING: 1, State.QUEUED: 1, State.DONE: 1}
     assert (record.jobs, record.open) == (3, 2)
     assert (record.started, record.ended) == (1.0, 2.0)
@@ -481,23 +491,23 @@ def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
 
 def test_records_come_in_the_order_that_was_asked_for(store: Store) -> None:
     queued_runs(store, "a", "b", "c")
-    records = Listing(store.database).run_records([2, 3, 1])
+    records = ListingQueries(store.database).run_records([2, 3, 1])
     assert [record.name for record in records] == ["b", "c", "a"]
 
 
 def test_the_newest_run_of_a_name_is_found_wherever_its_results_lie(store: Store) -> None:
     for root in ("/one", "/two"):
         enqueue(store, a_spec(name="command/1"), run="night", root=Path(root))
-    listing = Listing(store.database)
-    assert listing.run_named("night") == 2
-    assert listing.run_named("nigh") is None
+    listing = ListingQueries(store.database)
+    assert listing.newest_run_named("night") == 2
+    assert listing.newest_run_named("nigh") is None
     assert listing.run_names() == {1: "night", 2: "night"}
 
 
 def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
     queued_runs(store, "night", "day")
     claimed(store, 3)
-    listing = Listing(store.database)
+    listing = ListingQueries(store.database)
     assert listing.job_numbers(2) == [3, 4]
     assert listing.in_state(2, State.RUNNING, 9) == [3]
     assert listing.in_state(1, State.QUEUED, 1) == [2]
@@ -526,7 +536,7 @@ def test_jobs_are_named_exactly_by_a_glob_or_by_how_they_begin(
     store: Store, pattern: str, names: list[str]
 ) -> None:
     enqueue(store, *(a_spec(name=name) for name in ("train/a", "train/ab", "test/b", "train/[x]")))
-    assert [job.name for job in store.read.named(pattern)] == names
+    assert [job.name for job in store.read.select_by_pattern(pattern)] == names
 
 
 def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
@@ -539,17 +549,17 @@ def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
         a_spec(name="command/e", priority=1),
         needs={"command/d": ["command/a"]},
     )
-    store.steering.hold([c], 1.0)
-    assert [job.id for job in store.read.waiting(10)] == [b, e, a, d, c]
-    assert [job.id for job in store.read.waiting(2)] == [b, e]
-    assert store.read.waiting(0) == []
+    store.job_control.hold([c], 1.0)
+    assert [job.id for job in store.read.waiting_jobs(10)] == [b, e, a, d, c]
+    assert [job.id for job in store.read.waiting_jobs(2)] == [b, e]
+    assert store.read.waiting_jobs(0) == []
 
 
 def test_the_jobs_that_ended_last_come_in_the_order_of_their_ends(store: Store) -> None:
     a, b, c = put(store, "abc")
     for job, now in ((c, 10.0), (a, 20.0), (b, 30.0)):
         end(store, job, now=now)
-    assert [job.id for job in store.read.ended_lately(2)] == [a, b]
+    assert [job.id for job in store.read.recently_ended(2)] == [a, b]
 
 
 def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
@@ -557,7 +567,7 @@ def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
     end(store, a, now=10.0)
     end(store, b, now=20.0)
     end(store, c, FAILED, now=5.0)
-    assert {job.id for job in store.read.ended_before(15.0, ENDED)} == {a, c}
+    assert {job.id for job in store.read.ended_before(15.0, ENDED_STATES)} == {a, c}
     assert [job.id for job in store.read.ended_before(15.0, [State.FAILED])] == [c]
 
 
@@ -567,14 +577,14 @@ def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
         *(a_spec(name=f"command/{letter}") for letter in "abcd"),
         needs={"command/b": ["command/a"], "command/c": ["command/b"]},
     )
-    assert [job.id for job in store.read.dependants_of([a])] == [b, c]
-    assert [job.id for job in store.read.dependants_of([a, b])] == [c]
-    assert store.read.dependants_of([]) == []
+    assert [job.id for job in store.read.dependents_of([a])] == [b, c]
+    assert [job.id for job in store.read.dependents_of([a, b])] == [c]
+    assert store.read.dependents_of([]) == []
 
 
 def test_names_come_from_the_newest_jobs_first(store: Store) -> None:
     put(store, "ab")
-    assert store.read.names() == ["command/b", "command/a"]
+    assert store.read.sample_names() == ["command/b", "command/a"]
 
 
 def test_a_job_that_is_queued_while_it_is_looked_for_is_found(home: Home, store: Store) -> None:
@@ -587,7 +597,7 @@ def test_a_job_that_is_queued_while_it_is_looked_for_is_found(home: Home, store:
             enqueue(other, a_spec(name="command/1"))
 
     store.database.set_trace_callback(queue_it_between)
-    assert [job.name for job in store.read.named("command/1")] == ["command/1"]
+    assert [job.name for job in store.read.select_by_pattern("command/1")] == ["command/1"]
     other.close()
 
 
@@ -602,14 +612,14 @@ def filled(store: Store) -> Store:
     """A queue with jobs of two runs, one of them tagged."""
     enqueue(store, *(a_spec(name=name) for name in NAMES), run="night")
     enqueue(store, a_spec(name="train/grid"), run="nights")
-    store.steering.change_tags([2, 7], ["paper"], [])
+    store.job_control.change_tags([2, 7], ["paper"], [])
     return store
 
 
 def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     """Return the jobs that `top` and the page list for a text."""
-    found = Queue(home, store).look(sought=text).found or ()
-    listed = Listing(store.database).jobs(JobFilter(text=text), 100).numbers
+    found = QueueSnapshotReader(home, store).read_snapshot(search_text=text).found or ()
+    listed = ListingQueries(store.database).jobs(ListingFilter(text=text), 100).numbers
     return {job.id for job in found}, set(listed)
 
 

@@ -24,7 +24,7 @@ def put(store: Store, run: str, *outputs: str, entry: str = "", **terms: Any) ->
 
 
 def is_refused(store: Store, job: int) -> bool:
-    return store.scheduling.claim(job, a_seat(), reason="", now=2.0) is None
+    return store.scheduler_actions.claim(job, a_seat(), reason="", now=2.0) is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_job_is_not_claimed_while_another_one_that_runs_writes_the_same(
     assert ready(store) == []
     if conflict:
         row = job_row(store, job)
-        shown = reason_to_show(row, store.read.needs([job])[job])
+        shown = reason_to_show(row, store.read.first_unmet_dependencies([job])[job])
         assert (row.state, shown.code) == (State.QUEUED, ReasonCode.OUTPUT_IN_USE)
         assert shown.text.startswith("waiting for job 1 (sample/one), which writes /nowhere/")
         assert shown.data["need"] == 1
@@ -62,14 +62,14 @@ def test_a_job_starts_although_an_older_launcher_recorded_the_end_of_the_other_o
     claim = claimed(store, writer)
     job = put(store, "two", DATA, entry="m:f")
     assert is_refused(store, job)
-    store.scheduling.release_forgotten()
+    store.scheduler_actions.release_stale_waits()
     assert ready(store) == []  # the other one still runs
     end(store, claim, DONE)
     with store.writing():  # an older launcher leaves the row
         store.database.execute("INSERT INTO needs VALUES (?, ?, 2)", (job, writer))
         store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (job,))
     assert ready(store) == []
-    store.scheduling.release_forgotten()
+    store.scheduler_actions.release_stale_waits()
     assert ready(store) == [job]
 
 
@@ -118,10 +118,10 @@ def test_a_job_that_waits_to_write_the_same_can_be_cancelled_and_needs_nothing_a
     claim = claimed(store, put(store, "one", DATA))
     job = put(store, "two", DATA)
     assert is_refused(store, job)
-    store.steering.cancel([job], 3.0)
+    store.job_control.cancel([job], 3.0)
     end(store, claim)
     assert job_row(store, job).state is State.CANCELLED
-    store.steering.retry([job], 4.0)
+    store.job_control.retry([job], 4.0)
     assert ready(store) == [job]
     assert launcher.json("show", str(job))["after_any"] == []
 

@@ -10,10 +10,19 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import LONGEST_BACKOFF_S, Resources, Terms
-from launcher.states import ENDED, Done, Failed, Lost, Outcome, ReasonCode, State, Void
+from launcher.states import (
+    ENDED_STATES,
+    Done,
+    Failed,
+    Lost,
+    NeverStarted,
+    Outcome,
+    ReasonCode,
+    State,
+)
 from launcher.store.lanes import Lane, read_lane
 from launcher.store.queue import Store
-from launcher.store.transitions import LOST_LIMIT, Requeue
+from launcher.store.transitions import LOST_LIMIT, RequeueDecision
 from launcher.stored_specs import read_spec
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import FileVersion
@@ -61,7 +70,7 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
     def grab() -> None:
         mine = Store(home, durable=False)
         for job in jobs:
-            claim = mine.scheduling.claim(job, a_seat(), reason="", now=1.0)
+            claim = mine.scheduler_actions.claim(job, a_seat(), reason="", now=1.0)
             won.extend([claim.job] if claim else [])
         mine.close()
 
@@ -76,8 +85,8 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_claimed(store: Store) -> None:
     job = one(store)
-    store.steering.cancel([job], 1.0)
-    assert store.scheduling.claim(job, a_seat(), reason="", now=2.0) is None
+    store.job_control.cancel([job], 1.0)
+    assert store.scheduler_actions.claim(job, a_seat(), reason="", now=2.0) is None
 
 
 def test_an_end_is_taken_in_once(store: Store) -> None:
@@ -92,7 +101,7 @@ def test_a_done_job_has_its_result_and_the_versions_of_its_files(store: Store) -
     job = one(store)
     done = Done(at=2.0, result={"auc": 0.97})
     outputs = {"/m.pt": (10, 20, "a1"), "/by-an-earlier-version.pt": (10, 20), "/newer.pt": (1,)}
-    store.scheduling.finish(claimed(store, job), done, outputs=outputs, now=2.0)
+    store.scheduler_actions.finish_attempt(claimed(store, job), done, outputs=outputs, now=2.0)
     assert store.read.result_of(job) == {"auc": 0.97}
     assert job_row(store, job).outputs == {
         "/m.pt": FileVersion(10, 20, "a1"),
@@ -108,14 +117,14 @@ def test_a_done_job_has_its_result_and_the_versions_of_its_files(store: Store) -
         (FAILED, False, "failed"),
         *((outcome, False, "queued") for outcome in (STOPPED, VOID, LOST)),
         *((outcome, True, "cancelled") for outcome in (STOPPED, VOID, LOST)),
-        (Void(at=2.0, why="no process", whose="machine"), True, "cancelled"),
+        (NeverStarted(at=2.0, why="no process", blamed_on="machine"), True, "cancelled"),
     ],
 )
 def test_what_follows_from_an_end(store: Store, outcome: Outcome, cancel: bool, state: str) -> None:
     job = one(store)
     claim = claimed(store, job)
     if cancel:
-        store.steering.cancel([job], 1.5)
+        store.job_control.cancel([job], 1.5)
     assert end(store, claim, outcome) == state
     row = job_row(store, job)
     assert (row.state, row.wish) == (state, "")
@@ -126,8 +135,8 @@ def test_what_follows_from_an_end(store: Store, outcome: Outcome, cancel: bool, 
 def test_an_attempt_that_was_paused_and_could_not_be_started_leaves_no_start(store: Store) -> None:
     job = one(store)
     claim = claimed(store, job)
-    store.steering.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
-    end(store, claim, Void(at=2.0, why="no process", whose="machine"))
+    store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
+    end(store, claim, NeverStarted(at=2.0, why="no process", blamed_on="machine"))
     codes = [reason.code for _, _, reason in store.read.events_of(job)]
     assert ReasonCode.STARTED not in codes
 
@@ -189,9 +198,9 @@ def test_what_could_start_can_be_asked_inside_and_outside_of_a_transaction(store
     job = one(store)
     assert ready(store) == [job]
     with store.writing():  # the question before left none open
-        store.steering.hold([job], 1.0)
+        store.job_control.hold([job], 1.0)
         assert ready(store) == []
-        store.steering.release([job], 2.0)
+        store.job_control.release([job], 2.0)
     assert ready(store) == [job]
 
 
@@ -203,7 +212,7 @@ def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
         a_spec(name="command/c", cpus=2),
         a_spec(name="command/d", terms=Terms(group="downloads")),
     )
-    jobs = {job.id: job for job in store.scheduling.ready(10)}
+    jobs = {job.id: job for job in store.scheduler_actions.read_ready(10)}
     assert jobs[a].lane_id == jobs[b].lane_id
     assert len({job.lane_id for job in jobs.values()}) == 3
     assert (jobs[c].lane.group, jobs[d].lane.group) == ("", "downloads")
@@ -211,13 +220,13 @@ def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
 
 def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
     a, b = one(store, "a", cpus=4), one(store, "b")
-    lanes = {job.id: job.lane_id for job in store.scheduling.ready(1)}
+    lanes = {job.id: job.lane_id for job in store.scheduler_actions.read_ready(1)}
     full = a_reason("waiting for 4 CPU cores: 1 of 8 free")
-    store.scheduling.explain({lanes[a]: full, lanes[b]: None})
-    assert job_row(store, a).lane_waits == full
-    assert [job_row(store, job).hindrance for job in (a, b)] == [full.text, ""]
-    store.scheduling.explain({lanes[a]: None})
-    assert job_row(store, a).hindrance == ""
+    store.scheduler_actions.record_lane_reasons({lanes[a]: full, lanes[b]: None})
+    assert job_row(store, a).lane_reason == full
+    assert [job_row(store, job).lane_reason_text for job in (a, b)] == [full.text, ""]
+    store.scheduler_actions.record_lane_reasons({lanes[a]: None})
+    assert job_row(store, a).lane_reason_text == ""
 
 
 # --- times
@@ -226,9 +235,9 @@ def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
 def test_a_job_does_not_start_before_its_time(store: Store) -> None:
     job = one(store, not_before=100.0)
     assert ready(store) == []
-    assert store.scheduling.let_go(99.9) == 100.0
+    assert store.scheduler_actions.release_due_timers(99.9) == 100.0
     assert ready(store) == []
-    assert store.scheduling.let_go(100.0) is None
+    assert store.scheduler_actions.release_due_timers(100.0) is None
     assert ready(store) == [job]
 
 
@@ -236,17 +245,17 @@ def test_a_job_with_a_time_and_needs_waits_for_both(store: Store) -> None:
     specs = a_spec(name="command/a"), a_spec(name="command/b", terms=Terms(not_before=100.0))
     a, b = enqueue(store, *specs, needs={"command/b": ["command/a"]})
     assert job_row(store, b).waits == 2
-    store.scheduling.let_go(200.0)
+    store.scheduler_actions.release_due_timers(200.0)
     assert ready(store) == [a]
     end(store, a)
     assert ready(store) == [b]
 
 
 def test_the_next_time_is_told(store: Store) -> None:
-    assert store.scheduling.let_go(1.0) is None
+    assert store.scheduler_actions.release_due_timers(1.0) is None
     for name, at in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
         one(store, name, not_before=at)
-    told = [store.scheduling.let_go(now) for now in (5.0, 15.0, 25.0, 35.0)]
+    told = [store.scheduler_actions.release_due_timers(now) for now in (5.0, 15.0, 25.0, 35.0)]
     assert told == [10.0, 20.0, 30.0, None]
 
 
@@ -261,10 +270,10 @@ def test_a_job_that_failed_runs_again_after_pauses_that_double(store: Store) -> 
     assert (row.starts_at, row.failures) == (110.0, 1)
     assert row.reason == "waiting for retry 1 of 2 after 10 s: no network"
     assert ready(store) == []
-    store.scheduling.let_go(110.0)
+    store.scheduler_actions.release_due_timers(110.0)
     assert end(store, job, failed, now=200.0) is State.QUEUED
     assert job_row(store, job).starts_at == 220.0
-    store.scheduling.let_go(220.0)
+    store.scheduler_actions.release_due_timers(220.0)
     assert end(store, job, failed, now=300.0) is State.FAILED
     row = job_row(store, job)
     assert (row.reason, row.attempts, row.starts_at) == ("failed: no network", 3, None)
@@ -275,7 +284,7 @@ def test_no_pause_is_longer_than_an_hour(store: Store) -> None:
     for _ in range(3):
         end(store, job, FAILED, now=100.0)
         assert (job_row(store, job).starts_at or 0.0) - 100.0 <= LONGEST_BACKOFF_S
-        store.scheduling.let_go(1e9)
+        store.scheduler_actions.release_due_timers(1e9)
 
 
 def test_a_clock_that_was_set_back_prolongs_no_pause_and_changes_no_time_that_was_named(
@@ -284,7 +293,7 @@ def test_a_clock_that_was_set_back_prolongs_no_pause_and_changes_no_time_that_wa
     one(store, "2", not_before=1_000_000.0)
     job = one(store, retries=1)
     end(store, job, FAILED, now=1_000_000.0)
-    store.scheduling.let_go(50.0)
+    store.scheduler_actions.release_due_timers(50.0)
     assert ready(store) == [job]
 
 
@@ -292,7 +301,7 @@ def test_what_waits_for_a_job_waits_for_its_retries_too(store: Store) -> None:
     a, b = put(store, "ab", needs=CHAIN, retries=1)
     end(store, a, FAILED)
     assert job_row(store, b).state is State.QUEUED
-    store.scheduling.let_go(1e9)
+    store.scheduler_actions.release_due_timers(1e9)
     end(store, a, FAILED)
     assert job_row(store, b).state is State.SKIPPED
 
@@ -301,7 +310,7 @@ def test_lost_attempts_are_counted_apart_from_failures(store: Store) -> None:
     job = one(store, retries=1)
     end(store, job, LOST)
     end(store, job, FAILED)
-    store.scheduling.let_go(1e9)
+    store.scheduler_actions.release_due_timers(1e9)
     row = job_row(store, job)
     assert (row.state, row.lost, row.failures) == (State.QUEUED, 1, 1)
 
@@ -318,20 +327,20 @@ def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(store: Store) -> 
 def test_what_cannot_be_started_again_and_again_is_tried_once_a_second(store: Store) -> None:
     job = one(store)
     for now, waits in ((10.0, 0), (11.0, 1)):
-        end(store, claimed(store, job, now), Void(at=now), now=now)
+        end(store, claimed(store, job, now), NeverStarted(at=now), now=now)
         assert job_row(store, job).waits == waits
         assert len(ready(store)) == 1 - waits
-    assert store.scheduling.let_go(11.5) == 12.0
-    store.scheduling.let_go(12.0)
+    assert store.scheduler_actions.release_due_timers(11.5) == 12.0
+    store.scheduler_actions.release_due_timers(12.0)
     assert ready(store) == [job]
 
 
 def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: Store) -> None:
     job = one(store)
     for now in (10.0, 11.0):
-        end(store, claimed(store, job, now), Void(at=now), now=now)
+        end(store, claimed(store, job, now), NeverStarted(at=now), now=now)
     assert job_row(store, job).waits == 1
-    store.steering.cancel([job], 11.5)
+    store.job_control.cancel([job], 11.5)
     assert job_row(store, job).waits == 0
 
 
@@ -339,9 +348,9 @@ def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> 
     old, new = one(store, "a", cpus=2), one(store, "b")
     store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
     assert ready(store) == [new]
-    assert store.scheduling.mend(1.0)
-    assert not store.scheduling.mend(1.0)
-    cpus = {job.id: job.lane.resources.cpus for job in store.scheduling.ready(5)}
+    assert store.scheduler_actions.repair_unready(1.0)
+    assert not store.scheduler_actions.repair_unready(1.0)
+    cpus = {job.id: job.lane.resources.cpus for job in store.scheduler_actions.read_ready(5)}
     assert cpus == {old: 2, new: 1}
 
 
@@ -349,10 +358,10 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     job = one(store)
     claim = claimed(store, job)
     store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
-    requeue = Requeue(reason=a_reason("full"), vram_request=1 << 30)
+    requeue = RequeueDecision(reason=a_reason("full"), vram_request=1 << 30)
     assert end(store, claim, FAILED, requeue=requeue) is State.QUEUED
-    store.scheduling.ready(1)
-    assert store.scheduling.mend(3.0)
+    store.scheduler_actions.read_ready(1)
+    assert store.scheduler_actions.repair_unready(3.0)
     assert ready(store) == [job]
 
 
@@ -360,9 +369,9 @@ def test_what_a_job_turned_out_to_need_only_grows(store: Store) -> None:
     job = one(store)
     needs = []
     for request, alone in ((None, True), (8, False), (4, False)):
-        requeue = Requeue(reason=a_reason("full"), vram_request=request, alone=alone)
+        requeue = RequeueDecision(reason=a_reason("full"), vram_request=request, exclusive=alone)
         assert end(store, claimed(store, job), FAILED, requeue=requeue) is State.QUEUED
-        lane = store.scheduling.lane_of(job)
+        lane = store.scheduler_actions.lane_of(job)
         needs.append((lane.least, lane.alone))
     assert needs == [(0, True), (8, True), (8, True)]
 
@@ -370,9 +379,9 @@ def test_what_a_job_turned_out_to_need_only_grows(store: Store) -> None:
 def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> None:
     job = one(store)
     end(store, job, Done(at=1.0, result={"loss": math.nan}), now=1.0)
-    store.steering.retry([job], 2.0)
+    store.job_control.retry([job], 2.0)
     for now in (3.0, 4.0):
-        assert end(store, claimed(store, job, now), Void(at=now), now=now) is State.QUEUED
+        assert end(store, claimed(store, job, now), NeverStarted(at=now), now=now) is State.QUEUED
 
 
 # --- rows that cannot be understood: a newer version wrote them, or something broke them
@@ -436,7 +445,7 @@ def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
 
     until_done(store, good)
     for job, word in broken.items():
-        until(partial(in_state, store, job, *ENDED), f"job {job} has ended")
+        until(partial(in_state, store, job, *ENDED_STATES), f"job {job} has ended")
         row = job_row(store, job)
         assert row.state is State.FAILED, row
         assert word in row.reason, row.reason
@@ -455,7 +464,9 @@ def test_records_of_ended_jobs_that_cannot_be_read_end_no_screen(
 ) -> None:
     odd, strange, noted = put(store, "abc")
     for job in (odd, strange, noted):
-        store.scheduling.finish(claimed(store, job), Done(at=2.0), outputs={}, now=time.time())
+        store.scheduler_actions.finish_attempt(
+            claimed(store, job), Done(at=2.0), outputs={}, now=time.time()
+        )
     change(store, "jobs", "outputs", odd, '{"/a": 1, "/b": ')
     change(store, "jobs", "state", strange, "parked")
     store.database.execute("UPDATE attempts SET outcome = '{' WHERE job = ?", (noted,))
@@ -472,9 +483,9 @@ def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, st
     serve(home)
     until_in(store, State.RUNNING, job)
     change(store, "jobs", "spec", job, spec_with("terms", deadline=9.0, grace_s=7.0))
-    (claim,) = store.scheduling.claims()
+    (claim,) = store.scheduler_actions.open_claims()
     assert claim.spec.terms == Terms(grace_s=7.0)
-    assert "deadline" in claim.unreadable
+    assert "deadline" in claim.spec_error
     until_done(store, job)
 
 

@@ -11,33 +11,33 @@ from hypothesis import strategies as st
 from launcher.job import Resources
 from launcher.scheduler.policy.vram_request import (
     AFTER_SHORTAGE,
-    settled_request,
-    vram_request_of,
+    choose_vram_request,
+    steady_request,
 )
 from launcher.screens.history_view import columns, draw, record
 from launcher.signatures import program_signature
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
+from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
-from launcher.store.history import History
-from launcher.store.history_report import NodeUse, Past, Spent, nodes_of
+from launcher.store.history import HistoryQueries
+from launcher.store.history_report import HistoryReport, NodeSummary, UsageTotal, summarize_nodes
 from launcher.store.queue import Store
-from launcher.store.rows import PILOT
-from launcher.store.schema import bring_up_to_date
+from launcher.store.rows import PILOT_PREFIX
+from launcher.store.schema import migrate_copy
 from launcher.store.usage import (
     LEAST_MARGIN,
     LONGEST_S,
-    NEWEST,
-    NO_SIMILAR,
+    NEWEST_PEAKS,
+    NO_SIMILAR_USAGE,
     NO_USAGE,
-    Measured,
-    Run,
-    Similar,
+    AttemptPeak,
+    MeasuredUsage,
+    SimilarUsage,
     Usage,
 )
 from launcher.store.usage_records import (
-    EARLY_S,
-    KEPT,
-    SIMILAR,
+    EARLY_END_S,
+    SAMPLES_KEPT,
+    SIMILAR_SAMPLES,
     UsageRecords,
     program_by,
     similar_key,
@@ -58,7 +58,7 @@ H100 = "NVIDIA H100, 81559 MiB, driver 550.54"
 def database(tmp_path: Path) -> Connection:
     """An empty queue in memory."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
-    bring_up_to_date(memory, tmp_path / "queue.db")
+    migrate_copy(memory, tmp_path / "queue.db")
     return Connection(memory, tmp_path / "queue.db")
 
 
@@ -82,7 +82,7 @@ def learn(
     spec = a_spec(*argv, signature=signature)
     claim = a_claim(spec, device="GPU-0", claimed=began)
     ended = end or Done(at=began + seconds)
-    records.record(claim, ended, Measured(**{"peak": 4 * GIB} | measured), certain=certain)
+    records.record(claim, ended, MeasuredUsage(**{"peak": 4 * GIB} | measured), certain=certain)
 
 
 def learn_program(records: UsageRecords, *argv: str, **known: Any) -> None:
@@ -92,10 +92,12 @@ def learn_program(records: UsageRecords, *argv: str, **known: Any) -> None:
 
 def usage(records: UsageRecords, signature: str = "train 1", machine: str = "") -> Usage:
     """What attempts with a signature used, without what similar ones did."""
-    return records.usage(signature, machine=machine)._replace(similar=NO_SIMILAR)
+    return records.usage(signature, machine=machine)._replace(similar=NO_SIMILAR_USAGE)
 
 
-def similar(records: UsageRecords, *argv: str, signature: str = "", machine: str = "") -> Similar:
+def similar(
+    records: UsageRecords, *argv: str, signature: str = "", machine: str = ""
+) -> SimilarUsage:
     """What jobs similar to a program used, or to one with a signature."""
     return records.usage(signature or program_signature(argv), program_of(argv), machine).similar
 
@@ -103,14 +105,16 @@ def similar(records: UsageRecords, *argv: str, signature: str = "", machine: str
 def test_many_durations_are_remembered_and_the_newest_peaks_count(
     records: UsageRecords, database: Connection
 ) -> None:
-    for number in range(KEPT + 6):
+    for number in range(SAMPLES_KEPT + 6):
         learn(records, seconds=100.0 + number, peak=GIB + number)
     learned = usage(records)
-    assert len(learned.seconds) == KEPT
-    assert learned.seconds[0] == 105.0 + KEPT
-    assert learned.peaks == tuple(GIB + number for number in range(KEPT + 5, KEPT + 5 - NEWEST, -1))
+    assert len(learned.seconds) == SAMPLES_KEPT
+    assert learned.seconds[0] == 105.0 + SAMPLES_KEPT
+    assert learned.peaks == tuple(
+        GIB + number for number in range(SAMPLES_KEPT + 5, SAMPLES_KEPT + 5 - NEWEST_PEAKS, -1)
+    )
     (rows,) = database.execute("SELECT count(*) FROM lessons").fetchone()
-    assert rows == KEPT
+    assert rows == SAMPLES_KEPT
 
 
 def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_known(
@@ -122,9 +126,9 @@ def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_know
     learned = usage(records)
     assert learned.seconds == pytest.approx((50.0, 100.0, 80.0))
     assert learned.slowdown == pytest.approx(1.75)
-    assert learned.alone == ()
+    assert learned.seconds_alone == ()
     learn(records, seconds=90, shared_s=1.0)
-    assert usage(records).alone == (90.0,)
+    assert usage(records).seconds_alone == (90.0,)
     assert learned.sm == pytest.approx(0.6)
 
 
@@ -133,9 +137,9 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
     learn(records, "train 1", seconds=60)
     learn(records, "score 1", seconds=5)
     learned = usage(records, "train 2")
-    assert (learned.seconds, learned.own, learned.peaks) == ((60.0,), False, ())
+    assert (learned.seconds, learned.is_own, learned.peaks) == ((60.0,), False, ())
     assert usage(records, "attack 1").seconds == (5.0, 60.0)
-    assert usage(records, "train 1").own
+    assert usage(records, "train 1").is_own
     learn(records, "train 3", seconds=70)
     assert usage(records, "train 2").seconds == (70.0, 60.0)
     assert usage(records, "").seconds == ()
@@ -147,7 +151,7 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
 def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more(
     records: UsageRecords, end: Failed | Stopped | Lost
 ) -> None:
-    early, late = end._replace(at=9.0), end._replace(at=EARLY_S)
+    early, late = end._replace(at=9.0), end._replace(at=EARLY_END_S)
     learn(records, end=early, peak=GIB)
     assert usage(records) == NO_USAGE  # it may not have come to its first step
     learn(records, end=late, peak=4 * GIB)
@@ -158,12 +162,12 @@ def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more
 
 
 def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
-    short = OutOfMemory(at=9.0, error="no", shortage=Shortage("gpu", 2 * GIB, 5 * GIB))
+    short = OutOfMemory(at=9.0, error="no", report=OomReport("gpu", 2 * GIB, 5 * GIB))
     learn(records, end=short)
     assert usage(records).peaks == (7 * GIB,)
-    learn(records, "train 2", end=short._replace(shortage=Shortage("gpu")))
+    learn(records, "train 2", end=short._replace(report=OomReport("gpu")))
     assert usage(records, "train 2").peaks == (4 * GIB,)
-    learn(records, "train 3", end=short._replace(shortage=short.shortage._replace(where="ram")))
+    learn(records, "train 3", end=short._replace(report=short.report._replace(where="ram")))
     assert usage(records, "train 3").peaks == (4 * GIB,)
 
 
@@ -173,31 +177,31 @@ def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: Usage
 def test_only_this_machines_memory_counts_where_it_is_known(records: UsageRecords) -> None:
     learn(records, seconds=10, peak=9 * GIB, machine=H100, slowdown=3.0, shared_s=0.0)
     learn(records, seconds=60, peak=4 * GIB, machine=A10)
-    records.know([A10])
+    records.set_local_machines([A10])
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
-    records.know([H100])
+    records.set_local_machines([H100])
     assert usage(records).seconds == (10.0,)
     assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
     assert usage(records, machine=A10).peaks == (4 * GIB,)
-    records.know([])
+    records.set_local_machines([])
     assert len(usage(records).seconds) == 2
 
 
 def test_what_another_card_or_driver_taught_is_marked(records: UsageRecords) -> None:
     learn(records, seconds=10, machine=A10)
-    records.know([UPGRADED])
-    assert usage(records).elsewhere == "under another driver (535.104)"
+    records.set_local_machines([UPGRADED])
+    assert usage(records).other_gpu_note == "under another driver (535.104)"
     assert usage(records).seconds == (10.0,)
-    records.know([H100])
-    assert usage(records).elsewhere == "on another GPU (A10)"
+    records.set_local_machines([H100])
+    assert usage(records).other_gpu_note == "on another GPU (A10)"
     learn(records, seconds=12, machine=UPGRADED)
-    records.know([UPGRADED])
+    records.set_local_machines([UPGRADED])
     assert usage(records) == Usage(seconds=(12.0, 10.0), peaks=(4 * GIB,))
 
 
 def test_what_older_launchers_recorded_counts_as_learned_here(records: UsageRecords) -> None:
     learn(records)
-    records.know([H100])
+    records.set_local_machines([H100])
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,))
 
 
@@ -209,9 +213,9 @@ def test_of_a_program_the_numbers_are_remembered_with_what_it_took(records: Usag
         argv = ("train.py", f"--gib={size}")
         learn(records, program_signature(argv), argv=argv, peak=size * GIB)
     learned = usage(records, program_signature(("train.py", "--gib=9")))
-    assert learned.runs == (Run(4 * GIB, ("4",)), Run(7 * GIB, ("7",)))
+    assert learned.attempt_peaks == (AttemptPeak(4 * GIB, ("4",)), AttemptPeak(7 * GIB, ("7",)))
     learn(records)
-    assert usage(records).runs == ()  # a kind's signature is exact
+    assert usage(records).attempt_peaks == ()  # a kind's signature is exact
 
 
 def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
@@ -222,15 +226,15 @@ def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
     signature = program_signature(argv)
     spec = a_spec(*argv, signature=signature, resources=gpu)
     enqueue(store, spec)
-    (before,) = store.scheduling.ready(4)
+    (before,) = store.scheduler_actions.read_ready(4)
     assert before.numbers is None  # nothing is known that they could decide
     assert before.program == "train.py"
     learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
-    store.scheduling.forget()  # the lesson was recorded beside it
-    (after,) = store.scheduling.ready(4)
+    store.scheduler_actions.invalidate_caches()  # the lesson was recorded beside it
+    (after,) = store.scheduler_actions.read_ready(4)
     assert after.numbers == ("4",)
     store.database.execute("UPDATE jobs SET spec = '{', rank = rank + 1")
-    (damaged,) = store.scheduling.ready(4)
+    (damaged,) = store.scheduler_actions.read_ready(4)
     assert damaged.numbers == ()
 
 
@@ -283,7 +287,7 @@ def test_a_damaged_lesson_is_left_out(
     learn(records, seconds=50)
     learn(records, seconds=60, shared_s=0.0, slowdown=2.0, sm=0.5)
     database.execute(f"UPDATE lessons SET {column} = {value} WHERE id = 2")
-    records.forget()
+    records.invalidate_caches()
     learned = usage(records)
     assert set(learned.seconds) <= {50.0, 60.0, 30.0}
     assert set(learned.peaks) == {4 * GIB}
@@ -301,8 +305,8 @@ def test_numbers_that_cannot_be_read_are_unknown(
     argv = ("train.py", "4")
     learn(records, program_signature(argv), argv=argv)
     database.execute(f"UPDATE lessons SET numbers = {text}")
-    records.forget()
-    assert usage(records, program_signature(argv)).runs == (Run(4 * GIB),)
+    records.invalidate_caches()
+    assert usage(records, program_signature(argv)).attempt_peaks == (AttemptPeak(4 * GIB),)
 
 
 def test_numbers_that_an_older_launcher_recorded_without_the_program_are_read(
@@ -310,9 +314,13 @@ def test_numbers_that_an_older_launcher_recorded_without_the_program_are_read(
 ) -> None:
     learn_program(records, "train.py", "4")
     database.execute("""UPDATE lessons SET numbers = '["4"]'""")
-    records.forget()
-    assert usage(records, program_signature(["train.py", "9"])).runs == (Run(4 * GIB, ("4",)),)
-    assert similar(records, "train.py", "--size", "9") == NO_SIMILAR, "which program ran is unknown"
+    records.invalidate_caches()
+    assert usage(records, program_signature(["train.py", "9"])).attempt_peaks == (
+        AttemptPeak(4 * GIB, ("4",)),
+    )
+    assert similar(records, "train.py", "--size", "9") == NO_SIMILAR_USAGE, (
+        "which program ran is unknown"
+    )
 
 
 # --- what similar jobs used
@@ -355,7 +363,7 @@ def test_a_program_of_which_nothing_else_is_known_is_similar_to_itself_alone() -
 
 
 def test_what_similar_jobs_took_is_known_whatever_their_settings(records: UsageRecords) -> None:
-    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR
+    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR_USAGE
     learn_program(records, *PROGRAM, "--small", peak=3 * GIB, sm=0.2)
     learn_program(records, *PROGRAM, "--large", peak=5 * GIB, sm=0.4)
     learn_program(records, "python", "score.py", peak=9 * GIB, sm=0.9)
@@ -378,20 +386,20 @@ def test_what_similar_jobs_took_is_read_after_a_restart(
 
 
 def test_only_the_newest_similar_jobs_count(records: UsageRecords) -> None:
-    for number in range(SIMILAR + 2):
+    for number in range(SIMILAR_SAMPLES + 2):
         learn_program(records, *PROGRAM, "--" + "x" * number, peak=GIB + number)
     peaks = similar(records, *PROGRAM, "--new").peaks
-    assert peaks == tuple(GIB + number for number in range(SIMILAR + 1, 1, -1))
+    assert peaks == tuple(GIB + number for number in range(SIMILAR_SAMPLES + 1, 1, -1))
 
 
 def test_similar_jobs_on_another_gpu_count_only_if_none_ran_on_this_one(
     records: UsageRecords,
 ) -> None:
     learn_program(records, *PROGRAM, "--a", peak=9 * GIB, sm=0.1, machine=H100)
-    records.know([A10])
-    assert similar(records, *PROGRAM, "--new") == Similar(peaks=(9 * GIB,), sm=0.1)
+    records.set_local_machines([A10])
+    assert similar(records, *PROGRAM, "--new") == SimilarUsage(peaks=(9 * GIB,), sm=0.1)
     learn_program(records, *PROGRAM, "--b", peak=4 * GIB, machine=UPGRADED)
-    assert similar(records, *PROGRAM, "--new") == Similar(peaks=(4 * GIB,), sm=0.1)
+    assert similar(records, *PROGRAM, "--new") == SimilarUsage(peaks=(4 * GIB,), sm=0.1)
     assert similar(records, *PROGRAM, "--new", machine=H100).peaks == (9 * GIB,)
     learn_program(records, *PROGRAM, "--c", sm=0.5, machine=A10)
     assert similar(records, *PROGRAM, "--new").sm == 0.5
@@ -425,15 +433,17 @@ def test_what_was_stopped_because_of_its_memory_tells_similar_jobs_alone(
 ) -> None:
     def known() -> tuple[Usage, tuple[int, ...]]:
         told = records.usage(signature, program_by(signature, PROGRAM))
-        return told._replace(similar=NO_SIMILAR), told.similar.peaks
+        return told._replace(similar=NO_SIMILAR_USAGE), told.similar.peaks
 
     learn(
         records, signature, argv=(*PROGRAM, "--a"), end=Stopped(at=9.0), peak=3 * GIB, certain=True
     )
     for _ in range(2):
         own, peaks = known()
-        assert (own.peaks, own.runs, peaks) == ((), (), (3 * GIB,)), "it is less than it needs"
-        records.forget()  # as after a restart
+        assert (own.peaks, own.attempt_peaks, peaks) == ((), (), (3 * GIB,)), (
+            "it is less than it needs"
+        )
+        records.invalidate_caches()  # as after a restart
     learn(records, signature, argv=(*PROGRAM, "--a"), peak=5 * GIB)
     own, peaks = known()
     assert (own.peaks, peaks) == ((5 * GIB,), (5 * GIB, 3 * GIB))
@@ -455,7 +465,7 @@ def test_what_does_not_say_that_it_was_stopped_early_tells_what_its_like_needs(
     for signature in ("train 1", program_signature(["train.py", "4"])):
         learn(records, signature, argv=("train.py", "4"))
     database.execute(f"UPDATE lessons SET numbers = {text}")
-    records.forget()
+    records.invalidate_caches()
     for signature in ("train 1", program_signature(["train.py", "4"])):
         assert usage(records, signature).peak == 4 * GIB
 
@@ -466,15 +476,15 @@ def test_a_lesson_that_was_rolled_back_is_forgotten_with_similar_jobs(
     learn_program(records, *PROGRAM, "--a")
     assert similar(records, *PROGRAM, "--new").peaks
     database.execute("DELETE FROM lessons")
-    records.forget()
-    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR
+    records.invalidate_caches()
+    assert similar(records, *PROGRAM, "--new") == NO_SIMILAR_USAGE
 
 
 # --- usage
 
 
 def taken_by_similar(*gib: float) -> Usage:
-    return Usage(similar=Similar(peaks=tuple(int(each * GIB) for each in gib)))
+    return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
 TEN = Usage(peaks=(9 * GIB, 10 * GIB))
@@ -501,7 +511,7 @@ amounts = st.none() | st.integers(0, 80 * GIB)
 def test_a_claim_says_on_what_it_rests(
     asked: int | None, least: int, usage: Usage, claim: int | None, source: str
 ) -> None:
-    assert vram_request_of(asked, least, usage) == (claim, source, claim is None)
+    assert choose_vram_request(asked, least, usage) == (claim, source, claim is None)
 
 
 @pytest.mark.parametrize(
@@ -516,7 +526,7 @@ def test_a_claim_says_on_what_it_rests(
 def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took(
     usage: Usage, estimate: float, source: str
 ) -> None:
-    request = vram_request_of(None, 0, usage)
+    request = choose_vram_request(None, 0, usage)
     assert request.amount == pytest.approx(estimate * GIB, abs=2)
     assert (request.source, request.estimated) == (source, True)
 
@@ -533,8 +543,10 @@ def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took
 def test_what_similar_jobs_use_that_run_raises_an_estimate_and_never_lowers_it(
     ended: tuple[int, ...], live: tuple[int, ...], estimate: float
 ) -> None:
-    similar = Similar(peaks=tuple(n * GIB for n in ended), live=tuple(n * GIB for n in live))
-    request = vram_request_of(None, 0, Usage(similar=similar))
+    similar = SimilarUsage(
+        peaks=tuple(n * GIB for n in ended), running_bytes=tuple(n * GIB for n in live)
+    )
+    request = choose_vram_request(None, 0, Usage(similar=similar))
     assert request.amount == pytest.approx(estimate * GIB, abs=2)
     number = len(ended) + len(live)
     assert request.source == f"estimated from {number} similar job{'s' if number > 1 else ''}"
@@ -542,15 +554,15 @@ def test_what_similar_jobs_use_that_run_raises_an_estimate_and_never_lowers_it(
 
 def test_similar_jobs_count_for_nothing_beside_what_is_declared_measured_or_lacked() -> None:
     usage = taken_by_similar(30)
-    assert vram_request_of(4 * GIB, 0, usage) == (4 * GIB, "declared", False)
-    assert vram_request_of(None, 5 * GIB, usage) == (5 * GIB, AFTER_SHORTAGE, False)
-    learned = vram_request_of(None, 0, usage._replace(peaks=TEN.peaks))
+    assert choose_vram_request(4 * GIB, 0, usage) == (4 * GIB, "declared", False)
+    assert choose_vram_request(None, 5 * GIB, usage) == (5 * GIB, AFTER_SHORTAGE, False)
+    learned = choose_vram_request(None, 0, usage._replace(peaks=TEN.peaks))
     assert learned == (10 * GIB + MARGIN, "learned from 2 runs", False)
 
 
 def test_numbers_that_were_never_tried_leave_a_program_with_what_similar_runs_took() -> None:
-    usage = taken_by_similar(4)._replace(peaks=(4 * GIB,), runs=(Run(4 * GIB, ("4",)),))
-    request = vram_request_of(None, 0, usage, exact=False, numbers=("900",))
+    usage = taken_by_similar(4)._replace(peaks=(4 * GIB,), runs=(AttemptPeak(4 * GIB, ("4",)),))
+    request = choose_vram_request(None, 0, usage, exact=False, numbers=("900",))
     assert (request.estimated, request.source) == (True, "estimated from 1 similar job")
 
 
@@ -569,7 +581,7 @@ def test_the_estimate_of_a_running_job_follows_its_use_and_what_most_similar_job
     used: int, peaks: tuple[int, ...], estimate: int | None, request_gib: float
 ) -> None:
     known = tuple(peak * GIB for peak in peaks)
-    request = settled_request(used * GIB, known, None if estimate is None else estimate * GIB)
+    request = steady_request(used * GIB, known, None if estimate is None else estimate * GIB)
     assert request == pytest.approx(request_gib * GIB, abs=2)
 
 
@@ -577,7 +589,7 @@ def test_the_estimate_of_a_running_job_follows_its_use_and_what_most_similar_job
 def test_a_claim_is_never_less_than_anything_that_is_known(
     asked: int | None, least: int, peaks: list[int]
 ) -> None:
-    claim, source, estimated = vram_request_of(asked, least, Usage(peaks=tuple(peaks)))
+    claim, source, estimated = choose_vram_request(asked, least, Usage(peaks=tuple(peaks)))
     assert estimated == (claim is None)
     if claim is None:
         assert (asked, least, peaks, source) == (None, 0, [], "")
@@ -588,8 +600,8 @@ def test_a_claim_is_never_less_than_anything_that_is_known(
 
 def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
     usage = Usage(peaks=(11 * GIB,))
-    assert vram_request_of(4 * GIB, 0, usage, exact=False)[:2] == (4 * GIB, "declared")
-    claim, source, _ = vram_request_of(4 * GIB, 0, usage)
+    assert choose_vram_request(4 * GIB, 0, usage, exact=False)[:2] == (4 * GIB, "declared")
+    claim, source, _ = choose_vram_request(4 * GIB, 0, usage)
     assert claim is not None
     assert claim > 11 * GIB
     assert "measured" in source
@@ -605,14 +617,14 @@ PLACES = {"": ("local", "desk"), "launcher-1": ("slurm", "n1"), "launcher-2": ("
 
 def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> None:
     job = one(store)
-    seat = a_seat(boot=f"{PILOT}{pilot}", device=device, cpus=2) if pilot else a_seat()
-    claim = store.scheduling.claim(job, seat, reason="fits", now=outcome.at - HOUR)
+    seat = a_seat(boot=f"{PILOT_PREFIX}{pilot}", device=device, cpus=2) if pilot else a_seat()
+    claim = store.scheduler_actions.claim(job, seat, reason="fits", now=outcome.at - HOUR)
     assert claim is not None
     end(store, claim, outcome, now=outcome.at)
 
 
-def past(store: Store) -> Past:
-    return History(store.database, 0.0, NOW).past(PLACES)
+def past(store: Store) -> HistoryReport:
+    return HistoryQueries(store.database, 0.0, NOW).build_report(PLACES)
 
 
 def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Store) -> None:
@@ -623,7 +635,7 @@ def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Sto
 
     there = {(node.backend, node.node): node for node in past(store).nodes}
 
-    assert there["slurm", "n1"] == NodeUse(
+    assert there["slurm", "n1"] == NodeSummary(
         node="n1", backend="slurm", attempts=2, done=1, gpu_seconds=2 * HOUR, core_seconds=4 * HOUR
     )
     assert there["local", "desk"].core_seconds == HOUR
@@ -650,7 +662,7 @@ def test_several_nodes_have_a_section(store: Store) -> None:
 
 def test_nodes_with_most_work_come_first() -> None:
     uses = [
-        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=HOUR, pilot=""),
-        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=2 * HOUR, pilot="launcher-1"),
+        UsageTotal("test", 0, 0, attempts=1, gpu_s=0, core_s=HOUR, pilot=""),
+        UsageTotal("test", 0, 0, attempts=1, gpu_s=0, core_s=2 * HOUR, pilot="launcher-1"),
     ]
-    assert [node.node for node in nodes_of(uses, PLACES)] == ["n1", "desk"]
+    assert [node.node for node in summarize_nodes(uses, PLACES)] == ["n1", "desk"]

@@ -16,8 +16,8 @@ from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job import run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
-from launcher.kinds import COMMAND, installed
-from launcher.taskfile.entries import TaskFile, companion
+from launcher.kinds import COMMAND, installed_kinds
+from launcher.taskfile.entries import TaskFile, kind_of_role
 from launcher.taskfile.language import TOP, words_of
 from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.parser import ParseContext, parse
@@ -165,7 +165,7 @@ def references(part: object) -> Iterator[str]:
 # --- whole files
 
 
-@pytest.mark.parametrize("kinds", [TOYS, installed()], ids=["toys", "installed"])
+@pytest.mark.parametrize("kinds", [TOYS, installed_kinds()], ids=["toys", "installed"])
 def test_the_schema_is_one_and_all_its_references_lead_somewhere(kinds: Mapping[str, Kind]) -> None:
     schema: Any = task_schema(kinds)
     Draft202012Validator.check_schema(schema)
@@ -177,7 +177,7 @@ def test_the_schema_is_one_and_all_its_references_lead_somewhere(kinds: Mapping[
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.name)
 def test_every_example_is_as_the_schema_wants_it(path: Path) -> None:
-    assert faults(path.read_text(), task_schema(installed())) == []
+    assert faults(path.read_text(), task_schema(installed_kinds())) == []
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -216,7 +216,7 @@ def test_the_name_may_come_from_an_included_file() -> None:
 def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> None:
     schema: Any = SCHEMA
     entry = schema["$defs"][f"{kind.name}.entry"]
-    poisoner = companion(TOYS, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    poisoner = kind_of_role(TOYS, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     family = [one for one in (kind, poisoner) if one is not None]
     settings = {name for one in family for name in one.settings.model_fields}
     today = {name for name, one in entry["properties"].items() if not one.get("deprecated")}
@@ -306,7 +306,7 @@ def test_models_of_the_same_name_in_two_kinds_stay_apart() -> None:
 
 
 def test_a_range_may_be_one_number_where_its_kind_makes_two_of_it() -> None:
-    schema = task_schema(installed())
+    schema = task_schema(installed_kinds())
     for value, good in (("75", True), ("[30, 90]", True), ("best", False), ("[1, 2, 3]", False)):
         text = f"name: x\ntrain: [{{data: gan2:pre, jpeg_qual: {value}}}]"
         assert (faults(text, schema) == []) is good
@@ -364,7 +364,7 @@ def test_names_are_those_that_a_run_may_have(text: str) -> None:
 def test_the_command_prints_the_schema_or_writes_it(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("schema")
     schema = json.loads(answer.out)
-    assert schema == task_schema(installed())
+    assert schema == task_schema(installed_kinds())
     out = tmp_path / "task.schema.json"
     written = launcher.well("schema", "--out", str(out))
     assert (written.out, written.err) == ("", f"wrote {out}\n")

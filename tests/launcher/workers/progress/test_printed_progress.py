@@ -18,29 +18,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import JobError
-from launcher.system.files import read_end
+from launcher.system.files import read_file_end
 from launcher.system.paths import Attempt, Home
-from launcher.workers.job import refuse_given_up
+from launcher.workers.job import refuse_abandoned
 from launcher.workers.progress import growing_files
 from launcher.workers.progress.attempt_progress import (
-    last_metrics,
-    newest,
-    newest_step,
-    reported_steps,
+    read_attempt_progress,
+    read_last_metrics,
+    read_newest_step,
+    read_reported_steps,
 )
-from launcher.workers.progress.event_files import MOST_FOLDERS, event_steps, newest_event
-from launcher.workers.progress.event_scalars import Scalar, masked_crc, scalars
-from launcher.workers.progress.growing_files import GrowingFiles
+from launcher.workers.progress.event_files import MOST_FOLDERS, read_event_steps, read_newest_event
+from launcher.workers.progress.event_scalars import ScalarEvent, masked_crc, parse_scalars
+from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (
     LONGEST_BYTES,
     MOST_CHARACTERS,
     last_line,
-    newest_printed,
-    pairs_of,
-    printed_steps,
+    parse_newest_step,
+    parse_pairs,
+    parse_steps,
 )
-from launcher.workers.progress.progress_bars import bar_steps, newest_bar
-from launcher.workers.progress.steps import RATE, Progress, Step, curves, latest
+from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.workers.progress.steps import (
+    RATE,
+    ProgressReport,
+    ProgressWriter,
+    curves,
+    read_newest_report,
+)
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.workers.progress.event_writer import (
     event,
@@ -54,8 +60,8 @@ from tests.launcher.workers.progress.event_writer import (
 # --- `launcher: step=3 total=10 loss=.2`, wherever it stands in a log
 
 
-def steps(text: bytes) -> list[Step]:
-    return printed_steps(text, 5.0)[0]
+def steps(text: bytes) -> list[ProgressReport]:
+    return parse_steps(text, 5.0)[0]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def test_a_line_tells_step_total_and_numbers_by_name(line: bytes, shown: str) ->
 )
 def test_other_lines_tell_nothing(line: bytes) -> None:
     assert steps(line) == []
-    assert newest_printed(line, 0.0) is None
+    assert parse_newest_step(line, 0.0) is None
 
 
 def test_the_newest_step_has_what_all_its_lines_tell() -> None:
@@ -107,11 +113,11 @@ def test_the_newest_step_has_what_all_its_lines_tell() -> None:
         b"launcher: step=1 total=9 loss=.9\nlauncher: step=2 total=9 loss=.5\nsaved\n"
         b"launcher: step=2 val_loss=.6\nlauncher: step=3 los"
     )
-    assert str(newest_printed(text, 0.0)) == "2/9 loss=0.5 val_loss=0.6"
+    assert str(parse_newest_step(text, 0.0)) == "2/9 loss=0.5 val_loss=0.6"
 
 
 def test_a_name_that_is_a_number_of_another_form_stays_a_word() -> None:
-    assert pairs_of("a=1_000 b=0x1f c=nan d=3% e=٣ f=" + "y" * 99) == {
+    assert parse_pairs("a=1_000 b=0x1f c=nan d=3% e=٣ f=" + "y" * 99) == {
         "a": "1_000",
         "b": "0x1f",
         "c": pytest.approx(math.nan, nan_ok=True),
@@ -126,11 +132,11 @@ def test_a_log_that_is_read_in_pieces_tells_the_same(cuts: list[int], between: b
     line = b"launcher: step=%d total=99 loss=0.5\n"
     text = b"".join(line % number + between.replace(b"launcher", b"") for number in range(20))
     whole = steps(text)
-    pieces: list[Step] = []
+    pieces: list[ProgressReport] = []
     begin, end = 0, 0
     for cut in [*cuts, len(text)]:
         end = min(len(text), end + cut) if cut != len(text) else len(text)
-        read, done = printed_steps(text[begin:end], 5.0)
+        read, done = parse_steps(text[begin:end], 5.0)
         pieces += read
         begin += done
     assert pieces == whole
@@ -138,7 +144,7 @@ def test_a_log_that_is_read_in_pieces_tells_the_same(cuts: list[int], between: b
 
 def test_a_line_without_an_end_is_searched_for_its_end_once() -> None:
     flood = b"launcher: step=1 " * 4000  # 64 KiB without a newline
-    assert newest_printed(flood, 0.0) is None
+    assert parse_newest_step(flood, 0.0) is None
     assert steps(flood) == []
 
 
@@ -181,8 +187,8 @@ def test_of_a_line_that_begins_further_back_the_end_is_shown() -> None:
 # --- bars as tqdm draws them into a file
 
 
-def bar(text: str) -> Step:
-    step = newest_bar(text.encode(), 7.0)
+def bar(text: str) -> ProgressReport:
+    step = parse_newest_bar(text.encode(), 7.0)
     assert step is not None, text
     return step
 
@@ -227,7 +233,7 @@ def test_the_common_forms_are_read(text: str, shown: str, rate: float | None) ->
     ],
 )
 def test_other_text_is_no_bar(text: str) -> None:
-    assert newest_bar(text.encode(), 0.0) is None
+    assert parse_newest_bar(text.encode(), 0.0) is None
 
 
 def test_the_newest_whole_bar_counts() -> None:
@@ -263,7 +269,7 @@ def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
     del drawn  # which closes its bars
     step = bar(text)
     assert step.total == 5
-    steps, _ = bar_steps(text.encode(), 0.0)
+    steps, _ = parse_bars(text.encode(), 0.0)
     assert {step.total for step in steps} == {5}
     assert [step.step for step in steps] == sorted(step.step for step in steps)
 
@@ -277,7 +283,10 @@ def test_an_outer_bar_that_was_drawn_long_ago_counts(tqdm: Any, leave: bool, ste
         next(drawn)
     text = file.getvalue().encode()
     del drawn
-    inner, outer = newest_bar(text[-4096:], 0.0), newest_bar(text[-4096:], 0.0, lambda: text)
+    inner, outer = (
+        parse_newest_bar(text[-4096:], 0.0),
+        parse_newest_bar(text[-4096:], 0.0, lambda: text),
+    )
     assert inner is not None
     assert outer is not None
     assert (inner.total, outer.total) == (1000, 5)
@@ -288,7 +297,7 @@ def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
     file = io.StringIO()
     for size in (3, 4):
         list(bars(tqdm, size, file=file, leave=True))
-    steps, read = bar_steps(file.getvalue().encode(), 0.0)
+    steps, read = parse_bars(file.getvalue().encode(), 0.0)
     assert {step.total for step in steps} == {3, 4}
     assert str(steps[-1]) == "4/4"
     assert read > 0
@@ -298,7 +307,7 @@ def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
     "line", [b"1" * 4000 + b"/s", b"1%|" * 1300 + b"/s", b"1%" + b" " * 4000 + b"x/s"]
 )
 def test_many_long_lines_that_are_no_bars_are_read_in_one_go(line: bytes) -> None:
-    assert bar_steps(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []
+    assert parse_bars(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []
 
 
 # --- files that grow are read on, not anew
@@ -324,7 +333,7 @@ def append(path: Path, text: bytes) -> None:
 
 def test_each_byte_is_read_once(tmp_path: Path) -> None:
     path, parse = tmp_path / "log", Lines()
-    files = GrowingFiles(parse)
+    files = IncrementalFileReader(parse)
     assert files.items(path, 100) == []
     append(path, b"a\nb\nc")
     assert files.items(path, 100) == [b"a", b"b"]
@@ -336,7 +345,7 @@ def test_each_byte_is_read_once(tmp_path: Path) -> None:
 
 def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
     path, parse = tmp_path / "log", Lines()
-    files = GrowingFiles(parse)
+    files = IncrementalFileReader(parse)
     append(path, b"x" * 1000 + b"\na\n")
     assert files.items(path, 10) == [b"x" * 7, b"a"]
     append(path, b"y" * 1000 + b"\nb\n")
@@ -346,7 +355,7 @@ def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
 
 def test_a_line_that_fills_all_is_left_out(tmp_path: Path) -> None:
     path, parse = tmp_path / "log", Lines()
-    files = GrowingFiles(parse)
+    files = IncrementalFileReader(parse)
     append(path, b"z" * 10)
     assert files.items(path, 10) == []
     append(path, b"z" * 5 + b"\na\n")
@@ -355,7 +364,7 @@ def test_a_line_that_fills_all_is_left_out(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    files = GrowingFiles(Lines())
+    files = IncrementalFileReader(Lines())
     append(path, b"a\nb\n")
     assert files.items(path, 100) == [b"a", b"b"]
     path.write_bytes(b"c\n")  # shorter
@@ -370,8 +379,8 @@ def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
 
 def test_few_files_are_remembered(tmp_path: Path) -> None:
     parse = Lines()
-    files = GrowingFiles(parse)
-    paths = [tmp_path / str(number) for number in range(growing_files.MOST_REMEMBERED + 1)]
+    files = IncrementalFileReader(parse)
+    paths = [tmp_path / str(number) for number in range(growing_files.MOST_CACHED_FILES + 1)]
     for path in paths:
         append(path, b"a\n")
         assert files.items(path, 100) == [b"a"]
@@ -382,10 +391,10 @@ def test_few_files_are_remembered(tmp_path: Path) -> None:
 
 def test_the_end_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    assert read_end(path, 10) == (b"", 0.0)
-    assert read_end(tmp_path, 10) == (b"", 0.0)
+    assert read_file_end(path, 10) == (b"", 0.0)
+    assert read_file_end(tmp_path, 10) == (b"", 0.0)
     append(path, b"0123456789abcdef")
-    assert read_end(path, 4) == (b"cdef", path.stat().st_mtime)
+    assert read_file_end(path, 4) == (b"cdef", path.stat().st_mtime)
 
 
 # --- steps
@@ -396,16 +405,16 @@ def reports(path: Path) -> list[int]:
 
 
 def test_the_newest_report_is_shown(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "progress")
+    progress = ProgressWriter(tmp_path / "progress")
     progress(step=1, total=10, loss=0.69314718)
-    step = latest(tmp_path / "progress")
+    step = read_newest_report(tmp_path / "progress")
     assert step is not None
     assert str(step) == "1/10 loss=0.6931"
     assert (step.step, step.total, step.metrics) == (1, 10, {"loss": 0.69314718})
 
 
 def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "progress")
+    progress = ProgressWriter(tmp_path / "progress")
     for number in range(1, 2001):
         progress(step=number, total=2000)
     told = reports(tmp_path / "progress")
@@ -415,17 +424,17 @@ def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_pa
 
 
 def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
-    Progress(Path("/dev/full"))(step=1, total=10)
+    ProgressWriter(Path("/dev/full"))(step=1, total=10)
 
 
 def check_of(view: Path, attempt: Attempt) -> Callable[[], None]:
-    return partial(refuse_given_up, view, attempt, threading.Event())
+    return partial(refuse_abandoned, view, attempt, threading.Event())
 
 
 def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.mkdir()
-    progress = Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
+    progress = ProgressWriter(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
     progress(step=1, total=2)
     view.rmdir()
     with pytest.raises(JobError, match="was abandoned"):
@@ -436,13 +445,15 @@ def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, 
 def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.symlink_to(view)  # to look at it is an error, and it is not gone
-    Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))(step=1, total=2)
+    ProgressWriter(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))(
+        step=1, total=2
+    )
     assert reports(tmp_path / "progress") == [1]
 
 
 def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "progress"
-    progress = Progress(path)
+    progress = ProgressWriter(path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as in a worker
     try:
@@ -453,14 +464,14 @@ def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, ignored)
     assert path.stat().st_size == 20
     progress(step=3, total=3)
-    step = latest(path)
+    step = read_newest_report(path)
     assert step is not None
     assert step.step == 3
 
 
 def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:
-    Progress(tmp_path / "progress")(step=7, phase="warm-up")
-    assert str(latest(tmp_path / "progress")) == "7 phase=warm-up"
+    ProgressWriter(tmp_path / "progress")(step=7, phase="warm-up")
+    assert str(read_newest_report(tmp_path / "progress")) == "7 phase=warm-up"
 
 
 def test_the_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
@@ -474,15 +485,15 @@ def test_the_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
         for at, (step, metrics) in enumerate(steps)
     ]
     path.write_text("\n".join(lines) + "\n")
-    step = latest(path)
+    step = read_newest_report(path)
     assert step is not None
     assert step.rate == 1.0
-    assert step.ends(step.at) == step.at + 7
+    assert step.estimated_end(step.at) == step.at + 7
 
 
 def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
-    Progress(tmp_path / "progress")
-    assert latest(tmp_path / "progress") is None
+    ProgressWriter(tmp_path / "progress")
+    assert read_newest_report(tmp_path / "progress") is None
 
 
 @pytest.mark.parametrize(
@@ -492,21 +503,24 @@ def test_a_report_that_is_not_whole_is_passed_over(tmp_path: Path, cut: str) -> 
     path = tmp_path / "progress"
     whole: dict[str, object] = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
     path.write_text(json.dumps(whole) + "\n" + cut)
-    assert latest(path) == Step(at=1.0, step=1, total=None, metrics={})
+    assert read_newest_report(path) == ProgressReport(at=1.0, step=1, total=None, metrics={})
 
 
 def test_a_long_history_is_read_from_its_end(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     line = {"at": 1.0, "total": 100_000, "metrics": {"loss": 0.5}}
     path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(20_000)))
-    step = latest(path)
+    step = read_newest_report(path)
     assert step is not None
     assert step.step == 19_999
 
 
 def test_odd_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
-    Progress(tmp_path / "progress")(step=1, loss=float("nan"), rate=float("inf"), n=10**20)
-    assert str(latest(tmp_path / "progress")) == "1 loss=nan rate=inf n=100000000000000000000"
+    ProgressWriter(tmp_path / "progress")(step=1, loss=float("nan"), rate=float("inf"), n=10**20)
+    assert (
+        str(read_newest_report(tmp_path / "progress"))
+        == "1 loss=nan rate=inf n=100000000000000000000"
+    )
 
 
 # --- event files: scalars, steps and curves, and how far an attempt is
@@ -516,7 +530,7 @@ def test_odd_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
 
 
 TWO = event("loss", 1, simple(0.5)) + event("loss", 2, simple(0.25), at=1001.0)
-READ = [Scalar(1000.0, 1, "loss", 0.5), Scalar(1001.0, 2, "loss", 0.25)]
+READ = [ScalarEvent(1000.0, 1, "loss", 0.5), ScalarEvent(1001.0, 2, "loss", 0.25)]
 
 
 def test_the_checksum_is_crc_32c() -> None:
@@ -530,14 +544,14 @@ def test_the_files_of_tensorboard_itself_are_read(tmp_path: Path) -> None:
         writer.add_scalar("val/acc", step / 4, step, wall_time=1000.0 + step)
     writer.close()
     (path,) = tmp_path.iterdir()
-    read, done = scalars(path.read_bytes())
-    assert read == [Scalar(1000.0 + step, step, "val/acc", step / 4) for step in range(-1, 5)]
+    read, done = parse_scalars(path.read_bytes())
+    assert read == [ScalarEvent(1000.0 + step, step, "val/acc", step / 4) for step in range(-1, 5)]
     assert done == path.stat().st_size
 
 
 @pytest.mark.parametrize("value", [simple(0.5), tensor(0.5)])
 def test_both_forms_of_a_scalar_are_read(value: bytes) -> None:
-    assert scalars(event("loss", 7, value))[0] == [Scalar(1000.0, 7, "loss", 0.5)]
+    assert parse_scalars(event("loss", 7, value))[0] == [ScalarEvent(1000.0, 7, "loss", 0.5)]
 
 
 def test_what_is_no_scalar_is_left_out() -> None:
@@ -547,37 +561,37 @@ def test_what_is_no_scalar_is_left_out() -> None:
     image = event("image", 1, part(4, b"\x00" * (1 << 20)))
     broken = record(b"\xff" * 40) + record(b"") + record(b"\x2a\x7f")
     others = event("a", 1, two) + event("b", 1, text) + nameless + image + broken
-    assert scalars(others + TWO) == (READ, len(others + TWO))
+    assert parse_scalars(others + TWO) == (READ, len(others + TWO))
 
 
 def test_a_record_that_is_not_whole_yet_is_read_when_it_is() -> None:
     for cut in range(len(TWO)):
-        read, done = scalars(TWO[:cut])
-        assert read + scalars(TWO[done:])[0] == READ
+        read, done = parse_scalars(TWO[:cut])
+        assert read + parse_scalars(TWO[done:])[0] == READ
 
 
 def test_reading_may_begin_within_a_record() -> None:
     first = event("loss", 0, simple(1.0))
     for cut in range(1, len(first)):
-        assert scalars((first + TWO)[cut:])[0] == READ
+        assert parse_scalars((first + TWO)[cut:])[0] == READ
 
 
 @pytest.mark.parametrize("place", range(0, 60, 3))
 def test_a_damaged_record_costs_no_other_one(place: int) -> None:
     damaged = bytearray(event("loss", 0, simple(1.0)))
     damaged[min(place, len(damaged) - 1)] ^= 0x55
-    assert scalars(bytes(damaged) + TWO)[0] == READ
+    assert parse_scalars(bytes(damaged) + TWO)[0] == READ
 
 
 def test_zeros_without_end_are_given_up() -> None:
-    assert scalars(b"\0" * (1 << 20)) == ([], 1 << 20)
+    assert parse_scalars(b"\0" * (1 << 20)) == ([], 1 << 20)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
-    read, done = scalars(data)
+    read, done = parse_scalars(data)
     assert 0 <= done <= len(data)
-    assert scalars(record(data))[1] == len(record(data))
+    assert parse_scalars(record(data))[1] == len(record(data))
     assert isinstance(read, list)
 
 
@@ -592,8 +606,8 @@ def scalar(tag: str, step: int, value: float, at: float = 1000.0) -> bytes:
 
 
 def test_a_folder_that_is_not_there_has_no_steps(tmp_path: Path) -> None:
-    assert newest_event(tmp_path / "none", 0) is None
-    assert event_steps(tmp_path / "none", 0, MIB) == []
+    assert read_newest_event(tmp_path / "none", 0) is None
+    assert read_event_steps(tmp_path / "none", 0, MIB) == []
 
 
 def test_tags_may_count_different_things(tmp_path: Path) -> None:
@@ -602,11 +616,11 @@ def test_tags_may_count_different_things(tmp_path: Path) -> None:
     write_events(tmp_path / "events.out.tfevents.1", *training[:5], validation[0], *training[5:])
     with (tmp_path / "events.out.tfevents.1").open("ab") as file:
         file.write(validation[1])
-    newest = newest_event(tmp_path, 0)
+    newest = read_newest_event(tmp_path, 0)
     assert newest is not None
     assert (newest.step, newest.at, newest.rate) == (90, 1090.0, 1.0)
     assert str(newest) == "90 loss=0.01099 acc=0.75"
-    drawn = curves(event_steps(tmp_path, 0, MIB))
+    drawn = curves(read_event_steps(tmp_path, 0, MIB))
     assert drawn["acc"] == [(1.0, 0.5), (2.0, 0.75)]
     assert [x for x, _ in drawn["loss"]] == list(range(0, 100, 10))
     assert {rate for _, rate in drawn[RATE]} == {1.0}
@@ -616,13 +630,13 @@ def test_of_several_runs_each_has_its_name(tmp_path: Path) -> None:
     write_events(tmp_path / "a" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
     write_events(tmp_path / "b" / "events.out.tfevents.2", scalar("loss", 1, 0.25))
     write_events(tmp_path / "events.out.tfevents.3", scalar("lr", 1, 0.125))
-    (step,) = event_steps(tmp_path, 0, MIB)
+    (step,) = read_event_steps(tmp_path, 0, MIB)
     assert step.metrics == {"a/loss": 0.5, "b/loss": 0.25, "lr": 0.125}
 
 
 def test_a_single_run_below_the_folder_has_the_names_of_its_tags(tmp_path: Path) -> None:
     write_events(tmp_path / "Nov22_host" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
-    (step,) = event_steps(tmp_path, 0, MIB)
+    (step,) = read_event_steps(tmp_path, 0, MIB)
     assert step.metrics == {"loss": 0.5}
 
 
@@ -630,10 +644,10 @@ def test_files_of_an_earlier_program_are_left_out(tmp_path: Path) -> None:
     old = write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 900, 0.5))
     os.utime(old, (500.0, 500.0))
     write_events(tmp_path / "events.out.tfevents.2", scalar("loss", 1, 0.25))
-    newest = newest_event(tmp_path, since=1000.0)
+    newest = read_newest_event(tmp_path, since=1000.0)
     assert newest is not None
     assert newest.step == 1
-    assert [step.step for step in event_steps(tmp_path, 1000.0, MIB)] == [1]
+    assert [step.step for step in read_event_steps(tmp_path, 1000.0, MIB)] == [1]
 
 
 def test_a_program_that_goes_back_does_those_steps_anew(tmp_path: Path) -> None:
@@ -642,34 +656,36 @@ def test_a_program_that_goes_back_does_those_steps_anew(tmp_path: Path) -> None:
     for number, events in enumerate((first, second)):
         path = write_events(tmp_path / f"events.out.tfevents.{number}", *events)
         os.utime(path, (1000.0 + number, 1000.0 + number))
-    drawn = curves(event_steps(tmp_path, 0, MIB))
+    drawn = curves(read_event_steps(tmp_path, 0, MIB))
     assert drawn["loss"] == [(1.0, 1.0), (2.0, 1.0), (3.0, 0.5), (4.0, 0.5), (5.0, 0.5)]
 
 
 def test_a_step_before_a_large_record_is_seen(tmp_path: Path) -> None:
     image = record(b"\x00" * 30_000)
     write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 7, 0.5), image)
-    newest = newest_event(tmp_path, 0)
+    newest = read_newest_event(tmp_path, 0)
     assert newest is not None
     assert newest.step == 7
 
 
 def test_a_file_that_grows_is_read_on(tmp_path: Path) -> None:
     path = write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 1, 1.0))
-    assert len(event_steps(tmp_path, 0, MIB)) == 1
+    assert len(read_event_steps(tmp_path, 0, MIB)) == 1
     new = scalar("loss", 2, 0.5)
     for piece, wanted in ((new[:20], [1]), (new[20:], [1, 2])):
         with path.open("ab") as file:
             file.write(piece)
-        assert [step.step for step in event_steps(tmp_path, 0, MIB)] == wanted
+        assert [step.step for step in read_event_steps(tmp_path, 0, MIB)] == wanted
 
 
 def test_of_a_large_folder_a_part_is_looked_through(tmp_path: Path) -> None:
     for number in range(MOST_FOLDERS + 20):
         (tmp_path / f"{number:04}").mkdir()
     write_events(tmp_path / "0219" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
-    assert newest_event(tmp_path, 0) is not None, "the last names come first"
-    assert newest_event(tmp_path / "0219" / "events.out.tfevents.1", 0) is None, "it is no folder"
+    assert read_newest_event(tmp_path, 0) is not None, "the last names come first"
+    assert read_newest_event(tmp_path / "0219" / "events.out.tfevents.1", 0) is None, (
+        "it is no folder"
+    )
 
 
 # --- whatever reports how far an attempt is, one function tells it
@@ -691,21 +707,21 @@ def events_of(folder: Path) -> None:
 
 def test_the_sources_come_in_turn(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
-    assert newest(attempt).step is None
-    assert reported_steps(attempt) == []
+    assert read_attempt_progress(attempt).step is None
+    assert read_reported_steps(attempt) == []
     attempt.log.write_bytes(b"begins\n" + BAR)
-    assert str(newest_step(attempt)) == "3/10 loss=0.3"
-    assert [step.step for step in reported_steps(attempt)] == [3]
+    assert str(read_newest_step(attempt)) == "3/10 loss=0.3"
+    assert [step.step for step in read_reported_steps(attempt)] == [3]
     events_of(tmp_path / "runs")
-    assert str(newest_step(attempt)) == "4 loss=0.5"
-    assert [step.step for step in reported_steps(attempt)] == [3, 4]
+    assert str(read_newest_step(attempt)) == "4 loss=0.5"
+    assert [step.step for step in read_reported_steps(attempt)] == [3, 4]
     attempt.log.write_bytes(BAR + LINE + BAR)
-    assert str(newest_step(attempt)) == "2/10 loss=0.2"
-    assert [step.step for step in reported_steps(attempt)] == [2]
+    assert str(read_newest_step(attempt)) == "2/10 loss=0.2"
+    assert [step.step for step in read_reported_steps(attempt)] == [2]
     report = {"at": 1000.0, "step": 1, "total": 10, "metrics": {"loss": 0.1}}
     attempt.progress.write_text(json.dumps(report) + "\n")
-    assert str(newest_step(attempt)) == "1/10 loss=0.1"
-    assert [step.step for step in reported_steps(attempt)] == [1]
+    assert str(read_newest_step(attempt)) == "1/10 loss=0.1"
+    assert [step.step for step in read_reported_steps(attempt)] == [1]
 
 
 def test_of_each_number_the_last_value_counts_however_many_steps_came_behind_it(
@@ -714,29 +730,29 @@ def test_of_each_number_the_last_value_counts_however_many_steps_came_behind_it(
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
     values = [scalar("loss", step, 0.5, at=1000.0 + step) for step in range(200)]
     write_events(tmp_path / "runs" / "events.out.tfevents.1", scalar("val", 0, 0.75), *values)
-    assert last_metrics(attempt) == {"loss": 0.5, "val": 0.75}
+    assert read_last_metrics(attempt) == {"loss": 0.5, "val": 0.75}
     report = {"at": 1000.0, "step": 1, "total": 300, "metrics": {"loss": 0.1}}
     first = report | {"metrics": {"val": 0.25}}
     attempt.progress.write_text(
         "".join(f"{json.dumps(each)}\n" for each in [first, *[report] * 200])
     )
-    assert last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
+    assert read_last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
 
 
 def test_event_files_are_read_where_the_job_names_their_folder_alone(
     home: Home, tmp_path: Path
 ) -> None:
     events_of(tmp_path / "runs")
-    assert newest_step(attempt_of(home, tmp_path)) is None
+    assert read_newest_step(attempt_of(home, tmp_path)) is None
 
 
 def test_what_tells_no_step_shows_its_last_line(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
-    assert newest(attempt).line == ""
+    assert read_attempt_progress(attempt).line == ""
     attempt.log.write_bytes(b"reading\nwriting 3 files\n")
-    assert newest(attempt).line == "writing 3 files"
+    assert read_attempt_progress(attempt).line == "writing 3 files"
     attempt.log.write_bytes(BAR)
-    assert newest(attempt).line == ""
+    assert read_attempt_progress(attempt).line == ""
 
 
 def test_a_report_of_hashing_that_a_power_cut_left_behind_hides_no_step(
@@ -745,19 +761,19 @@ def test_a_report_of_hashing_that_a_power_cut_left_behind_hides_no_step(
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(LINE)
     attempt.hashing.write_text("hashing best.pt: 1 of 2 GiB")
-    assert str(newest_step(attempt)) == "2/10 loss=0.2"
+    assert str(read_newest_step(attempt)) == "2/10 loss=0.2"
 
 
 def test_an_attempt_whose_folder_is_gone_tells_nothing(home: Home) -> None:
-    assert newest(home.attempt(7, 1)).step is None
-    assert reported_steps(home.attempt(7, 1)) == []
+    assert read_attempt_progress(home.attempt(7, 1)).step is None
+    assert read_reported_steps(home.attempt(7, 1)) == []
 
 
 def test_a_step_far_back_in_a_long_log_is_left_out(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(LINE + b"x" * (2 << 20) + b"\nnow\n")
-    assert newest(attempt).line == "now"
-    assert reported_steps(attempt) == []
+    assert read_attempt_progress(attempt).line == "now"
+    assert read_reported_steps(attempt) == []
 
 
 def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> None:
@@ -765,21 +781,23 @@ def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> No
     for number in range(1, 4):
         with attempt.log.open("ab") as log:
             log.write(b"launcher: step=%d total=3 loss=%d\n" % (number, 4 - number))
-        assert len(curves(reported_steps(attempt))["loss"]) == number
-    drawn = curves(reported_steps(attempt))
+        assert len(curves(read_reported_steps(attempt))["loss"]) == number
+    drawn = curves(read_reported_steps(attempt))
     assert drawn["loss"] == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
 
 
 def test_bars_tell_their_rate(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(BAR + BAR.replace(b" 3/10", b" 4/10").replace(b"3.00it", b"2.50it"))
-    assert curves(reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
+    assert curves(read_reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
 
 
 def test_a_step_that_is_reported_again_with_its_validation_does_not_halt_the_rate() -> None:
     reports = [(1000.0, 10, {"loss": 0.5}), (1001.0, 20, {"loss": 0.4})]
     reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
-    steps = [Step(at=at, step=step, total=40, metrics=metrics) for at, step, metrics in reports]
+    steps = [
+        ProgressReport(at=at, step=step, total=40, metrics=metrics) for at, step, metrics in reports
+    ]
     drawn = curves(steps)
     assert drawn[RATE] == [(20.0, 10.0), (30.0, 20.0)]
     assert drawn["val_loss"] == [(20.0, 0.6)]

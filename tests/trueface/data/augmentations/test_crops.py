@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.data.augmentations.steps import AugmentationSteps, Window, centre, cut, part
+from trueface.data.augmentations.steps import (
+    AugmentationSteps,
+    Window,
+    centre_offset,
+    crop_padded,
+    crop_relative,
+)
 from trueface.training.settings import TrainSettings
 
 LENGTH = st.integers(1, 40)
@@ -26,8 +32,8 @@ def test_the_centred_square_is_torchvision_s_centre_crop(
     height: int, width: int, side: int
 ) -> None:
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
-    top, left = centre(height, width, side)
-    found = cut(image, Window(top=top, left=left, height=side, width=side))
+    top, left = centre_offset(height, width, side)
+    found = crop_padded(image, Window(top=top, left=left, height=side, width=side))
     assert torch.equal(found, image_ops.center_crop(image, [side, side]))
 
 
@@ -38,8 +44,8 @@ def test_a_cut_is_black_where_the_image_does_not_reach(
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
     around = image_ops.pad(image, [100, 100])
     whole = Window(top=-100, left=-100, height=height + 200, width=width + 200)
-    assert torch.equal(cut(image, window), part(around, whole, window))
-    assert cut(image, window).shape == (3, window.height, window.width)
+    assert torch.equal(crop_padded(image, window), crop_relative(around, whole, window))
+    assert crop_padded(image, window).shape == (3, window.height, window.width)
 
 
 SIDE = st.integers(1, 300)
@@ -56,7 +62,9 @@ def test_the_crop_is_the_one_that_torchvision_would_choose(
         **WHERE, resize_prob=1, resize_scale=[scale / 2, scale], resize_ratio=[ratio / 2, ratio]
     )
     crop = (
-        AugmentationSteps.of(settings).draw(height, width, random.Random(seed), unshared=True).crop
+        AugmentationSteps.from_settings(settings)
+        .sample_params(height, width, random.Random(seed), unshared=True)
+        .crop
     )
     assert crop is not None
     chance = random.Random(seed)

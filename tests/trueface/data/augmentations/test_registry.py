@@ -17,14 +17,14 @@ import trueface
 from tests.trueface.data.forging.build import a_face
 from tests.trueface.features.build import body, settings, store_in
 from trueface.data.augmentations.registry import ALLOWED, extended, register_augmentation
-from trueface.data.dataset import Batch, Pass, augmented
+from trueface.data.dataset import Batch, ImageLoader, train_loader
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings
 from trueface.features.bank import Bank
 from trueface.runtime.declarations import read_folder
 from trueface.runtime.errors import DeclarationError
-from trueface.runtime.progress import Watch
-from trueface.training.cells import GroupCells, cells_of
+from trueface.runtime.progress import RunContext
+from trueface.training.cells import Subgroups, image_subgroup_ids
 from trueface.training.objectives.protocol import TrainingFacts
 
 TOY = """
@@ -195,8 +195,8 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
     return tuple(made)
 
 
-def learned(images: tuple[Image, ...], **more: Any) -> Pass:
-    return augmented(images, settings(resize_size=24, **{"sbi": 0.5, **more}))
+def learned(images: tuple[Image, ...], **more: Any) -> ImageLoader:
+    return train_loader(images, settings(resize_size=24, **{"sbi": 0.5, **more}))
 
 
 def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
@@ -237,7 +237,7 @@ def test_the_same_epoch_gives_the_same_images_and_labels_in_any_order(
     images: tuple[Image, ...],
 ) -> None:
     feed = learned(images)
-    whole, few = seen(feed(3)), seen(feed.over([9, 2, 14], 3))
+    whole, few = seen(feed(3)), seen(feed.iter_positions([9, 2, 14], 3))
     for position, (label, pixels) in few.items():
         assert label == whole[position][0]
         assert torch.equal(pixels, whole[position][1])
@@ -265,9 +265,9 @@ def test_features_of_a_frozen_body_have_the_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
     feed = learned(images, augment_cycle=cycle)
-    plain = Bank(body(), feed, watch=Watch(), views=4)
+    plain = Bank(body(), feed, watch=RunContext(), views=4)
     filling, reading = (
-        Bank(body(), feed, watch=Watch(), store=store_in(tmp_path / "store"), views=4)
+        Bank(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
     for epoch in range(4):
@@ -294,7 +294,10 @@ def test_the_column_of_forgeries_says_that_they_are_self_blended(
 
 def test_objectives_count_images_as_an_epoch_shows_them(images: tuple[Image, ...]) -> None:
     image_set = learned(images[:COUNT], sbi=1.0).image_set  # reals alone, and all become fakes
-    image_set.give_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
-    cells = GroupCells.of(TrainingFacts.of_set(image_set), "reweight")
+    image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
+    cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]
-    assert set(cells_of(image_set, "oversample")) == {0, 1}  # the order is that of all epochs
+    assert set(image_subgroup_ids(image_set, "oversample")) == {
+        0,
+        1,
+    }  # the order is that of all epochs

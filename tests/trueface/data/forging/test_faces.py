@@ -11,18 +11,18 @@ from trueface.data.attribute_table import EIGHT
 from trueface.data.forging.blending import (
     NEAREST,
     Floats,
-    forged,
+    forge_face,
     mask,
-    matched,
-    nearest,
+    match_colours,
+    nearest_faces,
     thumbnail,
 )
 from trueface.data.forging.faces import Face, read_table
-from trueface.data.forging.kept_cells import kept, parse_cells
-from trueface.data.forging.plan import limited, names_of, read_faces
-from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
+from trueface.data.forging.kept_cells import parse_cells, select_kept_images
+from trueface.data.forging.plan import limit_faces, names_of, read_faces
+from trueface.data.forging.registry import SPECS, FacePart, canonical_types, parse_types
 from trueface.runtime.errors import DataError, UnknownName, UsageError
-from trueface.runtime.rng import stream
+from trueface.runtime.rng import rng_from_words
 
 
 def test_groups_are_read_by_the_names_of_the_columns_and_further_ones_are_kept(
@@ -138,8 +138,10 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
 
 def test_a_smaller_set_holds_nothing_that_a_larger_one_lacks(tmp_path: Path) -> None:
     faces = read_table(a_table(tmp_path, range(len(EIGHT)), {"train": 5, "test": 2})).faces
-    small, large = (limited(faces, {"train": most, "val": 0, "test": 0}, seed=3) for most in (2, 4))
-    assert limited(faces[::-1], {"train": 2, "val": 0, "test": 0}, seed=3) == small
+    small, large = (
+        limit_faces(faces, {"train": most, "val": 0, "test": 0}, seed=3) for most in (2, 4)
+    )
+    assert limit_faces(faces[::-1], {"train": 2, "val": 0, "test": 0}, seed=3) == small
     for cell, members in small.items():
         assert members == large[cell][: len(members)]
         assert len(members) == 2
@@ -152,7 +154,7 @@ FACE, DONOR = a_face(1, 64), a_face(2, 64)
 def test_a_type_changes_the_middle_by_its_stream_and_leaves_the_corners(name: str) -> None:
     before, seen = FACE.copy(), set()
     for word in (*range(5), 0):
-        made = forged(FACE, DONOR, SPECS[name], stream(word))
+        made = forge_face(FACE, DONOR, SPECS[name], rng_from_words(word))
         seen.add(made.tobytes())
         assert made.shape == FACE.shape
         assert made.dtype == np.uint8
@@ -170,7 +172,8 @@ def test_more_strength_moves_a_face_further_from_itself() -> None:
             np.mean(
                 [
                     np.abs(
-                        forged(FACE, None, SPECS[name], stream(n), strength) - FACE.astype(float)
+                        forge_face(FACE, None, SPECS[name], rng_from_words(n), strength)
+                        - FACE.astype(float)
                     )
                     for n in range(8)
                 ]
@@ -182,14 +185,14 @@ def test_more_strength_moves_a_face_further_from_itself() -> None:
 
 def test_a_type_that_needs_a_donor_says_so_where_there_is_none() -> None:
     with pytest.raises(ValueError, match="swap needs a donor"):
-        forged(FACE, None, SPECS["swap"], stream(1))
+        forge_face(FACE, None, SPECS["swap"], rng_from_words(1))
     with pytest.raises(ValueError, match="eyes needs a donor of shape"):
-        forged(FACE, a_face(2, 32), SPECS["eyes"], stream(1))
+        forge_face(FACE, a_face(2, 32), SPECS["eyes"], rng_from_words(1))
 
 
 @pytest.mark.parametrize(("part", "full", "empty"), [("mouth", 0.75, 0.45), ("eyes", 0.4, 0.75)])
-def test_a_mask_covers_its_part_of_the_face(part: Part, full: float, empty: float) -> None:
-    shares = mask(part, 100, 80, stream(3))
+def test_a_mask_covers_its_part_of_the_face(part: FacePart, full: float, empty: float) -> None:
+    shares = mask(part, 100, 80, rng_from_words(3))
     assert shares.shape == (100, 80)
     assert shares.min() >= 0
     assert shares.max() <= 1
@@ -203,7 +206,7 @@ def test_a_matched_source_has_the_colours_of_the_face() -> None:
     weight: Floats = np.ones(FACE.shape[:2], np.float32)
     before, after = (
         np.abs(each.mean((0, 1)) - face.mean((0, 1))).max()
-        for each in (donor, matched(donor, face, weight, stream(1), 0.0))
+        for each in (donor, match_colours(donor, face, weight, rng_from_words(1), 0.0))
     )
     assert after < before / 4
 
@@ -225,7 +228,7 @@ EVERYBODY = people(male_white=20, male_asian=10, nonmale_white=10, nonmale_other
 
 def counts(text: str, ordered: dict[str, list[Face]] = EVERYBODY) -> dict[str, tuple[int, int]]:
     """Return how many reals and fakes are kept of each group."""
-    reals, fakes = kept(ordered, parse_cells(text))
+    reals, fakes = select_kept_images(ordered, parse_cells(text))
     return {
         group: (
             sum(face.path in reals for face in faces),
@@ -243,7 +246,7 @@ def test_a_label_skew_keeps_each_face_in_one_class() -> None:
         "nonmale-white": (1, 9),
         "nonmale-others": (1, 9),
     }
-    reals, fakes = kept(EVERYBODY, parse_cells(text))
+    reals, fakes = select_kept_images(EVERYBODY, parse_cells(text))
     assert not reals & fakes
 
 
@@ -254,7 +257,7 @@ def test_a_share_skew_keeps_whole_pairs() -> None:
         "nonmale-white": (2, 2),
         "nonmale-others": (2, 2),
     }
-    reals, fakes = kept(EVERYBODY, parse_cells("male-white: 15, *: 2"))
+    reals, fakes = select_kept_images(EVERYBODY, parse_cells("male-white: 15, *: 2"))
     assert reals == fakes
 
 
@@ -299,9 +302,9 @@ def test_cells_that_do_not_fit_the_groups_are_refused(text: str, said: str) -> N
 def test_the_most_similar_face_comes_first_and_nobody_lends_to_himself() -> None:
     faces = [a_face(number) for number in range(8)]
     faces.append(np.clip(faces[3].astype(int) + 9, 0, 255).astype(np.uint8))  # brighter: alike
-    near = nearest(np.stack([thumbnail(face) for face in faces]))
+    near = nearest_faces(np.stack([thumbnail(face) for face in faces]))
     assert near.shape == (9, NEAREST)
     assert near[3, 0] == 8
     assert near[8, 0] == 3
     assert all(place not in others for place, others in enumerate(near.tolist()))
-    assert nearest(thumbnail(a_face(1))[None]).shape == (1, 0)
+    assert nearest_faces(thumbnail(a_face(1))[None]).shape == (1, 0)

@@ -16,13 +16,13 @@ from trueface.data.dataset_file import read_words
 from trueface.data.folders import find_images
 from trueface.data.forging.blending import thumbnail
 from trueface.data.forging.forged_set import (
+    forged_pairs,
     make_forged,
     read_face,
     remarks,
-    works_of,
     write_contact_sheet,
 )
-from trueface.data.forging.plan import MARK, plan_of, read_faces
+from trueface.data.forging.plan import MARK, make_plan, read_faces
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import survey
 from trueface.data.splits import load_split, select
@@ -69,7 +69,7 @@ def test_the_same_faces_give_the_same_bytes_in_any_order(
 
 def test_it_is_read_like_any_data_root(root: Path) -> None:
     vocabulary = BUILT_IN.with_words(read_words(root))
-    data = vocabulary.images(parse_data("forged:pre"))
+    data = vocabulary.training_data_id(parse_data("forged:pre"))
     images = survey(root, data, vocabulary).images
     for name, count in COUNTS.items():
         split = load_split(root / "splits", name)
@@ -112,11 +112,11 @@ def test_no_header_tells_fake_from_real(tmp_path: Path) -> None:
 
 
 def test_donors_are_of_the_same_group_and_list(faces: Path) -> None:
-    plan = plan_of(read_faces(faces), settings(types="swap,eyes"))
+    plan = make_plan(read_faces(faces), settings(types="swap,eyes"))
     thumbnails = [thumbnail(read_face(p.face.file, p.face.place)) for p in plan.pairs]
     of_file = {pair.face.file: pair.face for pair in plan.pairs}
     lent = 0
-    for work in works_of(plan, thumbnails):
+    for work in forged_pairs(plan, thumbnails):
         for file, _ in work.donors:
             donor, face = of_file[file], work.pair.face
             assert donor is not face
@@ -126,7 +126,7 @@ def test_donors_are_of_the_same_group_and_list(faces: Path) -> None:
 
 
 def test_a_face_that_is_alone_in_its_group_is_blended_with_itself_and_counted(faces: Path) -> None:
-    plan = plan_of(read_faces(faces), settings(types="2,4"))
+    plan = make_plan(read_faces(faces), settings(types="2,4"))
     alone = [pair for pair in plan.pairs if pair.face.split == "val"]
     assert {pair.spec.name for pair in alone} == {"self"}
     assert plan.lonely == len(alone) == len(GROUPS)

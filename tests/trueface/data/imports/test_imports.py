@@ -12,15 +12,21 @@ import yaml
 from tests.trueface.data.imports.conftest import PAIRS, Files, ff_description, ff_frames
 from trueface.data.dataset_file import read_words, video_sources, write_video_sources
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import arrange, folder_of, lists_of, word_of, words
+from trueface.data.imports.arrangement import (
+    arrange,
+    assign_words,
+    folder_of,
+    make_import_lists,
+    word_of,
+)
 from trueface.data.imports.csv_table import CsvTable
 from trueface.data.imports.deepfakebench import DeepfakeBench
 from trueface.data.imports.registry import ImportedImage, LayoutOptions
 from trueface.data.imports.writing import (
     ImportRecord,
-    compared,
-    joined_record,
-    opened,
+    compare_with_record,
+    extend_record,
+    hold_data_root,
     read_record,
     write_root,
 )
@@ -52,7 +58,7 @@ TRUEFAKE = [
 
 def imported(name: str, folder: Path, *real: str) -> list[ImportedImage]:
     options = LayoutOptions(real=frozenset(real))
-    return list(registry.load(registry.chosen(name, folder)).images(folder, options))
+    return list(registry.load(registry.resolve_layout(name, folder)).images(folder, options))
 
 
 def test_genimage_ties_fakes_by_their_class_and_photographs_by_their_name(files: Files) -> None:
@@ -144,7 +150,7 @@ def test_an_unknown_folder_is_described_with_what_is_expected(
     files: Files, paths: list[str], layout: str, place: str, said: str
 ) -> None:
     with pytest.raises((DataError, UnknownName), match=said):
-        registry.chosen(layout, files(paths) / place)
+        registry.resolve_layout(layout, files(paths) / place)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_an_unknown_folder_is_described_with_what_is_expected(
     [("genimage", GENIMAGE), ("truefake", TRUEFAKE), ("folders", ["real/a.png", "fake/b.png"])],
 )
 def test_each_layout_is_recognised(files: Files, name: str, paths: list[str]) -> None:
-    assert registry.fitting(files(paths)) == name
+    assert registry.find_fitting_layout(files(paths)) == name
 
 
 def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
@@ -247,7 +253,7 @@ def test_lists_that_are_published_hold_and_people_stay_in_one_of_these_or_of_dra
     faceforensics: Path,
 ) -> None:
     arrangement = arrange(bench_imported(faceforensics))
-    lists, remarks = lists_of(arrangement, arrangement.groups, before={})
+    lists, remarks = make_import_lists(arrangement, arrangement.groups, before={})
     people = {
         name: {p for key in keys for p in key.split("/")[1].split("_")}
         for name, keys in lists.items()
@@ -256,7 +262,9 @@ def test_lists_that_are_published_hold_and_people_stay_in_one_of_these_or_of_dra
     assert remarks == []
     assert arrangement.video_folders == {"FF-DF", "FF-F2F", "FF-real"}
     assert arrangement.groups["FF-DF/007_008/000"] == arrangement.groups["FF-real/008/000"]
-    drawn, _ = lists_of(arrangement, arrangement.groups, before={}, published=False, seed=3)
+    drawn, _ = make_import_lists(
+        arrangement, arrangement.groups, before={}, published=False, seed=3
+    )
     groups = [{arrangement.groups[key] for key in keys} for keys in drawn.values()]
     assert all(groups)
     assert sum(map(len, groups)) == len(set().union(*groups))
@@ -286,7 +294,7 @@ def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = (
 
 def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
     arrangement = arrange([image("a.png", "train", "val", "test"), image("b.png", "train")])
-    lists, _ = lists_of(arrangement, {}, before={})
+    lists, _ = make_import_lists(arrangement, {}, before={})
     assert lists["test"] == ("gen/a",)
     (remark,) = arrangement.remarks
     assert remark.startswith("1 images are in several of the published lists, such as gen/a")
@@ -295,7 +303,7 @@ def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
 def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
     images = [image(f"{n}.png", "train") for n in range(18)]
     images += [image(f"v{n}.png", "val") for n in range(4)]
-    lists, remarks = lists_of(arrange(images), {}, before={})
+    lists, remarks = make_import_lists(arrange(images), {}, before={})
     assert lists["test"] == tuple(f"gen/v{n}" for n in range(4))
     assert (len(lists["train"]), len(lists["val"])) == (16, 2)
     assert [remark.partition(":")[0] for remark in remarks] == ["gen", "gen"]
@@ -304,7 +312,9 @@ def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
 def test_each_source_gets_the_list_that_it_lacks() -> None:
     whole = [image(f"{n}.png", name, source="a") for n, name in enumerate(("train", "val", "test"))]
     half = [image(f"{n}.png", "train", source="b") for n in range(18)]
-    lists, _ = lists_of(arrange([*whole, *half, image("t.png", "test", source="b")]), {}, before={})
+    lists, _ = make_import_lists(
+        arrange([*whole, *half, image("t.png", "test", source="b")]), {}, before={}
+    )
     assert sum(key.startswith("b/") for key in lists["val"]) == 2
     assert sum(key.startswith("a/") for key in lists["val"]) == 1
 
@@ -312,9 +322,9 @@ def test_each_source_gets_the_list_that_it_lacks() -> None:
 def test_new_images_move_no_old_one_and_follow_their_group() -> None:
     old = [image(f"{n}.png", ties=(f"p{n}",)) for n in range(20)]
     first = arrange(old)
-    before, _ = lists_of(first, first.groups, before={}, seed=1)
+    before, _ = make_import_lists(first, first.groups, before={}, seed=1)
     more = arrange([*old, *(image(f"x{n}.png", ties=(f"p{n}",)) for n in range(20))])
-    after, _ = lists_of(more, more.groups, before=before, seed=2)
+    after, _ = make_import_lists(more, more.groups, before=before, seed=2)
     for name, keys in before.items():
         assert set(keys) <= set(after[name])
         assert {key for key in after[name] if "/x" in key} == {
@@ -326,7 +336,7 @@ def test_groups_that_published_lists_tear_apart_are_told() -> None:
     arrangement = arrange(
         [image("a.png", "train", ties=("p",)), image("b.png", "test", ties=("p",))]
     )
-    _, remarks = lists_of(arrangement, arrangement.groups, before={})
+    _, remarks = make_import_lists(arrangement, arrangement.groups, before={})
     assert "1 groups (a person, a prompt, a video) are in several lists, such as p" in remarks[-1]
 
 
@@ -362,7 +372,7 @@ def test_two_files_for_one_place_and_no_file_at_all_are_refused() -> None:
     ],
 )
 def test_a_source_gets_a_word_that_ids_can_hold(folder: str, label: int, word: str) -> None:
-    given = words([(folder, label)], {})
+    given = assign_words([(folder, label)], {})
     assert word_of(folder, given) == word
     own = Words(subsets={w: (f,) for f, w in given.items()})
     (part,) = parse_data(f"{word}:pre").parts
@@ -370,9 +380,9 @@ def test_a_source_gets_a_word_that_ids_can_hold(folder: str, label: int, word: s
 
 
 def test_words_of_earlier_imports_stay_and_no_two_sources_share_one() -> None:
-    given = words([("A_fake", 1), ("A", 1)], {"A_fake": "old"})
+    given = assign_words([("A_fake", 1), ("A", 1)], {"A_fake": "old"})
     assert given == {"A_fake": "old", "A": "A"}
-    assert len(set(words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
+    assert len(set(assign_words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
 
 
 def test_photographs_beside_fakes_of_one_name_get_a_folder_of_their_own() -> None:
@@ -397,10 +407,10 @@ def images(tmp_path: Path) -> list[ImportedImage]:
 
 def write(root: Path, images: list[ImportedImage], *, copy: bool = False) -> ImportRecord:
     arrangement = arrange(images)
-    with opened(root, dry=False):
+    with hold_data_root(root, dry=False):
         before = read_record(root)
-        difference = compared(before, arrangement)
-        record = joined_record(before, arrangement, difference, ("folders", "set"))
+        difference = compare_with_record(before, arrangement)
+        record = extend_record(before, arrangement, difference, ("folders", "set"))
         write_root(root, record, difference.new, split_path=root / "splits", lists=KEPT, copy=copy)
     return record
 
@@ -431,7 +441,7 @@ def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
     record = write(root, images)
     assert len(record.files) == 2
     assert (root / "c23/Fake/gen/v/a.png").lstat().st_ino == inode
-    assert compared(record, arrange(images)).new == {}
+    assert compare_with_record(record, arrange(images)).new == {}
 
 
 def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
@@ -441,7 +451,7 @@ def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
     write(root, images[:1])
     with pytest.raises(UsageError, match="contains other files"):
         write(tmp_path / "set", images)
-    with opened(root, dry=False), pytest.raises(UsageError, match="another import"):
+    with hold_data_root(root, dry=False), pytest.raises(UsageError, match="another import"):
         write(root, images)
     other = root / "c23/Fake/gen/v/b.png"
     other.symlink_to("/etc/hostname")
@@ -480,12 +490,12 @@ def test_copies_are_files_and_an_error_leaves_nothing(
     assert copy.is_file()
     assert not copy.is_symlink()
     arrangement = arrange(images)
-    difference = compared(ImportRecord(), arrangement)
+    difference = compare_with_record(ImportRecord(), arrangement)
     (tmp_path / "set" / "b.png").unlink()
     with pytest.raises(MachineError, match="The import had no effect"):
         write_root(
             tmp_path / "other",
-            joined_record(ImportRecord(), arrangement, difference, ("x", "y")),
+            extend_record(ImportRecord(), arrangement, difference, ("x", "y")),
             difference.new,
             split_path=tmp_path / "other" / "splits",
             lists=KEPT,
@@ -500,12 +510,12 @@ def test_an_image_that_is_named_and_does_not_exist_is_told(
     (tmp_path / "set" / "b.png").unlink()
     (tmp_path / "set" / "b.png").mkdir()
     arrangement = arrange(images)
-    difference = compared(ImportRecord(), arrangement)
+    difference = compare_with_record(ImportRecord(), arrangement)
     assert difference.missing == (images[1].file,)
-    (left,) = arrangement.without(difference.missing).images
+    (left,) = arrangement.without_files(difference.missing).images
     assert left.key == "gen/v/a"
     with pytest.raises(DataError, match="none of the 2 images exist"):
-        arrangement.without(image.file for image in images)
+        arrangement.without_files(image.file for image in images)
 
 
 def test_a_record_of_another_version_is_not_guessed(

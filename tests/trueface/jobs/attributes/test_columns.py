@@ -14,7 +14,7 @@ from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.data.attributes import Attributes
-from trueface.data.dataset import Pass, Shard, augmented, still
+from trueface.data.dataset import ImageLoader, Shard, eval_loader, train_loader
 from trueface.data.index import survey
 from trueface.features.bank import Bank
 from trueface.jobs import testing
@@ -22,8 +22,8 @@ from trueface.jobs import training as training_job
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
-from trueface.runtime.progress import Watch
-from trueface.training.parts.groups import give_groups
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.groups import attach_group_columns
 from trueface.training.settings import TrainSettings
 
 EACH = 6
@@ -51,7 +51,7 @@ def lab(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Feeds = Callable[..., tuple[Pass, Pass]]
+Feeds = Callable[..., tuple[ImageLoader, ImageLoader]]
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def feeds(lab: Path) -> Feeds:
     images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
     known = Attributes([lab / "faces.csv"], lab / "data")
 
-    def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[Pass, Pass]:
+    def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[ImageLoader, ImageLoader]:
         chosen = TrainSettings.model_validate({**SETTINGS, **settings})
-        made = augmented(images[: 4 * EACH], chosen), still(images[4 * EACH :], chosen)
+        made = train_loader(images[: 4 * EACH], chosen), eval_loader(images[4 * EACH :], chosen)
         image_sets = made[0].image_set, made[1].image_set
-        give_groups(known, chosen, lab / "data", *image_sets, needed)
+        attach_group_columns(known, chosen, lab / "data", *image_sets, needed)
         return made
 
     return make
@@ -91,7 +91,7 @@ def test_features_and_shares_of_batches_carry_them_too(feeds: Feeds) -> None:
         for batch in training(0)
         for position, group in zip(batch.indices, batch.column("demographic"), strict=True)
     }
-    bank = Bank(body(), training, watch=Watch(), views=1)
+    bank = Bank(body(), training, watch=RunContext(), views=1)
     shard = replace(training, shard=Shard(rank=1, size=2))
     for feed in (bank, bank, shard):
         for batch in feed(0):
@@ -114,8 +114,8 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
     images = survey(lab / "data", parse_data("gan2:pre")).images
     known = Attributes([file], lab / "data")
-    sets = still(images, settings).image_set, still(images, settings).image_set
-    facts = give_groups(known, settings, lab / "data", *sets, BOTH)
+    sets = eval_loader(images, settings).image_set, eval_loader(images, settings).image_set
+    facts = attach_group_columns(known, settings, lab / "data", *sets, BOTH)
     assert sets[0].column_names["demographic"] == (*GROUPS, "unknown")
     assert sets[0].columns["demographic"][:4].tolist() == [0, 2, 0, 1]
     assert sets[0].column_names["forgery"] == ("0", "1", "2", "unknown")
@@ -123,16 +123,16 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     assert facts["train_groups"] == {GROUPS[0]: [0, 9], GROUPS[1]: [0, 8], "unknown": [0, 1]}
     stops = settings.model_copy(update={"missing_attributes": "stop"})
     with pytest.raises(DataError, match=r"1 of 18 images have no row in .*faces\.csv"):
-        give_groups(known, stops, lab / "data", *sets, BOTH)
+        attach_group_columns(known, stops, lab / "data", *sets, BOTH)
 
 
 def test_an_objective_that_needs_groups_says_so_where_no_table_is_named(feeds: Feeds) -> None:
     training, validation = feeds(())
     settings = TrainSettings.model_validate({**SETTINGS, "attributes": ""})
     image_sets = training.image_set, validation.image_set
-    assert give_groups(None, settings, Path("data"), *image_sets, ()) == {}
+    assert attach_group_columns(None, settings, Path("data"), *image_sets, ()) == {}
     with pytest.raises(JobError, match="needs the demographic and forgery of each image"):
-        give_groups(None, settings, Path("data"), *image_sets, BOTH)
+        attach_group_columns(None, settings, Path("data"), *image_sets, BOTH)
 
 
 def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_score(

@@ -35,7 +35,7 @@ from trueface.benchmark.table import (
 from trueface.cli.benchmark import document, text
 from trueface.data.transforms import COPY_KINDS
 from trueface.jobs import lineage
-from trueface.jobs.benchmark.benchmarking import Checked, benchmark, recheck
+from trueface.jobs.benchmark.benchmarking import RecheckedRow, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -189,7 +189,7 @@ def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
         benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
 
 
-def checked(lab: Path, run: RunResults) -> Iterator[Checked]:
+def checked(lab: Path, run: RunResults) -> Iterator[RecheckedRow]:
     return recheck(
         run, lab / RUN, count=20, seed=3, device="cpu", cpus=1,
         progress=lambda **_: None, stop=Event(),
@@ -202,7 +202,7 @@ def test_rows_measured_again_agree_and_a_changed_image_is_found(
     rows = list(checked(trained, run))
     assert len(rows) == 20
     assert all(row.agrees for row in rows), [row for row in rows if not row.agrees]
-    wrong = replace(rows[0], again=(rows[0].again or 0) + 0.001)
+    wrong = replace(rows[0], again=(rows[0].value_now or 0) + 0.001)
     assert not wrong.agrees
     path = trained / "data/PreSocial/Real/FFHQ/00018.png"  # of the test list
     content = path.read_bytes()
@@ -301,6 +301,6 @@ def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> No
 
 
 def test_training_copies_make_corruptions_known() -> None:
-    assert {copy: set(kinds) for copy, kinds in lineage.COPIED.items()} == {
+    assert {copy: set(kinds) for copy, kinds in lineage.CORRUPTIONS_OF_COPIES.items()} == {
         copy: {kind.name for kind in kinds} for copy, kinds in COPY_KINDS.items()
     }

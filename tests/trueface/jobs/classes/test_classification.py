@@ -15,7 +15,7 @@ from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_dat
 from trueface.cli import main as cli
 from trueface.evaluation import predictions
 from trueface.jobs.classes import classification, forgetting
-from trueface.jobs.classes.forgetting import drawn
+from trueface.jobs.classes.forgetting import draw_fraction
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
 from trueface.runtime import paths
@@ -23,7 +23,7 @@ from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record
 from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.evaluation import planes
-from trueface.unlearning.evaluation.leaderboard import ladder
+from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,8 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(
     assert told.relearn is not None
     assert told.probe is not None
     before, after = (
-        predictions.read(path(folder)) for path in (paths.answers_before, paths.answers_after)
+        predictions.read(path(folder))
+        for path in (paths.predictions_before, paths.predictions_after)
     )
     for parts in (before, after):
         assert {name: len(part) for name, part in parts.items()} == {
@@ -125,7 +126,7 @@ def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     assert told is not None
     assert told.forgotten == (0, 1)
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
-    kept = predictions.read(paths.answers_after(folder_of(lab, model)))["retain"]
+    kept = predictions.read(paths.predictions_after(folder_of(lab, model)))["retain"]
     assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
     first, base, made = (
         checkpoint.load(paths.checkpoint(folder_of(lab, each))).state
@@ -146,7 +147,7 @@ def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab:
         told = record.read(folder)
         assert told is not None
         assert (told.goal, told.forgotten, told.fraction) == ("instances", (), 0.1)
-        parts = predictions.read(paths.answers_after(folder))
+        parts = predictions.read(paths.predictions_after(folder))
         assert {name: len(part) for name, part in parts.items()} == {
             "forget": 5, "retain": 49, "validation": 6, "test": 18
         }  # fmt: skip
@@ -156,17 +157,17 @@ def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab:
         assert (told.relearn is not None) is (method == "rl")
         names.append(parts["forget"].ids)
     assert names[0] == names[1]
-    (group,) = ladder(lab / "runs" / "r" / f"{DATA}~rl").groups
+    (group,) = make_unlearning_leaderboard(lab / "runs" / "r" / f"{DATA}~rl").groups
     assert (group.goal, group.fraction) == ("instances", 0.1)
     values = group.rows[-1].values
     assert {"retain", "forget", "test", "relearn"} <= values.keys()
 
 
 def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
-    first, other = (drawn(range(1000), 0.1, seed) for seed in (1, 2))
-    assert first == drawn(range(1000), 0.1, 1) != other
+    first, other = (draw_fraction(range(1000), 0.1, seed) for seed in (1, 2))
+    assert first == draw_fraction(range(1000), 0.1, 1) != other
     assert (len(first), first) == (100, sorted(set(first)))
-    assert [len(drawn(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
+    assert [len(draw_fraction(range(2), fraction, 0)) for fraction in (0.01, 0.99)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
 def test_a_fraction_of_less_than_an_image_is_logged_with_what_is_forgotten(
     fraction: float, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    drawn(range(297), fraction, 1)
+    draw_fraction(range(297), fraction, 1)
     assert caplog.messages == told
 
 

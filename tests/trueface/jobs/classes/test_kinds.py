@@ -7,8 +7,8 @@ import pytest
 
 from launcher.api import Kind, UnknownName, Words, load, parse_data, plan
 from launcher.kind_interface import Role
-from launcher.kinds import installed
-from launcher.taskfile.entries import companion
+from launcher.kinds import installed_kinds
+from launcher.taskfile.entries import kind_of_role
 from tests.trueface.class_toys import NAMES, a_draft, write_data
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import JobKind
@@ -28,15 +28,15 @@ def forgetting(root: Path, **changed: Any) -> tuple[str, ...]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_kind_is_what_the_launcher_expects_and_is_installed(kind: JobKind) -> None:
     assert isinstance(kind, Kind)
-    assert installed([kind.name]) == {kind.name: kind}
+    assert installed_kinds([kind.name]) == {kind.name: kind}
     assert kind.with_words(Words()) is kind
 
 
 def test_the_two_laboratories_keep_to_themselves() -> None:
-    kinds = installed()
-    assert companion(kinds, kinds["forget"], Role.TRAIN) is kinds["classify"]
-    assert companion(kinds, kinds["unlearn"], Role.TRAIN) is kinds["train"]
-    assert companion(kinds, kinds["train"], Role.TEST) is kinds["test"]
+    kinds = installed_kinds()
+    assert kind_of_role(kinds, kinds["forget"], Role.TRAIN) is kinds["classify"]
+    assert kind_of_role(kinds, kinds["unlearn"], Role.TRAIN) is kinds["train"]
+    assert kind_of_role(kinds, kinds["train"], Role.TEST) is kinds["test"]
 
 
 def test_the_kinds_are_described_without_torch() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from launcher.api import Draft, Job, JobError, model_folder_name
 from tests.trueface.jobs.build import a_job
-from trueface.data.made_folders import image_names, read_images, read_made
+from trueface.data.made_folders import image_names, load_image_batch, read_output_record
 from trueface.evaluation.restored import table
 from trueface.jobs.generation.disrupt import disrupt
 from trueface.jobs.generation.purification_kinds import DISRUPT, RESTORED
@@ -22,7 +22,12 @@ from trueface.jobs.generation.purify import purify
 from trueface.jobs.generation.restored import restored
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.translation.translator import Generator, GeneratorShape, ready, save_translator
+from trueface.translation.translator import (
+    Generator,
+    GeneratorShape,
+    freeze_for_inference,
+    save_translator,
+)
 
 MODEL = "labelled:A"
 LABELS = ("dark_hair", "warm_skin")
@@ -59,7 +64,7 @@ class Project:
         shape = GeneratorShape(len(LABELS), width=8, blocks=1)
         path = paths.checkpoint(self.run / model_folder_name(MODEL))
         path.parent.mkdir(parents=True)
-        save_translator(path, ready(Generator(shape), LABELS, SIZE, "cpu"), {})
+        save_translator(path, freeze_for_inference(Generator(shape), LABELS, SIZE, "cpu"), {})
 
     def do(self, entry: Entry, name: str, *, stop: Event | None = None, **settings: Any) -> Path:
         """Do a job; return its folder."""
@@ -97,8 +102,8 @@ def test_disrupted_images_keep_their_names_and_their_bound(project: Project) -> 
     place = project.folder / project.disrupted(attack="fgsm", target="black", over="all")
     names = image_names(project.folder / "data" / "B")
     assert image_names(place) == names
-    delta = read_images(place, names) - read_images(project.folder / "data" / "B", names)
-    facts = read_made(place)
+    delta = load_image_batch(place, names) - load_image_batch(project.folder / "data" / "B", names)
+    facts = read_output_record(place)
     assert facts["linf"] == pytest.approx(float(delta.abs().max()), abs=1e-6)
     assert facts["rms"] == pytest.approx(float(delta.square().mean().sqrt()), rel=1e-4)
     assert facts["eps_levels"] == 6
@@ -113,7 +118,7 @@ def test_the_size_of_a_batch_changes_no_image(project: Project, attack: str) -> 
         place = project.folder / project.disrupted(
             attack=attack, target="away", batch_size=batch_size, steps=2
         )
-        pixels.append(read_images(place, image_names(place)))
+        pixels.append(load_image_batch(place, image_names(place)))
     assert torch.equal(pixels[0], pixels[2])
     assert torch.equal(pixels[1], pixels[2])
 

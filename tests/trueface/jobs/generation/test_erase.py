@@ -13,7 +13,7 @@ from tests.trueface.erasing.build import FEW, NAMES, small
 from tests.trueface.jobs import build
 from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.jobs.generation.diffusion_kinds import ERASE
-from trueface.jobs.generation.erase import erase, thinned
+from trueface.jobs.generation.erase import erase, thin_history
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
@@ -178,7 +178,7 @@ def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:
 
 
 def test_a_long_history_is_written_as_means_of_stretches() -> None:
-    rows = thinned([(step, float(step % 2)) for step in range(1, 401)])
+    rows = thin_history([(step, float(step % 2)) for step in range(1, 401)])
     assert len(rows) == 100
     assert rows[0] == (4, 0.5)
-    assert thinned([]) == []
+    assert thin_history([]) == []

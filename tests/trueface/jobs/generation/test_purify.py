@@ -10,7 +10,13 @@ import torch
 from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
 from tests.trueface.jobs import build
 from tests.trueface.purification.build import normal, smooth_images
-from trueface.data.made_folders import digest_of, image_names, made_folder, read_images, read_made
+from trueface.data.made_folders import (
+    digest_of,
+    image_names,
+    load_image_batch,
+    output_folder,
+    read_output_record,
+)
 from trueface.diffusion.diffuser import Diffuser, save_diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
@@ -29,7 +35,7 @@ def lab(tmp_path: Path) -> Path:
     """A project with twelve noisy images in two folders, and a small diffuser `images:A`."""
     clean = smooth_images(12, side=SIDE)
     names = [f"{'ab'[number % 2]}/{number}.png" for number in range(12)]
-    with made_folder(tmp_path / "faces/A") as made:
+    with output_folder(tmp_path / "faces/A") as made:
         made.write(names, clean + 0.05 * normal(clean.shape))
     shape = NetworkShape(
         network="unet", size=SIDE, channels=3, classes=0, embedding=16, widths=(8, 16), unshuffle=2
@@ -69,7 +75,7 @@ def test_a_purified_folder_has_the_names_of_its_source_and_says_how_it_was_made(
     made = purified(lab, purifier="jpeg75+oneshot20", diffuser="images:A")
     assert made == lab / "runs/study/made/purified@purifier=jpeg75+oneshot20"
     assert image_names(made) == image_names(lab / "faces/A")
-    facts = read_made(made)
+    facts = read_output_record(made)
     assert facts["kind"] == "purify"
     assert facts["purifier"] == "jpeg@75+oneshot@20"
     assert facts["source"] == "faces/A"
@@ -84,7 +90,7 @@ def test_a_purified_folder_has_the_names_of_its_source_and_says_how_it_was_made(
 def test_without_purification_the_images_are_the_same(lab: Path) -> None:
     made = purified(lab)
     names = image_names(made)
-    assert torch.equal(read_images(made, names), read_images(lab / "faces/A", names))
+    assert torch.equal(load_image_batch(made, names), load_image_batch(lab / "faces/A", names))
 
 
 @pytest.mark.parametrize("purifier", ["ddpm10", "oneshot", "smooth10", "spin20", "blur0.6+jpeg75"])
@@ -92,7 +98,7 @@ def test_the_size_of_batches_does_not_change_the_images(lab: Path, purifier: str
     levels = []
     for size in (1, 8):
         made = purified(lab, purifier=purifier, diffuser="images:A", batch_size=size)
-        levels.append(((read_images(made, image_names(made)) + 1) * 127.5).round())
+        levels.append(((load_image_batch(made, image_names(made)) + 1) * 127.5).round())
     differing = (levels[0] - levels[1]).abs()
     # by one level, where a value lies at half of one: sums are rounded by the shape of the batch
     assert float(differing.max()) <= 1
@@ -103,12 +109,12 @@ def test_a_limit_and_a_seed_decide_which_images_and_which_noise(lab: Path) -> No
     given = {"purifier": "ddpm10", "diffuser": "images:A", "limit": 3}
     first = purified(lab, **given)
     names = image_names(first)
-    images = read_images(first, names)
+    images = load_image_batch(first, names)
     assert len(names) == 3
     second = purified(lab, **given)
-    assert torch.equal(read_images(second, names), images)
+    assert torch.equal(load_image_batch(second, names), images)
     third = purified(lab, **given, seed=1)
-    assert not torch.equal(read_images(third, names), images)
+    assert not torch.equal(load_image_batch(third, names), images)
 
 
 def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
@@ -126,7 +132,7 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
     small = smooth_images(1, side=8)
     for name, images in (("grey", {"1.png": small[:, :1]}), ("small", {"1.png": small}),
                          ("mixed", {"1.png": small[:, :1], "2.png": small})):  # fmt: skip
-        with made_folder(lab / name) as made:
+        with output_folder(lab / name) as made:
             for file, image in images.items():
                 made.write([file], image)
     with pytest.raises(DataError, match=r"1\.png has 8x8 pixels, expected 16x16\. Resize"):
@@ -134,7 +140,7 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
     with pytest.raises(DataError, match=r"2\.png has colours, but 1\.png is grey"):
         purified(lab, source="mixed", purifier="blur1")
     made_of_grey = purified(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
-    assert read_images(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
+    assert load_image_batch(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
 
 
 def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
@@ -247,4 +253,4 @@ def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
     assert not paths.resume(draft.model_folder("noisy:A")).exists()
     assert [each.path for each in DENOISER.inputs(draft)] == [lab / "faces/A"]
     made = purified(lab, purifier="dae", denoiser="noisy:A")
-    assert read_made(made)["net_calls"] == 1
+    assert read_output_record(made)["net_calls"] == 1

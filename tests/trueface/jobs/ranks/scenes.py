@@ -15,10 +15,10 @@ from torch import nn
 
 from launcher.api import Job, JobError, Json
 from trueface.data.dataset import Batch, Shard
-from trueface.models.detectors import build
-from trueface.runtime.progress import Watch
+from trueface.models.detectors import build_detector
+from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed import ALONE, ProcessGroup
+from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.loop import Loop
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
@@ -47,7 +47,11 @@ class Images:
         for size in self.sizes:
             every = range(begin, begin + size)
             begin += size
-            own = [place for place in self.shard.of(list(every)) if place not in self.unreadable]
+            own = [
+                place
+                for place in self.shard.shard_batch(list(every))
+                if place not in self.unreadable
+            ]
             labels = torch.tensor([[float(place % 2)] for place in own]).reshape(-1, 1)
             images = self.images[own] if own else torch.empty(0)
             yield Batch(images, labels, torch.tensor(own, dtype=torch.int64))
@@ -76,7 +80,7 @@ def step(
     random = torch.Generator().manual_seed(7)
     pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=random).to(torch.uint8)
     images = Images(pixels, sizes, group.shard, frozenset({1}))
-    loop = Loop(model, images, objective, config=config, watch=Watch(), state={}, group=group)
+    loop = Loop(model, images, objective, config=config, watch=RunContext(), state={}, group=group)
     loop.run(0, None, every=0, pause=lambda _: None)
     return loop
 
@@ -132,9 +136,9 @@ def gradients(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     }
     for name, (network, size, objective) in cases.items():
         facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
-        for own in (ALONE, group):
-            model = build(network, weights="none", seed=1, dropout=0.3)
-            with own.joined(model):
+        for own in (SINGLE_PROCESS, group):
+            model = build_detector(network, weights="none", seed=1, dropout=0.3)
+            with own.sync_batch_layers(model):
                 loop = step(model, (size,), own, objective, config)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             state = model.network.state_dict()

@@ -171,7 +171,7 @@ def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
     ranks = []
     for number, (uuid, reserved) in enumerate((("GPU-a", 5), ("GPU-b", 7))):
         memory = {"reserved": reserved, "peak": 9 - number, "context": None, "uuid": uuid}
-        place = coordinator.places(a_job(), 2, "m")[number]
+        place = coordinator.rank_places(a_job(), 2, "m")[number]
         ranks.append(
             coordinator.Rank(place=place, process=BaseProcess(), channel=None, memory=memory)
         )

@@ -13,13 +13,13 @@ import torch
 
 from launcher.api import Job, JobError, MachineError, VramLimit, Words
 from launcher.workers.exit_outcome import _CHILD_KILLED
-from launcher.workers.shortage import read_error
+from launcher.workers.shortage import find_oom_in_exception
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.cli.classic_train import ClassicJob
 from trueface.jobs import refusals as training_refusals
 from trueface.jobs.kinds import TRAIN
 from trueface.jobs.ranks import coordinator, rank
-from trueface.jobs.ranks.coordinator import OWN, cause_of, job_of
+from trueface.jobs.ranks.coordinator import FIELDS_PER_RANK, cause_of, job_of
 from trueface.jobs.ranks.rank import Channel, Failure, Forwarding, RankWork, job_of_rank, obey
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.training.objectives import registry
@@ -38,20 +38,20 @@ def refusals(gpus: int = 1, **settings: Any) -> list[str]:
 
 
 def test_a_training_takes_one_process_a_gpu_unless_its_settings_say_otherwise() -> None:
-    assert coordinator.size_of(a_job("cuda:0", gpus=2), 0) == 2
-    assert coordinator.size_of(a_job("cuda:0"), 0) == 1
-    assert coordinator.size_of(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
-    assert coordinator.size_of(a_job(), 2) == 2
+    assert coordinator.process_count(a_job("cuda:0", gpus=2), 0) == 2
+    assert coordinator.process_count(a_job("cuda:0"), 0) == 1
+    assert coordinator.process_count(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
+    assert coordinator.process_count(a_job(), 2) == 2
 
 
 def test_each_rank_has_its_own_card_and_its_part_of_the_cores() -> None:
-    places = coordinator.places(a_job("cuda:0", gpus=3), 3, "meeting")
+    places = coordinator.rank_places(a_job("cuda:0", gpus=3), 3, "meeting")
     assert [place.device for place in places] == ["cuda:0", "cuda:1", "cuda:2"]
     assert [place.cpus for place in places] == [2, 2, 2]
     assert places[0].backend == "nccl"
-    assert [place.cpus for place in coordinator.places(a_job(cpus=1), 2, "m")] == [1, 1]
-    assert coordinator.places(a_job(), 2, "m")[1].device == "cpu"
-    assert coordinator.places(a_job(), 2, "m")[1].backend == "gloo"
+    assert [place.cpus for place in coordinator.rank_places(a_job(cpus=1), 2, "m")] == [1, 1]
+    assert coordinator.rank_places(a_job(), 2, "m")[1].device == "cpu"
+    assert coordinator.rank_places(a_job(), 2, "m")[1].backend == "gloo"
 
 
 def test_several_gpus_or_processes_share_a_training() -> None:
@@ -111,13 +111,13 @@ CUDA = (
 
 
 def raised(error: BaseException, name: str = "rank 1 of 2 (cuda:1)") -> Exception:
-    failure: Failure = pickle.loads(pickle.dumps(Failure.of(error)))
+    failure: Failure = pickle.loads(pickle.dumps(Failure.from_exception(error)))
     return failure.error(name)
 
 
 def test_too_little_memory_stays_what_it_was_and_names_the_rank() -> None:
     error = raised(torch.OutOfMemoryError(CUDA))
-    shortage = read_error(error)
+    shortage = find_oom_in_exception(error)
     assert isinstance(error, torch.OutOfMemoryError)
     assert shortage is not None
     assert (shortage.where, shortage.wanted) == ("gpu", 2 << 30)
@@ -132,7 +132,7 @@ def test_too_little_memory_stays_what_it_was_and_names_the_rank() -> None:
     ],
 )
 def test_too_little_main_memory_is_seen_as_such(error: Exception) -> None:
-    shortage = read_error(raised(error))
+    shortage = find_oom_in_exception(raised(error))
     assert shortage is not None
     assert shortage.where == "ram"
 
@@ -154,13 +154,15 @@ def test_an_error_that_nobody_expected_says_its_type_and_its_rank(
 
 
 def test_a_rank_that_the_kernel_killed_is_told_in_the_words_that_the_launcher_looks_for() -> None:
-    error = Failure.ended(-signal.SIGKILL).error("rank 1 of 2 (cpu)")
+    error = Failure.from_exit_code(-signal.SIGKILL).error("rank 1 of 2 (cpu)")
     assert _CHILD_KILLED in str(error)
 
 
 def test_the_first_failure_is_the_cause_and_the_loss_of_another_rank_never_is() -> None:
-    lost = Failure.of(RuntimeError("[/gloo/pair.cc:1] Connection closed by peer [127.0.0.1]:7"))
-    killed = Failure.ended(-signal.SIGKILL)
+    lost = Failure.from_exception(
+        RuntimeError("[/gloo/pair.cc:1] Connection closed by peer [127.0.0.1]:7")
+    )
+    killed = Failure.from_exit_code(-signal.SIGKILL)
     later = Failure(killed.at + 2, JobError, "ValueError: no")
     assert "rank 1: its process" in str(
         cause_of([(lost, "rank 0"), (killed, "rank 1"), (later, "r")])
@@ -173,7 +175,7 @@ def rank_job(job: Job, number: int = 0) -> tuple[Job, Connection]:
     ours, theirs = Pipe()
     work = RankWork(
         entry="", job_of=pickle.loads(pickle.dumps(job_of(job))), channels=(),
-        places=coordinator.places(job, 2, "m"), environment={}, start_method="fork",
+        places=coordinator.rank_places(job, 2, "m"), environment={}, start_method="fork",
     )  # fmt: skip
     return job_of_rank(work, work.places[number], Channel(theirs)), ours
 
@@ -185,7 +187,7 @@ def test_a_job_reaches_its_ranks_as_it_is() -> None:
     for job in (plain, ClassicJob(**own, folders={"m": Path("/a/here")})):
         copy, _ = rank_job(job, 1)
         assert type(copy) is type(job)
-        for name in {field.name for field in fields(job)} - OWN:
+        for name in {field.name for field in fields(job)} - FIELDS_PER_RANK:
             assert getattr(copy, name) == getattr(job, name), name
         assert (copy.device, copy.cpus) == ("cpu", 4)
 

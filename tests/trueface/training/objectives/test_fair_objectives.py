@@ -11,7 +11,7 @@ from trueface.data.dataset import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.ldam import ldam_loss, ldam_margins
-from trueface.training.objectives.mix import drawn_partners
+from trueface.training.objectives.mix import draw_partners
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import fair_names, make_objective, objectives
 
@@ -108,7 +108,7 @@ def test_ldam_takes_a_larger_margin_from_rarer_cells() -> None:
 def test_partners_are_of_the_same_class_and_of_another_group() -> None:
     torch.manual_seed(0)
     for _ in range(20):
-        partners, share = drawn_partners(CELLS, 2, 2.0)
+        partners, share = draw_partners(CELLS, 2, 2.0)
         assert torch.equal(LABELS[partners], LABELS)
         assert (GROUPS[partners] != GROUPS).all()
         assert ((share > 0) & (share < 1)).all()
@@ -117,14 +117,14 @@ def test_partners_are_of_the_same_class_and_of_another_group() -> None:
 def test_each_group_is_as_likely_a_partner_however_many_images_it_has() -> None:
     torch.manual_seed(0)
     cells = torch.tensor([0] + [1] * 9 + [2])
-    drawn = torch.stack([drawn_partners(cells, 3, 2.0)[0][0] for _ in range(2000)])
+    drawn = torch.stack([draw_partners(cells, 3, 2.0)[0][0] for _ in range(2000)])
     assert float((drawn == 10).double().mean()) == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(2.0, 1 / 20), (10.0, 1 / 84)])
 def test_what_remains_of_an_image_is_of_a_beta_distribution(alpha: float, variance: float) -> None:
     torch.manual_seed(0)
-    _, share = drawn_partners(torch.arange(4000) % 2, 2, alpha)
+    _, share = draw_partners(torch.arange(4000) % 2, 2, alpha)
     assert float(share.mean()) == pytest.approx(0.5, abs=0.015)
     assert float(share.var()) == pytest.approx(variance, rel=0.1)
 

@@ -18,20 +18,20 @@ from launcher.api import JobError, Json
 from tests.trueface.training.test_resume import Killed, Mortal
 from tests.trueface.training.test_trainer import same, settings, slim
 from trueface.data.dataset import Batch
-from trueface.data.pass_order import order_of
-from trueface.jobs.refusals import unfit_fairness
+from trueface.data.pass_order import epoch_order
+from trueface.jobs.refusals import check_fairness
 from trueface.models.architectures.fairnet import DisentanglingNetwork
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import spec_of
-from trueface.runtime.progress import Watch
-from trueface.training.checkpointing import Checkpointing
+from trueface.runtime.progress import RunContext
+from trueface.training.checkpointing import CheckpointCallback
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.fairnet import (
     WEIGHTS,
     ClassPairs,
     FairNetLosses,
     contrast,
-    permuted_within,
+    permute_within_kind,
     reconstruction,
     triplet,
 )
@@ -67,7 +67,7 @@ def prepared(**options: Any) -> FairNetLosses:
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    return build("fairnet", weights="none", seed=1)
+    return build_detector("fairnet", weights="none", seed=1)
 
 
 class Feed:
@@ -81,7 +81,7 @@ class Feed:
         return len(LABELS)
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
-        order = order_of(range(8), shuffle_seed=1, epoch=epoch, cells=self.image_set.labels)
+        order = epoch_order(range(8), shuffle_seed=1, epoch=epoch, cells=self.image_set.labels)
         yield batch(*order[:4])
         yield batch(*order[4:])
 
@@ -97,7 +97,7 @@ def test_the_loss_is_the_weighted_sum_of_six_that_are_those_of_the_parts(model: 
     torch.testing.assert_close(loss.detach(), total)
     with torch.no_grad():
         assert isinstance(model.network, DisentanglingNetwork)
-        parts = model.network.parts(model.normalised(batch().images))
+        parts = model.network.forward_parts(model.normalize_pixels(batch().images))
         each = functional.cross_entropy(parts.fused, LABELS.long(), reduction="none")
         margins = ldam_margins(torch.tensor([2, 4, 2]))
         groups, types = COLUMNS["demographic"], COLUMNS["forgery"]
@@ -165,17 +165,17 @@ def test_what_it_cannot_train_is_refused_while_planning(
 ) -> None:
     usual = {"model": "fairnet/timm/legacy_xception", "objective": "fairnet", "attributes": "a.csv"}
     draft = cast(Any, SimpleNamespace(settings={**usual, **changed}, model="t(gan:pre)"))
-    (refusal,) = unfit_fairness(draft)
+    (refusal,) = check_fairness(draft)
     assert reason in refusal
-    assert not [*unfit_fairness(cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)")))]
+    assert not [*check_fairness(cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)")))]
 
 
 def test_every_batch_of_an_even_size_has_as_many_reals_as_fakes() -> None:
     chosen = settings(model="fairnet", objective="fairnet")
-    assert chosen.draws_classes_equally
-    assert not settings().draws_classes_equally
+    assert chosen.balances_classes
+    assert not settings().balances_classes
     labels = [1] * 20 + [0] * 6
-    order = order_of(range(26), shuffle_seed=1, epoch=3, cells=labels)
+    order = epoch_order(range(26), shuffle_seed=1, epoch=3, cells=labels)
     halves = [Counter(labels[at] for at in order[start : start + 4]) for start in range(0, 24, 4)]
     assert halves == [Counter({0: 2, 1: 2})] * 6
 
@@ -208,10 +208,10 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> N
 
     def trained(folder: str, images: Feed | Mortal) -> Detector:
         model = tiny()
-        watch, provenance = Watch(), dict[str, Json](settings={}, threads=1)
+        watch, provenance = RunContext(), dict[str, Json](settings={}, threads=1)
         train(
             model, images, Feed(), watch=watch,
-            kept=Checkpointing(folder=tmp_path / folder, settings=chosen, provenance=provenance),
+            kept=CheckpointCallback(folder=tmp_path / folder, settings=chosen, provenance=provenance),
         )  # fmt: skip
         return model
 
@@ -225,9 +225,9 @@ PAIRS = ClassPairs(real=torch.tensor([0]), fake=torch.tensor([1]))
 
 
 def test_of_unequal_halves_the_first_of_each_class_are_paired() -> None:
-    pairs = ClassPairs.of(torch.tensor([1.0, 0, 1, 1, 0, 1]))
+    pairs = ClassPairs.from_labels(torch.tensor([1.0, 0, 1, 1, 0, 1]))
     assert [each.tolist() for each in pairs] == [[1, 4], [0, 2]]
-    assert [len(each) for each in ClassPairs.of(torch.ones(3))] == [0, 0]
+    assert [len(each) for each in ClassPairs.from_labels(torch.ones(3))] == [0, 0]
 
 
 def test_each_image_of_a_pair_is_drawn_with_its_own_forgery_and_with_the_others() -> None:
@@ -257,7 +257,7 @@ def test_a_triplet_costs_what_its_positive_is_farther_off_than_its_negative_plus
 def test_a_permutation_leaves_every_place_its_kind() -> None:
     torch.manual_seed(0)
     kinds = torch.tensor([0, 2, 1, 0, 2, 0, 5])
-    drawn = [permuted_within(kinds) for _ in range(20)]
+    drawn = [permute_within_kind(kinds) for _ in range(20)]
     assert all(torch.equal(kinds[each], kinds) for each in drawn)
     assert all(each.sort().values.tolist() == list(range(7)) for each in drawn)
     assert len({tuple(each.tolist()) for each in drawn}) > 1
@@ -265,7 +265,7 @@ def test_a_permutation_leaves_every_place_its_kind() -> None:
 
 def test_classes_that_lie_apart_have_no_contrast_loss_and_equal_ones_have_three_each() -> None:
     labels, types = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 3, 0, 3])
-    pairs = ClassPairs.of(labels)
+    pairs = ClassPairs.from_labels(labels)
     apart = 10.0 * labels[:, None].repeat(1, 2)
     assert contrast(apart, apart, types, pairs) == 0
     torch.testing.assert_close(contrast(0 * apart, 0 * apart, types, pairs), torch.tensor(12.0))

@@ -11,7 +11,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.training.test_trainer import Pixels, checkered, settings, slim
 from trueface.data.dataset import Batch
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.trainer import fit
@@ -80,7 +80,7 @@ class Sharpness(Objective):
 def one_step(objective: Objective | None) -> dict[str, Tensor]:
     model = slim()
     config = settings(num_epochs=1, freeze=True, select="last").trainer
-    fit(model, checkered(0, 8), checkered(1), config, watch=Watch(), objective=objective)
+    fit(model, checkered(0, 8), checkered(1), config, watch=RunContext(), objective=objective)
     return dict(model.network.state_dict())
 
 
@@ -102,7 +102,7 @@ def test_what_an_objective_logs_is_in_the_progress() -> None:
     model = slim()
     fit(
         model, checkered(0, 8), checkered(1), settings(num_epochs=1).trainer,
-        watch=Watch(progress=lambda **metrics: reports.append(metrics)), objective=Sharpness(1.0),
+        watch=RunContext(progress=lambda **metrics: reports.append(metrics)), objective=Sharpness(1.0),
     )  # fmt: skip
     steps = [report for report in reports if "val_loss" not in report]  # not an epoch's end
     assert {"loss", "lr", "images_per_s", "sharpness"} <= set(steps[-1])
@@ -133,7 +133,7 @@ def test_an_objective_gets_the_columns_of_a_batch_and_says_which_one_is_missing(
     model, plain = slim(), checkered(0, 8)
     config, objective = settings(num_epochs=1).trainer, ByQuality()
     graded = Graded(plain.labels, plain.images)
-    fit(model, graded, checkered(1), config, watch=Watch(), objective=objective)
+    fit(model, graded, checkered(1), config, watch=RunContext(), objective=objective)
     assert sorted(objective.qualities) == list(range(8))
     with pytest.raises(JobError, match="needs the quality of every image"):
-        fit(model, plain, checkered(1), config, watch=Watch(), objective=objective)
+        fit(model, plain, checkered(1), config, watch=RunContext(), objective=objective)

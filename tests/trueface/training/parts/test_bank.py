@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import Batch, Pass, still
+from trueface.data.dataset import Batch, ImageLoader, eval_loader
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
 from trueface.features.bank import Bank, feature_matrix, write_features
-from trueface.models.detectors import Detector, build, freeze, teach
-from trueface.models.inference import FrozenBody
-from trueface.poisoning.loaders import augmented
+from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
+from trueface.models.inference import FrozenBackbone
+from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.prediction.reference import FEWEST
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks, distance_of, is_constant
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.bank import build_feature_feeds, distance_of, has_frozen_backbone
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -55,7 +55,7 @@ def images(tree: Tree) -> tuple[Image, ...]:
 
 def settled(name: str = "slim18", seed: int = 1) -> Detector:
     """Return a network whose batch norms do something, as those of a trained one do."""
-    model = build(name, weights="none", seed=seed)
+    model = build_detector(name, weights="none", seed=seed)
     random = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -69,7 +69,7 @@ def settled(name: str = "slim18", seed: int = 1) -> Detector:
     return model
 
 
-class Counted(FrozenBody):
+class Counted(FrozenBackbone):
     """A body that counts the images it sees."""
 
     seen = 0
@@ -85,7 +85,7 @@ def alike(one: Batch, other: Batch) -> None:
     torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
 
 
-def through(body: FrozenBody, feed: Pass, epoch: int) -> Iterator[Batch]:
+def through(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iterator[Batch]:
     for batch in feed(epoch):
         yield batch._replace(images=body(batch.images))
 
@@ -100,7 +100,7 @@ class TestBody:
         pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
         with torch.inference_mode():
             expected = model.forward_features(pixels)
-        found = FrozenBody(model)(pixels)
+        found = FrozenBackbone(model)(pixels)
         assert found.dtype == torch.float32
         # the tolerance that features.py tells
         assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
@@ -108,14 +108,14 @@ class TestBody:
     def test_folding_removes_every_batch_norm_and_leaves_the_model_alone(self) -> None:
         model = settled("baseline18")
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        twin = FrozenBody(model)._fold()
+        twin = FrozenBackbone(model)._fold()
         assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
         after = model.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
     def test_a_body_is_that_of_the_moment_when_it_was_made(self) -> None:
         model, pixels = settled(), torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
-        before, body = FrozenBody(model)(pixels), FrozenBody(model)
+        before, body = FrozenBackbone(model)(pixels), FrozenBackbone(model)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.5)
@@ -124,7 +124,7 @@ class TestBody:
     def test_half_precision_gives_float32_features_near_the_exact_ones(self) -> None:
         model = settled()
         pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-        exact, half = (FrozenBody(model, precision=kind)(pixels) for kind in ("fp32", "bf16"))
+        exact, half = (FrozenBackbone(model, precision=kind)(pixels) for kind in ("fp32", "bf16"))
         assert half.dtype == torch.float32
         assert not torch.equal(half, exact)
         assert (half - exact).abs().max() <= 0.05 * exact.abs().max()
@@ -146,13 +146,13 @@ class TestBank:
         self, images: Sequence[Image], given: dict[str, float], variants: int | None, epochs: int,
         passes: int,
     ) -> None:  # fmt: skip
-        feed, body = augmented(images, settings(**given), None), Counted(settled())
+        feed, body = poisoned_train_loader(images, settings(**given), None), Counted(settled())
         limit: dict[str, Any] = (
             {"limit_bytes": variants * COUNT * body.width * 4} if variants else {}
         )
-        bank = Bank(body, feed, watch=Watch(), **limit)
+        bank = Bank(body, feed, watch=RunContext(), **limit)
         for epoch in range(epochs):
-            expected = list(through(FrozenBody(settled()), feed, epoch))
+            expected = list(through(FrozenBackbone(settled()), feed, epoch))
             assert len(expected) == 3
             for one, other in zip(bank(epoch), expected, strict=True):
                 alike(one, other)
@@ -161,8 +161,8 @@ class TestBank:
     def test_held_features_are_the_same_bits_whichever_epoch_comes_first(
         self, images: Sequence[Image]
     ) -> None:
-        feed = augmented(images, settings(), None)
-        early, late = (Bank(FrozenBody(settled()), feed, watch=Watch()) for _ in range(2))
+        feed = poisoned_train_loader(images, settings(), None)
+        early, late = (Bank(FrozenBackbone(settled()), feed, watch=RunContext()) for _ in range(2))
         list(early(0))
         for one, other in zip(early(5), late(5), strict=True):
             assert torch.equal(one.images, other.images)
@@ -171,11 +171,13 @@ class TestBank:
         self, images: Sequence[Image]
     ) -> None:
         images[3].path.write_bytes(b"no image")
-        feed = augmented(images, settings(), None)
-        bank = Bank(FrozenBody(settled()), feed, watch=Watch())
+        feed = poisoned_train_loader(images, settings(), None)
+        bank = Bank(FrozenBackbone(settled()), feed, watch=RunContext())
         for epoch in range(2):
             found = list(bank(epoch))
-            for one, other in zip(found, through(FrozenBody(settled()), feed, epoch), strict=True):
+            for one, other in zip(
+                found, through(FrozenBackbone(settled()), feed, epoch), strict=True
+            ):
                 alike(one, other)
             assert sum(len(batch.indices) for batch in found) == COUNT - 1
         assert list(feed.image_set.bad) == [3]
@@ -183,8 +185,8 @@ class TestBank:
     def test_a_stop_while_features_are_made_ends_the_pass(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
-        feed = augmented(images, settings(), None)
-        bank = Bank(FrozenBody(settled()), feed, watch=Watch(stop=stop))
+        feed = poisoned_train_loader(images, settings(), None)
+        bank = Bank(FrozenBackbone(settled()), feed, watch=RunContext(stop=stop))
         assert list(bank(0)) == []
         stop.clear()
         assert len(list(bank(0))) == 3
@@ -192,21 +194,21 @@ class TestBank:
     def test_validation_from_features_gives_the_answers_of_the_model(
         self, images: Sequence[Image]
     ) -> None:
-        model, feed = settled(), still(images, settings())
-        bank = Bank(FrozenBody(model), feed, watch=Watch())
-        plain = evaluate(model, feed(0), total=COUNT, watch=Watch())
-        held = evaluate(model, bank(0), total=COUNT, watch=Watch(), answer=model.forward_head)
+        model, feed = settled(), eval_loader(images, settings())
+        bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
+        plain = evaluate(model, feed(0), total=COUNT, watch=RunContext())
+        held = evaluate(model, bank(0), total=COUNT, watch=RunContext(), answer=model.forward_head)
         assert held.positions.tolist() == plain.positions.tolist()
         np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -> None:
     model, given = settled(), settings()
-    feeds = augmented(images, given, None), still(images[:4], given)
+    feeds = poisoned_train_loader(images, given, None), eval_loader(images[:4], given)
     need = 4 * model.feature_dim * 4
-    learned, tested = banks(model, *feeds, given, Watch(), limit_bytes=need)
+    learned, tested = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=need)
     assert (learned.held_bytes, tested.held_bytes) == (0, need)
-    learned, tested = banks(model, *feeds, given, Watch())
+    learned, tested = build_feature_feeds(model, *feeds, given, RunContext())
     assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
 
 
@@ -215,9 +217,11 @@ def test_a_training_knows_where_its_features_lie_where_memory_holds_those_of_bot
 ) -> None:
     model, given, many = settled(), settings(), [*images] * (FEWEST // COUNT)
     need = len(many) * model.feature_dim * 4
-    feeds = augmented(many, given, None), still(many, given)
+    feeds = poisoned_train_loader(many, given, None), eval_loader(many, given)
     distances = [
-        distance_of(*banks(model, *feeds, given, Watch(), limit_bytes=times * need))
+        distance_of(
+            *build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=times * need)
+        )
         for times in (1, 2)
     ]
     assert [each is not None for each in distances] == [False, True]
@@ -227,17 +231,17 @@ def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> Non
     stop = threading.Event()
     stop.set()
     model, given = settled(), settings()
-    feeds = augmented(images, given, None), still(images, given)
-    learned, tested = banks(model, *feeds, given, Watch(stop=stop))
+    feeds = poisoned_train_loader(images, given, None), eval_loader(images, given)
+    learned, tested = build_feature_feeds(model, *feeds, given, RunContext(stop=stop))
     assert (len(list(learned(0))), len(list(tested(0)))) == (0, 3)
 
 
 def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
     """Return the last layer after three epochs of a frozen training."""
-    model, feed = settled(), augmented(images, settings(), None)
-    freeze(model)
-    teach(model, fixed_statistics=True)
-    bank = Bank(FrozenBody(model), feed, watch=Watch())
+    model, feed = settled(), poisoned_train_loader(images, settings(), None)
+    freeze_backbone(model)
+    set_train_mode(model, fixed_statistics=True)
+    bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for epoch in range(3):
         for batch in bank(epoch) if banked else feed(epoch):
@@ -260,23 +264,25 @@ class TestFrozenTraining:
 
 
 def test_only_a_frozen_body_with_fixed_statistics_is_constant() -> None:
-    assert is_constant(settings())
-    assert not is_constant(settings(freeze_bn=False))
-    assert not is_constant(settings(freeze=False))
+    assert has_frozen_backbone(settings())
+    assert not has_frozen_backbone(settings(freeze_bn=False))
+    assert not has_frozen_backbone(settings(freeze=False))
 
 
 class TestMatrix:
     def test_has_one_row_an_image_in_the_order_of_the_set(self, images: Sequence[Image]) -> None:
         images[2].path.unlink()
-        model, feed = settled(), still(images, settings())
-        found = feature_matrix(FrozenBody(model), feed, Watch())
+        model, feed = settled(), eval_loader(images, settings())
+        found = feature_matrix(FrozenBackbone(model), feed, RunContext())
         assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 
     def test_is_written_without_objects(self, images: Sequence[Image], tmp_path: Path) -> None:
         images[2].path.unlink()
-        found = feature_matrix(FrozenBody(settled()), still(images, settings()), Watch())
+        found = feature_matrix(
+            FrozenBackbone(settled()), eval_loader(images, settings()), RunContext()
+        )
         path = tmp_path / "model" / "features.npz"
         write_features(
             path,
@@ -295,10 +301,12 @@ class TestMatrix:
         model = settled()
         model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
         with pytest.raises(JobError, match="features of 10 of 10 images are not finite numbers"):
-            feature_matrix(FrozenBody(model), still(images, settings()), Watch())
+            feature_matrix(FrozenBackbone(model), eval_loader(images, settings()), RunContext())
 
     def test_can_be_stopped(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         with pytest.raises(JobError, match="stopped after 0 images"):
-            feature_matrix(FrozenBody(settled()), still(images, settings()), Watch(stop=stop))
+            feature_matrix(
+                FrozenBackbone(settled()), eval_loader(images, settings()), RunContext(stop=stop)
+            )

@@ -13,15 +13,15 @@ import torch
 from tests.trueface.training.parts.test_bank import settled
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
-from trueface.data.dataset import Batch, Pass, augmented, still
+from trueface.data.dataset import Batch, ImageLoader, eval_loader, train_loader
 from trueface.data.decoding import decode
 from trueface.data.index import Image
-from trueface.data.quality_feed import COLUMN, ChunkedFeed
+from trueface.data.quality_feed import COLUMN, ChunkedLoader
 from trueface.features.bank import Bank
-from trueface.models.inference import FrozenBody
+from trueface.models.inference import FrozenBackbone
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks_in_qualities, feature_facts
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.bank import build_quality_feeds, feature_facts
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 
@@ -63,12 +63,12 @@ def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) ->
     return list(rows_of(seen(images, settings), settings)(epoch))
 
 
-def seen(images: Sequence[Image], settings: TrainSettings) -> Pass:
-    return in_qualities(augmented(images, settings), settings, Path)
+def seen(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
+    return in_qualities(train_loader(images, settings), settings, Path)
 
 
 def as_tested(images: Sequence[Image], chain: str) -> dict[int, torch.Tensor]:
-    pass_ = still(images, options(), corruptions=Chain.parse(chain))
+    pass_ = eval_loader(images, options(), corruptions=Chain.parse(chain))
     return {
         int(at): pixels
         for batch in pass_(0)
@@ -154,7 +154,9 @@ def test_an_image_that_becomes_a_fake_of_itself_is_one_in_all_qualities(
     feed = rows_of(training, settings)
     if freeze:
         model = settled()
-        feed, _ = banks_in_qualities(model, training, still(images, settings), settings, Watch())
+        feed, _ = build_quality_feeds(
+            model, training, eval_loader(images, settings), settings, RunContext()
+        )
     assert all(batch.labels.min() == 1 for batch in feed(0))
     plain = batches(images, options())
     assert any(batch.labels.min() == 0 for batch in plain)
@@ -173,9 +175,9 @@ def test_features_of_a_frozen_body_are_those_of_the_pixels(
 ) -> None:
     settings = options(freeze=True, quality_batch=form, num_epochs=2)
     model = settled()
-    body = FrozenBody(model)
-    banked, _ = banks_in_qualities(
-        model, seen(images, settings), still(images, settings), settings, Watch()
+    body = FrozenBackbone(model)
+    banked, _ = build_quality_feeds(
+        model, seen(images, settings), eval_loader(images, settings), settings, RunContext()
     )
     learned = rows_of(banked, settings)
     assert len(learned) == len(rows_of(seen(images, settings), settings))
@@ -192,18 +194,18 @@ def test_features_of_a_frozen_body_are_those_of_the_pixels(
 def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
     images: tuple[Image, ...],
 ) -> None:
-    settings, watch = options(freeze=True), Watch()
-    feed, _ = banks_in_qualities(
-        settled(), seen(images, settings), still(images, settings), settings, watch
+    settings, watch = options(freeze=True), RunContext()
+    feed, _ = build_quality_feeds(
+        settled(), seen(images, settings), eval_loader(images, settings), settings, watch
     )
-    assert isinstance(feed, ChunkedFeed)
+    assert isinstance(feed, ChunkedLoader)
     first = feed.feeds[0]
     assert isinstance(first, Bank)
     first.matrix(0)  # and those of the other two are not there
     watch.stop.set()
     assert list(feed(0)) == []
     watch.stop.clear()
-    short = ChunkedFeed((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
+    short = ChunkedLoader((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
     with pytest.raises(JobError, match="in one quality but not in another"):
         list(short(0))
 

@@ -20,19 +20,19 @@ from tests.trueface.training.test_trainer import Pixels, checkered, same, settin
 from trueface.data.dataset import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.training.collaboration import CollaborationObjective
 from trueface.training.dependence import (
     FORMS,
-    between,
     cca,
-    gram,
-    normalised,
+    hsic_biased,
+    hsic_normalised,
+    mean_shuffled_nhsic,
     pairs,
-    plain,
-    shuffled,
+    rbf_kernel_matrix,
+    sum_over_pairs,
 )
-from trueface.training.hidden_layers import chosen
+from trueface.training.hidden_layers import select_layers
 from trueface.training.objectives.registry import make_objective
 from trueface.training.quality_settings import CollaborationOptions
 from trueface.training.settings import TrainSettings
@@ -105,9 +105,12 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
     plain = functional.binary_cross_entropy_with_logits(model(batch.images), batch.labels)
     dependence = sum(
         weight
-        * between(
+        * sum_over_pairs(
             "normalised",
-            [gram(each) for each in pooled(model, batch.images, name).chunk(QUALITIES)],
+            [
+                rbf_kernel_matrix(each)
+                for each in pooled(model, batch.images, name).chunk(QUALITIES)
+            ],
         )
         for name, weight in OPTIONS.layers.items()
     )
@@ -148,10 +151,10 @@ def test_of_a_frozen_body_the_hidden_layers_of_the_head_count() -> None:
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's
             return super().forward(self.hidden(input).relu())
 
-    layers = chosen(Deep(), OPTIONS.layers, features=True)
+    layers = select_layers(Deep(), OPTIONS.layers, features=True)
     assert [(name, weight) for name, (_, weight) in layers.items()] == [("head.hidden", 0.5)]
     with pytest.raises(JobError, match="no hidden layer"):
-        chosen(a_model(), OPTIONS.layers, features=True)
+        select_layers(a_model(), OPTIONS.layers, features=True)
     features = torch.randn(2 * ITEMS, 6, generator=torch.Generator().manual_seed(0))
     _, logs = collaborating().training_step(Deep(), a_batch()._replace(images=features))
     assert logs["collab"] < 0
@@ -177,7 +180,7 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
         with caplog.at_level(logging.WARNING):
             done = fit(
                 slim(), Doubled(checkered(0)), checkered(1),
-                wanted.trainer, watch=Watch(), objective=agreeing(wanted),
+                wanted.trainer, watch=RunContext(), objective=agreeing(wanted),
             )  # fmt: skip
         notes[form] = done.notes
     (idle,) = notes["plain"]["warnings"]
@@ -195,7 +198,7 @@ def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
         model = slim()
         wanted = in_two(num_epochs=3, collab=weight)
         done = fit(
-            model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch(),
+            model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=RunContext(),
             objective=agreeing(wanted),
         )  # fmt: skip
         notes: Any = done.notes
@@ -224,14 +227,14 @@ def features(seed: int, width: int = 6, items: int = MEASURED) -> Tensor:
 
 
 def grams(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    return gram(first), gram(second)
+    return rbf_kernel_matrix(first), rbf_kernel_matrix(second)
 
 
 def test_the_plain_form_is_the_trace_of_its_definition() -> None:
     this, other = grams(features(0), features(1))
     centre = torch.eye(MEASURED, dtype=torch.float64) - 1 / MEASURED
     trace = torch.trace(this @ centre @ other @ centre) / (MEASURED - 1) ** 2
-    assert abs(plain(this, other) - trace) <= 1e-9
+    assert abs(hsic_biased(this, other) - trace) <= 1e-9
 
 
 def test_the_cca_form_is_the_trace_with_one_sided_centring_as_its_public_code_has_it() -> None:
@@ -255,47 +258,51 @@ def test_every_form_is_symmetric_and_not_below_0_and_blind_to_the_order_of_items
 
 def test_features_depend_on_themselves_wholly_and_constant_ones_on_nothing() -> None:
     same, other = grams(features(0), features(1))
-    assert abs(normalised(same, same) - 1) <= 1e-12
-    assert normalised(gram(torch.ones(MEASURED, 3, requires_grad=True)), same) == 0
+    assert abs(hsic_normalised(same, same) - 1) <= 1e-12
+    assert (
+        hsic_normalised(rbf_kernel_matrix(torch.ones(MEASURED, 3, requires_grad=True)), same) == 0
+    )
     turn, _ = torch.linalg.qr(features(7, width=6, items=6))
-    turned = normalised(gram(features(0) @ turn), other)
-    assert abs(turned - normalised(same, other)) <= 1e-9  # turning changes nothing
+    turned = hsic_normalised(rbf_kernel_matrix(features(0) @ turn), other)
+    assert abs(turned - hsic_normalised(same, other)) <= 1e-9  # turning changes nothing
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    other = gram(features(1, items=5))
+    other = rbf_kernel_matrix(features(1, items=5))
 
     def value(moved: Tensor) -> Tensor:
-        return FORMS[name](gram(moved, 2.0), other)
+        return FORMS[name](rbf_kernel_matrix(moved, 2.0), other)
 
     moved = features(0, items=5).requires_grad_()
     assert torch.autograd.gradcheck(value, moved, eps=1e-6, atol=1e-6)
 
 
 def test_independent_features_are_near_their_shuffled_baseline_and_copies_far_above() -> None:
-    apart = [gram(features(seed)) for seed in (0, 1)]
+    apart = [rbf_kernel_matrix(features(seed)) for seed in (0, 1)]
     # the diagonal alone makes the measure large
-    assert normalised(*apart) > 0.2
-    assert abs(normalised(*apart) - shuffled(apart)) < 0.05
-    alike = [apart[0], gram(features(0) + 0.1 * features(2))]
-    assert normalised(*alike) > shuffled(alike) + 0.3
+    assert hsic_normalised(*apart) > 0.2
+    assert abs(hsic_normalised(*apart) - mean_shuffled_nhsic(apart)) < 0.05
+    alike = [apart[0], rbf_kernel_matrix(features(0) + 0.1 * features(2))]
+    assert hsic_normalised(*alike) > mean_shuffled_nhsic(alike) + 0.3
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_sum_over_pairs_does_not_depend_on_the_order_of_qualities(name: str) -> None:
-    three = [gram(features(seed)) for seed in range(3)]
+    three = [rbf_kernel_matrix(features(seed)) for seed in range(3)]
     expected = sum(
         FORMS[name](three[this], three[other]) for this, other in ((0, 1), (0, 2), (1, 2))
     )
-    assert abs(between(name, three) - expected) <= 1e-9
-    assert abs(between(name, three[::-1]) - expected) <= 1e-9
+    assert abs(sum_over_pairs(name, three) - expected) <= 1e-9
+    assert abs(sum_over_pairs(name, three[::-1]) - expected) <= 1e-9
     assert pairs(3) == 3
 
 
 def test_published_widths_make_the_kernel_say_nothing() -> None:
     wide = features(0, width=2048).abs()
     # sigma 6 alone: all items are infinitely far apart; with dim they are all alike
-    assert torch.allclose(gram(wide, 6.0), torch.eye(MEASURED, dtype=torch.float64), atol=1e-6)
-    assert gram(wide, "dim").min() > 0.9
-    assert 0.5 < gram(wide, "median").median() < 0.7
+    assert torch.allclose(
+        rbf_kernel_matrix(wide, 6.0), torch.eye(MEASURED, dtype=torch.float64), atol=1e-6
+    )
+    assert rbf_kernel_matrix(wide, "dim").min() > 0.9
+    assert 0.5 < rbf_kernel_matrix(wide, "median").median() < 0.7

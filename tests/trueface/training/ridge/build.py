@@ -15,4 +15,4 @@ def rows(
     features[:, : max(width // 10, 1)] += gap * labels[:, None]
     half = count // 2
     values = features.astype(np.float32)
-    return FeatureRows.of((values[:half], values[half:]), labels)
+    return FeatureRows.from_parts((values[:half], values[half:]), labels)

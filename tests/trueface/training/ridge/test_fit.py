@@ -7,13 +7,13 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
-from trueface.data.dataset import still
+from trueface.data.dataset import eval_loader
 from trueface.data.index import Image
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import matched_chains
 from trueface.runtime.errors import JobError
 from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit, views_of
-from trueface.training.ridge_regression import FeatureRows, Numbers, Standard, whole
+from trueface.training.ridge_regression import FeatureRows, Numbers, Standardization, whole
 from trueface.training.settings import TrainSettings
 
 
@@ -21,9 +21,9 @@ def test_its_logits_are_those_of_weight_and_bias() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
     again = whole(validation, fitted.standard) @ fitted.weight + fitted.bias
-    np.testing.assert_allclose(fitted.other, again, atol=1e-9)
+    np.testing.assert_allclose(fitted.val_outputs, again, atol=1e-9)
     np.testing.assert_allclose(
-        fitted.own, whole(train, fitted.standard) @ fitted.weight + fitted.bias, atol=1e-9
+        fitted.train_outputs, whole(train, fitted.standard) @ fitted.weight + fitted.bias, atol=1e-9
     )
 
 
@@ -31,7 +31,7 @@ def test_validation_chooses_the_penalty_with_the_largest_auc() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
     assert fitted.aucs[fitted.relative_penalty] == max(fitted.aucs.values())
-    assert roc_auc_score(validation.labels, fitted.other) == pytest.approx(
+    assert roc_auc_score(validation.labels, fitted.val_outputs) == pytest.approx(
         fitted.aucs[fitted.relative_penalty]
     )
 
@@ -56,7 +56,7 @@ def test_a_training_of_one_class_is_refused() -> None:
 def test_classes_of_other_sizes_have_their_means_on_both_sides_of_zero() -> None:
     train = rows(100, 150, fakes=0.1)
     fitted = fit(train, rows(60, 150, seed=1), clip=8.0, penalty=1.0)
-    means = [fitted.own[train.labels == label].mean() for label in (0, 1)]
+    means = [fitted.train_outputs[train.labels == label].mean() for label in (0, 1)]
     assert means[0] == pytest.approx(-means[1])
     assert means[1] > 0
 
@@ -76,10 +76,10 @@ def kept(every: FeatureRows, gone: list[int]) -> FeatureRows:
     """Return rows without some, as if they had never been there."""
     stays = np.setdiff1d(np.arange(len(every)), gone)
     features = np.concatenate(every.parts)[stays]
-    return FeatureRows.of((features,), every.labels[stays], weight=every.weight[stays])
+    return FeatureRows.from_parts((features,), every.labels[stays], weight=every.weight[stays])
 
 
-def logits(layer: LinearLayer, every: FeatureRows, standard: Standard) -> Numbers:
+def logits(layer: LinearLayer, every: FeatureRows, standard: Standardization) -> Numbers:
     outputs: Numbers = whole(every, standard) @ layer.weight + layer.bias
     return outputs
 
@@ -90,7 +90,7 @@ def test_forgotten_rows_leave_as_if_they_had_never_been_there(
     shape: tuple[int, int], count: int
 ) -> None:
     every = rows(*shape, fakes=0.4)
-    standard = Standard.of(every)
+    standard = Standardization.from_rows(every)
     gone = np.random.default_rng(1).permutation(len(every))[:count].tolist()
     closed, anew = (
         refit(every, standard, PENALTY, gone=gone),
@@ -113,7 +113,7 @@ def test_a_kept_factor_serves_other_labels(shape: tuple[int, int]) -> None:
     flipped = true.labels.copy()
     flipped[::5] = 1 - flipped[::5]
     poisoned = replace(true, labels=flipped)
-    standard = Standard.of(poisoned)
+    standard = Standardization.from_rows(poisoned)
     factor = factor_of(poisoned, standard, PENALTY)
     closed = refit(true, standard, PENALTY, factor=factor)
     anew = refit(kept(true, []), standard, PENALTY)
@@ -124,7 +124,7 @@ def test_a_kept_factor_serves_other_labels(shape: tuple[int, int]) -> None:
 def test_a_kept_factor_serves_forgetting_and_weights() -> None:
     every = rows(50, 120)
     every = replace(every, weight=np.random.default_rng(2).uniform(0.5, 4, 50))
-    standard = Standard.of(every)
+    standard = Standardization.from_rows(every)
     factor = factor_of(every, standard, PENALTY)
     closed = refit(every, standard, PENALTY, gone=[0, 7, 30], factor=factor)
     anew = refit(kept(every, [0, 7, 30]), standard, PENALTY)
@@ -136,7 +136,7 @@ def test_forgetting_a_whole_class_is_refused() -> None:
     every = rows(20, 50)
     fakes = np.flatnonzero(every.labels == 1)
     with pytest.raises(ValueError, match="both classes"):
-        refit(every, Standard.of(every), PENALTY, gone=fakes)
+        refit(every, Standardization.from_rows(every), PENALTY, gone=fakes)
 
 
 PLACE = {"data_root": ".", "split_path": ".", "resize_size": 24}
@@ -147,7 +147,7 @@ def test_a_fit_sees_each_image_and_then_its_copies_in_the_order_of_their_names()
     images = [Image(f"{n}.png", f"{n}", n % 2, "", "none") for n in range(6)]
     pixels = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).byte()
     names = ("corrupted", "varied", "turned", "mirrored")
-    plain = still(images, TestSettings.model_validate(PLACE))
+    plain = eval_loader(images, TestSettings.model_validate(PLACE))
     views = views_of(plain, settings, names)
     transforms = [view.image_set.transform for view in views]
     assert [each.id.identity.get("copy") for each in transforms] == [None, *names]

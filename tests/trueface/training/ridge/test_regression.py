@@ -12,7 +12,7 @@ from trueface.training.ridge_regression import (
     FeatureRows,
     NormalEquations,
     Primal,
-    Standard,
+    Standardization,
     regression,
     whole,
 )
@@ -21,12 +21,12 @@ SHAPES = [(60, 25), (60, 200), (61, 61)]
 
 
 def both(some: FeatureRows) -> tuple[Dual, Primal, FeatureRows]:
-    others, standard = rows(20, some.width, seed=9), Standard.of(some)
+    others, standard = rows(20, some.width, seed=9), Standardization.from_rows(some)
     columns = whole(some, standard)
     primal = Primal(
-        some, columns, whole(others, standard), NormalEquations.of(columns, some.weight)
+        some, columns, whole(others, standard), NormalEquations.from_columns(columns, some.weight)
     )
-    return Dual.of(some, standard, others), primal, others
+    return Dual.from_rows(some, standard, others), primal, others
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -39,8 +39,8 @@ def test_dual_and_primal_have_the_same_minimum(shape: tuple[int, int], relative:
     first, second = (each.solve(relative * dual.unit, wanted) for each in (dual, primal))
     assert_allclose(first.weight(), second.weight(), atol=1e-6)
     # outputs carry no intercept, and so agree as they are
-    assert_allclose(first.own, second.own, atol=1e-6)
-    assert_allclose(first.other, second.other, atol=1e-6)
+    assert_allclose(first.train_outputs, second.train_outputs, atol=1e-6)
+    assert_allclose(first.val_outputs, second.val_outputs, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -48,7 +48,7 @@ def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
     some = rows(*shape)
     weight = np.random.default_rng(1).uniform(0.5, 3, len(some))
     some = FeatureRows(some.parts, some.labels, some.images, weight)
-    wanted, standard = targets(some.labels, weight), Standard.of(some)
+    wanted, standard = targets(some.labels, weight), Standardization.from_rows(some)
     columns = whole(some, standard)
     for system in both(some)[:2]:
         ours = system.solve(5.0, wanted).weight()
@@ -58,23 +58,25 @@ def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
 
 def test_the_smaller_system_is_taken() -> None:
     few, many = rows(30, 50), rows(50, 30)
-    assert isinstance(regression(few, Standard.of(few)), Dual)
-    assert isinstance(regression(many, Standard.of(many)), Primal)
+    assert isinstance(regression(few, Standardization.from_rows(few)), Dual)
+    assert isinstance(regression(many, Standardization.from_rows(many)), Primal)
 
 
 def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     some = rows(40, 100)
-    standard = Standard.of(some)
-    whole_block = Dual.of(some, standard)
+    standard = Standardization.from_rows(some)
+    whole_block = Dual.from_rows(some, standard)
     monkeypatch.setattr("trueface.training.ridge_regression.BLOCK", 7)
-    assert_allclose(Dual.of(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
+    assert_allclose(
+        Dual.from_rows(some, Standardization.from_rows(some)).own, whole_block.own, rtol=1e-12
+    )
 
 
 def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
     some = rows(30, 64)
     for part in some.parts:
         part[:, 5] = 7.5
-    standard = Standard.of(some)
+    standard = Standardization.from_rows(some)
     assert standard.scale[5] == 1
     solution = regression(some, standard).solve(1.0, targets(some.labels, some.weight))
     assert solution.weight()[5] == pytest.approx(0, abs=1e-12)
@@ -83,7 +85,7 @@ def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
 def test_a_broken_feature_is_an_error_with_a_reason() -> None:
     inner = np.full((3, 3), np.nan)
     with pytest.raises(JobError, match="not finite numbers"):
-        DualFactor.of(inner, 1.0, np.ones(3))
+        DualFactor.from_inner_products(inner, 1.0, np.ones(3))
 
 
 def test_targets_weigh_the_classes_alike_and_are_one_where_they_are_equal() -> None:

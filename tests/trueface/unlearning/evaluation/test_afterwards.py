@@ -16,20 +16,20 @@ from tests.trueface.unlearning.checks import both_precisions, points_and_picture
 from trueface.data.examples import examples
 from trueface.models.logits import last_layer
 from trueface.runtime.errors import DataError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.evaluation.planes import Axes, Plane, read, write
 from trueface.unlearning.problem import (
     MOST,
-    drawn,
+    draw_row_numbers,
     forget_loss,
+    linear_probe,
     penultimate,
     plane,
-    probe,
+    probe_accuracy,
     relearn,
-    separable,
 )
 
-WATCH = Watch()
+WATCH = RunContext()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
 
 @both_precisions
 def test_a_changed_last_layer_learns_again_at_once(points: Problem, precision: str) -> None:
-    watch = Watch(precision=precision)
+    watch = RunContext(precision=precision)
     target = forget_loss(points.model, points.forget, watch) + 0.05
     after = headless(points.model, 2)
     found = relearn(after, points.forget, watch, target=target, lr=0.1)
@@ -92,7 +92,7 @@ def test_the_same_seed_takes_the_same_steps(points: Problem) -> None:
 
 
 def test_a_stop_ends_it(points: Problem) -> None:
-    watch = Watch(stop=threading.Event())
+    watch = RunContext(stop=threading.Event())
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
         relearn(points.model, points.forget, watch, target=0.0)
@@ -104,7 +104,7 @@ def test_a_stop_ends_it(points: Problem) -> None:
 def test_a_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
     problem = one_class(pictures=pictures)
     after = headless(problem.model, 2)
-    found = probe(problem.model, after, problem.forget, problem.retain, WATCH)
+    found = linear_probe(problem.model, after, problem.forget, problem.retain, WATCH)
     assert found is not None
     assert found.before == found.after
     assert found.after > 0.9
@@ -116,20 +116,20 @@ def test_a_probe_of_dead_features_is_at_chance(points: Problem) -> None:
     with torch.no_grad():
         for parameter in after.parameters():
             parameter.zero_()
-    found = probe(points.model, after, points.forget, points.retain, WATCH)
+    found = linear_probe(points.model, after, points.forget, points.retain, WATCH)
     assert found is not None
     assert found.after == 0.5
 
 
 def test_a_probe_of_few_samples_says_nothing(points: Problem) -> None:
     few = points.forget.subset([0, 1, 2])
-    assert probe(points.model, points.model, few, points.retain, WATCH) is None
+    assert linear_probe(points.model, points.model, few, points.retain, WATCH) is None
 
 
 def test_features_without_signal_are_at_chance() -> None:
     random = np.random.default_rng(0)
     first, second = (random.normal(size=(400, 4)).astype(np.float32) for _ in range(2))
-    assert separable(first, second) == pytest.approx(0.5, abs=0.1)
+    assert probe_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
 
 
 def test_features_are_what_the_last_layer_gets(points: Problem) -> None:
@@ -139,10 +139,10 @@ def test_features_are_what_the_last_layer_gets(points: Problem) -> None:
 
 
 def test_rows_are_drawn_once_and_in_order() -> None:
-    rows = list(drawn(100, 10, "some", 0))
+    rows = list(draw_row_numbers(100, 10, "some", 0))
     assert rows == sorted(set(rows))
     assert len(rows) == 10
-    assert list(drawn(3, 10, "some", 0)) == [0, 1, 2]
+    assert list(draw_row_numbers(3, 10, "some", 0)) == [0, 1, 2]
 
 
 def test_a_model_lies_where_it_lay(points: Problem) -> None:
@@ -167,14 +167,14 @@ def test_no_more_than_600_samples_are_shown() -> None:
 def test_axes_are_those_of_the_largest_spread() -> None:
     random = np.random.default_rng(0)
     features = (random.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
-    axes = Axes.of(features)
+    axes = Axes.from_features(features)
     assert abs(axes.directions[0, 1]) > 0.99
     assert axes.directions[0, 1] > 0  # the same way round for the same features
-    assert axes.places(features).mean(0) == pytest.approx([0, 0], abs=1e-4)
+    assert axes.project_onto(features).mean(0) == pytest.approx([0, 0], abs=1e-4)
 
 
 def test_one_feature_has_a_plane_too() -> None:
-    places = Axes.of(np.array([[1.0], [2.0], [4.0]], np.float32)).places(
+    places = Axes.from_features(np.array([[1.0], [2.0], [4.0]], np.float32)).project_onto(
         np.array([[1.0], [2.0], [4.0]], np.float32)
     )
     assert places.shape == (3, 2)

@@ -9,12 +9,12 @@ import torch
 from benchmarks.alarms import Honest, census
 from tests.trueface.unlearning.build import perceptron, points
 from trueface.data.examples import Examples, examples
-from trueface.evaluation.forward import answered
-from trueface.runtime.progress import Watch
+from trueface.evaluation.forward import predict_examples
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import run
-from trueface.unlearning.evaluation.measures import Parts
+from trueface.unlearning.evaluation.measures import PredictionsBySplit
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.optimization import default_training
 from trueface.unlearning.registry import Goal
 
 TRAINED, TESTED = 40, 120  # points of a class
@@ -41,8 +41,13 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
     }
     test = examples(*points(classes, TESTED, seed + 200))
     base = perceptron(classes, seed)
-    learn_plainly(
-        base, everything, "trained", validation=some["validation"], options=LEARNING, watch=Watch()
+    default_training(
+        base,
+        everything,
+        "trained",
+        validation=some["validation"],
+        options=LEARNING,
+        watch=RunContext(),
     )
     before, retrained = _asked(base, {**some, "test": test}), None
     forgotten = (classes - 1,) if goal == "class" else ()
@@ -60,8 +65,8 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
         )  # fmt: skip
 
 
-def _asked(model: torch.nn.Module, some: dict[str, Examples]) -> Parts:
-    return {name: answered(model, part, Watch()) for name, part in some.items()}
+def _asked(model: torch.nn.Module, some: dict[str, Examples]) -> PredictionsBySplit:
+    return {name: predict_examples(model, part, RunContext()) for name, part in some.items()}
 
 
 @pytest.mark.parametrize(

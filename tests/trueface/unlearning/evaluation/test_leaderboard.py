@@ -14,10 +14,14 @@ import pytest
 from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt, told
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
-from trueface.unlearning.evaluation.alarms import Sort
-from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
-from trueface.unlearning.evaluation.measures import us
-from trueface.unlearning.record import Found, Probe, Relearn
+from trueface.unlearning.evaluation.alarms import AlarmKind
+from trueface.unlearning.evaluation.leaderboard import (
+    UnlearningGroup,
+    UnlearningRow,
+    make_unlearning_leaderboard,
+)
+from trueface.unlearning.evaluation.measures import unlearning_score
+from trueface.unlearning.record import NoiseSearchResult, Probe, Relearn
 
 BASE = "gan:pre%20"
 OF_CLASS: dict[str, Any] = {
@@ -52,7 +56,7 @@ def study(tmp_path: Path) -> Path:
 
 def only(run: Path) -> UnlearningGroup:
     """Return the one group of a run."""
-    (group,) = ladder(run).groups
+    (group,) = make_unlearning_leaderboard(run).groups
     return group
 
 
@@ -76,7 +80,7 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     run = leave_flips(tmp_path, "ng", 8)
     count = 1 << 24  # labels of 128 MiB
     np.savez(
-        paths.answers_after(run),
+        paths.predictions_after(run),
         test_trained=np.zeros(count, np.int64),
         test_logits=np.zeros((1, 2), np.float32),
     )
@@ -130,7 +134,7 @@ def test_swept_settings_make_rows_of_their_own(tmp_path: Path) -> None:
 def test_other_bases_and_other_aims_make_groups_of_their_own(tmp_path: Path) -> None:
     leave(tmp_path, told(f"{BASE}~ng", BASE), flips(24), flips(8))
     leave(tmp_path, told("gan:pre%50~ng", "gan:pre%50", known=0.5), flips(24), flips(8))
-    found = [(group.base, group.known) for group in ladder(tmp_path).groups]
+    found = [(group.base, group.known) for group in make_unlearning_leaderboard(tmp_path).groups]
     assert sorted(found) == [("gan:pre%20", 1.0), ("gan:pre%50", 0.5)]
 
 
@@ -149,7 +153,7 @@ def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
     leave(tmp_path, retrain, one_class(40), one_class(0))
     group = only(tmp_path)
     one = row(group, "lau")
-    assert one.values["us"].mean == pytest.approx(us(100 * 77 / 80, 0))
+    assert one.values["us"].mean == pytest.approx(unlearning_score(100 * 77 / 80, 0))
     assert one.values["test_forget"].mean == 0
     assert row(group, "before").values["test_forget"].mean == 1
     assert one.values["probe"].mean == 0.99
@@ -162,7 +166,7 @@ def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
     record = told(
         f"{BASE}~ng",
         BASE,
-        found=Found(flagged=10, hidden=8, right=6),
+        found=NoiseSearchResult(flagged=10, hidden=8, right=6),
         attack=0.1,
         attack_before=0.9,
     )
@@ -177,7 +181,7 @@ def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
     bad = study / "bad"
     bad.mkdir()
     paths.unlearning(bad).write_text("{")
-    found = ladder(study)
+    found = make_unlearning_leaderboard(study)
     assert len(found.groups) == 1
     assert "damaged" in found.troubles[0]
 
@@ -188,7 +192,7 @@ def test_a_single_model_may_be_named(study: Path) -> None:
 
 
 def test_a_run_without_unlearning_has_no_group_and_no_trouble(tmp_path: Path) -> None:
-    assert ladder(tmp_path) == (tmp_path.name, (), ())
+    assert make_unlearning_leaderboard(tmp_path) == (tmp_path.name, (), ())
 
 
 def test_what_knew_half_of_the_wrong_labels_stands_beside_references_that_knew_all(
@@ -214,7 +218,9 @@ def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> Non
         )
     done = told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0", seed=0)
     leave(tmp_path, done, flips(24), flips(24))
-    (alarm,) = [one for one in row(only(tmp_path), "ng").alarms if one.sort is Sort.NOISE]
+    (alarm,) = [
+        one for one in row(only(tmp_path), "ng").alarms if one.alarm_kind is AlarmKind.NOISE
+    ]
     assert "changed by +0.00 points" in alarm.text
 
 
@@ -269,7 +275,7 @@ def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
         variant = f"@poison_seed={draw}"
         said = told(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
         leave(tmp_path, said, flips(24, follows=30), flips(4))
-    bases = {group.base for group in ladder(tmp_path).groups}
+    bases = {group.base for group in make_unlearning_leaderboard(tmp_path).groups}
     assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
 
 
@@ -294,8 +300,8 @@ def test_a_change_within_the_noise_of_three_retrained_seeds_is_told(
         leave_flips(tmp_path, "retrain", 4, seed=seed)
         leave_flips(tmp_path, "ng", 22, seed=seed)
     group = only(tmp_path)
-    noise = [Sort.NOISE] if seeds == 3 else []
-    assert [one.sort for one in row(group, "ng").alarms] == noise
+    noise = [AlarmKind.NOISE] if seeds == 3 else []
+    assert [one.alarm_kind for one in row(group, "ng").alarms] == noise
     assert row(group, "retrain").alarms == ()
     assert row(group, "ng").verdict == ""
     few = any("of at least 3 seeds, and there are 2" in note for note in group.notes)
@@ -310,7 +316,7 @@ def test_what_could_not_be_measured_has_its_reason(tmp_path: Path) -> None:
     leave(tmp_path, told(f"{BASE}~ng", BASE, relearn=never), flips(24), flips(22))
     leave(tmp_path, told(f"{BASE}~rl", BASE), flips(24), parts)
     leave(tmp_path, told("other~ng", "other"), None, None)
-    group, other = sorted(ladder(tmp_path).groups, key=lambda one: one.base)
+    group, other = sorted(make_unlearning_leaderboard(tmp_path).groups, key=lambda one: one.base)
     one = row(group, "ng")
     assert one.values["of_training"].mean == 0.05
     assert "gap" not in one.values
@@ -331,7 +337,7 @@ def test_a_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> N
         record = told(f"{BASE}~{method}@seed={seed}", f"{BASE}@seed={seed}", seed=seed)
         leave(tmp_path, record, flips(24), broken)
     one = row(only(tmp_path), "ng")
-    assert [alarm.sort for alarm in one.alarms] == [Sort.BROKEN]
+    assert [alarm.alarm_kind for alarm in one.alarms] == [AlarmKind.BROKEN]
     assert "test" not in one.values
     assert "are not finite" in one.reasons["answers"]
     assert one.values["seconds"].mean == 10
@@ -344,9 +350,11 @@ def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
     same = flips(24, follows=30)
     leave(tmp_path, told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), same, same)
     leave(tmp_path, told("cifar~lau", "cifar", **OF_CLASS), one_class(0), one_class(0))
-    of_class, of_flips = sorted(ladder(tmp_path).groups, key=lambda one: one.base)
+    of_class, of_flips = sorted(
+        make_unlearning_leaderboard(tmp_path).groups, key=lambda one: one.base
+    )
     assert row(of_flips, "ng").verdict == "untouched"
-    assert Sort.NEVER_KNOWN in {alarm.sort for alarm in row(of_class, "lau").alarms}
+    assert AlarmKind.NEVER_KNOWN in {alarm.alarm_kind for alarm in row(of_class, "lau").alarms}
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,23 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation import curves, measurement
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.measures import (
-    Unmeasured,
-    against,
-    alone,
-    bracket,
+    UndefinedMetric,
+    accuracy_at_val_threshold,
+    accuracy_with_ci,
+    align_samples,
     calibration_error,
+    compare_with_retrained,
+    compute_metrics,
     distance,
     divergence,
-    matched,
     ranking,
     recovery,
-    sheet,
-    tow,
-    tuned,
-    us,
+    single_model_metrics,
+    tug_of_war,
+    unlearning_score,
 )
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
 
@@ -31,19 +31,20 @@ from trueface.unlearning.evaluation.published_figures import CIFAR_10
 def test_our_copy_of_published_figures_agrees_with_their_scores() -> None:
     assert len(CIFAR_10) == 36
     assert all(
-        us(one.test_retain, one.test_forget) == pytest.approx(one.us, abs=1e-4) for one in CIFAR_10
+        unlearning_score(one.test_retain, one.test_forget) == pytest.approx(one.us, abs=1e-4)
+        for one in CIFAR_10
     )
 
 
 def test_the_tug_of_war_with_an_equal_model_is_one() -> None:
-    assert tow(0, 0, 0) == 1
-    assert tow(0.5, 0, 0) == 0.5
+    assert tug_of_war(0, 0, 0) == 1
+    assert tug_of_war(0.5, 0, 0) == 0.5
 
 
 def test_a_model_is_as_its_retrained_self() -> None:
     parts = flips(8)
-    one = alone(parts, goal="flips")
-    comparison = against(parts, parts, measures=one, reference_measures=one)
+    one = single_model_metrics(parts, goal="flips")
+    comparison = compare_with_retrained(parts, parts, measures=one, reference_measures=one)
     assert comparison.values["tow"] == 1
     assert comparison.values["gap_test"] == 0
     for name in ("kl_forget", "kl_test", "distance_forget", "distance_test"):
@@ -52,7 +53,7 @@ def test_a_model_is_as_its_retrained_self() -> None:
 
 
 def test_flips_are_measured_against_both_labels() -> None:
-    found = alone(flips(8, follows=10), goal="flips").values
+    found = single_model_metrics(flips(8, follows=10), goal="flips").values
     assert found["forget"] == 10 / 40
     assert found["forget_true"] == 30 / 40
     assert found["retain"] == 1
@@ -62,17 +63,17 @@ def test_flips_are_measured_against_both_labels() -> None:
 
 
 def test_a_forgotten_class_divides_the_test() -> None:
-    found = alone(one_class(10, wrong=8), goal="class", forgotten=(2,))
+    found = single_model_metrics(one_class(10, wrong=8), goal="class", forgotten=(2,))
     assert found.values["test_retain"] == 72 / 80
     assert found.values["test_forget"] == 10 / 40
-    assert found.values["us"] == pytest.approx(us(90, 25))
+    assert found.values["us"] == pytest.approx(unlearning_score(90, 25))
     assert "two classes" in found.reasons["auc"]
 
 
 def test_without_a_test_there_is_a_reason_and_calibration_is_of_validation() -> None:
     parts = flips(8)
     del parts["test"]
-    found = alone(parts, goal="flips")
+    found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
     assert found.values["ece"] == calibration_error(
         parts["validation"], parts["validation"].trained
@@ -81,7 +82,7 @@ def test_without_a_test_there_is_a_reason_and_calibration_is_of_validation() -> 
 
 def test_true_labels_that_nobody_knows_give_a_reason() -> None:
     parts = one_class(0)
-    assert alone(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
+    assert single_model_metrics(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
         "the true labels are unknown"
     )
 
@@ -90,7 +91,7 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     part = flips(8)["test"]
     margin = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
     labels = part.trained.astype(np.int8)
-    report = measurement.measure(labels, margin, keys=part.ids)
+    report = measurement.evaluate_scores(labels, margin, keys=part.ids)
     assert report.metrics.get("auc") is not None
     assert report.metrics.get("eer") is not None
     found = ranking(part, part.trained)
@@ -118,18 +119,18 @@ def test_answers_that_are_no_numbers_are_refused(value: float) -> None:
     parts = flips(8)
     parts["test"].logits[3, 0] = value
     with pytest.raises(DataError, match="1 of 80 predictions on test are not finite"):
-        alone(parts, goal="flips")
+        single_model_metrics(parts, goal="flips")
 
 
 def test_a_measure_that_is_no_number_is_left_out() -> None:
-    found = sheet({"odd": lambda: math.nan})
+    found = compute_metrics({"odd": lambda: math.nan})
     assert found.values == {}
     assert found.reasons == {"odd": "the value is nan"}
     assert found.get("odd") is None
 
 
 def test_a_later_sheet_comes_first() -> None:
-    first, second = sheet({"a": lambda: 1.0}), sheet({"a": lambda: 2.0})
+    first, second = compute_metrics({"a": lambda: 1.0}), compute_metrics({"a": lambda: 2.0})
     assert (first | second).values == {"a": 2.0}
 
 
@@ -143,13 +144,13 @@ def test_divergence_and_distance_have_their_known_values() -> None:
 def test_answers_are_matched_by_name() -> None:
     first = said([0, 1, 1], [0, 1, 0], ids=("a", "b", "c"))
     second = said([1, 0, 1], [1, 0, 1], ids=("b", "a", "c"))
-    assert matched(first, second).logits.argmax(1).tolist() == [0, 1, 1]
-    with pytest.raises(Unmeasured, match="other samples"):
-        matched(first, said([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
-    with pytest.raises(Unmeasured, match="other samples"):
-        matched(said([0, 1], [0, 1]), said([0, 0], [0, 1]))
-    with pytest.raises(Unmeasured, match="other classes"):
-        matched(said([0, 1], [0, 1]), said([0, 1], [0, 1], classes=3))
+    assert align_samples(first, second).logits.argmax(1).tolist() == [0, 1, 1]
+    with pytest.raises(UndefinedMetric, match="other samples"):
+        align_samples(first, said([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
+    with pytest.raises(UndefinedMetric, match="other samples"):
+        align_samples(said([0, 1], [0, 1]), said([0, 0], [0, 1]))
+    with pytest.raises(UndefinedMetric, match="other classes"):
+        align_samples(said([0, 1], [0, 1]), said([0, 1], [0, 1], classes=3))
 
 
 def test_recovery_is_the_share_of_undone_damage() -> None:
@@ -163,9 +164,9 @@ def test_recovery_is_the_share_of_undone_damage() -> None:
 
 def test_without_damage_there_is_no_recovery() -> None:
     same = flips(4)["test"]
-    with pytest.raises(Unmeasured, match="recovery needs at least"):
+    with pytest.raises(UndefinedMetric, match="recovery needs at least"):
         recovery(same, same, same)
-    with pytest.raises(Unmeasured, match="recovery needs at least"):
+    with pytest.raises(UndefinedMetric, match="recovery needs at least"):
         recovery(same, same, flips(8)["test"])  # the clean model is the worse one
 
 
@@ -174,24 +175,24 @@ def test_a_shifted_threshold_is_no_damage_once_it_is_tuned() -> None:
     shifted = {name: flips(8)[name] for name in ("test", "validation")}
     for part in shifted.values():
         part.logits[:, 1] += 10  # all are called class 1
-    assert alone(flips(8) | shifted, goal="flips").values["test"] == 0.5
-    plain = tuned(parts["test"], parts["validation"])
-    assert tuned(shifted["test"], shifted["validation"]) == pytest.approx(plain)
+    assert single_model_metrics(flips(8) | shifted, goal="flips").values["test"] == 0.5
+    plain = accuracy_at_val_threshold(parts["test"], parts["validation"])
+    assert accuracy_at_val_threshold(shifted["test"], shifted["validation"]) == pytest.approx(plain)
     assert plain > 0.85
 
 
 def test_a_threshold_lies_between_answers_and_never_splits_equal_ones() -> None:
     validation = said([0, 1, 1], [0, 0, 1])  # two answers alike, of both classes
-    assert tuned(validation, validation) == 2 / 3
-    with pytest.raises(Unmeasured, match="two classes"):
-        tuned(said([0], [0], classes=3), validation)
+    assert accuracy_at_val_threshold(validation, validation) == 2 / 3
+    with pytest.raises(UndefinedMetric, match="two classes"):
+        accuracy_at_val_threshold(said([0], [0], classes=3), validation)
 
 
 def test_an_accuracy_has_an_interval() -> None:
-    found = bracket(flips(8)["test"])
+    found = accuracy_with_ci(flips(8)["test"])
     assert found.value == 0.9
     assert 0.8 < found.low < 0.9 < found.high < 1
-    values = alone(flips(8), goal="flips").values
+    values = single_model_metrics(flips(8), goal="flips").values
     assert (values["test_low"], values["test_high"]) == (found.low, found.high)
 
 
@@ -199,9 +200,9 @@ def test_copies_of_a_picture_in_several_networks_do_not_narrow_an_interval() -> 
     truth = [n % 2 for n in range(60)]
     wrong = [1 - label if n % 7 == 0 else label for n, label in enumerate(truth)]
     keys = [f"{'FFHQ' if label == 0 else 'StyleGAN2/psi'}/{n}" for n, label in enumerate(truth)]
-    once = bracket(said(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
+    once = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
     copies = tuple(f"{modifier}:{key}" for modifier in ("pre", "fb", "tl", "tw") for key in keys)
-    four = bracket(said(truth * 4, wrong * 4, ids=copies))
+    four = accuracy_with_ci(said(truth * 4, wrong * 4, ids=copies))
     assert four.value == once.value
     assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.15)
 
@@ -210,12 +211,12 @@ def test_sources_that_are_right_equally_often_leave_open_what_their_images_do() 
     truth = [n // 60 for n in range(120)]
     keys = tuple(f"{n // 20}/{n}" for n in range(120))
 
-    def asked(wrong: int) -> Answered:
+    def asked(wrong: int) -> SamplePredictions:
         """Return answers, so many of 20 wrong in each source."""
         calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
         return said(truth, calls, true=truth, ids=keys)
 
-    found = bracket(asked(2))
+    found = accuracy_with_ci(asked(2))
     assert found.value == pytest.approx(0.9)
     assert 0.8 < found.low < 0.87 < 0.93 < found.high < 0.97
     undone = recovery(asked(4), asked(8), asked(1))
@@ -228,6 +229,6 @@ def test_an_interval_of_three_sources_rests_on_three() -> None:
         1 - label if n % 300 < 40 else label for n, label in enumerate(truth)
     ]  # all in one source
     keys = tuple(f"pre:{label}/{n % 300 // 100}/{n}" for n, label in enumerate(truth))
-    apart = bracket(said(truth, wrong, ids=keys))
-    alike = bracket(said(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600))))
+    apart = accuracy_with_ci(said(truth, wrong, ids=keys))
+    alike = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600))))
     assert apart.high - apart.low > 4 * (alike.high - alike.low)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearning.said import said
-from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.measures import Unmeasured
+from trueface.evaluation.predictions import SamplePredictions
+from trueface.unlearning.evaluation.measures import UndefinedMetric
 from trueface.unlearning.evaluation.membership_inference import (
     at_few_false_alarms,
     by_confidence,
@@ -17,7 +17,9 @@ from trueface.unlearning.evaluation.membership_inference import (
 COUNT = 300
 
 
-def answers(sure: float, seed: int, *, count: int = COUNT, wrong: bool = False) -> Answered:
+def answers(
+    sure: float, seed: int, *, count: int = COUNT, wrong: bool = False
+) -> SamplePredictions:
     """Return answers of one sureness on average, all right (or all wrong) of two classes."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 2, count)
@@ -70,9 +72,9 @@ def test_the_same_seed_gives_the_same_answer() -> None:
 
 def test_too_few_samples_are_no_attack() -> None:
     few, many = answers(2, 1, count=40), answers(2, 2)
-    with pytest.raises(Unmeasured, match="needs 50"):
+    with pytest.raises(UndefinedMetric, match="needs 50"):
         by_entropy(retain=few, outside=many, forget=many)
-    with pytest.raises(Unmeasured, match="needs 50"):
+    with pytest.raises(UndefinedMetric, match="needs 50"):
         by_loss(forget=few, outside=many)
 
 
@@ -80,14 +82,14 @@ def test_a_class_that_the_test_does_not_have_is_no_attack() -> None:
     forget = said([2] * 60, [0] * 60, classes=3, noise=1)
     test = said([0, 1] * 60, [0, 1] * 60, classes=3, noise=2)
     with pytest.raises(
-        Unmeasured, match="no sample outside the training belongs to the forgotten classes"
+        UndefinedMetric, match="no sample outside the training belongs to the forgotten classes"
     ):
         by_loss(forget=forget, outside=test)
 
 
 def test_a_constant_model_tells_nothing() -> None:
     same = said([0, 1] * 50, [1, 1] * 50)
-    with pytest.raises(Unmeasured, match="gives all samples the same output"):
+    with pytest.raises(UndefinedMetric, match="gives all samples the same output"):
         by_entropy(retain=same, outside=same, forget=same)
 
 
@@ -117,7 +119,7 @@ def test_an_attack_that_is_sure_of_a_few_shows_at_few_false_alarms() -> None:
     assert found.low <= found.value <= found.high
     assert found.low > 0.05
     assert by_loss(forget=forget, outside=test).value < 0.6
-    with pytest.raises(Unmeasured, match="a false-positive rate of 1 % needs 1,000"):
+    with pytest.raises(UndefinedMetric, match="a false-positive rate of 1 % needs 1,000"):
         at_few_false_alarms(forget=forget, outside=answers(2, 2, count=800))
 
 
@@ -127,11 +129,11 @@ def test_a_thousand_others_are_enough_however_few_are_forgotten() -> None:
     assert found.low <= found.value <= found.high
     assert found.value < 0.05
     with pytest.raises(
-        Unmeasured,
+        UndefinedMetric,
         match=r"800 samples of the forgotten classes",
     ):
         at_few_false_alarms(forget=few, outside=answers(2, 2, count=800))
-    with pytest.raises(Unmeasured, match="40 forgotten samples have a counterpart"):
+    with pytest.raises(UndefinedMetric, match="40 forgotten samples have a counterpart"):
         at_few_false_alarms(forget=answers(2, 1, count=40), outside=test)
 
 
@@ -148,7 +150,7 @@ def test_copies_of_a_picture_do_not_narrow_the_interval_of_an_attack() -> None:
     assert four.high - four.low > 0.8 * (once.high - once.low)
 
 
-def by_class(easy: int, hard: int) -> Answered:
+def by_class(easy: int, hard: int) -> SamplePredictions:
     """Return answers to two classes, of which the first has the lower losses."""
     truth = [0] * easy + [1] * hard
     random = np.random.default_rng(easy)
@@ -158,12 +160,12 @@ def by_class(easy: int, hard: int) -> Answered:
     return part
 
 
-def copied(part: Answered, place: str) -> Answered:
+def copied(part: SamplePredictions, place: str) -> SamplePredictions:
     """Return answers to the same pictures in four networks."""
     names = tuple(
         f"{net}:{place}/{n}" for net in ("pre", "fb", "tl", "tw") for n in range(len(part))
     )
-    return Answered(
+    return SamplePredictions(
         logits=np.tile(part.logits, (4, 1)),
         trained=np.tile(part.trained, 4),
         true=np.tile(part.true, 4),
@@ -197,7 +199,7 @@ def test_the_interval_of_every_attack_holds_its_value(share: float) -> None:
         assert found[f"{name}_low"] < found[f"{name}_high"]
 
 
-def sides(count: int, margins: np.ndarray, seed: int) -> Answered:
+def sides(count: int, margins: np.ndarray, seed: int) -> SamplePredictions:
     """Return answers with these margins, half of either class."""
     truth = np.random.default_rng(seed).permutation(count) % 2
     part = said(truth.tolist(), truth.tolist(), true=truth.tolist())

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearning.said import RUINS, flips, one_class, said, spoilt
-from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.alarms import Alarm, Sort, class_name, noise, noise_floor
+from trueface.evaluation.predictions import SamplePredictions
+from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, class_name, noise, noise_floor
 from trueface.unlearning.evaluation.answer_comparison import loss_beside, paired
-from trueface.unlearning.evaluation.sanity import effective, judged, lost
+from trueface.unlearning.evaluation.sanity import effective, find_alarms, lost
 
 K = 10
 PER_CLASS = 30
-Parts = dict[str, Answered]
+Parts = dict[str, SamplePredictions]
 
 
 def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
@@ -29,7 +29,7 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
     """
     random = np.random.default_rng(seed)
 
-    def answers(labels: Sequence[int], noise: int) -> Answered:
+    def answers(labels: Sequence[int], noise: int) -> SamplePredictions:
         called = np.array(labels)
         places = random.permutation(len(called))[: round(wrong * len(called))]
         called[places] = (called[places] + random.integers(1, K, len(places))) % K
@@ -48,23 +48,23 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
 
 def ruined(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
     """Return what says that a model is ruined."""
-    return tuple(alarm for alarm in judged(parts, **given) if alarm.sort in RUINS)
+    return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind in RUINS)
 
 
 def of_class(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
-) -> set[Sort]:
+) -> set[AlarmKind]:
     """Return what a model of ten classes is warned of."""
     alarms = ruined(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
-    return {alarm.sort for alarm in alarms}
+    return {alarm.alarm_kind for alarm in alarms}
 
 
 def of_flips(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
-) -> set[Sort]:
+) -> set[AlarmKind]:
     """Return what a detector is warned of."""
     alarms = ruined(parts, goal="flips", before=before, retrained=retrained)
-    return {alarm.sort for alarm in alarms}
+    return {alarm.alarm_kind for alarm in alarms}
 
 
 def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
@@ -89,30 +89,30 @@ def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
         part.logits[:, [0, *range(3, K)]] -= 50
     names = [f"class {one}" for one in range(K)]
     alarms = {
-        alarm.sort: alarm.text
+        alarm.alarm_kind: alarm.text
         for alarm in ruined(parts, goal="class", before=None, forgotten=(0,), names=names)
     }
-    assert Sort.FEW_ANSWERS in alarms
-    assert "270 of 270 predictions on the test set are 'class " in alarms[Sort.FEW_ANSWERS]
+    assert AlarmKind.FEW_ANSWERS in alarms
+    assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
 
 
 def test_a_detector_that_says_the_opposite_is_told() -> None:
     parts = flips(4)
     turned = {name: replace(one, logits=-one.logits) for name, one in parts.items()}
-    assert {Sort.BELOW_CHANCE, Sort.PERMUTED} <= of_flips(turned)
+    assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= of_flips(turned)
 
 
 def test_two_classes_under_each_others_name_are_told() -> None:
     parts = changed(many(0.2), {1: 2, 2: 1})
     (alarm,) = ruined(parts, goal="class", before=None, forgotten=(0,))
-    assert alarm.sort is Sort.PERMUTED
+    assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
 
 def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
     before = many(0.2, forgets=False)
     (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
-    assert alarm.sort is Sort.LOST
+    assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
     assert "the model before unlearning" in alarm.text
 
@@ -126,7 +126,7 @@ def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_wa
     before, after = flips(4, follows=40), flips(4)
     truth = after["retain"].true.tolist()
     after["retain"] = said(truth, spoilt(truth, 40, seed=3), true=truth)
-    assert of_flips(after, before) == {Sort.LOST}
+    assert of_flips(after, before) == {AlarmKind.LOST}
     after["retain"] = said(truth, spoilt(truth, 6, seed=3), true=truth)
     assert of_flips(after, before) == set()
 
@@ -134,10 +134,13 @@ def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_wa
 def test_a_model_that_answers_as_before_is_told_to_the_bit_or_nearly() -> None:
     before = flips(20, follows=30)
     (alarm,) = ruined(flips(20, follows=30), goal="flips", before=before)
-    assert (alarm.sort, alarm.text.endswith("exactly the same as before")) == (Sort.UNTOUCHED, True)
+    assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
+        AlarmKind.UNTOUCHED,
+        True,
+    )
     nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
     (alarm,) = ruined(nearly, goal="flips", before=before)
-    assert (alarm.sort, "0 of" in alarm.text) == (Sort.UNTOUCHED, True)
+    assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
 def test_other_samples_than_before_are_no_comparison() -> None:
@@ -152,9 +155,9 @@ def test_too_few_samples_raise_none() -> None:
     assert of_flips(parts, parts | {"forget": flips(4)["forget"]}) == set()
 
 
-def replace_rows(part: Answered, count: int) -> Answered:
+def replace_rows(part: SamplePredictions, count: int) -> SamplePredictions:
     """Return the first rows."""
-    return Answered(
+    return SamplePredictions(
         logits=part.logits[:count],
         trained=part.trained[:count],
         true=part.true[:count],
@@ -208,14 +211,14 @@ NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
 
 
-def alarms(parts: dict[str, Answered], **given: Any) -> tuple[Alarm, ...]:
+def alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
     """Return what a model is warned of, but for what says that it is ruined."""
-    return tuple(alarm for alarm in judged(parts, **given) if alarm.sort not in RUINS)
+    return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind not in RUINS)
 
 
-def sorts(parts: dict[str, Answered], **given: object) -> set[Sort]:
+def sorts(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
     """Return what a model is warned of."""
-    return {one.sort for one in alarms(parts, goal="flips", names=NAMES, **given)}
+    return {one.alarm_kind for one in alarms(parts, goal="flips", names=NAMES, **given)}
 
 
 def test_a_sound_model_raises_none() -> None:
@@ -225,9 +228,12 @@ def test_a_sound_model_raises_none() -> None:
 
 def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
     parts = flips(7) | {"test": said(TRUTH, [1] * 90, true=TRUTH)}
-    found = {one.sort: one.text for one in alarms(parts, goal="flips", names=NAMES)}
-    assert found[Sort.CONSTANT] == "100.0% of the predictions are 'fake'"
-    assert found[Sort.SHARE] == "the accuracy on the test set, 66.67%, is exactly the share of fake"
+    found = {one.alarm_kind: one.text for one in alarms(parts, goal="flips", names=NAMES)}
+    assert found[AlarmKind.CONSTANT] == "100.0% of the predictions are 'fake'"
+    assert (
+        found[AlarmKind.SHARE]
+        == "the accuracy on the test set, 66.67%, is exactly the share of fake"
+    )
 
 
 def test_one_class_in_the_test_makes_no_constant_predictor() -> None:
@@ -245,17 +251,17 @@ def test_a_class_that_nobody_should_name_is_not_counted() -> None:
 def test_a_broken_model_raises_that_alarm_alone() -> None:
     parts = flips(7)
     parts["retain"].logits[0, 0] = math.nan
-    assert sorts(parts) == {Sort.BROKEN}
+    assert sorts(parts) == {AlarmKind.BROKEN}
 
 
 def test_wrong_labels_of_one_class_raise_the_alarm() -> None:
     parts = flips(7) | {"forget": said([0] * 20, [1] * 20, true=[1] * 20)}
-    assert sorts(parts) == {Sort.ONE_CLASS}
+    assert sorts(parts) == {AlarmKind.ONE_CLASS}
 
 
 def test_wrong_validation_labels_raise_the_alarm() -> None:
     parts = flips(7) | {"validation": said([0, 1, 1], [0, 1, 0], true=[0, 1, 0])}
-    assert sorts(parts) == {Sort.VALIDATION}
+    assert sorts(parts) == {AlarmKind.VALIDATION}
 
 
 def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
@@ -264,7 +270,7 @@ def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
     assert noise_floor(retrained, seeds=2) == pytest.approx(0.04303, rel=1e-3)
     small, large = noise(0.90, 0.91, retrained), noise(0.90, 0.97, retrained)
     assert small is not None
-    assert small.sort is Sort.NOISE
+    assert small.alarm_kind is AlarmKind.NOISE
     assert "+1.00 points" in small.text
     assert large is None
 
@@ -273,7 +279,7 @@ def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
 def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float, ...]) -> None:
     alarm = noise(0.90, 0.99, retrained)
     assert alarm is not None
-    assert alarm.sort is Sort.NOISE_UNKNOWN
+    assert alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN
     assert "of at least 3 seeds" in alarm.text
 
 

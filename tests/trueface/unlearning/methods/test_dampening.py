@@ -11,24 +11,32 @@ from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import asked, flipped, one_class
 from tests.trueface.unlearning.checks import last, one_logit_and_two, points_and_pictures
-from trueface.data.examples import CountedSource, Meter, examples, mixed, whole
-from trueface.models.logits import wide
+from trueface.data.examples import (
+    CostCounter,
+    CountedSource,
+    examples,
+    shuffle_examples,
+    union_by_position,
+)
+from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.importance import Dampening, Sort, dampening, guard, importances
+from trueface.unlearning.importance import Dampening, ImportanceKind, dampening, guard, importances
 from trueface.unlearning.methods.potion import PotionOptions, _trials
 from trueface.unlearning.methods.ssd import SsdOptions
 
-SORTS: tuple[Sort, ...] = ("loss", "norm")
+SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
 
 
 @pytest.mark.parametrize("sort", SORTS)
 @one_logit_and_two
-def test_importances_of_one_batch_are_those_of_its_gradient(sort: Sort, logits: int) -> None:
+def test_importances_of_one_batch_are_those_of_its_gradient(
+    sort: ImportanceKind, logits: int
+) -> None:
     problem = flipped(logits=logits)
     request = asked(problem, SsdOptions())
     found = importances(request, (problem.forget,), sort, batch_size=1000)
     inputs = torch.cat([batch.inputs for batch in problem.forget.batches("trained", epoch=None)])
-    said = wide(problem.model(inputs))
+    said = as_multiclass_logits(problem.model(inputs))
     right = torch.tensor(problem.forget.trained)
     if sort == "loss":
         loss = nn.functional.cross_entropy(said, right)
@@ -45,7 +53,7 @@ def test_each_batch_counts_by_its_size() -> None:
     request = asked(problem, SsdOptions())
     some = problem.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
-    parts = [mixed(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
+    parts = [shuffle_examples(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
     singles = [importances(request, (part,), "loss", batch_size=3) for part in parts]
     for name, one in found.items():
         mean = (3 * singles[0][name] + 2 * singles[1][name]) / 5
@@ -76,7 +84,7 @@ def test_frozen_weights_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_forgetting_everything_selects_nothing_above_one(sort: Sort) -> None:
+def test_forgetting_everything_selects_nothing_above_one(sort: ImportanceKind) -> None:
     problem = flipped(pictures=True)
     every = problem.forget + problem.retain
     request = replace(asked(problem, SsdOptions()), forget=every, retain=every)
@@ -101,13 +109,13 @@ def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> N
     assert weight.tolist() == [0.125, 2.0, 3.0, 0.0]
     assert found.apply(0.5, 4.0) == 3
     assert weight.tolist() == [0.5, 2.0, 3.0, 0.0]  # never more than it was
-    found.restore()
+    found.restore_weights()
     assert weight.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path) -> None:
     problem = flipped()
-    meter = Meter()
+    meter = CostCounter()
     every = problem.forget + problem.retain
     for rows in (range(16), range(20, 36)):
         gone = set(rows)
@@ -143,7 +151,7 @@ def test_another_label_sort_or_weight_is_another_importance(tmp_path: Path) -> N
 def test_samples_of_two_sources_are_both_read() -> None:
     problem = flipped()
     other = examples(torch.zeros(3, 2), [0, 1, 1])
-    parts = whole(problem.forget, other)
+    parts = union_by_position(problem.forget, other)
     assert [len(part) for part in parts] == [len(problem.forget), 3]
     importances(asked(problem, SsdOptions()), parts, "loss", batch_size=8)
 
@@ -151,8 +159,8 @@ def test_samples_of_two_sources_are_both_read() -> None:
 def test_the_whole_is_the_same_however_it_is_divided() -> None:
     problem = flipped()
     every = problem.forget + problem.retain
-    (one,) = whole(problem.forget, problem.retain)
-    (other,) = whole(every.subset(range(40, 50)), every)
+    (one,) = union_by_position(problem.forget, problem.retain)
+    (other,) = union_by_position(every.subset(range(40, 50)), every)
     assert one == other
 
 
@@ -167,11 +175,11 @@ def test_importances_that_are_no_numbers_are_refused() -> None:
 def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
     problem = flipped()
     before = guard(asked(problem, SsdOptions()), most_loss=1.0)
-    assert before.look()[1]
+    assert before.check_accuracy()[1]
     with torch.no_grad():
         for weight in problem.model.parameters():
             weight.zero_()
-    assert before.look() == (0.5, False)
+    assert before.check_accuracy() == (0.5, False)
 
 
 def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
@@ -180,7 +188,7 @@ def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
     request = replace(
         asked(problem, SsdOptions(), goal="class"), validation=problem.validation.subset(kept)
     )
-    assert guard(request, most_loss=0.05).look()[1]
+    assert guard(request, most_loss=0.05).check_accuracy()[1]
 
 
 @pytest.mark.parametrize(

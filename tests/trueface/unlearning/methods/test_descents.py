@@ -19,10 +19,10 @@ from tests.trueface.unlearning.checks import (
     points_and_pictures,
 )
 from trueface.data.examples import examples
-from trueface.models.logits import cross_entropy, wide
-from trueface.runtime.progress import Watch
-from trueface.runtime.rng import derive
-from trueface.unlearning.building_blocks import ONLY_OTHER, drawn, random_other_labels
+from trueface.models.logits import as_multiclass_logits, cross_entropy
+from trueface.runtime.progress import RunContext
+from trueface.runtime.rng import stream_seed
+from trueface.unlearning.building_blocks import ONLY_OTHER, draw_subset, random_other_labels
 from trueface.unlearning.methods import salun
 from trueface.unlearning.methods.npo import preference
 from trueface.unlearning.methods.random_labels import RlOptions
@@ -119,9 +119,9 @@ def gradient(model: nn.Module, loss: Tensor) -> Tensor:
 def test_with_a_small_beta_it_goes_where_the_negative_gradient_goes(logits: int) -> None:
     model, before = perceptron(logits, 0), perceptron(logits, 1)
     inputs, labels = points(max(2, logits), 20, 0)
-    now, then = wide(model(inputs)), wide(before(inputs)).detach()
+    now, then = as_multiclass_logits(model(inputs)), as_multiclass_logits(before(inputs)).detach()
     ours = gradient(model, preference(now, then, labels, 1e-3))
-    theirs = gradient(model, -cross_entropy(wide(model(inputs)), labels))
+    theirs = gradient(model, -cross_entropy(as_multiclass_logits(model(inputs)), labels))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
     assert torch.allclose(ours, theirs, rtol=0.02, atol=1e-4)
 
@@ -129,9 +129,9 @@ def test_with_a_small_beta_it_goes_where_the_negative_gradient_goes(logits: int)
 def test_at_the_start_it_is_the_negative_gradient_for_any_beta() -> None:
     model = perceptron(3)
     inputs, labels = points(3, 20, 0)
-    now = wide(model(inputs))
+    now = as_multiclass_logits(model(inputs))
     ours = gradient(model, preference(now, now.detach(), labels, 5.0))
-    theirs = gradient(model, -cross_entropy(wide(model(inputs)), labels))
+    theirs = gradient(model, -cross_entropy(as_multiclass_logits(model(inputs)), labels))
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
@@ -230,7 +230,7 @@ def test_weights_outside_the_mask_stay_bit_by_bit(
     problem = make()
     before = [one.detach().clone() for one in problem.model.parameters()]
     options = {**MASKED, "share": share, "weight_decay": 0.1, "momentum": 0.9}
-    problem.run("salun", options=options, watch=Watch(precision=precision))
+    problem.run("salun", options=options, watch=RunContext(precision=precision))
     assert stayed(before, problem.model) == pytest.approx(1 - share, abs=0.02)
 
 
@@ -254,7 +254,7 @@ def test_neither_decay_nor_momentum_moves_what_is_masked() -> None:
     before = [one.detach().clone() for one in descent.parameters]
     descent.step(model(torch.rand(8, 2)).square().mean())  # momentum for every weight
     begun = [one.detach().clone() for one in descent.parameters]
-    with salun.only(descent, masks):
+    with salun.restrict_steps_to_masks(descent, masks):
         for _ in range(3):
             descent.step(model(torch.rand(8, 2)).square().mean())
     for mask, old, new in zip(masks, begun, descent.parameters, strict=True):
@@ -281,14 +281,14 @@ SAMPLES = examples(torch.zeros(40, 2), [0, 1] * 20)
 
 
 def test_a_draw_follows_from_its_name_and_the_seed() -> None:
-    draw = drawn(SAMPLES, 20, "some", 1)
-    assert draw == drawn(SAMPLES, 20, "some", 1)
-    assert draw != drawn(SAMPLES, 20, "some", 2)
-    assert draw != drawn(SAMPLES, 20, "others", 1)
+    draw = draw_subset(SAMPLES, 20, "some", 1)
+    assert draw == draw_subset(SAMPLES, 20, "some", 1)
+    assert draw != draw_subset(SAMPLES, 20, "some", 2)
+    assert draw != draw_subset(SAMPLES, 20, "others", 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 39, 40, 41])
 def test_a_draw_is_the_begin_of_a_permutation_in_the_order_of_the_samples(count: int) -> None:
-    random = torch.Generator().manual_seed(derive("some", 3))
+    random = torch.Generator().manual_seed(stream_seed("some", 3))
     order = torch.randperm(40, generator=random).tolist()
-    assert drawn(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))
+    assert draw_subset(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))

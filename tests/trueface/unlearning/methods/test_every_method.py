@@ -20,7 +20,7 @@ from tests.trueface.unlearning.checks import (
     points_and_pictures,
 )
 from trueface.data.examples import examples
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.building_blocks import ONLY_OTHER
 from trueface.unlearning.methods.salun import TRUE_LABELS
 from trueface.unlearning.registry import METHODS
@@ -54,7 +54,7 @@ def test_a_single_logit_and_several_will_do(
 ) -> None:
     problem = (one_class if several else flipped)(pictures=pictures, epochs=5)
     names = [name for name, _ in problem.model.named_parameters()]
-    watch = Watch(precision=precision)
+    watch = RunContext(precision=precision)
     done = problem.run(method, options=SHORT.get(method, {}), force=True, watch=watch)
     assert all(bool(value.isfinite().all()) for value in done.model.state_dict().values())
     assert all(value.dtype == torch.float32 for value in done.model.parameters())
@@ -68,7 +68,7 @@ def test_a_single_logit_and_several_will_do(
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_its_watch_stops_it_before_it_begins_and_while_it_runs(method: str, running: bool) -> None:
     stop = threading.Event()
-    watch = Watch(stop=stop, progress=lambda **_: stop.set())
+    watch = RunContext(stop=stop, progress=lambda **_: stop.set())
     if not running:
         stop.set()
     options = {"lau": {"lr": 1e-9}, "ng": {"lr": 1e-6, "stop_at": 0.0}, "iwu": ATTACK}
@@ -141,7 +141,7 @@ def test_a_class_is_forgotten_and_the_others_are_not(
     problem = one_class(pictures=pictures, epochs=4 if method == "pgu" else 20)
     begun = checks.weights(problem.model)
     alone: Given = {"retain": None, "goal": "class"} if method in ("ng", "expand", "shrink") else {}
-    done = problem.run(method, options=options, watch=Watch(precision=precision), **alone)
+    done = problem.run(method, options=options, watch=RunContext(precision=precision), **alone)
     assert checks.moved(begun, done.model)
     first, last = done.log[0].metrics, done.log[-1].metrics
     assert first["forget_accuracy_trained"] is not None

@@ -15,8 +15,8 @@ from tests.trueface.unlearning.checks import (
     points_and_pictures,
 )
 from trueface.data.examples import examples
-from trueface.models.logits import wide
-from trueface.runtime.progress import Watch
+from trueface.models.logits import as_multiclass_logits
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.methods.fisher import (
     MORE,
     ROW_VARIANCE,
@@ -32,7 +32,7 @@ def by_hand(problem: Problem) -> dict[str, Tensor]:
     sums = {name: torch.zeros_like(one) for name, one in named.items()}
     inputs = torch.cat([batch.inputs for batch in problem.retain.batches("trained", epoch=None)])
     for image in inputs:
-        logs = wide(problem.model(image[None])).log_softmax(1)[0]
+        logs = as_multiclass_logits(problem.model(image[None])).log_softmax(1)[0]
         for log in logs:
             found = torch.autograd.grad(log, tuple(named.values()), retain_graph=True)
             for name, one in zip(named, found, strict=True):
@@ -173,7 +173,9 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
 @both_precisions
 @one_logit_and_two
 def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: str) -> None:
-    done = flipped(pictures=True, logits=logits).run("fisher", watch=Watch(precision=precision))
+    done = flipped(pictures=True, logits=logits).run(
+        "fisher", watch=RunContext(precision=precision)
+    )
     assert done.notes == ()
     assert done.log[1].metrics["noise"]
 

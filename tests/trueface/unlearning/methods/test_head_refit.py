@@ -16,7 +16,7 @@ from tests.trueface.unlearning.build import Problem, divided, flipped
 from tests.trueface.unlearning.checks import last, moved, weights
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
-from trueface.training.ridge_regression import FeatureRows, Standard
+from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
@@ -219,9 +219,9 @@ def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
 
 def test_rows_that_a_layer_was_not_fitted_on_are_recognised() -> None:
     fitted = rows(400, 60)
-    standard = Standard.of(fitted)
+    standard = Standardization.from_rows(fitted)
     rounded = [part + np.float32(1e-6) for part in fitted.parts]
-    assert is_fitted_on(FeatureRows.of(rounded, fitted.labels), standard)
+    assert is_fitted_on(FeatureRows.from_parts(rounded, fitted.labels), standard)
     other = [fitted.parts[0], fitted.parts[1].copy()]
     other[1][:10] += 1.0  # copies of ten images were corrupted otherwise
-    assert not is_fitted_on(FeatureRows.of(other, fitted.labels), standard)
+    assert not is_fitted_on(FeatureRows.from_parts(other, fitted.labels), standard)

@@ -10,16 +10,20 @@ from torch import nn
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, asked, one_class
 from tests.trueface.unlearning.checks import last, moved, points_and_pictures, weights
-from trueface.evaluation.forward import answered
-from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Unlearned
-from trueface.unlearning.methods.instance_wise import IwuOptions, around, firmness
+from trueface.evaluation.forward import predict_examples
+from trueface.runtime.progress import RunContext
+from trueface.unlearning.api import UnlearningReport
+from trueface.unlearning.methods.instance_wise import (
+    IwuOptions,
+    firmness,
+    make_adversarial_examples,
+)
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
 
 
-def kept(done: Unlearned, problem: Problem) -> float:
-    found = answered(done.model, problem.retain, Watch()).accuracy("trained")
+def kept(done: UnlearningReport, problem: Problem) -> float:
+    found = predict_examples(done.model, problem.retain, RunContext()).accuracy("trained")
     assert found is not None
     return found
 
@@ -76,7 +80,7 @@ def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> N
     def attacked(size: int) -> torch.Tensor:
         options = IwuOptions(adversarial=4, adversarial_batch=size, attack_steps=3)
         request = asked(problem, options, goal="class", retain=None)
-        return around(request, instances)[0]
+        return make_adversarial_examples(request, instances)[0]
 
     whole = attacked(24)
     assert float((whole - instances[0].repeat_interleave(4, 0)).abs().max()) > 0.1
@@ -107,5 +111,5 @@ def test_a_stop_ends_the_attack() -> None:
 
     model = Halting().eval()
     with pytest.raises(JobError, match="stopped"):
-        replace(problem, model=model).run("iwu", watch=Watch(stop=stop))
+        replace(problem, model=model).run("iwu", watch=RunContext(stop=stop))
     assert model.attacked == 1

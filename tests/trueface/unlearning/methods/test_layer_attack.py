@@ -17,14 +17,14 @@ from tests.trueface.unlearning.checks import (
     points_and_pictures,
     weights,
 )
-from trueface.evaluation.forward import answered
+from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import last_layer
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import RunContext
 
 
 def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
     rows = [row for row, one in enumerate(problem.test.trained) if one != problem.classes - 1]
-    share = answered(model, problem.test.subset(rows), Watch()).accuracy("trained")
+    share = predict_examples(model, problem.test.subset(rows), RunContext()).accuracy("trained")
     assert share is not None
     return share
 

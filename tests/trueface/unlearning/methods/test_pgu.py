@@ -17,12 +17,17 @@ from tests.trueface.unlearning.checks import (
     weights,
 )
 from trueface.data.examples import examples
-from trueface.evaluation.forward import answered
-from trueface.runtime.progress import Watch
+from trueface.evaluation.forward import predict_examples
+from trueface.runtime.progress import RunContext
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.methods.pgu import Moment, PguOptions, Rule, loss_of, verdict
-from trueface.unlearning.optimization import learn_plainly
-from trueface.unlearning.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.methods.pgu import EpochAccuracy, PguOptions, Rule, decide_stop, loss_of
+from trueface.unlearning.optimization import default_training
+from trueface.unlearning.subspaces import (
+    CovarianceAccumulator,
+    groups_of,
+    layers_of,
+    principal_subspace,
+)
 
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}  # forgets in a second
 
@@ -39,20 +44,20 @@ def moved_inside(
     problem: Problem, before: nn.Module, after: nn.Module, *, more: int, **of: Any
 ) -> dict[str, float]:
     """Return what share of each layer's way lies where the inputs of what is kept lie."""
-    sums = Sums(layers_of(before), of.get("positions", 64))
-    with torch.no_grad(), sums.listening():
+    sums = CovarianceAccumulator(layers_of(before), of.get("positions", 64))
+    with torch.no_grad(), sums.accumulate_inputs():
         for batch in problem.retain.batches("trained", epoch=None):
             sums.positions = batch.positions
             before(batch.inputs)
     shares = {}
     for name, found in sums.found.items():
         way = layer_weights(after, name) - layer_weights(before, name)
-        one = space(found, of.get("retained", 0.95), of.get("energy", "s"), more)
+        one = principal_subspace(found, of.get("retained", 0.95), of.get("energy", "s"), more)
         if one.share == 0:
             assert not way.any()
         else:
             assert way.any()
-            shares[name] = float((way - one.spared(way)).norm() / way.norm())
+            shares[name] = float((way - one.project_out(way)).norm() / way.norm())
     return shares
 
 
@@ -90,12 +95,12 @@ def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
 def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
     problem = one_class(pictures=True)
     before = {
-        name: answered(problem.model, some, Watch()).logits
+        name: predict_examples(problem.model, some, RunContext()).logits
         for name, some in (("forget", problem.forget), ("retain", problem.retain))
     }
     done = problem.run("pgu", options={"lr": 0.2, "lr_end": 0.2})
     moves = {
-        name: abs(answered(done.model, some, Watch()).logits - before[name]).mean()
+        name: abs(predict_examples(done.model, some, RunContext()).logits - before[name]).mean()
         for name, some in (("forget", problem.forget), ("retain", problem.retain))
     }
     assert moves["retain"] < moves["forget"] / 4
@@ -184,7 +189,9 @@ def memorised() -> Problem:
     model = nn.Sequential(nn.Linear(24, 48), nn.ReLU(), nn.Linear(48, 2)).eval()
     checked = examples(torch.randn(64, 24, generator=random), torch.arange(64) % 2)
     options = TrainingOptions(epochs=60, lr=0.1)
-    learn_plainly(model, everything, "trained", validation=checked, options=options, watch=Watch())
+    default_training(
+        model, everything, "trained", validation=checked, options=options, watch=RunContext()
+    )
     return divided(model, everything, range(16), validation=checked)
 
 
@@ -222,8 +229,8 @@ def test_a_bare_linear_layer_over_features_forgets() -> None:
     torch.manual_seed(0)
     model = nn.Linear(12, 3)
     options = TrainingOptions(epochs=20, lr=0.1)
-    learn_plainly(
-        model, everything, "trained", validation=everything, options=options, watch=Watch()
+    default_training(
+        model, everything, "trained", validation=everything, options=options, watch=RunContext()
     )
     problem = divided(model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3)
     done = problem.run("pgu", options={**STRONG, "retained": 0.7})
@@ -261,8 +268,13 @@ def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
     torch.manual_seed(0)
     model, options = Sorts(), TrainingOptions(epochs=10, lr=0.05)
     everything = problem.retain + problem.forget
-    learn_plainly(
-        model, everything, "trained", validation=problem.validation, options=options, watch=Watch()
+    default_training(
+        model,
+        everything,
+        "trained",
+        validation=problem.validation,
+        options=options,
+        watch=RunContext(),
     )
     before = copy.deepcopy(model)
     changed = {"retained": 0.7, "lr": 0.5, "lr_end": 0.5, "positions": 9, "epochs": 5}
@@ -394,7 +406,7 @@ LOST, LEFT = "validation accuracy fell by more than 5.0%", ""
 def test_a_rule_chooses_an_epoch_and_may_end(
     rule: Rule, moments: list[tuple[float, float]], kept: int, chosen: int, ends: str | None
 ) -> None:
-    found = verdict(rule, [Moment(*each) for each in moments], kept, 0.05)
+    found = decide_stop(rule, [EpochAccuracy(*each) for each in moments], kept, 0.05)
     assert found.chosen == chosen
     assert (found.reason is None) == (ends is None)
     assert (ends or "") in (found.reason or "")

@@ -8,7 +8,7 @@ import torch
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
 from tests.trueface.unlearning.checks import last, points_and_pictures
-from trueface.models.logits import cross_entropy, wide
+from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.unlearning.methods import scrub
 from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
 from trueface.unlearning.optimization import Descent, teach
@@ -26,7 +26,7 @@ def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None
     for epoch in range(options.epochs):
         teach(plain, "train")
         for batch in problem.retain.batches("trained", epoch=epoch, batch_size=16):
-            descent.step(cross_entropy(wide(plain(batch.inputs)), batch.labels))
+            descent.step(cross_entropy(as_multiclass_logits(plain(batch.inputs)), batch.labels))
     assert not checks.moved(checks.weights(plain), done.model)
 
 
@@ -57,9 +57,12 @@ def test_the_divergence_is_that_of_the_formula_also_of_one_logit() -> None:
     for told, said in zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True):
         p, q = (1 / (1 + math.exp(-one / 3)) for one in (told, said))
         expected += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    found = scrub.divergence(wide(teacher), wide(student), 3.0)
+    found = scrub.divergence(as_multiclass_logits(teacher), as_multiclass_logits(student), 3.0)
     assert float(found) == pytest.approx(9 * expected / 2, rel=1e-5)
-    assert float(scrub.divergence(wide(teacher), wide(teacher), 3.0)) == 0
+    assert (
+        float(scrub.divergence(as_multiclass_logits(teacher), as_multiclass_logits(teacher), 3.0))
+        == 0
+    )
 
 
 @pytest.mark.parametrize(("reference", "epoch"), [(1.0, 2), (0.0, 4), (0.55, 3), (0.75, 3)])

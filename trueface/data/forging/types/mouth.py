@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.blending import Floats, moved, sharper_or_softer
+from trueface.data.forging.blending import Floats, move_randomly, sharper_or_softer
 from trueface.data.forging.registry import register_forgery
 
 
@@ -17,5 +17,7 @@ def mouth(
 ) -> Floats:
     """Return the moved face, of which the lower half is used."""
     del donor
-    source = moved(face, chance, shift=0.035 * strength, scale=0.06 * strength, turn_degrees=0.0)
+    source = move_randomly(
+        face, chance, shift=0.035 * strength, scale=0.06 * strength, turn_degrees=0.0
+    )
     return sharper_or_softer(source, chance, strength)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.blending import Floats, moved, sharper_or_softer
+from trueface.data.forging.blending import Floats, move_randomly, sharper_or_softer
 from trueface.data.forging.registry import register_forgery
 
 
@@ -16,7 +16,7 @@ def self_blend(
 ) -> Floats:
     """Return the moved face; after Shiohara and Yamasaki, CVPR 2022 (arXiv 2204.08376), section 3.2."""
     del donor
-    source = moved(
+    source = move_randomly(
         face,
         chance,
         shift=0.02 * strength,

@@ -16,7 +16,7 @@ from trueface.jobs.job_kind import JobKind
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build_classifier
-from trueface.models.registry import Shape
+from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
 
 SIDE = 8
@@ -33,7 +33,9 @@ def make_lab(root: Path) -> Path:
         for weight in edited.network.parameters():
             weight.mul_(0.9)
     save_diffuser(paths.checkpoint(run / EDITED), edited, {})
-    model = build_classifier(Shape(model="cnn", stem="small", size=SIDE, classes=3), seed=1)
+    model = build_classifier(
+        ClassifierShape(model="cnn", stem="small", size=SIDE, classes=3), seed=1
+    )
     kept = Checkpoint(
         arch="cnn",
         state=model.network.state_dict(),

@@ -16,7 +16,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     asking,
     make_lab,
 )
-from trueface.data.made_folders import image_names, read_images
+from trueface.data.made_folders import image_names, load_image_batch
 from trueface.jobs.generation.diffusion_kinds import REVISE
 from trueface.jobs.generation.erased import revise
 
@@ -54,7 +54,7 @@ def test_the_size_of_a_batch_changes_no_image(lab: Path) -> None:
         numbers = revise(job(lab, name, batch_size=size))
         assert "rms_round_trip" not in numbers
         folder = lab / "runs" / "r" / "made" / name
-        images.append(read_images(folder, image_names(folder), size=SIDE, channels=1))
+        images.append(load_image_batch(folder, image_names(folder), size=SIDE, channels=1))
     torch.testing.assert_close(images[0], images[1], atol=2 / 255 + 1e-6, rtol=0)
 
 
