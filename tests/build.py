@@ -357,7 +357,7 @@ def clear(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
     while isinstance(looked, UnreadableAttempt):
         assert time.monotonic() < deadline, f"{looked.attempt} stays unclear"
         time.sleep(PAUSE_S)
-        looked = replace(looked, again_at=0.0).poll_outcome() or looked
+        looked = replace(looked, retry_at=0.0).poll_outcome() or looked
     return looked
 
 

@@ -90,7 +90,7 @@ def flat_table(
 
     columns = [fitting(index, column) for index, column in enumerate(table.columns)]
     less = partial(flat_table, results, names, intervals=False) if intervals else None
-    return table._replace(columns=columns, less=less)
+    return table._replace(columns=columns, narrower=less)
 
 
 def pivot_table(
@@ -115,7 +115,7 @@ def pivot_table(
     head = "" if pivot.data == (head,) else head
     table = table_of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
     return table._replace(
-        less=partial(pivot_table, pivot, head, intervals=False)
+        narrower=partial(pivot_table, pivot, head, intervals=False)
         if intervals
         else partial(_long_table, pivot)
     )

@@ -90,7 +90,7 @@ def compare(
     elif store is not None and any(job.name not in own for job in made.jobs):
         there = store.read.done_in_other_roots(root, made.name)
         comparison = comparison._replace(
-            elsewhere=find_adoptable_roots(made, comparison.jobs, there)
+            adoptable_roots=find_adoptable_roots(made, comparison.jobs, there)
         )
     return with_shared_jobs(comparison, own)
 

@@ -60,7 +60,7 @@ class _RelocatedIdentities:
             self._relocated[identity.hash] = replace(
                 identity,
                 settings=self._in_json.replace_in(identity.settings),
-                needs=tuple(map(self.relocate, identity.dependencies)),
+                dependencies=tuple(map(self.relocate, identity.dependencies)),
                 words=words,
             )
         return self._relocated[identity.hash]
@@ -164,7 +164,7 @@ def with_printed_numbers(comparison: Comparison, home: Home) -> Comparison:
         and row.attempts
         and (numbers := read_last_metrics(row.attempt_in(home)))
     }
-    return comparison._replace(adoption=adoption._replace(printed=printed))
+    return comparison._replace(adoption=adoption._replace(printed_numbers=printed))
 
 
 def find_adoptable_roots(

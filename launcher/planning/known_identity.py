@@ -67,7 +67,7 @@ class KnownIdentities:
     def _with_needs(self, identity: JobIdentity) -> JobIdentity:
         needs = tuple([self._identity_of_need(need) for need in identity.dependencies])
         alike = all(now is before for now, before in zip(needs, identity.dependencies, strict=True))
-        return identity if alike else replace(identity, needs=needs)
+        return identity if alike else replace(identity, dependencies=needs)
 
     def _identity_of_need(self, need: JobIdentity) -> JobIdentity:
         """Return the identity of a job that others need, or of the choice that it makes for one model alone."""

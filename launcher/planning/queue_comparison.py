@@ -226,7 +226,7 @@ class _Comparer:
                 )
             definitions = tuple(changes)
         return compared._replace(
-            other_code=is_other_code,
+            is_other_code=is_other_code,
             other_definitions=definitions,
             is_by_files=is_other and bool(job.entry) and was_identified_by_files(row.spec.sources),
         )

@@ -248,7 +248,7 @@ def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
     program = program_by(spec.signature, spec.argv)
     usage = store.scheduler_actions.usage(spec.signature, program)
     live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
-    usage = usage._replace(similar=usage.similar._replace(live=live))
+    usage = usage._replace(similar=usage.similar._replace(running_bytes=live))
     request, source, _ = choose_vram_request(
         spec.resources.min_vram,
         store.scheduler_actions.lane_of(row.id).least,

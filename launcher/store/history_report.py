@@ -189,7 +189,7 @@ def summarize_nodes(
     return tuple(sorted(nodes.values(), key=lambda use: (-use.core_seconds, use.backend, use.node)))
 
 
-SummaryRow = TypeVar("R", DaySummary, RunSummary)
+SummaryRow = TypeVar("SummaryRow", DaySummary, RunSummary)
 
 
 def _add_amounts(row: SummaryRow, amounts: Mapping[str, float]) -> SummaryRow:

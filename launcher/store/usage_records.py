@@ -241,7 +241,7 @@ class UsageRecords:
         usage = self._cached[key]._replace(similar=self._similar_usage(similar, machine))
         if usage.seconds or not (seconds := self._similar_durations(similar)):
             return usage
-        return usage._replace(seconds=seconds, own=False)
+        return usage._replace(seconds=seconds, is_own=False)
 
     def _samples_of(self, key: str) -> deque[UsageSample]:
         """Return the newest lessons of similar jobs, of a kind, or of all (''), the newest first."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-WorkResult = TypeVar("Answer")
+WorkResult = TypeVar("WorkResult")
 
 TIMEOUT_S = 1.0  # once for each folder that hangs, all other work waits so long
 MOST_HANG = 64  # threads that are left alone

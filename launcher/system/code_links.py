@@ -249,7 +249,7 @@ class Linker:
         if self._text(name) is None:
             return Binding(repr(text), consulted=(name,))
         found = self._find(f"{name}.{symbol}" if symbol else name)
-        return found._replace(through=(*found.consulted, name))
+        return found._replace(consulted=(*found.consulted, name))
 
     def _resolve_name(self, dotted: str) -> Binding:
         """Return what a full name leads to."""
@@ -266,7 +266,7 @@ class Linker:
         while parts:
             found = self._resolve_in_module(module, parts[0], parts[1:])
             if found is not None:
-                return found._replace(through=(*asked, *found.consulted))
+                return found._replace(consulted=(*asked, *found.consulted))
             asked.append(f"{module}.{parts[0]}")
             if self._text(asked[-1]) is None:
                 break
@@ -281,7 +281,7 @@ class Linker:
         asked = (module,) if module in {API_MODULE, *RESULT_MODULES} else ()
         found = self._resolve_in_module(module, parts[0], parts[1:]) if parts and asked else None
         if found is not None and found.module in RESULT_MODULES:
-            return found._replace(through=(*asked, *found.consulted))
+            return found._replace(consulted=(*asked, *found.consulted))
         return Binding(":".join((LAUNCHER, ".".join(parts))), consulted=asked)
 
     def _resolve_in_module(self, module: str, name: str, rest: Sequence[str]) -> Binding | None:

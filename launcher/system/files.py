@@ -22,7 +22,7 @@ TIMEOUT_ERRORS = frozenset(
 DISK_FULL_PAUSE_S = 1.0  # before what could not be written is tried again
 AWAY_TIMEOUT_S = 60.0  # for a file system that is not mounted: so long a pilot without folder stays
 
-WriteResult = TypeVar("Written")
+WriteResult = TypeVar("WriteResult")
 FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]

@@ -12,6 +12,7 @@ reads the code of the package as if nothing had been renamed. Two conditions mak
 """
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from launcher.errors import UsageError
 
 MODULE = "old_names"  # in a package
 TABLE = "OLD_NAMES"  # in this module
+_WORD = re.compile(r"[^\W\d]\w*")
 
 
 def read_old_names(text: bytes, file: Path) -> Mapping[str, str]:
@@ -55,10 +57,16 @@ def restore_old_names(tree: ast.Module, old_names: Mapping[str, str]) -> None:
                 node.id = old_names.get(node.id, node.id)
             case ast.Attribute():
                 node.attr = old_names.get(node.attr, node.attr)
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            case ast.ClassDef():
                 node.name = old_names.get(node.name, node.name)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                node.name = old_names.get(node.name, node.name)
+                _restore_in_annotation(node.returns, old_names)
             case ast.arg():
                 node.arg = old_names.get(node.arg, node.arg)
+                _restore_in_annotation(node.annotation, old_names)
+            case ast.AnnAssign():
+                _restore_in_annotation(node.annotation, old_names)
             case ast.keyword(arg=str() as name):
                 node.arg = old_names.get(name, name)
             case ast.ImportFrom():
@@ -77,6 +85,13 @@ def restore_old_names(tree: ast.Module, old_names: Mapping[str, str]) -> None:
                 node.kwd_attrs = [old_names.get(name, name) for name in node.kwd_attrs]
             case ast.Constant(value=str() as text):
                 node.value = _old_text(text, old_names)
+
+
+def _restore_in_annotation(annotation: ast.expr | None, old_names: Mapping[str, str]) -> None:
+    """Replace names in quoted annotations, such as `"Table | None"`."""
+    for node in ast.walk(annotation) if annotation is not None else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = _WORD.sub(lambda word: old_names.get(word[0], word[0]), node.value)
 
 
 def _old_text(text: str, old_names: Mapping[str, str]) -> str:

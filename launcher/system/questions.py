@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from launcher.units import format_seconds
 
-QuestionResult = TypeVar("Answer")
+QuestionResult = TypeVar("QuestionResult")
 
 
 def read_program_output(argv: Sequence[str], timeout_s: float) -> str:

@@ -182,7 +182,7 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
     entries: list[Entry] = []
     whole = True
     for number, chosen in enumerate(layers_of(sweeps, problems)):
-        for entry in _entries(root, replace(scope, combination=number, chosen=chosen)):
+        for entry in _entries(root, replace(scope, combination=number, file_combination=chosen)):
             if entry is None:
                 whole = False
             else:
@@ -214,7 +214,7 @@ def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:
             yield from read_auto_test(key, node, makers, scope)
         elif kind is not None and kind.role in (Role.DATA, Role.PLAIN):
             if not scope.combination:  # no matrix has a part in these
-                here = replace(scope, chosen={})
+                here = replace(scope, file_combination={})
                 yield from (each for each in read_section(kind, node, here) if each is not None)
         elif kind is not None:
             read = read_section(kind, node, scope)

@@ -27,7 +27,7 @@ class Phases:
         self._done = 0  # steps of the computation, and samples of earlier phases
         self._phase: str | None = None  # None: the steps are not over
         self._read = 0  # samples of this phase
-        self.watch = replace(watch, progress=self._progress, doing=self._begin)
+        self.watch = replace(watch, progress=self._progress, begin_phase=self._begin)
 
     def count_reads_of(self, examples: Examples) -> Examples:
         """Return examples that advance the phase in which they are read."""

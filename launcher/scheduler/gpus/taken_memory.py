@@ -217,7 +217,7 @@ class GpuUsageTracker:
             return usage
         stored = usage.similar
         sm = stored.sm if live.sm is None else live.sm
-        return usage._replace(similar=stored._replace(live=live.running_bytes, sm=sm))
+        return usage._replace(similar=stored._replace(running_bytes=live.running_bytes, sm=sm))
 
     def is_measuring(self, claims: Iterable[Claim]) -> bool:
         """Return whether the memory or the load of an attempt is about to become known."""

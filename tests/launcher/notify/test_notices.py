@@ -270,14 +270,16 @@ def test_a_failure_tells_how_far_the_run_is() -> None:
 
 def test_a_hundred_jobs_out_of_memory_are_one_message() -> None:
     short = [
-        failure(job, ReasonCode.OUT_OF_MEMORY, "needs 80 GiB")._replace(alike=100)
+        failure(job, ReasonCode.OUT_OF_MEMORY, "needs 80 GiB")._replace(similar_failures=100)
         for job in range(1, 11)
     ]
     sent = message(news(left=200, failed_now=100, out_of_memory=100), *short)
     assert sent.title == "study: train/1 ran out of memory, and 99 more"
     assert "first failure and out of memory: train/1" in sent.text
     assert "and 90 more jobs out of memory" in sent.text
-    one = message(news(left=1, failed_now=1, out_of_memory=1), short[0]._replace(alike=1))
+    one = message(
+        news(left=1, failed_now=1, out_of_memory=1), short[0]._replace(similar_failures=1)
+    )
     assert one.title == "study: train/1 ran out of memory"
     assert "more" not in one.text
 

@@ -472,7 +472,7 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
     history = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned)
     estimate = estimate_job(on_gpu, history)
     assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
-    others = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned._replace(own=False))
+    others = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned._replace(is_own=False))
     assert estimate_job(on_gpu, others).seconds is None  # its kind's are no estimate
     untried = estimate_job(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
     assert untried.vram is None

@@ -440,7 +440,7 @@ def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
     unclear = probe_attempt(home.attempt(1, 1), look)
     assert isinstance(unclear, UnreadableAttempt)
     assert unclear.poll_outcome() is None, "not at once: that would be a storm"
-    assert replace(unclear, again_at=0.0).poll_outcome() == NeverStarted(at=1.0)
+    assert replace(unclear, retry_at=0.0).poll_outcome() == NeverStarted(at=1.0)
 
 
 def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
@@ -455,7 +455,7 @@ def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
     found = probe_attempt(home.attempt(1, 1), look)
     while answers:
         assert isinstance(found, UnreadableAttempt)
-        again = replace(found, again_at=0.0).poll_outcome()
+        again = replace(found, retry_at=0.0).poll_outcome()
         assert again is not None
         found = again
     reasons = [record.getMessage().partition("unclear=")[2] for record in caplog.records]

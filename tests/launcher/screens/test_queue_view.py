@@ -157,11 +157,11 @@ def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
 
 def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     screen = a_busy_screen()
-    nothing = snapshot_lines(screen._replace(found=(), sought="vit"), 80)
+    nothing = snapshot_lines(screen._replace(found=(), search_text="vit"), 80)
     texts = texts_of(nothing)
     assert texts.count("no job matches 'vit'") == 1
     assert texts.index("no job matches 'vit'") < texts.index(LEGEND), "above what lies beside it"
-    found = screen._replace(found=(a_line(7, "train/vit", State.DONE),), sought="vit")
+    found = screen._replace(found=(a_line(7, "train/vit", State.DONE),), search_text="vit")
     drawn = "\n".join(texts_of(snapshot_lines(found, 80)))
     assert "FOUND vit" in drawn
     assert "RECENT" not in drawn.replace("RECENT LOAD", "")
@@ -366,7 +366,8 @@ def test_long_names_leave_two_fifths_of_the_width_to_reasons(columns: int) -> No
     screen = a_busy_screen()
     name = "train/a-detector-with-a-long-name" + "-and-more-words" * 8
     jobs = tuple(
-        job._replace(name=f"{name}-seed{job.id}", told="", program="") for job in screen.waiting
+        job._replace(name=f"{name}-seed{job.id}", params_text="", program="")
+        for job in screen.waiting
     )
     failed = tuple(job._replace(name=f"{name}-seed{job.id}") for job in screen.recent)
     screen = screen._replace(waiting=jobs, recent=failed)

@@ -153,7 +153,7 @@ def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
     entry = {
         key.text: GivenSetting(key, node) for line in of("entry") for key, node in tree(line).pairs
     }
-    given = replace(scope, chosen=chosen).effective_settings(KINDS["train"], entry)
+    given = replace(scope, file_combination=chosen).effective_settings(KINDS["train"], entry)
     assert plain_value(given["lr"].node) == strongest + 1
 
 

@@ -97,7 +97,7 @@ class Failure(NamedTuple):
         """
         now = time.monotonic()
         if isinstance(error, Error):
-            return cls(now, _KINDS.get(error.exit_code, JobError), str(error), told=True)
+            return cls(now, _KINDS.get(error.exit_code, JobError), str(error), is_reported=True)
         for kind in (torch.OutOfMemoryError, MemoryError):
             if isinstance(error, kind):
                 return cls(now, kind, str(error))
@@ -105,7 +105,7 @@ class Failure(NamedTuple):
         lost = any(words in text.casefold() for words in _LOST)
         if not lost:
             traceback.print_exception(error)
-        return cls(now, JobError, text, lost=lost)
+        return cls(now, JobError, text, is_peer_loss=lost)
 
     @classmethod
     def from_exit_code(cls, code: int) -> "Failure":

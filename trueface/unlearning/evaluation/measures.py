@@ -395,8 +395,8 @@ def compare_with_retrained(
 
     names = {"retain": "retain", "forget": "forget", "test": test, "mia": "mia_svc"}
     gaps = compute_metrics(
-        {f"gap_{key}": lambda name=name: gap(name) for key, name in names.items()}
-    )  # type: ignore[misc]  # a default cannot be typed
+        {f"gap_{key}": lambda name=name: gap(name) for key, name in names.items()}  # type: ignore[misc]  # a default cannot be typed
+    )
 
     def mean_gap() -> float:
         if gaps.reasons:

@@ -508,12 +508,12 @@ def test_never_more_elements_than_an_array_or_the_configuration_allows(plain: Wo
         per_minute=6,
         single=True,
     )
-    assert number(SubmitThrottle(), held=0, unspoken=0, most=2000) == MOST_ARRAY_ELEMENTS
+    assert number(SubmitThrottle(), active=0, pending=0, most=2000) == MOST_ARRAY_ELEMENTS
     assert (
         number(
             SubmitThrottle(last_submission_at=0.0, has_recent_success=True),
-            held=1000,
-            unspoken=0,
+            active=1000,
+            pending=0,
             most=1200,
         )
         == 200

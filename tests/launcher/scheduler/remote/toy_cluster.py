@@ -400,7 +400,7 @@ class ToyFleet:
 
     @property
     def fleet(self) -> PilotPool:
-        return cast("Fleet", self)
+        return cast("PilotPool", self)
 
     @property
     def links(self) -> Sequence[PilotLink]:

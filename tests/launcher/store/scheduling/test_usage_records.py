@@ -561,7 +561,9 @@ def test_similar_jobs_count_for_nothing_beside_what_is_declared_measured_or_lack
 
 
 def test_numbers_that_were_never_tried_leave_a_program_with_what_similar_runs_took() -> None:
-    usage = taken_by_similar(4)._replace(peaks=(4 * GIB,), runs=(AttemptPeak(4 * GIB, ("4",)),))
+    usage = taken_by_similar(4)._replace(
+        peaks=(4 * GIB,), attempt_peaks=(AttemptPeak(4 * GIB, ("4",)),)
+    )
     request = choose_vram_request(None, 0, usage, exact=False, numbers=("900",))
     assert (request.estimated, request.source) == (True, "estimated from 1 similar job")
 

@@ -202,7 +202,7 @@ def test_rows_measured_again_agree_and_a_changed_image_is_found(
     rows = list(checked(trained, run))
     assert len(rows) == 20
     assert all(row.agrees for row in rows), [row for row in rows if not row.agrees]
-    wrong = replace(rows[0], again=(rows[0].value_now or 0) + 0.001)
+    wrong = replace(rows[0], value_now=(rows[0].value_now or 0) + 0.001)
     assert not wrong.agrees
     path = trained / "data/PreSocial/Real/FFHQ/00018.png"  # of the test list
     content = path.read_bytes()
