@@ -119,13 +119,13 @@ class Placed:
         self._cards = cards
         self._new: list[TraceJob] = []
 
-    def put(self, job: TraceJob, now: float) -> None:
+    def submit(self, job: TraceJob, now: float) -> None:
         self._new.append(job)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
         return True
 
-    def starts(self, now: float) -> list[tuple[TraceJob, tuple[int, ...]]]:
+    def next_starts(self, now: float) -> list[tuple[TraceJob, tuple[int, ...]]]:
         new, self._new = self._new, []
         return [(job, self._cards[job.index]) for job in new]
 

@@ -209,18 +209,18 @@ class _AnyOrder:
         self._on: list[list[TraceJob]] = [[] for _ in range(cards)]
         self._alone: set[int] = set()
 
-    def put(self, job: TraceJob, now: float) -> None:
+    def submit(self, job: TraceJob, now: float) -> None:
         self._line.append(job)
         if self._stream.random() < 0.3:
             self._alone.add(job.index)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
         for on in self._on:
             if job in on:
                 on.remove(job)
         return True
 
-    def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+    def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         self._stream.shuffle(self._line)
         for job in [*self._line]:
             open_cards = [card for card, on in enumerate(self._on) if self._fits(job, on)]
