@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 
 from launcher.cli.main import cli as launcher
 from launcher.kinds import installed_kinds
-from launcher.screens.dashboard.keys import (help_page)
+from launcher.screens.dashboard.keys import help_page
 from launcher.taskfile.schema.reference import reference
 from trueface.attacks.registry import SPECS as ATTACKS
 from trueface.audit.check import every_check

@@ -3,6 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -43,9 +44,9 @@ def read_newest_event(
     # behind an image there may be no scalar for long
     values: list[ScalarEvent] = []
     for size in sizes:
-        values = values or _read_values(
-            files, lambda path: parse_scalars(read_file_end(path, size)[0])[0]
-        )  # noqa: B023  # called at once
+        values = _read_values(files, partial(_read_end, size=size))
+        if values:
+            break
     values.sort(key=lambda value: value.at)
     if not values:
         return None
@@ -59,6 +60,11 @@ def read_newest_event(
         metrics={newest.tag: newest.value} | {value.tag: value.value for value in values},
         rate=_rates(counted[-2:]).get(newest.step),
     )
+
+
+def _read_end(path: Path, size: int) -> list[ScalarEvent]:
+    """Return the values in the last `size` bytes of an event file."""
+    return parse_scalars(read_file_end(path, size)[0])[0]
 
 
 def _read_values(
