@@ -19,6 +19,7 @@ class MeasuredUsage(NamedTuple):
     peak: int | None = None  # bytes that it took, or wanted, on one GPU
     shared_s: float | None = None  # seconds during which it shared a card
     slowdown: float | None = None  # so many times as long it took meanwhile
+    others: float = 1.0  # mean number of jobs that it shared the card with meanwhile, at least 1
     sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
     machine: str = ""  # the card and its driver, see `GpuSnapshot.fingerprint`; '': unknown
     elapsed_s: float | None = None  # how long it ran by a clock that nobody sets, pauses included
@@ -58,7 +59,7 @@ class Usage(NamedTuple):
     seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
-    slowdown: float | None = None  # mean factor beside others; None: never measured
+    slowdown: float | None = None  # mean factor beside one other job; None: never measured
     seconds_alone: tuple[
         float, ...
     ] = ()  # of `seconds`, those of attempts that shared their cards with none
@@ -109,3 +110,11 @@ def margin_of(peak: int) -> int:
 
 
 # --- what is on record of them
+
+
+def slowdown_per_job(slowdown: float | None, others: float) -> float | None:
+    """Return the factor by which one other job slows a job down, from the factor of `others` together.
+
+    Each further job multiplies the time, as `launcher.scheduler.policy.co_location.relative_rates` expects.
+    """
+    return None if slowdown is None else float(slowdown ** (1 / max(1.0, others)))

@@ -22,11 +22,13 @@ from launcher.store.usage import (
     Numbers,
     SimilarUsage,
     Usage,
+    slowdown_per_job,
 )
 from launcher.system.executables import program_of
 
 MOST_SHARED_FRACTION = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_SLOWDOWN = 1000.0
+MOST_OTHERS = 10_000  # jobs on one card
 SIMILAR_SAMPLES = 32  # newest similar attempts that count: a program changes in time
 SAMPLES_KEPT = 64  # attempts of a signature that are remembered, and of a kind
 RECENT_SAMPLES = 1024  # attempts among which those of a kind are looked for
@@ -41,7 +43,7 @@ class UsageSample(NamedTuple):
     seconds: float | None = None
     peak: int | None = None
     was_alone: bool = False  # it is known that it shared its cards with none, or hardly
-    slowdown: float | None = None
+    slowdown: float | None = None  # factor beside one other job
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
@@ -119,7 +121,9 @@ def read_usage_sample(
         seconds=took,
         was_alone=alone,
         peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
-        slowdown=factor,
+        slowdown=slowdown_per_job(
+            factor, number_in_range(record.get("others"), 1, MOST_OTHERS) or 1.0
+        ),
         sm=number_in_range(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
         numbers=_read_numbers(record.get("numbers")),
@@ -317,7 +321,7 @@ class UsageRecords:
             peak = self._peak_if_higher(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = _command_line_record(signature, claim.spec.argv, cut_short=early and certain)
+        numbers = _attempt_record(signature, claim.spec.argv, measured, cut_short=early and certain)
         row = (
             seconds,
             peak,
@@ -364,8 +368,12 @@ class UsageRecords:
         self._similar.clear()
 
 
-def _command_line_record(signature: str, argv: Sequence[str], *, cut_short: bool) -> str | None:
+def _attempt_record(
+    signature: str, argv: Sequence[str], measured: MeasuredUsage, *, cut_short: bool
+) -> str | None:
     record: dict[str, Any] = {"cut_short": True} if cut_short else {}
+    if measured.slowdown is not None and measured.others > 1:
+        record["others"] = round(measured.others, 2)
     if not is_exact_signature(signature):
         record |= {"program": program_of(argv), "numbers": ignored_numbers(argv)}
     return json.dumps(record) if record else None

@@ -11,7 +11,7 @@ from launcher.gpu.monitor import GpuSample
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, make_load
 from launcher.store.rows import Claim
-from launcher.store.usage import LONGEST_S, NOT_MEASURED, MeasuredUsage
+from launcher.store.usage import LONGEST_S, NOT_MEASURED, MeasuredUsage, slowdown_per_job
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import median
@@ -59,6 +59,7 @@ class _AttemptTimes:
     neighbours: int | None = None  # others on its GPUs at that look
     step: ProgressReport | None = None
     shared_s: float = 0.0
+    shared_others_s: float = 0.0  # the others there were, times the seconds of `shared_s`
     alone_steps: _StepRate = field(default_factory=_StepRate)
     shared_steps: _StepRate = field(default_factory=_StepRate)
     others_s: float = 0.0  # the others there were, times the seconds of `beside`
@@ -138,6 +139,7 @@ class SharedTime:
         return MeasuredUsage(
             shared_s=account.shared_s if account.is_complete else None,
             slowdown=_slowdown(account),
+            others=_mean_others(account),
             sm=account.busy_s / account.sampled_s if account.sampled_s >= LEAST_SAMPLED_S else None,
         )
 
@@ -149,7 +151,7 @@ class SharedTime:
         enough = account.sampled_s >= LEAST_SAMPLED_S and account.recent_sampled_s > 0
         return make_load(
             account.recent_busy_s / account.recent_sampled_s if enough else None,
-            _slowdown(account),
+            slowdown_per_job(_slowdown(account), _mean_others(account)),
             measured=True,
             steps=account.step is not None,
         )
@@ -196,6 +198,7 @@ class SharedTime:
             return
         if neighbours or before:
             account.shared_s += passed_s
+            account.shared_others_s += max(neighbours, before) * passed_s
         if before != neighbours or last is None or step is None:
             return
         steps, seconds = step.step - last.step, step.at - last.at
@@ -278,11 +281,18 @@ def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
 
 
 def _slowdown(account: _AttemptTimes) -> float | None:
+    """Return how much slower its steps were beside others than alone; None: too few steps to tell."""
     alone, beside = account.alone_steps.rate, account.shared_steps.rate
     if alone is None or beside is None:
         return None
-    others = max(1.0, account.others_s / account.shared_steps.seconds)
-    return float(min(MOST_SLOWDOWN, max(1.0, alone / beside) ** (1 / others)))
+    return min(MOST_SLOWDOWN, max(1.0, alone / beside))
+
+
+def _mean_others(account: _AttemptTimes) -> float:
+    """Return the mean number of other jobs during the slowdown that is measured, by steps or by the duration."""
+    if _slowdown(account) is not None:
+        return max(1.0, account.others_s / account.shared_steps.seconds)
+    return max(1.0, account.shared_others_s / account.shared_s) if account.shared_s > 0 else 1.0
 
 
 def slowdown_by_duration(
