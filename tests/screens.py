@@ -38,7 +38,7 @@ def a_host(**changes: object) -> Host:
     values: dict[str, object] = {
         "cores": 16,
         "usable": 16,
-        "promised": 6,
+        "reserved": 6,
         "busy": 7.4,
         "ours": 5.1,
         "load": 8.3,

@@ -214,7 +214,7 @@ def _actor_classes() -> tuple[type, type]:
                     ).remote(pilot["argv"], pilot["log"])
                     self._actors[pilot["token"]] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
             finally:
-                ray.get_runtime_context().current_actor.stay.remote()
+                ray.get_runtime_context().current_actor.exit_when_created.remote()
             return self._actors
 
         def exit_when_created(self) -> None:

@@ -525,15 +525,15 @@ class GpuPool:
         for shut, free, at in self._by_free_memory.entries:
             if shut or -free < request:
                 return
-            if self.cards[at].takes(need):
+            if self.cards[at].can_take(need):
                 yield self.cards[at]
 
     def _able_gpus(self, need: GpuRequest) -> Iterator[GpuState]:
         """Give the GPUs that can take a job now, those on which fewest of ours run first."""
         for *_, at in self._by_emptiness.entries:
-            if need.exclusive and self.cards[at].ours:
+            if need.exclusive and self.cards[at].own_jobs:
                 return
-            if self.cards[at].takes(need):
+            if self.cards[at].can_take(need):
                 yield self.cards[at]
 
     def lacks_gpu_time(self, need: GpuRequest) -> bool:

@@ -236,9 +236,9 @@ def identity(**changes: object) -> JobIdentity:
         "base": None,
         "images": "a:pre&real:pre",
         "settings": '{"about": "\\"ü\\"", "lr": 0.1}',
-        "needs": (),
+        "dependencies": (),
         "code": JobCode(ENTRY, SOURCES),
-        "given": ("d1", "d2"),
+        "input_digests": ("d1", "d2"),
     }
     return JobIdentity(**values | changes)  # type: ignore[arg-type]
 

@@ -322,7 +322,7 @@ def test_an_engine_that_hangs_does_not_hold_a_dry_run(
             stuck.wait()
             return Estimate(possible=True)
 
-    monkeypatch.setattr("launcher.functions.plan_checks.backend_of", lambda *_: Hanging())
+    monkeypatch.setattr("launcher.functions.plan_checks.load_backend", lambda *_: Hanging())
     answers = query_engines([SLURM], home, patience_s=0.05)
     assert answers["slurm"].error == "no answer in 0.05 s"
 

@@ -267,7 +267,7 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
         (str(b), [b]),
         ("nothing", []),
     ):
-        found = look(sought=sought).found
+        found = look(search_text=sought).found
         assert found is not None
         assert [one.id for one in found] == wanted, sought
     assert look().found is None
@@ -593,7 +593,7 @@ def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> 
     failed = Failed(at=NOW, error=f"said {steering}")
     store.scheduler_actions.finish_attempt(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
-    screen = look(sought="command")
+    screen = look(search_text="command")
     assert repr(screen).isprintable()
     texts = [screen.waiting[0].name, screen.recent[0].note, *screen.active]
     assert all(text.isprintable() for text in texts)

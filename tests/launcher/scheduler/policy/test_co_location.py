@@ -221,7 +221,7 @@ def test_without_reported_loads_a_fixed_number_shares_a_gpu() -> None:
 
 
 def unknown(job: int, similar: str, young_s: float) -> Running:
-    return runs(job, reservation=None, estimated=True, similar=similar, young_s=young_s)
+    return runs(job, reservation=None, estimated=True, similar=similar, unmeasured_s=young_s)
 
 
 def test_without_reported_loads_a_known_heavy_job_keeps_others_away() -> None:
