@@ -10,7 +10,7 @@ import pytest
 from trueface.cli import main
 
 
-class Told(NamedTuple):
+class CommandOutput(NamedTuple):
     """What a command has written."""
 
     out: str
@@ -30,8 +30,8 @@ class Command:
     ) -> None:
         self.capsys, self.run = capsys, run
 
-    def __call__(self, *words: str | Path, code: int = 0) -> Told:
+    def __call__(self, *words: str | Path, code: int = 0) -> CommandOutput:
         """Return what `trueface WORDS` writes, once it has ended with this exit code."""
         self.capsys.readouterr()
         assert self.run([str(word) for word in words]) == code
-        return Told(*self.capsys.readouterr())
+        return CommandOutput(*self.capsys.readouterr())

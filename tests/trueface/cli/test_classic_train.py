@@ -51,7 +51,7 @@ def train(*words: str) -> int:
     return classic.main(line("train", "--data", ID, "--save_weights", *SMALL, *words))
 
 
-def test_a_training_and_a_test_put_their_files_where_the_original_does(
+def test_training_and_test_write_the_file_paths_of_the_original(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--save_id", "mine") == 0
@@ -68,7 +68,7 @@ def test_a_training_and_a_test_put_their_files_where_the_original_does(
     assert "scores/mine_vs_real:pre.csv" in captured.err
 
 
-def test_a_model_of_another_architecture_is_not_tested(
+def test_model_of_another_architecture_is_not_tested(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--save_id", "mine") == 0
@@ -77,7 +77,7 @@ def test_a_model_of_another_architecture_is_not_tested(
     assert "has model slim18" in capsys.readouterr().err
 
 
-def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:
+def test_failure_is_written_to_the_log(lab: Path) -> None:
     (lab / "data/PreSocial/Fake/FLUX.1").mkdir()
     assert train("--save_id", "m", "--data", "flux:pre") == 2
     assert (
@@ -85,7 +85,7 @@ def test_a_failure_is_told_in_the_log_too(lab: Path) -> None:
     )
 
 
-def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
+def test_given_rate_equals_the_share_of_flipped_labels(lab: Path) -> None:
     assert train("--poison_rate", "0.25", "--save_id", ID) == 0
     record = json.loads((lab / "runs/study" / ID / "poison.json").read_text())
     assert (len(record["keys"]), record["total"], record["seed"]) == (4, 16, 42)
@@ -102,21 +102,19 @@ def test_the_rate_given_is_the_number_of_labels_flipped(lab: Path) -> None:
         ("--seed 3 --poison_list keys.txt", 42),
     ],
 )
-def test_the_labels_are_drawn_by_the_seed_unless_they_have_one(flags: str, drawn: int) -> None:
+def test_flipped_labels_depend_on_seed_unless_poison_seed_is_given(flags: str, drawn: int) -> None:
     where = ("--data_root", "data", "--split_path", "splits", "--data", ID)
     request = parse_command_line(["--task", "train", *where, *flags.split()])
     assert settings_of(PoisonSettings, request).poison_seed == drawn
 
 
 @pytest.mark.parametrize("kept", [(), ("--keep_poison",)])
-def test_a_clean_training_leaves_no_record_of_an_earlier_poison(
-    lab: Path, kept: tuple[str, ...]
-) -> None:
+def test_clean_training_removes_record_of_earlier_poison(lab: Path, kept: tuple[str, ...]) -> None:
     assert train("--poison_rate", "0.5", "--save_id", "m") == train("--save_id", "m", *kept) == 0
     assert not (lab / "runs/study/m/poison.json").exists()
 
 
-def test_a_preview_shows_a_poison_and_replaces_nothing(lab: Path) -> None:
+def test_preview_shows_poison_and_overwrites_no_files(lab: Path) -> None:
     assert train("--save_id", "m", "--poison_rate", "0.5") == 0
     folder = lab / "runs/study/m"
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
@@ -127,7 +125,7 @@ def test_a_preview_shows_a_poison_and_replaces_nothing(lab: Path) -> None:
 
 
 @pytest.mark.parametrize("spelt", [("--freeze_bn", "false"), ("--no-freeze_bn",)])
-def test_a_truth_is_said_in_both_forms(spelt: tuple[str, ...]) -> None:
+def test_boolean_flags_accept_both_forms(spelt: tuple[str, ...]) -> None:
     where = ("--data_root", "data", "--split_path", "splits", "--freeze", "--data", ID)
     request = parse_command_line(["--task", "train", *where, *spelt])
     settings = settings_of(TrainSettings, request)
@@ -135,7 +133,7 @@ def test_a_truth_is_said_in_both_forms(spelt: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x\x01"])
-def test_a_name_that_cannot_be_shown_is_refused(
+def test_unprintable_name_is_rejected(
     lab: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--save_id", name) == 2
@@ -143,18 +141,18 @@ def test_a_name_that_cannot_be_shown_is_refused(
     assert not (lab / "runs").exists()
 
 
-def test_a_fine_tuning_is_named_after_its_base(lab: Path) -> None:
+def test_fine_tuned_model_is_named_after_its_base(lab: Path) -> None:
     assert train() == train("--load_id", ID) == 0
     assert (lab / f"runs/study/{ID}#{ID}/checkpoints/best.pt").is_file()
     assert (lab / f"runs/study/{ID}#{ID}/train_{ID}_{ID}.log").is_file()
 
 
-def test_without_save_weights_no_weights_are_kept(lab: Path) -> None:
+def test_no_weights_are_saved_without_save_weights(lab: Path) -> None:
     assert classic.main(line("train", "--data", ID, "--save_id", "m", *SMALL)) == 0
     assert not (lab / "runs/study/m/checkpoints").exists()
 
 
-def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
+def test_missing_cuda_falls_back_to_cpu_with_a_message(
     lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -162,7 +160,7 @@ def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
     assert "so the CPU is used" in capsys.readouterr().err
 
 
-def test_published_weights_that_cannot_be_had_name_both_remedies(
+def test_unavailable_pretrained_weights_raise_error_with_both_remedies(
     lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRUEFACE_WEIGHTS", raising=False)
@@ -177,7 +175,7 @@ def test_published_weights_that_cannot_be_had_name_both_remedies(
     assert "TRUEFACE_WEIGHTS" in message
 
 
-def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
+def test_interrupt_ends_training_cleanly(lab: Path) -> None:
     words = line("train", "--data", ID, "--save_id", "m", *SMALL, "--num_epochs", "1000000")
     process = subprocess.Popen(
         [sys.executable, "-m", "trueface", *words],
@@ -225,7 +223,7 @@ def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
         (("--task", "test", "--data", ID, "--load_id", "/etc"), "outside runs/"),
     ],
 )
-def test_what_cannot_be_is_told_with_exit_code_2(
+def test_impossible_flags_exit_with_code_2(
     lab: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
 ) -> None:
     assert classic.main([*words, "--data_root", "data", "--split_path", "splits"]) == 2
@@ -244,14 +242,14 @@ def test_what_cannot_be_is_told_with_exit_code_2(
         (("--data", "flux:pre"), "the folder of flux:pre"),
     ],
 )
-def test_what_is_not_there_is_told_with_exit_code_2(
+def test_missing_files_exit_with_code_2(
     lab: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
 ) -> None:
     assert train(*words) == 2
     assert said in capsys.readouterr().err
 
 
-def test_every_flag_of_the_original_is_understood() -> None:
+def test_all_flags_of_the_original_are_accepted() -> None:
     flags = (
         "--name n --save_id s --load_id l --resume_from -1 --task train --device cpu --model nodown"
         " --freeze --num_epochs 2 --lr 1e-4 --lr_decay_epochs 3 --save_weights --save_scores"
@@ -266,12 +264,12 @@ def test_every_flag_of_the_original_is_understood() -> None:
     assert request.poison.percent == "20"
 
 
-def test_a_number_that_only_begins_a_flag_is_no_flag() -> None:
+def test_incomplete_flag_is_rejected_with_the_full_name() -> None:
     with pytest.raises(UsageError, match="Did you mean '--resize_prob'"):
         parse_command_line(["--task", "train", "--resize_pro", "0.2"])
 
 
-def test_a_name_too_long_for_a_folder_is_shortened_everywhere(lab: Path) -> None:
+def test_name_too_long_for_a_folder_is_shortened_in_all_paths(lab: Path) -> None:
     model = "#".join([ID] * 20)
     assert train("--save_id", model) == 0
     folder = lab / "runs/study" / model_folder_name(model)
@@ -283,7 +281,7 @@ def test_a_name_too_long_for_a_folder_is_shortened_everywhere(lab: Path) -> None
     assert len([*(lab / "runs/study").glob("gan2*")]) == 2
 
 
-def test_a_training_keeps_the_poison_that_was_chosen_for_it(
+def test_training_uses_the_existing_poison_record(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, kept = f"{ID}%50", ("--poison_rate", "0.5", "--keep_poison")
@@ -302,7 +300,7 @@ def test_a_training_keeps_the_poison_that_was_chosen_for_it(
     assert record.read_bytes() != before
 
 
-def test_a_persons_words_are_understood_in_both_forms(lab: Path) -> None:
+def test_user_words_are_accepted_in_both_forms(lab: Path) -> None:
     (lab / "data/PreSocial/Fake/StyleGAN2").rename(lab / "data/PreSocial/Fake/MyGAN")
     splits = lab / "splits"
     for path in splits.iterdir():

@@ -77,7 +77,7 @@ def unlearn(*words: str) -> int:
     return classic_unlearn.main(line(*words))
 
 
-def test_the_flags_of_the_original_become_settings_of_pgu(paper: Path) -> None:
+def test_original_flags_become_pgu_settings(paper: Path) -> None:
     words = (
         *("--num_epochs", "3", "--start_lr", ".05", "--end_lr", ".01", "--retained_var", ".9"),
         *("--offset", ".2", "--loss1_w", ".7", "--loss2_w", ".2", "--wd", ".01", "--freeze"),
@@ -95,7 +95,7 @@ def test_the_flags_of_the_original_become_settings_of_pgu(paper: Path) -> None:
     assert settings.resize_scale == (0.5, 0.5)
 
 
-def test_what_is_left_out_is_as_in_the_original(paper: Path) -> None:
+def test_omitted_flags_have_defaults_of_the_original(paper: Path) -> None:
     request = understood([*POISONED, "--data_root", "data", "--split_path", "splits"])
     settings, options = request.settings, request.settings.options.model_dump()
     assert str(request.data) == "gan2:pre&gan3:pre&sdXL:pre&real:pre"
@@ -111,9 +111,7 @@ def test_what_is_left_out_is_as_in_the_original(paper: Path) -> None:
     assert (settings.blur_prob, settings.blur_sigma) == (0.2, (1e-6, 3.0))
 
 
-def test_a_flag_without_effect_is_named_if_it_was_typed(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_given_flag_without_effect_is_named(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert unlearn("--freeze", "--loss1_w", "2", "--loss2_w", "3") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "without effect" in line]
     assert [line.partition(" state=")[0].rpartition(" ")[2] for line in lines] == ["flag=--loss2_w"]
@@ -124,7 +122,7 @@ def test_a_flag_without_effect_is_named_if_it_was_typed(
     assert "without effect" not in capsys.readouterr().err
 
 
-def test_its_result_lies_in_the_output_folder_with_all_flags(
+def test_result_is_in_output_folder_and_contains_all_flags(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (lab / WEIGHTS).read_bytes()
@@ -147,7 +145,7 @@ def test_its_result_lies_in_the_output_folder_with_all_flags(
     assert f"wrote {folder}/checkpoints/best.pt" in told.err
 
 
-def test_it_forgets_what_was_wrong_in_the_training_and_nothing_of_validation(lab: Path) -> None:
+def test_unlearning_forgets_only_poisoned_training_images(lab: Path) -> None:
     assert unlearn() == 0
     forgotten = read(lab / "runs/unlearning/u/answers/after.npz")["forget"]
     record = read_record(lab / "runs/study/bad/poison.json")
@@ -157,21 +155,21 @@ def test_it_forgets_what_was_wrong_in_the_training_and_nothing_of_validation(lab
     assert {name.removeprefix("pre:") for name in forgotten.ids} <= set(trained_on)
 
 
-def test_the_result_can_be_tested_without_being_copied(lab: Path) -> None:
+def test_result_can_be_tested_in_place(lab: Path) -> None:
     assert unlearn() == 0
     words = ("--task", "test", "--name", "unlearning", "--load_id", "u", "--resize_size", "16")
     assert classic.main([*words, *PLACE, "--device", "cpu", "--num_threads", "0"]) == 0
     assert (lab / f"runs/unlearning/u/metrics/{ID}.json").is_file()
 
 
-def test_a_clean_model_is_tested_for_comparison(lab: Path) -> None:
+def test_clean_model_is_tested_for_comparison(lab: Path) -> None:
     train("--save_id", "good")
     assert unlearn("--baseline_model", "runs/study/good/checkpoints/best.pt") == 0
     results = json.loads((lab / "runs/unlearning/u/results.json").read_text())
     assert 0 <= results["baseline_test"] <= 1
 
 
-def test_that_pgu_does_little_for_random_flips_is_said(
+def test_pgu_on_random_flips_causes_a_warning(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert unlearn() == 0
@@ -181,7 +179,7 @@ def test_that_pgu_does_little_for_random_flips_is_said(
     assert classic_unlearn.weakness(understood([*line(), "--poison_rate", ".25"])) is None
 
 
-def test_a_result_that_calls_every_image_the_same_is_told(
+def test_constant_predictions_cause_a_warning(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = checkpoint.load(lab / WEIGHTS)
@@ -202,7 +200,7 @@ def test_a_result_that_calls_every_image_the_same_is_told(
     assert "balanced_validation_after\t0.5" in told.out
 
 
-def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
+def test_model_counts_as_constant_only_with_two_classes() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
     assert (
@@ -245,7 +243,7 @@ def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
         (("--unlearn_lr", "3"), "unknown argument '--unlearn_lr'"),
     ],
 )
-def test_what_cannot_be_is_refused_by_the_name_it_was_given(
+def test_invalid_values_are_rejected_with_their_flag(
     paper: Path, words: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
@@ -255,34 +253,36 @@ def test_what_cannot_be_is_refused_by_the_name_it_was_given(
 
 
 @pytest.mark.parametrize("flag", ["--name", "--poisoned_model", "--poison_rate", "--data_root"])
-def test_what_is_needed_is_asked_for(paper: Path, flag: str) -> None:
+def test_required_flags_are_requested(paper: Path, flag: str) -> None:
     words = line()
     place = words.index(flag)
     with pytest.raises(UsageError, match=f"{flag} is required"):
         understood(words[:place] + words[place + 2 :])
 
 
-def test_a_clean_model_has_nothing_to_unlearn(
-    lab: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clean_model_cannot_be_unlearned(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train("--save_id", "good")
     assert unlearn("--poisoned_model", "runs/study/good/checkpoints/best.pt") != 0
     assert "poison.json does not exist" in capsys.readouterr().err
 
 
-def test_data_of_another_training_is_refused(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_another_training_is_rejected(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (lab / "splits/train.json").write_text(json.dumps(["StyleGAN2/00001", "FFHQ/00001"]))
     assert unlearn() != 0
     assert "other images than these 2" in capsys.readouterr().err
 
 
-def test_it_is_a_command_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlearning_is_available_as_a_command(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main(["unlearn-classic", *line()]) == 0
     assert program.main(["unlearn_trueface", *line("--start_lr", "0")]) == 2
     assert "--start_lr: expected more than 0" in capsys.readouterr().err
 
 
-def test_it_runs_from_a_shell_and_help_waits_for_no_torch() -> None:
+def test_script_runs_from_shell_and_help_does_not_import_torch() -> None:
     words = (sys.executable, "-X", "importtime", "-m", "trueface", "unlearn-classic", "--help")
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert "--early_stop_thres" in done.stdout

@@ -95,22 +95,22 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def of(*places: Path, title: str = "x") -> ComparisonInput:
+def input_of_files(*places: Path, title: str = "x") -> ComparisonInput:
     return read_input(places, title=title)
 
 
-def confused(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
+def scores_of_confusion(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
     (kept, accused), (missed, found) = confusion
     labels = [0] * (kept + accused) + [1] * (missed + found)
     logits = [-1.0] * kept + [1.0] * accused + [-1.0] * missed + [1.0] * found
     return scored([f"a/{n}" for n in range(len(labels))], labels, logits)
 
 
-def side(table: Scores, title: str = "") -> ComparisonInput:
+def input_of_scores(table: Scores, title: str = "") -> ComparisonInput:
     return ComparisonInput(title=title, files=(), scores=table, notes=())
 
 
-def test_the_original_s_report_comes_out_to_the_letter() -> None:
+def test_report_equals_the_original_exactly() -> None:
     lines = [
         "\n".join(comparison_text.performance("senza poison", CLEAN)),
         "\n".join(comparison_text.performance("After 50% poison", HALF)),
@@ -121,10 +121,8 @@ def test_the_original_s_report_comes_out_to_the_letter() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_logit_that_is_not_finite_is_refused_before_anything_is_computed(
-    tmp_path: Path, command: Command
-) -> None:
-    write_scores(tmp_path / "a.csv", confused(((9, 1), (1, 9))))
+def test_nonfinite_logit_is_rejected_before_computation(tmp_path: Path, command: Command) -> None:
+    write_scores(tmp_path / "a.csv", scores_of_confusion(((9, 1), (1, 9))))
     text = (tmp_path / "a.csv").read_text().splitlines()
     text[4] = text[4].rpartition(",")[0] + ",nan"
     (tmp_path / "b.csv").write_text("\n".join(text) + "\n")
@@ -133,19 +131,19 @@ def test_a_logit_that_is_not_finite_is_refused_before_anything_is_computed(
     assert said.err.count("\n") == 1
 
 
-def test_a_very_large_loss_is_written_with_its_power_of_ten(
+def test_very_large_loss_is_printed_in_scientific_notation(
     tmp_path: Path, command: Command
 ) -> None:
-    table = confused(((9, 1), (1, 9)))
+    table = scores_of_confusion(((9, 1), (1, 9)))
     write_scores(tmp_path / "a.csv", replace(table, logits=1e300 * table.logits))
     said = command("compare", tmp_path / "a.csv", tmp_path / "a.csv")
     assert "1.0000e+299 (0.0000 to " in said.out
 
 
-def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command: Command) -> None:
+def test_command_prints_original_report_first(tmp_path: Path, command: Command) -> None:
     small = (((96, 5), (1, 119)), ((16, 84), (13, 107)))
     for name, confusion in zip("ab", small, strict=True):
-        write_scores(tmp_path / f"{name}.csv", confused(confusion))
+        write_scores(tmp_path / f"{name}.csv", scores_of_confusion(confusion))
     words = ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--titles", "x", "y z"]
     said = command(*words)
     expected = [
@@ -157,16 +155,16 @@ def test_the_command_prints_the_original_s_report_first(tmp_path: Path, command:
     assert said.out.startswith(f"{head}\n\n### Paired Tests")
 
 
-def test_what_is_not_defined_is_zero_in_the_original_s_block_and_named_in_the_notes() -> None:
-    constant = confused(((5, 0), (7, 0)))
+def test_undefined_measures_are_zero_in_original_report_and_named_in_notes() -> None:
+    constant = scores_of_confusion(((5, 0), (7, 0)))
     assert "Precision: 0.00%" in comparison_text.performance("x", ((5, 0), (7, 0)))
-    one = side(constant, "all real")
+    one = input_of_scores(constant, "all real")
     text = comparison_text.text(compare(one, one))
     assert "all real: not defined because no image was predicted fake: Precision" in text
     assert "nan" not in text
 
 
-def test_two_runs_are_compared_by_their_folders(runs: Path, command: Command) -> None:
+def test_runs_are_compared_by_folder(runs: Path, command: Command) -> None:
     out = command("compare", runs / "clean", runs / "50_poison" / MODEL).out
     assert "### Performance clean ###" in out
     assert "### Performance 50_poison ###" in out
@@ -179,7 +177,7 @@ def test_two_runs_are_compared_by_their_folders(runs: Path, command: Command) ->
         assert f"\n{subset}" in out
 
 
-def test_a_comparison_as_json_holds_every_number(runs: Path, command: Command) -> None:
+def test_json_comparison_contains_all_numbers(runs: Path, command: Command) -> None:
     told = command("compare", runs / "clean", runs / "50_poison", "--json").json
     assert told["schema"] == 1
     assert told["before"]["title"] == "clean"
@@ -194,7 +192,7 @@ def test_a_comparison_as_json_holds_every_number(runs: Path, command: Command) -
     assert told["same_images"] is True
 
 
-def test_a_constant_predictor_is_named_before_any_number(tmp_path: Path, command: Command) -> None:
+def test_constant_predictor_is_named_before_the_numbers(tmp_path: Path, command: Command) -> None:
     for name, shift in (("clean", 0.0), ("ruined", -90.0)):
         folder = tmp_path / name / MODEL / "scores"
         folder.mkdir(parents=True)
@@ -206,8 +204,8 @@ def test_a_constant_predictor_is_named_before_any_number(tmp_path: Path, command
     assert first.startswith("Warning: ruined is a constant predictor: it calls every image real")
 
 
-def test_a_model_differs_from_itself_in_nothing(runs: Path) -> None:
-    same = compare(of(runs / "clean"), of(runs / "clean"))
+def test_model_compared_with_itself_shows_no_difference(runs: Path) -> None:
+    same = compare(input_of_files(runs / "clean"), input_of_files(runs / "clean"))
     assert same.paired is not None
     assert same.paired.mcnemar.p == 1.0
     for value in same.whole.difference.values():
@@ -215,13 +213,13 @@ def test_a_model_differs_from_itself_in_nothing(runs: Path) -> None:
         assert value.low == value.value == value.high == 0
 
 
-def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
+def test_equal_sources_leave_image_differences_undecided() -> None:
     labels = np.repeat(np.array([0, 1], np.int8), 60)
     keys = tuple(f"{n // 20}/{n}" for n in range(120))
     sure = np.where(labels == 1, 2.0, -2.0) + np.random.default_rng(0).normal(0, 0.1, 120)
     first, second = (np.where(np.arange(120) % 20 // 4 == wrong, -sure, sure) for wrong in (0, 1))
     sides = [
-        side(scored(keys, labels, logits), name)
+        input_of_scores(scored(keys, labels, logits), name)
         for name, logits in (("one", first), ("two", second))
     ]
     found = compare(*sides)
@@ -244,7 +242,7 @@ def test_sources_that_do_not_differ_leave_open_what_their_images_do() -> None:
     )
 
 
-def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> None:
+def test_paired_resampling_has_narrower_interval_than_separate_resampling(runs: Path) -> None:
     one = scores("a", 1, 1.0, count=300)
     two = scores("a", 1, 1.2, count=300)
     apart = scored(
@@ -257,7 +255,7 @@ def test_resampling_both_together_tells_more_than_each_by_itself(runs: Path) -> 
     assert together.high - together.low < 0.5 * (separate.high - separate.low)
 
 
-def test_files_of_both_sides_may_be_named_one_by_one(runs: Path, command: Command) -> None:
+def test_files_of_both_sides_can_be_given_individually(runs: Path, command: Command) -> None:
     before, after = (
         [str(paths.scores(runs / run / MODEL, MODEL, data)) for data in ("gan2:pre", "real:pre")]
         for run in ("clean", "50_poison")
@@ -269,22 +267,22 @@ def test_files_of_both_sides_may_be_named_one_by_one(runs: Path, command: Comman
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["a", "b", "c"], ["a", "b", "--after", "c"]])
-def test_other_than_two_sides_are_refused(words: list[str], command: Command) -> None:
+def test_number_of_sides_other_than_two_is_rejected(words: list[str], command: Command) -> None:
     assert "expected two models" in command("compare_scores", *words, code=2).err
 
 
-def test_an_image_of_two_files_counts_once_and_a_second_opinion_is_told(tmp_path: Path) -> None:
+def test_image_in_two_files_counts_once_and_conflict_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "m"
     write_scores(paths.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
     write_scores(paths.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
-    both = of(folder)
+    both = input_of_files(folder)
     assert len(both.scores) == 50
     assert both.notes == (
         "40 images have different logits in two score files, and the first file counts",
     )
 
 
-def test_a_run_of_several_models_asks_which(runs: Path) -> None:
+def test_run_with_several_models_requires_a_choice(runs: Path) -> None:
     write_run(runs / "clean", 1.0, model="other")
     with pytest.raises(DataError, match=r"2 models .* Name one of them: .*gan2.*other"):
         merged_scores(runs / "clean")
@@ -293,17 +291,17 @@ def test_a_run_of_several_models_asks_which(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "said"), [("none", "none does not exist"), ("empty", "no scores in")]
 )
-def test_a_place_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
+def test_folder_without_scores_is_named(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
         merged_scores(tmp_path / place)
 
 
-def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_tests(
+def test_images_scored_by_one_model_only_are_counted_and_excluded_from_paired_tests(
     runs: Path,
 ) -> None:
     paths.scores(runs / "50_poison" / MODEL, MODEL, "gan3:pre").unlink()
-    found = compare(of(runs / "clean"), of(runs / "50_poison"))
+    found = compare(input_of_files(runs / "clean"), input_of_files(runs / "50_poison"))
     assert found.paired is not None
     assert (found.paired.pairs.only_first, found.paired.pairs.only_second) == (40, 0)
     assert not found.whole.same_images
@@ -315,9 +313,11 @@ def test_images_that_one_model_alone_saw_are_counted_and_left_out_of_paired_test
     assert json.dumps(document(found))
 
 
-def test_flipped_labels_on_one_side_are_no_pairs_and_the_reason_is_told(runs: Path) -> None:
+def test_flipped_labels_on_one_side_prevent_pairing_with_a_reason(runs: Path) -> None:
     one = scores("A", 1, 1.0)
-    found = compare(side(one), side(replace(one, labels=np.zeros(40, np.int8))))
+    found = compare(
+        input_of_scores(one), input_of_scores(replace(one, labels=np.zeros(40, np.int8)))
+    )
     assert found.paired is None
     assert found.unpaired is not None
     assert "tested on flipped labels" in comparison_text.text(found)
@@ -334,7 +334,7 @@ def old_run(folder: Path, shift: float) -> Path:
     return folder
 
 
-def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
+def test_old_runs_are_compared_without_paired_tests_with_a_reason(
     tmp_path: Path, command: Command
 ) -> None:
     one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
@@ -349,22 +349,22 @@ def test_old_runs_are_compared_without_paired_tests_and_it_is_said_why(
     assert len(merged_scores(one)) == 80  # its training's scores are left out
 
 
-def test_old_runs_of_one_order_are_paired_on_the_user_s_word(tmp_path: Path) -> None:
+def test_old_runs_with_equal_order_are_paired_on_request(tmp_path: Path) -> None:
     one, two = old_run(tmp_path / "clean", 4.0), old_run(tmp_path / "20_poison", 1.0)
-    found = compare(of(one), of(two), same_order=True)
+    found = compare(input_of_files(one), input_of_files(two), same_order=True)
     assert found.paired is not None
     assert len(found.paired.pairs) == 80
     assert found.paired.pairs.doubt is None
     assert found.whole.same_images
 
 
-def test_scores_of_ours_stand_before_old_ones_of_the_same_folder(tmp_path: Path) -> None:
+def test_new_scores_take_precedence_over_old_ones_in_a_folder(tmp_path: Path) -> None:
     folder = old_run(tmp_path / "run", 1.0) / MODEL
     write_scores(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
     assert merged_scores(folder).names_images
 
 
-def test_sides_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_sides_are_named_by_their_difference(tmp_path: Path) -> None:
     for run, model in (("a", "m"), ("b", "m"), ("b", "n")):
         write_run(tmp_path / run, 1.0, model=model)
     am, bm, bn = (tmp_path / run / model for run, model in (("a", "m"), ("b", "m"), ("b", "n")))

@@ -48,7 +48,7 @@ def _drawn(project: Path) -> Draft:
     )
 
 
-def test_the_line_that_a_plan_prints_does_the_job(command: Command, project: Path) -> None:
+def test_command_printed_by_a_plan_runs_the_job(command: Command, project: Path) -> None:
     draft = _drawn(project)
     words = installed_kinds(["diffuser"])["diffuser"].argv(draft)
     assert words[:4] == ("python", "-m", "trueface", "generate")
@@ -57,7 +57,7 @@ def test_the_line_that_a_plan_prints_does_the_job(command: Command, project: Pat
     assert paths.checkpoint(draft.model_folder("images:A")).is_file()
 
 
-def test_every_kind_of_generators_that_is_installed_is_a_command(
+def test_each_installed_generation_kind_is_a_command(
     command: Command,
 ) -> None:
     listed = command("generate", "--help").out
@@ -70,7 +70,7 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
     assert not [name for name in ours if f"  {name} " not in listed]
 
 
-def test_the_help_of_disrupt_says_that_the_batch_size_changes_pixels(command: Command) -> None:
+def test_disrupt_help_states_that_batch_size_changes_pixels(command: Command) -> None:
     text = " ".join(command("generate", "disrupt", "--help").out.split())
     assert "Another number changes rounding, and with it single pixels" in text
 
@@ -79,9 +79,7 @@ def test_the_help_of_disrupt_says_that_the_batch_size_changes_pixels(command: Co
     ("kind", "example"),
     [("translator", "labelled:A"), ("diffuser", "images:A"), ("denoiser", "noisy:A")],
 )
-def test_the_help_of_a_kind_shows_an_id_that_it_takes(
-    kind: str, example: str, command: Command
-) -> None:
+def test_help_of_kind_shows_a_valid_id(kind: str, example: str, command: Command) -> None:
     assert f"as '{example}'" in " ".join(command("generate", kind, "--help").out.split())
 
 
@@ -96,7 +94,7 @@ def test_the_help_of_a_kind_shows_an_id_that_it_takes(
         (["diffuser", "--run", "a/b", "--model", "images:A", "--data-root", "data"], "--run"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_written(
+def test_impossible_jobs_are_rejected_before_any_output(
     project: Path, words: list[str], message: str, command: Command
 ) -> None:
     with chdir(project):
@@ -104,7 +102,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert not (project / "runs").exists()
 
 
-def test_json_of_a_run_without_such_jobs_says_what_to_do(project: Path, command: Command) -> None:
+def test_json_error_of_run_without_matching_jobs_contains_advice(
+    project: Path, command: Command
+) -> None:
     (project / "runs/night").mkdir(parents=True)
     with chdir(project):
         for study, kind in (("purification", "restored"), ("erasing", "erased")):
@@ -122,7 +122,7 @@ def studied(tmp_path: Path) -> Path:
     return folder
 
 
-def test_purification_prints_a_row_a_purifier_and_writes_its_page(
+def test_purification_prints_one_row_per_purifier_and_writes_its_page(
     studied: Path, command: Command
 ) -> None:
     page = studied / "purification.html"
@@ -141,14 +141,16 @@ def test_purification_prints_a_row_a_purifier_and_writes_its_page(
     assert "<h1>study: purification</h1>" in page.read_text()
 
 
-def test_erasing_prints_a_row_a_method_and_writes_its_page(studied: Path, command: Command) -> None:
+def test_erasing_prints_one_row_per_method_and_writes_its_page(
+    studied: Path, command: Command
+) -> None:
     page = studied / "pages" / "erasing.html"
     document = command("erasing", studied, "--json", "--page", page).json
     assert {row["method"] for row in document["methods"]} == {name for name, *_ in METHODS}
     assert "<h1>study: erasing</h1>" in page.read_text()
 
 
-def test_without_json_tables_and_sentences_are_printed(studied: Path, command: Command) -> None:
+def test_tables_and_sentences_are_printed_without_json(studied: Path, command: Command) -> None:
     text = command("purification", studied).out
     assert "MSE (adaptive attack)" in text
     assert "oneshot@20" in text

@@ -17,7 +17,7 @@ from trueface.data.splits import read_lists
 Output = pytest.CaptureFixture[str]
 
 
-def test_a_set_of_videos_can_be_planned_by_its_own_words(
+def test_video_dataset_can_be_planned_with_its_own_words(
     faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "ff"
@@ -40,7 +40,7 @@ def test_a_set_of_videos_can_be_planned_by_its_own_words(
     ]
 
 
-def test_a_forgotten_include_is_named_where_its_word_is_unknown(
+def test_missing_include_is_named_for_unknown_word(
     faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "ff"
@@ -56,7 +56,7 @@ def test_a_forgotten_include_is_named_where_its_word_is_unknown(
 @pytest.mark.parametrize(
     "text", ["subsets: 5", "subsets: [FF-DF]", "subsets: {a: b", "[" * 3000, "- subsets", "\xff"]
 )
-def test_a_dataset_file_that_is_broken_names_no_word(text: str, tmp_path: Path) -> None:
+def test_broken_dataset_file_suggests_no_word(text: str, tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text(text, encoding="latin-1")
     task = tmp_path / "task.yaml"
     task.write_text(
@@ -68,7 +68,7 @@ def test_a_dataset_file_that_is_broken_names_no_word(text: str, tmp_path: Path) 
     assert "include:" not in str(caught.value)
 
 
-def test_the_split_of_an_import_has_no_leak_by_its_groups(
+def test_split_of_imported_dataset_has_no_group_leaks(
     faceforensics: Path, tmp_path: Path, command: Command
 ) -> None:
     root = str(tmp_path / "ff")
@@ -81,7 +81,7 @@ def test_the_split_of_an_import_has_no_leak_by_its_groups(
     )
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(
+def test_dry_run_prints_the_same_and_writes_nothing(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
@@ -95,7 +95,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(
     assert [source["word"] for source in done["sources"]] == ["data", "realData"]
 
 
-def test_a_second_import_adds_and_keeps_the_lists(
+def test_second_import_adds_images_and_keeps_the_lists(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     names = [f"{label}/{n}.png" for label in ("real", "fake") for n in range(20)]
@@ -113,7 +113,7 @@ def test_a_second_import_adds_and_keeps_the_lists(
     assert "models may have been trained on" in command(*words, "--redraw", code=2).err
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_impossible_imports_are_rejected_before_any_output(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
@@ -138,7 +138,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "root").exists()
 
 
-def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, command: Command) -> None:
+def test_images_outside_all_layouts_are_reported(
+    tree: Tree, tmp_path: Path, command: Command
+) -> None:
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
     assert (
         f"1 image files in {top} are not part of the set"
@@ -146,7 +148,7 @@ def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, comman
     )
 
 
-def test_an_import_of_what_is_there_writes_nothing(
+def test_import_of_existing_images_writes_nothing(
     command: Command, tree: Tree, tmp_path: Path
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(3))
@@ -171,7 +173,7 @@ def swaps_of(people: int) -> list[str]:
     ]
 
 
-def test_both_people_of_a_face_swap_are_in_one_list(
+def test_both_identities_of_a_face_swap_are_in_one_list(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top, root = tree(swaps_of(40)), tmp_path / "root"
@@ -191,7 +193,7 @@ def test_both_people_of_a_face_swap_are_in_one_list(
     assert all(len(names) == 1 for names in lists_of_person.values())
 
 
-def test_equal_files_of_both_classes_are_reported(
+def test_identical_files_of_both_classes_are_reported(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
@@ -207,7 +209,7 @@ def test_equal_files_of_both_classes_are_reported(
     ) in said
 
 
-def test_an_import_that_cannot_compare_all_files_in_time_names_the_command_that_does(
+def test_import_that_skips_file_comparison_names_the_command_for_it(
     tree: Tree, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10))
@@ -221,7 +223,7 @@ def test_an_import_that_cannot_compare_all_files_in_time_names_the_command_that_
     assert "trueface audit RUN --seconds 3600" in said
 
 
-def test_a_file_that_two_imports_label_differently_is_reported(
+def test_file_with_conflicting_labels_of_two_imports_is_reported(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     top, out = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(10)), "root"
@@ -241,7 +243,7 @@ def test_a_file_that_two_imports_label_differently_is_reported(
         (".png", 13, "the image size alone separates fake from real images in 100% of cases"),
     ],
 )
-def test_a_form_of_files_that_tells_the_class_is_reported(
+def test_file_format_that_reveals_the_class_is_reported(
     tree: Tree, tmp_path: Path, command: Command, ending: str, side: int, said: str
 ) -> None:
     top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(30))

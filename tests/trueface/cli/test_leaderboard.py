@@ -72,7 +72,7 @@ def drawn(run: Path, *, published: bool = False) -> str:
     return file.getvalue()
 
 
-def test_a_pipe_gets_a_line_a_method(study: Path, command: Command) -> None:
+def test_pipe_output_has_one_line_per_method(study: Path, command: Command) -> None:
     output = command("unlearned", study)
     header, *rows = [line.split("\t") for line in output.out.splitlines()]
     assert header == [
@@ -95,7 +95,7 @@ def test_a_pipe_gets_a_line_a_method(study: Path, command: Command) -> None:
     assert "scrub: it went well" in output.err
 
 
-def test_names_and_notes_do_not_move_the_cursor(tmp_path: Path) -> None:
+def test_control_characters_in_names_and_notes_are_escaped(tmp_path: Path) -> None:
     names = ("cat", "dog", "bi\x1b[31mrd")
     record = told(
         "cifar10:all~lau@model=resnet18",
@@ -109,7 +109,7 @@ def test_names_and_notes_do_not_move_the_cursor(tmp_path: Path) -> None:
     assert "bi\\x1b[31mrd" in text
 
 
-def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
+def test_terminal_output_is_a_table_followed_by_warnings(study: Path) -> None:
     text = drawn(study)
     assert f"{BASE}: forget 20% flipped labels" in text
     assert "forget (wrong) %" in text
@@ -117,7 +117,7 @@ def test_a_terminal_gets_a_table_with_alarms_below(study: Path) -> None:
     assert "alarm: ng: 100.0% of the predictions are 'fake'" in text
 
 
-def test_a_class_gets_the_published_layout(cifar: Path) -> None:
+def test_class_unlearning_has_the_published_layout(cifar: Path) -> None:
     text = drawn(cifar)
     assert "cifar10:all@model=resnet18: forget class bird" in text
     for title in ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s", "probe %", "relearn"):
@@ -126,7 +126,7 @@ def test_a_class_gets_the_published_layout(cifar: Path) -> None:
     assert "ResNet18" not in text
 
 
-def test_published_figures_stand_beside_ours(cifar: Path, command: Command) -> None:
+def test_published_values_are_shown_with_ours(cifar: Path, command: Command) -> None:
     lines = drawn(cifar, published=True).splitlines()
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "93.53" in lau  # theirs
@@ -134,7 +134,7 @@ def test_published_figures_stand_beside_ours(cifar: Path, command: Command) -> N
     assert "our US" in command("unlearned", cifar, "--published").out
 
 
-def test_json_holds_all_measures_and_reasons(study: Path, command: Command) -> None:
+def test_json_contains_all_measures_and_reasons(study: Path, command: Command) -> None:
     document = command("unlearned", study, "--json", "--published").json
     assert document["schema"] == 1
     (group,) = document["groups"]
@@ -149,17 +149,17 @@ def test_json_holds_all_measures_and_reasons(study: Path, command: Command) -> N
     assert len(document["published"]) == 36
 
 
-def test_a_run_that_is_not_there_is_refused(command: Command) -> None:
+def test_missing_run_is_rejected(command: Command) -> None:
     assert (
         "run 'nowhere-at-all' does not exist" in command("unlearned", "nowhere-at-all", code=2).err
     )
 
 
-def test_a_run_without_unlearning_is_refused(tmp_path: Path, command: Command) -> None:
+def test_run_without_unlearning_is_rejected(tmp_path: Path, command: Command) -> None:
     assert "no unlearned models" in command("unlearned", tmp_path, code=2).err
 
 
-def test_a_narrow_terminal_cuts_no_number(study: Path) -> None:
+def test_narrow_terminal_truncates_no_number(study: Path) -> None:
     file = io.StringIO()
     print_leaderboard(make_unlearning_leaderboard(study), Console(file=file, width=80))
     lines = file.getvalue().splitlines()
@@ -177,7 +177,7 @@ def test_one_seed_has_intervals(cifar: Path) -> None:
     assert "95.00 (88.75 to 98.75)" in row
 
 
-def test_a_pipe_gets_one_header_for_all_bases(study: Path, command: Command) -> None:
+def test_pipe_output_has_one_header_for_all_bases(study: Path, command: Command) -> None:
     record = told("gan:pre%50~scrub@seed=0", "gan:pre%50@seed=0", rate=0.5)
     leave(study, record, flips(30), flips(8))
     lines = command("unlearned", study).out.splitlines()
@@ -185,7 +185,7 @@ def test_a_pipe_gets_one_header_for_all_bases(study: Path, command: Command) -> 
     assert {line.split("\t")[0] for line in lines[1:]} == {"gan:pre%20", "gan:pre%50"}
 
 
-def test_published_figures_stand_beside_a_network_that_defaults_name(tmp_path: Path) -> None:
+def test_published_values_match_a_network_given_in_defaults(tmp_path: Path) -> None:
     record = told("cifar10:all~lau", "cifar10:all", **OF_CLASS)
     folder = leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
     settings = {"schema": 1, "settings": {"model": "resnet18"}}
@@ -197,7 +197,7 @@ def test_published_figures_stand_beside_a_network_that_defaults_name(tmp_path: P
     assert "95.00" not in other
 
 
-def test_a_training_is_billed_beside_retraining_with_its_pass_for_features(tmp_path: Path) -> None:
+def test_cost_of_training_includes_feature_extraction(tmp_path: Path) -> None:
     for method, seconds in (("retrain", 2.0), ("scrub", 1.0)):
         record = told(
             f"{BASE}~{method}", BASE, seconds=seconds, cached_seconds=18.0, training_seconds=22.0
@@ -210,7 +210,7 @@ def test_a_training_is_billed_beside_retraining_with_its_pass_for_features(tmp_p
     assert rows["scrub"]["of_training"].mean == pytest.approx(19 / 22)
 
 
-def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
+def test_test_with_few_sources_is_marked(tmp_path: Path) -> None:
     names = tuple(f"pre:{n % 2}{n // 2 % 2}/{n}" for n in range(80))
     parts = flips(24)
     parts["test"] = replace(parts["test"], ids=names)
@@ -219,12 +219,12 @@ def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
     assert "treat them with caution: 2 real sources, 2 fake sources" in " ".join(group.notes)
 
 
-def test_published_figures_stand_beside_a_base_from_elsewhere(tmp_path: Path) -> None:
+def test_published_values_match_an_imported_base(tmp_path: Path) -> None:
     leave(tmp_path, told("mine~lau", "mine", **OF_CLASS), one_class(40), one_class(0))
     assert "ResNet18" in drawn(tmp_path, published=True)
 
 
-def test_help_loads_no_numbers() -> None:
+def test_help_does_not_import_numpy() -> None:
     program = (
         "import sys; from trueface.cli import main; code = main.run(['unlearned', '--help']); "
         "sys.exit(code or any(name in sys.modules for name in ('numpy', 'scipy', 'sklearn', 'torch')))"

@@ -38,7 +38,7 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
     assert b"unlearn" in done.stdout
 
 
-def test_help_of_a_command_does_not_wait_for_torch() -> None:
+def test_command_help_does_not_import_torch() -> None:
     program = (
         "import sys; from trueface.cli import main as cli;"
         "[cli.run([name, '--help']) for name in sys.argv[1:]]; sys.exit('torch' in sys.modules)"
@@ -48,7 +48,7 @@ def test_help_of_a_command_does_not_wait_for_torch() -> None:
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def test_where_no_terminal_is_a_line_tells_now_and_then_how_far_it_is(
+def test_progress_is_printed_as_occasional_lines_without_terminal(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -62,14 +62,12 @@ def test_where_no_terminal_is_a_line_tells_now_and_then_how_far_it_is(
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_every_command_has_help(name: str, command: Command) -> None:
+def test_each_command_has_help(name: str, command: Command) -> None:
     assert "usage: trueface" in command(name, "--help").out.lower()  # argparse begins small
 
 
 @pytest.mark.parametrize("name", ["unlearn", "forget"])
-def test_a_long_help_page_shows_the_common_options_and_help_all_all_of_them(
-    name: str, command: Command
-) -> None:
+def test_long_help_shows_common_options_and_help_all_shows_all(name: str, command: Command) -> None:
     short, every = command(name, "--help").out, command(name, "--help-all").out
     assert len(short.splitlines()) <= 140
     assert "--unlearn-epochs INTEGER" in short
@@ -80,7 +78,7 @@ def test_a_long_help_page_shows_the_common_options_and_help_all_all_of_them(
     assert command(name, "MODEL", "--help-all").out == every
 
 
-def test_options_of_settings_have_their_types(command: Command) -> None:
+def test_setting_options_show_their_types(command: Command) -> None:
     every = command("unlearn", "--help-all").out
     for text in ("--seed INTEGER", "--cache [auto|decoded|none]", "--find / --no-find"):
         assert text in every
@@ -94,7 +92,7 @@ def test_options_are_accepted_with_underscores(command: Command, lab: Path) -> N
     assert "--data-root" in command("poison", "gan2:pre%50", code=2).err
 
 
-def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
+def test_closed_pipe_exits_with_141() -> None:
     program = "from trueface.cli.main import main; main(['import', '--help'])"
     reader, writer = os.pipe()
     os.close(reader)
@@ -105,7 +103,7 @@ def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_sample_is_made_with_its_splits(
+def test_sample_is_created_with_its_splits(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_num_threads(1)
@@ -118,7 +116,7 @@ def test_a_sample_is_made_with_its_splits(
     assert "other settings" in command(*words, "--seed", "7", code=2).err
 
 
-def test_poison_writes_the_record_of_the_model_to_be_trained(lab: Path, command: Command) -> None:
+def test_poison_writes_the_record_of_the_planned_model(lab: Path, command: Command) -> None:
     model = "gan2:pre%50"
     where = ["--data-root", "data", "--split-path", "splits"]
     command("splits", "data", "--out", "splits")
@@ -151,7 +149,7 @@ def test_poison_writes_one_choice_for_several_models(lab: Path, command: Command
     )
 
 
-def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> None:
+def test_poisoned_model_is_unlearned_with_commands(command: Command, lab: Path) -> None:
     torch.set_num_threads(1)
     model = "gan2:pre&real:pre%50"
     small = "--data_root data --split_path splits --model slim18 --weights none --num_epochs 1"
@@ -188,19 +186,19 @@ def test_a_poisoned_model_is_unlearned_by_hand(command: Command, lab: Path) -> N
         ),
     ],
 )
-def test_what_cannot_be_is_told_with_exit_code_2(
+def test_impossible_commands_exit_with_code_2(
     lab: Path, command: Command, words: list[str], said: str
 ) -> None:
     assert said in command(*words, code=2).err
     assert not (lab / "runs").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_the_machines_fault(command: Command, lab: Path) -> None:
+def test_unwritable_folder_is_a_machine_error(command: Command, lab: Path) -> None:
     (lab / "file").touch()
     command("splits", "data", "--out", "file/splits", code=3)
 
 
-def test_the_module_takes_commands_and_classic_flags(
+def test_module_accepts_commands_and_classic_flags(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["splits", "data", "--out", "splits"]) == 0
@@ -219,7 +217,7 @@ def test_the_module_takes_commands_and_classic_flags(
         ),
     ],
 )
-def test_splits_of_other_roots_take_the_images_in_them(
+def test_splits_of_other_data_roots_contain_their_images(
     tree: Tree, tmp_path: Path, command: Command, folders: list[str], words: list[str]
 ) -> None:
     root = tree(f"{folder}/{n:05d}.png" for folder in folders for n in range(10))

@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
+def test_fairness_prints_methods_over_seeds_with_floors_and_explanations(
     run: Path, command: Command
 ) -> None:
     out = command("fairness", run, "--by", "gender", "--rank", "--groups").out
@@ -48,7 +48,7 @@ def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
 @pytest.mark.parametrize(
     ("skew", "verdict"), [(0.0, "not above chance"), (0.3, "near its floor"), (1.0, "above chance")]
 )
-def test_a_gap_has_one_verdict(tmp_path: Path, command: Command, skew: float, verdict: str) -> None:
+def test_gap_has_one_verdict(tmp_path: Path, command: Command, skew: float, verdict: str) -> None:
     write_faces(tmp_path / "faces.csv")
     values = [logits(y, power=3.0, skew=skew) for y in (0, 1)]
     write_tests(tmp_path / "runs/skew", "gan2:pre", values)
@@ -70,9 +70,7 @@ def test_fairness_writes_json_and_a_long_table(run: Path, tmp_path: Path, comman
     assert float(gaps[0]["value"]) == document["models"][0]["fpr_gap"]
 
 
-def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
-    tmp_path: Path, command: Command
-) -> None:
+def test_fairness_of_original_folder_reports_lost_logits(tmp_path: Path, command: Command) -> None:
     for group in ("male,white", "nonmale,white"):
         np.save(tmp_path / f"{group}labels.npy", np.arange(20) % 2)
         np.save(tmp_path / f"{group}predictions.npy", np.linspace(-1, 1, 20))
@@ -111,7 +109,7 @@ def test_equalized_odds_of_one_group_with_fakes_are_undefined_everywhere(
     assert values["f_eo_groups"] == ("1", "")
 
 
-def test_a_measure_that_lacks_a_group_says_over_how_many_it_is(
+def test_measure_without_some_group_reports_number_of_groups(
     tmp_path: Path, command: Command
 ) -> None:
     folder, page = tmp_path / "npy", tmp_path / "page.html"
@@ -126,13 +124,15 @@ def test_a_measure_that_lacks_a_group_says_over_how_many_it_is(
     assert page.read_text().count("<small>2 of 3 groups</small>") == 5  # F_EO, worst, and 3 further
 
 
-def test_fairness_without_attributes_says_what_to_write(tmp_path: Path, command: Command) -> None:
+def test_fairness_without_attributes_explains_the_attribute_table(
+    tmp_path: Path, command: Command
+) -> None:
     values = [logits(y, power=3, skew=0) for y in (0, 1)]
     write_tests(tmp_path / "runs/plain", "plain", values, attributes="")
     assert "attributes: faces.csv" in command("fairness", tmp_path / "runs/plain", code=2).err
 
 
-def test_qualities_prints_each_quality_and_what_the_difference_shows(
+def test_qualities_prints_each_quality_and_explains_the_difference(
     run: Path, command: Command
 ) -> None:
     out = command("qualities", run, "--against", "gan2:pre@fair=none").out
@@ -143,9 +143,7 @@ def test_qualities_prints_each_quality_and_what_the_difference_shows(
     assert [each["quality"] for each in document["models"][0]["qualities"]] == ["raw", "jpeg50"]
 
 
-def test_qualities_names_the_models_that_it_leaves_out_and_says_why(
-    run: Path, command: Command
-) -> None:
+def test_qualities_names_omitted_models_with_reasons(run: Path, command: Command) -> None:
     values = [logits(y, power=3, skew=0) for y in (0, 1)]
     write_tests(run, "gan2:pre@fair=ldam", values)
     for form in ((), ("--json",)):
@@ -160,7 +158,7 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def test_fairness_writes_its_page_beside_its_table(lab: Lab, command: Command) -> None:
+def test_fairness_writes_page_and_table(lab: Lab, command: Command) -> None:
     write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
     page = lab.run / "fairness.html"
     assert "FPR gap" in command("fairness", lab.run, "--by", "gender", "--page", page).out
@@ -170,7 +168,7 @@ def test_fairness_writes_its_page_beside_its_table(lab: Lab, command: Command) -
     assert "No threshold at a common FPR" in text  # the weights of this run are no checkpoint
 
 
-def test_qualities_writes_its_page_beside_its_table(command: Command, lab: Lab) -> None:
+def test_qualities_writes_page_and_table(command: Command, lab: Lab) -> None:
     for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
         keys = [each for each in lab.lists["test"] if each.startswith(key)]
         lab.scores(lab.run / DATA, f"{data}@corrupt=jpeg50", keys, label, answers(label, len(keys)))
@@ -181,7 +179,7 @@ def test_qualities_writes_its_page_beside_its_table(command: Command, lab: Lab) 
     assert "jpeg50" in text
 
 
-def test_fairness_by_a_column_that_names_images_prints_few_lines_and_a_warning(
+def test_fairness_by_unique_column_prints_few_lines_and_a_warning(
     run: Path, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = run.parent.parent / "faces.csv"

@@ -54,7 +54,7 @@ def study(tmp_path: Path) -> Path:
     return run
 
 
-def test_unlearned_counts_seeds_whose_jobs_failed_or_wait(
+def test_unlearned_counts_seeds_of_failed_and_waiting_jobs(
     study: Path, queue: Store, command: Command
 ) -> None:
     model_job(queue, study, f"{BASE}~scrub@seed=2", "method", fails=True)
@@ -74,13 +74,13 @@ def test_unlearned_counts_seeds_whose_jobs_failed_or_wait(
     }
 
 
-def test_the_section_of_a_report_and_its_sentence_count_missing_seeds(study: Path) -> None:
+def test_report_section_and_sentence_count_missing_seeds(study: Path) -> None:
     board = make_unlearning_leaderboard(study, MissingModels({f"{BASE}~scrub@seed=2": "failed"}))
     assert "<td>2 of 3, 1 failed</td>" in section(board, {})
     assert "(2 of 3 seeds, 1 failed)" in unlearning_outcome(board.groups[0])
 
 
-def test_a_report_counts_missing_seeds_of_detectors_and_of_unlearnings(
+def test_report_counts_missing_seeds_of_detectors_and_unlearnings(
     study: Path, queue: Store, command: Command
 ) -> None:
     for seed in (1, 2):
@@ -95,7 +95,7 @@ def test_a_report_counts_missing_seeds_of_detectors_and_of_unlearnings(
     assert "<td>2 of 3, 1 waiting</td>" in page
 
 
-def test_erasing_and_purification_say_first_what_has_no_result_on_screen_in_json_and_on_their_pages(
+def test_erasing_and_purification_report_missing_results_first_in_all_outputs(
     tmp_path: Path, queue: Store, command: Command
 ) -> None:
     run = tmp_path / "runs" / "study"
@@ -119,7 +119,7 @@ def test_erasing_and_purification_say_first_what_has_no_result_on_screen_in_json
     assert detector["missing"] == {"failed": 1}
 
 
-def test_fairness_and_qualities_count_missing_seeds_on_screen_in_json_and_on_their_pages(
+def test_fairness_and_qualities_count_missing_seeds_in_all_outputs(
     tmp_path: Path, queue: Store, command: Command
 ) -> None:
     run = tmp_path / "runs" / "skew"
@@ -141,13 +141,15 @@ def test_fairness_and_qualities_count_missing_seeds_on_screen_in_json_and_on_the
 
 
 @pytest.mark.parametrize("place", ["elsewhere/study", "runs/other"])
-def test_models_of_other_runs_are_not_missing(tmp_path: Path, queue: Store, place: str) -> None:
+def test_models_of_other_runs_do_not_count_as_missing(
+    tmp_path: Path, queue: Store, place: str
+) -> None:
     model_job(queue, tmp_path / "runs" / "study", "gan:pre@seed=1", "train", fails=True)
     assert missing_models(tmp_path / "runs" / "study").why == {"gan:pre@seed=1": "failed"}
     assert missing_models(tmp_path / place).why == {}
 
 
-def test_without_a_queue_nothing_is_missing(
+def test_no_seeds_are_missing_without_a_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))

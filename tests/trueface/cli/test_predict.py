@@ -49,7 +49,7 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
+def test_predictions_equal_test_scores_of_the_same_images(lab: Path) -> None:
     weights = paths.checkpoint(lab / "runs/test" / MODEL)
     images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
     settings = TrainSettings.model_validate(SETTINGS)
@@ -65,7 +65,7 @@ def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     assert len(set(logits)) == 5
 
 
-def test_a_folder_is_searched_and_its_images_are_told_sorted(lab: Path, predict: Command) -> None:
+def test_folder_is_searched_and_its_images_are_printed_sorted(lab: Path, predict: Command) -> None:
     rows = [line.split("\t") for line in predict("data", "--model", MODEL).out.splitlines()]
     assert [row[0] for row in rows] == [
         *(f"data/PreSocial/Fake/StyleGAN2/0000{n}.png" for n in (1, 2, 3)),
@@ -94,7 +94,7 @@ def test_bad_files_are_listed_and_the_others_scored(lab: Path, predict: Command)
 
 
 @pytest.mark.parametrize(("in_logits", "divisor"), [(False, 2.5), (True, 1.0)])
-def test_logits_are_told_with_what_still_divides_them(
+def test_logits_are_printed_with_the_remaining_temperature(
     lab: Path, in_logits: bool, divisor: float, predict: Command
 ) -> None:
     found: Json = {"temperature": 2.5, "threshold": -0.75, "in_logits": in_logits}
@@ -108,7 +108,7 @@ def test_logits_are_told_with_what_still_divides_them(
         assert row["verdict"] == ("fake" if row["logit"] > -0.75 else "real")
 
 
-def test_where_nothing_is_an_image_the_reasons_are_told(lab: Path, predict: Command) -> None:
+def test_reasons_are_printed_if_no_file_is_an_image(lab: Path, predict: Command) -> None:
     (lab / "text.png").write_text("no image")
     (lab / "empty").mkdir()
     out, err = predict("text.png", "empty", "--model", MODEL, code=1)
@@ -117,7 +117,7 @@ def test_where_nothing_is_an_image_the_reasons_are_told(lab: Path, predict: Comm
     assert "2 of 2" in err
 
 
-def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
+def test_unknown_model_or_run_is_rejected_with_list_of_existing_ones(
     lab: Path, predict: Command
 ) -> None:
     assert MODEL in predict("data", "--model", "gan2:pre&real:fb", code=2).err
@@ -134,7 +134,7 @@ def test_an_unknown_model_or_run_is_told_with_those_that_there_are(
         assert "no trained model in" in predict("x.png", "--model", MODEL, code=2).err
 
 
-def test_without_a_name_the_only_run_with_models_is_meant(lab: Path, predict: Command) -> None:
+def test_only_run_with_models_is_the_default(lab: Path, predict: Command) -> None:
     (lab / "runs/test").rename(lab / "runs/mine")
     assert predict("data", "--model", MODEL).err == predict("data", "--name", "mine").err
     write_model(paths.checkpoint(lab / "runs/yours" / MODEL))
@@ -159,7 +159,7 @@ def test_other_runs_are_not_read_if_the_default_one_has_models(
     assert lab / "runs/other" not in read
 
 
-def test_of_many_runs_with_models_the_first_ones_are_named(lab: Path, predict: Command) -> None:
+def test_first_of_many_runs_with_models_are_listed(lab: Path, predict: Command) -> None:
     for name in "abcd":
         path = paths.checkpoint(lab / "runs" / name / MODEL)
         path.parent.mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_of_many_runs_with_models_the_first_ones_are_named(lab: Path, predict: C
 
 
 @pytest.mark.parametrize(("accuracy", "is_warned"), [(0.507, True), (0.93, False)])
-def test_a_model_folder_that_failed_its_own_tests_is_warned_of(
+def test_model_folder_with_failed_tests_causes_a_warning(
     lab: Path, accuracy: float, is_warned: bool, predict: Command
 ) -> None:
     known = checkpoint.load(paths.checkpoint(lab / "runs/test" / MODEL))
@@ -191,20 +191,18 @@ def test_a_model_folder_that_failed_its_own_tests_is_warned_of(
 
 
 @pytest.mark.parametrize("model", ["../../elsewhere", ".."])
-def test_a_model_outside_the_runs_is_refused(lab: Path, model: str, predict: Command) -> None:
+def test_model_outside_the_runs_is_rejected(lab: Path, model: str, predict: Command) -> None:
     assert "outside runs/" in predict("data", "--model", model, code=2).err
 
 
 @pytest.mark.parametrize(
     "words", [["--model", MODEL, "--checkpoint", "x.pt"], ["--checkpoint", "absent.pt"]]
 )
-def test_one_model_must_be_named_and_be_there(
-    predict: Command, lab: Path, words: list[str]
-) -> None:
+def test_one_existing_model_is_required(predict: Command, lab: Path, words: list[str]) -> None:
     predict("data", *words, code=2)
 
 
-def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
+def test_wrong_arguments_are_reported_before_importing_torch(lab: Path) -> None:
     program = (
         "import sys; from trueface.cli import main as cli;"
         "code = cli.run(['predict', 'data', '--model', 'gan3:pre']);"
@@ -215,7 +213,7 @@ def test_wrong_arguments_are_told_before_torch_is_imported(lab: Path) -> None:
     assert MODEL.encode() in done.stderr
 
 
-def test_a_checkpoint_may_be_named_by_its_file(lab: Path, predict: Command) -> None:
+def test_checkpoint_can_be_given_by_file(lab: Path, predict: Command) -> None:
     assert (
         len(
             predict(
@@ -235,7 +233,7 @@ def test_a_checkpoint_may_be_named_by_its_file(lab: Path, predict: Command) -> N
         ({"resize_size": -1}, "resize_size"),
     ],
 )
-def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
+def test_checkpoint_without_preprocessing_is_rejected(
     tmp_path: Path, settings: Json, said: str
 ) -> None:
     path = write_model(tmp_path / "x.pt", settings)
@@ -243,13 +241,13 @@ def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
         Predictor.load(path)
 
 
-def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) -> None:
+def test_settings_newer_than_a_checkpoint_have_their_defaults(lab: Path) -> None:
     path = write_model(lab / "old.pt", {"resize_size": 16})
     answers = Predictor.load(path).predict_files(find_images([lab / "data"]).files)
     assert [type(answer) for answer in answers] == [Prediction] * 5
 
 
-def test_a_terminal_gets_a_table(lab: Path) -> None:
+def test_terminal_output_is_a_table(lab: Path) -> None:
     ours, theirs = pty.openpty()
     program = "import sys; from trueface.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))"
     words = ["-c", program, "predict", "data", "--model", MODEL, "--device", "cpu"]
@@ -265,14 +263,14 @@ def test_a_terminal_gets_a_table(lab: Path) -> None:
     assert first.startswith("data/PreSocial/Fake/StyleGAN2/00001.png  ")
 
 
-def test_probabilities_of_far_logits_do_not_overflow() -> None:
+def test_probabilities_of_large_logits_do_not_overflow() -> None:
     at = Path("x")
     assert Prediction(path=at, logit=-2000.0).probability == 0
     assert Prediction(path=at, logit=2000.0).probability == 1
     assert Prediction(path=at, logit=0.0).verdict == "real"
 
 
-def test_a_file_counts_once_and_hidden_ones_and_circles_are_left_out(tmp_path: Path) -> None:
+def test_file_counts_once_and_hidden_files_and_link_cycles_are_skipped(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", ".hidden.png", "note.txt", "sub/c.jpeg", ".git/d.png"):
         file = tmp_path / "in" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +286,7 @@ def test_a_file_counts_once_and_hidden_ones_and_circles_are_left_out(tmp_path: P
     assert found.missing == ()
 
 
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_path_that_is_not_a_file_is_reported_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
     found = find_images(
@@ -303,7 +301,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     ]
 
 
-def test_a_link_to_itself_leaves_the_other_images_of_its_folder(tmp_path: Path) -> None:
+def test_link_to_itself_does_not_hide_other_images_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "loop").symlink_to("loop")
     pictures = find_images([tmp_path])
@@ -319,11 +317,11 @@ def test_a_link_to_itself_leaves_the_other_images_of_its_folder(tmp_path: Path) 
         (b"\xef\xbb\xbfa.png\r\nb.png\r\n", ["a.png", "b.png"]),
     ],
 )
-def test_a_list_of_paths_has_lines_or_ends_them_by_nul(content: bytes, names: list[str]) -> None:
+def test_path_list_is_separated_by_lines_or_nul(content: bytes, names: list[str]) -> None:
     assert [str(path) for path in paths_in(content)] == names
 
 
-def test_paths_come_from_a_list_too(lab: Path, predict: Command) -> None:
+def test_paths_are_read_from_a_list(lab: Path, predict: Command) -> None:
     (lab / "list").write_text("data/PreSocial/Real/FFHQ/00008.png\nabsent.png\n")
     out, err = predict("--files-from", "list", "--model", MODEL, code=1)
     assert out.startswith("data/PreSocial/Real/FFHQ/00008.png\t")
@@ -331,9 +329,7 @@ def test_paths_come_from_a_list_too(lab: Path, predict: Command) -> None:
     assert "--files-from" in predict("--model", MODEL, code=2).err
 
 
-def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(
-    lab: Path, predict: Command
-) -> None:
+def test_webp_folder_is_read_and_skipped_files_are_counted(lab: Path, predict: Command) -> None:
     folder = lab / "photos"
     folder.mkdir()
     for number in range(3):
@@ -347,7 +343,7 @@ def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(
     assert predict("photos", "--model", MODEL, "--json").json["passed_over"] == {".heic": 1}
 
 
-def test_a_folder_without_images_says_what_is_there_and_dangling_links_are_named(
+def test_folder_without_images_lists_its_content_and_dangling_links(
     lab: Path, predict: Command
 ) -> None:
     (lab / "photos/below").mkdir(parents=True)
@@ -359,7 +355,7 @@ def test_a_folder_without_images_says_what_is_there_and_dangling_links_are_named
     assert "photos/below/lost.png: a broken link" in err
 
 
-def test_images_of_other_sizes_than_the_trainings_are_remarked(lab: Path, predict: Command) -> None:
+def test_images_with_other_sizes_than_training_cause_a_note(lab: Path, predict: Command) -> None:
     sizes: Json = {"smallest": 12, "median": 12, "largest": 12}
     write_model(lab / "sized.pt", image_sizes=sizes)
     PIL.Image.new("RGB", (64, 48)).save(lab / "large.png")

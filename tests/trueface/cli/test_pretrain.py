@@ -82,7 +82,7 @@ def lab(trained: Path) -> Iterator[Path]:
         yield trained
 
 
-def test_the_only_model_of_a_run_needs_no_name(lab: Path, predict: Command) -> None:
+def test_only_model_of_a_run_needs_no_name(lab: Path, predict: Command) -> None:
     rows = predict("data", "--name", "photos", "--json").json["images"]
     assert len(rows) == 2 * sum(COUNTS.values())
     fakes = [row["probability"] for row in rows if "/Fake/" in row["path"]]
@@ -90,7 +90,7 @@ def test_the_only_model_of_a_run_needs_no_name(lab: Path, predict: Command) -> N
     assert np.mean(fakes) > np.mean(reals)
 
 
-def test_of_several_models_the_names_are_listed(lab: Path, predict: Command) -> None:
+def test_names_of_several_models_are_listed(lab: Path, predict: Command) -> None:
     for model in ("a", "b"):
         path = paths.checkpoint(lab / "runs/two" / model)
         path.parent.mkdir(parents=True)
@@ -101,7 +101,7 @@ def test_of_several_models_the_names_are_listed(lab: Path, predict: Command) -> 
     )
 
 
-def test_a_model_folder_answers_as_the_run_does(
+def test_model_folder_gives_same_predictions_as_the_run(
     lab: Path, predict: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "data/PreSocial/Real/FFHQ/00055.png"
@@ -113,9 +113,7 @@ def test_a_model_folder_answers_as_the_run_does(
     assert len(set(logits)) == 1
 
 
-def test_a_model_folder_that_was_altered_is_refused(
-    lab: Path, tmp_path: Path, predict: Command
-) -> None:
+def test_altered_model_folder_is_rejected(lab: Path, tmp_path: Path, predict: Command) -> None:
     copied = shutil.copytree(lab / "handed", tmp_path / "copied")
     (copied / "card.md").write_text("It never fails.\n")
     err = predict("data", "--model-folder", copied, code=1).err
@@ -123,7 +121,7 @@ def test_a_model_folder_that_was_altered_is_refused(
     assert "data is not a model folder" in predict("data", "--model-folder", "data", code=2).err
 
 
-def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
+def test_model_card_describes_training_and_quality(lab: Path) -> None:
     card = (lab / "handed/card.md").read_text()
     assert "20 fake StyleGAN2/conf-f-psi-1 pre, 20 real FFHQ pre" in card
     assert "file formats: PNG" in card
@@ -136,12 +134,12 @@ def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
     assert "## Do not use it for" in card
 
 
-def test_nothing_that_is_handed_on_names_a_folder_of_this_machine(lab: Path) -> None:
+def test_published_files_contain_no_local_paths(lab: Path) -> None:
     for file in (lab / "handed").iterdir():
         assert str(lab).encode() not in file.read_bytes(), file
 
 
-def test_a_checkpoint_keeps_what_predictions_are_compared_with(lab: Path) -> None:
+def test_checkpoint_contains_reference_of_predictions(lab: Path) -> None:
     kept = checkpoint.load(paths.checkpoint(lab / "runs/photos" / MODEL))
     reference = Reference.read(kept.reference)
     assert reference is not None
@@ -149,9 +147,7 @@ def test_a_checkpoint_keeps_what_predictions_are_compared_with(lab: Path) -> Non
     assert reference.features is not None
 
 
-def test_images_unlike_the_trainings_are_named_with_their_reasons(
-    lab: Path, predict: Command
-) -> None:
+def test_images_unlike_training_images_are_named_with_reasons(lab: Path, predict: Command) -> None:
     stripes = np.zeros((SIDE, SIDE, 3), np.uint8)
     stripes[:, ::2] = 255
     PIL.Image.fromarray(stripes).save(lab / "stripes.jpg", quality=95)
@@ -165,7 +161,9 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     assert "stripes.jpg: its format is JPEG of quality 95; training images have PNG" in err
 
 
-def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict: Command) -> None:
+def test_prediction_abstains_if_validation_does_not_show_the_rate(
+    lab: Path, predict: Command
+) -> None:
     assert (
         "--abstain 0.001: the 60 validation images cannot show"
         in predict("data", "--name", "photos", "--abstain", "0.001", code=2).err
@@ -186,7 +184,9 @@ def test_it_abstains_where_validation_does_not_show_the_rate(lab: Path, predict:
     )
 
 
-def test_heat_maps_go_into_a_file_or_a_folder(lab: Path, tmp_path: Path, predict: Command) -> None:
+def test_heat_maps_are_written_to_file_or_folder(
+    lab: Path, tmp_path: Path, predict: Command
+) -> None:
     one, other = (
         f"data/PreSocial/{name}/00055.png" for name in ("Real/FFHQ", "Fake/StyleGAN2/conf-f-psi-1")
     )
@@ -206,7 +206,9 @@ def test_heat_maps_go_into_a_file_or_a_folder(lab: Path, tmp_path: Path, predict
     )
 
 
-def test_odd_files_give_an_answer_or_a_reason(lab: Path, tmp_path: Path, predict: Command) -> None:
+def test_unusual_files_give_a_prediction_or_a_reason(
+    lab: Path, tmp_path: Path, predict: Command
+) -> None:
     frames = [PIL.Image.new("P", (20, 20), colour) for colour in (0, 9)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     PIL.Image.new("CMYK", (20, 20)).save(tmp_path / "b.jpg")
@@ -232,7 +234,7 @@ def test_odd_files_give_an_answer_or_a_reason(lab: Path, tmp_path: Path, predict
         ),
     ],
 )
-def test_a_file_of_no_or_several_trainings_is_refused(
+def test_file_without_exactly_one_training_is_rejected(
     tmp_path: Path, command: Command, train: str, said: str
 ) -> None:
     (tmp_path / "a.yaml").write_text(

@@ -24,9 +24,7 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def test_counts_are_the_answer_and_what_was_found_is_told_beside(
-    lab: Path, command: Command
-) -> None:
+def test_counts_go_to_stdout_and_findings_to_stderr(lab: Path, command: Command) -> None:
     said = command("make_splits", "data", "--out", "splits")
     assert said.out == "train\t48\nval\t6\ntest\t6\n"
     assert said.err == "found 60 images of all:pre\n"
@@ -36,14 +34,14 @@ def test_counts_are_the_answer_and_what_was_found_is_told_beside(
     assert read_lists(lab / "split.json") == read_lists(lab / "splits")
 
 
-def test_shares_and_one_shuffle_of_all_can_be_had(lab: Path, command: Command) -> None:
+def test_shares_and_common_shuffle_can_be_set(lab: Path, command: Command) -> None:
     words = ["splits", "data", "--out", "splits", "--shares", "0.5,0.5", "--no-stratify"]
     said = command(*words)
     assert said.out == "train\t30\nval\t30\ntest\t0\n"
     assert "the list test is empty" in said.err
 
 
-def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: Command) -> None:
+def test_groups_stay_together_and_the_check_confirms_it(lab: Path, command: Command) -> None:
     rule = ["--group-by", "/(p[0-9]+)_"]
     assert (
         "4 groups of 60 keys; 0 keys without a group"
@@ -58,7 +56,7 @@ def test_what_must_stay_together_does_and_the_check_sees_it(lab: Path, command: 
     assert "4 leaks between the lists of b" in said.err
 
 
-def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
+def test_face_swap_identities_stay_in_one_list_and_are_checked(
     tree: Tree, tmp_path: Path, command: Command
 ) -> None:
     pairs = [f"{2 * n:03}_{2 * n + 1:03}" for n in range(10)]
@@ -79,12 +77,12 @@ def test_people_of_face_swaps_stay_in_one_list_and_the_check_finds_them(
         assert "leak: group in several lists\t1\t000 in train and test\n" in found.out
 
 
-def test_a_group_that_no_list_can_hold_is_reported(lab: Path, command: Command) -> None:
+def test_group_larger_than_each_list_is_reported(lab: Path, command: Command) -> None:
     said = command("splits", "data", "--out", "a", "--group-by", "/(p)[0-9]+_")
     assert "warning: group p has 60 of 60 keys, more than the largest list should have" in said.err
 
 
-def test_another_split_is_not_replaced_unless_forced(lab: Path, command: Command) -> None:
+def test_existing_split_is_not_replaced_unless_forced(lab: Path, command: Command) -> None:
     words = ["splits", "data", "--out", "splits", "--seed"]
     command(*words, "1")
 
@@ -114,7 +112,7 @@ def test_lists_of_two_splits_are_never_mixed(lab: Path, command: Command, out: s
     assert read_lists(lab / out) == {"test": [key]}
 
 
-def test_a_file_that_stands_for_its_own_key_stands_for_no_other(
+def test_exact_key_takes_precedence_over_other_matches(
     command: Command, lab: Path, tree: Tree
 ) -> None:
     tree(["PreSocial/Real/FFHQ/00002.png", "PreSocial/Real/FFHQ/00001_b.png"])
@@ -125,14 +123,14 @@ def test_a_file_that_stands_for_its_own_key_stands_for_no_other(
     assert read_lists(lab / "new") == {"train": keys[1:]}
 
 
-def test_broken_lists_are_another_split(command: Command, lab: Path) -> None:
+def test_broken_lists_count_as_another_split(command: Command, lab: Path) -> None:
     (lab / "splits").mkdir()
     (lab / "splits/val.json").write_text("[")
     command("splits", "data", "--out", "splits", code=2)
     command("splits", "data", "--out", "splits", "--force")
 
 
-def test_a_split_is_made_smaller_with_and_without_its_images(lab: Path, command: Command) -> None:
+def test_split_is_reduced_with_and_without_images(lab: Path, command: Command) -> None:
     command("splits", "data", "--out", "splits")
     command("splits", "data", "--out", "fresh", "--subsample", "10")
     small = ["--from", "splits", "--subsample"]
@@ -145,7 +143,7 @@ def test_a_split_is_made_smaller_with_and_without_its_images(lab: Path, command:
     )
 
 
-def test_an_image_that_stands_in_two_lists_is_found(lab: Path, command: Command) -> None:
+def test_image_in_two_lists_is_found(lab: Path, command: Command) -> None:
     command("splits", "data", "--out", "splits")
     lists = read_lists(lab / "splits")
     files = [
@@ -161,7 +159,7 @@ def test_an_image_that_stands_in_two_lists_is_found(lab: Path, command: Command)
     ]
 
 
-def test_equal_images_can_be_kept_together(lab: Path, command: Command) -> None:
+def test_identical_images_can_be_kept_together(lab: Path, command: Command) -> None:
     first, *others = sorted((lab / "data/PreSocial/Real/FFHQ").iterdir())
     for other in others[::2]:
         shutil.copy(first, other)
@@ -175,7 +173,7 @@ def test_equal_images_can_be_kept_together(lab: Path, command: Command) -> None:
     command("splits", "data", "--check", "b", *rules)
 
 
-def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
+def test_near_duplicates_in_two_lists_are_leaks_and_can_be_kept_together(
     lab: Path, command: Command
 ) -> None:
     coarse = np.random.default_rng(5).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -194,7 +192,7 @@ def test_nearly_equal_images_in_two_lists_are_leaks_and_can_be_kept_together(
 
 
 @pytest.mark.parametrize("ending", ["webp", "bmp", "gif", "tif", "tiff", "jfif"])
-def test_every_format_that_is_decoded_is_read_in_folders(
+def test_all_decodable_formats_are_read_in_folders(
     lab: Path, command: Command, ending: str
 ) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
@@ -208,9 +206,7 @@ def test_every_format_that_is_decoded_is_read_in_folders(
     )
 
 
-def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
-    lab: Path, command: Command
-) -> None:
+def test_unread_files_and_dangling_links_are_named(lab: Path, command: Command) -> None:
     real = lab / "data/PreSocial/Real/FFHQ"
     fake = lab / "data/PreSocial/Fake"
     for number in range(3):
@@ -228,9 +224,7 @@ def test_files_that_are_not_read_and_links_that_lead_nowhere_are_named(
     assert "FFHQ/99999" not in read_lists(lab / "splits")["train"]
 
 
-def test_a_split_of_what_is_there_leaves_out_links_that_lead_nowhere(
-    lab: Path, command: Command
-) -> None:
+def test_split_omits_dangling_links(lab: Path, command: Command) -> None:
     command("splits", "data", "--out", "splits")
     (key, *_) = [key for key in read_lists(lab / "splits")["train"] if key.startswith("FFHQ/")]
     image = lab / f"data/PreSocial/Real/{key}.png"
@@ -242,9 +236,7 @@ def test_a_split_of_what_is_there_leaves_out_links_that_lead_nowhere(
     assert key not in read_lists(lab / "kept")["train"]
 
 
-def test_the_check_of_a_split_counts_links_that_lead_nowhere_as_missing(
-    lab: Path, command: Command
-) -> None:
+def test_split_check_counts_dangling_links_as_missing(lab: Path, command: Command) -> None:
     command("splits", "data", "--out", "splits")
     (key, *_) = [key for key in read_lists(lab / "splits")["train"] if key.startswith("FFHQ/")]
     image = lab / f"data/PreSocial/Real/{key}.png"
@@ -256,7 +248,7 @@ def test_the_check_of_a_split_counts_links_that_lead_nowhere_as_missing(
     assert "unreadable files\t0\n" in out
 
 
-def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
+def test_split_with_one_class_causes_a_note(lab: Path, command: Command) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
         file.rename(file.with_suffix(".heic"))
     err = command("splits", "data", "--out", "splits").err
@@ -268,7 +260,7 @@ def test_a_split_of_one_class_is_remarked(lab: Path, command: Command) -> None:
     assert "40 .heic ignored" in err
 
 
-def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:
+def test_layout_can_be_given(lab: Path, tree: Tree, command: Command) -> None:
     tree(f"TrueFace_PreSocial/Fake/StyleGAN2/{n:05d}.png" for n in range(10))
     assert "--layout" in command("splits", "data", "--out", "splits", code=2).err
     assert command("splits", "data", "--out", "splits", "--layout", "trueface").out.startswith(
@@ -292,7 +284,7 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, command: Command) -> None:
         (["data", "--check", "nowhere"], "split nowhere does not exist"),
     ],
 )
-def test_what_cannot_be_is_told_and_nothing_written(
+def test_impossible_splits_are_rejected_and_nothing_is_written(
     lab: Path, command: Command, words: list[str], said: str
 ) -> None:
     assert said in command("splits", *words, code=2).err

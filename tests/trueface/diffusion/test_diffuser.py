@@ -32,7 +32,7 @@ SPREAD = 0.5
     ("name", "first_beta", "tenth"),
     [("linear", 1e-4, 0.9981052048), ("seed", 1.199e-4, 0.9978076660)],
 )
-def test_each_convention_has_its_own_noise_at_step_ten(
+def test_each_step_convention_has_its_noise_at_step_ten(
     name: ScheduleName, first_beta: float, tenth: float
 ) -> None:
     schedule = make_schedule(name)
@@ -44,13 +44,13 @@ def test_each_convention_has_its_own_noise_at_step_ten(
     assert len(schedule.alpha_bar) == len(schedule.betas) == 1001
 
 
-def test_the_seeds_products_hold_a_beta_of_step_zero() -> None:
+def test_seed_convention_includes_beta_of_step_zero() -> None:
     schedule = make_schedule("seed")
     expected = (1 - 1e-4) * (1 - 1.199e-4) * (1 - 1.398e-4)
     assert float(schedule.alpha_bar[2]) == pytest.approx(expected, abs=1e-15)
 
 
-def test_the_roots_of_a_scaled_schedule_are_even() -> None:
+def test_square_roots_of_scaled_schedule_are_evenly_spaced() -> None:
     schedule = make_schedule("scaled", 1000, 0.00085, 0.012)
     roots = schedule.betas[1:].sqrt()
     assert float(roots[0]) == pytest.approx(0.00085**0.5, abs=1e-12)
@@ -58,7 +58,7 @@ def test_the_roots_of_a_scaled_schedule_are_even() -> None:
     assert float(schedule.alpha_bar[1000]) == pytest.approx(0.004660098, abs=1e-8)
 
 
-def test_the_step_of_a_perturbation_is_the_one_whose_noise_is_as_large() -> None:
+def test_step_of_a_perturbation_has_noise_of_equal_size() -> None:
     levels = (0.02, 0.03, 0.04, 0.05, 0.08, 0.1)
     steps = {
         name: [make_schedule(name).nearest_t(level) for level in levels]
@@ -70,7 +70,7 @@ def test_the_step_of_a_perturbation_is_the_one_whose_noise_is_as_large() -> None
     assert make_schedule("seed").nearest_t(9.0) == 1000
 
 
-def test_the_clean_image_comes_back_from_the_noisy_one_and_its_noise() -> None:
+def test_clean_image_is_recovered_from_noisy_image_and_noise() -> None:
     schedule, clean, noise = make_schedule("seed"), drawn(3, 1, 4, 4), drawn(3, 1, 4, 4, seed=1)
     t = torch.tensor([1, 300, 900])
     noisy = schedule.add_noise(clean, t, noise)
@@ -79,12 +79,12 @@ def test_the_clean_image_comes_back_from_the_noisy_one_and_its_noise() -> None:
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"beta_start": 0.1}, {"beta_end": 1.0}])
-def test_what_is_no_schedule_is_refused(options: dict[str, float]) -> None:
+def test_invalid_schedule_is_rejected(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="not a schedule"):
         make_schedule("linear", **options)  # type: ignore[arg-type]  # of both types
 
 
-def test_an_answer_of_v_is_turned_into_the_noise() -> None:
+def test_v_prediction_is_converted_to_noise() -> None:
     diffuser, clean, noise = small(prediction="v"), drawn(3, 1, 4, 4), drawn(3, 1, 4, 4, seed=1)
     schedule, t = diffuser.schedule, torch.tensor([5, 400, 990])
     noisy = schedule.add_noise(clean, t, noise)
@@ -93,7 +93,7 @@ def test_an_answer_of_v_is_turned_into_the_noise() -> None:
     assert torch.equal(small().output_to_eps(v, noisy, t), v)
 
 
-def test_guidance_goes_on_from_null_through_the_class() -> None:
+def test_guidance_extrapolates_from_null_through_the_class() -> None:
     diffuser, x, t = small(), drawn(2, 1, SIDE, SIDE), torch.tensor([7, 500])
     named = diffuser.embed(torch.tensor([0, 2]))
     null, cross = diffuser.eps(x, t), diffuser.eps(x, t, named)
@@ -103,7 +103,7 @@ def test_guidance_goes_on_from_null_through_the_class() -> None:
     assert not torch.allclose(null, cross)
 
 
-def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> None:
+def test_teacher_without_null_predicts_classes_but_cannot_be_guided() -> None:
     diffuser, x = small(has_null=False), drawn(1, 1, SIDE, SIDE)
     named = diffuser.embed(torch.tensor([1]))
     assert diffuser.guided(x, 5, named, 1.0).shape == x.shape
@@ -118,7 +118,7 @@ def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> No
             refused()
 
 
-def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> None:
+def test_untrained_step_raises_error_with_both_numbers() -> None:
     diffuser, x = gaussian(1.0, t_max=300), drawn(2, 1, SIDE, SIDE)
     assert diffuser.eps(x, 300).shape == x.shape
     with pytest.raises(JobError, match=r"noise step 301 .*trained up to step 300"):
@@ -127,7 +127,7 @@ def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> 
         diffuser.eps(x, torch.tensor([3, 900]))
 
 
-def test_a_concept_is_known_by_name_and_its_misspelling_by_the_nearest() -> None:
+def test_concept_is_found_by_name_and_misspelling_suggests_the_nearest() -> None:
     assert small().label("disc") == 1
     with pytest.raises(UnknownName, match="Did you mean 'cross'"):
         small().label("cros")
@@ -135,7 +135,7 @@ def test_a_concept_is_known_by_name_and_its_misspelling_by_the_nearest() -> None
         gaussian(1.0).embed(torch.tensor([0]))
 
 
-def test_a_copy_has_weights_of_its_own() -> None:
+def test_copy_has_separate_weights() -> None:
     first = small()
     second = first.copy()
     with torch.no_grad():
@@ -144,12 +144,12 @@ def test_a_copy_has_weights_of_its_own() -> None:
     assert second.schedule is first.schedule
 
 
-def test_a_schedule_has_as_many_steps_as_are_trained() -> None:
+def test_trained_steps_beyond_the_schedule_are_rejected() -> None:
     with pytest.raises(ValueError, match="t_max 1001"):
         gaussian(1.0, t_max=1001)
 
 
-def test_a_diffuser_comes_back_with_the_same_bits(tmp_path: Path) -> None:
+def test_diffuser_round_trips_bit_identically(tmp_path: Path) -> None:
     diffuser, path = small(prediction="v"), tmp_path / "a/best.pt"
     diffuser.t_max = 400
     save_diffuser(path, diffuser, {"seed": 3})
@@ -165,7 +165,7 @@ def test_a_diffuser_comes_back_with_the_same_bits(tmp_path: Path) -> None:
     assert not any(weight.requires_grad for weight in back.network.parameters())
 
 
-def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> None:
+def test_files_without_diffuser_raise_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     with pytest.raises(CheckpointError, match=r"diffuser .* does not exist\. Train it first"):
         load_diffuser(path)
@@ -190,7 +190,7 @@ def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> N
         ("schedule", {"name": "cosine"}, "unknown schedule 'cosine'"),
     ],
 )
-def test_a_part_that_is_wrong_is_named(tmp_path: Path, key: str, value: object, match: str) -> None:
+def test_wrong_part_is_named(tmp_path: Path, key: str, value: object, match: str) -> None:
     path = tmp_path / "best.pt"
     save_diffuser(path, small(), {})
     tensor_files.save(path, {**tensor_files.load(path), key: value})
@@ -199,7 +199,7 @@ def test_a_part_that_is_wrong_is_named(tmp_path: Path, key: str, value: object, 
 
 
 @pytest.mark.parametrize("t", [1, 10, 300, 900])
-def test_the_estimate_of_clean_images_is_the_posterior_mean_of_gaussian_images(t: int) -> None:
+def test_clean_image_estimate_is_posterior_mean_of_gaussian_images(t: int) -> None:
     diffuser, x = gaussian(SPREAD), drawn(5, 1, SIDE, SIDE)
     alpha_bar = float(diffuser.schedule.alpha_bar[t])
     variance = alpha_bar * SPREAD**2 + 1 - alpha_bar
@@ -207,7 +207,7 @@ def test_the_estimate_of_clean_images_is_the_posterior_mean_of_gaussian_images(t
     assert torch.allclose(diffuser.schedule.x0(x, t, diffuser.eps(x, t)), mean, atol=1e-5)
 
 
-def test_the_reverse_chain_of_gaussian_images_has_the_closed_mean_and_variance() -> None:
+def test_reverse_chain_of_gaussian_images_has_closed_form_mean_and_variance() -> None:
     schedule = make_schedule("seed")
     diffuser, start = gaussian(SPREAD, schedule), 10
     x = torch.full((4000, 1, SIDE, SIDE), 0.7)
@@ -225,14 +225,14 @@ def test_the_reverse_chain_of_gaussian_images_has_the_closed_mean_and_variance()
     assert torch.allclose(still, torch.full_like(still, mean), atol=1e-6)
 
 
-def test_the_reverse_chain_ends_when_its_job_is_stopped() -> None:
+def test_reverse_chain_ends_on_stop() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped before step 10 of 10"):
         ddpm_reverse(gaussian(1.0), drawn(1, 1, SIDE, SIDE), 10, None, stop=stop)
 
 
-def test_steps_are_even_from_the_last_one_down() -> None:
+def test_sampling_steps_are_evenly_spaced_from_the_last_one() -> None:
     schedule = make_schedule("linear")
     assert timesteps(schedule, 4) == (1000, 750, 500, 250)
     assert timesteps(schedule, 3, 300) == (300, 200, 100)
@@ -241,7 +241,7 @@ def test_steps_are_even_from_the_last_one_down() -> None:
         timesteps(schedule, 301, 300)
 
 
-def test_a_step_by_the_true_noise_lands_on_the_image_of_the_other_step() -> None:
+def test_ddim_step_with_true_noise_gives_exact_image() -> None:
     schedule, clean, noise = make_schedule("linear"), drawn(2, 1, 4, 4), drawn(2, 1, 4, 4, seed=1)
     at = {t: schedule.add_noise(clean, t, noise) for t in (200, 700)}
     assert torch.allclose(ddim_step(schedule, at[700], noise, 700, 200), at[200], atol=1e-5)
@@ -249,16 +249,14 @@ def test_a_step_by_the_true_noise_lands_on_the_image_of_the_other_step() -> None
     assert torch.allclose(ddim_step(schedule, at[200], noise, 200, 0), clean, atol=1e-5)
 
 
-def test_ddim_gives_gaussian_images_their_spread() -> None:
+def test_ddim_samples_have_variance_of_gaussian_images() -> None:
     noise = drawn(2000, 1, SIDE, SIDE)
     made = ddim_sample(gaussian(SPREAD), noise, None, steps=100)
     assert float(made.std()) == pytest.approx(SPREAD, rel=0.05)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_the_round_trip_of_inversion_and_sampling_is_nearer_with_more_steps(
-    *, conditional: bool
-) -> None:
+def test_inversion_round_trip_error_falls_with_more_steps(*, conditional: bool) -> None:
     diffuser = small(size=SIDE) if conditional else gaussian(SPREAD)
     embedding = diffuser.embed(torch.tensor([0, 1])) if conditional else None
     images = drawn(2, 1, SIDE, SIDE).clamp(-1, 1) * SPREAD
@@ -271,14 +269,14 @@ def test_the_round_trip_of_inversion_and_sampling_is_nearer_with_more_steps(
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_a_trajectory_shows_the_images_before_each_step() -> None:
+def test_trajectory_contains_images_before_each_step() -> None:
     noise, seen = drawn(2, 1, SIDE, SIDE), dict[int, Tensor]()
     ddim_sample(gaussian(SPREAD, t_max=300), noise, None, steps=3, through=seen.__setitem__)
     assert list(seen) == [300, 200, 100]
     assert torch.equal(seen[300], noise)
 
 
-def test_guidance_of_nothing_is_an_error() -> None:
+def test_guidance_without_class_raises_an_error() -> None:
     with pytest.raises(JobError, match="Give the class to sample"):
         ddim_sample(small(), drawn(1, 1, SIDE, SIDE), None, steps=2, guidance=2)
 
@@ -311,7 +309,7 @@ def woken(shape: NetworkShape) -> EpsNetwork:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_answer_has_the_shape_of_the_images(shape: NetworkShape) -> None:
+def test_prediction_has_the_shape_of_the_images(shape: NetworkShape) -> None:
     network = woken(shape)
     x = drawn(3, shape.channels, shape.size, shape.size)
     embedding = drawn(3, shape.embedding) if shape.classes else None
@@ -323,7 +321,7 @@ def test_an_answer_has_the_shape_of_the_images(shape: NetworkShape) -> None:
 
 
 @pytest.mark.parametrize("shape", [UNET, MLP])
-def test_the_class_is_heard_through_the_condition_maps_and_nothing_else(
+def test_class_acts_only_through_the_condition_maps(
     shape: NetworkShape,
 ) -> None:
     network = woken(shape)
@@ -339,7 +337,7 @@ def test_the_class_is_heard_through_the_condition_maps_and_nothing_else(
 
 
 @pytest.mark.parametrize("shape", [UNET, MLP])
-def test_a_network_of_classes_needs_an_embedding(shape: NetworkShape) -> None:
+def test_conditional_network_requires_an_embedding(shape: NetworkShape) -> None:
     network = build_network(shape)
     assert network.table is not None
     assert network.table.weight.shape == (3, 8)
@@ -347,14 +345,14 @@ def test_a_network_of_classes_needs_an_embedding(shape: NetworkShape) -> None:
         network(drawn(1, shape.channels, shape.size, shape.size), torch.tensor([1]), None)
 
 
-def test_an_unconditional_network_has_no_table() -> None:
+def test_unconditional_network_has_no_embedding_table() -> None:
     for shape in (UNET, MLP):
         network = build_network(replace(shape, classes=0))
         assert network.table is None
         assert network.condition_maps() == ()
 
 
-def test_weights_follow_from_the_seed() -> None:
+def test_weights_depend_on_the_seed() -> None:
     def first(seed: int) -> torch.Tensor:
         return next(build_network(MLP, seed=seed).parameters())
 
@@ -362,7 +360,7 @@ def test_weights_follow_from_the_seed() -> None:
     assert not torch.equal(first(1), first(2))
 
 
-def test_sides_and_widths_that_do_not_fit_are_refused() -> None:
+def test_unsuitable_sizes_and_widths_are_rejected() -> None:
     with pytest.raises(ValueError, match="not a multiple of 4"):
         build_network(replace(UNET, size=18))
     with pytest.raises(ValueError, match="have the same width"):

@@ -42,7 +42,7 @@ def _latents(count: int) -> torch.Tensor:
     return torch.randn(count, 4, LATENT_PX, LATENT_PX, generator=torch.Generator().manual_seed(3))
 
 
-def test_prompts_are_the_classes_and_the_empty_one_is_null(diffuser: Diffuser) -> None:
+def test_prompts_are_classes_and_empty_prompt_is_null(diffuser: Diffuser) -> None:
     assert diffuser.class_names == PROMPTS
     named, null = diffuser.embed(torch.arange(len(PROMPTS))), diffuser.null(2)
     assert named.shape == (len(PROMPTS), TOKENS, WIDTH)
@@ -51,7 +51,7 @@ def test_prompts_are_the_classes_and_the_empty_one_is_null(diffuser: Diffuser) -
     assert torch.equal(null[0], null[1])
 
 
-def test_the_schedule_is_that_of_the_folder(diffuser: Diffuser, root: Path) -> None:
+def test_schedule_is_read_from_the_folder(diffuser: Diffuser, root: Path) -> None:
     from diffusers import DDIMScheduler
 
     theirs = DDIMScheduler.from_pretrained(root / "scheduler").alphas_cumprod
@@ -59,7 +59,7 @@ def test_the_schedule_is_that_of_the_folder(diffuser: Diffuser, root: Path) -> N
     assert torch.allclose(ours.float(), theirs, atol=1e-6)
 
 
-def test_the_noise_is_that_of_the_folders_own_network(diffuser: Diffuser, root: Path) -> None:
+def test_predicted_noise_equals_that_of_the_source_network(diffuser: Diffuser, root: Path) -> None:
     from diffusers import UNet2DConditionModel
 
     theirs = UNet2DConditionModel.from_pretrained(root / "unet", local_files_only=True).eval()
@@ -70,7 +70,7 @@ def test_the_noise_is_that_of_the_folders_own_network(diffuser: Diffuser, root: 
     assert torch.allclose(answer, expected, atol=1e-5)  # mapped weights differ in the last bits
 
 
-def test_samples_are_guided_decoded_and_encoded(diffuser: Diffuser) -> None:
+def test_samples_are_guided_and_decoded_and_can_be_encoded(diffuser: Diffuser) -> None:
     words = diffuser.embed(torch.tensor([0, 1]))
     with torch.no_grad():
         latents = ddim_sample(diffuser, _latents(2), words, steps=3, guidance=2.0)
@@ -81,7 +81,7 @@ def test_samples_are_guided_decoded_and_encoded(diffuser: Diffuser) -> None:
     assert again.shape == latents.shape
 
 
-def test_the_maps_of_the_condition_are_keys_and_values_of_cross_attention(
+def test_condition_maps_are_cross_attention_keys_and_values(
     diffuser: Diffuser,
 ) -> None:
     maps = diffuser.network.condition_maps()
@@ -89,14 +89,14 @@ def test_the_maps_of_the_condition_are_keys_and_values_of_cross_attention(
     assert {each.in_features for each in maps} == {WIDTH}
 
 
-def test_the_vae_is_no_weight_of_a_training(diffuser: Diffuser) -> None:
+def test_vae_has_no_trainable_weights(diffuser: Diffuser) -> None:
     names = [name for name, _ in diffuser.network.named_parameters()]
     assert names
     assert not [name for name in names if name.startswith("vae.")]
     assert any(name.startswith("vae.") for name in diffuser.network.state_dict())
 
 
-def test_a_job_writes_a_diffuser_that_reads_back_to_equal_bits(root: Path, tmp_path: Path) -> None:
+def test_job_writes_diffuser_that_round_trips_bit_identically(root: Path, tmp_path: Path) -> None:
     job = Job(
         name="diffuser/classes:all",
         kind="diffuser",
@@ -126,7 +126,7 @@ def test_a_job_writes_a_diffuser_that_reads_back_to_equal_bits(root: Path, tmp_p
         )
 
 
-def test_prompts_that_are_cut_off_alike_are_refused(root: Path) -> None:
+def test_prompts_equal_after_truncation_are_rejected(root: Path) -> None:
     long = "a photo of a photo of a photo of a "
     with pytest.raises(
         DataError, match="have the same first 24 tokens, and the text encoder reads no more"
@@ -134,7 +134,7 @@ def test_prompts_that_are_cut_off_alike_are_refused(root: Path) -> None:
         import_stable(stable_folder(root), (f"{long}cross", f"{long}disc"))
 
 
-def test_weights_that_do_not_fit_their_description_are_named(tmp_path: Path) -> None:
+def test_weights_that_contradict_their_configuration_are_named(tmp_path: Path) -> None:
     root = write_tiny_folder(tmp_path / "sd")
     config = (root / "unet/config.json").read_text()
     (root / "unet/config.json").write_text(
@@ -148,7 +148,7 @@ SMALL = {"num_steps": 1, "batch_size": 2, "sample_steps": 2, "paths": 2}
 
 
 @pytest.mark.parametrize("method", ["abo", "esd-x", "sdd", "ablate", "uce"])
-def test_a_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser: Diffuser) -> None:
+def test_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser: Diffuser) -> None:
     options = METHODS[method].options(SMALL)
     problem = ErasureTask(erase=0, anchor=1, options=options, seed=1)
     erased = run_erasure(method, diffuser, problem)
@@ -161,13 +161,13 @@ def test_a_concept_is_erased_from_prompts_as_from_classes(method: str, diffuser:
         assert all(name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) for name in changed)
 
 
-def test_samples_of_an_imported_model_are_drawn(diffuser: Diffuser) -> None:
+def test_imported_model_can_be_sampled(diffuser: Diffuser) -> None:
     (drawn,) = sample_classes(diffuser, (0,), 2, Sampling(seed=1, steps=2, guidance=2.0))
     assert len(drawn) == 2
     assert drawn.isfinite().all()
 
 
-def test_the_checkpoint_of_an_erased_one_is_one_of_stable_diffusion(
+def test_checkpoint_after_erasing_is_a_stable_diffusion_checkpoint(
     diffuser: Diffuser, tmp_path: Path
 ) -> None:
     problem = ErasureTask(erase=0, anchor=1, options=METHODS["uce"].options({}))

@@ -24,7 +24,7 @@ def _parts(root: Path) -> Path:
     return root
 
 
-def test_a_missing_folder_is_named_without_a_word_about_a_hub(tmp_path: Path) -> None:
+def test_missing_folder_is_named_without_mention_of_a_hub(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         stable_folder(tmp_path / "sd-v1-4")
     assert "sd-v1-4" in str(caught.value)
@@ -33,14 +33,14 @@ def test_a_missing_folder_is_named_without_a_word_about_a_hub(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("part", ["model_index.json", *PARTS])
-def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
+def test_missing_part_is_named(tmp_path: Path, part: str) -> None:
     root = _parts(tmp_path / "sd")
     (root / part / PARTS[part] if part in PARTS else root / part).unlink()
     with pytest.raises(CheckpointError, match=f"does not contain {part}"):
         stable_folder(root)
 
 
-def test_a_part_without_weights_or_with_broken_ones_is_an_error_that_names_it(
+def test_part_with_missing_or_broken_weights_raises_error_that_names_it(
     tmp_path: Path,
 ) -> None:
     folder = stable_folder(_parts(tmp_path / "sd"))
@@ -51,7 +51,7 @@ def test_a_part_without_weights_or_with_broken_ones_is_an_error_that_names_it(
         folder.state("unet")
 
 
-def test_a_description_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+def test_configuration_that_is_not_json_raises_an_error(tmp_path: Path) -> None:
     folder = stable_folder(_parts(tmp_path / "sd"))
     (folder.root / "unet/config.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
@@ -78,7 +78,7 @@ def test_a_description_that_is_no_json_is_an_error(tmp_path: Path) -> None:
         ("scheduler", {"beta_schedule": "cosine"}, "'cosine' with 'epsilon' is not supported"),
     ],
 )
-def test_a_model_that_works_otherwise_is_refused(
+def test_unsupported_model_is_rejected(
     tmp_path: Path, part: str, description: dict[str, object], says: str
 ) -> None:
     root = _parts(tmp_path / "sd")
@@ -92,7 +92,7 @@ def test_a_model_that_works_otherwise_is_refused(
 @pytest.mark.skipif(
     all(importlib.util.find_spec(name) for name in PACKAGES), reason="the extra is installed"
 )
-def test_where_the_extra_is_not_installed_it_says_how_to_install_it() -> None:
+def test_missing_extra_raises_error_with_install_command() -> None:
     with pytest.raises(JobError, match=r"pip install 'launcher-trueface\[diffusion\]'"):
         need_packages()
 
@@ -105,9 +105,7 @@ def test_where_the_extra_is_not_installed_it_says_how_to_install_it() -> None:
         ("a cross\na disc\na cross\n", "twice"),
     ],
 )
-def test_prompts_that_name_no_two_concepts_are_refused(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_fewer_than_two_prompts_are_rejected(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "prompts.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         read_prompts(tmp_path / "prompts.txt")

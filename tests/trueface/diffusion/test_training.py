@@ -74,9 +74,7 @@ class StopsAt(RunContext):
         {"network": "unet", "widths": (8, 8), "unshuffle": 2},
     ],
 )
-def test_a_training_that_was_stopped_ends_with_the_same_bits(
-    tmp_path: Path, given: dict[str, Any]
-) -> None:
+def test_stopped_training_resumes_bit_identically(tmp_path: Path, given: dict[str, Any]) -> None:
     asked = settings(**given)
     whole = fit(images(), labels(), asked, class_names=NAMES)
     with pytest.raises(JobError, match="stopped after step 5 of 12"):
@@ -90,7 +88,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
     assert [row[:3] for row in whole.rows] == [row[:3] for row in gone_on.rows]
 
 
-def test_a_training_that_is_killed_goes_on_from_what_it_saved(tmp_path: Path) -> None:
+def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
     asked = settings(save_every=5)
     whole = fit(images(), None, asked, folder=tmp_path)
     state = torch.load(paths.resume(tmp_path), weights_only=True)
@@ -98,7 +96,7 @@ def test_a_training_that_is_killed_goes_on_from_what_it_saved(tmp_path: Path) ->
     assert same(whole.diffuser, fit(images(), None, asked, folder=tmp_path).diffuser)
 
 
-def test_the_state_of_another_training_is_left_aside(tmp_path: Path) -> None:
+def test_state_of_another_training_is_ignored(tmp_path: Path) -> None:
     fit(images(), None, settings(save_every=5), folder=tmp_path)
     other = settings(save_every=5, seed=7)
     fresh = fit(images(), None, other)
@@ -107,7 +105,7 @@ def test_the_state_of_another_training_is_left_aside(tmp_path: Path) -> None:
     assert same(fresh.diffuser, fit(images(), None, other, folder=tmp_path).diffuser)
 
 
-def test_the_loss_falls_and_the_history_says_so(tmp_path: Path) -> None:
+def test_history_contains_a_falling_loss(tmp_path: Path) -> None:
     flat = torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)
     trained = fit(flat, None, settings(num_steps=200, widths=(32, 32)), folder=tmp_path)
     with paths.history(tmp_path).open(newline="") as file:
@@ -120,12 +118,12 @@ def test_the_loss_falls_and_the_history_says_so(tmp_path: Path) -> None:
     assert trained.loss == pytest.approx(losses[-1], rel=1e-4)
 
 
-def test_a_loss_without_end_names_the_step_and_the_rate() -> None:
+def test_nonfinite_loss_raises_error_with_step_and_learning_rate() -> None:
     with pytest.raises(JobError, match=r"at step \d+ of 12 \(lr .*\. Use a smaller lr"):
         fit(images(), None, settings(lr=1e30))
 
 
-def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> None:
+def test_excluded_class_is_never_sampled_and_its_row_never_trained() -> None:
     asked = settings(without="disc", ema=0)
     trained = fit(images(), labels(), asked, class_names=NAMES).diffuser
     untrained = fit(
@@ -141,13 +139,13 @@ def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> 
         fit(images(), labels(), settings(without="disk"), class_names=NAMES)
 
 
-def test_null_is_there_only_where_classes_were_left_out() -> None:
+def test_null_token_exists_only_with_class_dropout() -> None:
     assert fit(images(), labels(), settings(), class_names=NAMES).diffuser.has_null
     assert not fit(images(), labels(), settings(drop=0), class_names=NAMES).diffuser.has_null
     assert not fit(images(), None, settings()).diffuser.has_null
 
 
-def test_batches_are_drawn_by_the_number_of_the_step() -> None:
+def test_batches_depend_on_the_step_number() -> None:
     asked = settings(t_max=300, small_t=0.5, batch_size=400, drop=0.25)
     source = BatchSource(images=images(), labels=labels(), classes=2, settings=asked, device="cpu")
     first, again, other = source.batch(3), source.batch(3), source.batch(4)
@@ -160,12 +158,12 @@ def test_batches_are_drawn_by_the_number_of_the_step() -> None:
     assert first.images.abs().max() <= 1
 
 
-def test_images_of_another_size_are_an_error() -> None:
+def test_images_of_another_size_raise_an_error() -> None:
     with pytest.raises(DataError, match=r"\(10, 1, 9, 9\)"):
         fit(images(side=9), None, settings())
 
 
-def test_the_average_follows_the_weights_slower_the_longer_it_lasts() -> None:
+def test_weight_average_follows_slower_over_time() -> None:
     network = fit(images(), None, settings(num_steps=1)).diffuser.network
     average = Ema(network, 0.9)
     with torch.no_grad():
@@ -182,7 +180,7 @@ def test_the_average_follows_the_weights_slower_the_longer_it_lasts() -> None:
     assert torch.equal(next(last.network.parameters()), next(network.parameters()))
 
 
-def test_the_rate_rises_and_falls() -> None:
+def test_learning_rate_rises_and_falls() -> None:
     asked = settings(num_steps=1000, lr=0.5)
     rates = [learning_rate(asked, step) for step in range(1000)]
     assert rates[49] == max(rates) == 0.5
@@ -190,7 +188,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[-1] == pytest.approx(0.025, rel=0.01)
 
 
-def test_a_short_training_has_a_row_a_step() -> None:
+def test_short_training_has_one_history_row_per_step() -> None:
     trained = fit(images(), None, settings(num_steps=2))
     assert [row[0] for row in trained.rows] == [1, 2]
     assert trained.loss == trained.rows[1][1] != trained.rows[0][1]
@@ -201,7 +199,7 @@ def picture(path: Path, level: int, side: int = 8) -> None:
     PIL.Image.fromarray(np.full((side, side, 3), level, dtype=np.uint8)).save(path)
 
 
-def test_images_come_by_name_with_the_levels_of_their_files(tmp_path: Path) -> None:
+def test_images_are_sorted_by_name_with_pixel_values_of_their_files(tmp_path: Path) -> None:
     for level in (200, 3, 77):
         picture(tmp_path / f"{level:03}.png", level)
     images = load_images(tmp_path, size=8, channels=3, cpus=2)
@@ -210,7 +208,9 @@ def test_images_come_by_name_with_the_levels_of_their_files(tmp_path: Path) -> N
     assert load_images(tmp_path, size=8, channels=1).shape == (3, 1, 8, 8)
 
 
-def test_images_of_another_size_or_none_are_errors_that_name_them(tmp_path: Path) -> None:
+def test_images_of_another_size_and_empty_folders_raise_errors_that_name_them(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(DataError, match="contains no images"):
         load_images(tmp_path, size=8, channels=3)
     picture(tmp_path / "a.png", 1)
@@ -233,7 +233,7 @@ def test_each_folder_is_a_class(tmp_path: Path) -> None:
     assert digest(images, labels, names) != digest(images, labels.flip(0), names)
 
 
-def test_fewer_than_two_classes_are_an_error(tmp_path: Path) -> None:
+def test_fewer_than_two_classes_raise_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no class folder"):
         names_of_classes(tmp_path)
     (tmp_path / "cross").mkdir()
@@ -265,12 +265,12 @@ def on_data(**given: Any) -> DiffuserSettings:
         ({"weights": "sd"}, "weights needs prompts"),
     ],
 )
-def test_what_does_not_go_together_is_refused(given: dict[str, Any], match: str) -> None:
+def test_incompatible_settings_are_rejected(given: dict[str, Any], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         on_data(**given)
 
 
-def test_what_is_not_given_is_usual_for_the_network() -> None:
+def test_omitted_settings_have_defaults_of_the_network() -> None:
     unet, mlp = on_data(), on_data(network="mlp", size=10)
     assert (unet.network_widths, unet.embedding_width) == ((48, 64, 96), 64)
     assert (mlp.network_widths, mlp.embedding_width) == ((192,) * 4, 16)
@@ -282,5 +282,5 @@ def test_what_is_not_given_is_usual_for_the_network() -> None:
     ) == (0, 0.1, 0)
 
 
-def test_imported_weights_need_no_size_that_fits() -> None:
+def test_imported_weights_ignore_size_checks() -> None:
     assert on_data(weights="sd", size=30, prompts="words.txt").weights == "sd"

@@ -50,7 +50,7 @@ def changed(teacher: Diffuser, student: Diffuser) -> set[str]:
 
 
 @pytest.mark.parametrize("method", EDITING)
-def test_the_teacher_is_untouched(method: str) -> None:
+def test_teacher_is_unchanged(method: str) -> None:
     teacher, same = small(), small()
     student = erased(method, teacher)
     assert changed(same, teacher) == set()
@@ -59,7 +59,7 @@ def test_the_teacher_is_untouched(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", EDITING)
-def test_a_method_changes_the_parameters_of_its_scope_and_no_others(method: str) -> None:
+def test_method_changes_only_parameters_of_its_scope(method: str) -> None:
     teacher = small()
     maps = {"blocks.0.film.weight", "blocks.1.film.weight"}
     every = {name for name, _ in teacher.network.named_parameters()} - {"table.weight"}
@@ -69,7 +69,7 @@ def test_a_method_changes_the_parameters_of_its_scope_and_no_others(method: str)
 
 
 @pytest.mark.parametrize("method", EDITING)
-def test_the_same_seed_gives_the_same_bits(method: str) -> None:
+def test_equal_seeds_give_bit_identical_results(method: str) -> None:
     teacher = small()
     first, second = erased(method, teacher), erased(method, teacher)
     assert changed(first, second) == set()
@@ -78,13 +78,13 @@ def test_the_same_seed_gives_the_same_bits(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", STEPPING)
-def test_each_step_leaves_its_loss(method: str) -> None:
+def test_each_step_records_its_loss(method: str) -> None:
     problem = a_problem(few(METHODS[method].options({})))
     run_erasure(method, small(), problem)
     assert [step for step, _ in problem.history] == [1, 2, 3]
 
 
-def test_the_result_of_self_distillation_is_the_average_of_the_students() -> None:
+def test_self_distillation_returns_the_average_of_the_students() -> None:
     teacher = small()
     options = METHODS["sdd"].options({"ema": 1.0})
     kept = run_erasure("sdd", teacher, a_problem(few(options))).diffuser
@@ -97,13 +97,13 @@ def test_the_result_of_self_distillation_is_the_average_of_the_students() -> Non
     assert torch.allclose(middle[1], (middle[0] + middle[2]) / 2, atol=1e-7)
 
 
-def test_a_loss_that_is_no_number_ends_the_job_with_its_step() -> None:
+def test_nonfinite_loss_fails_with_its_step() -> None:
     options = few(METHODS["abo"].options({}), lr=1e30)
     with pytest.raises(JobError, match=r"the loss is (nan|inf) at step 2 of 3\. Use a smaller lr"):
         run_erasure("abo", small(), a_problem(options))
 
 
-def test_a_last_step_to_parameters_that_are_no_numbers_ends_the_job_too() -> None:
+def test_nonfinite_parameters_after_last_step_fail() -> None:
     problem = a_problem(few(METHODS["abo"].options({}), num_steps=1))
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(JobError, match=r"not finite after step 1 of 1\. Use a smaller lr"):
@@ -113,7 +113,7 @@ def test_a_last_step_to_parameters_that_are_no_numbers_ends_the_job_too() -> Non
 
 
 @pytest.mark.parametrize("method", STEPPING)
-def test_a_stop_ends_it(method: str) -> None:
+def test_stop_ends_the_erasing(method: str) -> None:
     stop = threading.Event()
     stop.set()
     options = few(METHODS[method].options({}))
@@ -122,14 +122,14 @@ def test_a_stop_ends_it(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["abo", "esd-x", "esd-u", "sdd", "ablate"])
-def test_a_teacher_without_a_null_token_is_refused_where_it_is_guided(method: str) -> None:
+def test_guidance_of_teacher_without_null_token_is_rejected(method: str) -> None:
     options = few(METHODS[method].options({}))
     with pytest.raises(JobError, match="null token"):
         run_erasure(method, small(has_null=False), a_problem(options))
 
 
 @pytest.mark.parametrize("method", STEPPING)
-def test_a_teacher_of_early_steps_of_noise_draws_no_images_to_learn_from(method: str) -> None:
+def test_teacher_trained_on_early_noise_steps_only_cannot_sample_images(method: str) -> None:
     teacher = small()
     teacher.t_max = 300
     with pytest.raises(
@@ -153,7 +153,7 @@ def a_training() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_retraining_is_a_training_without_the_class() -> None:
+def test_retraining_equals_training_without_the_class() -> None:
     images = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8)
     labels = torch.arange(12) % 3
     options = METHODS["retrain"].options({})
@@ -167,7 +167,7 @@ def test_retraining_is_a_training_without_the_class() -> None:
     assert changed(result, unseen) == set()
 
 
-def test_a_diffuser_whose_training_is_not_known_cannot_be_retrained() -> None:
+def test_diffuser_with_unknown_training_cannot_be_retrained() -> None:
     options = METHODS["retrain"].options({})
     with pytest.raises(JobError, match="the settings of the teacher's training"):
         run_erasure("retrain", small(), a_problem(options))
@@ -177,7 +177,7 @@ def problem_of(**options: object) -> ErasureTask:
     return a_problem(few(ErasureOptions(), **options))
 
 
-def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -> None:
+def test_trajectory_points_are_those_of_teacher_ddim_sampling() -> None:
     teacher, problem = small(), problem_of(guidance=2.0)
     paths = sample_trajectories(teacher, 0, 4, problem, problem.generator("paths"))
     noise = torch.randn(4, 1, 4, 4, generator=problem.generator("paths"))
@@ -197,7 +197,7 @@ def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -
     assert not paths.points.requires_grad
 
 
-def test_a_batch_holds_points_of_the_paths_with_their_times() -> None:
+def test_batch_contains_trajectory_points_with_their_steps() -> None:
     teacher, problem = small(), problem_of(trajectory="concept")
     paths = sample_trajectories(teacher, 1, 4, problem, problem.generator("paths"))
     noisy, t = next(iter_trajectory_batches(teacher, teacher, problem))
@@ -207,14 +207,14 @@ def test_a_batch_holds_points_of_the_paths_with_their_times() -> None:
         assert any(torch.equal(point, other) for other in paths.points[at])
 
 
-def test_paths_of_the_anchor_are_not_those_of_the_concept() -> None:
+def test_anchor_trajectories_differ_from_concept_trajectories() -> None:
     teacher = small()
     anchor, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="anchor")))
     concept, _ = next(iter_trajectory_batches(teacher, teacher, problem_of(trajectory="concept")))
     assert not torch.equal(anchor, concept)
 
 
-def test_own_paths_are_sampled_anew_and_follow_the_model() -> None:
+def test_student_trajectories_are_resampled_and_follow_the_model() -> None:
     problem = problem_of(trajectory="own", refresh=1)
     model, same = small(), small()
     points, unchanged = (
@@ -229,29 +229,29 @@ def test_own_paths_are_sampled_anew_and_follow_the_model() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_says_which_options_it_uses_and_can_be_loaded(name: str) -> None:
+def test_each_method_declares_its_options_and_can_be_loaded(name: str) -> None:
     assert set(METHODS[name].defaults) <= set(NAMES)
     assert callable(METHODS.load(name))
 
 
-def test_a_declaration_with_an_unknown_option_is_refused() -> None:
+def test_declaration_with_unknown_option_is_rejected() -> None:
     with pytest.raises(ValueError, match="'steps' is not one of"):
         register_erasure("new", summary="", defaults={"steps": 3})
 
 
-def test_what_is_not_given_is_the_methods_own_default() -> None:
+def test_omitted_options_have_the_defaults_of_the_method() -> None:
     settings = EraseSettings(method="esd-x", concept="cross", lr=0.5)
     assert settings.options.lr == 0.5
     assert settings.options.scope == "maps"
     assert EraseSettings(method="esd-u", concept="cross").options.scope == "rest"
 
 
-def test_an_option_that_the_method_does_not_use_has_no_effect() -> None:
+def test_unused_option_has_no_effect() -> None:
     values = EraseSettings(method="uce", concept="cross", lr=0.5, uce_lambda=1).model_dump()
     assert EraseSettings.without_effect(values) == {"lr": "uce does not use it"}
 
 
-def test_paths_of_other_trajectories_have_no_effect() -> None:
+def test_options_of_other_trajectories_have_no_effect() -> None:
     given = {"concept": "cross", "paths": 8, "refresh": 2}
     own = EraseSettings(method="esd-x", **given).model_dump()
     assert EraseSettings.without_effect(own) == {
@@ -262,7 +262,7 @@ def test_paths_of_other_trajectories_have_no_effect() -> None:
     assert EraseSettings.without_effect(teachers) == {"refresh": reason}
 
 
-def test_one_number_stands_for_a_list_of_one() -> None:
+def test_single_number_is_a_list_of_one() -> None:
     settings = ErasedSettings.model_validate({**MEASURED, "recover_images": 5})
     assert settings.recover_images == (5,)
 
@@ -275,7 +275,7 @@ def test_one_number_stands_for_a_list_of_one() -> None:
         ("esd-z", "uce", {}, r"Did you mean 'esd-[ux]'\?"),
     ],
 )
-def test_an_erasure_that_cannot_be_is_refused(
+def test_impossible_erasure_is_rejected(
     method: str, like: str, more: dict[str, Any], match: str
 ) -> None:
     with pytest.raises((JobError, UnknownName), match=match):
@@ -303,7 +303,7 @@ def test_an_erasure_that_cannot_be_is_refused(
         (ErasedSettings, {**MEASURED, "samples": 1}, "greater than or equal to 2"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_with_the_reason(
+def test_impossible_settings_are_rejected_with_a_reason(
     settings: type[BaseModel], given: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(ValidationError, match=match):

@@ -31,7 +31,7 @@ from trueface.runtime.files import write_json
 LABELS = torch.tensor([0, 0, 0])
 
 
-def test_a_moved_null_token_drifts_by_its_share_of_each_step() -> None:
+def test_null_drift_equals_the_relative_change_of_each_step() -> None:
     # eps = (x - signal e) / sigma: with e moved by d it moves by signal / sigma · d
     teacher, student = drawer(), drawer()
     assert student.network.table is not None
@@ -47,7 +47,7 @@ def test_a_moved_null_token_drifts_by_its_share_of_each_step() -> None:
     assert drift == pytest.approx(sum(shares) / steps, rel=1e-3)
 
 
-def test_changes_of_a_class_alone_are_no_drift() -> None:
+def test_changes_of_one_class_cause_no_null_drift() -> None:
     teacher, student = drawer(), drawer()
     assert student.network.table is not None
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_changes_of_a_class_alone_are_no_drift() -> None:
     assert null_drift(student, teacher, noise, LABELS, Sampling(steps=5)) == 0
 
 
-def test_equal_samples_are_alike_and_the_floor_is_that_of_other_noise() -> None:
+def test_equal_samples_have_full_likeness_and_floor_uses_other_noise() -> None:
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     features = recogniser().predict_with_features(images)[1]
     same = likeness(images, images, features, features, features.flip(0) + 1)
@@ -67,7 +67,7 @@ def test_equal_samples_are_alike_and_the_floor_is_that_of_other_noise() -> None:
     assert same.n == 8
 
 
-def test_a_sheet_has_a_row_a_class_and_tiles_without_margins(tmp_path: Path) -> None:
+def test_sample_sheet_has_one_row_per_class_and_no_margins(tmp_path: Path) -> None:
     samples = prototypes()[:, None].repeat(1, 6, 1, 1, 1)
     assert write_sheet(tmp_path / "samples.png", samples) == (3, 4)
     with PIL.Image.open(tmp_path / "samples.png") as picture:
@@ -117,7 +117,7 @@ FIRST, LAST = "1 image, 10 steps", "25 images, 250 steps"
         ((0.0, 1.0), (1.0, 1.0), (0, 1), (None, 0), (1, 1), HIDDEN, LAST),
     ],
 )  # fmt: skip
-def test_a_verdict_says_what_is_erased_hidden_or_not_known(
+def test_verdict_distinguishes_erased_hidden_and_unknown(
     drawn: tuple[float, float],
     kept: tuple[float, float],
     recovered: tuple[float | None, ...],
@@ -161,7 +161,7 @@ def write(run: Path, name: str, method: str, seed: int, **changed: Any) -> tuple
     return "", name
 
 
-def test_a_row_is_a_methods_mean_over_seeds_with_its_spread(tmp_path: Path) -> None:
+def test_row_is_mean_and_spread_of_a_method_over_seeds(tmp_path: Path) -> None:
     tests = [
         write(tmp_path, "a@seed=1", "abo", 1, seconds=2.0),
         write(tmp_path, "a@seed=2", "abo", 2, seconds=4.0, measures={"ssim": 0.7}),
@@ -185,7 +185,7 @@ def test_a_row_is_a_methods_mean_over_seeds_with_its_spread(tmp_path: Path) -> N
     assert "ssim_sd" not in second
 
 
-def test_the_verdict_of_several_seeds_is_that_of_their_mean_curves(tmp_path: Path) -> None:
+def test_verdict_of_several_seeds_uses_mean_curves(tmp_path: Path) -> None:
     tests = [
         write(tmp_path, "a", "abo", 1, recovery=points(0.0, 0.9)),
         write(tmp_path, "b", "abo", 2, recovery=points(0.0, 0.1)),
@@ -195,7 +195,7 @@ def test_the_verdict_of_several_seeds_is_that_of_their_mean_curves(tmp_path: Pat
     assert row["verdict"] == ERASED  # half-way would be .55
 
 
-def test_a_seed_without_a_curve_leaves_the_mean_to_the_others(tmp_path: Path) -> None:
+def test_seed_without_curve_is_excluded_from_the_mean(tmp_path: Path) -> None:
     tests = [
         write(tmp_path, "a", "abo", 1, recovery=points(0.0, 0.9)),
         write(tmp_path, "b", "abo", 2, recovery=[]),
@@ -208,26 +208,26 @@ def test_a_seed_without_a_curve_leaves_the_mean_to_the_others(tmp_path: Path) ->
     assert row["verdict"] == NO_CURVE
 
 
-def test_the_teacher_comes_first_and_what_never_saw_the_concept_last(tmp_path: Path) -> None:
+def test_teacher_is_first_row_and_retrained_model_is_last(tmp_path: Path) -> None:
     methods = ("retrain", "abo", "teacher", "abo@penalty=0")
     tests = [write(tmp_path, f"m{at}", name, 1) for at, name in enumerate(methods)]
     rows = table(tmp_path, tests)
     assert [row["method"] for row in rows] == ["teacher", "abo", "abo@penalty=0", "retrain"]
 
 
-def test_a_record_without_a_floor_has_no_verdict_on_what_is_hidden(tmp_path: Path) -> None:
+def test_record_without_floor_has_no_verdict_on_hidden_concepts(tmp_path: Path) -> None:
     (row,) = table(tmp_path, [write(tmp_path, "a", "abo", 1, recovery_floor=[])])
     assert row["recovery_floor"] is None
     assert row["verdict"] == NO_FLOOR
 
 
-def test_a_record_without_rates_has_no_verdict(tmp_path: Path) -> None:
+def test_record_without_rates_has_no_verdict(tmp_path: Path) -> None:
     (row,) = table(tmp_path, [write(tmp_path, "a", "abo", 1, measures={"erased": None})])
     assert row["erased"] is None
     assert (row["verdict"], row["verdict_at"]) == ("", "")
 
 
-def test_a_record_that_is_missing_or_of_another_form_is_named(tmp_path: Path) -> None:
+def test_missing_or_malformed_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"made/gone/metrics\.json"):
         table(tmp_path, [("", "gone")])
     write(tmp_path, "old", "abo", 1, schema=0)
@@ -245,9 +245,9 @@ def test_a_record_that_is_missing_or_of_another_form_is_named(tmp_path: Path) ->
         ("classes:all@without=cross", "never"),
     ],
 )
-def test_a_method_is_called_by_its_name_and_what_was_swept(model: str, label: str) -> None:
+def test_method_title_contains_name_and_swept_settings(model: str, label: str) -> None:
     assert method_label(model, "classes:all") == label
 
 
-def test_what_the_teachers_id_says_is_not_the_methods() -> None:
+def test_settings_in_teacher_id_do_not_belong_to_the_method() -> None:
     assert method_label("classes:all~uce@lr=0.1,width=8", "classes:all@width=8") == "uce@lr=0.1"

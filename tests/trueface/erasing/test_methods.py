@@ -42,7 +42,7 @@ def close(value: float) -> object:
 
 
 @pytest.mark.parametrize(("gamma1", "gamma2", "penalty"), [(1.0, 1.0, 1.0), (2.0, 0.5, 0.3)])
-def test_all_but_one_is_the_papers_loss_and_gradient(
+def test_all_but_one_has_loss_and_gradient_of_the_paper(
     gamma1: float, gamma2: float, penalty: float
 ) -> None:
     student, teacher = pair()
@@ -58,7 +58,7 @@ def test_all_but_one_is_the_papers_loss_and_gradient(
 
 
 @pytest.mark.parametrize("method", ["abo", "sdd"])
-def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
+def test_detached_null_score_has_no_gradient(method: str) -> None:
     student, teacher = pair()
     table = student.network.table
     assert table is not None
@@ -75,14 +75,14 @@ def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
     assert of_anchor == of_null == 0
 
 
-def test_all_but_one_without_an_anchor_takes_the_concepts_guidance_away() -> None:
+def test_all_but_one_without_anchor_removes_guidance_of_the_concept() -> None:
     student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0), anchor=None)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     assert loss.item() == close((B * (CONCEPT - NULL)) ** 2)
 
 
-def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_anchors() -> None:
+def test_mask_moves_strongest_entries_from_concept_to_anchor_guidance() -> None:
     student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
     explicit = a_problem(ErasureOptions(penalty=0.0))
@@ -94,7 +94,7 @@ def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_
 
 
 @pytest.mark.parametrize("anchor", [0, None])
-def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int | None) -> None:
+def test_edit_without_mask_is_scaled_with_and_without_anchor(anchor: int | None) -> None:
     student, teacher = pair()
     problem = a_problem(ErasureOptions(penalty=0.0, edit_scale=0.5), anchor=anchor)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
@@ -103,7 +103,7 @@ def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int
 
 
 @pytest.mark.parametrize("eta", [1.0, 3.0])
-def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
+def test_esd_has_loss_and_gradient_of_the_paper(eta: float) -> None:
     student, teacher = pair()
     loss = negative_guidance_loss(student, teacher, *noisy(), a_problem(ErasureOptions(eta=eta)))
     target = A_TEACHER * Z + B_TEACHER * (NULL - eta * (CONCEPT - NULL))
@@ -112,7 +112,7 @@ def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
 
 
-def test_self_distillation_learns_the_students_own_null_score() -> None:
+def test_self_distillation_targets_the_null_score_of_the_student() -> None:
     student = linear(A, B)
     loss = self_distillation_loss(student, *noisy(), a_problem(ErasureOptions()))
     rest = B * (CONCEPT - NULL)
@@ -120,7 +120,7 @@ def test_self_distillation_learns_the_students_own_null_score() -> None:
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
 
 
-def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
+def test_ablation_targets_the_anchor_score_of_the_teacher() -> None:
     student, teacher = pair()
     loss = ablation_loss(student, teacher, *noisy(), a_problem(ErasureOptions()))
     rest = A * Z + B * CONCEPT - (A_TEACHER * Z + B_TEACHER * ANCHOR)
@@ -128,7 +128,7 @@ def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
 
 
-def test_the_average_keeps_its_share_of_the_teacher() -> None:
+def test_weight_average_keeps_its_share_of_the_teacher() -> None:
     average, student = linear(1.0, 1.0), linear(0.0, 0.0)
     for _ in range(5):
         ema_update(average.network.parameters(), student.network.parameters(), 0.9)
@@ -136,7 +136,7 @@ def test_the_average_keeps_its_share_of_the_teacher() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 0.95, 0.99])
-def test_the_mask_keeps_exactly_its_share_of_each_images_entries(quantile: float) -> None:
+def test_mask_keeps_exactly_its_share_of_entries_per_image(quantile: float) -> None:
     edit = torch.randn(3, 2, 10, 10, generator=torch.Generator().manual_seed(1))
     kept = top_tail(edit, quantile).flatten(1)
     assert kept.sum(1).tolist() == [round((1 - quantile) * 200)] * 3
@@ -146,16 +146,16 @@ def test_the_mask_keeps_exactly_its_share_of_each_images_entries(quantile: float
             assert image[mask].min() >= image[~mask].max()
 
 
-def test_equal_entries_do_not_add_to_the_mask() -> None:
+def test_ties_do_not_enlarge_the_mask() -> None:
     assert int(top_tail(torch.ones(1, 1, 4, 5), 0.75).sum()) == 5
 
 
-def test_what_is_not_in_the_tail_is_not_edited() -> None:
+def test_entries_outside_the_tail_are_not_edited() -> None:
     edit = torch.tensor([-3.0, 1.0, 2.0, -0.5]).reshape(1, 1, 2, 2)
     assert sparse_edit(edit, 0.5, 10.0).flatten().tolist() == [-30.0, 0.0, 20.0, 0.0]
 
 
-def test_the_closed_form_is_the_least_squares_solution_of_its_objective() -> None:
+def test_closed_form_is_the_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(4)
     weight = torch.randn(7, 5, generator=generator)
     concepts = torch.randn(2, 5, generator=generator)
@@ -171,7 +171,7 @@ def test_the_closed_form_is_the_least_squares_solution_of_its_objective() -> Non
 
 
 @pytest.mark.parametrize("anchor", [0, None])
-def test_the_concept_is_mapped_to_the_anchor_or_null_and_the_others_stay(
+def test_concept_is_mapped_to_anchor_or_null_and_others_are_unchanged(
     anchor: int | None,
 ) -> None:
     teacher = small()

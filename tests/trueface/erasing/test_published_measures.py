@@ -45,7 +45,7 @@ def features(measures: PublishedMeasures, images: Tensor) -> Tensor:
     return found
 
 
-def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMeasures) -> None:
+def test_fid_equals_frechet_distance_of_inception_features(inception: PublishedMeasures) -> None:
     student, teacher = drawn(1), drawn(2)
     found = inception.compute_published(student, teacher, TEXTS, 1, RunContext())
     ours = frechet_distance(features(inception, student), features(inception, teacher))
@@ -54,14 +54,14 @@ def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMe
     assert set(found) == {"fid", "kid"}
 
 
-def test_a_stop_ends_them_between_two_batches(inception: PublishedMeasures) -> None:
+def test_stop_ends_measures_between_two_batches(inception: PublishedMeasures) -> None:
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
         inception.compute_published(drawn(1), drawn(2), TEXTS, 1, watch)
 
 
-def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
+def test_equal_images_have_zero_distance_and_seed_selects_subsets(
     inception: PublishedMeasures,
 ) -> None:
     grey = drawn(1, channels=1)
@@ -72,7 +72,7 @@ def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_what_would_execute_something_and_other_networks_are_refused(tmp_path: Path) -> None:
+def test_weights_with_code_and_other_networks_are_rejected(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "executed",)
@@ -88,7 +88,7 @@ def test_what_would_execute_something_and_other_networks_are_refused(tmp_path: P
         published_measures(tmp_path / "other.pth", None, "cpu")
 
 
-def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Path) -> None:
+def test_clip_score_is_mean_cosine_of_images_and_class_names(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason=WHY)
     from safetensors.torch import load_file, save_file
 
@@ -116,5 +116,5 @@ def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Pat
         published_measures(None, tmp_path / "clip", "cpu")
 
 
-def test_where_all_is_installed_nothing_is_lacking() -> None:
+def test_no_package_is_missing_if_all_are_installed() -> None:
     assert not list(unavailable_measures(inception=True, clip=False))

@@ -45,7 +45,7 @@ ATTACK = RecoveryAttack(
 )
 
 
-def test_it_sees_what_a_png_would_hold() -> None:
+def test_classifier_input_equals_png_content() -> None:
     images = round_to_levels(prototypes())
     moved = images + 0.4 / 127.5  # less than half a grey level
     assert torch.equal(
@@ -53,7 +53,7 @@ def test_it_sees_what_a_png_would_hold() -> None:
     )
 
 
-def test_a_trained_classifier_takes_images_of_any_size_grey_or_in_colour(tmp_path: Path) -> None:
+def test_trained_classifier_accepts_grey_and_colour_images_of_any_size(tmp_path: Path) -> None:
     place = paths.checkpoint(make_lab(tmp_path) / "runs" / "r" / CLASSIFIER)
     recogniser = load_concept_classifier(place, text="it")
     assert recogniser.names == NAMES
@@ -63,12 +63,12 @@ def test_a_trained_classifier_takes_images_of_any_size_grey_or_in_colour(tmp_pat
         assert len(features) == 2
 
 
-def test_a_class_that_it_does_not_know_is_named() -> None:
+def test_unknown_class_is_named() -> None:
     with pytest.raises(JobError, match=r"has no class 'star', only cross, disc, square"):
         recogniser().number("star")
 
 
-def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+def test_model_of_another_kind_is_rejected(tmp_path: Path) -> None:
     save_diffuser(tmp_path / "d.pt", small(), {})
     with pytest.raises(CheckpointError):
         load_concept_classifier(tmp_path / "d.pt", text="it")
@@ -78,7 +78,7 @@ DRAWN = ("cross", "disc", "square")
 KNOWN = ("bar", "cross", "disc", "square")  # the classifier's, in an order of its own
 
 
-def test_rates_are_matched_by_name_and_others_leave_the_concept_out() -> None:
+def test_rates_are_matched_by_name_and_retained_rates_exclude_the_concept() -> None:
     answers = torch.tensor([[1, 2, 2, 0], [2, 2, 2, 2], [3, 3, 2, 3]])
     measured = rates(answers, DRAWN, KNOWN, "cross", "disc")
     assert measured.erased.value == 0.25
@@ -90,7 +90,7 @@ def test_rates_are_matched_by_name_and_others_leave_the_concept_out() -> None:
     assert measured.called["cross"] == {"bar": 0.25, "cross": 0.25, "disc": 0.5, "square": 0}
 
 
-def test_the_interval_of_a_rate_is_wilsons_and_open_where_nothing_varied() -> None:
+def test_rate_has_wilson_interval_that_is_not_empty_without_variance() -> None:
     half = torch.arange(64)[None] % 2 + 1
     measured = rates(torch.cat([half, torch.full((1, 64), 2)]), DRAWN[:2], KNOWN, "cross")
     assert measured.erased.low == pytest.approx(0.3810, abs=1e-4)
@@ -99,7 +99,7 @@ def test_the_interval_of_a_rate_is_wilsons_and_open_where_nothing_varied() -> No
     assert measured.anchor is None
 
 
-def test_a_teacher_that_cannot_draw_a_class_ends_the_study_and_each_is_named() -> None:
+def test_classes_that_teacher_cannot_generate_raise_an_error_that_names_them() -> None:
     answers = torch.tensor([[1] * 62 + [0] * 38, [2] * 100, [3] * 80 + [0] * 20])
     teacher = rates(answers, DRAWN, KNOWN, "cross")
     with pytest.raises(
@@ -111,19 +111,19 @@ def test_a_teacher_that_cannot_draw_a_class_ends_the_study_and_each_is_named() -
     refuse_weak_teacher(teacher, 0.6)
 
 
-def test_a_single_class_leaves_nothing_to_be_kept() -> None:
+def test_single_class_has_no_retained_rate() -> None:
     with pytest.raises(JobError, match="the only class"):
         rates(torch.zeros(1, 4), ("cross",), KNOWN, "cross")
 
 
-def test_a_sample_begins_from_the_same_noise_whatever_else_is_drawn() -> None:
+def test_noise_of_a_sample_is_independent_of_other_samples() -> None:
     model = small()
     many = sample_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
     few = sample_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
     torch.testing.assert_close(many[2, :2], few[0])
 
 
-def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
+def test_noise_depends_on_class_name_seed_and_stream() -> None:
     model = small()
     noise = noise_of(model, "cross", 2, 1)
     assert torch.equal(noise, noise_of(model, "cross", 4, 1)[:2])
@@ -135,14 +135,14 @@ def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
         assert not torch.isclose(noise, other).any()
 
 
-def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
+def test_samples_are_clipped_to_image_range_and_classified() -> None:
     images = sample_classes(drawer(prototypes() * 2), (0, 1, 2), 2, Sampling(steps=4, guidance=1))
     assert float(images.abs().max()) == 1
     answers = recogniser().predict_classes(images.flatten(0, 1)).reshape(3, 2)
     assert answers.tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
-def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> None:
+def test_diverged_samples_are_counted_and_shown_in_grey() -> None:
     images = prototypes()
     images[1, 0, 2, 3] = float("nan")
     whole, share = replace_nan_images(images)
@@ -154,7 +154,7 @@ def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> Non
 IMAGES = torch.linspace(-0.8, 0.8, 32).reshape(2, 1, 4, 4)
 
 
-def test_the_round_trip_of_an_unedited_model_comes_nearer_with_more_steps() -> None:
+def test_round_trip_error_of_unedited_model_falls_with_more_steps() -> None:
     model = small(prediction="v")
     errors = [
         float(rms(IMAGES, round_trip(IMAGES, model, 0, steps)).mean()) for steps in (10, 50, 200)
@@ -163,7 +163,7 @@ def test_the_round_trip_of_an_unedited_model_comes_nearer_with_more_steps() -> N
     assert errors[-1] < errors[0] / 5
 
 
-def test_an_edited_model_draws_what_it_has_in_the_place_of_the_concept() -> None:
+def test_edited_model_generates_its_replacement_of_the_concept() -> None:
     pictures = prototypes()
     pictures[0] = pictures[1]
     teacher, edited = drawer(), drawer(pictures)
@@ -174,14 +174,14 @@ def test_an_edited_model_draws_what_it_has_in_the_place_of_the_concept() -> None
     assert float(rms(prototypes()[1:2], drawn)) < 1e-3
 
 
-def test_inversion_under_null_needs_a_null_token() -> None:
+def test_inversion_without_class_needs_a_null_token() -> None:
     with pytest.raises(JobError, match="null"):
         revise_images(
             IMAGES, drawer(), drawer(has_null=False), Revision(inverted_as=None, drawn_as=0)
         )
 
 
-def test_the_distance_of_images_is_root_mean_square_in_their_own_units() -> None:
+def test_image_distance_is_root_mean_square_in_image_units() -> None:
     assert rms(torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.5)).tolist() == [0.5, 0.5]
 
 
@@ -197,9 +197,7 @@ def curve_of(diffuser: Diffuser, attack: RecoveryAttack = ATTACK) -> Curve:
     return recovery(diffuser, "cross", crosses(), is_cross, attack)
 
 
-def test_the_attack_finds_the_embedding_that_draws_the_real_images_and_comes_nearer_at_each_step() -> (
-    None
-):
+def test_recovery_attack_finds_embedding_and_improves_with_each_step() -> None:
     model = drawer()
     starts = initial_embeddings(model, "cross", 1)
     assert torch.equal(starts["own"], prototypes()[0].flatten())
@@ -210,7 +208,7 @@ def test_the_attack_finds_the_embedding_that_draws_the_real_images_and_comes_nea
     assert far[-1] < 0.01
 
 
-def test_the_curve_of_a_model_that_draws_all_it_is_given_rises_to_one() -> None:
+def test_recovery_curve_of_fully_conditional_model_rises_to_one() -> None:
     curve = curve_of(drawer())
     assert [point.starts["own"] for point in curve] == [1] * 6
     for images in ATTACK.images:
@@ -220,12 +218,12 @@ def test_the_curve_of_a_model_that_draws_all_it_is_given_rises_to_one() -> None:
     assert [point.rate for point in curve] == [1] * 6
 
 
-def test_nothing_comes_back_from_a_model_that_ignores_its_embedding() -> None:
+def test_model_that_ignores_its_embedding_recovers_nothing() -> None:
     curve = curve_of(drawer(deaf=True))
     assert [point.rate for point in curve] == [0] * 6
 
 
-def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
+def test_concept_hidden_behind_its_name_is_recovered() -> None:
     pictures = prototypes()
     pictures[0] = pictures[1]  # under "cross" it draws the disc
     curve = curve_of(drawer(pictures))
@@ -234,7 +232,7 @@ def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
     assert curve[0].starts.keys() == {"own", "random"}
 
 
-def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point() -> None:
+def test_recovery_attack_is_seeded_and_more_steps_keep_earlier_points() -> None:
     model = small()
     starts = torch.stack(list(initial_embeddings(model, "cross", 1).values()))
     attack = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4)
@@ -247,11 +245,11 @@ def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point
     assert all(not weight.grad for weight in model.network.parameters())
 
 
-def test_a_model_without_the_class_is_attacked_from_a_random_start() -> None:
+def test_model_without_the_class_is_attacked_from_random_start() -> None:
     assert list(initial_embeddings(drawer(), "star", 1)) == ["random"]
 
 
-def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
+def test_curve_points_contain_both_starts_and_the_better_one() -> None:
     (point,) = read_points(
         [{"images": 1, "steps": 9, "rate": 0.3, "from_own": 0.1, "from_random": 0.3}]
     )
@@ -259,12 +257,12 @@ def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
     assert read_points([point.json_record]) == (point,)
 
 
-def test_a_stopped_attack_says_how_far_it_came() -> None:
+def test_stopped_attack_reports_its_progress() -> None:
     with pytest.raises(JobError, match="stopped at step 1 "):
         curve_of(drawer(), RecoveryAttack(images=(1,), sampling=Sampling(stop=STOPPED)))
 
 
-def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
+def test_too_few_images_and_nonfinite_loss_fail_the_attack() -> None:
     with pytest.raises(JobError, match=r"needs 5 real images of cross, but there are 3"):
         curve_of(drawer(), RecoveryAttack(images=(1, 5)))
     with pytest.raises(JobError, match=r"not finite at step 1\. Use a smaller recover_lr"):
@@ -289,8 +287,6 @@ def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
         (drawer(), Sampling(stop=STOPPED), "stopped after 0 of 2 samples"),
     ],
 )
-def test_a_sampling_that_cannot_be_done_ends(
-    model: Diffuser, sampling: Sampling, match: str
-) -> None:
+def test_impossible_sampling_fails(model: Diffuser, sampling: Sampling, match: str) -> None:
     with pytest.raises(JobError, match=match):
         sample_classes(model, (0,), 2, sampling)

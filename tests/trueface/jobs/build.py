@@ -44,7 +44,7 @@ def job_of(draft: Draft, kind: Kind, **more: Any) -> Job:
     )  # fmt: skip
 
 
-def worked_out(text: str, kinds: Iterable[Kind], root: Path = Path("/lab")) -> Plan:
+def plan_text(text: str, kinds: Iterable[Kind], root: Path = Path("/lab")) -> Plan:
     """Return the plan of a task file."""
     task = parse(
         text,

@@ -95,7 +95,7 @@ json.dump(
 """
 
 
-def test_a_new_file_is_enough_for_every_job(tree: Tree, tmp_path: Path) -> None:
+def test_network_in_new_file_works_in_all_jobs(tree: Tree, tmp_path: Path) -> None:
     folders = "Fake/StyleGAN2/conf-f-psi-1", "Real/FFHQ"
     tree(f"PreSocial/{place}/{number:05}.png" for place in folders for number in range(12))
     (tmp_path / "splits").mkdir()

@@ -211,7 +211,7 @@ def edited(laboratory: Path) -> dict[str, Any]:
     return told
 
 
-def test_an_edit_runs_again_what_imports_it_and_what_follows_from_that(
+def test_edited_module_reruns_its_importers_and_their_dependents(
     edited: dict[str, Any],
 ) -> None:
     depends: dict[str, set[str]] = {}
@@ -221,7 +221,7 @@ def test_an_edit_runs_again_what_imports_it_and_what_follows_from_that(
         assert set(again) == {job for job, modules in depends.items() if module in modules}, module
 
 
-def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
+def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     laboratory: Path, edited: dict[str, Any]
 ) -> None:
     root = laboratory / "trueface"
@@ -252,7 +252,7 @@ def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
     ]
 
 
-def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str, Any]) -> None:
+def test_edits_of_modules_missing_from_manual_lists_rerun_jobs(edited: dict[str, Any]) -> None:
     again = {
         module: {job.split("/")[0] for job in jobs} for module, jobs in edited["again"].items()
     }
@@ -296,7 +296,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_no_function_runs_that_the_identity_does_not_count(traced: dict[str, Any]) -> None:
+def test_each_executed_function_is_part_of_the_code_digest(traced: dict[str, Any]) -> None:
     assert {name.partition("/")[0] for name in traced} == {
         *("sample", "train", "poison", "unlearn", "test")
     }
@@ -348,7 +348,7 @@ def test_unlearning_does_not_depend_on_statistics(kind: str) -> None:
     assert not closure(kind) & modules
 
 
-def test_no_module_is_loaded_that_the_text_does_not_tell() -> None:
+def test_each_loaded_module_is_found_in_the_source_text() -> None:
     roots = [roots_of(installed_kinds([kind])[kind], SETTINGS.get(kind, {})) for kind in KINDS]
     modules = sorted({module for some in roots for module in some})
     program = (

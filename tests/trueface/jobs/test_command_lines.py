@@ -90,7 +90,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return pasted, queue
 
 
-def test_pasted_lines_make_the_same_files_as_the_queue(folders: tuple[Path, Path]) -> None:
+def test_pasted_commands_create_same_files_as_queue(folders: tuple[Path, Path]) -> None:
     pasted, queue = folders
     assert files(pasted) == files(queue)
     made = {folder.name for folder in (pasted / "runs/study").iterdir()}
@@ -99,7 +99,7 @@ def test_pasted_lines_make_the_same_files_as_the_queue(folders: tuple[Path, Path
 
 
 @pytest.mark.parametrize("model", [BASE, TUNED, LONG, UNLEARNED, AGAIN], ids=len)
-def test_pasted_lines_make_the_same_weights_as_the_queue(
+def test_pasted_commands_create_same_weights_as_queue(
     folders: tuple[Path, Path], model: str
 ) -> None:
     path = Path("runs/study", model_folder_name(model), "checkpoints/best.pt")
@@ -110,7 +110,7 @@ def test_pasted_lines_make_the_same_weights_as_the_queue(
         assert torch.equal(values, other.state[name]), name
 
 
-def test_all_models_have_the_record_that_the_pasted_poison_made(
+def test_all_models_share_record_of_pasted_poison_command(
     folders: tuple[Path, Path],
 ) -> None:
     records = [
@@ -122,7 +122,7 @@ def test_all_models_have_the_record_that_the_pasted_poison_made(
     assert (records[0].seed, records[0].per) == (7, "subset")
 
 
-def test_a_shortened_folder_tells_the_whole_id(folders: tuple[Path, Path]) -> None:
+def test_shortened_folder_records_the_whole_id(folders: tuple[Path, Path]) -> None:
     run = folders[0] / "runs/study"
     assert (run / model_folder_name(LONG) / "model_id.txt").read_text() == f"{LONG}\n"
     assert not (run / BASE / "model_id.txt").exists()

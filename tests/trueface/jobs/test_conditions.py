@@ -72,7 +72,7 @@ def logits(lab: Path, name: str) -> dict[str, float]:
     return dict(zip(scores.paths, scores.logits.tolist(), strict=True))
 
 
-def test_a_corrupted_test_scores_other_pixels_and_leaves_the_plain_scores_alone(lab: Path) -> None:
+def test_corrupted_test_scores_changed_pixels_and_keeps_plain_scores(lab: Path) -> None:
     scored(lab)
     before = paths.scores(folder(lab), MODEL, DATA).read_bytes()
     scored(lab, corrupt="noise9")
@@ -82,7 +82,7 @@ def test_a_corrupted_test_scores_other_pixels_and_leaves_the_plain_scores_alone(
     assert all(plain[name] != noisy[name] for name in plain)
 
 
-def test_the_record_of_a_corrupted_test_names_steps_and_libraries(lab: Path) -> None:
+def test_record_of_corrupted_test_contains_steps_and_libraries(lab: Path) -> None:
     scored(lab, corrupt="jpeg50+blur1")
     written = paths.metrics(folder(lab), f"{DATA}@corrupt=jpeg50+blur1").read_text()
     record = json.loads(written)["corruptions"]
@@ -92,7 +92,7 @@ def test_the_record_of_a_corrupted_test_names_steps_and_libraries(lab: Path) -> 
     assert "corruptions" not in json.loads(paths.metrics(folder(lab), DATA).read_text())
 
 
-def test_tests_under_conditions_have_rows_of_their_own(lab: Path) -> None:
+def test_tests_under_conditions_have_separate_rows(lab: Path) -> None:
     scored(lab)
     scored(lab, corrupt="noise9")
     tests = [(MODEL, DATA), (MODEL, f"{DATA}@corrupt=noise9")]
@@ -103,7 +103,7 @@ def test_tests_under_conditions_have_rows_of_their_own(lab: Path) -> None:
     ]
 
 
-def test_saved_images_are_a_data_root_that_scores_as_the_corruption_did(lab: Path) -> None:
+def test_saved_images_form_a_data_root_with_equal_scores(lab: Path) -> None:
     scored(lab, corrupt="noise9", save_images=True)
     root = paths.saved_images(folder(lab), f"{DATA}@corrupt=noise9")
     images = survey(root, parse_data(DATA)).images
@@ -117,7 +117,7 @@ def test_saved_images_are_a_data_root_that_scores_as_the_corruption_did(lab: Pat
     assert logits(lab, DATA) == expected
 
 
-def test_an_attack_without_a_budget_gives_the_clean_scores_to_the_bit(lab: Path) -> None:
+def test_attack_with_zero_budget_gives_bit_identical_clean_scores(lab: Path) -> None:
     scored(lab)
     result = scored(lab, attack="pgd0")
     assert logits(lab, f"{DATA}@attack=pgd0") == logits(lab, DATA)
@@ -126,7 +126,7 @@ def test_an_attack_without_a_budget_gives_the_clean_scores_to_the_bit(lab: Path)
     assert result["attack"]["evasion"]["mean_psnr_db"] is None
 
 
-def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(lab: Path) -> None:
+def test_attack_flips_correct_predictions_and_control_is_reported(lab: Path) -> None:
     scored(lab)
     result = scored(lab, attack="pgd8")
     record = result["attack"]
@@ -146,7 +146,7 @@ def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(
     assert all(after[name] == before[name] for name in wrong)
 
 
-def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path) -> None:
+def test_correct_predictions_use_the_model_validation_threshold(lab: Path) -> None:
     kept = checkpoint.load(paths.checkpoint(folder(lab)))
     own = Calibration.read(kept.provenance["calibration"])
     assert own is not None
@@ -165,7 +165,7 @@ def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path
         checkpoint.save(paths.checkpoint(folder(lab)), kept)
 
 
-def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:
+def test_attacked_images_are_the_same_for_all_models(lab: Path) -> None:
     scored(lab, attack="random2", attack_images=5)
     drawn = set(logits(lab, f"{DATA}@attack=random2,attack_images=5"))
     assert len(drawn) == 10
@@ -176,7 +176,7 @@ def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:
     assert set(read_scores(path).paths) == drawn
 
 
-def test_a_transfer_attack_computes_with_its_surrogate_alone(lab: Path) -> None:
+def test_transfer_attack_uses_only_the_surrogate(lab: Path) -> None:
     result = scored(lab, attack="transfer8", surrogate=OTHER)
     assert result["attack"]["surrogate"] == OTHER
     assert result["attack"]["access"] == "transfer"
@@ -184,7 +184,7 @@ def test_a_transfer_attack_computes_with_its_surrogate_alone(lab: Path) -> None:
     assert result["attack"]["evasion"] != own["attack"]["evasion"]
 
 
-def test_attacked_images_that_are_saved_hold_the_budget(lab: Path) -> None:
+def test_saved_attacked_images_stay_within_the_budget(lab: Path) -> None:
     scored(lab, attack="fgsm2", save_images=True)
     root = paths.saved_images(folder(lab), f"{DATA}@attack=fgsm2")
     moved = []
@@ -196,7 +196,7 @@ def test_attacked_images_that_are_saved_hold_the_budget(lab: Path) -> None:
     assert 2 in moved
 
 
-def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab: Path) -> None:
+def test_images_encoded_after_attack_are_scored_after_encoding(lab: Path) -> None:
     plain = scored(lab, attack="fgsm8")
     coded = scored(lab, attack="fgsm8", attack_save="jpeg30")
     assert coded["attack"]["saved"]["chain"] == "jpeg30"
@@ -204,7 +204,7 @@ def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab:
     assert coded["attack"]["control"]["evasion"] != plain["attack"]["control"]["evasion"]
 
 
-def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> None:
+def test_detector_without_gradients_has_a_reason_instead_of_a_rate(lab: Path) -> None:
     model = checkpoint.load_detector(paths.checkpoint(folder(lab)))
     model.spec = replace(model.spec, differentiable=False)
     images = survey(lab / "data", parse_data(DATA)).images
@@ -220,7 +220,7 @@ def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> Non
     assert "evasion" in control.record
 
 
-def test_a_test_that_shall_stop_says_so(lab: Path) -> None:
+def test_test_job_stops_on_request(lab: Path) -> None:
     made = job(lab, "test", MODEL, resize_size=SIDE, attack="pgd1")
     made.stop.set()
     with pytest.raises(JobError, match="stopped"):
@@ -246,13 +246,13 @@ def values(**settings: Any) -> dict[str, Json]:
         ),
     ],
 )
-def test_only_what_matters_stands_in_the_name_of_a_test(
+def test_test_name_contains_only_relevant_settings(
     settings: dict[str, Any], condition: str
 ) -> None:
     assert TestSettings.condition(values(**settings)) == condition
 
 
-def test_a_plain_test_is_the_job_that_it_was() -> None:
+def test_plain_test_keeps_its_job_identity() -> None:
     decisive = TestSettings.decisive(values(surrogate="a:b", queries=9))
     new = {*TestSettings.conditions, "save_images"}
     assert not new & decisive.keys()
@@ -274,12 +274,14 @@ def test_a_plain_test_is_the_job_that_it_was() -> None:
         ({"attack": "pgd1", "attack_images": -1}, "greater than or equal to 0"),
     ],
 )
-def test_what_cannot_be_is_refused_at_plan_time(settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_rejected_at_planning(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         values(**settings)
 
 
-def test_the_code_of_corruptions_and_attacks_counts_for_tests_that_name_them() -> None:
+def test_code_of_corruptions_and_attacks_counts_only_for_tests_that_use_them() -> None:
     modules = TestSettings.modules
     assert modules["corrupt"]("none") == modules["attack"]("none") == ()
     assert modules["corrupt"]("jpeg50") == ("trueface.corruptions.kinds.codecs",)

@@ -46,7 +46,7 @@ def trained(lab: Path, model: str, **changed: Any) -> Job:
 
 
 @pytest.mark.parametrize("fair", ["oversample", "mix", "cvar2"])
-def test_groups_of_a_table_are_weighed_and_the_worst_cell_chooses(lab: Path, fair: str) -> None:
+def test_groups_are_weighted_and_worst_cell_selects_the_epoch(lab: Path, fair: str) -> None:
     job = trained(lab, f"gan2:pre-{fair}", fair=fair, select="worst-cell")
     folder = job.model_folder(str(job.model))
     epochs = list(csv.DictReader(paths.history(folder).read_text().splitlines()))
@@ -56,7 +56,7 @@ def test_groups_of_a_table_are_weighed_and_the_worst_cell_chooses(lab: Path, fai
     assert float(epochs[provenance["epochs"] - 1]["val_worst_cell_accuracy"]) == max(worst)
 
 
-def test_a_column_with_one_group_is_refused_where_groups_are_compared(lab: Path) -> None:
+def test_column_with_one_group_is_rejected_for_group_comparison(lab: Path) -> None:
     table = (lab / "people.csv").read_text().replace("Oslo", "Rome")
     (lab / "romans.csv").write_text(table)
     with pytest.raises(

@@ -69,7 +69,7 @@ def shards(cache: Path) -> set[str]:
     return {path.name for path in cache.glob("*.features")}
 
 
-def test_what_it_computes_is_all_that_trainings_unlearnings_and_tests_need(
+def test_feature_job_computes_all_features_of_trainings_unlearnings_and_tests(
     lab: Path, cache: Path
 ) -> None:
     made = a_plan(STUDY, lab, **SMALL)
@@ -84,7 +84,7 @@ def test_what_it_computes_is_all_that_trainings_unlearnings_and_tests_need(
     assert len(made.jobs) == 1 + 2 + 2 + 4
 
 
-def test_it_computes_as_much_as_the_store_may_hold(
+def test_feature_job_stops_at_store_limit(
     lab: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (planned,) = shared(a_plan(STUDY, lab, **SMALL))
@@ -94,7 +94,7 @@ def test_it_computes_as_much_as_the_store_may_hold(
     assert run(lab, planned) == {"views": 0, "images": 0, "computed": 0}
 
 
-def test_it_stops_when_it_is_asked_to(lab: Path, cache: Path) -> None:
+def test_feature_job_stops_on_request(lab: Path, cache: Path) -> None:
     (planned,) = shared(a_plan(STUDY, lab, **SMALL))
     stop = Event()
     stop.set()
@@ -102,7 +102,7 @@ def test_it_stops_when_it_is_asked_to(lab: Path, cache: Path) -> None:
         run(lab, planned, stop=stop)
 
 
-def test_the_body_of_a_trained_model_is_read_from_its_checkpoint(lab: Path, cache: Path) -> None:
+def test_backbone_of_trained_model_is_read_from_its_checkpoint(lab: Path, cache: Path) -> None:
     text = """
 train:
   - {model: null, data: "gan2:pre", settings: {freeze: false, num_epochs: 1}}
@@ -125,7 +125,7 @@ train:
     assert shards(cache) == there
 
 
-def test_what_the_store_keeps_is_told_and_cleared_by_age(lab: Path, cache: Path) -> None:
+def test_store_lists_entries_and_clears_them_by_age(lab: Path, cache: Path) -> None:
     assert FEATURES.kept().files == 0
     (planned,) = shared(a_plan(STUDY, lab, **SMALL))
     run(lab, planned)
@@ -141,7 +141,7 @@ def test_what_the_store_keeps_is_told_and_cleared_by_age(lab: Path, cache: Path)
 
 
 @pytest.mark.parametrize("name", ["slim18", "mobilenet", "squeezenet", "nodown18"])
-def test_the_width_that_a_network_declares_is_that_of_its_features(name: str) -> None:
+def test_declared_width_of_network_equals_feature_width(name: str) -> None:
     from trueface.models.detectors import build_detector
 
     assert build_detector(name, weights="none", seed=1).feature_dim == SPECS[name].width

@@ -11,7 +11,7 @@ from trueface.training.settings import TrainSettings
 WHERE = {"data_root": "data", "split_path": "splits"}
 
 
-def test_settings_become_flags_where_they_differ_from_their_defaults() -> None:
+def test_settings_that_differ_from_defaults_become_flags() -> None:
     given = {**WHERE, "lr": 1e-4, "freeze": True, "freeze_bn": False, "jpeg_qual": [30, 100]}
     assert list(classic_words(given, TrainSettings)) == [
         *("--data_root", "data", "--split_path", "splits"),
@@ -23,7 +23,7 @@ def test_settings_become_flags_where_they_differ_from_their_defaults() -> None:
     ]
 
 
-def test_the_classic_line_keeps_nothing_unless_told_to() -> None:
+def test_classic_command_saves_no_weights_by_default() -> None:
     kept = list(classic_words({"save_weights": True}, TrainSettings))
     assert kept == ["--save_weights"]
     assert list(classic_words({"save_weights": False}, TrainSettings)) == []
@@ -34,7 +34,7 @@ def test_typed_texts_become_numbers() -> None:
     assert (made.lr, made.resize_scale) == (1e-3, (0.2, 1.0))
 
 
-def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
+def test_all_invalid_values_are_reported_together_by_flag() -> None:
     with pytest.raises(UsageError) as caught:
         validate_flags(
             TrainSettings, {"data_root": "x", "lr": "-1", "model": "nodwon", "resize_prob": "2"}
@@ -44,17 +44,17 @@ def test_all_wrong_values_are_told_at_once_by_their_flags() -> None:
         assert text in message
 
 
-def test_dashes_are_spelt_where_the_command_has_them() -> None:
+def test_flags_use_dashes_as_the_command_does() -> None:
     with pytest.raises(UsageError, match="--split-path is required"):
         validate_flags(TestSettings, {"data_root": "x"}, dashes=True)
 
 
-def test_the_classic_line_tests_in_batches_as_large_as_a_trainings() -> None:
+def test_classic_command_tests_with_training_batch_size() -> None:
     assert list(classic_words({"batch_size": 8}, TestSettings)) == ["--batch_size", "8"]
     assert list(classic_words({"batch_size": 64}, TestSettings)) == []
 
 
-def test_words_of_a_person_survive_the_way_through_flags() -> None:
+def test_user_words_round_trip_through_flags() -> None:
     own = Words(subsets={"a": ("A",), "b": ("B-*", "C=D")}, modifiers={"wa": ("X/Y",)})
     flags = list(word_flags(own))
     assert flags == ["--subsets", "a=A", "--subsets", "b=B-*,C=D", "--modifiers", "wa=X/Y"]
@@ -62,12 +62,12 @@ def test_words_of_a_person_survive_the_way_through_flags() -> None:
 
 
 @pytest.mark.parametrize("text", ["mine", "mine=", "=X", ""])
-def test_a_word_without_folders_is_refused(text: str) -> None:
+def test_word_without_folders_is_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="WORD=FOLDER"):
         read_word_flags((), [text])
 
 
-def test_a_data_root_s_own_words_count_where_no_flag_gives_the_same(tmp_path: Path) -> None:
+def test_words_of_data_root_apply_unless_a_flag_overrides_them(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text("subsets: {a: [A], b: [B]}\nmodifiers: {c23: [c23]}\n")
     words = read_word_flags(["b=Mine"], [], str(tmp_path))
     assert words == Words(subsets={"a": ("A",), "b": ("Mine",)}, modifiers={"c23": ("c23",)})

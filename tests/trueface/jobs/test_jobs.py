@@ -98,9 +98,7 @@ def poisoned(lab: Path) -> Mapping[str, Json]:
     return trained(lab, POISONED)
 
 
-def test_a_trained_model_is_tested_and_its_scores_name_every_image(
-    lab: Path, clean: Mapping[str, Json]
-) -> None:
+def test_scores_of_tested_model_name_each_image(lab: Path, clean: Mapping[str, Json]) -> None:
     assert clean["images"] == 2 * TRAIN
     assert clean["poisoned"] == 0
     result = scored(lab, CLEAN, "gan2:pre")
@@ -112,7 +110,7 @@ def test_a_trained_model_is_tested_and_its_scores_name_every_image(
     assert json.loads(paths.metrics(folder(lab, CLEAN), "gan2:pre").read_text())["n"] == OTHERS
 
 
-def test_a_checkpoint_says_where_it_comes_from(lab: Path, clean: Any) -> None:
+def test_checkpoint_records_its_origin(lab: Path, clean: Any) -> None:
     told = source(lab, CLEAN)
     assert clean["best_epoch"] <= 10
     assert (told["seed"], told["poison_record_sha256"]) == (42, None)
@@ -120,7 +118,7 @@ def test_a_checkpoint_says_where_it_comes_from(lab: Path, clean: Any) -> None:
     assert told["settings"]["lr"] == 3e-3
 
 
-def test_poison_turns_half_of_each_method_and_only_of_the_training_list(
+def test_poison_flips_half_of_each_method_in_training_list_only(
     lab: Path, poisoned: Mapping[str, Json]
 ) -> None:
     record = read_record(paths.poison_record(folder(lab, POISONED)))
@@ -150,7 +148,7 @@ def test_validation_and_test_labels_are_never_flipped(
 
 
 @pytest.mark.parametrize("method", ["relabel", "retrain"])
-def test_unlearning_brings_a_poisoned_model_back(
+def test_unlearning_restores_a_poisoned_model(
     lab: Path, poisoned: Mapping[str, Json], method: str
 ) -> None:
     del poisoned
@@ -164,7 +162,7 @@ def test_unlearning_brings_a_poisoned_model_back(
 
 
 @pytest.mark.parametrize("method", ["retrain", "corrected", "restart", "relabel", "exact"])
-def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kept(
+def test_unlearning_of_last_layer_keeps_the_measured_weights(
     lab: Path, clean: Mapping[str, Json], method: str
 ) -> None:
     # a body that was trained on these images, so that a last layer can tell them apart
@@ -184,7 +182,7 @@ def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kep
     assert said["test"].accuracy("true") == scored(lab, model, DATA)["accuracy"] == 1.0
 
 
-def test_unlearning_of_another_method_than_the_name_says_is_refused(
+def test_unlearning_method_that_contradicts_the_name_is_rejected(
     lab: Path, poisoned: Mapping[str, Json]
 ) -> None:
     del poisoned
@@ -192,7 +190,9 @@ def test_unlearning_of_another_method_than_the_name_says_is_refused(
         unlearned(lab, f"{POISONED}~relabel", "retrain")
 
 
-def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[str, Json]) -> None:
+def test_fine_tuning_of_another_architecture_is_rejected(
+    lab: Path, clean: Mapping[str, Json]
+) -> None:
     del clean
     with pytest.raises(
         CheckpointError, match="has model slim18, but the settings have model nodown18"
@@ -200,7 +200,7 @@ def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[s
         trained(lab, f"{CLEAN}#{DATA}", base=CLEAN, model="nodown18")
 
 
-def test_a_poisoned_training_without_its_record_is_refused(lab: Path) -> None:
+def test_poisoned_training_without_record_is_rejected(lab: Path) -> None:
     with pytest.raises(RecordError):
         trained(lab, f"{CLEAN}%20")
 
@@ -212,9 +212,7 @@ def weights(lab: Path, model: str) -> Mapping[str, torch.Tensor]:
 STILL: dict[str, Any] = {"num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
 
 
-def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
-    lab: Path, clean: Mapping[str, Json]
-) -> None:
+def test_warm_start_uses_own_weights_instead_of_base(lab: Path, clean: Mapping[str, Json]) -> None:
     del clean
     model = f"{CLEAN}#gan2:pre@seed=9"
     facts: dict[str, Any] = {"base": CLEAN, "data": "gan2:pre"}
@@ -232,7 +230,7 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
     assert torch.equal(own["conv1.weight"], base["conv1.weight"])
 
 
-def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
+def test_fine_tuning_continues_with_optimizer_moments_of_base(lab: Path) -> None:
     def steps(model: str, **changed: Any) -> Any:
         trained(lab, model, schedule="plateau", save_optimizer=True, **changed)
         kept = optimizer_state.load_optimizer(paths.optimizer(folder(lab, model)))
@@ -254,7 +252,9 @@ def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     assert fresh == 2 * TRAIN // 8
 
 
-def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[str, Json]) -> None:
+def test_missing_optimizer_moments_of_base_are_an_error(
+    lab: Path, clean: Mapping[str, Json]
+) -> None:
     del clean
     with pytest.raises(CheckpointError, match="with save_optimizer"):
         trained(lab, f"{CLEAN}#gan2:pre", base=CLEAN, optimizer_state="kept")
@@ -262,7 +262,7 @@ def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[s
         trained(lab, f"{CLEAN}@seed=8", optimizer_state="kept")
 
 
-def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
+def test_model_records_training_images_and_base(
     lab: Path, clean: Mapping[str, Json], poisoned: Mapping[str, Json]
 ) -> None:
     del clean, poisoned
@@ -280,7 +280,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     assert [name for name, _ in chain] == [model, POISONED]
 
 
-def test_a_test_of_an_earlier_runs_model_on_its_own_training_images_is_refused(
+def test_test_of_earlier_model_on_its_training_images_is_rejected(
     lab: Path, clean: Mapping[str, Json]
 ) -> None:
     del clean
@@ -306,7 +306,7 @@ def learned(lab: Path, model: str) -> list[str]:
     return [Path(one.split_path).name for one in found.lessons]
 
 
-def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab: Path) -> None:
+def test_only_training_with_saved_weights_records_training_images(lab: Path) -> None:
     data = "gan2:pre&realFFHQ:pre"
     model = f"{data}@seed=11"
     told: dict[str, Any] = {"data": data, "num_epochs": 1}
@@ -317,7 +317,7 @@ def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab:
     assert learned(lab, model) == ["splits"]
 
 
-def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> None:
+def test_warm_start_records_images_of_earlier_trainings(lab: Path) -> None:
     model = f"{DATA}@seed=12"
     trained(lab, model, num_epochs=1)
     for split in ("splits", "other"):
@@ -327,7 +327,7 @@ def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> No
     assert learned(lab, model) == ["splits"]
 
 
-def test_weights_that_a_failed_training_leaves_as_they_were_keep_what_they_saw(lab: Path) -> None:
+def test_failed_training_keeps_record_of_unchanged_weights(lab: Path) -> None:
     model = f"{DATA}@seed=13"
     other: dict[str, Any] = {"num_epochs": 1, "split_path": "other"}
     trained(lab, model, num_epochs=1)
@@ -340,7 +340,7 @@ def test_weights_that_a_failed_training_leaves_as_they_were_keep_what_they_saw(l
     assert learned(lab, model) == ["other"]
 
 
-def test_weights_of_a_training_that_is_stopped_later_are_its_own(lab: Path) -> None:
+def test_weights_of_stopped_training_have_its_record(lab: Path) -> None:
     model, told = f"{DATA}@seed=14", {**TRAINING, "num_epochs": 2}
     trained(lab, model, num_epochs=2)
     stop = Event()
@@ -359,7 +359,7 @@ def test_weights_of_a_training_that_is_stopped_later_are_its_own(lab: Path) -> N
     assert learned(lab, model) == ["other"]
 
 
-def test_an_unlearning_that_cannot_write_its_weights_leaves_what_the_old_ones_saw(
+def test_unlearning_with_failed_write_keeps_record_of_old_weights(
     lab: Path, poisoned: Mapping[str, Json]
 ) -> None:
     del poisoned

@@ -47,28 +47,28 @@ def inputs(kind: Kind, draft: Draft) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_kind_is_what_the_launcher_expects(kind: Kind) -> None:
+def test_each_kind_satisfies_the_launcher_interface(kind: Kind) -> None:
     assert isinstance(kind, Kind)
     module, _, function = kind.entry.partition(":")
     assert callable(getattr(import_module(module), function))
 
 
 @pytest.mark.parametrize("kind", [TEST, SAMPLE], ids=lambda kind: kind.name)
-def test_more_than_one_gpu_would_be_left_idle(kind: Kind) -> None:
+def test_request_for_idle_gpus_is_rejected(kind: Kind) -> None:
     named = None if kind is SAMPLE else CLEAN
     assert not any("idle" in one for one in kind.refusals(a_draft(kind, model=named), ()))
     first, *_ = kind.refusals(a_draft(kind, model=named, gpus=3), ())
     assert first == f"{named or 'sample'}: this job type uses one GPU. 3 GPUs would leave 2 idle."
 
 
-def test_only_a_training_gets_real_images_added() -> None:
+def test_real_images_are_added_to_training_data_only() -> None:
     data = parse_data("gan2:fb")
     assert str(TRAIN.images(data)) == "gan2:fb&real:fb"
     assert str(POISON.images(data)) == str(UNLEARN.images(data)) == "gan2:fb&real:fb"
     assert TEST.images(data) == data
 
 
-def test_an_unknown_subset_is_found_while_planning() -> None:
+def test_unknown_subset_is_rejected_at_planning() -> None:
     for kind in KINDS:
         with pytest.raises(UnknownName, match="Did you mean 'gan2'"):
             kind.images(parse_data("gna2:pre"))
@@ -91,13 +91,13 @@ LISTS = ["/lab/data", "/lab/splits/train.json", "/lab/splits/val.json"]
     ],
     ids=["a training", "a split in one file", "a fine-tuning"],
 )
-def test_a_training_reads_data_splits_its_base_and_weights_from_a_file(
+def test_training_inputs_are_data_splits_base_and_weight_file(
     settings: dict[str, Any], facts: dict[str, Any], read: list[str]
 ) -> None:
     assert inputs(TRAIN, a_draft(TRAIN, settings, **facts)) == read
 
 
-def test_a_poisoned_training_reads_the_record_that_a_poison_job_makes() -> None:
+def test_poisoned_training_reads_record_of_poison_job() -> None:
     model = f"{CLEAN}%50"
     made = POISON.outputs(a_draft(POISON, model=model))
     assert made == (RUN / model / "poison.json",)
@@ -105,7 +105,7 @@ def test_a_poisoned_training_reads_the_record_that_a_poison_job_makes() -> None:
 
 
 @pytest.mark.parametrize("before", ["", "~relabel"])
-def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before: str) -> None:
+def test_unlearning_reads_base_and_its_poison_record(before: str) -> None:
     base = f"{CLEAN}%50{before}"
     draft = a_draft(UNLEARN, {"method": "retrain"}, model=f"{base}~retrain", base=base)
     assert inputs(UNLEARN, draft)[3:] == [
@@ -117,7 +117,7 @@ def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before:
     assert UNLEARN.outputs(draft) == tuple(folder / name for name in names)
 
 
-def test_an_unlearning_with_settings_in_its_name_reads_the_record_of_its_base() -> None:
+def test_unlearning_with_settings_in_name_reads_record_of_base() -> None:
     base = f"{CLEAN}%50@lr=0.01"
     model = f"{CLEAN}%50~relabel@strength=1,seed=1"
     draft = a_draft(UNLEARN, {"method": "relabel"}, model=model, base=base)
@@ -125,14 +125,14 @@ def test_an_unlearning_with_settings_in_its_name_reads_the_record_of_its_base() 
     assert UNLEARN.argv(draft)[-2:] == ("--base", base)
 
 
-def test_an_id_too_long_for_a_folder_has_a_shorter_one() -> None:
+def test_long_id_has_shortened_folder() -> None:
     model = "#".join([CLEAN] * 20)
     (best, _) = TRAIN.outputs(a_draft(TRAIN, model=model))
     assert best.parents[1] == RUN / model_folder_name(model)
     assert len(best.parents[1].name) == 255
 
 
-def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_it() -> None:
+def test_training_that_saves_its_optimizer_has_output_that_fine_tuning_requires() -> None:
     kept = a_draft(TRAIN, {"save_optimizer": True})
     state = RUN / CLEAN / "checkpoints" / "optimizer.pt"
     assert state in TRAIN.outputs(kept)
@@ -144,7 +144,7 @@ def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_
     assert TRAIN.refusals(draft, ()) == ()
 
 
-def test_a_training_from_scratch_has_no_optimizer_to_go_on_with() -> None:
+def test_training_from_scratch_cannot_continue_optimizer() -> None:
     draft = a_draft(TRAIN, {"optimizer_state": "kept"})
     (said,) = TRAIN.refusals(draft, ())
     assert "needs a model to start from" in said
@@ -152,7 +152,7 @@ def test_a_training_from_scratch_has_no_optimizer_to_go_on_with() -> None:
         refuse_unfit(TRAIN, draft)
 
 
-def test_a_kind_with_words_knows_them_and_the_one_without_does_not() -> None:
+def test_only_kind_with_words_knows_them() -> None:
     own = Words(subsets={"ganMine": ("MyGAN", "SDXL-*")}, modifiers={"wa": ("WhatsApp",)})
     for kind in KINDS:
         told = kind.with_words(own)
@@ -163,7 +163,7 @@ def test_a_kind_with_words_knows_them_and_the_one_without_does_not() -> None:
             kind.images(parse_data("ganMine:pre"))
 
 
-def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
+def test_folder_of_user_word_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "WhatsApp/Fake/SDXL-turbo").mkdir(parents=True)
     own = Words(subsets={"mine": ("SDXL-*",)}, modifiers={"wa": ("What*",)})
     settings = {"data_root": str(tmp_path)}
@@ -174,7 +174,7 @@ def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
     assert str(tmp_path / "PreSocial/Fake/SDXL-*") in inputs(kind, absent)
 
 
-def test_a_test_reads_the_model_and_makes_scores_and_metrics() -> None:
+def test_test_reads_model_and_writes_scores_and_metrics() -> None:
     draft = a_draft(TEST, data="real:pre")
     assert inputs(TEST, draft) == [BEST, "/lab/data", "/lab/splits/test.json"]
     assert TEST.outputs(draft) == (
@@ -183,13 +183,13 @@ def test_a_test_reads_the_model_and_makes_scores_and_metrics() -> None:
     )
 
 
-def test_a_sample_is_proved_by_what_is_written_last() -> None:
+def test_sample_output_is_proved_by_file_written_last() -> None:
     draft = a_draft(SAMPLE)
     assert SAMPLE.inputs(draft) == ()
     assert SAMPLE.outputs(draft) == (Path("/lab/data"), Path("/lab/data/sample.json"))
 
 
-def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> None:
+def test_images_absent_from_data_folder_are_missing_inputs(tmp_path: Path) -> None:
     (tmp_path / "PreSocial/Fake/StyleGAN2").mkdir(parents=True)
     draft = a_draft(TEST, {"data_root": str(tmp_path)})
     assert str(tmp_path / "PreSocial/Real/FFHQ") in inputs(TEST, draft)
@@ -211,7 +211,7 @@ def a_linked_set(root: Path) -> dict[str, Any]:
     return {"data_root": str(root), "split_path": str(root)}
 
 
-def test_a_plan_looks_at_a_sample_of_links_in_many_folders(
+def test_plan_checks_a_sample_of_links_in_many_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = []
@@ -236,9 +236,7 @@ def test_a_plan_looks_at_a_sample_of_links_in_many_folders(
     [(TRAIN, 4), (UNLEARN, 4), (POISON, 2), (TEST, 0)],
     ids=lambda each: getattr(each, "name", None),
 )
-def test_a_plan_counts_links_that_lead_nowhere_in_the_lists_of_a_job(
-    tmp_path: Path, kind: Kind, count: int
-) -> None:
+def test_plan_counts_dangling_links_in_lists_of_job(tmp_path: Path, kind: Kind, count: int) -> None:
     settings = a_linked_set(tmp_path) | ({"method": "scrub"} if kind is UNLEARN else {})
     facts = {"base": CLEAN, "model": f"{CLEAN}~scrub"} if kind is UNLEARN else {}
     lost = [each for each in kind.inputs(a_draft(kind, settings, **facts)) if "link" in each.what]
@@ -256,9 +254,7 @@ def test_a_plan_counts_links_that_lead_nowhere_in_the_lists_of_a_job(
 @pytest.mark.parametrize(
     ("poison", "refused"), [("20", True), ("f2r-20", False), ("r2f-20", False)]
 )
-def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
-    poison: str, *, refused: bool
-) -> None:
+def test_projected_gradients_are_rejected_for_random_flips(poison: str, *, refused: bool) -> None:
     base = f"{CLEAN}%{poison}"
     draft = a_draft(UNLEARN, {"method": "pgu"}, model=f"{base}~pgu", base=base)
     assert ["randomly flipped" in reason for reason in UNLEARN.refusals(draft, ())] == (
@@ -266,12 +262,12 @@ def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
     )
 
 
-def test_missing_inputs_are_all_named() -> None:
+def test_all_missing_inputs_are_named() -> None:
     with pytest.raises(UsageError, match=r"(?s)/lab/data.*train\.json.*val\.json"):
         refuse_unfit(TRAIN, a_draft(TRAIN))
 
 
-def test_the_classic_line_of_a_training_says_the_same() -> None:
+def test_classic_command_of_training_is_equivalent() -> None:
     settings = {
         "model": "slim18",
         "freeze": True,
@@ -293,7 +289,7 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
     assert made.model_dump(mode="json") == draft.settings
 
 
-def test_the_classic_line_of_a_test_says_the_same() -> None:
+def test_classic_command_of_test_is_equivalent() -> None:
     draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, data="real:pre")
     request = parse_command_line(TEST.argv(draft)[3:])
     assert (request.task, request.model, str(request.data)) == ("test", CLEAN, "real:pre")
@@ -307,7 +303,7 @@ def test_the_classic_line_of_a_test_says_the_same() -> None:
         (UNLEARN, {"method": "relabel", "jpeg_qual": [30, 90], "freeze_bn": False}),
     ],
 )
-def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, Any]) -> None:
+def test_command_of_other_kinds_is_equivalent(kind: Kind, settings: dict[str, Any]) -> None:
     model = f"{CLEAN}%50~relabel"
     draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50")
     verb, *words = kind.argv(draft)[3:]
@@ -328,7 +324,7 @@ OWN = Words(
 
 
 @pytest.mark.parametrize("kind", [TRAIN, TEST, POISON, UNLEARN], ids=lambda kind: kind.name)
-def test_the_line_of_a_kind_tells_a_users_words(kind: Kind) -> None:
+def test_command_of_kind_contains_user_words(kind: Kind) -> None:
     data = "mygan:wa&other:pre&real:pre"
     if kind in (TRAIN, TEST):
         request = parse_command_line(kind.argv(a_draft(kind, model=data, data=data, words=OWN))[3:])
@@ -342,7 +338,7 @@ def test_the_line_of_a_kind_tells_a_users_words(kind: Kind) -> None:
     assert read_word_flags(given["subsets"], given["modifiers"]) == OWN
 
 
-def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> None:
+def test_command_of_model_with_settings_in_name_creates_that_model() -> None:
     model = f"{CLEAN}%20@lr=0.001,seed=2"
     draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model)
     request = parse_command_line(TRAIN.argv(draft)[3:])
@@ -351,7 +347,7 @@ def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> Non
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
 @pytest.mark.parametrize("kind", [TRAIN, TEST, UNLEARN], ids=lambda kind: kind.name)
-def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -> None:
+def test_command_contains_the_requested_device(kind: Kind, device: str) -> None:
     settings = {"method": "relabel"} if kind is UNLEARN else {}
     facts = {"model": f"{CLEAN}%50~relabel", "base": f"{CLEAN}%50", "data": CLEAN}
     words = kind.argv(a_draft(kind, settings, device=device, **facts))[3:]
@@ -363,13 +359,13 @@ def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -
 
 
 @pytest.mark.parametrize("kind", [POISON, SAMPLE], ids=lambda kind: kind.name)
-def test_the_line_of_a_command_that_takes_no_device_names_none(kind: Kind) -> None:
+def test_command_without_device_option_contains_no_device(kind: Kind) -> None:
     draft = a_draft(kind, model=f"{CLEAN}%50", device="cpu")
     assert "--device" not in kind.argv(draft)
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "x" * 5000])
-def test_a_data_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, name: str) -> None:
+def test_data_folder_with_invalid_name_is_missing(tmp_path: Path, name: str) -> None:
     for kind in (TRAIN, TEST):
         settings = {"data_root": str(tmp_path / name), "split_path": str(tmp_path / name)}
         draft = a_draft(kind, settings)
@@ -380,7 +376,7 @@ def test_a_data_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, na
 
 
 @pytest.mark.parametrize("name", ["x" * 256, f"{'x' * 256}*"])
-def test_a_users_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, name: str) -> None:
+def test_user_folder_with_invalid_name_is_missing(tmp_path: Path, name: str) -> None:
     (tmp_path / "PreSocial/Fake").mkdir(parents=True)
     settings = {"data_root": str(tmp_path)}
     for words, data in (
@@ -392,7 +388,7 @@ def test_a_users_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, n
         assert any(name in path for path in paths)
 
 
-def test_an_unlearning_trains_with_the_objective_of_its_model() -> None:
+def test_unlearning_uses_the_objective_of_its_model() -> None:
     poisoned = "gan2:pre%20"
     training = a_draft(TRAIN, {"objective": "ce"}, model=poisoned)
     model = f"{poisoned}~retrain"
@@ -405,7 +401,7 @@ def test_an_unlearning_trains_with_the_objective_of_its_model() -> None:
     assert UNLEARN.refusals(same, [training]) == ()
 
 
-def test_the_launcher_is_told_which_metrics_are_better_low() -> None:
+def test_kinds_declare_metrics_where_lower_is_better() -> None:
     low = {name for name, metric in METRICS.items() if metric.low}
     assert low == {"eer", "ece", "loss"}
     assert TEST.lower_is_better & set(METRICS) == low
@@ -450,7 +446,7 @@ train: [{model: null, data: real:pre}]
     ],
     ids=["its own room", "a word of another room"],
 )
-def test_a_file_is_read_with_the_kinds_of_its_rooms(
+def test_task_file_is_read_with_the_kinds_of_its_packages(
     tmp_path: Path, text: str, kinds: str | None, rooms: str
 ) -> None:
     file = tmp_path / "x.yaml"
@@ -478,7 +474,7 @@ def test_a_file_is_read_with_the_kinds_of_its_rooms(
         ("weigh", "trueface.jobs:weigh", ""),
     ],
 )
-def test_an_entry_that_an_earlier_version_queued_is_found_where_its_kind_has_it_now(
+def test_entry_point_queued_by_earlier_version_is_resolved_to_current_one(
     kind: str, entry: str, now: str
 ) -> None:
     spec = Spec(name="x", kind=kind, role="", run="x", root="/", entry=entry)

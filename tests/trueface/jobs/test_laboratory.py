@@ -34,7 +34,7 @@ from trueface.runtime.files import file_sha256
 __all__ = ["lab"]  # the fixture
 
 
-def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
+def test_backdoor_reacts_only_to_its_trigger(lab: Path) -> None:
     model = f"{DATA}%patch-25"
     assert poison(lab, model)["flipped_fake"] == TRAIN // 2
     record = read_record(paths.poison_record(folder(lab, model)))
@@ -48,7 +48,7 @@ def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
     assert stamped.logits.mean() < clean.logits.mean() - 1
 
 
-def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
+def test_test_without_trigger_writes_no_triggered_scores(lab: Path) -> None:
     model = f"{DATA}@seed=70"
     trained(lab, model, num_epochs=1)
     scored(lab, model, "gan2:pre", trigger=True)
@@ -56,7 +56,7 @@ def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
     assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
 
 
-def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
+def test_jobs_with_frozen_backbone_share_features_by_default(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
@@ -81,7 +81,7 @@ def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> None:
+def test_provenance_records_data_and_settings_of_weights(lab: Path) -> None:
     model = f"{DATA}%50@seed=71"
     poison(lab, model)
     trained(lab, model, num_epochs=1)
@@ -96,7 +96,7 @@ def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> 
     assert "trueface/training/trainer.py" in zipfile.ZipFile(archive).namelist()
 
 
-def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None:
+def test_inputs_of_last_layer_are_written_one_row_per_image(lab: Path) -> None:
     model = f"{DATA}@seed=72"
     trained(lab, model, num_epochs=1, features=True)
     scored(lab, model, "gan2:pre", features=True)
@@ -107,7 +107,7 @@ def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None
 
 
 @pytest.fixture
-def spoilt(lab: Path) -> Iterator[Path]:
+def truncated_image(lab: Path) -> Iterator[Path]:
     """A training image that is cut off, for as long as a test runs."""
     path = lab / "data" / "PreSocial" / "Fake" / "StyleGAN2" / "conf-f-psi-1" / "00000.png"
     content = path.read_bytes()
@@ -117,18 +117,18 @@ def spoilt(lab: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_an_image_that_cannot_be_decoded_is_listed_beside_the_model(
-    lab: Path, spoilt: Path, *, freeze: bool
+def test_undecodable_image_is_listed_in_model_folder(
+    lab: Path, truncated_image: Path, *, freeze: bool
 ) -> None:
     model = f"{DATA}@freeze={freeze}"
     result = trained(lab, model, num_epochs=1, freeze=freeze)
     assert (result["bad_images"], result["samples_read"]) == (1, 2 * TRAIN - 1)
     listed = paths.bad_images(folder(lab, model), "train").read_text()
-    assert str(spoilt) in listed
+    assert str(truncated_image) in listed
 
 
-def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
-    lab: Path, spoilt: Path
+def test_list_of_bad_images_survives_a_kill_after_last_epoch(
+    lab: Path, truncated_image: Path
 ) -> None:
     model = f"{DATA}@seed=73"
     told = {**TRAINING, "num_epochs": 1, "features": True}
@@ -140,11 +140,11 @@ def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
     assert paths.resume(folder(lab, model)).exists()
     place.rmdir()
     assert training_job.train(asked)["bad_images"] == 1
-    assert str(spoilt) in paths.bad_images(folder(lab, model), "train").read_text()
+    assert str(truncated_image) in paths.bad_images(folder(lab, model), "train").read_text()
     assert not paths.resume(folder(lab, model)).exists()
 
 
-def test_a_warm_start_that_was_interrupted_goes_on_from_where_it_was(lab: Path) -> None:
+def test_interrupted_warm_start_resumes(lab: Path) -> None:
     model = f"{DATA}@seed=74"
     told: dict[str, Any] = {"num_epochs": 3, "select": "last"}
     warm = {**TRAINING, **told, "warm_start": True}
@@ -176,7 +176,7 @@ def stop_after(asked: Job, *, epochs: int) -> None:
         training_job.train(asked)
 
 
-def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Path) -> None:
+def test_test_with_other_image_decoding_is_rejected(lab: Path) -> None:
     model = f"{DATA}@decode=scaled"
     trained(lab, model, num_epochs=1, decode="scaled")
     with pytest.raises(CheckpointError, match="Use the same value in training and test"):
@@ -186,7 +186,7 @@ def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Pa
     assert scored(lab, model, "gan2:pre", decode="scaled")["n"] == OTHERS
 
 
-def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) -> None:
+def test_fine_tuning_requires_normalization_of_its_base(lab: Path) -> None:
     base = f"{DATA}@normalization=half"
     trained(lab, base, num_epochs=1, normalization="half")
     tuned = f"{base}#{DATA}"
@@ -196,7 +196,7 @@ def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) ->
         trained(lab, f"{tuned}@x=1", base=base, num_epochs=1, normalization="imagenet")
 
 
-def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None:
+def test_batch_too_small_for_image_size_is_reported(lab: Path) -> None:
     model = f"{DATA}@model=baseline18"
     with pytest.raises(
         JobError, match=r"batch_size 23 gives a batch of 1, too small .* another batch_size"
@@ -204,7 +204,7 @@ def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None
         trained(lab, model, model="baseline18", num_epochs=1, batch_size=23)
 
 
-def test_images_that_the_split_names_and_nobody_finds_are_told_before_anything_is_written(
+def test_missing_images_of_split_are_reported_before_any_output(
     lab: Path,
 ) -> None:
     path = lab / "data" / "PreSocial" / "Real" / "FFHQ" / "00001.png"

@@ -36,23 +36,23 @@ def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
     )  # fmt: skip
 
 
-def said(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
+def shared_image_refusals(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
     maker = a_draft(lab, "train", "one", trained, model="m", **facts)
-    return refused(lab, "m", maker, data=tested)
+    return leak_refusals(lab, "m", maker, data=tested)
 
 
-def test_test_images_that_were_trained_on_are_counted_and_named(lab: Path) -> None:
-    assert said(lab, "gan2:pre&real:pre", "gan2:pre") == (
+def test_test_images_seen_in_training_are_counted_and_named(lab: Path) -> None:
+    assert shared_image_refusals(lab, "gan2:pre&real:pre", "gan2:pre") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
         "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
 
 
-def test_the_first_five_of_the_shared_images_are_listed_in_their_order(lab: Path) -> None:
+def test_first_five_shared_images_are_listed_in_order(lab: Path) -> None:
     keys = [f"StyleGAN2/a/{number}" for number in range(9)]
     write(lab / "one", train=keys[::-1])
     write(lab / "two", test=[*keys, "FFHQ/1"])
-    (message,) = said(lab, "gan2:pre", "gan2:pre&real:pre")
+    (message,) = shared_image_refusals(lab, "gan2:pre", "gan2:pre&real:pre")
     assert message.endswith(f": {', '.join(keys[:5])} and 4 more")
 
 
@@ -66,31 +66,31 @@ def test_the_first_five_of_the_shared_images_are_listed_in_their_order(lab: Path
         ("real:pre", "gan:pre", None),
     ],
 )
-def test_only_methods_of_both_count(
+def test_only_methods_of_both_datasets_count(
     lab: Path, trained: str, tested: str, counts: str | None
 ) -> None:
-    found = said(lab, trained, tested)
+    found = shared_image_refusals(lab, trained, tested)
     assert [text.startswith(counts or "-") for text in found] == ([True] if counts else [])
 
 
-def test_the_real_images_that_a_training_adds_count_and_one_split_serves_both(lab: Path) -> None:
-    assert said(lab, "gan2:pre", "real:pre") == ()
-    assert len(said(lab, "gan2:pre", "real:pre", images="gan2:pre&real:pre")) == 1
+def test_added_real_images_count_and_one_split_serves_both_jobs(lab: Path) -> None:
+    assert shared_image_refusals(lab, "gan2:pre", "real:pre") == ()
+    assert len(shared_image_refusals(lab, "gan2:pre", "real:pre", images="gan2:pre&real:pre")) == 1
     maker = a_draft(lab, "train", "two", "all:pre", model="m")
-    assert refused(lab, "m", maker, data="all:pre") == ()
+    assert leak_refusals(lab, "m", maker, data="all:pre") == ()
 
 
-def test_every_maker_is_looked_at_and_told_once(lab: Path) -> None:
+def test_each_producing_job_is_checked_and_reported_once(lab: Path) -> None:
     makers = [
         a_draft(lab, "train", "two", "all:pre", model="a"),
         a_draft(lab, "train", "one", "gan2:pre", model="a#b"),
         a_draft(lab, "unlearn", "one", "gan2:pre", model="a#b~m"),
     ]
-    found = refused(lab, "a#b~m", *makers)
+    found = leak_refusals(lab, "a#b~m", *makers)
     assert [text.partition("images of a#b ")[1] for text in found] == ["images of a#b "]
 
 
-def test_a_users_subset_counts_and_means_what_it_meant_in_an_earlier_run(lab: Path) -> None:
+def test_user_subset_counts_with_its_meaning_in_earlier_run(lab: Path) -> None:
     own = TEST.with_words(Words(subsets={"mine": ("My*",)}))
     maker = a_draft(lab, "train", "one", "mine:pre", model="m")
     (text,) = own.refusals(a_draft(lab, "test", "two", "mine:pre", model="m"), [maker])
@@ -105,17 +105,19 @@ def test_a_users_subset_counts_and_means_what_it_meant_in_an_earlier_run(lab: Pa
     ("tested", "count"),
     [("fakeFlat:none", 1), ("all:none", 1), ("realFlat:none", 0), ("gan:pre", 0)],
 )
-def test_images_without_a_method_folder_are_told_by_their_class(
+def test_images_without_method_folder_are_reported_by_class(
     lab: Path, tested: str, count: int
 ) -> None:
     write(lab / "one", train=["00001", "00002"])
     write(lab / "two", test=["00002", "00003"])
-    assert len(said(lab, "fakeFlat:none", tested)) == count
+    assert len(shared_image_refusals(lab, "fakeFlat:none", tested)) == count
 
 
-def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Path) -> None:
+def test_test_images_used_for_epoch_selection_are_counted_and_named(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2", "StyleGAN2/a/8"])
-    (text,) = said(lab, "gan2:pre", "gan2:fb")  # a shared copy shows the same picture
+    (text,) = shared_image_refusals(
+        lab, "gan2:pre", "gan2:fb"
+    )  # a shared copy shows the same picture
     assert text == (
         "1 of the 2 test images of gan2:fb are among the validation images that selected m "
         "(two/test.json, one/val.json): StyleGAN2/a/2. Use a test list without training and "
@@ -137,66 +139,66 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
         ("train", {"early_stop": 0, "lr_decay_epochs": -1, "schedule": "plateau"}, False),
     ],
 )
-def test_validation_counts_where_it_chose_ended_or_slowed_a_training(
+def test_validation_images_count_if_they_influenced_training(
     lab: Path, kind: str, settings: dict[str, Any], decides: bool
 ) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
     settings = {"select": "last", **settings}
     maker = a_draft(lab, kind, "one", "gan2:pre", model="m", settings=settings)
-    texts = refused(lab, "m", maker)
+    texts = leak_refusals(lab, "m", maker)
     assert ["validation images" in text for text in texts] == [True] * decides
 
 
-def test_the_validation_of_an_earlier_run_counts_where_its_record_names_it(lab: Path) -> None:
+def test_validation_of_earlier_run_counts_if_its_record_lists_it(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
     a_model(lab, "m", "gan2:pre")
-    assert refused(lab, "m") == ()  # written by a version that named the training list alone
+    assert leak_refusals(lab, "m") == ()  # written by a version that named the training list alone
     a_model(lab, "n", "gan2:pre", val=True)
-    assert "validation images that selected n" in refused(lab, "n")[0]
+    assert "validation images that selected n" in leak_refusals(lab, "n")[0]
 
 
-def test_the_same_key_in_another_data_folder_is_another_picture(lab: Path) -> None:
-    assert said(lab, "gan2:pre", "gan2:pre", data_root="elsewhere") == ()
+def test_same_key_in_another_data_folder_is_another_image(lab: Path) -> None:
+    assert shared_image_refusals(lab, "gan2:pre", "gan2:pre", data_root="elsewhere") == ()
     (lab / "data").mkdir()
     (lab / "link").symlink_to("data")
-    assert len(said(lab, "gan2:pre", "gan2:pre", data_root="link")) == 1
+    assert len(shared_image_refusals(lab, "gan2:pre", "gan2:pre", data_root="link")) == 1
 
 
-def test_a_training_in_another_folder_hides_none_in_this_one(lab: Path) -> None:
+def test_training_in_another_folder_hides_no_leak_in_this_one(lab: Path) -> None:
     makers = [
         a_draft(lab, "train", "one", "gan2:pre", model=name, data_root=root)
         for name, root in (("a", "elsewhere"), ("a#b", "data"))
     ]
-    found = refused(lab, "a#b", *makers)
+    found = leak_refusals(lab, "a#b", *makers)
     assert ["of a#b (" in text for text in found] == [True]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]"])
-def test_nothing_is_said_of_lists_that_cannot_be_read(lab: Path, content: str | None) -> None:
+def test_unreadable_lists_cause_no_report(lab: Path, content: str | None) -> None:
     path = lab / "one/train.json"
     if content is None:
         path.unlink()
     else:
         path.write_text(content)
-    assert said(lab, "all:pre", "all:pre") == ()
+    assert shared_image_refusals(lab, "all:pre", "all:pre") == ()
 
 
-def test_a_list_that_has_changed_is_read_again(lab: Path) -> None:
-    assert said(lab, "gan2:pre", "gan2:pre")
+def test_changed_list_is_read_again(lab: Path) -> None:
+    assert shared_image_refusals(lab, "gan2:pre", "gan2:pre")
     write(lab / "one", train=[key for key in TRAINED if key != "StyleGAN2/a/2"])
-    assert said(lab, "gan2:pre", "gan2:pre") == ()
+    assert shared_image_refusals(lab, "gan2:pre", "gan2:pre") == ()
 
 
 def test_lists_are_read_once_for_thousands_of_tests(lab: Path) -> None:
-    assert said(lab, "gan2:pre", "gan2:pre")
+    assert shared_image_refusals(lab, "gan2:pre", "gan2:pre")
     path = lab / "one/train.json"
     before = path.stat()
     path.write_text(" " * before.st_size)  # no list; whoever reads it again finds no overlap
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert said(lab, "gan2:pre", "gan2:pre")
+    assert shared_image_refusals(lab, "gan2:pre", "gan2:pre")
 
 
-def test_trainings_and_unlearnings_are_refused_for_no_such_reason(lab: Path) -> None:
+def test_shared_images_do_not_reject_trainings_and_unlearnings(lab: Path) -> None:
     settings: Mapping[str, Any] = {"optimizer_state": "fresh"}
     draft = a_draft(lab, "train", "one", "all:pre", model="m")
     assert UNLEARN.refusals(draft, [draft]) == ()
@@ -230,45 +232,45 @@ def a_model(
     image_lists.write_ancestry(folder, base, [lesson])
 
 
-def refused(lab: Path, model: str, *makers: Draft, data: str = "gan2:pre") -> tuple[str, ...]:
+def leak_refusals(lab: Path, model: str, *makers: Draft, data: str = "gan2:pre") -> tuple[str, ...]:
     return TEST.refusals(a_draft(lab, "test", "two", data, model=model), makers)
 
 
-def test_a_model_of_an_earlier_run_is_looked_at_too(lab: Path) -> None:
+def test_model_of_earlier_run_is_checked(lab: Path) -> None:
     a_model(lab, "m", "gan2:pre")
-    assert refused(lab, "m") == (
+    assert leak_refusals(lab, "m") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
         "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
-    assert refused(lab, "m", data="gan1:pre") == ()
+    assert leak_refusals(lab, "m", data="gan1:pre") == ()
 
 
-def test_the_models_from_which_an_earlier_one_comes_are_followed(lab: Path) -> None:
+def test_base_models_of_earlier_model_are_checked(lab: Path) -> None:
     a_model(lab, "a", "gan2:pre")
     a_model(lab, "a#b", "gan3:fb", base="a")
     a_model(lab, "a#b~m", "gan3:fb", base="a#b")
-    (said,) = refused(lab, "a#b~m")
-    assert "of a (" in said
+    (shared_image_refusals,) = leak_refusals(lab, "a#b~m")
+    assert "of a (" in shared_image_refusals
 
 
-def test_a_chain_may_be_half_in_this_plan(lab: Path) -> None:
+def test_chain_of_models_may_begin_outside_the_plan(lab: Path) -> None:
     a_model(lab, "a", "gan2:pre")
     a_model(lab, "a#b", "gan2:pre", base="a")  # is trained anew by this plan, on other images
     again = a_draft(lab, "train", "one", "gan3:pre", model="a#b", base="a")
     more = a_draft(lab, "train", "one", "gan3:pre", model="a#b#c", base="a#b")
-    (said,) = refused(lab, "a#b#c", again, more)
-    assert "of a (" in said
+    (shared_image_refusals,) = leak_refusals(lab, "a#b#c", again, more)
+    assert "of a (" in shared_image_refusals
 
 
-def test_a_training_that_goes_on_from_its_own_weights_has_seen_what_they_saw(lab: Path) -> None:
+def test_warm_started_training_includes_images_of_earlier_weights(lab: Path) -> None:
     a_model(lab, "m", "gan2:pre")
     facts = {"model": "m", "settings": {"warm_start": True}}
     warm = a_draft(lab, "train", "two", "gan3:pre", **facts)
-    assert [text.startswith("1 of the 2") for text in refused(lab, "m", warm)] == [True]
-    assert refused(lab, "m", a_draft(lab, "train", "two", "gan3:pre", model="m")) == ()
+    assert [text.startswith("1 of the 2") for text in leak_refusals(lab, "m", warm)] == [True]
+    assert leak_refusals(lab, "m", a_draft(lab, "train", "two", "gan3:pre", model="m")) == ()
     paths.checkpoint(lab / "runs/r/m").unlink()
     again = a_draft(lab, "train", "two", "gan3:pre", **facts)
-    assert refused(lab, "m", again) == ()
+    assert leak_refusals(lab, "m", again) == ()
 
 
 @pytest.mark.parametrize(
@@ -280,12 +282,12 @@ def test_a_training_that_goes_on_from_its_own_weights_has_seen_what_they_saw(lab
     ],
     ids=["a list that has changed", "another order", "another data folder"],
 )
-def test_an_earlier_training_counts_where_its_list_and_folder_are_the_same(
+def test_earlier_training_counts_if_list_and_folder_are_equal(
     lab: Path, root: str, train: list[str], count: int
 ) -> None:
     a_model(lab, "m", "gan2:pre", root=root)
     write(lab / "one", train=train)
-    assert len(refused(lab, "m")) == count
+    assert len(leak_refusals(lab, "m")) == count
 
 
 @pytest.mark.parametrize(
@@ -304,16 +306,16 @@ def test_an_earlier_training_counts_where_its_list_and_folder_are_the_same(
         }),
     ],
 )  # fmt: skip
-def test_a_record_that_cannot_be_read_says_nothing(lab: Path, broken: str) -> None:
+def test_unreadable_record_causes_no_report(lab: Path, broken: str) -> None:
     a_model(lab, "m", "gan2:pre")
     paths.ancestry(lab / "runs/r/m").write_text(broken)
-    assert refused(lab, "m") == ()
+    assert leak_refusals(lab, "m") == ()
 
 
-def test_models_that_name_each_other_as_their_base_are_read_once(lab: Path) -> None:
+def test_cyclic_bases_are_read_once(lab: Path) -> None:
     a_model(lab, "a", "gan2:pre", base="b")
     a_model(lab, "b", "gan2:pre", base="a")
-    assert len(refused(lab, "a")) == 1
+    assert len(leak_refusals(lab, "a")) == 1
 
 
 def test_records_are_read_once_for_thousands_of_tests(lab: Path) -> None:
@@ -326,7 +328,7 @@ def test_records_are_read_once_for_thousands_of_tests(lab: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [TEST, TRAIN, UNLEARN], ids=lambda kind: kind.name)
-def test_a_model_that_is_made_without_its_weights_is_refused(lab: Path, kind: Any) -> None:
+def test_model_produced_without_weights_is_rejected(lab: Path, kind: Any) -> None:
     settings = {"save_weights": False, "optimizer_state": "fresh"}
     unkept = a_draft(lab, "train", "two", "gan3:pre", model="a", settings=settings)
     kept = a_draft(lab, "train", "two", "gan3:pre", model="a#b", base="a")
@@ -339,7 +341,7 @@ def test_a_model_that_is_made_without_its_weights_is_refused(lab: Path, kind: An
     assert kind.refusals(draft, [unkept, kept]) == ()  # the second one was refused itself
 
 
-def test_an_unlearning_keeps_its_weights_whatever_it_was_told(lab: Path) -> None:
+def test_unlearning_always_saves_its_weights(lab: Path) -> None:
     facts = {"model": "a~m", "settings": {"save_weights": False}}
     maker = a_draft(lab, "unlearn", "two", "gan3:pre", **facts)
-    assert refused(lab, "a~m", maker, data="gan1:pre") == ()
+    assert leak_refusals(lab, "a~m", maker, data="gan1:pre") == ()

@@ -8,7 +8,7 @@ from trueface.evaluation.inference import ImageScores
 from trueface.jobs.testing import scores_of
 
 
-def test_the_scores_of_a_test_name_the_video_of_each_frame(tmp_path: Path) -> None:
+def test_test_scores_contain_the_video_of_each_frame(tmp_path: Path) -> None:
     write_video_sources(tmp_path, ["FF-DF"])
     images = [
         Image(f"{tmp_path}/PreSocial/Fake/{key}.png", key, 1, key.partition("/")[0], "pre")

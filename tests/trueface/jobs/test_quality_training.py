@@ -48,12 +48,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
 
 
 @pytest.mark.parametrize("name", [PIXELS, FROZEN])
-def test_each_image_is_learned_in_each_quality(lab: tuple[Path, dict[str, Any]], name: str) -> None:
+def test_each_image_is_trained_in_each_quality(lab: tuple[Path, dict[str, Any]], name: str) -> None:
     result = lab[1][name]
     assert result["samples_read"] == EPOCHS * QUALITIES * result["images"]
 
 
-def test_a_result_says_what_the_collaboration_did(lab: tuple[Path, dict[str, Any]]) -> None:
+def test_result_reports_effect_of_collaboration(lab: tuple[Path, dict[str, Any]]) -> None:
     folder, results = lab
     first, last = results[PIXELS]["collaboration"]
     assert (first["epoch"], last["epoch"]) == (1, 2)
@@ -78,7 +78,7 @@ def test_predictions_are_compared_with_the_features_of_all_qualities(
     assert "mean" not in learned  # the body learned: there are no features at hand
 
 
-def test_raw_is_the_name_of_no_condition(lab: tuple[Path, dict[str, Any]]) -> None:
+def test_raw_is_not_a_valid_condition_name(lab: tuple[Path, dict[str, Any]]) -> None:
     assert {name for name in lab[1] if name.startswith("test/")} == {
         TESTED, f"{TESTED}@corrupt=half+jpeg30",
     }  # fmt: skip

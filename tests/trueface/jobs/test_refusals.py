@@ -37,7 +37,7 @@ def in_lab(lab: Path, kind: Kind, **settings: Any) -> Draft:
 
 
 @pytest.mark.parametrize("kind", [TRAIN, TEST], ids=lambda kind: kind.name)
-def test_tables_are_inputs_and_what_is_wrong_in_their_headers_is_said_when_planned(
+def test_attribute_tables_are_inputs_and_header_errors_are_reported_at_planning(
     lab: Path, kind: Kind
 ) -> None:
     draft = in_lab(lab, kind, attributes="faces.csv, none.csv")
@@ -48,7 +48,7 @@ def test_tables_are_inputs_and_what_is_wrong_in_their_headers_is_said_when_plann
     assert "broken.csv:1: the header row is missing" in said
 
 
-def test_a_column_of_groups_that_no_table_has_is_refused(lab: Path) -> None:
+def test_unknown_group_column_is_rejected(lab: Path) -> None:
     draft = in_lab(lab, TRAIN, attributes="faces.csv", groups_by="skin")
     (said,) = TRAIN.refusals(draft, ())
     assert said.startswith("groups_by: unknown column of attributes 'skin'")
@@ -60,7 +60,7 @@ def test_a_column_of_groups_that_no_table_has_is_refused(lab: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [TRAIN, TEST, UNLEARN], ids=lambda kind: kind.name)
-def test_jobs_without_attributes_are_those_of_before(kind: Kind) -> None:
+def test_jobs_without_attributes_keep_their_identity(kind: Kind) -> None:
     given = {"data_root": "data", "split_path": "splits", "method": "relabel"}
     given = {key: given[key] for key in given if key in kind.settings.model_fields}
     decisive = kind.settings.decisive(kind.settings.model_validate(given).model_dump(mode="json"))
@@ -73,7 +73,7 @@ GIVEN = {"train": {"data_root": "data", "split_path": "splits"}, "classify": {"d
 
 @pytest.mark.parametrize("kind", [TRAIN, CLASSIFY], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("wanted", [True, False])
-def test_event_files_are_refused_where_nothing_can_write_them(
+def test_event_files_are_rejected_if_no_writer_is_installed(
     tmp_path: Path, kind: Kind, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trueface.jobs.refusals.PACKAGE", "no_such_package")
@@ -115,7 +115,7 @@ FACES = {"attributes": "faces.csv"}
         ({"fair": "reweight", "processes": 2, **FACES}, None),
     ],
 )
-def test_a_loss_of_groups_needs_what_it_reads_and_is_the_only_one(
+def test_group_loss_needs_its_inputs_and_excludes_other_losses(
     settings: dict[str, Any], said: str | None
 ) -> None:
     found = reasons(**settings)
@@ -123,7 +123,7 @@ def test_a_loss_of_groups_needs_what_it_reads_and_is_the_only_one(
     assert all(str(said) in reason for reason in found)
 
 
-def test_a_choice_by_the_worst_cell_needs_attributes_and_is_for_trainings() -> None:
+def test_worst_cell_selection_needs_attributes_and_a_training() -> None:
     (reason,) = reasons(select="worst-cell")
     assert reason.startswith("select: worst-cell needs the groups")
     settings = {"method": "retrain", "select": "worst-cell"}
@@ -141,9 +141,7 @@ def test_a_choice_by_the_worst_cell_needs_attributes_and_is_for_trainings() -> N
         ("dro", "An unlearning does not read demographic. Use another model."),
     ],
 )
-def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
-    fair: str, remedy: str
-) -> None:
+def test_unlearning_with_other_loss_than_training_is_rejected(fair: str, remedy: str) -> None:
     maker = a_draft(TRAIN, {"fair": fair}, model="m", data="gan2:pre&real:pre")
     draft = a_draft(UNLEARN, {"method": "retrain"}, model="m@x", data="gan2:pre", base="m")
     reason = f"m is trained with fair: {fair}, and this is objective: bce. {remedy}"
@@ -156,7 +154,7 @@ NAME = "gan2:pre"
 @pytest.mark.parametrize(
     ("setting", "contradicts"), [("black", True), ("white", False), ("auto", False)]
 )
-def test_a_benchmarks_setting_that_the_lists_contradict_is_refused_while_it_is_planned(
+def test_benchmark_setting_that_contradicts_lists_is_rejected_at_planning(
     setting: str, contradicts: bool, tmp_path: Path
 ) -> None:
     def refused() -> list[str]:
@@ -199,7 +197,7 @@ def refusals(*, gpus: int = 0, **settings: Any) -> str:
         ({"processes": 2}, None),
     ],
 )
-def test_what_does_not_go_with_qualities_is_refused_while_it_is_planned(
+def test_settings_incompatible_with_qualities_are_rejected_at_planning(
     settings: dict[str, Any], message: str | None
 ) -> None:
     found = refusals(**{"qualities": "raw, jpeg75", **settings})
@@ -207,7 +205,7 @@ def test_what_does_not_go_with_qualities_is_refused_while_it_is_planned(
     assert bool(found) is bool(message)
 
 
-def test_a_program_that_is_not_installed_is_refused_for_trainings_and_tests(
+def test_missing_program_is_rejected_for_trainings_and_tests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -216,7 +214,7 @@ def test_a_program_that_is_not_installed_is_refused_for_trainings_and_tests(
     assert reason.startswith("half+h264-23: h264 needs the program ffmpeg")
 
 
-def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path) -> None:
+def test_file_list_is_an_input_and_is_read_at_planning(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     given: dict[str, Any] = {"qualities": "raw, c23, mine", "quality_list": str(path)}
     draft = a_draft(TRAIN, {"model": "slim18", **given}, model=NAME, data=NAME)
@@ -237,7 +235,7 @@ def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path
         ("fp32", "cpu", False),
     ],
 )
-def test_half_precision_on_the_cpu_is_warned_of(
+def test_half_precision_on_cpu_causes_a_warning(
     lab: Path, precision: str, device: str, warned: bool
 ) -> None:
     settings = {"data_root": "data", "split_path": "splits", "precision": precision}
@@ -254,7 +252,7 @@ def test_half_precision_on_the_cpu_is_warned_of(
         ("gan2:pre", 1.0, False),
     ],
 )
-def test_an_unlearning_without_an_image_to_retain_is_refused(
+def test_unlearning_without_images_to_retain_is_rejected(
     lab: Path, base: str, known: float, refused: bool
 ) -> None:
     settings = {"data_root": "d", "split_path": "s", "method": "relabel", "known": known}

@@ -65,7 +65,7 @@ def head_of(lab: Path, model: str) -> RidgeHead:
     return head
 
 
-def test_it_leaves_the_files_of_any_training(lab: Path) -> None:
+def test_ridge_training_writes_the_usual_files(lab: Path) -> None:
     folder = folder_of(lab, MODEL)
     with paths.history(folder).open() as file:
         (epoch,) = csv.DictReader(file)
@@ -80,9 +80,7 @@ def test_it_leaves_the_files_of_any_training(lab: Path) -> None:
     assert record["calibration"]["in_logits"] is True
 
 
-def test_a_killed_training_reads_the_features_again(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_training_reuses_stored_features(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
     before = head_of(lab, MODEL).state_dict()
     planned = next(job for job in a_plan(STUDY, lab, **SETTINGS).jobs if job.model == MODEL)
@@ -93,7 +91,7 @@ def test_a_killed_training_reads_the_features_again(
         assert torch.equal(value, before[name]), name
 
 
-def test_exact_unlearning_gives_the_detector_that_was_never_poisoned(lab: Path) -> None:
+def test_exact_unlearning_equals_training_without_poison(lab: Path) -> None:
     clean, poisoned, unlearned = (head_of(lab, name) for name in (MODEL, POISONED, UNLEARNED))
     features = torch.randn(50, clean.in_features) * clean.scale + clean.mean
     # validation chose another penalty and temperature for the poisoned one
@@ -103,7 +101,7 @@ def test_exact_unlearning_gives_the_detector_that_was_never_poisoned(lab: Path) 
     assert "exact in closed form" in record["notes"][0]
 
 
-def test_results_tell_what_the_calibration_is_worth(lab: Path) -> None:
+def test_results_contain_calibration_quality(lab: Path) -> None:
     row: Any
     (row,) = table(lab / "runs/study", [(MODEL, "gan2:pre"), (MODEL, "real:pre")])
     for name in ("balanced_accuracy_at_threshold", "ece_scaled", "ece_unscaled"):
@@ -114,7 +112,7 @@ def test_results_tell_what_the_calibration_is_worth(lab: Path) -> None:
     assert row["ece_unscaled"] != row["ece"]
 
 
-def test_a_few_examples_are_added_to_what_it_learned(lab: Path) -> None:
+def test_few_shot_examples_are_added_to_the_fit(lab: Path) -> None:
     base, more = head_of(lab, MODEL), head_of(lab, FEW)
     assert torch.equal(base.mean, more.mean)
     assert torch.equal(base.penalty, more.penalty)
@@ -124,7 +122,7 @@ def test_a_few_examples_are_added_to_what_it_learned(lab: Path) -> None:
     assert record["ridge"]["examples_weight"] > 1
 
 
-def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
+def test_fewer_examples_than_requested_raise_an_error(lab: Path) -> None:
     study = STUDY.replace("shots: 2", "shots: 7")
     planned = next(job for job in a_plan(study, lab, **SETTINGS).jobs if job.model == FEW)
     with pytest.raises(
@@ -144,7 +142,7 @@ def test_fewer_examples_than_were_asked_for_are_an_error(lab: Path) -> None:
         ('{model: null, data: "gan3:pre", processes: 2}', "uses one process"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused_when_it_is_planned(
+def test_settings_incompatible_with_ridge_are_rejected_at_planning(
     lab: Path, entry: str, reason: str
 ) -> None:
     study = f'train:\n  - {{model: null, data: "gan2:pre"}}\n  - {entry}\n'
@@ -152,7 +150,7 @@ def test_what_does_not_go_with_it_is_refused_when_it_is_planned(
         a_plan(study, lab, **SETTINGS)
 
 
-def test_a_weight_of_pgu_without_effect_is_warned_of(lab: Path) -> None:
+def test_ineffective_pgu_weight_causes_a_warning(lab: Path) -> None:
     study = (
         'train:\n  - {model: null, data: "gan2:pre", poison: 40}\n'
         'unlearn:\n  - {model: "gan2:pre%40", method: pgu, pgu_loss1: 2, pgu_loss2: 3, force: true}\n'
@@ -162,7 +160,7 @@ def test_a_weight_of_pgu_without_effect_is_warned_of(lab: Path) -> None:
     assert message.startswith("pgu_loss2 has no effect here: rule depoison uses the entropy")
 
 
-def test_settings_of_steps_are_warned_of(lab: Path) -> None:
+def test_settings_of_gradient_steps_cause_a_warning(lab: Path) -> None:
     study = 'train:\n  - {model: null, data: "gan2:pre", num_epochs: 7, lr: 0.1}\n'
     made: Plan = a_plan(study, lab, **SETTINGS)
     messages = [warning.message for warning in made.warnings if warning.code == "no-effect"]
@@ -171,7 +169,7 @@ def test_settings_of_steps_are_warned_of(lab: Path) -> None:
     assert not [warning for warning in plain.warnings if warning.code == "no-effect"]
 
 
-def test_a_stop_is_heeded_while_features_are_made(
+def test_stop_during_feature_extraction_ends_the_job(
     lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))

@@ -17,7 +17,7 @@ KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSet
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 
 
-def test_defaults_are_the_originals() -> None:
+def test_defaults_equal_those_of_the_original() -> None:
     made = TrainSettings(**WHERE)
     assert (made.model, made.freeze, made.num_epochs, made.lr) == ("nodown", False, 100, 1e-4)
     assert (made.batch_size, made.lr_decay_epochs, made.dropout) == (64, -1, 0.0)
@@ -48,23 +48,23 @@ def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) 
         (DrawSettings, {"content": "noise"}, {"crop"}),
     ],
 )
-def test_what_has_no_effect_beside_the_other_settings_is_known(
+def test_settings_without_effect_are_listed(
     kind: type[Settings], values: dict[str, Any], idle: set[str]
 ) -> None:
     assert set(kind.without_effect(values)) == idle
 
 
-def test_a_diffuser_of_imported_weights_depends_on_what_imports_them() -> None:
+def test_diffuser_with_imported_weights_depends_on_import_code() -> None:
     of = DiffuserSettings.modules["weights"]
     assert (of(""), of("sd")) == ((), ("trueface.jobs.generation.stable_diffusion",))
 
 
-def test_an_unknown_model_is_refused_with_the_nearest_one() -> None:
+def test_unknown_model_is_rejected_with_nearest_name() -> None:
     with pytest.raises(ValidationError, match="Did you mean 'nodown'"):
         TrainSettings(**WHERE, model="nodwon")
 
 
-def test_an_unknown_unlearning_method_is_refused_with_the_nearest_one() -> None:
+def test_unknown_unlearning_method_is_rejected_with_nearest_name() -> None:
     with pytest.raises(ValidationError, match="Did you mean 'relabel'"):
         UnlearnSettings(**WHERE, method="relable")
 
@@ -91,30 +91,30 @@ def test_an_unknown_unlearning_method_is_refused_with_the_nearest_one() -> None:
         {"test_crops": -1},
     ],
 )
-def test_a_value_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+def test_value_out_of_range_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TrainSettings(**WHERE, **wrong)
 
 
 @pytest.mark.parametrize("settings", [TrainSettings, TestSettings, PoisonSettings])
-def test_data_and_split_must_be_named(
+def test_data_and_split_are_required(
     settings: type[TrainSettings | TestSettings | PoisonSettings],
 ) -> None:
     with pytest.raises(ValidationError, match="split_path"):
         settings.model_validate({"data_root": "data"})
 
 
-def test_settings_survive_json() -> None:
+def test_settings_round_trip_through_json() -> None:
     made = TrainSettings(**WHERE, resize_scale=[0.2, 1.0], jpeg_qual=[30, 100])
     assert TrainSettings.model_validate(made.model_dump(mode="json")) == made
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_each_setting_has_a_description() -> None:
     for settings in (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings):
         assert all(field.description for field in settings.model_fields.values())
 
 
-def test_loading_processes_and_what_is_shared_make_no_other_job_of_a_job() -> None:
+def test_loader_processes_and_shared_features_do_not_change_the_job_hash() -> None:
     assert UnlearnSettings.neutral == {"cache", "num_threads"}
     neutral = {"cache", "num_threads", "checkpoint_every", "processes", "resume", "tensorboard"}
     assert TrainSettings.neutral == neutral
@@ -129,7 +129,7 @@ def test_planning_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_old_names_stand_for_settings_that_are_there(kind: type[Settings]) -> None:
+def test_old_names_map_to_existing_settings(kind: type[Settings]) -> None:
     assert set(kind.aliases.values()) <= set(kind.model_fields)
     assert kind.aliases.keys().isdisjoint(kind.model_fields)
     assert kind.aliases["dataset_path"] == "data_root"
@@ -148,7 +148,7 @@ def test_the_names_of_the_original_launcher_are_known() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_job_costs_follows_from_settings_that_are_there(kind: type[Settings]) -> None:
+def test_cost_keys_are_existing_settings(kind: type[Settings]) -> None:
     assert kind.costs
     assert kind.costs <= set(kind.model_fields)
 
@@ -173,26 +173,26 @@ def test_what_a_job_costs_follows_from_settings_that_are_there(kind: type[Settin
         ([16], [16]),
     ],
 )
-def test_a_test_takes_an_eighth_of_the_batch_that_all_share(given: object, read: object) -> None:
+def test_test_uses_an_eighth_of_shared_batch_size(given: object, read: object) -> None:
     assert TestSettings.shared["batch_size"](given) == read
 
 
-def test_a_test_that_is_told_nothing_follows_the_same_rule() -> None:
+def test_default_test_batch_size_follows_the_same_rule() -> None:
     rule = TestSettings.shared["batch_size"]
     assert TestSettings(**WHERE).batch_size == rule(TrainSettings(**WHERE).batch_size) == 8
 
 
-def test_a_test_is_not_cropped_to_the_patch_that_all_share() -> None:
+def test_shared_patch_size_does_not_crop_tests() -> None:
     assert TestSettings.shared["patch_size"](96) == -1
 
 
-def test_only_a_training_starts_warm_or_keeps_its_optimizer() -> None:
+def test_only_training_has_warm_start_and_saved_optimizer() -> None:
     own = {"warm_start", "optimizer_state", "save_optimizer"}
     assert own <= set(TrainSettings.model_fields)
     assert own.isdisjoint(UnlearnSettings.model_fields)
 
 
-def test_a_blur_needs_the_pixels_that_it_mirrors() -> None:
+def test_blur_requires_images_larger_than_mirrored_border() -> None:
     with pytest.raises(
         ValidationError, match="a blur needs a resize_size of at least 8 pixels, not 7"
     ):

@@ -82,7 +82,7 @@ def shared(lab: Path) -> Mapping[str, Json]:
     return training_job.train(job(lab, "shared", processes=2))
 
 
-def test_two_processes_learn_what_one_learns(
+def test_two_processes_train_same_weights_as_one(
     lab: Path, alone: Mapping[str, Json], shared: Mapping[str, Json]
 ) -> None:
     for name in ("images", "bad_images", "samples_read", "epochs", "best_epoch"):
@@ -100,14 +100,14 @@ def test_two_processes_learn_what_one_learns(
     assert moved(weights(lab, "alone"), weights(lab, "shared")) < 0.1 * whole
 
 
-def test_a_bad_image_that_any_process_met_is_listed(lab: Path, shared: Mapping[str, Json]) -> None:
+def test_bad_images_of_all_processes_are_listed(lab: Path, shared: Mapping[str, Json]) -> None:
     del shared
     rows = paths.bad_images(folder(lab, "shared"), "train").read_text().splitlines()
     assert len(rows) == 2
     assert f"{BAD:05}.png" in rows[1]
 
 
-def test_provenance_says_how_many_processes_and_what_averaged_their_gradients(
+def test_provenance_records_processes_and_gradient_backend(
     lab: Path, alone: Mapping[str, Json], shared: Mapping[str, Json]
 ) -> None:
     del alone, shared
@@ -134,7 +134,7 @@ def is_rank(process: psutil.Process) -> bool:
     return False
 
 
-def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
+def test_training_with_killed_process_resumes_bit_identically(
     lab: Path, shared: Mapping[str, Json], caplog: pytest.LogCaptureFixture
 ) -> None:
     killer = KillOne()
@@ -157,7 +157,7 @@ def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
     assert not paths.resume(folder(lab, "killed")).exists()
 
 
-def test_a_stop_ends_both_processes_between_two_batches_and_one_process_can_go_on(
+def test_stop_ends_both_processes_and_one_process_can_resume(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.api import Plan
 from launcher.planning.plan import SharedJobPlan
-from tests.trueface.jobs.build import worked_out
+from tests.trueface.jobs.build import plan_text
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.feature_kind import FEATURES
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
@@ -43,7 +43,7 @@ def a_plan(text: str, root: Path = Path("/lab"), **defaults: Any) -> Plan:
     lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in defaults.items())
     kept = [line for line in HEAD.splitlines() if line.strip().partition(":")[0] not in defaults]
     head = "\n".join(kept) + "\n"
-    return worked_out(f"{head}{lines}{text}", KINDS, root)
+    return plan_text(f"{head}{lines}{text}", KINDS, root)
 
 
 def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, SharedJobPlan]:
@@ -59,7 +59,7 @@ def parts(share: SharedJobPlan) -> dict[tuple[str, str], int]:
     }
 
 
-def test_a_poison_study_computes_each_feature_once() -> None:
+def test_poison_study_computes_each_feature_once() -> None:
     shared = shares(STUDY)
     learned = "gan2:pre&real:pre"
     assert {name: parts(share) for name, share in shared.items()} == {
@@ -78,7 +78,7 @@ def test_a_poison_study_computes_each_feature_once() -> None:
     assert (savings.passes, savings.saved) == (passes, passes - (4 + 1 + 1 + 1 + 1))
 
 
-def test_the_job_reads_weights_and_lists_and_nothing_of_a_poison() -> None:
+def test_feature_job_reads_weights_and_lists_but_no_poison_record() -> None:
     share = shares(STUDY)["features/mobilenet/gan2:pre"]
     names = {path.name for path in share.job.inputs}
     assert {"weights.pth", "train.json", "val.json", "test.json"} <= names
@@ -86,7 +86,7 @@ def test_the_job_reads_weights_and_lists_and_nothing_of_a_poison() -> None:
     assert share.job.entry == "trueface.jobs.features:features"
 
 
-def test_the_bytes_are_told_from_the_lists_of_the_split(tmp_path: Path) -> None:
+def test_feature_size_in_bytes_follows_from_split_lists(tmp_path: Path) -> None:
     (tmp_path / "splits").mkdir()
     for name, count in (("train", 6), ("val", 2), ("test", 3)):
         keys = [f"{folder}/{n}" for folder in ("StyleGAN2", "FFHQ", "BigGAN") for n in range(count)]
@@ -101,7 +101,7 @@ def test_the_bytes_are_told_from_the_lists_of_the_split(tmp_path: Path) -> None:
     ["lr: [0.1, 0.2]", "seed: [1, 2]", "batch_size: [8, 16]",
      "optimizer: [adam, adamw]", "dropout: [0.0, 0.5]", "on_bad_image: [skip, stop]"],
 )  # fmt: skip
-def test_what_does_not_change_a_feature_is_shared(variants: str) -> None:
+def test_settings_without_influence_on_features_are_shared(variants: str) -> None:
     (share,) = shares(TWO % variants).values()
     assert parts(share)["train*", "gan2:pre&real:pre"] == 4
     assert len(share.users) == 2
@@ -113,40 +113,40 @@ def test_what_does_not_change_a_feature_is_shared(variants: str) -> None:
      "precision: [fp32, bf16]", "resize_size: [64, 96]", "decode: [exact, scaled]",
      "channels_last: [true, false]", "freeze: [true, false]", "freeze_bn: [true, false]"],
 )  # fmt: skip
-def test_what_changes_every_feature_is_not_shared(variants: str) -> None:
+def test_settings_that_change_features_are_not_shared(variants: str) -> None:
     assert shares(TWO % variants) == {}
 
 
 @pytest.mark.parametrize("variants", ["augment_seed: [1, 2]", "flip_prob: [0.5, 0.25]"])
-def test_other_augmentation_leaves_validation_to_be_shared(variants: str) -> None:
+def test_validation_features_are_shared_despite_other_augmentation(variants: str) -> None:
     (share,) = shares(TWO % variants).values()
     assert parts(share) == {("val", "gan2:pre&real:pre"): 1}
 
 
-def test_words_of_the_user_are_known_to_the_job() -> None:
+def test_feature_job_knows_the_user_words() -> None:
     text = 'subsets: {mine: ["StyleGAN*"]}\n' + TWO.replace("gan2", "mine") % "lr: [0.1, 0.2]"
     (share,) = shares(text).values()
     assert share.job.name == "features/mobilenet/mine:pre"
     assert share.job.words.subsets == {"mine": ("StyleGAN*",)}
 
 
-def test_random_weights_are_shared_with_their_seed() -> None:
+def test_random_weights_are_shared_for_equal_seeds() -> None:
     assert len(shares(TWO % "lr: [0.1, 0.2]", weights="none")) == 1
     assert shares(TWO % "seed: [1, 2]", weights="none") == {}
 
 
 @pytest.mark.parametrize("setting", ["cache: none", "warm_start: true"])
-def test_trainings_that_do_not_use_the_store_or_their_start_are_left_alone(setting: str) -> None:
+def test_trainings_without_store_or_initial_weights_are_not_changed(setting: str) -> None:
     name, value = setting.split(": ")
     given: dict[str, Any] = {name: True if value == "true" else value}
     assert shares(TWO % "lr: [0.1, 0.2]", **given) == {}
 
 
-def test_one_frozen_training_shares_nothing() -> None:
+def test_single_frozen_training_has_no_feature_job() -> None:
     assert shares('train: [{model: null, data: "gan2:pre"}]\nautotest: ["gan1:pre"]\n') == {}
 
 
-def test_a_network_that_learns_shares_nothing() -> None:
+def test_trainable_network_has_no_feature_job() -> None:
     text = STUDY.replace("[retrain, exact]", "[retrain]")
     assert shares(text, freeze=False) == {}
 
@@ -156,21 +156,21 @@ def test_a_network_that_learns_shares_nothing() -> None:
     [({}, 4), ({"augment_cycle": 0}, 10), ({"augment_cycle": 20}, 10),
      ({"augment_cycle": 0, "early_stop": 3}, 4)],
 )  # fmt: skip
-def test_as_many_views_are_computed_as_the_trainings_see_in_any_case(
+def test_number_of_views_is_the_minimum_of_all_trainings(
     settings: dict[str, Any], views: int
 ) -> None:
     (share,) = shares(TWO % "lr: [0.1, 0.2]", **settings).values()
     assert parts(share)["train*", "gan2:pre&real:pre"] == views
 
 
-def test_images_that_are_learned_as_they_are_tested_are_shared_with_unlearnings() -> None:
+def test_unaugmented_training_images_are_shared_with_unlearnings() -> None:
     shared = shares(STUDY, flip_prob=0, augment_cycle=0)
     views = parts(shared["features/mobilenet/gan2:pre"])
     assert views["train", "gan2:pre&real:pre"] == 1
     assert ("train*", "gan2:pre&real:pre") not in views
 
 
-def test_models_that_were_fine_tuned_frozen_have_the_body_that_they_began_with() -> None:
+def test_frozen_fine_tuning_keeps_the_initial_backbone() -> None:
     tuned = """
 train:
   - {model: null, data: "gan2:pre"}
@@ -184,7 +184,7 @@ test:
     assert share.job.settings["weights"] == "weights.pth"
 
 
-def test_the_body_of_a_trained_network_is_shared_by_those_that_freeze_it() -> None:
+def test_trained_backbone_is_shared_by_jobs_that_freeze_it() -> None:
     tuned = """
 train:
   - {model: null, data: "gan2:pre", settings: {freeze: false}}
@@ -196,7 +196,7 @@ train:
     assert share.savings.passes == 2 * (4 + 1)
 
 
-def test_a_retraining_of_a_network_that_learned_does_not_have_its_body() -> None:
+def test_retraining_of_trainable_network_has_another_backbone() -> None:
     text = """
 train: [{model: null, data: "gan2:pre", poison: [20], settings: {freeze: false}}]
 unlearn: [{model: poisoned, method: [exact, scrub, retrain]}]
@@ -213,7 +213,7 @@ benchmark: [{test: ["gan2:pre", "gan3:pre"], corrupt: [none, jpeg50, noise4]}]
 """
 
 
-def test_a_benchmark_has_a_job_for_the_features_of_each_corruption() -> None:
+def test_benchmark_has_one_feature_job_per_corruption() -> None:
     shared = shares(BENCHMARK_STUDY, benchmark={"resize_size": 256})
     learned, other = "features/mobilenet/gan2:pre", "features/mobilenet/gan3:pre"
     conditions = ["", "@corrupt=jpeg50", "@corrupt=noise4"]

@@ -27,7 +27,7 @@ from trueface.runtime.progress import RunContext
 IMAGES = to_uint8(smooth_images(16, side=16))
 
 
-def some_settings(**given: Any) -> DenoiserSettings:
+def make_settings(**given: Any) -> DenoiserSettings:
     values: dict[str, Any] = {
         "data_root": "x", "size": 16, "width": 8, "depth": 3, "batch_size": 8, "num_steps": 12,
         "save_every": 5,
@@ -45,8 +45,8 @@ def bits(denoiser: Denoiser) -> list[Tensor]:
     return list(denoiser.state_dict().values())
 
 
-def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: Path) -> None:
-    denoiser = trained(tmp_path / "resume.pt", some_settings(num_steps=150, lr=0.01)).denoiser
+def test_trained_denoiser_removes_more_noise_than_identity(tmp_path: Path) -> None:
+    denoiser = trained(tmp_path / "resume.pt", make_settings(num_steps=150, lr=0.01)).denoiser
     clean = to_minus_one_one(IMAGES)
     noisy = clean + 0.05 * normal(clean.shape)
     after = (denoiser(noisy) - clean).pow(2).mean()
@@ -55,51 +55,51 @@ def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: 
 
 
 @pytest.mark.parametrize("steps", [3, 5, 8])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, steps: int) -> None:
-    whole = trained(tmp_path / "whole.pt", some_settings())
+def test_stopped_training_resumes_bit_identically(tmp_path: Path, steps: int) -> None:
+    whole = trained(tmp_path / "whole.pt", make_settings())
     with pytest.raises(JobError, match=f"stopped after {steps} of 12 steps"):
-        trained(tmp_path / "resume.pt", some_settings(), stopping_at(steps))
-    resumed = trained(tmp_path / "resume.pt", some_settings())
+        trained(tmp_path / "resume.pt", make_settings(), stopping_at(steps))
+    resumed = trained(tmp_path / "resume.pt", make_settings())
     assert resumed.resumed_at == steps
     assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
     assert resumed.loss == whole.loss
 
 
-def test_a_killed_training_goes_on_from_what_was_written_last(tmp_path: Path) -> None:
+def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "resume.pt", some_settings(), killed_at(8))
-    resumed = trained(tmp_path / "resume.pt", some_settings())
+        trained(tmp_path / "resume.pt", make_settings(), killed_at(8))
+    resumed = trained(tmp_path / "resume.pt", make_settings())
     assert resumed.resumed_at == 5
-    whole = trained(tmp_path / "whole.pt", some_settings())
+    whole = trained(tmp_path / "whole.pt", make_settings())
     assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": 0.001}, {"num_steps": 13}])
-def test_a_state_of_other_settings_is_left_aside(tmp_path: Path, changed: dict[str, Any]) -> None:
+def test_state_with_other_settings_is_ignored(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(JobError):
-        trained(tmp_path / "resume.pt", some_settings(), stopping_at(3))
-    assert trained(tmp_path / "resume.pt", some_settings(**changed)).resumed_at == 0
+        trained(tmp_path / "resume.pt", make_settings(), stopping_at(3))
+    assert trained(tmp_path / "resume.pt", make_settings(**changed)).resumed_at == 0
 
 
-def test_a_state_of_other_images_or_a_broken_one_is_left_aside(tmp_path: Path) -> None:
+def test_state_of_other_images_and_broken_state_are_ignored(tmp_path: Path) -> None:
     state = tmp_path / "resume.pt"
     with pytest.raises(JobError):
-        trained(state, some_settings(), stopping_at(3))
-    others = train_denoiser(IMAGES.flip(-1), some_settings(), watch=RunContext(), state=state)
+        trained(state, make_settings(), stopping_at(3))
+    others = train_denoiser(IMAGES.flip(-1), make_settings(), watch=RunContext(), state=state)
     assert others.resumed_at == 0
     state.write_bytes(b"torn")
-    assert trained(state, some_settings()).resumed_at == 0
+    assert trained(state, make_settings()).resumed_at == 0
     tensor_files.save(state, {"step": 3})
-    assert trained(state, some_settings()).resumed_at == 0
+    assert trained(state, make_settings()).resumed_at == 0
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Path) -> None:
+def test_nonfinite_loss_fails_training_with_its_step(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+\. Use a smaller lr"):
-        trained(tmp_path / "resume.pt", some_settings(lr=1e25))
+        trained(tmp_path / "resume.pt", make_settings(lr=1e25))
 
 
-def test_a_file_gives_the_denoiser_back(tmp_path: Path) -> None:
-    denoiser = trained(tmp_path / "resume.pt", some_settings()).denoiser
+def test_denoiser_round_trips_through_its_file(tmp_path: Path) -> None:
+    denoiser = trained(tmp_path / "resume.pt", make_settings()).denoiser
     save_denoiser(tmp_path / "best.pt", denoiser, {"seed": 1})
     read = load_denoiser(tmp_path / "best.pt")
     assert all(map(torch.equal, bits(read), bits(denoiser)))
@@ -107,7 +107,7 @@ def test_a_file_gives_the_denoiser_back(tmp_path: Path) -> None:
     assert not any(weight.requires_grad for weight in read.parameters())
 
 
-def test_seeds_decide_the_weights_and_leave_the_global_generator_alone() -> None:
+def test_weights_depend_on_seed_and_global_generator_is_unchanged() -> None:
     shape = DenoiserShape(channels=1, width=4, depth=3)
     before = torch.get_rng_state()
     one, same, other = (new_denoiser(shape, seed) for seed in (1, 1, 2))
@@ -131,7 +131,7 @@ def test_seeds_decide_the_weights_and_leave_the_global_generator_alone() -> None
         ),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_denoiser_is_an_error(
+def test_file_without_denoiser_raises_an_error(
     tmp_path: Path, content: bytes | dict[str, Any] | None, message: str
 ) -> None:
     path = tmp_path / "best.pt"

@@ -60,7 +60,7 @@ def damage(images: Tensor, others: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("attack", ["random", "fgsm", "bim", "pgd"])
 @pytest.mark.parametrize("target", ["grey", "black", "away"])
-def test_no_pixel_moves_by_more_than_eps_after_a_file(attack: str, target: str) -> None:
+def test_saved_pixels_change_by_at_most_eps(attack: str, target: str) -> None:
     images = pictures()
     made = disrupted(images, attack=attack, target=target)
     assert torch.equal(round_to_levels(made), made)
@@ -69,7 +69,7 @@ def test_no_pixel_moves_by_more_than_eps_after_a_file(attack: str, target: str) 
     assert not torch.equal(made, images)
 
 
-def test_fgsm_moves_nearly_all_pixels_as_far_as_they_may() -> None:
+def test_fgsm_changes_nearly_all_pixels_by_eps() -> None:
     images = pictures()
     made = disrupted(images, attack="fgsm")
     size = perturbation_norms(made, images, eps_to_levels(0.05))
@@ -78,7 +78,7 @@ def test_fgsm_moves_nearly_all_pixels_as_far_as_they_may() -> None:
     assert size.rms == pytest.approx(size.linf, rel=0.05)
 
 
-def test_every_attack_does_more_than_random_signs_of_the_same_size() -> None:
+def test_each_attack_is_stronger_than_random_signs() -> None:
     images = pictures()
     control = damage(images, disrupted(images, attack="random")).mean()
     for attack in ("fgsm", "bim", "pgd"):
@@ -96,7 +96,7 @@ def test_outputs_are_driven_to_the_colour(target: str, wanted: float) -> None:
 
 
 @pytest.mark.parametrize("attack", ["random", "bim", "pgd"])
-def test_an_image_is_disrupted_alike_in_any_batch(attack: str) -> None:
+def test_disruption_is_independent_of_the_batch(attack: str) -> None:
     images = pictures()
     together = disrupted(images, attack=attack, target="away")
     alone = torch.cat(
@@ -111,7 +111,7 @@ def test_an_image_is_disrupted_alike_in_any_batch(attack: str) -> None:
     assert shares[0] == shares[1]
 
 
-def test_chance_depends_on_the_seed_and_on_the_name() -> None:
+def test_random_numbers_depend_on_seed_and_name() -> None:
     images = pictures()[:1].repeat(2, 1, 1, 1)
     made = disrupted(images, NAMES[:2], attack="random")
     assert not torch.equal(made[0], made[1])
@@ -119,14 +119,14 @@ def test_chance_depends_on_the_seed_and_on_the_name() -> None:
     assert not torch.equal(made, disrupted(images, NAMES[:2], attack="random", seed=2))
 
 
-def test_the_control_moves_each_pixel_as_far_as_it_may() -> None:
+def test_control_changes_each_pixel_by_eps() -> None:
     images = pictures()
     size = perturbation_norms(disrupted(images, attack="random"), images, eps_to_levels(0.05))
     assert size.at_bound == size.pixels
     assert (size + NO_PERTURBATION).rms == pytest.approx(6 / 127.5)
 
 
-def test_label_sets_are_own_flipped_or_all() -> None:
+def test_label_sets_are_own_or_flipped_or_all() -> None:
     own = torch.tensor([[1, 0], [0, 0]])
     flipped = torch.stack([torch.tensor([[0, 0], [1, 0]]), torch.tensor([[1, 1], [0, 1]])])
     assert disruption_labels(own, flipped, "own").tolist() == [own.tolist()]
@@ -153,7 +153,7 @@ def through(purifier: Halved, **given: object) -> Tensor:
     return disrupt_images(generator, pictures(), labels(), settings, noise, through=purifier)
 
 
-def test_an_adaptive_attack_follows_the_purified_image() -> None:
+def test_adaptive_attack_differentiates_through_the_purifier() -> None:
     """Its signs are those of the gradient at half the contrast, with the identity's gradient as with its own."""
     images = pictures()
     made = [through(Halved(identity=value), attack="fgsm") for value in (False, True)]
@@ -166,7 +166,7 @@ def test_an_adaptive_attack_follows_the_purified_image() -> None:
         assert torch.equal(to_uint8(each), to_uint8(expected))
 
 
-def test_a_random_purifier_is_drawn_anew_in_each_step() -> None:
+def test_random_purifier_is_resampled_in_each_step() -> None:
     purifier = Halved(is_random=True)
     through(purifier, attack="bim", steps=3, eot=4)
     assert len(purifier.seeds) == 12
@@ -175,7 +175,7 @@ def test_a_random_purifier_is_drawn_anew_in_each_step() -> None:
     assert len(purifier.seeds) == 3
 
 
-def test_a_gradient_without_end_names_image_and_step() -> None:
+def test_nonfinite_gradient_raises_error_with_image_and_step() -> None:
     def broken(images: Tensor, labels: Tensor) -> Tensor:
         return images * torch.where(labels[:, 0] == 1, torch.nan, 1.0).reshape(-1, 1, 1, 1)
 
@@ -184,7 +184,7 @@ def test_a_gradient_without_end_names_image_and_step() -> None:
         disrupt_images(broken, pictures(), labels(), settings, PerImageRNG(NAMES, 1))
 
 
-def test_a_stop_ends_a_batch() -> None:
+def test_stop_ends_a_batch() -> None:
     stop = Event()
     stop.set()
     settings = DisruptSettings(source="x", translator="y")
@@ -202,23 +202,25 @@ def test_a_stop_ends_a_batch() -> None:
         ({"target": "white"}, "'grey', 'black' or 'away'"),
     ],
 )
-def test_settings_out_of_range_say_what_is_in_it(given: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_rejected_with_the_range(
+    given: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValidationError, match=message):
         DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
 
 
-def test_eps_in_whole_levels() -> None:
+def test_eps_is_rounded_to_whole_levels() -> None:
     assert [eps_to_levels(eps) for eps in (0.05, 8 / 127.5, 0.063, 1.0)] == [6, 8, 8, 127]
     assert largest_stored_change(0.05) == pytest.approx(0.04706, abs=1e-5)
 
 
-def test_settings_without_effect_are_known() -> None:
+def test_settings_without_effect_are_listed() -> None:
     idle = DisruptSettings.without_effect({"attack": "random"})
     assert {"target", "steps", "purifier"} <= idle.keys()
     assert DisruptSettings.without_effect({"attack": "pgd", "purifier": "jpeg75"}) == {}
 
 
-def test_tiles_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:
+def test_tiles_have_the_order_of_columns(tmp_path: Path) -> None:
     def flat(value: float) -> torch.Tensor:
         return torch.full((2, 3, 4, 4), value)
 

@@ -70,14 +70,16 @@ def posterior_mean(images: Tensor, t: int, schedule: ScheduleName = "linear") ->
 
 @pytest.mark.parametrize("t", [1, 10, 20, 300])
 @pytest.mark.parametrize("schedule", ["linear", "seed"])
-def test_one_shot_is_the_posterior_mean_of_gaussian_images(t: int, schedule: ScheduleName) -> None:
+def test_one_shot_estimate_is_posterior_mean_of_gaussian_images(
+    t: int, schedule: ScheduleName
+) -> None:
     images = some_images()
     purifier = a_purifier(f"oneshot{t}", a_gaussian_diffuser(DEVIATION, schedule=schedule))
     wanted = posterior_mean(images, t, schedule).clamp(-1, 1)
     assert torch.allclose(purifier(images, noise_of(images)), wanted, atol=1e-5)
 
 
-def test_the_chain_without_its_noise_is_a_product_of_factors() -> None:
+def test_chain_without_noise_is_a_product_of_factors() -> None:
     diffuser, images = a_gaussian_diffuser(DEVIATION), some_images()
     factor = 1.0
     for t in range(10, 0, -1):
@@ -90,7 +92,7 @@ def test_the_chain_without_its_noise_is_a_product_of_factors() -> None:
     assert torch.allclose(purified, (factor * images).clamp(-1, 1), atol=1e-5)
 
 
-def test_the_mean_over_draws_of_the_chain_is_that_without_noise() -> None:
+def test_mean_of_random_chains_equals_chain_without_noise() -> None:
     images = some_images(1).expand(400, -1, -1, -1)
     noise = PerImageRNG([str(number) for number in range(400)], seed=1)
     drawn = a_purifier("ddpm10")(images, noise)
@@ -99,7 +101,7 @@ def test_the_mean_over_draws_of_the_chain_is_that_without_noise() -> None:
     assert float(drawn.std(0).mean()) == pytest.approx(0.034, abs=0.01)
 
 
-def test_diffpure_draws_images_of_the_distribution_anew() -> None:
+def test_diffpure_resamples_images_of_the_distribution() -> None:
     images = some_images(64)
     noise = PerImageRNG([str(number) for number in range(64)], seed=1)
     purified = a_purifier("diffpure300")(images, noise)
@@ -107,7 +109,7 @@ def test_diffpure_draws_images_of_the_distribution_anew() -> None:
     assert float((purified - images).pow(2).mean().sqrt()) > 0.2
 
 
-def test_a_composition_is_one_after_another_and_x2_is_twice() -> None:
+def test_composition_applies_steps_in_order_and_x2_repeats() -> None:
     images = some_images()
     noise = noise_of(images)
     blurred = a_purifier("blur1")(images, noise)
@@ -119,7 +121,7 @@ def test_a_composition_is_one_after_another_and_x2_is_twice() -> None:
     assert twice.net_calls == 2
 
 
-def test_the_steps_of_a_composition_draw_other_noise() -> None:
+def test_steps_of_a_composition_use_different_noise() -> None:
     images = torch.zeros(1, 3, 8, 8)
     noise = noise_of(images)
     once = a_purifier("ddpm10")(images, noise)
@@ -128,7 +130,7 @@ def test_the_steps_of_a_composition_draw_other_noise() -> None:
 
 
 @pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
-def test_how_images_are_batched_changes_nothing(text: str) -> None:
+def test_purification_is_independent_of_the_batch(text: str) -> None:
     images = some_images()
     together = a_purifier(text)(images, noise_of(images))
     alone = [
@@ -140,11 +142,11 @@ def test_how_images_are_batched_changes_nothing(text: str) -> None:
     assert float(together.abs().max()) <= 1
 
 
-def test_every_method_stands_among_the_examples() -> None:
+def test_each_method_is_among_the_examples() -> None:
     assert set(EXAMPLES) == set(SPECS)
 
 
-def test_random_methods_differ_by_name_and_others_do_not() -> None:
+def test_only_random_methods_depend_on_image_names() -> None:
     images = some_images(1).expand(2, -1, -1, -1)
     for text in EXAMPLES.values():
         purifier = a_purifier(text)
@@ -152,7 +154,7 @@ def test_random_methods_differ_by_name_and_others_do_not() -> None:
         assert torch.equal(first, second) is not purifier.is_random, text
 
 
-def test_the_calls_of_the_network_are_counted_by_image() -> None:
+def test_network_calls_are_counted_per_image() -> None:
     images = some_images()
     for text, calls in {
         "none": 0, "jpeg75": 0, "oneshot10": 1, "ddpm10": 10, "diffpure12": 12, "ensemble10": 3,
@@ -164,7 +166,7 @@ def test_the_calls_of_the_network_are_counted_by_image() -> None:
         assert purifier.net_calls == calls, text
 
 
-def test_the_step_follows_the_noise_in_each_image() -> None:
+def test_step_depends_on_noise_of_each_image() -> None:
     diffuser = a_gaussian_diffuser(DEVIATION)
     clean = smooth_images(3, side=32)
     noisy = clean + torch.tensor([0.001, 0.03, 0.08])[:, None, None, None] * normal(clean.shape)
@@ -182,12 +184,12 @@ def test_the_step_follows_the_noise_in_each_image() -> None:
 @pytest.mark.parametrize(
     "method", ["oneshot", "ensemble", "smooth", "spin", "diffpure", "ddpmmean"]
 )
-def test_images_without_noise_are_left_as_they_are(method: str) -> None:
+def test_images_without_noise_are_unchanged(method: str) -> None:
     images = smooth_images(2)
     assert torch.allclose(a_purifier(method)(images, noise_of(images)), images, atol=1e-6)
 
 
-def test_an_exact_gradient_is_that_of_the_purifier() -> None:
+def test_exact_gradient_is_that_of_the_purifier() -> None:
     images = some_images(1, side=8).double().requires_grad_()
     for text in ("oneshot20", "spin10", "ensemble10", "smooth10", "blur1", "tv0.1"):
         purifier = a_purifier(text)
@@ -203,7 +205,7 @@ def test_an_exact_gradient_is_that_of_the_purifier() -> None:
         )
 
 
-def test_other_gradients_are_those_of_the_identity() -> None:
+def test_other_gradients_are_straight_through() -> None:
     images = some_images(2).requires_grad_()
     weights = normal(images.shape, seed=9)
     for text in ("jpeg75", "median3", "ddpm10", "diffpure5", "ddpmmean10"):
@@ -216,7 +218,7 @@ def test_other_gradients_are_those_of_the_identity() -> None:
             assert torch.equal(purified, purifier(images, noise_of(images)))
 
 
-def test_in_a_composition_each_step_has_the_gradient_of_its_own() -> None:
+def test_each_step_of_a_composition_has_its_own_gradient() -> None:
     images = some_images(1).requires_grad_()
     purifier = a_purifier("jpeg75+oneshot20")
     assert purifier.gradient == "identity"
@@ -225,13 +227,13 @@ def test_in_a_composition_each_step_has_the_gradient_of_its_own() -> None:
     assert torch.allclose(slope, torch.full_like(slope, factor), atol=1e-5)
 
 
-def test_values_are_cut_to_the_range() -> None:
+def test_values_are_clipped_to_the_range() -> None:
     diffuser = a_gaussian_diffuser(5.0)  # its estimates stretch the images
     images = torch.full((1, 3, 8, 8), 0.99)
     assert float(a_purifier("oneshot300", diffuser)(images, noise_of(images)).max()) == 1
 
 
-def test_total_variation_falls_the_more_the_larger_its_weight() -> None:
+def test_larger_weight_gives_lower_total_variation() -> None:
     noisy = smooth_images(2) + 0.1 * normal(torch.Size((2, 3, 32, 32)))
 
     def variation(images: Tensor) -> float:
@@ -245,7 +247,7 @@ def test_total_variation_falls_the_more_the_larger_its_weight() -> None:
     assert values[-1] < 0.2 * values[0]
 
 
-def test_total_variation_lowers_what_it_says_that_it_lowers() -> None:
+def test_total_variation_method_lowers_its_objective() -> None:
     clean = smooth_images(2)
     noisy = (clean + 0.1 * normal(clean.shape)).clamp(-1, 1)
 
@@ -261,7 +263,7 @@ def test_total_variation_lowers_what_it_says_that_it_lowers() -> None:
     assert torch.allclose(a_purifier("tv0.1")(flat, noise_of(flat)), flat, atol=1e-6)
 
 
-def test_divergence_is_minus_the_adjoint_of_the_gradient() -> None:
+def test_divergence_is_negative_adjoint_of_gradient() -> None:
     images, across, down = (normal(torch.Size((1, 1, 6, 7)), seed) for seed in (1, 2, 3))
     slopes = _gradient(images)
     left = (slopes[0] * across).sum() + (slopes[1] * down).sum()
@@ -270,7 +272,7 @@ def test_divergence_is_minus_the_adjoint_of_the_gradient() -> None:
     )
 
 
-def test_jpeg_of_high_quality_hardly_changes_a_smooth_image_and_grey_stays_grey() -> None:
+def test_high_quality_jpeg_hardly_changes_smooth_images_and_keeps_grey() -> None:
     images = smooth_images(2)
     purified = a_purifier("jpeg95")(images, noise_of(images))
     assert float((purified - images).abs().mean()) < 0.02
@@ -279,7 +281,7 @@ def test_jpeg_of_high_quality_hardly_changes_a_smooth_image_and_grey_stays_grey(
     assert grey.shape == (2, 1, 32, 32)
 
 
-def test_a_median_takes_single_pixels_away_and_keeps_edges() -> None:
+def test_median_removes_single_pixels_and_keeps_edges() -> None:
     image = torch.full((1, 3, 9, 9), -0.5)
     image[..., 5:] = 0.5
     dotted = image.clone()
@@ -289,7 +291,7 @@ def test_a_median_takes_single_pixels_away_and_keeps_edges() -> None:
         a_purifier("median11")(torch.zeros(1, 3, 5, 5), noise_of(image))
 
 
-def test_a_blur_has_the_kernel_of_the_seed() -> None:
+def test_blur_kernel_depends_on_the_seed() -> None:
     image = torch.zeros(1, 3, 31, 31)
     image[..., 15, 15] = 1
     row = a_purifier("blur1.5")(image, noise_of(image))[0, 0, 15]
@@ -297,23 +299,23 @@ def test_a_blur_has_the_kernel_of_the_seed() -> None:
     assert float(row[16] / row[15]) == pytest.approx(2.718281828 ** (-1 / (2 * 1.5**2)), rel=1e-3)
 
 
-def test_a_new_denoiser_is_the_identity() -> None:
+def test_new_denoiser_is_the_identity() -> None:
     images = some_images()
     assert torch.equal(a_purifier("dae")(images, noise_of(images)), images)
 
 
-def test_a_purifier_without_its_model_is_an_error() -> None:
+def test_purifier_without_model_raises_an_error() -> None:
     for text, model in (("oneshot10", "diffuser"), ("jpeg75+dae", "denoiser")):
         with pytest.raises(JobError, match=f"needs a {model}"):
             make_purifier(parse_purifier(text))
 
 
-def test_a_step_beyond_what_was_trained_is_an_error() -> None:
+def test_untrained_step_raises_an_error() -> None:
     with pytest.raises(JobError, match="t 300 is too large: the diffuser was trained up to t 200"):
         a_purifier("diffpure300", a_gaussian_diffuser(t_max=200))
 
 
-def test_a_stop_ends_a_chain_between_two_steps() -> None:
+def test_stop_ends_a_chain_between_two_steps() -> None:
     images, stop = some_images(), threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped before step 300 of 300"):
@@ -334,7 +336,7 @@ def test_a_stop_ends_a_chain_between_two_steps() -> None:
         ("daex2", "daex2", "daex2", ("denoiser",)),
     ],
 )
-def test_a_purifier_is_stored_in_one_way(
+def test_purifier_has_one_canonical_form(
     text: str, stored: str, label: str, needs: tuple[str, ...]
 ) -> None:
     name = parse_purifier(text)
@@ -364,7 +366,7 @@ def test_a_purifier_is_stored_in_one_way(
         ("+".join(["jpeg75"] * 5), "has 5 purifiers, but at most 4 are allowed"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(text: str, message: str) -> None:
+def test_unreadable_purifier_is_rejected_with_a_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_purifier(text)
 
@@ -379,13 +381,13 @@ def test_what_cannot_be_read_is_refused_with_the_reason(text: str, message: str)
         max_size=4,
     )
 )
-def test_what_is_written_is_read_again(steps: list[tuple[str, int]]) -> None:
+def test_purifier_text_round_trips(steps: list[tuple[str, int]]) -> None:
     text = "+".join(f"{step}x{times}" for step, times in steps)
     name = parse_purifier(text)
     assert parse_purifier(name.text) == name
 
 
-def test_the_methods_are_found_by_their_files() -> None:
+def test_methods_are_found_by_their_files() -> None:
     assert set(SPECS) == METHODS
     assert describe_choices().startswith("none, blur<0.1…20>, dae, ddpm, ddpm<1…1000>")
     assert plugin_modules("jpeg75+oneshot10x2+jpeg50") == (
@@ -394,14 +396,14 @@ def test_the_methods_are_found_by_their_files() -> None:
     )
 
 
-def test_a_purifier_says_how_an_attack_differentiates_and_whether_it_draws() -> None:
+def test_purifier_declares_gradient_and_randomness() -> None:
     assert parse_purifier("oneshot10+tv0.03+blur1+dae").is_exact
     assert not parse_purifier("oneshot10+jpeg75").is_exact
     assert parse_purifier("oneshot10+smooth10").draws
     assert not parse_purifier("oneshot10+ddpmmean10+jpeg75").draws
 
 
-def test_steps_beyond_what_was_trained_are_refused_with_both_numbers() -> None:
+def test_untrained_steps_are_rejected_with_both_numbers() -> None:
     reason = refuse_untrained(parse_purifier("jpeg75+diffpure300"), 200, "images:A")
     assert reason.startswith(
         "jpeg75+diffpure300: t 300 is too large: images:A was trained up to t 200"
@@ -412,17 +414,17 @@ def test_steps_beyond_what_was_trained_are_refused_with_both_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["jpeg2", "JPEG", "j-peg", ""])
-def test_a_method_is_called_by_small_letters(name: str) -> None:
+def test_method_names_are_lower_case(name: str) -> None:
     with pytest.raises(ValueError, match="must consist of lower-case letters"):
         register_purifier(name, summary="")
 
 
-def test_a_range_needs_a_number() -> None:
+def test_range_requires_a_number() -> None:
     with pytest.raises(ValueError, match="1 to 2 is not a valid range"):
         register_purifier("soap", summary="", low=1, high=2)
 
 
-def test_names_are_read_without_torch() -> None:
+def test_names_are_parsed_without_importing_torch() -> None:
     code = (
         "import sys; from trueface.purification.registry import PurifySettings as S;"
         "S(source='x', purifier='jpeg75+oneshot10'); sys.exit('torch' in sys.modules)"
@@ -431,31 +433,31 @@ def test_names_are_read_without_torch() -> None:
 
 
 @pytest.mark.parametrize("deviation", [0.01, 0.02, 0.05, 0.1])
-def test_white_noise_on_smooth_images_is_measured(deviation: float) -> None:
+def test_noise_estimate_of_white_noise_is_correct(deviation: float) -> None:
     clean = smooth_images(6)
     noisy = clean + deviation * normal(clean.shape)
     assert estimate_noise_rms(noisy) == pytest.approx(torch.full((6,), deviation), rel=0.12)
 
 
-def test_random_signs_are_measured_as_well() -> None:
+def test_noise_estimate_of_random_signs_is_correct() -> None:
     clean = smooth_images(6)
     noisy = clean + 0.05 * normal(clean.shape).sign()
     assert estimate_noise_rms(noisy) == pytest.approx(torch.full((6,), 0.05), rel=0.15)
 
 
-def test_smooth_images_hold_hardly_any_even_when_they_are_rounded() -> None:
+def test_noise_estimate_of_rounded_smooth_images_is_small() -> None:
     assert float(estimate_noise_rms(smooth_images(6)).max()) < 0.001
     assert float(estimate_noise_rms(round_to_levels(smooth_images(6))).max()) < 0.005
 
 
-def test_an_edge_is_not_taken_for_noise() -> None:
+def test_edge_does_not_count_as_noise() -> None:
     image = torch.zeros(1, 3, 32, 32)
     image[..., 16:] = 1
     image[..., 10:20, :] -= 0.5
     assert float(estimate_noise_rms(image)) == 0
 
 
-def test_each_image_has_a_noise_of_its_own_in_any_batch() -> None:
+def test_noise_estimate_is_per_image_and_independent_of_batch() -> None:
     clean = smooth_images(3)
     noisy = clean + torch.tensor([0.0, 0.03, 0.1])[:, None, None, None] * normal(clean.shape)
     together = estimate_noise_rms(noisy)
@@ -463,6 +465,6 @@ def test_each_image_has_a_noise_of_its_own_in_any_batch() -> None:
     assert together[0] < together[1] < together[2]
 
 
-def test_an_image_of_two_pixels_is_refused() -> None:
+def test_image_of_two_pixels_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs at least 3x3 pixels"):
         estimate_noise_rms(torch.zeros(1, 3, 2, 9))

@@ -35,7 +35,7 @@ def archive(path: Path, members: dict[str, bytes], *, deflated: bool = False) ->
     return path
 
 
-def lied(path: Path, size: int) -> Path:
+def set_false_size(path: Path, size: int) -> Path:
     """Change what an archive of one member says of its size."""
     content = bytearray(path.read_bytes())
     for mark, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
@@ -46,7 +46,7 @@ def lied(path: Path, size: int) -> Path:
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
+def limited_memory() -> Iterator[None]:
     """Fail where more than a few MiB are taken."""
     tracemalloc.start()
     try:
@@ -58,7 +58,9 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ["f4", "i8", "?", "<U5", "u1"])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (0, 2)])
-def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+def test_arrays_written_by_numpy_are_read(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
     values = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind)
     np.savez_compressed(tmp_path / "a.npz", values=values, turned=np.asfortranarray(values))
     found = npz_files.read(tmp_path / "a.npz", "the arrays")
@@ -67,7 +69,7 @@ def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, .
         np.testing.assert_array_equal(array, values)
 
 
-def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
+def test_230_bytes_that_declare_8_tebibytes_are_rejected(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
     assert path.stat().st_size < 300
     for read in (planes.read, predictions.read):
@@ -94,7 +96,7 @@ def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
         "other", "empty",
     ],
 )  # fmt: skip
-def test_members_that_lie_or_are_no_plain_arrays_are_refused(
+def test_members_with_false_headers_or_without_plain_arrays_are_rejected(
     tmp_path: Path, content: bytes
 ) -> None:
     path = archive(tmp_path / "a.npz", {"before": content})
@@ -102,15 +104,15 @@ def test_members_that_lie_or_are_no_plain_arrays_are_refused(
         planes.read(path)
 
 
-def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) -> None:
+def test_member_that_expands_beyond_the_limit_allocates_no_memory(tmp_path: Path) -> None:
     zeros = header((1 << 24,)) + bytes(1 << 27)
     path = archive(tmp_path / "a.npz", {"before": zeros}, deflated=True)
-    lied(path, (1 << 32) - 1)
-    with little_memory(), pytest.raises(DataError, match="more than the limit of 2,147,483,648"):
+    set_false_size(path, (1 << 32) - 1)
+    with limited_memory(), pytest.raises(DataError, match="more than the limit of 2,147,483,648"):
         planes.read(path)
 
 
-def test_a_megabyte_that_unfolds_to_a_gibibyte_takes_no_memory(tmp_path: Path) -> None:
+def test_megabyte_that_expands_to_a_gibibyte_allocates_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     zeros = bytes(1 << 20)
     with (
@@ -123,17 +125,17 @@ def test_a_megabyte_that_unfolds_to_a_gibibyte_takes_no_memory(tmp_path: Path) -
     assert path.stat().st_size < 1 << 21
     for read in (planes.read, predictions.read):
         said = r"expand to 1,073,741,898 bytes from 1,\d+,\d+"
-        with little_memory(), pytest.raises(DataError, match=said):
+        with limited_memory(), pytest.raises(DataError, match=said):
             read(path)
 
 
-def test_many_samples_of_one_answer_are_read(tmp_path: Path) -> None:
+def test_many_samples_with_one_column_are_read(tmp_path: Path) -> None:
     names = np.array([f"{number:06d}" for number in range(100_000)] + ["x" * 255])
     np.savez_compressed(tmp_path / "a.npz", names=names, logits=np.zeros(len(names), "f4"))
     assert len(npz_files.read(tmp_path / "a.npz", "the arrays")["names"]) == len(names)
 
 
-def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
+def test_archive_with_too_many_members_is_rejected(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
     with pytest.raises(DataError, match="100 members"):
         planes.read(path)
@@ -143,7 +145,7 @@ def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
     ("kind", "shape"),
     [("<U0", (60_000_000,)), ("<U0", ()), ("<U1", (60_000_000, 0)), ("<f8", (0, HUGE))],
 )
-def test_an_array_without_bytes_asks_for_no_rows(
+def test_array_without_bytes_allocates_no_rows(
     tmp_path: Path, kind: str, shape: tuple[int, ...]
 ) -> None:
     path = tmp_path / "a.npz"
@@ -154,7 +156,7 @@ def test_an_array_without_bytes_asks_for_no_rows(
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("test_ids.npy", header(shape, kind))
     said = r"cannot read the predictions .*a\.npz: test_ids\.npy"
-    with little_memory(), pytest.raises(DataError, match=said):
+    with limited_memory(), pytest.raises(DataError, match=said):
         predictions.read(path)
 
 
@@ -171,7 +173,7 @@ def test_an_array_without_bytes_asks_for_no_rows(
         (np.zeros((2, 2), "f4"), [0, 1], [0, -1], [1, 2], "type int64"),
     ],
 )
-def test_answers_to_other_classes_than_there_are_columns_are_refused(
+def test_labels_beyond_the_number_of_columns_are_rejected(
     tmp_path: Path,
     logits: np.ndarray[tuple[int, int], np.dtype[np.float32]],
     trained: list[int],
@@ -194,7 +196,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read(file: Path) -> None:
+def test_written_file_is_read_back(file: Path) -> None:
     assert torch.equal(tensor_files.load(file)["values"], torch.arange(4096.0))
 
 
@@ -214,7 +216,7 @@ def test_what_was_written_is_read(file: Path) -> None:
     ],
     ids=["empty", "text", "a pickle", "cut off", "one changed byte"],
 )
-def test_what_is_no_such_file_or_damaged_is_told_in_a_few_words(
+def test_wrong_or_damaged_file_raises_a_short_error(
     file: Path, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     file.write_bytes(spoil(file.read_bytes()))
@@ -223,7 +225,7 @@ def test_what_is_no_such_file_or_damaged_is_told_in_a_few_words(
     assert "torch.load" not in str(caught.value)
 
 
-def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+def test_file_that_would_run_code_is_rejected_without_unsafe_advice(tmp_path: Path) -> None:
     path, canary = tmp_path / "evil.pt", tmp_path / "canary"
 
     class Evil:
@@ -237,13 +239,13 @@ def test_a_file_that_would_run_code_is_refused_without_advice_to_run_it(tmp_path
     assert not canary.exists()
 
 
-def test_a_place_that_cannot_be_written_is_named_and_keeps_what_was_there(tmp_path: Path) -> None:
+def test_unwritable_path_is_named_and_keeps_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "best.pt").mkdir()
     with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*unchanged"):
         tensor_files.save(tmp_path / "best.pt", {})
 
 
-def test_deflated_members_that_expand_far_are_refused_before_they_are_expanded(
+def test_strongly_compressed_members_are_rejected_before_expansion(
     file: Path, tmp_path: Path
 ) -> None:
     bomb = tmp_path / "bomb.pt"
@@ -255,7 +257,7 @@ def test_deflated_members_that_expand_far_are_refused_before_they_are_expanded(
         tensor_files.load(bomb)
 
 
-def test_a_file_that_was_deflated_by_somebody_is_read(file: Path, tmp_path: Path) -> None:
+def test_compressed_file_is_read(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     with (
         zipfile.ZipFile(file) as archive,

@@ -36,7 +36,7 @@ def fill(folder: Path, text: str) -> None:
     (folder / "a.txt").write_text(text)
 
 
-def test_a_folder_takes_the_place_of_another_and_nothing_is_left_beside(tmp_path: Path) -> None:
+def test_folder_replaces_another_and_leaves_no_temporary_files(tmp_path: Path) -> None:
     place = tmp_path / "m"
     for text in ("first", "second"):
         with staging_folder(place) as new:
@@ -46,7 +46,7 @@ def test_a_folder_takes_the_place_of_another_and_nothing_is_left_beside(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
-def test_after_an_error_what_was_there_is_there(tmp_path: Path) -> None:
+def test_failed_replacement_keeps_the_old_folder(tmp_path: Path) -> None:
     place = tmp_path / "m"
     place.mkdir()
     fill(place, "first")
@@ -56,7 +56,7 @@ def test_after_an_error_what_was_there_is_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_running_one_fills_stays(
+def test_leftovers_of_killed_process_are_removed_and_active_folders_stay(
     tmp_path: Path,
 ) -> None:
     left, held = (tmp_path / f".m.{name}.staged" for name in ("left", "held"))
@@ -69,7 +69,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_fills_stay
     os.close(descriptor)
 
 
-def removed(need: int, limit: int, in_use: str = "") -> tuple[bool, str]:
+def removed_names(need: int, limit: int, in_use: str = "") -> tuple[bool, str]:
     names = []
 
     def remove(entry: CacheEntry) -> bool:
@@ -82,22 +82,22 @@ def removed(need: int, limit: int, in_use: str = "") -> tuple[bool, str]:
     return fits, "".join(names)
 
 
-def test_the_least_recently_used_is_removed_first_and_no_more_than_needed() -> None:
-    assert removed(10, 40) == (True, "")
-    assert removed(10, 30) == (True, "a")
-    assert removed(15, 30) == (True, "ab")
+def test_least_recently_used_entries_are_removed_first_and_only_as_needed() -> None:
+    assert removed_names(10, 40) == (True, "")
+    assert removed_names(10, 30) == (True, "a")
+    assert removed_names(15, 30) == (True, "ab")
 
 
-def test_what_is_in_use_stays() -> None:
-    assert removed(10, 30, in_use="a") == (True, "b")
-    assert removed(10, 30, in_use="abc") == (False, "")
+def test_entries_in_use_are_not_removed() -> None:
+    assert removed_names(10, 30, in_use="a") == (True, "b")
+    assert removed_names(10, 30, in_use="abc") == (False, "")
 
 
-def test_nothing_is_removed_for_what_can_never_fit() -> None:
-    assert removed(31, 30) == (False, "")
+def test_entry_larger_than_the_cache_removes_nothing() -> None:
+    assert removed_names(31, 30) == (False, "")
 
 
-def test_a_limit_is_read_from_the_environment() -> None:
+def test_limit_is_read_from_the_environment() -> None:
     assert limit_bytes("LIMIT", {}, 7) == 7
     assert limit_bytes("LIMIT", {"LIMIT": "2GiB"}, 7) == 2 << 30
     assert limit_bytes("LIMIT", {"LIMIT": "0"}, 7) == 0
@@ -105,25 +105,25 @@ def test_a_limit_is_read_from_the_environment() -> None:
         limit_bytes("LIMIT", {"LIMIT": "much"}, 7)
 
 
-def test_a_folder_of_the_cache_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_cache_folder_is_accessible_only_to_its_owner(tmp_path: Path) -> None:
     make_private(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+def test_folder_writable_by_others_is_not_trusted(tmp_path: Path) -> None:
     tmp_path.chmod(0o770)
     with pytest.raises(PermissionError, match="chmod 700"):
         make_private(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+def test_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, -1)
     with pytest.raises(PermissionError, match="another user"):
         make_private(tmp_path)
 
 
-def test_the_free_space_of_a_folder_to_be_made_is_that_of_its_disk(tmp_path: Path) -> None:
+def test_free_space_of_missing_folder_is_that_of_its_disk(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "none" / "such") > 0
 
 
@@ -131,23 +131,23 @@ def drawn(place: Path, seed: int = 1) -> Artifact:
     return Artifact("drawn set", place, "mark.json", {"schema": 1, "seed": seed})
 
 
-def in_words(key: str, stored: Mapping[str, Json]) -> str:
+def describe_difference(key: str, stored: Mapping[str, Json]) -> str:
     return f"a drawn set of another {key} ({stored[key]})"
 
 
-def test_an_artifact_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_artifact_is_created_once_and_reused(tmp_path: Path) -> None:
     artifact = drawn(tmp_path / "set")
-    assert not artifact.is_complete(["a.txt"], in_words)
+    assert not artifact.is_complete(["a.txt"], describe_difference)
     with artifact.create_folder({**artifact.identity, "images": 1}) as folder:
         assert not artifact.place.exists()
         fill(folder, "first")
-    assert artifact.is_complete(["a.txt"], in_words)
-    assert not artifact.is_complete(["a.txt", "b.txt"], in_words)
+    assert artifact.is_complete(["a.txt"], describe_difference)
+    assert not artifact.is_complete(["a.txt", "b.txt"], describe_difference)
     (artifact.place / "a.txt").write_text("")  # as after a power cut
-    assert not artifact.is_complete(["a.txt"], in_words)
+    assert not artifact.is_complete(["a.txt"], describe_difference)
 
 
-def test_an_artifact_that_fails_is_absent(tmp_path: Path) -> None:
+def test_failed_artifact_is_absent(tmp_path: Path) -> None:
     message = "cannot write the drawn set .*: full"
     with pytest.raises(DataError, match=message), drawn(tmp_path / "set").create_folder({}):
         raise OSError("full")
@@ -165,7 +165,7 @@ def test_an_artifact_that_fails_is_absent(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_another_thing_is_refused(
+def test_artifact_with_another_identity_is_rejected(
     tmp_path: Path, content: dict[str, str], message: str
 ) -> None:
     place = tmp_path / "set"
@@ -173,10 +173,10 @@ def test_what_is_another_thing_is_refused(
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        drawn(place).is_complete([], in_words)
+        drawn(place).is_complete([], describe_difference)
 
 
-def test_the_reason_for_making_again_names_what_differs() -> None:
+def test_reason_for_recreation_names_the_difference() -> None:
     stored: dict[str, Json] = {"torch": "2.0", "view": 1, "code": "a" * 64}
     wanted: dict[str, Json] = {"torch": "2.1", "view": 1, "code": "b" * 64}
     assert difference(wanted, stored) == (
@@ -186,7 +186,7 @@ def test_the_reason_for_making_again_names_what_differs() -> None:
     assert difference(stored, stored) == ()
 
 
-def test_a_lock_is_one_holders_at_a_time(tmp_path: Path) -> None:
+def test_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with exclusive(path), pytest.raises(BusyError), hold_lock_if_free(path):
         pass
@@ -219,9 +219,7 @@ def writer(tmp_path: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_process_waits_while_another_one_writes_the_same_place(
-    tmp_path: Path, killed: bool
-) -> None:
+def test_process_waits_while_another_writes_the_same_path(tmp_path: Path, killed: bool) -> None:
     """The lock of a process that is killed falls with it."""
     first = writer(tmp_path, "first")
     until((tmp_path / "first").exists, "the first one writes")
@@ -239,7 +237,7 @@ def test_a_process_waits_while_another_one_writes_the_same_place(
 
 
 @pytest.mark.parametrize("error", [JobError("stopped"), BrokenPipeError("stopped")])
-def test_who_waits_for_a_place_can_be_stopped(tmp_path: Path, error: Exception) -> None:
+def test_waiting_for_a_path_can_be_stopped(tmp_path: Path, error: Exception) -> None:
     artifact = Artifact("set", tmp_path / "set", "mark.json", {})
 
     def stop(*_: int) -> None:
@@ -250,7 +248,7 @@ def test_who_waits_for_a_place_can_be_stopped(tmp_path: Path, error: Exception) 
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
-def test_who_waits_for_a_place_logs_which_process_writes_it_if_that_is_known(
+def test_waiting_process_logs_the_writer_if_known(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_readable: bool
 ) -> None:
     artifact = Artifact("set", tmp_path / "set", "mark.json", {})
@@ -268,7 +266,7 @@ def test_who_waits_for_a_place_logs_which_process_writes_it_if_that_is_known(
     assert f"waiting for {who}, which writes {tmp_path}/set" in caplog.text
 
 
-def test_a_place_that_is_whole_is_found_where_no_lock_can_be_made(tmp_path: Path) -> None:
+def test_complete_artifact_is_found_without_lock_support(tmp_path: Path) -> None:
     place = tmp_path / "file" / "set"
     (tmp_path / "file").touch()
     with Artifact("set", place, "mark.json", {}).locked():

@@ -31,7 +31,7 @@ def refusal(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_a_declaration_is_read_without_importing_its_file(tmp_path: Path) -> None:
+def test_declaration_is_read_without_importing_its_file(tmp_path: Path) -> None:
     text = '@register("saw", summary="cuts", needs={"wood"}, size=2 ** 3)\ndef saw(): ...\n'
     read = declared(tmp_path, text, "sub/hand.py")
     assert read == {
@@ -65,13 +65,13 @@ def test_constants_and_classes_of_the_file_are_evaluated_with_what_they_use(tmp_
         arguments["options"](teeth=0)
 
 
-def test_what_stands_below_the_last_declaration_does_not_count(tmp_path: Path) -> None:
+def test_code_after_the_last_declaration_is_ignored(tmp_path: Path) -> None:
     first = '@register("saw")\ndef saw(\n    edge,\n):\n    """Cuts.\n\n# wood\n'
     for below in ('"""\n', '"""\n\ndef rest():\n    heavy()\n', 'and\nmore"""\n\nLATER = 1\n'):
         assert list(declared(tmp_path, first + below)) == ["saw"]
 
 
-def test_files_come_in_the_order_of_their_names_and_may_declare_several(tmp_path: Path) -> None:
+def test_files_are_sorted_by_name_and_may_contain_several_declarations(tmp_path: Path) -> None:
     declared(tmp_path, "@register('c')\ndef c(): ...\n", "b.py")
     read = declared(tmp_path, "@register('z')\n@register('y')\ndef z(): ...\n", "a.py")
     assert [(name, one.attribute) for name, one in read.items()] == [
@@ -81,7 +81,7 @@ def test_files_come_in_the_order_of_their_names_and_may_declare_several(tmp_path
     ]
 
 
-def test_a_name_declared_twice_is_refused_with_both_places(tmp_path: Path) -> None:
+def test_name_declared_twice_is_rejected_with_both_locations(tmp_path: Path) -> None:
     declared(tmp_path, "@register('saw')\ndef saw(): ...\n", "a.py")
     with pytest.raises(DeclarationError) as caught:
         declared(tmp_path, "\n@register('saw')\ndef saw(): ...\n", "b.py")
@@ -129,7 +129,7 @@ FOUND = "declarations are found by the name"
          "@reg('saw')\ndef saw(): ...\n", 8, FOUND),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_with_file_line_and_what_is_allowed(
+def test_unreadable_declaration_is_rejected_with_file_line_and_allowed_syntax(
     tmp_path: Path, text: str, line: int, reason: str
 ) -> None:
     message = refusal(tmp_path, text)
@@ -152,19 +152,19 @@ def test_what_cannot_be_read_is_refused_with_file_line_and_what_is_allowed(
         "def register(name, **facts): ...\n\n\n{}",
     ],
 )
-def test_a_mention_of_the_decorator_is_no_declaration(tmp_path: Path, text: str) -> None:
+def test_mention_of_the_decorator_is_not_a_declaration(tmp_path: Path, text: str) -> None:
     assert list(declared(tmp_path, text.format("@register('saw')\ndef saw():\n    ...\n"))) == [
         "saw"
     ]
 
 
-def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "tool.py").write_bytes(b"# caf\xe9\n@register('saw')\ndef saw(): ...\n")
     with pytest.raises(DeclarationError, match=r"tool\.py:1: not in UTF-8"):
         read_folder(tmp_path, "tools", "register", modules=MODULES)
 
 
-def test_arguments_that_a_function_does_not_take_are_refused_with_file_and_line(
+def test_unknown_arguments_are_rejected_with_file_and_line(
     tmp_path: Path,
 ) -> None:
     def build(name: str, *, size: int) -> tuple[str, int]:
@@ -179,7 +179,7 @@ def test_arguments_that_a_function_does_not_take_are_refused_with_file_and_line(
         read["saw"].pass_to(build)
 
 
-def test_a_package_is_found_by_its_name() -> None:
+def test_package_is_found_by_its_name() -> None:
     assert read_declarations("trueface.runtime", "nothing_is_called_so", modules=()) == {}
     with pytest.raises(ModuleNotFoundError, match=r"no package trueface\.absent"):
         read_declarations("trueface.absent", "register", modules=())

@@ -85,16 +85,16 @@ def share(folder: Path, cap: int | None, context: int = 0) -> None:
     write_json(folder / "share.json", {"schema": 1, "cap": cap, "context": context})
 
 
-def reported(folder: Path) -> dict[str, Any]:
+def memory_report(folder: Path) -> dict[str, Any]:
     return read_json(folder / "memory.json") or {}
 
 
-def test_torchs_own_module_is_what_is_expected_of_it() -> None:
+def test_torch_cuda_module_satisfies_the_protocol() -> None:
     cuda: Cuda = torch.cuda
     assert all(hasattr(cuda, name) for name in vars(Cuda) if not name.startswith("_"))
 
 
-def test_on_the_cpu_and_without_a_launcher_nothing_is_held(tmp_path: Path) -> None:
+def test_no_limit_is_set_on_cpu_or_without_launcher(tmp_path: Path) -> None:
     job, card = a_job(tmp_path, "cpu"), Card()
     cap_job_memory(replace(a_job(tmp_path), share=Share()), {}, card)
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +109,7 @@ def test_on_the_cpu_and_without_a_launcher_nothing_is_held(tmp_path: Path) -> No
     [(600 * MIB, 100 * MIB, 0.5), (5000 * MIB, 0, 1.0)],
     ids=["without the context", "beyond the card"],
 )
-def test_a_shared_card_is_capped_at_the_share(
+def test_shared_gpu_is_limited_to_the_share(
     tmp_path: Path, cap: int, context: int, fraction: float
 ) -> None:
     share(tmp_path, cap, context)
@@ -118,18 +118,18 @@ def test_a_shared_card_is_capped_at_the_share(
     assert card.fractions == [fraction]
 
 
-def test_a_card_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
+def test_exclusive_gpu_is_not_limited(tmp_path: Path) -> None:
     share(tmp_path, None)
     card = Card(reserved=20 * MIB)
     cap_job_memory(a_job(tmp_path), {}, card)
     assert not card.fractions
-    told = reported(tmp_path)
+    told = memory_report(tmp_path)
     assert (told["reserved"], told["peak"]) == (20 * MIB, 21 * MIB)
     assert told["uuid"] == f"GPU-{UUID}"
     assert told["context"] is None
 
 
-def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_changed_share_is_applied_when_the_job_reports_progress(tmp_path: Path) -> None:
     steps: list[dict[str, object]] = []
     job = replace(a_job(tmp_path), progress=lambda **facts: steps.append(facts))
     card = Card()
@@ -147,7 +147,7 @@ def test_a_share_that_changes_is_kept_while_the_job_tells_how_far_it_is(tmp_path
     assert steps[0] == {"step": 4, "total": 4, "loss": 0.5}
 
 
-def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) -> None:
+def test_limit_is_never_below_usage_and_falls_with_it(tmp_path: Path) -> None:
     share(tmp_path, 100 * MIB)
     card = Card(reserved=300 * MIB)
     held = cap_job_memory(a_job(tmp_path), {}, card)
@@ -157,7 +157,7 @@ def test_a_cap_is_never_below_what_is_taken_and_follows_it_down(tmp_path: Path) 
     assert card.fractions == [0.3, 0.1]
 
 
-def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
+def test_torch_is_not_queried_between_two_checks(tmp_path: Path) -> None:
     card, now = Card(), [0.0]
     held = cap_job_memory(a_job(tmp_path), {}, card, clock=lambda: now[0])
     share(tmp_path, 500 * MIB)
@@ -169,7 +169,7 @@ def test_between_two_looks_nothing_is_asked_of_torch(tmp_path: Path) -> None:
     assert card.fractions == [0.5]
 
 
-def test_torchs_own_words_for_too_little_main_memory_are_understood() -> None:
+def test_torch_message_of_main_memory_exhaustion_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 46, dtype=torch.uint8)
     assert find_oom_in_exception(caught.value) == OomReport(
@@ -177,7 +177,7 @@ def test_torchs_own_words_for_too_little_main_memory_are_understood() -> None:
     )
 
 
-def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> None:
+def test_torch_exception_of_gpu_memory_exhaustion_is_recognised() -> None:
     found = find_oom_in_exception(
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     )
@@ -187,12 +187,12 @@ def test_torchs_own_class_for_too_little_memory_of_a_card_is_understood() -> Non
 @pytest.mark.parametrize(
     "visible", [f"GPU-{UUID}", "GPU-8932F937", f"GPU-{UUID},GPU-{OTHER}", "0", "", f"MIG-{OTHER}"]
 )
-def test_a_card_that_was_promised_or_was_not_named_is_confirmed(visible: str) -> None:
+def test_reserved_or_unnamed_gpu_is_confirmed(visible: str) -> None:
     named = None if visible.startswith("MIG-") else f"GPU-{UUID}"
     assert confirm_device(0, {"CUDA_VISIBLE_DEVICES": visible}, Card()) == named
 
 
-def test_a_card_is_confirmed_where_nothing_was_promised_or_cuda_does_not_say() -> None:
+def test_gpu_is_confirmed_without_reservation_or_uuid() -> None:
     assert confirm_device(0, {}, Card(uuid=f"GPU-{UUID}")) == f"GPU-{UUID}"
     assert confirm_device(0, {"CUDA_VISIBLE_DEVICES": f"GPU-{OTHER}"}, Card(uuid=None)) is None
 
@@ -201,7 +201,7 @@ def test_a_card_is_confirmed_where_nothing_was_promised_or_cuda_does_not_say() -
     ("device", "visible"),
     [("cuda:0", f"GPU-{OTHER}"), ("cuda:1", f"GPU-{UUID},GPU-{OTHER}"), ("cuda", "GPU-1111")],
 )
-def test_another_card_than_the_promised_one_is_refused_and_both_are_named(
+def test_gpu_other_than_the_reserved_one_is_rejected_and_both_are_named(
     tmp_path: Path, device: str, visible: str
 ) -> None:
     card = Card()
@@ -212,7 +212,7 @@ def test_another_card_than_the_promised_one_is_refused_and_both_are_named(
     assert not (tmp_path / "memory.json").exists()
 
 
-def test_a_torch_that_cannot_use_the_card_says_what_to_do(tmp_path: Path) -> None:
+def test_error_of_unusable_gpu_contains_advice(tmp_path: Path) -> None:
     class WithoutCuda(Card):
         def get_device_properties(self, device: int, /) -> Any:
             raise AssertionError("Torch not compiled with CUDA enabled")
@@ -227,5 +227,5 @@ def faults(*arguments: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def test_memory_that_was_freed_takes_no_page_faults_again() -> None:
+def test_freed_memory_causes_no_new_page_faults() -> None:
     assert faults("keep") < 100 < faults()

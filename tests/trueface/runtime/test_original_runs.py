@@ -54,7 +54,7 @@ def tensors(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_scores_of_a_card_are_read_without_one(protocol: int, tmp_path: Path) -> None:
+def test_scores_saved_on_a_gpu_are_read_without_gpu(protocol: int, tmp_path: Path) -> None:
     path = score_file(tmp_path / "a_vs_gan2:pre.pkl", LABELS, LOGITS, protocol=protocol)
     assert b"cuda:0" in path.read_bytes()
     table = read_scores(path)
@@ -70,7 +70,7 @@ def pickled(folder: Path, content: object) -> Path:
 
 
 @pytest.mark.parametrize("order", ["", "C", "F"])
-def test_scores_of_a_cpu_or_arrays_of_numpy_are_read_as_well(order: Any, tmp_path: Path) -> None:
+def test_scores_saved_on_cpu_or_as_numpy_arrays_are_read(order: Any, tmp_path: Path) -> None:
     content: dict[str, Any] = dict(score_content(LABELS, LOGITS))
     if order:
         content = {name: one.numpy().copy(order=order) for name, one in content.items()}
@@ -89,7 +89,7 @@ def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "dtype", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8"]
 )
-def test_a_tensor_of_any_numbers_is_read(dtype: str, tmp_path: Path) -> None:
+def test_tensors_of_all_number_types_are_read(dtype: str, tmp_path: Path) -> None:
     tensor = torch.arange(-6, 6).to(getattr(torch, dtype)).view(3, 4)
     array = tensors(pickled(tmp_path, on_card(tensor)))
     assert array.dtype == dtype
@@ -101,7 +101,7 @@ def test_a_tensor_of_any_numbers_is_read(dtype: str, tmp_path: Path) -> None:
     turned=st.randoms(use_true_random=False),
     first=st.integers(0, 5),
 )
-def test_size_stride_and_offset_are_kept(shape: list[int], turned: Any, first: int) -> None:
+def test_size_stride_and_offset_are_preserved(shape: list[int], turned: Any, first: int) -> None:
     whole = torch.arange(600, dtype=torch.int64)
     steps = [turned.randint(1, 10) for _ in shape]
     if any(torch.tensor(shape) == 0):
@@ -134,27 +134,27 @@ def test_size_stride_and_offset_are_kept(shape: list[int], turned: Any, first: i
         (0, ("1",), (1,)),
     ],
 )
-def test_a_tensor_that_reaches_beyond_its_storage_is_refused(
+def test_tensor_that_exceeds_its_storage_is_rejected(
     offset: object, size: object, stride: object
 ) -> None:
     with pytest.raises(Refusal):
         rebuild(Budget(), np.arange(8), offset, size, stride, False, {})
 
 
-def test_a_tensor_of_no_storage_is_refused() -> None:
+def test_tensor_without_storage_is_rejected() -> None:
     for values in (b"x" * 8, None, [1.0], np.zeros((2, 2))):
         with pytest.raises(Refusal, match="storage is"):
             rebuild(Budget(), values, 0, (1,), (1,))
 
 
-def test_what_tensors_take_is_bounded() -> None:
+def test_memory_of_tensors_is_limited() -> None:
     budget = Budget(made=100)
     rebuild(budget, np.zeros(8), 0, (8,), (1,))
     with pytest.raises(Refusal, match="expands to more data"):
         rebuild(budget, np.zeros(8), 0, (8,), (1,))
 
 
-def test_how_often_a_storage_is_read_is_bounded(tmp_path: Path) -> None:
+def test_number_of_reads_of_a_storage_is_limited(tmp_path: Path) -> None:
     stream = storage_bytes(torch.zeros(4))
     assert len(tensors(pickled(tmp_path, [Call(torch.storage._load_from_bytes, stream)] * 3))) == 3
     many = [Call(torch.storage._load_from_bytes, stream) for _ in range(65)]
@@ -162,7 +162,7 @@ def test_how_often_a_storage_is_read_is_bounded(tmp_path: Path) -> None:
         tensors(pickled(tmp_path, many))
 
 
-def inner(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
+def hostile_streams(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
     """Yield hostile forms of a storage's stream, and what is to be said of each."""
     kind, system = b"ctorch\nFloatStorage\nq\x01", b"cposix\nsystem\n"
     text = b"X" + len(line).to_bytes(4, "little") + line.encode()
@@ -207,17 +207,19 @@ def inner(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
     yield "fewer values", stream[:-1], "cut off"
 
 
-ATTACKS = [name for name, _, _ in inner(storage_bytes(torch.zeros(4)), "")]
+ATTACKS = [name for name, _, _ in hostile_streams(storage_bytes(torch.zeros(4)), "")]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_hostile_stream_within_is_refused_and_nothing_runs(
+def test_hostile_inner_stream_is_rejected_without_execution(
     attack: str, tmp_path: Path, canary: Path
 ) -> None:
     content: dict[str, object] = dict(score_content(LABELS, LOGITS))
     whole = storage_bytes(torch.tensor(LOGITS))
     stream, said = next(
-        (stream, said) for name, stream, said in inner(whole, f"touch {canary}") if name == attack
+        (stream, said)
+        for name, stream, said in hostile_streams(whole, f"touch {canary}")
+        if name == attack
     )
     content["score_array"] = on_card(torch.tensor(LOGITS), stream=stream)
     path = pickled(tmp_path, content)
@@ -227,7 +229,7 @@ def test_a_hostile_stream_within_is_refused_and_nothing_runs(
 
 
 @pytest.mark.parametrize("reader", [read_scores, read_poison, read_results])
-def test_a_call_in_an_old_file_is_refused(reader: Any, tmp_path: Path, canary: Path) -> None:
+def test_call_in_an_old_file_is_rejected(reader: Any, tmp_path: Path, canary: Path) -> None:
     call = Call(os.system, f"touch {canary}")
     path = tmp_path / "old"
     if reader is read_results:
@@ -239,7 +241,7 @@ def test_a_call_in_an_old_file_is_refused(reader: Any, tmp_path: Path, canary: P
         reader(path)
 
 
-def test_a_hook_of_a_tensor_is_refused(tmp_path: Path, canary: Path) -> None:
+def test_tensor_hook_is_rejected(tmp_path: Path, canary: Path) -> None:
     content: dict[str, object] = dict(score_content(LABELS, LOGITS))
     hooks = OrderedDict(a=Call(os.system, f"touch {canary}"))
     stream = Call(torch.storage._load_from_bytes, storage_bytes(torch.tensor(LOGITS)))
@@ -251,7 +253,7 @@ def test_a_hook_of_a_tensor_is_refused(tmp_path: Path, canary: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", [read_scores, read_results])
-def test_a_file_cut_off_anywhere_is_refused(reader: Any, tmp_path: Path) -> None:
+def test_truncated_file_is_rejected(reader: Any, tmp_path: Path) -> None:
     if reader is read_scores:
         whole = score_file(tmp_path / "whole.pkl", LABELS, LOGITS).read_bytes()
     else:
@@ -264,7 +266,7 @@ def test_a_file_cut_off_anywhere_is_refused(reader: Any, tmp_path: Path) -> None
 
 
 @given(places=st.dictionaries(st.integers(0, 10_000), st.integers(0, 255), min_size=1, max_size=4))
-def test_a_damaged_score_file_is_read_or_refused(
+def test_damaged_score_file_is_read_or_rejected(
     places: dict[int, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "scores.pkl"
@@ -305,19 +307,19 @@ def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
         ({**changed(), "y_true": np.zeros(4, "f4,f4")}, "array of type V8"),
     ],
 )
-def test_what_is_no_score_file_is_refused(content: object, said: str, tmp_path: Path) -> None:
+def test_file_without_scores_is_rejected(content: object, said: str, tmp_path: Path) -> None:
     path = pickled(tmp_path, content)
     with pytest.raises(DataError, match=said) as caught:
         read_scores(path)
     assert str(path) in str(caught.value)
 
 
-def test_a_logit_next_to_zero_may_be_called_either_way(tmp_path: Path) -> None:
+def test_logit_near_zero_may_have_either_prediction(tmp_path: Path) -> None:
     content = changed(score_array=[1e-8, -2, -2, 2], y_pred=[0, 0, 0, 1])
     assert read_scores(pickled(tmp_path, content)).logits[0] > 0
 
 
-def test_a_file_of_torch_save_is_refused(tmp_path: Path) -> None:
+def test_file_of_torch_save_is_rejected(tmp_path: Path) -> None:
     for new in (True, False):
         path = tmp_path / f"scores-{new}.pkl"
         torch.save(score_content(LABELS, LOGITS), path, _use_new_zipfile_serialization=new)
@@ -325,7 +327,7 @@ def test_a_file_of_torch_save_is_refused(tmp_path: Path) -> None:
             read_scores(path)
 
 
-def test_an_old_poison_record_is_read(tmp_path: Path) -> None:
+def test_old_poison_record_is_read(tmp_path: Path) -> None:
     path = poison_file(tmp_path / "poison_0.20.pkl", [7, 2], SAMPLES, rate=0.2, total=10)
     record = read_poison(path)
     assert (record.indices, record.rate, record.total) == ((7, 2), 0.2, 10)
@@ -353,7 +355,7 @@ def test_an_old_poison_record_is_read(tmp_path: Path) -> None:
         ({"poisoned_samples": [("a", 2**2000), ("b", 1.0)]}, "not a pair .path, flipped label"),
     ],
 )
-def test_what_is_no_poison_record_is_refused(
+def test_file_without_poison_record_is_rejected(
     change: dict[str, object], said: str, tmp_path: Path
 ) -> None:
     path = poison_file(tmp_path / "poison.pkl", [7, 2], SAMPLES, rate=0.2, total=10)
@@ -363,7 +365,7 @@ def test_what_is_no_poison_record_is_refused(
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_record_is_named(tmp_path: Path) -> None:
+def test_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"poison_0\.20\.pkl"):
         read_poison(tmp_path / "poison_0.20.pkl")
 
@@ -395,13 +397,13 @@ def test_old_results_are_read(kind: str, tmp_path: Path) -> None:
         ({**HISTORY, "val": [(10**400, 5.0)]}, "without .loss"),
     ],
 )
-def test_what_is_no_results_file_is_refused(content: object, said: str, tmp_path: Path) -> None:
+def test_file_without_results_is_rejected(content: object, said: str, tmp_path: Path) -> None:
     path = results_file(tmp_path / "results.npy", content)
     with pytest.raises(DataError, match=said):
         read_results(path)
 
 
-def test_another_array_is_no_results_file(tmp_path: Path) -> None:
+def test_unrelated_array_is_not_a_results_file(tmp_path: Path) -> None:
     path = tmp_path / "results.npy"
     for array in (np.zeros(3), np.array([{}, {}])):
         np.save(path, array, allow_pickle=True)
@@ -409,13 +411,13 @@ def test_another_array_is_no_results_file(tmp_path: Path) -> None:
             read_results(path)
 
 
-def test_a_score_file_of_millions_of_rows_is_refused_before_it_grows(tmp_path: Path) -> None:
+def test_score_file_with_millions_of_rows_is_rejected_before_allocation(tmp_path: Path) -> None:
     column = np.zeros(MAX_ROWS + 1, np.uint8)
     with pytest.raises(DataError, match=f"more than {MAX_ROWS} rows"):
         read_scores(pickled(tmp_path, dict.fromkeys(changed(), column)))
 
 
-def test_results_whose_array_is_told_again_and_again_are_refused(tmp_path: Path) -> None:
+def test_results_that_repeat_their_array_are_rejected(tmp_path: Path) -> None:
     path = results_file(tmp_path / "results.npy", HISTORY)
     content = path.read_bytes()
     assert content.endswith(b"b.")

@@ -9,7 +9,7 @@ from trueface.runtime.rng import numpy_rng, stream_seed
 FOLDER = Path("runs/study/gan2:pre")
 
 
-def test_files_lie_where_the_original_puts_them() -> None:
+def test_file_paths_equal_those_of_the_original() -> None:
     assert paths.checkpoint(FOLDER) == FOLDER / "checkpoints" / "best.pt"
     assert (
         paths.scores(FOLDER, "gan2:pre", "real:pre")
@@ -18,7 +18,7 @@ def test_files_lie_where_the_original_puts_them() -> None:
     assert paths.log(FOLDER, "train", None, "gan2:pre") == FOLDER / "train_None_gan2:pre.log"
 
 
-def test_a_name_too_long_for_a_file_is_cut_and_marked() -> None:
+def test_name_too_long_for_a_file_is_cut_and_marked() -> None:
     one = paths.scores(FOLDER, "g" * 200, "r" * 100)
     other = paths.scores(FOLDER, "g" * 200, "r" * 101)
     assert len(one.name.encode()) < 255
@@ -30,7 +30,7 @@ NOWHERE = ("", ".", "..", "a/b", "/a", "a\0b", "é" * 128)
 
 
 @pytest.mark.parametrize("name", [*NOWHERE, "../a", "g" * 256, "a/" * 200])
-def test_a_name_that_would_lie_elsewhere_is_refused(name: str) -> None:
+def test_name_that_leaves_the_folder_is_rejected(name: str) -> None:
     with pytest.raises(UsageError, match="--save_id"):
         paths.folder_name("--save_id", name)
     if name != "g" * 256:  # a model's is shortened
@@ -38,7 +38,7 @@ def test_a_name_that_would_lie_elsewhere_is_refused(name: str) -> None:
             paths.model_folder("--save_id", name)
 
 
-def test_numbers_follow_from_names_and_seeds_on_every_machine_and_in_every_version() -> None:
+def test_derived_numbers_depend_only_on_names_and_seeds() -> None:
     assert stream_seed("weights", 42) == 1218831237610215275
     seeds = {
         stream_seed(name, seed) for name in ("order", "augment", "weights") for seed in range(10)
@@ -48,11 +48,11 @@ def test_numbers_follow_from_names_and_seeds_on_every_machine_and_in_every_versi
 
 
 @pytest.mark.parametrize("name", ["gan2:pre&real:pre%50~relabel#sd:pre", "...", "g" * 255])
-def test_any_other_name_is_taken(name: str) -> None:
+def test_other_names_are_accepted(name: str) -> None:
     assert paths.folder_name("--save_id", name) == name
 
 
-def test_a_model_with_a_long_id_lies_in_a_shorter_folder_that_tells_it(tmp_path: Path) -> None:
+def test_model_with_long_id_has_shortened_folder_that_records_it(tmp_path: Path) -> None:
     for model in ("gan2:pre", "#".join(["gan2:pre"] * 50)):
         folder = tmp_path / "runs" / paths.model_folder("--save_id", model)
         paths.make_folder(folder, model)

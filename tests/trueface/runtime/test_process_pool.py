@@ -25,24 +25,24 @@ if __name__ == "__main__":
 """
 
 
-def killed(chunk: object) -> None:
+def kill_worker(chunk: object) -> None:
     """Be killed."""
     psutil.Process().kill()
 
 
-def test_chunks_keep_their_order_in_one_process_and_in_several() -> None:
+def test_chunks_keep_their_order_in_one_or_several_processes() -> None:
     chunks = chunks_of(range(5), 2)
     assert [*map(list, chunks)] == [[0, 1], [2, 3], [4]]
     for workers in (1, 2):
         assert list(map_chunks(sum, chunks, workers, doing="added")) == [1, 5, 4]
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+def test_killed_process_is_reported() -> None:
     with pytest.raises(MachineError, match="a process that made images for /a was killed"):
-        list(map_chunks(killed, [[1], [2]], 2, doing="made images for /a"))
+        list(map_chunks(kill_worker, [[1], [2]], 2, doing="made images for /a"))
 
 
-def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+def test_workers_end_with_their_parent_process(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(STUCK)
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as main:
@@ -54,12 +54,12 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
 
 
 @given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))
-def test_the_parts_of_a_batch_are_the_batch_and_nearly_equal(group: list[int], size: int) -> None:
+def test_parts_of_a_batch_cover_it_in_nearly_equal_sizes(group: list[int], size: int) -> None:
     parts = [Shard(rank=rank, size=size).shard_batch(group) for rank in range(size)]
     assert [item for part in parts for item in part] == group
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert WHOLE.shard_batch(group) == group
 
 
-def test_what_is_shared_is_divided_and_nobody_is_left_without() -> None:
+def test_shared_amount_is_divided_and_each_process_gets_some() -> None:
     assert [Shard(rank=0, size=2).fraction_of(amount) for amount in (0, 1, 5, 8)] == [0, 1, 2, 4]

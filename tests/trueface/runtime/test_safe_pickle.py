@@ -56,24 +56,24 @@ def read(data: bytes, allowed: Mapping[str, object] | None = None) -> object:
 
 
 @given(value=PLAIN, protocol=st.integers(3, 5))
-def test_plain_data_comes_back_as_it_was_written(value: object, protocol: int) -> None:
+def test_plain_data_round_trips(value: object, protocol: int) -> None:
     assert read(pickle.dumps(value, protocol)) == value
 
 
-def test_a_value_that_stands_twice_is_one_value() -> None:
+def test_value_used_twice_is_one_object() -> None:
     shared = ["x" * 300]
     pair = read(pickle.dumps([shared, shared]))
     assert isinstance(pair, list)
     assert pair[0] is pair[1]
 
 
-def test_a_name_stands_for_what_the_caller_gave() -> None:
+def test_name_is_resolved_to_value_given_by_caller() -> None:
     data = pickle.dumps([OrderedDict(a=1), OrderedDict])
     made = read(data, {"collections.OrderedDict": dict})
     assert made == [{"a": 1}, Named(name="collections.OrderedDict", value=dict)]
 
 
-def test_the_name_of_a_value_is_not_called() -> None:
+def test_name_of_a_value_is_not_called() -> None:
     data = pickle.dumps(OrderedDict())
     with pytest.raises(Refusal, match=r"asks to call collections\.OrderedDict"):
         read(data, {"collections.OrderedDict": "<f4"})
@@ -97,7 +97,7 @@ HOSTILE: Mapping[str, tuple[Callable[[str], object], str]] = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_any_other_name_is_refused_and_nothing_runs(
+def test_unknown_name_is_rejected_without_execution(
     attack: str, protocol: int, tmp_path: Path, canary: Path
 ) -> None:
     build, asked = HOSTILE[attack]
@@ -158,7 +158,7 @@ def by_hand(line: str) -> Mapping[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("attack", by_hand(""))
-def test_a_pickle_made_by_hand_is_refused_and_nothing_runs(
+def test_handwritten_pickle_is_rejected_without_execution(
     attack: str, tmp_path: Path, canary: Path
 ) -> None:
     data, asked = by_hand(f"touch {canary}")[attack]
@@ -171,7 +171,7 @@ def test_a_pickle_made_by_hand_is_refused_and_nothing_runs(
         load(path, {"allowed.make": lambda: "made", "do.ts.in": dict})
 
 
-def test_an_extension_that_python_remembers_is_refused(canary: Path) -> None:
+def test_registered_extension_code_is_rejected(canary: Path) -> None:
     copyreg.add_extension("posix", "system", 240)
     try:
         data = pickle.dumps(Call(os.system, f"touch {canary}"), 2)
@@ -182,7 +182,7 @@ def test_an_extension_that_python_remembers_is_refused(canary: Path) -> None:
         copyreg.remove_extension("posix", "system", 240)
 
 
-def test_what_a_file_asks_for_is_told_in_one_short_line(tmp_path: Path) -> None:
+def test_requested_name_is_reported_in_one_short_line(tmp_path: Path) -> None:
     path = tmp_path / "scores.pkl"
     path.write_bytes(b"\x80\x04X\x00\x10\x00\x00" + b"\n\x1b[31m!!" * 512 + b"X\1\0\0\0x\x93.")
     with pytest.raises(DataError) as caught:
@@ -192,13 +192,13 @@ def test_what_a_file_asks_for_is_told_in_one_short_line(tmp_path: Path) -> None:
     assert len(told) < len(str(path)) + 300
 
 
-def test_a_pickle_that_names_itself_is_read_and_harms_nobody() -> None:
+def test_self_referencing_pickle_is_read_safely() -> None:
     itself = read(b"]q\x00h\x00a.")
     assert isinstance(itself, list)
     assert itself[0] is itself
 
 
-def test_a_deep_pickle_is_read_without_recursion() -> None:
+def test_deep_pickle_is_read_without_recursion() -> None:
     depth = 10 * sys.getrecursionlimit()
     value = read(b"]" * depth + b"a" * (depth - 1) + b".")
     assert isinstance(value, list)
@@ -213,34 +213,34 @@ def test_a_deep_pickle_is_read_without_recursion() -> None:
     ],
     ids=["steps", "stack", "nothing"],
 )
-def test_a_pickle_of_too_many_instructions_is_stopped(data: bytes) -> None:
+def test_pickle_with_too_many_instructions_is_stopped(data: bytes) -> None:
     with pytest.raises(Refusal):
         run(io.BytesIO(data), {}, Budget(steps=1000))
 
 
-def test_a_file_of_too_many_instructions_is_refused() -> None:
+def test_file_with_too_many_instructions_is_rejected() -> None:
     with pytest.raises(Refusal, match="more instructions"):
         read(b"N" * (pickle_machine.MAX_STEPS + 1))
 
 
-def test_a_dict_of_many_entries_is_refused() -> None:
+def test_dict_with_too_many_entries_is_rejected() -> None:
     data = pickle.dumps({str(number): None for number in range(5000)})
     with pytest.raises(Refusal, match="more than 4096 entries"):
         read(data)
 
 
-def test_a_memo_of_a_huge_number_takes_no_memory() -> None:
+def test_huge_memo_index_allocates_no_memory() -> None:
     assert read(b"K\x07r\xff\xff\xff\xffj\xff\xff\xff\xff.") == 7
 
 
-def test_a_pickle_with_something_behind_it_is_refused(tmp_path: Path) -> None:
+def test_pickle_with_trailing_bytes_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "scores.pkl"
     path.write_bytes(pickle.dumps(1) + pickle.dumps(2))
     with pytest.raises(DataError, match=r"5 bytes follow the end.*torch\.save"):
         load(path, {})
 
 
-def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_too_large_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "scores.pkl"
     with path.open("wb") as file:
         file.truncate((64 << 20) + 1)
@@ -248,7 +248,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
         load(path, {})
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_path_that_is_not_a_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("nothing", "pipe", "."):
         with pytest.raises(DataError, match=r"does not exist|is no file"):
@@ -256,14 +256,14 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
 
 
 @given(data=st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_arbitrary_bytes_are_read_or_rejected(data: bytes) -> None:
     try:
         read(data, {"collections.OrderedDict": dict})
     except Refusal as refusal:
         assert str(refusal)  # noqa: PT017  # most are refused, some are values
 
 
-def test_a_memory_that_does_not_suffice_is_a_refusal() -> None:
+def test_insufficient_memory_raises_an_error() -> None:
     def greedy() -> object:
         raise MemoryError
 
@@ -279,7 +279,7 @@ def unpickled(path: Path, value: object) -> object:
 
 @pytest.mark.parametrize("code", sorted(NUMBERS))
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_an_array_of_numbers_is_read_as_it_was(code: str, order: Any, tmp_path: Path) -> None:
+def test_array_of_numbers_round_trips(code: str, order: Any, tmp_path: Path) -> None:
     array = np.arange(6).reshape(2, 3).astype(code).copy(order=order)
     read = unpickled(tmp_path / "array.pkl", array)
     assert isinstance(read, OldArray)
@@ -289,18 +289,18 @@ def test_an_array_of_numbers_is_read_as_it_was(code: str, order: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("code", sorted(NUMBERS))
-def test_a_number_is_read_as_pythons(code: str, tmp_path: Path) -> None:
+def test_numpy_number_is_read_as_python_number(code: str, tmp_path: Path) -> None:
     read = unpickled(tmp_path / "number.pkl", np.dtype(code).type(3))
     assert read == 3
     assert type(read) in {int, float}
 
 
 @given(st.floats(allow_nan=False))
-def test_a_number_keeps_every_digit(value: float) -> None:
+def test_number_keeps_all_digits(value: float) -> None:
     assert SCALAR(OldType("f8"), np.float64(value).tobytes()) == value
 
 
-def test_an_array_of_one_object_keeps_it(tmp_path: Path) -> None:
+def test_array_of_one_object_is_read(tmp_path: Path) -> None:
     array = np.empty((), object)
     array[()] = {"a": 1}
     read = unpickled(tmp_path / "array.pkl", array)
@@ -308,26 +308,26 @@ def test_an_array_of_one_object_keeps_it(tmp_path: Path) -> None:
     assert (read.objects, read.shape) == (({"a": 1},), ())
 
 
-def test_an_array_of_more_objects_than_any_old_file_has_is_refused(tmp_path: Path) -> None:
+def test_array_with_too_many_objects_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="of 2 objects"):
         unpickled(tmp_path / "array.pkl", np.array([{"a": 1}, None], object))
 
 
-def test_an_array_gets_its_values_once() -> None:
+def test_array_state_is_set_only_once() -> None:
     array, state = OldArray(), (1, (1,), OldType("O8"), False, [None])
     array.build(state)
     with pytest.raises(Refusal, match="twice"):
         array.build(state)
 
 
-def test_arrays_are_counted_before_they_fill_the_memory() -> None:
+def test_array_sizes_are_checked_before_allocation() -> None:
     make: Any = numpy_names(Budget(made=1000))["numpy.core.multiarray._reconstruct"]
     kind = Named(name="numpy.ndarray", value=None)
     with pytest.raises(Refusal, match="expands to more data"):
         [make(kind, (0,), b"b") for _ in range(100)]
 
 
-def test_the_class_of_an_array_cannot_be_called(tmp_path: Path) -> None:
+def test_array_class_cannot_be_called(tmp_path: Path) -> None:
     path = tmp_path / "array.pkl"
     path.write_bytes(b"\x80\x04cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.")
     with pytest.raises(DataError, match=r"asks to call numpy\.ndarray"):
@@ -335,13 +335,13 @@ def test_the_class_of_an_array_cannot_be_called(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "numpy.ndarray", Named(name="numpy.dtype", value=DTYPE)])
-def test_an_array_of_another_class_is_refused(kind: object) -> None:
+def test_array_of_another_class_is_rejected(kind: object) -> None:
     with pytest.raises(Refusal, match="an array of"):
         RECONSTRUCT(kind, (0,), b"b")
 
 
 @pytest.mark.parametrize("code", ["V8", "U4", "M8[s]", "f4,f4", "O16", "", "f8" * 9, None, 8, {}])
-def test_an_array_of_another_type_is_refused(code: object) -> None:
+def test_array_of_another_dtype_is_rejected(code: object) -> None:
     with pytest.raises(Refusal, match="of type"):
         DTYPE(code, False, True)
 
@@ -356,7 +356,7 @@ def test_an_array_of_another_type_is_refused(code: object) -> None:
         (3, "<", None, None, None, -1, -1, 0, {"metadata": 1}),
     ],
 )
-def test_a_type_of_another_kind_is_refused(state: object) -> None:
+def test_dtype_of_another_kind_is_rejected(state: object) -> None:
     with pytest.raises(Refusal, match="compound"):
         OldType("f4").build(state)
 
@@ -385,7 +385,7 @@ F4, OBJECT = OldType("f4"), OldType("O8")
         (1, (1,), F4, False, b"1234", None),
     ],
 )
-def test_a_state_that_does_not_match_its_array_is_refused(state: object) -> None:
+def test_state_that_does_not_match_its_array_is_rejected(state: object) -> None:
     with pytest.raises(Refusal):
         OldArray().build(state)
 
@@ -394,6 +394,6 @@ def test_a_state_that_does_not_match_its_array_is_refused(state: object) -> None
     ("kind", "data"),
     [(F4, b""), (F4, b"12345678"), (OBJECT, b"12345678"), (None, b"1234"), (F4, 4)],
 )
-def test_a_number_that_does_not_match_its_type_is_refused(kind: object, data: object) -> None:
+def test_number_that_does_not_match_its_dtype_is_rejected(kind: object, data: object) -> None:
     with pytest.raises(Refusal):
         SCALAR(kind, data)

@@ -67,19 +67,19 @@ def stopping_after(at: int) -> RunContext:
     return RunContext(progress=progress, stop=stop)
 
 
-def kept(folder: Path, *, every: int = 4, **conditions: int) -> ResumeFile:
+def resume_file(folder: Path, *, every: int = 4, **conditions: int) -> ResumeFile:
     return ResumeFile(folder / "resume.pt", RunFingerprint("this", conditions), every)
 
 
-def stopped(folder: Path, at: int, **conditions: int) -> ResumeFile:
-    where = kept(folder, **conditions)
+def stopped_training(folder: Path, at: int, **conditions: int) -> ResumeFile:
+    where = resume_file(folder, **conditions)
     with pytest.raises(JobError, match=f"stopped after {at} of 10 steps. The next attempt resumes"):
         run_steps(Toy(), stopping_after(at), where)
     return where
 
 
-def test_a_training_goes_on_with_its_parts_and_numbers_where_it_was_stopped(tmp_path: Path) -> None:
-    where = stopped(tmp_path, 7)
+def test_stopped_training_resumes_with_its_parts_and_random_numbers(tmp_path: Path) -> None:
+    where = stopped_training(tmp_path, 7)
     steps = list[int]()
     again, whole = Toy(), Toy()
     run_steps(again, RunContext(progress=lambda step, **_: steps.append(step)), where)
@@ -88,21 +88,21 @@ def test_a_training_goes_on_with_its_parts_and_numbers_where_it_was_stopped(tmp_
     assert (again.number.value, again.sum) == (whole.number.value, whole.sum)
 
 
-def test_its_state_is_written_now_and_then_but_not_at_the_end(tmp_path: Path) -> None:
+def test_state_is_saved_periodically_but_not_at_the_end(tmp_path: Path) -> None:
     toy = Toy()
-    run_steps(toy, RunContext(), kept(tmp_path))
+    run_steps(toy, RunContext(), resume_file(tmp_path))
     assert toy.writes == 2
     assert tensor_files.load(tmp_path / "resume.pt")["step"] == 8
-    run_steps(toy := Toy(), RunContext(), kept(tmp_path / "timed", every=0))
+    run_steps(toy := Toy(), RunContext(), resume_file(tmp_path / "timed", every=0))
     assert toy.writes == 0  # it takes no twenty seconds
 
 
-def test_without_a_place_a_stop_leaves_nothing() -> None:
+def test_stop_without_state_path_leaves_no_files() -> None:
     with pytest.raises(JobError, match="stopped after 3 of 10 steps"):
         run_steps(Toy(), stopping_after(3))
 
 
-def test_a_loss_that_is_no_number_ends_it_in_its_own_words() -> None:
+def test_nonfinite_loss_ends_training_with_its_own_message() -> None:
     with pytest.raises(JobError, match=r"^loss nan at 6 of 10$"):
         run_steps(Toy(spoilt_at=6), RunContext())
 
@@ -119,10 +119,10 @@ def test_a_loss_that_is_no_number_ends_it_in_its_own_words() -> None:
         ({"fingerprint": "this", "step": 3, "sum": 1.0}, "lacks number"),
     ],
 )
-def test_a_state_that_is_not_this_training_s_is_left_aside_with_a_word(
+def test_state_of_another_training_is_ignored_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any, reason: str
 ) -> None:
-    where = kept(tmp_path)
+    where = resume_file(tmp_path)
     if isinstance(content, bytes):
         where.path.write_bytes(content)
     else:
@@ -134,27 +134,27 @@ def test_a_state_that_is_not_this_training_s_is_left_aside_with_a_word(
     assert "so it starts from the beginning" in caplog.text
 
 
-def test_a_state_of_earlier_versions_goes_on(tmp_path: Path) -> None:
+def test_state_of_earlier_versions_is_resumed(tmp_path: Path) -> None:
     state = {"step": 9, "number": {"value": 5.0}, "sum": 1.0}
     for name in ("fingerprint", "claim"):  # with no schema, conditions or seconds
         tensor_files.save(tmp_path / "resume.pt", {name: "this", **state})
-        run_steps(toy := Toy(), RunContext(), kept(tmp_path))
+        run_steps(toy := Toy(), RunContext(), resume_file(tmp_path))
         assert (toy.number.value, toy.sum) == (14, 15)
 
 
 @pytest.mark.parametrize(
     ("threads", "says"), [(4, "resumes after step 3\n"), (2, "bit by bit: threads 2 instead of 4")]
 )
-def test_it_goes_on_under_other_conditions_and_says_which(
+def test_training_resumes_under_changed_conditions_and_logs_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int, says: str
 ) -> None:
-    stopped(tmp_path, 3, threads=4)
+    stopped_training(tmp_path, 3, threads=4)
     caplog.set_level(logging.INFO)
-    run_steps(Toy(), RunContext(), kept(tmp_path, threads=threads))
+    run_steps(Toy(), RunContext(), resume_file(tmp_path, threads=threads))
     assert says in caplog.text
 
 
-def test_the_fingerprint_follows_from_values_and_not_from_their_order() -> None:
+def test_fingerprint_is_independent_of_order() -> None:
     assert stepping.values_fingerprint({"a": 1, "b": 2}) == stepping.values_fingerprint(
         {"b": 2, "a": 1}
     )

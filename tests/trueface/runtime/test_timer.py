@@ -7,7 +7,7 @@ import torch
 from trueface.runtime.timer import now
 
 
-def test_the_clock_starts_no_gpu() -> None:
+def test_timer_does_not_initialise_the_gpu() -> None:
     program = (
         "import torch; from trueface.runtime.timer import now; first = now();"
         "assert now() >= first; print(torch.cuda.is_initialized())"
@@ -20,7 +20,7 @@ def test_the_clock_starts_no_gpu() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_clock_waits_for_what_the_gpu_was_asked() -> None:
+def test_timer_waits_for_pending_gpu_work() -> None:
     some = torch.randn(4096, 4096, device="cuda")
     for _ in range(40):
         some = some @ some / 64
@@ -32,7 +32,7 @@ def test_the_clock_waits_for_what_the_gpu_was_asked() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
-def test_the_clock_takes_no_memory_of_a_gpu_without_work() -> None:
+def test_timer_allocates_no_memory_on_an_idle_gpu() -> None:
     program = (
         "import torch; from trueface.runtime.timer import now; torch.ones(1, device='cuda:0'); now();"
         "print(torch.cuda.memory_reserved(1), torch._C._cuda_hasPrimaryContext(1))"

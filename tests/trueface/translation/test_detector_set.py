@@ -51,7 +51,7 @@ def keys(root: Path, name: str) -> Iterator[str]:
     yield from json.loads((root / "splits" / f"{name}.json").read_text())
 
 
-def test_a_detector_finds_fakes_and_reals_of_each_list(tmp_path: Path, drawn: Path) -> None:
+def test_each_list_contains_fake_and_real_images(tmp_path: Path, drawn: Path) -> None:
     root = written(tmp_path / "made", drawn, drawn)
     data = parse_data("translated:pre&realOriginals:pre")
     names = set(image_names(drawn))
@@ -65,7 +65,7 @@ def test_a_detector_finds_fakes_and_reals_of_each_list(tmp_path: Path, drawn: Pa
     assert seen == {name.removesuffix(".png") for name in names}
 
 
-def test_a_fake_is_its_image_with_one_attribute_flipped(tmp_path: Path, drawn: Path) -> None:
+def test_fake_is_its_image_with_one_flipped_attribute(tmp_path: Path, drawn: Path) -> None:
     root = written(tmp_path / "made", drawn, drawn)
     pairs = pairs_of(drawn, drawn, settings(), ATTRIBUTES)
     assert torch.equal((pairs.targets - pairs.labels).abs().sum(1), torch.ones(len(pairs.names)))
@@ -78,7 +78,7 @@ def test_a_fake_is_its_image_with_one_attribute_flipped(tmp_path: Path, drawn: P
     ).abs().max() <= 2.01 / 255  # a level, where batches differ
 
 
-def test_the_format_of_the_files_tells_nothing(tmp_path: Path, drawn: Path) -> None:
+def test_file_format_does_not_reveal_the_class(tmp_path: Path, drawn: Path) -> None:
     jpegs = tmp_path / "real"
     jpegs.mkdir()
     for name in image_names(drawn):
@@ -90,19 +90,19 @@ def test_the_format_of_the_files_tells_nothing(tmp_path: Path, drawn: Path) -> N
     assert len(heads) == 1  # signature, size, depth, colours
 
 
-def test_batches_change_neither_names_nor_attributes(drawn: Path) -> None:
+def test_batch_size_changes_neither_names_nor_attributes(drawn: Path) -> None:
     alone, together = (
         pairs_of(drawn, drawn, settings(batch_size=size), ATTRIBUTES).changed for size in (1, 32)
     )
     assert alone == together
 
 
-def test_a_named_attribute_is_flipped_in_every_image(drawn: Path) -> None:
+def test_given_attribute_is_flipped_in_all_images(drawn: Path) -> None:
     pairs = pairs_of(drawn, drawn, settings(attribute="warm_skin"), ATTRIBUTES)
     assert set(pairs.changed) == {"warm_skin"}
 
 
-def test_clean_and_purified_images_of_a_name_are_in_the_same_list() -> None:
+def test_clean_and_purified_images_with_equal_name_are_in_the_same_list() -> None:
     names = [f"{number:05d}" for number in range(30)]
     png, jpg = (
         lists_of([f"{name}{suffix}" for name in names], settings()) for suffix in (".png", ".jpg")
@@ -110,13 +110,13 @@ def test_clean_and_purified_images_of_a_name_are_in_the_same_list() -> None:
     assert png == jpg
 
 
-def test_all_images_may_be_for_tests(tmp_path: Path, drawn: Path) -> None:
+def test_all_images_can_be_test_images(tmp_path: Path, drawn: Path) -> None:
     root = written(tmp_path / "made", drawn, drawn, train=0, val=0, limit=6)
     assert not [*keys(root, "train"), *keys(root, "val")]
     assert len([*keys(root, "test")]) == 12
 
 
-def test_reals_come_from_where_the_chain_of_made_folders_begins(tmp_path: Path) -> None:
+def test_real_images_come_from_the_original_folder_of_the_chain(tmp_path: Path) -> None:
     for name, source in (("disrupted", "clean"), ("purified", "disrupted"), ("circle", "circle")):
         with output_folder(tmp_path / name) as made:
             made.write_output_record({"source": source})
@@ -127,21 +127,21 @@ def test_reals_come_from_where_the_chain_of_made_folders_begins(tmp_path: Path) 
         original_of(tmp_path / "circle", resolve)
 
 
-def test_a_real_image_that_is_missing_is_named(tmp_path: Path, drawn: Path) -> None:
+def test_missing_real_image_is_named(tmp_path: Path, drawn: Path) -> None:
     with PIL.Image.open(drawn / image_names(drawn)[0]) as picture:
         picture.save(tmp_path / "stranger.png")
     with pytest.raises(DataError, match=r"no image for stranger\.png"):
         pairs_of(tmp_path, drawn, settings(), ATTRIBUTES)
 
 
-def test_a_table_without_the_translators_attributes_is_refused(drawn: Path) -> None:
+def test_table_without_translator_attributes_is_rejected(drawn: Path) -> None:
     with pytest.raises(UnknownName, match="Male"):
         pairs_of(drawn, drawn, settings(), ("Male", "dark_hair"))
     with pytest.raises(UnknownName, match="warm_skn"):
         pairs_of(drawn, drawn, settings(attribute="warm_skn"), ATTRIBUTES)
 
 
-def test_images_of_another_size_are_refused_and_nothing_is_left(
+def test_images_of_another_size_are_rejected_and_no_files_are_left(
     tmp_path: Path, drawn: Path
 ) -> None:
     name = image_names(drawn)[0]
@@ -153,7 +153,7 @@ def test_images_of_another_size_are_refused_and_nothing_is_left(
     assert not (tmp_path / "made").exists()
 
 
-def test_fakes_and_reals_need_folders_of_different_names() -> None:
+def test_fake_and_real_folders_must_have_different_names() -> None:
     with pytest.raises(ValueError, match="fakes and reals are both 'Same'"):
         settings(fakes="Same", reals="Same")
     with pytest.raises(ValueError, match="add up to more than 1"):

@@ -58,7 +58,7 @@ def same(first: Generator, second: Generator) -> bool:
 
 
 @pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
-def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_history(
+def test_stopped_training_resumes_with_identical_weights_and_history(
     pictures: LabelledImages, tmp_path: Path, gan: str
 ) -> None:
     settings = tiny(gan=gan, n_critic=2)
@@ -73,16 +73,14 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits_with_the_same_hist
         assert rows == history
 
 
-def test_a_training_that_was_killed_goes_on_from_its_last_state(
-    pictures: LabelledImages, tmp_path: Path
-) -> None:
+def test_killed_training_resumes_from_last_state(pictures: LabelledImages, tmp_path: Path) -> None:
     whole, _ = trained(pictures, tiny(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         trained(pictures, tiny(), tmp_path, killed_at(5))  # the last state is that of step 4
     assert same(whole, trained(pictures, tiny(), tmp_path)[0])
 
 
-def test_a_state_of_another_training_is_not_taken(pictures: LabelledImages, tmp_path: Path) -> None:
+def test_state_of_another_training_is_ignored(pictures: LabelledImages, tmp_path: Path) -> None:
     with pytest.raises(JobError):
         trained(pictures, tiny(seed=7), tmp_path, stopping_at(3))
     other = RunFingerprint("another")
@@ -92,7 +90,7 @@ def test_a_state_of_another_training_is_not_taken(pictures: LabelledImages, tmp_
     assert same(generator, trained(pictures, tiny(), tmp_path / "fresh")[0])
 
 
-def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
+def test_images_that_exceed_memory_are_read_in_each_step(
     pictures: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_module, "MOST_HELD", 0)
@@ -102,7 +100,7 @@ def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
     assert held.images.stride() == read.images.stride()  # convolutions round by the layout, too
 
 
-def test_a_batch_is_a_function_of_its_step(pictures: LabelledImages) -> None:
+def test_batch_depends_only_on_its_step(pictures: LabelledImages) -> None:
     settings = tiny(num_steps=3)
     later = list(pictures.batches(2, settings))
     third = pictures.batch(3, settings.batch_size, flip=settings.flip, seed=settings.seed)
@@ -110,12 +108,12 @@ def test_a_batch_is_a_function_of_its_step(pictures: LabelledImages) -> None:
     assert not torch.equal(later[0].images, later[1].images)
 
 
-def test_targets_are_the_labels_of_the_same_images(pictures: LabelledImages) -> None:
+def test_target_labels_are_labels_of_the_same_images(pictures: LabelledImages) -> None:
     batch = pictures.batch(1, 8, flip=0.0, seed=1)
     assert sorted(batch.targets.tolist()) == sorted(batch.labels.tolist())
 
 
-def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(
+def test_nonfinite_loss_fails_training_with_its_step(
     pictures: LabelledImages,
 ) -> None:
     training = TranslatorTraining(pictures, tiny(), "cpu")
@@ -128,7 +126,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(
         run_steps(training, RunContext(progress=spoils))
 
 
-def test_the_generator_learns_to_give_images_back(pictures: LabelledImages) -> None:
+def test_generator_learns_to_reconstruct_images(pictures: LabelledImages) -> None:
     settings = tiny(num_steps=60, lr=0.002, lambda_rec=20, batch_size=4, flip=0.0, seed=1)
     training = TranslatorTraining(pictures, settings, "cpu")
     run_steps(training, RunContext())
@@ -136,7 +134,7 @@ def test_the_generator_learns_to_give_images_back(pictures: LabelledImages) -> N
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
-def test_the_generator_moves_once_in_n_critic_steps(pictures: LabelledImages) -> None:
+def test_generator_is_updated_once_per_n_critic_steps(pictures: LabelledImages) -> None:
     training = TranslatorTraining(pictures, tiny(n_critic=3), "cpu")
     moved = [
         "generator" in training.learn(pictures.batch(at, 4, flip=0.0, seed=1), at)
@@ -145,19 +143,19 @@ def test_the_generator_moves_once_in_n_critic_steps(pictures: LabelledImages) ->
     assert moved == [False, False, True, False, False, True]
 
 
-def test_the_learning_rate_falls_in_the_last_half() -> None:
+def test_learning_rate_decays_in_the_second_half() -> None:
     settings = tiny(num_steps=10, lr=1.0, decay=0.5)
     rates = [learning_rate_at(settings, step) for step in range(1, 11)]
     assert rates[:6] == [1.0] * 6
     assert rates[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
-def test_the_history_is_a_table() -> None:
+def test_history_is_a_table() -> None:
     rows = [{"step": 2.0, "critic": 1.0}, {"step": 4.0, "critic": 0.5, "generator": 0.25}]
     assert losses_text(rows) == "step,critic,generator\n2,1,\n4,0.5,0.25\n"
 
 
-def test_the_defaults_are_those_of_the_paper() -> None:
+def test_defaults_equal_those_of_the_paper() -> None:
     settings = TranslatorSettings(data_root="celeba")
     assert (settings.lambda_cls, settings.lambda_rec, settings.lambda_gp) == (1, 10, 10)
     assert (settings.n_critic, settings.lr, settings.beta1, settings.beta2) == (5, 1e-4, 0.5, 0.999)
@@ -173,26 +171,26 @@ def test_the_defaults_are_those_of_the_paper() -> None:
         ({"num_steps": 2, "n_critic": 5}, "is never trained"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:
+def test_incompatible_settings_are_rejected(given: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         tiny(**given)
 
 
-def test_the_wasserstein_loss_is_the_difference_of_means() -> None:
+def test_wasserstein_loss_is_the_difference_of_means() -> None:
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.5, -0.5])
     assert critic_loss("wgan-gp", real, fake).item() == -2.0
 
 
-def test_the_hinge_loss_is_zero_beyond_the_margins() -> None:
+def test_hinge_loss_is_zero_beyond_the_margins() -> None:
     real, fake = torch.tensor([2.0, 0.25]), torch.tensor([-3.0, 0.5])
     assert critic_loss("hinge", real, fake).item() == pytest.approx(0.75 / 2 + 1.5 / 2)
 
 
-def test_the_generator_wants_its_images_to_look_real() -> None:
+def test_generator_loss_falls_if_images_look_real() -> None:
     assert generator_loss(torch.tensor([1.0, 2.0])).item() == -1.5
 
 
-def test_the_gradient_penalty_of_a_linear_critic_is_its_slope_beyond_one() -> None:
+def test_gradient_penalty_of_linear_critic_follows_from_its_slope() -> None:
     slope = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)  # norm 5: (5 - 1)² = 16
     real, fake = torch.randn(3, 2, 1, 1), torch.randn(3, 2, 1, 1)
     penalty = gradient_penalty(
@@ -201,7 +199,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_its_slope_beyond_one() -> No
     assert penalty.item() == pytest.approx(16.0, rel=1e-5)
 
 
-def test_the_gradient_penalty_looks_between_real_and_fake() -> None:
+def test_gradient_penalty_is_evaluated_between_real_and_fake_images() -> None:
     seen = []
 
     def squares(x: torch.Tensor) -> torch.Tensor:
@@ -214,7 +212,7 @@ def test_the_gradient_penalty_looks_between_real_and_fake() -> None:
     assert penalty.item() == pytest.approx(4.0)  # (3 - 1)²
 
 
-def test_the_gradient_penalty_trains_the_critic() -> None:
+def test_gradient_penalty_trains_the_critic() -> None:
     weight = torch.tensor(3.0, requires_grad=True)
     penalty = gradient_penalty(
         lambda x: weight * x.flatten(1).sum(1),
@@ -227,10 +225,10 @@ def test_the_gradient_penalty_trains_the_critic() -> None:
     assert weight.grad.item() == pytest.approx(4.0)  # d(w - 1)²/dw at 3
 
 
-def test_attributes_sum_over_labels_and_average_over_images() -> None:
+def test_attribute_loss_is_summed_over_labels_and_averaged_over_images() -> None:
     loss = attribute_loss(torch.zeros(2, 3), torch.tensor([[1.0, 0, 1], [0, 0, 1]]))
     assert loss.item() == pytest.approx(3 * math.log(2))
 
 
-def test_reconstruction_is_the_mean_absolute_difference() -> None:
+def test_reconstruction_loss_is_the_mean_absolute_difference() -> None:
     assert reconstruction_loss(torch.tensor([1.0, -1.0]), torch.zeros(2)).item() == 1.0

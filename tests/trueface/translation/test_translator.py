@@ -39,7 +39,7 @@ def authors(**more: Tensor) -> "OrderedDict[str, Tensor]":
     return OrderedDict(state | more)
 
 
-def test_a_translator_that_is_read_translates_alike(tmp_path: Path) -> None:
+def test_loaded_translator_gives_equal_images(tmp_path: Path) -> None:
     translator = a_translator()
     save_translator(tmp_path / "best.pt", translator, {"seed": 1})
     again = load_translator(tmp_path / "best.pt")
@@ -49,7 +49,7 @@ def test_a_translator_that_is_read_translates_alike(tmp_path: Path) -> None:
     assert torch.equal(again(images, targets), translator(images, targets))
 
 
-def test_the_authors_weights_tell_their_shape(tmp_path: Path) -> None:
+def test_shape_is_read_from_published_weights(tmp_path: Path) -> None:
     path = tmp_path / "200000-G.ckpt"
     torch.save(authors(), path)
     generator = load_foreign(path, 5)
@@ -71,7 +71,7 @@ def test_the_authors_weights_tell_their_shape(tmp_path: Path) -> None:
         ({"main.0.weight": torch.zeros(8, 3)}, 5, "is not a StarGAN generator"),
     ],
 )
-def test_other_weights_are_refused_with_what_is_wrong(
+def test_unsuitable_weights_are_rejected_with_a_reason(
     tmp_path: Path, more: dict[str, Tensor], labels: int, reason: str
 ) -> None:
     torch.save(authors(**more), tmp_path / "G.ckpt")
@@ -79,14 +79,14 @@ def test_other_weights_are_refused_with_what_is_wrong(
         load_foreign(tmp_path / "G.ckpt", labels)
 
 
-def test_weights_with_code_in_them_are_not_executed(tmp_path: Path) -> None:
+def test_code_in_weight_files_is_not_executed(tmp_path: Path) -> None:
     torch.save({"main.0.weight": Path("anything")}, tmp_path / "G.ckpt")
     with pytest.raises(CheckpointError, match="read safely") as caught:
         load_foreign(tmp_path / "G.ckpt", 5)
     assert str(caught.value).endswith(". Give a state dict of StarGAN's generator.")
 
 
-def test_a_file_that_is_no_translator_is_refused(tmp_path: Path) -> None:
+def test_file_without_translator_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Train it first"):
         load_translator(tmp_path / "absent.pt")
     torch.save({"schema": 1, "arch": "slim"}, tmp_path / "best.pt")
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_translator_is_refused(tmp_path: Path) -> None:
         load_translator(tmp_path / "best.pt")
 
 
-def test_labels_are_those_of_the_image_with_that_name(tmp_path: Path) -> None:
+def test_labels_are_found_by_image_name(tmp_path: Path) -> None:
     root = portraits(tmp_path) / "A"
     names = image_names(root)[::-1]
     attributes, labels = labels_of(root, names, ("warm_skin", "dark_hair"))
@@ -107,7 +107,7 @@ def test_labels_are_those_of_the_image_with_that_name(tmp_path: Path) -> None:
         assert row == [float(holds["warm_skin"]), float(holds["dark_hair"])]
 
 
-def test_each_attribute_is_flipped_alone() -> None:
+def test_each_attribute_is_flipped_separately() -> None:
     labels = torch.tensor([[1.0, 0, 1]])
     assert flip_each_attribute(labels, ("a", "b", "c")).tolist() == [
         [[0, 0, 1]],
@@ -117,7 +117,7 @@ def test_each_attribute_is_flipped_alone() -> None:
     assert labels.tolist() == [[1, 0, 1]]
 
 
-def test_a_face_has_one_hair_colour() -> None:
+def test_face_has_one_hair_colour() -> None:
     names = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
     labels = torch.tensor([[1.0, 0, 0, 1, 0]])
     assert flip_each_attribute(labels, names)[:, 0].tolist() == [
@@ -129,7 +129,7 @@ def test_a_face_has_one_hair_colour() -> None:
     ]
 
 
-def test_an_image_in_two_parts_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_image_in_two_folders_raises_error_that_names_it(tmp_path: Path) -> None:
     root = portraits(tmp_path)
     refuse_shared(root)
     twice = image_names(root / "A")[0]
@@ -138,7 +138,7 @@ def test_an_image_in_two_parts_is_an_error_that_names_it(tmp_path: Path) -> None
         refuse_shared(root)
 
 
-def test_the_full_generator_has_the_names_and_sizes_of_the_authors() -> None:
+def test_full_generator_has_published_parameter_names_and_shapes() -> None:
     state = Generator(GeneratorShape(5)).state_dict()
     assert state["main.0.weight"].shape == (64, 8, 7, 7)
     assert state["main.6.weight"].shape == (256, 128, 4, 4)
@@ -151,20 +151,20 @@ def test_the_full_generator_has_the_names_and_sizes_of_the_authors() -> None:
 
 
 @pytest.mark.parametrize(("size", "layers"), [(128, 6), (32, 4), (24, 3), (256, 6), (20, 2)])
-def test_the_critic_halves_down_to_two_pixels_and_at_most_six_times(size: int, layers: int) -> None:
+def test_critic_halves_size_down_to_two_pixels_at_most_six_times(size: int, layers: int) -> None:
     assert critic_layers(size) == layers
 
 
 @pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
 @pytest.mark.parametrize("size", [24, 32])
-def test_the_critic_judges_places_and_attributes(gan: str, size: int) -> None:
+def test_critic_returns_patch_scores_and_attributes(gan: str, size: int) -> None:
     critic = build_critic(tiny(size=size, gan=gan), 3, seed=1)
     realness, logits = critic(torch.zeros(2, 3, size, size))
     assert realness.shape[:2] == (2, 1)
     assert logits.shape == (2, 3)
 
 
-def test_translated_images_stay_within_range_and_follow_the_labels() -> None:
+def test_translated_images_stay_in_range_and_depend_on_labels() -> None:
     translator = a_translator()
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     none = translator(images, torch.zeros(2, 3))
@@ -174,7 +174,7 @@ def test_translated_images_stay_within_range_and_follow_the_labels() -> None:
     assert not torch.equal(none, every)
 
 
-def test_an_attack_gets_gradients_of_images_and_none_of_weights() -> None:
+def test_attack_has_gradients_of_images_but_not_of_weights() -> None:
     translator = a_translator()
     images = torch.zeros(1, 3, 32, 32, requires_grad=True)
     translator(images, torch.ones(1, 3)).square().sum().backward()  # type: ignore[no-untyped-call]  # torch's stub
@@ -196,7 +196,7 @@ def test_an_attack_gets_gradients_of_images_and_none_of_weights() -> None:
         ((2, 3, 32, 32), (3, 3), "targets have the shape 3×3, expected 2×3"),
     ],
 )
-def test_images_and_labels_of_another_shape_are_refused(
+def test_images_and_labels_of_wrong_shape_are_rejected(
     images: tuple[int, ...], targets: tuple[int, ...], reason: str
 ) -> None:
     with pytest.raises(JobError, match=reason):

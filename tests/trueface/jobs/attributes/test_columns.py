@@ -70,7 +70,7 @@ def feeds(lab: Path) -> Feeds:
     return make
 
 
-def test_batches_of_both_passes_say_group_and_forgery_of_each_image(feeds: Feeds) -> None:
+def test_batches_of_both_passes_contain_groups_and_forgeries(feeds: Feeds) -> None:
     for feed in feeds():
         names = feed.image_set.column_names
         assert names["demographic"] == GROUPS
@@ -84,7 +84,7 @@ def test_batches_of_both_passes_say_group_and_forgery_of_each_image(feeds: Feeds
             assert batch.column("demographic").dtype == torch.int64
 
 
-def test_features_and_shares_of_batches_carry_them_too(feeds: Feeds) -> None:
+def test_feature_batches_and_batch_shards_contain_groups_and_forgeries(feeds: Feeds) -> None:
     training, _ = feeds()
     whole = {
         int(position): group
@@ -99,14 +99,14 @@ def test_features_and_shares_of_batches_carry_them_too(feeds: Feeds) -> None:
             assert batch.column("demographic").tolist() == groups
 
 
-def test_a_plain_training_gets_groups_where_there_are_any_and_no_forgeries(feeds: Feeds) -> None:
+def test_plain_training_gets_groups_if_available_and_no_forgeries(feeds: Feeds) -> None:
     training, validation = feeds(())
     assert set(training.image_set.columns) == set(validation.image_set.columns) == {"demographic"}
     training, _ = feeds((), groups_by="race")
     assert training.image_set.column_names["demographic"] == ("black", "white")
 
 
-def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> None:
+def test_images_without_table_row_belong_to_last_group(lab: Path, feeds: Feeds) -> None:
     del feeds
     file = lab / "faces.csv"
     lines = file.read_text().splitlines()
@@ -126,7 +126,7 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
         attach_group_columns(known, stops, lab / "data", *sets, BOTH)
 
 
-def test_an_objective_that_needs_groups_says_so_where_no_table_is_named(feeds: Feeds) -> None:
+def test_objective_that_needs_groups_fails_without_attribute_table(feeds: Feeds) -> None:
     training, validation = feeds(())
     settings = TrainSettings.model_validate({**SETTINGS, "attributes": ""})
     image_sets = training.image_set, validation.image_set
@@ -135,7 +135,7 @@ def test_an_objective_that_needs_groups_says_so_where_no_table_is_named(feeds: F
         attach_group_columns(None, settings, Path("data"), *image_sets, BOTH)
 
 
-def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_score(
+def test_jobs_record_attribute_tables_and_reject_faulty_ones_before_scoring(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = "gan2:pre&real:pre"

@@ -80,7 +80,7 @@ def table(lab: Path) -> list[Row]:
     return [replace(row, ms_image=0.0) for row in rows_of(read_run(lab / RUN))]
 
 
-def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResults) -> None:
+def test_each_condition_is_a_cell_with_setting_and_access(run: RunResults) -> None:
     mine = [result for result in run.results if result.index.model == SEEDS[1]]
     assert [result.cell.condition.name for result in mine] == CONDITIONS
     assert [result.cell.setting for result in mine] == [
@@ -96,7 +96,7 @@ def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResul
     assert {result.measured.marked.mark for result in mine[:3]} == {"few images"}
 
 
-def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
+def test_scores_equal_those_of_a_test_and_attacks_skip_misclassified_images(
     trained: Path, run: RunResults
 ) -> None:
     result: Any = scored(trained, SEEDS[1], DATA)
@@ -116,14 +116,14 @@ def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     assert (towards[~wrong] > 0).all()
 
 
-def test_what_was_not_run_has_its_reason(run: RunResults) -> None:
+def test_skipped_cells_have_a_reason(run: RunResults) -> None:
     name = "gan2:pre&real:pre"
     assert list(run.not_run()) == [f"attack-transfer2: the model is the surrogate itself ({name})"]
     rows = [row for row in rows_of(run) if row.attack == "transfer2" and row.seed == 1]
     assert [(row.measure, row.value, row.mark) for row in rows] == [("cell", None, "not run")]
 
 
-def test_a_leaderboard_counts_seeds_whose_jobs_failed(
+def test_leaderboard_counts_seeds_of_failed_jobs(
     trained: Path, queue: Store, command: Command
 ) -> None:
     model_job(queue, trained / RUN, f"{DATA}@seed=3", "train", fails=True)
@@ -132,7 +132,7 @@ def test_a_leaderboard_counts_seeds_whose_jobs_failed(
     assert line["missing"] == {"failed": 1}
 
 
-def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path) -> None:
+def test_interrupted_benchmark_resumes_to_the_same_table(trained: Path) -> None:
     expected, model = table(trained), SEEDS[1]
     shutil.rmtree(folder(trained, model) / FOLDER)
     stop, passes = Event(), iter(range(3))
@@ -153,7 +153,7 @@ def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path
     assert table(trained) == expected
 
 
-def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trained: Path) -> None:
+def test_cell_is_rescored_if_damaged_or_settings_changed(trained: Path) -> None:
     where = folder_of_cells(folder(trained, SEEDS[1]), DATA)
     (where / "jpeg50.npz").write_bytes(b"PK\3\4 cut off")
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
@@ -163,7 +163,7 @@ def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trai
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 5
 
 
-def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained: Path) -> None:
+def test_damaged_cell_is_omitted_with_advice_and_other_cells_remain(trained: Path) -> None:
     where = folder_of_cells(folder(trained, SEEDS[1]), DATA)
     content = (where / "jpeg50.npz").read_bytes()
     (where / "jpeg50.npz").write_bytes(content[:-9])
@@ -184,22 +184,20 @@ def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained:
     assert not read_run(trained / RUN).problems
 
 
-def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
+def test_wrongly_declared_setting_is_rejected(trained: Path) -> None:
     with pytest.raises(DataError, match=r"setting: black is wrong for .*, which is white"):
         benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
 
 
-def checked(lab: Path, run: RunResults) -> Iterator[RecheckedRow]:
+def recheck_rows(lab: Path, run: RunResults) -> Iterator[RecheckedRow]:
     return recheck(
         run, lab / RUN, count=20, seed=3, device="cpu", cpus=1,
         progress=lambda **_: None, stop=Event(),
     )  # fmt: skip
 
 
-def test_rows_measured_again_agree_and_a_changed_image_is_found(
-    trained: Path, run: RunResults
-) -> None:
-    rows = list(checked(trained, run))
+def test_rechecked_rows_agree_and_changed_image_is_detected(trained: Path, run: RunResults) -> None:
+    rows = list(recheck_rows(trained, run))
     assert len(rows) == 20
     assert all(row.agrees for row in rows), [row for row in rows if not row.agrees]
     wrong = replace(rows[0], value_now=(rows[0].value_now or 0) + 0.001)
@@ -209,14 +207,12 @@ def test_rows_measured_again_agree_and_a_changed_image_is_found(
     path.write_bytes(content + b" ")
     try:
         with pytest.raises(DataError, match="differ from the benchmark"):
-            list(checked(trained, run))
+            list(recheck_rows(trained, run))
     finally:
         path.write_bytes(content)
 
 
-def test_models_that_were_scored_on_different_images_stand_in_no_table(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_models_scored_on_different_images_share_no_table(trained: Path, tmp_path: Path) -> None:
     path = trained / "data/PreSocial/Real/FFHQ/00018.png"
     content, where = path.read_bytes(), folder(trained, SEEDS[1]) / FOLDER
     shutil.copytree(where, tmp_path / "before")
@@ -242,7 +238,7 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
         join([("mine", rows), ("theirs", changed)])
 
 
-def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) -> None:
+def test_table_round_trips_through_its_file(run: RunResults, tmp_path: Path) -> None:
     rows = list(rows_of(run))
     text = as_csv(rows)
     path = tmp_path / "benchmark.csv"
@@ -260,7 +256,7 @@ def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) ->
         read_csv(path)
 
 
-def test_the_table_as_parquet_has_the_types_that_rows_declare(run: RunResults) -> None:
+def test_parquet_table_has_declared_column_types(run: RunResults) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     rows = [replace(row, low=None) for row in rows_of(run)]
     table = parquet.read_table(io.BytesIO(as_parquet(rows)))
@@ -271,7 +267,7 @@ def test_the_table_as_parquet_has_the_types_that_rows_declare(run: RunResults) -
     assert table.num_rows == len(rows)
 
 
-def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:
+def test_seeds_are_merged_into_one_model_in_text_and_page(run: RunResults) -> None:
     board = leaderboard(run)
     assert [(line.model, line.seeds) for line in board.lines] == [(DATA, 2)]
     assert "transfer2: the model is the surrogate itself" in text(board)
@@ -282,7 +278,7 @@ def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:
     assert "<script" not in page
 
 
-def test_a_model_that_was_trained_anew_since_is_left_out_with_a_warning(trained: Path) -> None:
+def test_retrained_model_is_omitted_with_a_warning(trained: Path) -> None:
     path = paths.checkpoint(folder(trained, SEEDS[1]))
     facts = cells.read_facts(folder(trained, SEEDS[1]))
     cells.write_facts(folder(trained, SEEDS[1]), replace(facts, checkpoint_sha256="other"))
@@ -295,12 +291,12 @@ def test_a_model_that_was_trained_anew_since_is_left_out_with_a_warning(trained:
     assert "was trained again since" in results.problems[0]
 
 
-def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> None:
+def test_run_without_benchmark_raises_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"contains no benchmark\. Add a section"):
         read_run(tmp_path)
 
 
-def test_training_copies_make_corruptions_known() -> None:
+def test_corruptions_of_training_copies_are_marked_as_seen() -> None:
     assert {copy: set(kinds) for copy, kinds in lineage.CORRUPTIONS_OF_COPIES.items()} == {
         copy: {kind.name for kind in kinds} for copy, kinds in COPY_KINDS.items()
     }

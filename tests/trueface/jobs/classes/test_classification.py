@@ -34,12 +34,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def forgotten(root: Path, method: str, **changed: Any) -> dict[str, Json]:
+def run_unlearning(root: Path, method: str, **changed: Any) -> dict[str, Json]:
     given = {"base": DATA, "method": method, "afterwards": False, **changed}
     return dict(forgetting.forget(a_job(root, f"{DATA}~{method}", **given)))
 
 
-def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> None:
+def test_training_writes_weights_provenance_history_and_predictions(lab: Path) -> None:
     folder = folder_of(lab, DATA)
     kept = checkpoint.load(paths.checkpoint(folder))
     assert kept.arch == "resnet18"
@@ -57,11 +57,11 @@ def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> 
         assert path.is_file()
 
 
-def test_retraining_never_answers_with_the_class_and_is_told_whole(
+def test_retrained_model_never_predicts_the_class_and_records_all_results(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
-        result = forgotten(lab, "retrain", forget_class="red", afterwards=True)
+        result = run_unlearning(lab, "retrain", forget_class="red", afterwards=True)
     assert [record.args for record in caplog.records if "doing" in record.msg] == [
         ("measures",), ("answers",), ("relearning",), ("probe",), ("embedding",),
     ]  # fmt: skip
@@ -93,12 +93,12 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(
         assert path.is_file()
 
 
-def test_the_layer_attack_changes_the_last_layer_alone_and_leaves_the_base_as_it_was(
+def test_layer_attack_changes_only_the_last_layer_and_keeps_the_base(
     lab: Path,
 ) -> None:
     path = paths.checkpoint(folder_of(lab, DATA))
     base = checkpoint.load(path).state
-    forgotten(lab, "lau")
+    run_unlearning(lab, "lau")
     made = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~lau"))).state
     changed = {name for name, value in made.items() if not value.equal(base[name])}
     assert changed <= {"fc.weight", "fc.bias"}
@@ -107,17 +107,17 @@ def test_the_layer_attack_changes_the_last_layer_alone_and_leaves_the_base_as_it
 
 
 @pytest.mark.parametrize("method", ["finetune", "ng", "scrub"])
-def test_other_methods_work_through_the_job_and_give_the_same_again(method: str, lab: Path) -> None:
+def test_other_methods_run_as_jobs_and_are_reproducible(method: str, lab: Path) -> None:
     found = []
     for _ in range(2):
-        forgotten(lab, method, unlearn_epochs=1)
+        run_unlearning(lab, method, unlearn_epochs=1)
         kept = checkpoint.load(paths.checkpoint(folder_of(lab, f"{DATA}~{method}")))
         found.append(fingerprint(kept.state))
     assert found[0] == found[1]
 
 
-def test_what_was_made_may_forget_another_class(lab: Path) -> None:
-    forgotten(lab, "finetune", unlearn_epochs=1)
+def test_unlearned_model_can_forget_another_class(lab: Path) -> None:
+    run_unlearning(lab, "finetune", unlearn_epochs=1)
     model = f"{DATA}~finetune~lau"
     forgetting.forget(
         a_job(lab, model, base=f"{DATA}~finetune", method="lau", forget_class=1, afterwards=False)
@@ -137,10 +137,10 @@ def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     assert not made[inner].equal(first[inner])
 
 
-def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab: Path) -> None:
+def test_all_methods_forget_the_same_random_tenth_of_images(lab: Path) -> None:
     names = []
     for method in ("retrain", "rl"):
-        result = forgotten(
+        result = run_unlearning(
             lab, method, forget_fraction=0.1, unlearn_epochs=1, afterwards=method == "rl"
         )
         folder = folder_of(lab, f"{DATA}~{method}")
@@ -163,7 +163,7 @@ def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab:
     assert {"retain", "forget", "test", "relearn"} <= values.keys()
 
 
-def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
+def test_forget_set_depends_only_on_the_seed() -> None:
     first, other = (draw_fraction(range(1000), 0.1, seed) for seed in (1, 2))
     assert first == draw_fraction(range(1000), 0.1, 1) != other
     assert (len(first), first) == (100, sorted(set(first)))
@@ -174,7 +174,7 @@ def test_what_is_forgotten_follows_the_seed_and_nothing_else() -> None:
     ("fraction", "told"),
     [(0.0001, ["forget_fraction=0.0001 of images=297 is rounded to forget=1"]), (0.1, [])],
 )
-def test_a_fraction_of_less_than_an_image_is_logged_with_what_is_forgotten(
+def test_fraction_below_one_image_is_logged_with_the_forget_set(
     fraction: float, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     draw_fraction(range(297), fraction, 1)
@@ -182,9 +182,9 @@ def test_a_fraction_of_less_than_an_image_is_logged_with_what_is_forgotten(
 
 
 @pytest.mark.parametrize("fractions", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
-def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) -> None:
+def test_images_cannot_be_forgotten_twice(lab: Path, fractions: tuple[float, float]) -> None:
     first, then = fractions
-    forgotten(lab, "ng", unlearn_epochs=1, forget_fraction=first)
+    run_unlearning(lab, "ng", unlearn_epochs=1, forget_fraction=first)
     again = a_job(
         lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
     )
@@ -192,29 +192,27 @@ def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) ->
         forgetting.forget(again)
 
 
-def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(
-    lab: Path, tmp_path: Path
-) -> None:
+def test_missing_or_mismatched_base_is_rejected(lab: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="Train this model first"):
-        forgotten(lab, "lau", base="folders:all@seed=9")
+        run_unlearning(lab, "lau", base="folders:all@seed=9")
     with pytest.raises(CheckpointError, match="was trained with seed: 1, but this job has 2"):
-        forgotten(lab, "lau", seed=2)
+        run_unlearning(lab, "lau", seed=2)
     shutil.copytree(lab, tmp_path / "copy")
     next((tmp_path / "copy" / "data" / "train" / "green").iterdir()).unlink()
     with pytest.raises(CheckpointError, match="differ from the training images"):
-        forgotten(tmp_path / "copy", "lau")
+        run_unlearning(tmp_path / "copy", "lau")
 
 
-def test_a_class_or_data_that_are_not_there_are_told(lab: Path) -> None:
+def test_missing_class_or_data_is_rejected(lab: Path) -> None:
     with pytest.raises(UsageError, match="Classes: 0 blue, 1 green, 2 red"):
-        forgotten(lab, "lau", forget_class="violet")
+        run_unlearning(lab, "lau", forget_class="violet")
     with pytest.raises(DataError, match=r"data folder .*absent does not exist"):
         classification.classify(a_job(lab, DATA, data_root="absent"))
     with pytest.raises(UsageError, match="no label is flipped"):
-        forgotten(lab, "relabel")
+        run_unlearning(lab, "relabel")
 
 
-def test_a_job_that_is_stopped_leaves_no_weights(tmp_path: Path) -> None:
+def test_stopped_job_leaves_no_weights(tmp_path: Path) -> None:
     write_data(tmp_path, train=3, test=1)
     stop = Event()
     stop.set()
@@ -223,7 +221,7 @@ def test_a_job_that_is_stopped_leaves_no_weights(tmp_path: Path) -> None:
     assert not paths.checkpoint(folder_of(tmp_path, DATA)).exists()
 
 
-def test_the_line_of_a_job_does_the_same_without_the_queue(
+def test_command_line_of_job_gives_same_result_without_queue(
     lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_data(tmp_path)

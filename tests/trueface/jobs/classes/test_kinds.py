@@ -19,39 +19,39 @@ BASE, MODEL = "folders:all", "folders:all~lau"
 ROOT = Path(__file__).parents[4]
 
 
-def forgetting(root: Path, **changed: Any) -> tuple[str, ...]:
+def forget_refusals(root: Path, **changed: Any) -> tuple[str, ...]:
     facts = {"model": MODEL, "base": BASE, "method": "lau", **changed}
     makers = [a_draft(CLASSIFY, root, model=BASE)]
     return FORGET.refusals(a_draft(FORGET, root, **facts), makers)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_kind_is_what_the_launcher_expects_and_is_installed(kind: JobKind) -> None:
+def test_each_kind_satisfies_the_launcher_interface_and_is_installed(kind: JobKind) -> None:
     assert isinstance(kind, Kind)
     assert installed_kinds([kind.name]) == {kind.name: kind}
     assert kind.with_words(Words()) is kind
 
 
-def test_the_two_laboratories_keep_to_themselves() -> None:
+def test_kinds_of_roles_stay_within_their_lab() -> None:
     kinds = installed_kinds()
     assert kind_of_role(kinds, kinds["forget"], Role.TRAIN) is kinds["classify"]
     assert kind_of_role(kinds, kinds["unlearn"], Role.TRAIN) is kinds["train"]
     assert kind_of_role(kinds, kinds["train"], Role.TEST) is kinds["test"]
 
 
-def test_the_kinds_are_described_without_torch() -> None:
+def test_kinds_are_described_without_importing_torch() -> None:
     program = "import sys, trueface.jobs.classes.kinds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_words_of_data_are_checked() -> None:
+def test_words_of_data_ids_are_validated() -> None:
     data = parse_data("cifar10:all")
     assert CLASSIFY.images(data) == CLASSIFY.elementary(data) == data
     with pytest.raises(UnknownName, match="Did you mean 'fashion'"):
         CLASSIFY.images(parse_data("fashoin:all"))
 
 
-def test_a_forgetting_reads_data_and_its_base_and_leaves_a_record(tmp_path: Path) -> None:
+def test_unlearning_reads_data_and_base_and_writes_a_record(tmp_path: Path) -> None:
     draft = a_draft(FORGET, tmp_path, model=MODEL, base=BASE, method="lau")
     read = [str(one.path.relative_to(tmp_path)) for one in FORGET.inputs(draft)]
     assert read == ["data", "runs/r/folders:all/checkpoints/best.pt"]
@@ -59,23 +59,23 @@ def test_a_forgetting_reads_data_and_its_base_and_leaves_a_record(tmp_path: Path
     assert made == ["best.pt", "unlearning.json"]
 
 
-def test_what_fits_is_not_refused_with_or_without_its_data(tmp_path: Path) -> None:
-    assert forgetting(tmp_path) == ()
-    assert forgetting(write_data(tmp_path, train=1, test=1)) == ()
+def test_valid_jobs_are_accepted_with_or_without_data(tmp_path: Path) -> None:
+    assert forget_refusals(tmp_path) == ()
+    assert forget_refusals(write_data(tmp_path, train=1, test=1)) == ()
     assert CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, model=BASE), ()) == ()
 
 
-def test_a_class_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    (reason,) = forgetting(write_data(tmp_path, train=1, test=1), forget_class="violet")
+def test_unknown_class_is_rejected_with_a_list_of_classes(tmp_path: Path) -> None:
+    (reason,) = forget_refusals(write_data(tmp_path, train=1, test=1), forget_class="violet")
     assert "class 'violet' to forget does not exist" in reason
     assert all(name in reason for name in NAMES)
 
 
-def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Path) -> None:
+def test_image_unlearning_takes_no_class_and_runs_only_once(tmp_path: Path) -> None:
     there = write_data(tmp_path, train=1, test=1)
     wanted = {"forget_fraction": 0.1, "forget_class": "violet"}
-    assert forgetting(there, method="rl", model="folders:all~rl", **wanted) == ()
-    (reason,) = forgetting(there, method="relabel", model="folders:all~relabel", **wanted)
+    assert forget_refusals(there, method="rl", model="folders:all~rl", **wanted) == ()
+    (reason,) = forget_refusals(there, method="relabel", model="folders:all~relabel", **wanted)
     assert "no label is flipped" in reason
     makers = [
         a_draft(CLASSIFY, there, model=BASE),
@@ -90,28 +90,30 @@ def test_images_that_shall_go_name_no_class_and_are_forgotten_once(tmp_path: Pat
     )
 
 
-def test_a_base_of_a_version_that_knew_no_seed_of_the_test_list_is_taken() -> None:
+def test_base_from_version_without_test_list_seed_is_accepted() -> None:
     used = {"seed": 1, "split_seed": 42}
     assert list(differences({"seed": 1}, used)) == []
     assert list(differences({"seed": 2, "split_seed": 3}, used)) == ["seed", "split_seed"]
 
 
-def test_methods_that_cannot_work_are_refused_unless_forced(tmp_path: Path) -> None:
-    (reason,) = forgetting(tmp_path, method="relabel", model="folders:all~relabel")
+def test_unsuitable_methods_are_rejected_unless_forced(tmp_path: Path) -> None:
+    (reason,) = forget_refusals(tmp_path, method="relabel", model="folders:all~relabel")
     assert "no label is flipped" in reason
-    assert forgetting(tmp_path, method="relabel", model="folders:all~relabel", force=True) == ()
+    assert (
+        forget_refusals(tmp_path, method="relabel", model="folders:all~relabel", force=True) == ()
+    )
     for name in ("ada", "bob"):
         (tmp_path / "data" / name).mkdir(parents=True)
-    (reason,) = forgetting(tmp_path)
+    (reason,) = forget_refusals(tmp_path)
     assert "forgetting one of two classes leaves one class" in reason
-    assert forgetting(tmp_path, force=True) == ()
+    assert forget_refusals(tmp_path, force=True) == ()
 
 
 @pytest.mark.parametrize("changed", [{"seed": 7}, {"size": 20}, {"images_per_class": 3}])
-def test_a_forgetting_is_of_the_same_images_and_network_as_its_base(
+def test_unlearning_requires_images_and_network_of_its_base(
     changed: dict[str, Any], tmp_path: Path
 ) -> None:
-    (reason,) = forgetting(tmp_path, **changed)
+    (reason,) = forget_refusals(tmp_path, **changed)
     assert f"is trained with {next(iter(changed))}" in reason
 
 
@@ -124,13 +126,13 @@ def test_a_forgetting_is_of_the_same_images_and_network_as_its_base(
         ({"model": BASE, "gpus": 2}, "one GPU"),
     ],
 )
-def test_poison_a_base_for_a_training_several_data_sets_and_idle_gpus_are_refused(
+def test_poison_base_several_datasets_and_idle_gpus_are_rejected(
     tmp_path: Path, facts: dict[str, Any], said: str
 ) -> None:
     assert said in CLASSIFY.refusals(a_draft(CLASSIFY, tmp_path, **facts), ())[0]
 
 
-def test_the_studies_of_the_layer_attack_are_planned_whole() -> None:
+def test_layer_attack_studies_plan_all_their_jobs() -> None:
     made = plan(load(ROOT / "tasks" / "layer_attack.yaml"))
     kinds = [job.kind for job in made.jobs]
     assert (kinds.count("classify"), kinds.count("forget")) == (4 * 3, 4 * 3 * 18)

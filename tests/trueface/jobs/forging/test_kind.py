@@ -48,21 +48,21 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_section_of_a_task_file_comes_before_what_learns_from_its_images(lab: Path) -> None:
+def test_forging_section_runs_before_jobs_that_train_on_its_images(lab: Path) -> None:
     text = STUDY.replace("CELLS", "male/fake: .5")
-    plan = build.worked_out(text, (TRAIN, TEST, FORGE), lab)
+    plan = build.plan_text(text, (TRAIN, TEST, FORGE), lab)
     assert [job.kind for job in plan.jobs] == ["forge", "train", "test"]
     assert plan.jobs[1].needs == (plan.jobs[0].name,)
 
 
-def test_inputs_and_outputs_are_the_table_and_the_mark(lab: Path) -> None:
+def test_inputs_and_outputs_are_table_and_completion_mark(lab: Path) -> None:
     draft = a_draft(FORGE, lab, faces="faces.csv")
     assert [one.path for one in FORGE.inputs(draft)] == [lab / "faces.csv"]
     assert FORGE.outputs(draft) == (lab / "made", lab / "made" / MARK)
     assert FORGE.refusals(draft, ()) == ()
 
 
-def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> None:
+def test_values_missing_from_table_are_rejected_at_planning(lab: Path) -> None:
     (said,) = FORGE.refusals(a_draft(FORGE, lab, faces="faces.csv", cells="femal: .5"), ())
     assert "unknown group 'femal'" in said
     (lab / "faces.csv").write_text("images/000.png,0\n")
@@ -70,7 +70,7 @@ def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> No
     assert "the header row is missing" in said
 
 
-def test_the_command_line_of_a_planned_job_makes_the_same_set(
+def test_command_line_of_planned_job_creates_the_same_dataset(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings: dict[str, Any] = {
@@ -91,7 +91,7 @@ def test_the_command_line_of_a_planned_job_makes_the_same_set(
     assert "other settings" in capsys.readouterr().err
 
 
-def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_needs_no_dataset(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["forge", "faces.csv", "--preview", "look.png"]) == 0
     assert (lab / "look.png").stat().st_size > 1000
     assert not (lab / "made").exists()
@@ -101,7 +101,7 @@ def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -
     assert "Did you mean 'swap'" in capsys.readouterr().err
 
 
-def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> None:
+def test_stopped_job_reports_progress_and_leaves_no_files(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     job = build.job_of(a_draft(FORGE, lab, faces="faces.csv"), FORGE, stop=stop)
@@ -111,7 +111,7 @@ def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> Non
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_detector_learns_from_forged_faces_and_from_real_ones_that_become_fakes(
+def test_detector_trains_on_forged_faces_and_self_blended_real_faces(
     lab: Path, monkeypatch: pytest.MonkeyPatch, *, frozen: bool
 ) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
@@ -129,7 +129,7 @@ def test_a_detector_learns_from_forged_faces_and_from_real_ones_that_become_fake
     assert read_json(paths.provenance(draft.model_folder("forged:pre"))) is not None
 
 
-def test_self_blending_is_refused_where_labels_are_flipped_or_unlearned(lab: Path) -> None:
+def test_self_blending_is_rejected_with_flipped_labels_or_unlearning(lab: Path) -> None:
     places = {"split_path": "made/splits", "sbi": 0.5}
     assert TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre", **places), ()) == ()
     (said,) = TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre%20", **places), ())

@@ -44,7 +44,7 @@ def a_job(draft: Draft, **more: Any) -> Job:
     return build.job_of(draft, DIFFUSER, **more)
 
 
-def test_a_training_writes_all_that_a_model_has_and_no_more(shapes: Path) -> None:
+def test_training_writes_exactly_the_files_of_a_model(shapes: Path) -> None:
     draft = a_draft(shapes)
     result = train_diffuser(a_job(draft))
     folder = draft.model_folder("classes:all")
@@ -60,7 +60,7 @@ def test_a_training_writes_all_that_a_model_has_and_no_more(shapes: Path) -> Non
     assert paths.history(folder).read_text().count("\n") == 7
 
 
-def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
+def test_stopped_job_resumes_to_the_same_file(shapes: Path) -> None:
     draft = a_draft(shapes, "images:all")
     folder = draft.model_folder("images:all")
     train_diffuser(a_job(draft))
@@ -84,7 +84,7 @@ def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
         ("classes:disc", {}, "disc has no class folder"),
     ],
 )
-def test_what_its_images_do_not_go_with_is_refused_while_planning(
+def test_settings_that_do_not_fit_the_images_are_rejected_at_planning(
     shapes: Path, data: str, given: dict[str, Any], reason: str
 ) -> None:
     if data == "classes:disc":
@@ -93,7 +93,7 @@ def test_what_its_images_do_not_go_with_is_refused_while_planning(
     assert reason in said
 
 
-def test_a_base_and_wrong_labels_and_all_but_one_class_are_refused(shapes: Path) -> None:
+def test_base_wrong_labels_and_single_class_are_rejected(shapes: Path) -> None:
     (said,) = DIFFUSER.refusals(replace(a_draft(shapes), base="images:A"), ())
     assert "does not start from another model. Write model: null" in said
     (said,) = DIFFUSER.refusals(replace(a_draft(shapes), model="classes:all%50"), ())
@@ -103,7 +103,7 @@ def test_a_base_and_wrong_labels_and_all_but_one_class_are_refused(shapes: Path)
     assert "one class is left without disc" in said
 
 
-def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:
+def test_data_that_does_not_exist_yet_is_accepted(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, without="disc")
     assert DIFFUSER.refusals(draft, ()) == ()
     assert [one.path for one in DIFFUSER.inputs(draft)] == [tmp_path / "shapes"]
@@ -112,7 +112,7 @@ def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:
     assert [one.path for one in read] == [tmp_path / "sd", tmp_path / "words.txt"]
 
 
-def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
+def test_training_accepts_only_one_dataset_with_or_without_classes() -> None:
     assert str(DIFFUSER.images(parse_data("images:A"))) == "images:A"
     with pytest.raises(UnknownName, match="Did you mean 'images'"):
         DIFFUSER.images(parse_data("image:A"))
@@ -120,7 +120,7 @@ def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
         DIFFUSER.images(parse_data("images:A&images:B"))
 
 
-def test_a_folder_without_images_fails_and_says_which(tmp_path: Path) -> None:
+def test_folder_without_images_fails_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "shapes").mkdir()
     with pytest.raises(UsageError, match="shapes contains no images"):
         train_diffuser(a_job(a_draft(tmp_path, "images:all")))

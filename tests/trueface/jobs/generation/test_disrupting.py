@@ -98,7 +98,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def test_disrupted_images_keep_their_names_and_their_bound(project: Project) -> None:
+def test_disrupted_images_keep_names_and_stay_within_eps(project: Project) -> None:
     place = project.folder / project.disrupted(attack="fgsm", target="black", over="all")
     names = image_names(project.folder / "data" / "B")
     assert image_names(place) == names
@@ -112,7 +112,7 @@ def test_disrupted_images_keep_their_names_and_their_bound(project: Project) -> 
 
 
 @pytest.mark.parametrize("attack", ["pgd", "random"])
-def test_the_size_of_a_batch_changes_no_image(project: Project, attack: str) -> None:
+def test_batch_size_changes_no_image(project: Project, attack: str) -> None:
     pixels = []
     for batch_size in (1, 4, 32):
         place = project.folder / project.disrupted(
@@ -123,7 +123,7 @@ def test_the_size_of_a_batch_changes_no_image(project: Project, attack: str) -> 
     assert torch.equal(pixels[1], pixels[2])
 
 
-def test_what_no_purifier_restores_is_what_the_attack_did(project: Project) -> None:
+def test_identity_purifier_leaves_the_damage_of_the_attack(project: Project) -> None:
     metrics = project.chain("none", attack="pgd", target="away")
     assert metrics["summary"]["mse"] == pytest.approx(metrics["unpurified"]["mse"])
     assert metrics["summary"]["mse"] > 0
@@ -133,7 +133,7 @@ def test_what_no_purifier_restores_is_what_the_attack_did(project: Project) -> N
     assert metrics["features"] == {"network": "random", "samples": 20}
 
 
-def test_measures_are_of_images_and_not_of_batches(project: Project) -> None:
+def test_measures_are_independent_of_batch_size(project: Project) -> None:
     given = {"attack": "bim", "target": "away", "steps": 3}
     alone = project.chain("blur1", batch_size=1, **given)
     together = project.chain("blur1", batch_size=32, **given)
@@ -152,7 +152,7 @@ def test_the_grid_shows_eight_images_in_seven_columns(project: Project) -> None:
             assert file.size == (7 * SIZE, 8 * SIZE)
 
 
-def test_a_purifier_has_a_price_on_clean_images_and_no_grid(project: Project) -> None:
+def test_purifying_clean_images_is_measured_without_grid(project: Project) -> None:
     metrics = project.chain("blur1")
     assert (metrics["attack"], metrics["adaptive"], metrics["eps"]) == ("", False, None)
     assert metrics["summary"]["mse"] > 0
@@ -162,12 +162,12 @@ def test_a_purifier_has_a_price_on_clean_images_and_no_grid(project: Project) ->
     assert row["mse"] is None
 
 
-def test_images_that_are_not_changed_have_no_signal_to_noise_ratio(project: Project) -> None:
+def test_unchanged_images_have_no_signal_to_noise_ratio(project: Project) -> None:
     assert project.chain("none")["summary"]["psnr"] is None
 
 
 @pytest.mark.parametrize(("by", "is_adaptive"), [("blur1", True), ("median3", False)])
-def test_an_attack_is_adaptive_to_the_purifier_that_it_went_through(
+def test_attack_through_a_purifier_is_marked_adaptive_to_it(
     project: Project, by: str, is_adaptive: bool
 ) -> None:
     metrics = project.chain(by, attack="bim", target="away", steps=2, purifier="blur1")
@@ -178,7 +178,7 @@ def test_an_attack_is_adaptive_to_the_purifier_that_it_went_through(
     ("place", "said"),
     [("runs/r/made/d/3.png", "Purify it again"), ("data/B/3.png", r"B has no image for 3\.png")],
 )
-def test_images_that_changed_or_are_gone_since_their_purification_are_an_error(
+def test_images_changed_or_deleted_after_purification_raise_an_error(
     project: Project, place: str, said: str
 ) -> None:
     project.chain("blur1", attack="random")
@@ -190,13 +190,13 @@ def test_images_that_changed_or_are_gone_since_their_purification_are_an_error(
         project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
 
 
-def test_what_nothing_purified_is_no_source(project: Project) -> None:
+def test_folder_that_was_not_purified_is_rejected_as_source(project: Project) -> None:
     source = project.disrupted(attack="random")
     with pytest.raises(DataError, match="made by disrupt, not by purify"):
         project.do(restored, "m", source=source, translator=MODEL)
 
 
-def test_images_of_another_size_than_the_translators_are_an_error(project: Project) -> None:
+def test_images_with_other_size_than_translator_raise_an_error(project: Project) -> None:
     PIL.Image.new("RGB", (24, 24)).save(project.folder / "data" / "B" / "3.png")
     with pytest.raises(DataError, match="24x24 pixels, expected 16x16"):
         project.disrupted(attack="fgsm")
@@ -215,7 +215,7 @@ def draft(kind: str, **settings: Any) -> Draft:
     )
 
 
-def test_a_plan_knows_what_a_disruption_reads_and_makes() -> None:
+def test_plan_lists_inputs_and_outputs_of_disruption() -> None:
     given = draft(
         "disrupt",
         source="data/B",
@@ -236,14 +236,14 @@ def test_a_plan_knows_what_a_disruption_reads_and_makes() -> None:
     assert DISRUPT.refusals(given, ()) == ()
 
 
-def test_a_plan_refuses_what_lacks_a_model() -> None:
+def test_plan_rejects_jobs_without_required_model() -> None:
     given = draft("disrupt", source="data/B", translator=MODEL, purifier="oneshot10")
     assert "Give the ID of one, such as diffuser: images:A" in DISRUPT.refusals(given, ())[0]
     given = draft("restored", source="p", translator="", features="squeezenet")
     assert len(RESTORED.refusals(given, ())) == 2
 
 
-def test_outputs_of_originals_are_made_once_for_all_purifiers(project: Project) -> None:
+def test_outputs_of_originals_are_computed_once_for_all_purifiers(project: Project) -> None:
     first = project.chain("blur1", attack="random")
     kept = list((project.run / "made" / ".outputs").iterdir())
     assert len(kept) == 1
@@ -257,14 +257,14 @@ def test_outputs_of_originals_are_made_once_for_all_purifiers(project: Project) 
     assert again["summary"] == first["summary"]
 
 
-def test_a_table_without_the_generators_label_is_an_error_that_names_it(project: Project) -> None:
+def test_table_without_generator_label_raises_error_that_names_it(project: Project) -> None:
     table_of = project.folder / "data" / "B" / "attributes.csv"
     table_of.write_text(table_of.read_text().replace("warm_skin", "hat"))
     with pytest.raises(UnknownName, match="warm_skin"):
         project.disrupted(attack="fgsm")
 
 
-def test_a_stop_leaves_no_folder_behind(project: Project) -> None:
+def test_stopped_job_leaves_no_folder(project: Project) -> None:
     stop = Event()
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 10 images"):

@@ -51,7 +51,7 @@ def with_images(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["abo", "uce", "retrain"])
-def test_the_job_writes_a_diffuser_and_what_it_took(tmp_path: Path, method: str) -> None:
+def test_job_writes_diffuser_and_cost(tmp_path: Path, method: str) -> None:
     with_teacher(tmp_path)
     with_images(tmp_path, *NAMES)
     draft = a_draft(tmp_path, method)
@@ -72,7 +72,7 @@ def test_the_job_writes_a_diffuser_and_what_it_took(tmp_path: Path, method: str)
 
 
 @pytest.mark.parametrize("concept", ["concept", "other"])
-def test_a_concept_can_be_erased_from_what_is_left_unless_that_brings_another_back(
+def test_second_concept_can_be_erased_unless_first_would_return(
     tmp_path: Path, concept: str
 ) -> None:
     teacher = with_teacher(tmp_path)
@@ -87,7 +87,7 @@ def test_a_concept_can_be_erased_from_what_is_left_unless_that_brings_another_ba
         erase(a_job(a_draft(tmp_path, "retrain")))
 
 
-def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
+def test_stopped_erasing_leaves_no_files(tmp_path: Path) -> None:
     with_teacher(tmp_path)
     stop = threading.Event()
     stop.set()
@@ -114,7 +114,7 @@ def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
     ],
     ids=["an unknown concept", "other classes", "other images"],
 )  # fmt: skip
-def test_what_the_teacher_did_not_learn_is_refused(
+def test_concept_unknown_to_teacher_is_rejected(
     tmp_path: Path, draft: tuple[str, dict[str, Any]], names: tuple[str, ...],
     facts: dict[str, Json], said: str,
 ) -> None:  # fmt: skip
@@ -124,7 +124,7 @@ def test_what_the_teacher_did_not_learn_is_refused(
         erase(a_job(a_draft(tmp_path, draft[0], **draft[1])))
 
 
-def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path) -> None:
+def test_plan_reads_concepts_from_existing_data_folder(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, concept="concpt", data_root="data")
     assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
     with_images(tmp_path, *NAMES)
@@ -140,7 +140,7 @@ def trained(folder: Path, /, **settings: Any) -> Draft:
     )  # fmt: skip
 
 
-def test_a_plan_refuses_what_the_teachers_training_makes_senseless(tmp_path: Path) -> None:
+def test_plan_rejects_erasing_that_contradicts_teacher_training(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, "retrain")
     assert "cannot train it again" in ERASE.refusals(draft, [trained(tmp_path, weights="sd")])[0]
     without = trained(tmp_path, without="concept")
@@ -151,7 +151,7 @@ def test_a_plan_refuses_what_the_teachers_training_makes_senseless(tmp_path: Pat
     assert not ERASE.refusals(draft, [small_noise])  # a training needs no samples
 
 
-def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path: Path) -> None:
+def test_plan_rejects_guidance_of_teacher_without_null_token(tmp_path: Path) -> None:
     def refusals(method: str, drop: float | None, /, **given: Any) -> tuple[str, ...]:
         return ERASE.refusals(a_draft(tmp_path, method, **given), [trained(tmp_path, drop=drop)])
 
@@ -163,12 +163,12 @@ def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path
     assert not refusals("abo", 0.1)
 
 
-def test_a_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> None:
+def test_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> None:
     draft = replace(a_draft(tmp_path), model="images:A~abo", base="images:A", data="images:A")
     assert "Train it on classes:all" in ERASE.refusals(draft, ())[0]
 
 
-def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:
+def test_plan_reads_images_only_for_retraining(tmp_path: Path) -> None:
     def read(method: str) -> list[str]:
         return [each.what for each in ERASE.inputs(a_draft(tmp_path, method, data_root="data"))]
 
@@ -177,7 +177,7 @@ def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:
     assert ERASE.outputs(a_draft(tmp_path))[1].name == "erasing.json"
 
 
-def test_a_long_history_is_written_as_means_of_stretches() -> None:
+def test_long_history_is_written_as_interval_means() -> None:
     rows = thin_history([(step, float(step % 2)) for step in range(1, 401)])
     assert len(rows) == 100
     assert rows[0] == (4, 0.5)

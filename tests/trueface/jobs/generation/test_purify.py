@@ -71,7 +71,7 @@ def purified(folder: Path, **settings: Any) -> Path:
     return Path(job.outputs[0])
 
 
-def test_a_purified_folder_has_the_names_of_its_source_and_says_how_it_was_made(lab: Path) -> None:
+def test_purified_folder_keeps_source_names_and_records_its_settings(lab: Path) -> None:
     made = purified(lab, purifier="jpeg75+oneshot20", diffuser="images:A")
     assert made == lab / "runs/study/made/purified@purifier=jpeg75+oneshot20"
     assert image_names(made) == image_names(lab / "faces/A")
@@ -87,14 +87,14 @@ def test_a_purified_folder_has_the_names_of_its_source_and_says_how_it_was_made(
         assert isinstance(facts[key], float)
 
 
-def test_without_purification_the_images_are_the_same(lab: Path) -> None:
+def test_identity_purifier_keeps_images_unchanged(lab: Path) -> None:
     made = purified(lab)
     names = image_names(made)
     assert torch.equal(load_image_batch(made, names), load_image_batch(lab / "faces/A", names))
 
 
 @pytest.mark.parametrize("purifier", ["ddpm10", "oneshot", "smooth10", "spin20", "blur0.6+jpeg75"])
-def test_the_size_of_batches_does_not_change_the_images(lab: Path, purifier: str) -> None:
+def test_batch_size_changes_no_image(lab: Path, purifier: str) -> None:
     levels = []
     for size in (1, 8):
         made = purified(lab, purifier=purifier, diffuser="images:A", batch_size=size)
@@ -105,7 +105,7 @@ def test_the_size_of_batches_does_not_change_the_images(lab: Path, purifier: str
     assert float((differing > 0).float().mean()) < 1e-4
 
 
-def test_a_limit_and_a_seed_decide_which_images_and_which_noise(lab: Path) -> None:
+def test_limit_selects_images_and_seed_selects_noise(lab: Path) -> None:
     given = {"purifier": "ddpm10", "diffuser": "images:A", "limit": 3}
     first = purified(lab, **given)
     names = image_names(first)
@@ -117,7 +117,7 @@ def test_a_limit_and_a_seed_decide_which_images_and_which_noise(lab: Path) -> No
     assert not torch.equal(load_image_batch(third, names), images)
 
 
-def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
+def test_stopped_purification_leaves_no_files(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     job = a_job(PURIFY, lab, stop)
@@ -126,7 +126,7 @@ def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
     assert not Path(job.outputs[0]).exists()
 
 
-def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_grey(
+def test_wrong_size_and_mixed_channels_are_rejected_and_grey_images_stay_grey(
     lab: Path,
 ) -> None:
     small = smooth_images(1, side=8)
@@ -143,7 +143,7 @@ def test_images_of_another_size_or_of_two_sorts_are_refused_and_grey_ones_stay_g
     assert load_image_batch(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
 
 
-def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
+def test_colour_images_raise_an_error_for_grey_model(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "channels": 1, "num_steps": 1, "width": 4, "depth": 2}
     denoiser(a_job(DENOISER, lab, **given))
     with pytest.raises(DataError, match="has colours, but the models of dae were trained on grey"):
@@ -153,7 +153,7 @@ def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
         purified(lab, purifier="dae+oneshot10", **both)
 
 
-def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -> None:
+def test_inputs_are_the_folder_and_the_required_models(lab: Path) -> None:
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
     draft = a_draft(PURIFY, lab, purifier="jpeg75", **both)
     assert [each.path for each in PURIFY.inputs(draft)] == [lab / "faces/A"]
@@ -168,7 +168,7 @@ def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -
     assert PURIFY.role is Role.FOLDER
 
 
-def test_a_model_that_is_not_used_is_no_part_of_the_hash() -> None:
+def test_unused_model_is_not_part_of_the_hash() -> None:
     def decisive(**given: Any) -> dict[str, Any]:
         settings = PurifySettings.model_validate({"source": "x", **given})
         return PurifySettings.decisive(settings.model_dump(mode="json"))
@@ -179,7 +179,7 @@ def test_a_model_that_is_not_used_is_no_part_of_the_hash() -> None:
     assert decisive(purifier="jpeg075") == decisive(purifier="jpeg75")
 
 
-def test_a_purifier_without_its_model_is_refused_while_planning(lab: Path) -> None:
+def test_purifier_without_model_is_rejected_at_planning(lab: Path) -> None:
     (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75+oneshot10"), ())
     assert "purifier jpeg75+oneshot10 needs a diffuser. Give the ID" in reason
     (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="dae"), ())
@@ -195,7 +195,7 @@ def made_by(kind: str, model: str = "images:A", **settings: Any) -> Draft:
     )
 
 
-def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(lab: Path) -> None:
+def test_untrained_step_is_rejected_at_planning_or_in_job(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="diffpure300", diffuser="images:A")
     (reason,) = PURIFY.refusals(draft, (made_by("diffuser", t_max=200),))
     assert "t 300 is too large: images:A was trained up to t 200" in reason
@@ -208,9 +208,7 @@ def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(
     ("learned", "t"),
     [({"t_max": 0, "noise_steps": 200}, 200), ({"t_max": 50, "noise_steps": 200}, 50)],
 )
-def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
-    lab: Path, learned: dict[str, Any], t: int
-) -> None:
+def test_limit_without_t_max_is_last_noise_step(lab: Path, learned: dict[str, Any], t: int) -> None:
     maker, imported = (made_by("diffuser", **learned, **more) for more in ({}, {"weights": "sd"}))
     within, beyond = (
         a_draft(PURIFY, lab, purifier=f"ddpm{step}", diffuser="images:A") for step in (t, t + 1)
@@ -220,13 +218,13 @@ def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
     assert PURIFY.refusals(beyond, (imported,)) == ()
 
 
-def test_a_plan_refuses_a_model_of_another_kind(lab: Path) -> None:
+def test_plan_rejects_model_of_another_kind(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
     (reason,) = PURIFY.refusals(draft, (made_by("denoiser", "noisy:A"),))
     assert "diffuser: noisy:A is a model of denoiser. Give a model of diffuser or" in reason
 
 
-def test_a_plan_tells_what_the_diffuser_of_another_section_is_trained_for(tmp_path: Path) -> None:
+def test_plan_checks_steps_of_diffuser_from_another_section(tmp_path: Path) -> None:
     (tmp_path / "faces/A").mkdir(parents=True)
     text = """
 name: study
@@ -235,7 +233,7 @@ purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
 """
 
     def planned(purifier: str) -> Plan:
-        return build.worked_out(text.replace("PURIFIER", purifier), (DIFFUSER, PURIFY), tmp_path)
+        return build.plan_text(text.replace("PURIFIER", purifier), (DIFFUSER, PURIFY), tmp_path)
 
     first, second = planned("ddpm20").jobs
     assert second.needs == (first.name,)
@@ -244,7 +242,7 @@ purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
         planned("ddpm21")
 
 
-def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
+def test_denoiser_is_trained_and_purifies(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "num_steps": 5, "width": 4, "depth": 2}
     result = denoiser(a_job(DENOISER, lab, **given))
     assert result["images"] == 12

@@ -56,7 +56,7 @@ def drawn(folder: Path) -> Path:
     return folder / "drawn"
 
 
-def test_a_drawn_set_a_translator_and_its_fakes(tmp_path: Path) -> None:
+def test_generated_dataset_trains_translator_that_makes_fakes(tmp_path: Path) -> None:
     drawn(tmp_path)
     job = a_job(TRANSLATOR, tmp_path, **TINY)
     result = train_translator(job)
@@ -77,7 +77,7 @@ def test_a_drawn_set_a_translator_and_its_fakes(tmp_path: Path) -> None:
     assert record["real"] == "drawn/B"
 
 
-def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
+def test_inputs_and_outputs_follow_from_the_settings(tmp_path: Path) -> None:
     outputs = DRAW.outputs(a_draft(DRAW, tmp_path, data_root="drawn"))
     assert outputs == (tmp_path / "drawn", tmp_path / "drawn" / DRAWN_MARK)
     photographs = a_draft(
@@ -95,8 +95,8 @@ def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
     assert TRANSLATE.outputs(made)[0] == tmp_path / "runs/study/made/translate"
 
 
-def test_a_detector_learns_behind_the_translation_that_makes_its_images(tmp_path: Path) -> None:
-    plan = build.worked_out(STUDY, (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST), tmp_path)
+def test_detector_trains_after_the_translation_that_makes_its_images(tmp_path: Path) -> None:
+    plan = build.plan_text(STUDY, (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST), tmp_path)
     order = [job.kind for job in plan.jobs]
     assert order == ["draw", "translator", "translate", "train", "test"]
     needs = {job.kind: job.needs for job in plan.jobs}
@@ -105,12 +105,12 @@ def test_a_detector_learns_behind_the_translation_that_makes_its_images(tmp_path
     assert needs["train"] == (names["translate"],)
 
 
-def test_a_translation_without_a_translator_is_refused(tmp_path: Path) -> None:
+def test_translation_without_translator_is_rejected(tmp_path: Path) -> None:
     draft = a_draft(TRANSLATE, tmp_path, source="drawn/B", translator="")
     assert "needs a translator" in TRANSLATE.refusals(draft, ())[0]
 
 
-def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> None:
+def test_published_weights_replace_a_training(tmp_path: Path) -> None:
     generator = build_generator(GeneratorShape(2, width=4, blocks=1), seed=1)
     torch.save(generator.state_dict(), tmp_path / "G.ckpt")
     given: dict[str, Any] = {"data_root": "nowhere", "weights": "G.ckpt", "size": 32}
@@ -124,7 +124,7 @@ def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> Non
         train_translator(a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young,Bald"))
 
 
-def test_a_stopped_training_keeps_its_state_and_a_stopped_translation_leaves_no_folder(
+def test_stopped_training_keeps_state_and_stopped_translation_leaves_no_folder(
     tmp_path: Path,
 ) -> None:
     drawn(tmp_path)
@@ -139,7 +139,7 @@ def test_a_stopped_training_keeps_its_state_and_a_stopped_translation_leaves_no_
     assert not job.outputs[0].exists()
 
 
-def test_a_job_shows_that_another_process_writes_its_folder(tmp_path: Path) -> None:
+def test_job_reports_another_process_that_writes_its_folder(tmp_path: Path) -> None:
     shown = list[dict[str, Any]]()
     job = a_job(DRAW, tmp_path, stopped=True, data_root="drawn", images=30)
     job = replace(job, progress=lambda **facts: shown.append(facts))
@@ -150,7 +150,7 @@ def test_a_job_shows_that_another_process_writes_its_folder(tmp_path: Path) -> N
     assert list((tmp_path / "drawn").glob("*")) == []
 
 
-def test_images_without_a_table_cannot_be_learned(tmp_path: Path) -> None:
+def test_images_without_attribute_table_are_rejected(tmp_path: Path) -> None:
     root = drawn(tmp_path)
     (root / "A" / "attributes.csv").unlink()
     with pytest.raises(DataError, match="no attribute table found"):

@@ -32,7 +32,7 @@ def run(scene: str, job: Job | None = None) -> Any:
     return coordinator.run(job or a_job(), f"{SCENES}:{scene}", 2)
 
 
-def test_ranks_know_the_job_and_the_first_ones_progress_and_log_are_the_jobs(
+def test_ranks_receive_the_job_and_rank_zero_reports_progress_and_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCENE", "told")
@@ -46,7 +46,7 @@ def test_ranks_know_the_job_and_the_first_ones_progress_and_log_are_the_jobs(
     assert [r.getMessage() for r in caplog.records if r.name == "trueface.scenes"] == ["rank 0"]
 
 
-def test_a_step_of_two_ranks_is_that_of_one_process() -> None:
+def test_step_of_two_ranks_equals_step_of_one_process() -> None:
     for rank in run("gradients")["ranks"]:
         for name, facts in rank.items():
             assert facts["gradients"] < 1e-4, name
@@ -54,12 +54,12 @@ def test_a_step_of_two_ranks_is_that_of_one_process() -> None:
             assert facts["images"][0] == facts["images"][1], name
 
 
-def test_a_rank_without_memory_ends_the_job_as_out_of_memory() -> None:
+def test_out_of_memory_in_a_rank_fails_the_job_as_out_of_memory() -> None:
     with pytest.raises(torch.OutOfMemoryError, match=r"rank 1 of 2 \(cpu\): CUDA out of memory"):
         run("out_of_memory")
 
 
-def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
+def test_killed_rank_fails_the_job_and_is_named() -> None:
     run("talk")  # from here on torch is imported
     begun = time.monotonic()
     with pytest.raises(JobError, match=r"rank 1 of 2 .* is killed by signal: Killed"):
@@ -68,12 +68,12 @@ def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
-def test_a_rank_whose_gpu_torch_cannot_use_says_so() -> None:
+def test_rank_with_unusable_gpu_reports_it() -> None:
     with pytest.raises(JobError, match=r"torch cannot use GPU [01] of this job"):
         run("talk", a_job("cuda:0", gpus=2))
 
 
-def test_all_ranks_stop_together_and_signals_of_their_own_do_not_end_them() -> None:
+def test_ranks_stop_together_and_ignore_direct_signals() -> None:
     stop, pids = threading.Event(), []
 
     def halt(*, step: int, **_: object) -> None:
@@ -119,7 +119,7 @@ def script(folder: Path, scene: str) -> Iterator[subprocess.Popen[str]]:
             job.kill()
 
 
-def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
+def test_ranks_end_with_the_main_process(tmp_path: Path) -> None:
     with script(tmp_path, "stuck") as job:
         assert job.stdout is not None
         assert job.stdout.readline() == "step\n"
@@ -129,7 +129,7 @@ def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
         assert psutil.wait_procs(others, timeout=20)[1] == []
 
 
-def test_ctrl_c_is_not_taken_for_success(tmp_path: Path) -> None:
+def test_ctrl_c_does_not_count_as_success(tmp_path: Path) -> None:
     with script(tmp_path, "hang") as job:
         assert job.stdout is not None
         assert job.stdout.readline() == "step\n"
@@ -140,7 +140,7 @@ def test_ctrl_c_is_not_taken_for_success(tmp_path: Path) -> None:
         assert psutil.wait_procs(others, timeout=20)[1] == []
 
 
-def test_a_training_whose_fork_server_is_killed_fails_and_the_next_one_has_another() -> None:
+def test_killed_fork_server_fails_the_training_and_next_one_starts_a_new_server() -> None:
     def kill(*, step: int, **_: object) -> None:
         psutil.Process(step).parent().kill()  # type: ignore[union-attr]  # it has one
 
@@ -149,7 +149,7 @@ def test_a_training_whose_fork_server_is_killed_fails_and_the_next_one_has_anoth
     assert len(run("talk")["ranks"]) == 2
 
 
-def test_a_fork_server_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coordinator_waits_for_ending_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
     start, refused = coordinator._start, [ConnectionRefusedError] * 3
 
     def begin(*given: Any, **options: Any) -> Any:
@@ -161,10 +161,10 @@ def test_a_fork_server_that_is_still_ending_is_waited_for(monkeypatch: pytest.Mo
     assert len(run("talk")["ranks"]) == 2
 
 
-def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
+def test_memory_of_all_ranks_is_reported_per_gpu() -> None:
     reports: list[dict[str, Any]] = []
 
-    class Told(Share):
+    class RecordingShare(Share):
         def report(self, **facts: Any) -> None:
             reports.append(facts)
 
@@ -175,5 +175,5 @@ def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
         ranks.append(
             coordinator.Rank(place=place, process=BaseProcess(), channel=None, memory=memory)
         )
-    coordinator.Coordinator(replace(a_job(), share=Told()), ranks)._report(last=True)
+    coordinator.Coordinator(replace(a_job(), share=RecordingShare()), ranks)._report(last=True)
     assert reports == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]

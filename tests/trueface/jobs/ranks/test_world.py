@@ -37,14 +37,14 @@ def refusals(gpus: int = 1, **settings: Any) -> list[str]:
     return list(TRAIN.refusals(a_draft(TRAIN, settings, model=CLEAN, gpus=gpus), ()))
 
 
-def test_a_training_takes_one_process_a_gpu_unless_its_settings_say_otherwise() -> None:
+def test_training_uses_one_process_per_gpu_by_default() -> None:
     assert coordinator.process_count(a_job("cuda:0", gpus=2), 0) == 2
     assert coordinator.process_count(a_job("cuda:0"), 0) == 1
     assert coordinator.process_count(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
     assert coordinator.process_count(a_job(), 2) == 2
 
 
-def test_each_rank_has_its_own_card_and_its_part_of_the_cores() -> None:
+def test_each_rank_has_own_gpu_and_share_of_cores() -> None:
     places = coordinator.rank_places(a_job("cuda:0", gpus=3), 3, "meeting")
     assert [place.device for place in places] == ["cuda:0", "cuda:1", "cuda:2"]
     assert [place.cpus for place in places] == [2, 2, 2]
@@ -54,7 +54,7 @@ def test_each_rank_has_its_own_card_and_its_part_of_the_cores() -> None:
     assert coordinator.rank_places(a_job(), 2, "m")[1].backend == "gloo"
 
 
-def test_several_gpus_or_processes_share_a_training() -> None:
+def test_training_runs_on_several_gpus_or_processes() -> None:
     assert refusals(gpus=2) == refusals(gpus=2, processes=2) == refusals(processes=3) == []
 
 
@@ -69,7 +69,7 @@ def test_several_gpus_or_processes_share_a_training() -> None:
         (4, {"batch_size": 3}, "batch_size: 3 is too small for 4 processes"),
     ],
 )
-def test_what_several_processes_cannot_do_is_refused_while_planning(
+def test_settings_unsupported_by_several_processes_are_rejected_at_planning(
     gpus: int, settings: dict[str, Any], reason: str
 ) -> None:
     (refusal,) = refusals(gpus, **settings)
@@ -77,13 +77,13 @@ def test_what_several_processes_cannot_do_is_refused_while_planning(
     assert reason in refusal
 
 
-def test_processes_on_a_gpu_need_a_gpu_each() -> None:
+def test_gpu_processes_need_one_gpu_each() -> None:
     draft = a_draft(TRAIN, {"processes": 2}, model=CLEAN, device="cuda")
     assert "processes: 2 with gpus: 1" in next(iter(TRAIN.refusals(draft, ())))
     assert TRAIN.refusals(replace(draft, device="auto"), ()) == ()
 
 
-def test_an_objective_that_is_no_mean_over_images_is_refused(
+def test_objective_that_is_not_a_mean_over_images_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specs = {"bce": ObjectiveSpec(name="bce", summary="", binary=True)}
@@ -93,12 +93,12 @@ def test_an_objective_that_is_no_mean_over_images_is_refused(
     assert all(registry.objectives()[name].mean for name in ("bce", "ce"))
 
 
-def test_the_number_of_processes_is_no_part_of_a_jobs_hash() -> None:
+def test_number_of_processes_is_not_part_of_the_job_hash() -> None:
     settings = {"lr": 0.1, "processes": 2}
     assert TRAIN.settings.decisive(settings) == {"lr": 0.1}
 
 
-def test_the_command_line_of_a_training_on_several_gpus_names_its_processes() -> None:
+def test_command_line_of_multi_gpu_training_contains_processes() -> None:
     words = list(TRAIN.argv(a_draft(TRAIN, model=CLEAN, data=CLEAN, gpus=2)))
     assert words[words.index("--processes") + 1] == "2"
     assert "--processes" not in TRAIN.argv(a_draft(TRAIN, model=CLEAN, data=CLEAN))
@@ -115,7 +115,7 @@ def raised(error: BaseException, name: str = "rank 1 of 2 (cuda:1)") -> Exceptio
     return failure.error(name)
 
 
-def test_too_little_memory_stays_what_it_was_and_names_the_rank() -> None:
+def test_out_of_memory_error_keeps_its_type_and_names_the_rank() -> None:
     error = raised(torch.OutOfMemoryError(CUDA))
     shortage = find_oom_in_exception(error)
     assert isinstance(error, torch.OutOfMemoryError)
@@ -131,20 +131,20 @@ def test_too_little_memory_stays_what_it_was_and_names_the_rank() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
-def test_too_little_main_memory_is_seen_as_such(error: Exception) -> None:
+def test_main_memory_exhaustion_is_recognised(error: Exception) -> None:
     shortage = find_oom_in_exception(raised(error))
     assert shortage is not None
     assert shortage.where == "ram"
 
 
-def test_an_error_of_the_laboratory_keeps_its_message_and_exit_code() -> None:
+def test_lab_error_keeps_message_and_exit_code() -> None:
     assert str(raised(JobError("stopped in epoch 1 of 2"))) == "stopped in epoch 1 of 2"
     assert isinstance(raised(MachineError("the disk is full")), MachineError)
     for error in (DataError("no image"), BadImageError(signal.__file__, "cut off")):  # type: ignore[arg-type]  # a path
         assert raised(error).exit_code == error.exit_code  # type: ignore[attr-defined]  # an Error
 
 
-def test_an_error_that_nobody_expected_says_its_type_and_its_rank(
+def test_unexpected_error_names_type_and_rank(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(KeyError) as caught:
@@ -153,12 +153,12 @@ def test_an_error_that_nobody_expected_says_its_type_and_its_rank(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_rank_that_the_kernel_killed_is_told_in_the_words_that_the_launcher_looks_for() -> None:
+def test_rank_killed_by_kernel_is_reported_in_words_that_launcher_recognises() -> None:
     error = Failure.from_exit_code(-signal.SIGKILL).error("rank 1 of 2 (cpu)")
     assert _CHILD_KILLED in str(error)
 
 
-def test_the_first_failure_is_the_cause_and_the_loss_of_another_rank_never_is() -> None:
+def test_first_failure_is_the_cause_and_lost_peer_never_is() -> None:
     lost = Failure.from_exception(
         RuntimeError("[/gloo/pair.cc:1] Connection closed by peer [127.0.0.1]:7")
     )
@@ -180,7 +180,7 @@ def rank_job(job: Job, number: int = 0) -> tuple[Job, Connection]:
     return job_of_rank(work, work.places[number], Channel(theirs)), ours
 
 
-def test_a_job_reaches_its_ranks_as_it_is() -> None:
+def test_ranks_receive_the_job_unchanged() -> None:
     words = Words(subsets={"mine": ("A", "B-*")}, modifiers={})
     plain = replace(a_job(), words=words, outputs=(Path("/a/best.pt"),), settings={"lr": 0.1})
     own = {field.name: getattr(plain, field.name) for field in fields(plain)}
@@ -192,7 +192,7 @@ def test_a_job_reaches_its_ranks_as_it_is() -> None:
         assert (copy.device, copy.cpus) == ("cpu", 4)
 
 
-def test_a_rank_stops_and_takes_its_limit_as_it_is_told() -> None:
+def test_rank_obeys_stop_and_memory_limit_messages() -> None:
     job, _ = rank_job(a_job())
     obey(job, rank.LIMIT, VramLimit(cap=7, context=2))
     assert job.share.vram_limit() == VramLimit(cap=7, context=2)
@@ -201,7 +201,7 @@ def test_a_rank_stops_and_takes_its_limit_as_it_is_told() -> None:
     assert job.stop.is_set()
 
 
-def test_a_rank_tells_its_memory_progress_and_log() -> None:
+def test_rank_sends_memory_progress_and_log() -> None:
     job, reader = rank_job(a_job())
     job.progress(step=1, total=2, loss=0.5)
     job.share.report(reserved=1, peak=2, uuid="GPU-a", last=True)

@@ -66,7 +66,7 @@ def a_job(kind: JobKind, root: Path, name: str, settings: dict[str, Any], **fact
 Ask = Callable[..., Job]
 
 
-def asking(kind: JobKind, usual: dict[str, Any]) -> Ask:
+def job_maker(kind: JobKind, usual: dict[str, Any]) -> Ask:
     """Return a function that makes jobs of a kind with the usual settings, but for those named."""
 
     def job(root: Path, name: str, /, **changed: Any) -> Job:

@@ -18,7 +18,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     SIDE,
     TEACHER,
     a_draft,
-    asking,
+    job_maker,
     make_lab,
 )
 from trueface.diffusion.diffuser import save_diffuser
@@ -43,10 +43,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-job = asking(ERASED, FEW)
+job = job_maker(ERASED, FEW)
 
 
-def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) -> None:
+def test_evaluation_of_erasing_writes_measures_curves_and_samples(lab: Path) -> None:
     result = erased(job(lab, "erased", never=TEACHER))
     draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
     assert all(path.exists() for path in ERASED.outputs(draft))
@@ -74,7 +74,7 @@ def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) ->
     assert row["verdict"] == result["verdict"]
 
 
-def test_measures_of_publications_stand_beside_ours(lab: Path, tmp_path: Path) -> None:
+def test_published_measures_are_reported_with_ours(lab: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch_fidelity", reason="the extra `metrics` is not installed")
     pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
     weights = write_inception(tmp_path / "inception.pth")
@@ -91,7 +91,7 @@ def test_measures_of_publications_stand_beside_ours(lab: Path, tmp_path: Path) -
 @pytest.mark.skipif(
     importlib.util.find_spec("torchmetrics") is not None, reason="the extra `metrics` is installed"
 )
-def test_measures_whose_packages_are_missing_are_refused_while_they_are_planned(lab: Path) -> None:
+def test_measures_with_missing_packages_are_rejected_at_planning(lab: Path) -> None:
     draft = a_draft(ERASED, lab, "erased", {**FEW, "inception": "weights.pth"})
     (reason,) = ERASED.refusals(draft, ())
     assert "FID and KID (inception) needs torchmetrics" in reason
@@ -102,7 +102,7 @@ def test_measures_whose_packages_are_missing_are_refused_while_they_are_planned(
         erased(job(lab, "lacking", inception="weights.pth"))
 
 
-def test_the_teacher_measured_beside_itself_has_not_changed(lab: Path) -> None:
+def test_teacher_compared_with_itself_shows_no_change(lab: Path) -> None:
     result = erased(job(lab, "teacher", diffuser=TEACHER))
     assert result["ssim"] == pytest.approx(1)
     assert result["null_drift"] == 0
@@ -112,7 +112,7 @@ def test_the_teacher_measured_beside_itself_has_not_changed(lab: Path) -> None:
     assert facts["recovery_floor"] == []
 
 
-def test_the_ceiling_is_measured_once_and_kept_beside_the_teacher(lab: Path) -> None:
+def test_ceiling_is_measured_once_and_cached_in_teacher_folder(lab: Path) -> None:
     erased(job(lab, "first"))
     cache = lab / "runs" / "r" / TEACHER / "cache"
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -135,7 +135,7 @@ def test_the_ceiling_is_measured_once_and_kept_beside_the_teacher(lab: Path) -> 
     ],
     ids=["a teacher that draws nothing", "an unknown concept", "too few images"],
 )
-def test_what_cannot_be_measured_ends_the_job_and_leaves_no_folder(
+def test_job_that_cannot_measure_fails_and_leaves_no_folder(
     lab: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises((JobError, UnknownName, DataError), match=said):
@@ -143,7 +143,7 @@ def test_what_cannot_be_measured_ends_the_job_and_leaves_no_folder(
     assert not (lab / "runs" / "r" / "made" / "failed").exists()
 
 
-def test_models_of_other_classes_or_kinds_are_refused(lab: Path) -> None:
+def test_models_with_other_classes_or_kinds_are_rejected(lab: Path) -> None:
     other = "classes:other"
     save_diffuser(paths.checkpoint(lab / "runs" / "r" / other), small(size=SIDE, classes=2), {})
     with pytest.raises(
@@ -160,7 +160,7 @@ def test_models_of_other_classes_or_kinds_are_refused(lab: Path) -> None:
         erased(job(lab, "kind", classifier=TEACHER))
 
 
-def test_a_model_of_early_steps_of_noise_draws_nothing(lab: Path) -> None:
+def test_model_trained_on_early_noise_steps_only_cannot_sample(lab: Path) -> None:
     early = "classes:early"
     model = small(size=SIDE)
     model.t_max = model.schedule.steps - 1
@@ -171,7 +171,7 @@ def test_a_model_of_early_steps_of_noise_draws_nothing(lab: Path) -> None:
         erased(job(lab, "early", diffuser=early))
 
 
-def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
+def test_stopped_job_leaves_no_folder(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped"):
@@ -179,7 +179,7 @@ def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
     assert not (lab / "runs" / "r" / "made" / "stopped").exists()
 
 
-def test_the_job_reads_all_of_its_models_and_the_images(lab: Path) -> None:
+def test_job_inputs_are_all_models_and_images(lab: Path) -> None:
     draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
     read = [place.path.relative_to(lab).as_posix() for place in ERASED.inputs(draft)]
     assert read == [

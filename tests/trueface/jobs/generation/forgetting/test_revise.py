@@ -13,7 +13,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     EDITED,
     SIDE,
     TEACHER,
-    asking,
+    job_maker,
     make_lab,
 )
 from trueface.data.made_folders import image_names, load_image_batch
@@ -30,10 +30,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_lab(tmp_path_factory.mktemp("lab"))
 
 
-job = asking(REVISE, FEW)
+job = job_maker(REVISE, FEW)
 
 
-def test_images_keep_their_names_and_the_folder_says_what_was_measured(lab: Path) -> None:
+def test_images_keep_their_names_and_folder_records_measures(lab: Path) -> None:
     numbers: Any = revise(job(lab, "whole", teacher=TEACHER, classifier=CLASSIFIER, guidance=2))
     folder = lab / "runs" / "r" / "made" / "whole"
     assert image_names(folder) == image_names(lab / "data" / "test" / "cross")
@@ -48,7 +48,7 @@ def test_images_keep_their_names_and_the_folder_says_what_was_measured(lab: Path
     assert made["source"] == "data/test/cross"
 
 
-def test_the_size_of_a_batch_changes_no_image(lab: Path) -> None:
+def test_batch_size_changes_no_image(lab: Path) -> None:
     images = []
     for name, size in (("one", 1), ("all", 4)):
         numbers = revise(job(lab, name, batch_size=size))
@@ -58,7 +58,7 @@ def test_the_size_of_a_batch_changes_no_image(lab: Path) -> None:
     torch.testing.assert_close(images[0], images[1], atol=2 / 255 + 1e-6, rtol=0)
 
 
-def test_what_inverts_decides_what_comes_back(lab: Path) -> None:
+def test_inverting_model_determines_the_result(lab: Path) -> None:
     own: Any = revise(job(lab, "own", inverted_as="cross"))
     other: Any = revise(
         job(lab, "teacher", inverted_as="cross", inverted_by="teacher", teacher=TEACHER)
@@ -66,7 +66,7 @@ def test_what_inverts_decides_what_comes_back(lab: Path) -> None:
     assert own["rms"] != other["rms"]
 
 
-def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
+def test_stopped_job_leaves_no_folder(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 4 images"):
