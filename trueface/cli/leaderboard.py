@@ -266,7 +266,7 @@ def _published_rows(group: "UnlearningGroup", *, tabs: bool = False) -> list[tup
 
 
 def _is_alike(group: "UnlearningGroup", figure: PublishedFigure) -> bool:
-    """Tell whether a group's model is of the data and network of a published figure."""
+    """Return whether a group's model is of the data and network of a published figure."""
     from trueface.unlearning.evaluation.unlearned_models import parsed_id
 
     base = parsed_id(group.base)

@@ -162,7 +162,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def can_work(argv: Sequence[str]) -> bool:
-    """Tell whether all packages are installed, or the arguments ask for none; else say what to do."""
+    """Return whether all packages are installed, or the arguments ask for none; else say what to do."""
     if argv and argv[0] in _NEED_NOTHING:
         return True
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

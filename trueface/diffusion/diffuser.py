@@ -37,7 +37,7 @@ STABLE = "trueface.diffusion.stable"  # builds the network of a Stable Diffusion
 
 @dataclass(kw_only=True, eq=False)
 class Diffuser:
-    """A network, its schedule, and what it was trained for.
+    """A network, its schedule, its classes and its trained steps.
 
     Attributes:
         network: in evaluation mode.
@@ -96,7 +96,7 @@ class Diffuser:
         return self.repeat_embedding(None, n)
 
     def repeat_embedding(self, label: int | None, count: int) -> Tensor:
-        """Return the embedding of a class `count` times, N×E (N×tokens×E of a text); None: the null token's.
+        """Return the embedding of a class, or of the null token for None, `count` times: N×E (text: N×tokens×E).
 
         Raises:
             JobError: it is unconditional, or null was never trained.
@@ -115,10 +115,10 @@ class Diffuser:
         return self.class_names.index(name)
 
     def check_samples_from_noise(self) -> None:
-        """Make sure that images can be drawn from nothing but noise.
+        """Check that images can be sampled from pure noise.
 
         Raises:
-            JobError: it was trained for earlier steps only, at which an image is there already.
+            JobError: the diffuser was trained only for earlier steps, at which an image is still visible.
         """
         if self.t_max < self.schedule.steps:
             raise JobError(
@@ -218,8 +218,8 @@ def ddim_sample(
     Args:
         diffuser: trained up to the last step of its schedule, or `noise` is an image of step t_max.
         noise: where to start.
-        embedding: (N, E) of what they shall show; None: nothing.
-        steps: calls of the network; twice as many images in each with guidance.
+        embedding: (N, E) of the class to sample; None: unconditional.
+        steps: calls of the network. With guidance each call has twice as many images.
         guidance: 1: none.
         through: is given t and the images before each step.
 
@@ -242,11 +242,11 @@ def ddim_sample(
 
 
 def ddim_invert(diffuser: Diffuser, x0: Tensor, embedding: Tensor | None, *, steps: int) -> Tensor:
-    """Return the noise from which `ddim_sample` makes images again, all but for an error.
+    """Return the noise from which `ddim_sample` reproduces images up to an error.
 
-    Each step is that of the sampling backwards, but for the image at which the noise is asked for:
-    that of the earlier step in the place of the later one, which is not known yet. So the error
-    falls with the number of steps. The network is asked for the later step: never for step 0.
+    Each step reverses a sampling step, except that the noise is predicted for the image of the
+    earlier step, because the image of the later step is not known yet. So the error falls with
+    the number of steps. The network is called with the later step: never with step 0.
     """
     path = timesteps(diffuser.schedule, steps, diffuser.t_max)[::-1]
     x = x0
@@ -274,7 +274,7 @@ def ddpm_reverse(
         diffuser: trained for these steps.
         x: N×C×H×W.
         start: the first step, 1 … t_max.
-        noise: gives z of a step in the shape of `x`; None: z = 0, the mean of each step.
+        noise: returns z of a step in the shape of `x`; None: z = 0, the mean of each step.
         stop: ends it between two steps.
 
     Raises:
@@ -301,7 +301,7 @@ _PARTS: Mapping[str, type] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDiffuser:
-    """A diffuser as it lies on disk, and where it comes from."""
+    """A diffuser as stored on disk, with its provenance."""
 
     diffuser: Diffuser
     provenance: Mapping[str, Json] = field(default_factory=dict)

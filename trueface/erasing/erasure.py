@@ -1,4 +1,4 @@
-"""Erasing by the name of a method: what it is given, the noisy images it learns from, its steps, what comes back.
+"""Erasing by a method's name: its inputs, the noisy images it trains on, its steps and its result.
 
 The images are points of sampling paths, z_t with their t. Sampling is DDIM without noise of its own
 (J. Song et al., arXiv 2010.02502, equation 12 with sigma = 0), so that a path is a function of its
@@ -41,14 +41,14 @@ class ErasureTask:
     """A concept to erase from a teacher."""
 
     erase: int  # label of the concept
-    anchor: int | None  # label of what is drawn instead; None: nothing in particular
+    anchor: int | None  # label of the class to sample instead; None: no particular one
     options: ErasureOptions
     seed: int = 42
     watch: RunContext = field(default_factory=RunContext)
     images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
     labels: Tensor | None = None  # N
-    training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, likewise
-    folder: Path | None = None  # where a training that is interrupted is kept, likewise
+    training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, for retraining
+    folder: Path | None = None  # for the state of an interrupted retraining
     history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
 
     def generator(self, name: str) -> torch.Generator:
@@ -66,7 +66,7 @@ class ErasureTask:
 
 
 def predict_noise(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
-    """Return eps of z_t, N×C×H×W with t (N,), under a class; None: the null token."""
+    """Return eps of z_t, N×C×H×W with t (N,), under a class or, for None, under the null token."""
     return diffuser.eps(noisy, t, diffuser.repeat_embedding(label, len(noisy)))
 
 
@@ -202,8 +202,8 @@ def iter_trajectory_batches(
 
     Args:
         teacher: its paths under anchor or concept are sampled once.
-        own: the model whose paths are sampled anew, every `refresh` steps, where they are its own.
-        problem: the options. Without an anchor, `anchor` means the concept: there is no other.
+        own: the model whose trajectories are resampled every `refresh` steps, if the trajectories are its own.
+        problem: the options. Without an anchor, `anchor` means the concept.
     """
     options, generator = problem.options, problem.generator("paths")
     if options.trajectory == "own":
@@ -234,10 +234,10 @@ def distill(
     """Return a student that has taken the problem's steps down a loss.
 
     Args:
-        teacher: of whom the student is a copy.
+        teacher: the model of which the student is a copy.
         problem: the options; its `history` is filled.
-        loss_of: of a batch.
-        noisy: None: those of `iter_trajectory_batches`.
+        loss_of: returns the loss of a batch.
+        noisy: batches; None: those of `iter_trajectory_batches`.
 
     Raises:
         JobError: see `minimize_with_adam`.
@@ -342,8 +342,8 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> Erasure
     Raises:
         UnknownName: no such method.
         DataError: of `retrain`: the images are not those of a training.
-        JobError: the teacher has no classes, or no null token or late steps of noise where the method
-            needs them; anchor and concept are the same class; stopped; a loss that is not a number.
+        JobError: the teacher has no classes, or lacks the null token or late noise steps that the method
+            needs; anchor and concept are the same class; stopped; a loss that is not finite.
     """
     if method not in METHODS:
         raise UnknownName("erasing method", method, METHODS)

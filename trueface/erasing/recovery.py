@@ -1,13 +1,13 @@
-"""Recovery of an erased concept by embedding inversion: what an attacker gets back without a weight's change.
+"""Recovery of an erased concept by embedding inversion: an attack that changes no weight of the model.
 
-The vector in the place of the class's embedding is optimised by the diffusion loss on k real images of the
-concept; then the model draws under it. Sources: textual inversion, arXiv 2208.01618; as an attack on erased
-models, arXiv 2308.01508. Different from both: no prompt goes round the vector, and the attack is made from
-two starts, the model's own embedding of the concept and a random one, of which the better counts, as some
-methods flatten the neighbourhood of the first one only.
+The vector that replaces the class embedding is optimised by the diffusion loss on k real images of the
+concept; then the model samples under it. Sources: textual inversion, arXiv 2208.01618; as an attack on erased
+models, arXiv 2308.01508. Unlike both, no prompt surrounds the vector, and the attack has two
+starts: the model's own embedding of the concept and a random one. The better result counts, because some
+methods flatten the neighbourhood of the first start only.
 
-Every method of a study has the same floor and ceiling: curves of teachers and of models that never saw the
-concept are made once, and kept beside the model. A curve is found again by all that it follows from.
+All methods of a study have the same floor and ceiling. Curves of teachers and of models that never saw the
+concept are computed once and cached in the model folder. The cache key contains all inputs of a curve.
 """
 
 import hashlib
@@ -58,8 +58,8 @@ def recovery(
     """Attack a model at all points of the curve, in one optimisation and one sampling.
 
     The path of 250 steps passes through those of 10 and 50, and all starts and numbers of images are rows of
-    one batch. They share images as far as they have them, steps of noise and noise itself, so that their
-    differences are those of what the attacker has.
+    one batch. They share images as far as they have them, noise steps and noise, so that they differ
+    only by the number of images of the attacker.
 
     Args:
         diffuser: the model; its weights stay as they are.
@@ -69,7 +69,7 @@ def recovery(
         attack: how much the attacker has.
 
     Raises:
-        JobError: stopped, too few images, or a loss that is no number.
+        JobError: stopped, too few images, or a loss that is not finite.
     """
     if len(images) < max(attack.images):
         raise JobError(
@@ -136,7 +136,7 @@ def invert_embeddings(
         attack: how much the attacker has.
 
     Raises:
-        JobError: stopped, or a loss that is no number.
+        JobError: stopped, or a loss that is not finite.
     """
     device, counts = diffuser.device, torch.tensor(attack.images)
     runs = len(starts) * len(counts)
@@ -178,12 +178,12 @@ def invert_embeddings(
 def load_or_make_curve(
     folder: Path | None, follows_from: tuple[object, ...], make: Callable[[], Curve]
 ) -> Curve:
-    """Return a curve from a folder where it lies there already, else make and keep it.
+    """Return a curve from a folder if it is cached there, otherwise compute and cache it.
 
     Args:
-        folder: of the model; None: nothing is kept.
-        follows_from: all that the curve is a function of; they tell themselves apart by `repr`.
-        make: makes it.
+        folder: of the model; None: nothing is cached.
+        follows_from: all inputs of the curve, distinguished by `repr`.
+        make: computes the curve.
     """
     if folder is None:
         return make()

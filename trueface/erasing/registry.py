@@ -1,7 +1,7 @@
-"""Methods of concept erasing by name, and the settings that choose them and what is measured. No torch here.
+"""Methods of concept erasing by name, and the settings that select methods and measures. Imports no torch.
 
-What `@register_erasure` says is read from the files' text; a file is imported when a concept is erased.
-A hyper-parameter that is left out is the method's own default: see `METHODS`.
+The arguments of `@register_erasure` are read from the text of the files. A file is imported when a concept is
+erased. An omitted hyperparameter has the default of its method: see `METHODS`.
 """
 
 import importlib.util
@@ -32,9 +32,9 @@ Trajectory = Literal["anchor", "concept", "own"]
 PACKAGE = "trueface.erasing.methods"
 MODULES = frozenset({"trueface.erasing.registry"})
 Need = Literal["null", "anchor", "images"]
-_NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # it stands in model IDs
-# of all methods that take gradient steps on noisy images of sampling. Numbers and rates of steps are for
-# small networks, chosen by a sweep; what was published is for Stable Diffusion, see each method
+_NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # part of model IDs
+# defaults of all methods that take gradient steps on noisy images of sampling trajectories. Numbers of steps and
+# learning rates are for small networks, chosen by a sweep; published values are for Stable Diffusion: see each method
 STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
@@ -81,8 +81,8 @@ class Erasure(Declared):
     """Declares a method, without its code; the function below it takes a teacher and an `ErasureTask`.
 
     Raises:
-        ValueError: the name is no word of lower-case letters with a dash within at most; an unknown need or
-            option.
+        ValueError: the name is not one or two words of lower-case letters joined by a dash, or a need or
+            option is unknown.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Erasure(Declared):
                     )
 
     def options(self, given: Mapping[str, Any]) -> ErasureOptions:
-        """Return the method's hyper-parameters: what is given, else its own defaults.
+        """Return the method's hyperparameters: given values, otherwise its own defaults.
 
         Args:
-            given: by names of `ErasureOptions`; None: not given. What the method does not use is left out.
+            given: by names of `ErasureOptions`; None: not given. Options that the method does not use are omitted.
         """
         chosen = {name: given.get(name) for name in self.defaults}
         return ErasureOptions(

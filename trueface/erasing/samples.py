@@ -1,10 +1,10 @@
-"""Samples of a diffuser with noise by name, and real images drawn anew.
+"""Samples of a diffuser with noise by name, and revision of real images by inversion and sampling.
 
-"cross/7" begins from the same noise in every model. Real images are inverted to noise by DDIM (arXiv 2010.02502,
-section 4.3) and sampled by the edited model under the concept's name, the seed's "purification of a real image":
-what an edited model still tells of an image is kept, what it forgot is drawn otherwise. With equal embeddings, no
-guidance and the unedited model on both ways an image comes back but for the error of the inversion, which falls
-with the number of steps: the reference of the measure.
+"cross/7" begins from the same noise in each model. Real images are inverted to noise by DDIM (arXiv 2010.02502,
+section 4.3) and sampled by the edited model under the concept's name. The seed calls this "purification of a real
+image": content that the edited model still represents is kept, erased content is replaced. With equal embeddings,
+no guidance and the unedited model in both directions, an image is reproduced up to the error of the inversion.
+This error falls with the number of steps and is the reference of the measure.
 """
 
 import threading
@@ -31,7 +31,7 @@ class Sampling:
     steps: int = 25
     guidance: float = 2.0  # 1: none
     seed: int = 1
-    batch_size: int = 2048  # changes no sample but for the last bits of its numbers
+    batch_size: int = 2048  # changes samples only by rounding
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -54,8 +54,8 @@ def sample_classes(
 ) -> Tensor:
     """Return samples of some classes, K×n×C×H×W in [-1, 1], cut to that range.
 
-    The noise of a sample follows from its class's name, its number and the seed, so that models are
-    compared with equal seeds, and one more class or sample changes no other.
+    The noise of a sample depends on its class name, its number and the seed. So models are compared
+    with equal seeds, and another class or sample changes no existing one.
 
     Raises:
         JobError: stopped, guidance without a null token, or a diffuser of early steps of noise only.
@@ -82,7 +82,7 @@ def sample_images(
 ) -> Tensor:
     """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
 
-    Of a model whose sampling diverged they hold NaN; see `replace_nan_images`.
+    If sampling diverged, images contain NaN; see `replace_nan_images`.
 
     Args:
         diffuser: the model.
@@ -92,8 +92,8 @@ def sample_images(
         through: sees t and z_t before each step.
 
     Raises:
-        JobError: stopped, guidance without a null token, a diffuser of early steps of noise only, or
-            pixels that are no numbers.
+        JobError: stopped, guidance without a null token, a diffuser trained on early noise steps only, or
+            pixels that are not finite.
     """
     diffuser.check_samples_from_noise()
     device = diffuser.device
@@ -131,10 +131,10 @@ def replace_nan_images(images: Tensor) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """How images are inverted and drawn anew."""
+    """How images are inverted and sampled again."""
 
     inverted_as: int | None  # class under which they are inverted; None: the null token
-    drawn_as: int  # class under which they are drawn anew
+    drawn_as: int  # class under which they are sampled again
     steps: int = 50
     guidance: float = 1.0  # of sampling; 1: none
 
@@ -143,7 +143,7 @@ class Revision:
 def revise_images(
     images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revision
 ) -> Tensor:
-    """Return images drawn anew, N×C×H×W in [-1, 1], on the CPU.
+    """Invert images and sample them again, N×C×H×W in [-1, 1], on the CPU.
 
     Args:
         images: real ones, in [-1, 1].

@@ -20,9 +20,9 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import parse_model
 
-LEAST_ERASED = 0.2  # of the teacher's rate: what is above is not erased
+LEAST_ERASED = 0.2  # of the teacher's rate: a model above it has not erased the concept
 LEAST_ROOM = 0.2  # between floor and ceiling; rates of 64 samples vary by about 0.1
-LEAST_KEPT = 0.5  # of the teacher's rate of the other classes: a model that draws less is broken
+LEAST_KEPT = 0.5  # of the teacher's rate of the other classes: a model below it is broken
 RULE = (
     "A model is broken if it draws the other classes less than half as often as the teacher. The "
     "concept is erased if the model draws it at most a fifth as often as the teacher. It is hidden if "
@@ -44,7 +44,7 @@ NO_CURVE = (
 SHEET = "samples.png"
 SCHEMA = 1
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
-# settings that do not tell methods apart
+# settings that do not distinguish methods
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
 PUBLISHED = ("fid", "kid", "clip_score")  # measures that few records have
 FROM = "from_"  # before the name of a start
@@ -85,10 +85,10 @@ def read_points(rows: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureVerdict:
-    """What the probe says, and at which point of the curve."""
+    """Verdict of the probe, and the point of the curve where it was taken."""
 
     text: str
-    images: int = 0  # 0: it follows from the rate before the attack alone
+    images: int = 0  # 0: it depends only on the rate before the attack
     steps: int = 0
 
     @property
@@ -110,7 +110,7 @@ def judge_erasure(
 
     Args:
         erased: rate of the concept under its own name, of the model and of its teacher.
-        others: rate of the other classes, likewise.
+        others: rate of the other classes, with the same fields.
         curve: of the model.
         floor: of a model that never saw the concept; empty: there is none.
         ceiling: of the teacher.
@@ -192,7 +192,7 @@ class ErasureRecord:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What seeds are pooled over: method, concept, anchor."""
+        """Key under which seeds are pooled: method, concept, anchor."""
         return str(self.facts["method"]), str(self.facts["concept"]), str(self.facts["anchor"])
 
     def number(self, name: str) -> float | None:

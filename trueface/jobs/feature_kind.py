@@ -1,4 +1,4 @@
-"""The kind `features`: a job that computes features once for others; which these are, and what is kept of them.
+"""The kind `features`: a job that computes features once for other jobs, and the store that keeps them.
 
 Jobs share features where their images pass the same constant body: frozen trainings, unlearnings of
 their last layer, and the tests of all these. What is taken for the same here decides what is planned,
@@ -82,13 +82,13 @@ class BodyInput(NamedTuple):
 
 
 class _Facts(NamedTuple):
-    """What follows from settings alone."""
+    """Facts that follow from settings alone."""
 
     shares: bool
-    has_frozen_backbone: bool  # what is trained under them leaves the body as it is
+    has_frozen_backbone: bool  # training under them does not change the backbone
     place: tuple[Any, ...]
-    augmentation: Augmentation  # of what is learned
-    body: SharedBody | None  # that new weights have; None: the job has none
+    augmentation: Augmentation  # of training images
+    body: SharedBody | None  # of new weights; None: the job has no new weights
 
 
 def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -146,17 +146,17 @@ def benchmark_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[Shared
 
 
 def images_of(draft: Draft) -> str:
-    """Return which images a job reads, as a data ID."""
+    """Return the data ID of the images that a job reads."""
     return draft.images or draft.data or ""
 
 
 def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> SharedBody:
-    """Return the body of a model, told from the jobs of the plan that make it.
+    """Return the backbone of a model, derived from the jobs of the plan that produce it.
 
     Args:
         makers: these, first to last.
-        model: its ID; None: what a training begins with.
-        draft: the job that asks; a training that begins with new weights names them.
+        model: its ID; None: the initial weights of a training.
+        draft: the requesting job; if a training begins with new weights, it specifies them.
     """
     at = len(makers)
     while at and _keeps_body(makers[at - 1], makers[: at - 1]):
@@ -249,7 +249,7 @@ def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
 
 
 def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
-    """Tell whether an unlearning trains another body than that of its base: the one before it."""
+    """Return whether an unlearning trains another backbone than that of its base: the one before it."""
     if "untrained model" not in METHODS[draft.settings["method"]].needs:
         return False
     return bool(makers) and not all(map(_is_frozen, makers))
@@ -261,7 +261,7 @@ _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureKind(LaboratoryKind):
-    """The kind, and what it says besides: `SharesWork` and `KeepsWork` of the launcher."""
+    """The kind, which also implements `SharesWork` and `KeepsWork` of the launcher."""
 
     unit: str = "images"
 
@@ -330,7 +330,7 @@ def _part(part: SharedPart) -> BodyInput:
 
 
 def _maker(part: SharedPart, base: str | None) -> Draft | None:
-    """Return the job of this plan that tells which network a body is, of a base or new; None: none does."""
+    """Return the job of this plan that determines the network of a backbone, or None if there is none."""
     if base is None:
         return part.makers[0] if part.makers else part.draft
     made = next((maker for maker in part.makers if maker.model == base), None)
@@ -345,7 +345,7 @@ def _inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:
 
 
 def _stored(unused_s: float, *, remove: bool) -> Kept:
-    """Return what the store holds, or what was removed from it, that was not used for so long."""
+    """Return the entries of the store, or those removed, that were not used for the given time."""
     root = store_folder()
     if root is None or not root.is_dir():
         return Kept(folder="" if root is None else str(root), files=0, size=0)

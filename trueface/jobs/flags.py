@@ -112,12 +112,12 @@ def default(key: str, field: FieldInfo) -> Any:
 
 
 def is_truth(field: FieldInfo) -> bool:
-    """Tell whether a setting is true or false."""
+    """Return whether a setting is true or false."""
     return field.annotation in {bool, bool | None}
 
 
 def is_range(field: FieldInfo) -> bool:
-    """Tell whether a setting is a pair of numbers."""
+    """Return whether a setting is a pair of numbers."""
     return len(get_args(field.annotation)) == 2 and isinstance(field.get_default(), tuple)
 
 

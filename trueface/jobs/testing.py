@@ -1,4 +1,4 @@
-"""The entry function of `test`, and how it scores images: network, attacks on it, images as they were scored, what is told of them."""
+"""The entry function of `test`, and how it scores images: network, attacks, scored images, reported results."""
 
 import copy
 import io
@@ -90,7 +90,7 @@ class ScoringModel:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Its operating point by validation; None: it calls fake what is above probability 0.5."""
+        """Its operating point from validation, or None: images above probability 0.5 are fake."""
         return Calibration.read(self.provenance.get("calibration"))
 
     @property
@@ -156,7 +156,7 @@ class ScoringModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredTest:
-    """What a test gave."""
+    """Results of a test."""
 
     images: tuple[Image, ...]  # that were scored
     feed: ImageLoader  # of these
@@ -178,7 +178,7 @@ def attacked_test(
         job: names the folder of the surrogate.
         settings: of the test.
         attack: of the settings.
-        images: of the test; so many of each class as the settings say are drawn.
+        images: of the test. The settings say how many of each class are drawn.
         network: the model.
         keep: gets every image as it was scored; None: nobody wants them.
 
@@ -223,7 +223,7 @@ def attacked_test(
 def fast_gradient_copy(model: Detector) -> Detector:
     """Return a copy that computes gradients in two thirds of the time: its batch norms folded, no layer learns.
 
-    It differs by rounding; what is reported are the answers of the model itself.
+    It differs by rounding. Reported scores are those of the model itself.
     """
     twin = copy.deepcopy(model)
     network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.input_size)
@@ -233,7 +233,7 @@ def fast_gradient_copy(model: Detector) -> Detector:
 
 
 def is_differentiable(model: Detector) -> bool:
-    """Tell whether the gradient of a model's logit reaches the pixels."""
+    """Return whether the gradient of a model's logit reaches the pixels."""
     return model.spec.differentiable
 
 
@@ -313,9 +313,9 @@ def numbers_of_test(
 
 
 def numbers_of_attack(answers: ImageScores) -> dict[str, Json]:
-    """Return how far a backdoor reaches: what is said of images that carry its patch.
+    """Return the effect of a backdoor: predictions for images that carry its patch.
 
-    `attack_success` is the fraction of fakes then classified as real; None where there is no fake.
+    `attack_success` is the fraction of fakes then classified as real, or None if there is no fake.
     """
     fake = answers.labels == 1
     called_real = answers.logits <= 0
@@ -401,10 +401,10 @@ def _score_test(
 
     Args:
         job: of the test.
-        settings: likewise.
+        settings: of the test.
         images: of the test.
-        network: that answers.
-        root: where the images are written as they were scored, if that is wanted.
+        network: the scored model.
+        root: folder to which the scored images are written on request.
     """
     write = ImageWriter(root, job.path(settings.data_root)) if settings.save_images else None
     attack = parse_attack(settings.attack)

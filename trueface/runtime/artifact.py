@@ -1,10 +1,10 @@
 """What is made once and found again: its identity, its place, its lock, how much there may be of it.
 
-An artifact is whole or absent. It says what it is (`identity`), so whoever finds another one in its
-place can tell in what they differ. Who makes one holds its lock or fills a folder under another
-name; others wait, and find it. What lies in the cache can be made again: nothing is wrong when a
-folder of it is missing, full or not to be trusted, and work goes on without it. An adapter of each
-kind writes the bytes.
+An artifact is complete or absent. It records its `identity`, so that a reader that finds another artifact
+at the same path can report the difference. The process that creates an artifact holds its lock or fills a
+folder under another name; other processes wait for it. Entries of the cache can be created again: if a
+cache folder is missing, full or not trusted, work continues without it. An adapter of each kind writes
+the bytes.
 
 Start reading at `Artifact`, of a folder, or at `hold_lock`, of a file that several processes want.
 """
@@ -140,10 +140,10 @@ class Artifact(NamedTuple):
 
     @contextmanager
     def create_folder(self, facts: dict[str, Json]) -> Iterator[Path]:
-        """Give a folder to fill; at the end it gets its mark and stands in its place as a whole.
+        """Yield a folder to fill; afterwards write its mark and rename it to the final path.
 
         Args:
-            facts: what the mark says: the identity, and what was made.
+            facts: content of the mark: the identity and facts of the artifact.
 
         Raises:
             DataError: it cannot be written.
@@ -152,7 +152,7 @@ class Artifact(NamedTuple):
             with staging_folder(self.place) as folder:
                 yield folder
                 write_json(folder / self.mark, facts)
-                os.sync()  # one call for all: what is named is whole, even after a power cut
+                os.sync()  # one call for all files: a renamed folder is complete, even after a power cut
                 replace_folder(folder, self.place)
         except OSError as error:
             raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
@@ -184,8 +184,8 @@ def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[
     """Return why something is made again, in the words of each part: "torch 2.1 instead of 2.0".
 
     Args:
-        wanted: identity of what is not there.
-        stored: identity of what is.
+        wanted: identity of the requested artifact.
+        stored: identity of the existing artifact.
     """
     return tuple(
         f"{key} {_shorten_json(value)} instead of {_shorten_json(stored.get(key))}"
@@ -230,7 +230,7 @@ class FileMark(NamedTuple):
         )
 
     def is_racy(self, now_ns: int) -> bool:
-        """Tell whether a change could leave the same status, as of `now_ns`."""
+        """Return whether a change could leave the same status, as of `now_ns`."""
         return max(self.mtime_ns, self.ctime_ns) + RACY_NS > now_ns
 
 
@@ -238,8 +238,8 @@ class FileMark(NamedTuple):
 def staging_folder(place: Path) -> Iterator[Path]:
     """Give a new folder beside `place`; it is removed at the end, unless it was renamed.
 
-    A process that was killed leaves a folder whose name begins with a point, which the next one that
-    writes to the same place removes; those of processes that run are locked.
+    A killed process leaves a folder whose name begins with a dot. The next process that writes to the same
+    path removes it. Folders of running processes are locked and stay.
 
     Raises:
         OSError: it cannot be made.
@@ -277,7 +277,7 @@ def replace_folder(new: Path, place: Path) -> None:
     Where the file system cannot exchange two names, there is none for a moment.
 
     Raises:
-        OSError: it cannot be renamed; what was there is still there.
+        OSError: it cannot be renamed. The old folder is still in place.
     """
     if not place.exists():
         new.rename(place)
@@ -341,7 +341,7 @@ class BusyError(Exception):
 
 
 class LockHolder(NamedTuple):
-    """Who holds a lock, and how far that process is."""
+    """The process that holds a lock, and its progress."""
 
     pid: int = 0
     host: str = "?"
@@ -445,7 +445,7 @@ def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], No
 
 
 def _acquire_lock(path: Path, *, waits: bool = False, is_shared: bool = False) -> int | None:
-    """Return the descriptor of a lock that is held from now on; None: another process holds it."""
+    """Acquire a lock and return its descriptor, or None if another process holds it."""
     while True:
         descriptor = _opened_lock(path, is_shared=is_shared)
         try:
@@ -457,7 +457,7 @@ def _acquire_lock(path: Path, *, waits: bool = False, is_shared: bool = False) -
             raise
         if _lies_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # it was removed, with what it is of, before it was taken
+        os.close(descriptor)  # the lock file was removed with its artifact before this process acquired it
 
 
 def _opened_lock(path: Path, *, is_shared: bool) -> int:
@@ -518,10 +518,10 @@ def make_private(folder: Path) -> None:
 
 
 def limit_bytes(variable: str, environ: Mapping[str, str], default: int) -> int:
-    """Return how much a cache may hold: what an environment variable says, such as 20GiB.
+    """Return the size limit of a cache in bytes, from an environment variable such as 20GiB.
 
     Raises:
-        UsageError: it says no amount of memory.
+        UsageError: the value is not an amount of memory.
     """
     text = environ.get(variable, "")
     if not text:
@@ -549,10 +549,10 @@ def make_room(
         entries: all that the cache holds.
         need: bytes that are to be added.
         limit: bytes that it may hold.
-        remove: removes an entry; False: it is in use and stays.
+        remove: removes an entry; returns False if the entry is in use and stays.
 
     Returns:
-        Whether they fit; nothing is removed where they never could.
+        Whether they fit. Nothing is removed if they cannot fit at all.
     """
     if need > limit:
         return False

@@ -38,12 +38,12 @@ SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
 OUTPUTS_FOLDER = "made"  # the folder of a run with those that jobs made of folders and models
-OUTPUT_RECORD = "made.json"  # in such a folder, written last: what it was made of
-METRICS = "metrics.json"  # likewise: what was measured
-CONDITIONS = "conditions"  # the folder of what is tested under conditions
+OUTPUT_RECORD = "made.json"  # in such a folder, written last: its sources and settings
+METRICS = "metrics.json"  # in such a folder: its measures
+CONDITIONS = "conditions"  # the folder of tests under conditions
 MODEL_ID = "model_id.txt"
 MODEL_FOLDER = (
-    "model.json"  # in a folder with a model that was handed on: see `prediction.model_folder`
+    "model.json"  # in a published model folder: see `prediction.model_folder`
 )
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
 
@@ -80,7 +80,7 @@ def model_id(folder: Path) -> str:
 
 
 def folder_name(what: str, name: str) -> str:
-    """Return `name` if a folder right below runs/ or runs/<run>/ can be called so.
+    """Return `name` if it is valid for a folder directly below runs/ or runs/<run>/.
 
     Args:
         what: for the message: "--save_id".
@@ -170,7 +170,7 @@ def poison_record(folder: Path) -> Path:
 
 
 def ancestry(folder: Path) -> Path:
-    """Return where it is written which images a model learned from."""
+    """Return the record of the images that a model was trained on."""
     return folder / "learned_from.json"
 
 
@@ -195,7 +195,7 @@ def metrics(folder: Path, data: str) -> Path:
 
 
 def unlearning(folder: Path) -> Path:
-    """Return the record of an unlearning: what it did, and its cost."""
+    """Return the record of an unlearning: its results and its cost."""
     return folder / "unlearning.json"
 
 
@@ -215,7 +215,7 @@ def predictions_after(folder: Path) -> Path:
 
 
 def plane(folder: Path) -> Path:
-    """Return where features lie in a plane, before and after an unlearning."""
+    """Return the file of features projected to a plane, before and after an unlearning."""
     return folder / "plane.npz"
 
 

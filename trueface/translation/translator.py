@@ -62,8 +62,8 @@ def labels_of(
 def flip_each_attribute(labels: Tensor, names: Sequence[str]) -> Tensor:
     """Return, for each attribute, the labels with it flipped: K×N×K.
 
-    CelebA's hair colours exclude one another, as in the function create_labels of StarGAN: to flip one of them is
-    to have it and no other one, so that nothing changes where it was there already.
+    CelebA's hair colours exclude one another, as in the function create_labels of StarGAN. A flipped hair colour is
+    set and all others are cleared, so nothing changes if it was set already.
 
     Args:
         labels: N×K, 0 or 1.
@@ -104,7 +104,7 @@ def refuse_shared(data_root: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorShape:
-    """What decides a generator's layers."""
+    """The shape of a generator's layers."""
 
     classes: int  # attributes
     width: int = 64
@@ -166,7 +166,7 @@ class Generator(nn.Module):
 
         Args:
             images: likewise; H and W are multiples of 4.
-            labels: N×K, 1 for each attribute that the result shall have, else 0.
+            labels: N×K, 1 for each attribute that the result must have, otherwise 0.
         """
         planes = labels.to(images)[:, :, None, None].expand(-1, -1, *images.shape[2:])
         made: Tensor = self.main(torch.cat((images, planes), 1))
@@ -229,7 +229,7 @@ def _as_it_is(layer: nn.Module) -> nn.Module:
 class Translator:
     """Gives images other attributes.
 
-    Its weights want no gradients; images do: an attack differentiates through it.
+    Its weights require no gradients. Images may, because an attack differentiates through it.
     """
 
     generator: Generator
@@ -338,7 +338,7 @@ def load_foreign(path: Path, labels: int) -> Generator:
         labels: how many attributes are named.
 
     Raises:
-        CheckpointError: it cannot be read, is no generator of StarGAN, or has another number of
+        CheckpointError: the file cannot be read, is not a StarGAN generator, or has another number of
             labels.
     """
     try:

@@ -83,7 +83,7 @@ def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) 
 
 
 def _repeats_forgetting(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
-    """Tell whether images shall be forgotten, or were, in one of several forgettings."""
+    """Return whether images shall be forgotten, or were, in one of several forgettings."""
     earlier = [maker.settings for maker in makers if maker.kind == "forget"]
     return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
 

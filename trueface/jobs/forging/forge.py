@@ -14,7 +14,7 @@ from trueface.runtime import logs
 def forge(job: Job) -> Mapping[str, Json]:
     """Make the forged set of the job's settings, on every core that we may use.
 
-    A stop leaves nothing behind; the next attempt begins anew.
+    A stopped job leaves no files; the next attempt starts again.
     """
     settings = ForgeSettings.model_validate(job.settings)
 

@@ -44,7 +44,7 @@ from trueface.translation.translator import (
 def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
     """Perturb the images of the job's folder; write them with what was done.
 
-    A stop leaves nothing behind; the next attempt begins anew.
+    A stopped job leaves no files; the next attempt starts again.
 
     Raises:
         DataError: an image has another size than the translator's.

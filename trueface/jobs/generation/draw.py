@@ -12,7 +12,7 @@ from trueface.jobs.job_data import progress_callback
 def draw(job: Job) -> Mapping[str, Json]:
     """Make the drawn set of the job's settings.
 
-    A stop leaves nothing behind; the next attempt begins anew.
+    A stopped job leaves no files; the next attempt starts again.
     """
     settings = DrawSettings.model_validate(job.settings)
 

@@ -24,7 +24,7 @@ MOST_ROWS = 100  # of the losses in the record
 def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     """Erase a concept from the job's diffuser; write the new one, and what it took.
 
-    A stop leaves nothing and the next attempt begins anew: erasing takes seconds to minutes. Only the
+    A stop leaves nothing and the next attempt starts again: erasing takes seconds to minutes. Only the
     method `retrain`, which is a training, goes on where it was.
 
     Raises:

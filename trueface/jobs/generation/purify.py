@@ -88,7 +88,7 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
 def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
     """Purify the job's folder of images; write it with what it took.
 
-    A stop leaves nothing behind; the next attempt begins anew.
+    A stopped job leaves no files; the next attempt starts again.
     """
     purifier = purifier_of(
         job,

@@ -1,7 +1,7 @@
-"""The entry function of `restored`: what a generator makes of purified images, of disrupted and of original ones.
+"""The entry function of `restored`: outputs of a generator for purified, disrupted and original images.
 
-The way back from a purified folder is told by the `made.json` of each; what the generator makes of the originals
-is the same for all purifiers of a run, and kept.
+The `made.json` of each folder names the folder it was made from. The generator's outputs for the originals
+are the same for all purifiers of a run and are cached.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderChain:
-    """Three folders of the same images, by names in the same order, and what was done from one to the next."""
+    """Three folders of the same images in the same order of names, and the settings of each step between them."""
 
     purified: Path
     source: Path  # what was purified: disrupted images, or originals
@@ -86,7 +86,7 @@ class FolderChain:
 
     @property
     def is_clean(self) -> bool:
-        """Whether originals were purified: what a purifier costs where nothing was disrupted."""
+        """Whether originals were purified, which measures the cost of a purifier on clean images."""
         return not self.disruption
 
     @property
@@ -96,7 +96,7 @@ class FolderChain:
 
     @property
     def purifier(self) -> PurifierName:
-        """What purified the images."""
+        """The purifier of the images."""
         return parse_purifier(str(_settings(self.purification)["purifier"]))
 
     @property
@@ -122,8 +122,8 @@ def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
         resolve: gives the place of a path as a `made.json` names it.
 
     Raises:
-        DataError: it is no purified folder, a partner is missing, or the images that were purified
-            have changed since.
+        DataError: the folder was not purified, a partner is missing, or the source images have changed
+            since the purification.
     """
     facts = _made_by(purified, "purify")
     source = resolve(str(facts["source"]))
@@ -166,7 +166,7 @@ def _settings(facts: Facts) -> Mapping[str, Json]:
 def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """Measure the generator's outputs of the job's purified images; write measures and pictures.
 
-    A stop leaves nothing behind; the next attempt begins anew.
+    A stopped job leaves no files; the next attempt starts again.
     """
     chain = chain_of(job.path(settings.source), job.path)
     measuring = _Measuring(job, settings, chain)
@@ -238,7 +238,7 @@ class _Measuring:
             save_picture(made.root / GRID, torch.cat(rows, dim=1))
 
     def facts(self) -> dict[str, Json]:
-        """Return what `metrics.json` says: what was measured of what."""
+        """Return the content of `metrics.json`: the measures and the folders they belong to."""
         chain = self.chain
         purification, disruption, attack = chain.purification, chain.disruption, chain.attack
         summary, unpurified = (
@@ -341,7 +341,7 @@ class _Measuring:
         return torch.cat(self.measured[name])
 
     def _mean(self, name: str) -> float | None:
-        """Return the mean over images; of PSNR over those that differ; None where none does."""
+        """Return the mean over images (for PSNR: over images that differ), or None if there is no finite value."""
         values = self._column(name)
         finite = values[torch.isfinite(values)]
         return float(finite.mean()) if len(finite) else None
@@ -351,8 +351,8 @@ def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:
     """Return mse, l1 and linf of each image's outputs, (N,) each: the mean over sets of labels.
 
     Args:
-        of_originals: S×N×C×H×W, what the generator makes of the originals under each set of labels.
-        of_others: likewise of the images that stand in their place.
+        of_originals: S×N×C×H×W, outputs of the generator for the originals under each set of labels.
+        of_others: S×N×C×H×W, outputs for the images that replace them.
     """
     pairs = list(zip(of_originals, of_others, strict=True))
     return {
@@ -362,11 +362,11 @@ def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:
 
 
 def grid(images: tuple[Tensor, Tensor, Tensor], outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return one picture of tiles without margins: a row an image, the columns of `COLUMNS`.
+    """Return one picture of tiles without margins: one row per image, the columns of `COLUMNS`.
 
     Args:
         images: original, disrupted, purified, N×C×H×W in [-1, 1] each.
-        outputs: what the generator makes of each, likewise.
+        outputs: outputs of the generator for each, N×C×H×W in [-1, 1].
     """
     original, disrupted, purified = images
     delta = DELTA * (disrupted - original)

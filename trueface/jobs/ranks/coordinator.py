@@ -47,10 +47,10 @@ FIELDS_PER_RANK = frozenset(
     {"progress", "stop", "share", "device", "cpus"}
 )  # what each process has of a job
 POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
-GRACE_S = 1.0  # from the first failure until the other ranks are killed: they may tell more of it
-WAIT_S = 10.0  # for a killed process to be gone
-RETRY_S = 0.02  # likewise, between two looks
-LOST = 255  # what multiprocessing gives as the exit code of a fork whose server has ended
+GRACE_S = 1.0  # seconds from the first failure until the other ranks are killed: they may report details
+WAIT_S = 10.0  # seconds until a killed process must have ended
+RETRY_S = 0.02  # seconds between two checks for it
+LOST = 255  # exit code that multiprocessing reports for a fork whose server has ended
 LOST_SERVER = "the process that started the ranks of this training has ended"
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ _start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined
 
 
 def process_count(job: Job, processes: int) -> int:
-    """Return how many processes a job takes: as its settings say, else one a GPU."""
+    """Return the number of processes of a job: the setting if given, otherwise one per GPU."""
     if processes:
         return processes
     return 1 if job.device == "cpu" else max(1, job.gpus)
@@ -105,11 +105,11 @@ def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:
 
 @dataclass(slots=True, kw_only=True)
 class Rank:
-    """What the job's own process knows of a rank."""
+    """State of a rank in the main process of the job."""
 
     place: RankPlace
     process: BaseProcess
-    channel: Connection | None  # None: all that it told was read
+    channel: Connection | None  # None: all messages were read
     lives: bool = True
     memory: dict[str, Any] | None = None  # its last report
     result: dict[str, Json] | None = None
@@ -242,7 +242,7 @@ class Coordinator:
                 rank.process.close()  # which ends it for certain; see `end_with_parent`
 
     def _forward_orders(self) -> None:
-        """Tell the ranks what the job's own process hears."""
+        """Forward the stop request and memory limits of the job to the ranks."""
         if self._job.stop.is_set() and not self._stop_sent:
             self._stop_sent = True
             self._broadcast(STOP)
@@ -258,7 +258,7 @@ class Coordinator:
                     rank.channel.send((name, content))
 
     def _poll_ranks(self) -> None:
-        """Take in what the ranks tell, and which have ended."""
+        """Read messages of the ranks and detect ranks that have ended."""
         channels = {rank.channel: rank for rank in self._ranks if rank.channel is not None}
         sentinels = {rank.process.sentinel: rank for rank in self._ranks if rank.lives}
         for ready in connection.wait([*channels, *sentinels], POLL_INTERVAL_S):
@@ -280,8 +280,8 @@ class Coordinator:
             self._handle_message(rank, name, content)
 
     def _handle_exit(self, rank: Rank) -> None:
-        """Take in that a rank has ended, after all that it told."""
-        # its loading processes may hold its end of the channel some seconds longer
+        """Record the end of a rank, after reading its last messages."""
+        # its loader processes may keep its end of the channel open some seconds longer
         while rank.channel is not None and rank.channel.poll():
             self._read(rank)
         rank.lives = False
@@ -307,7 +307,7 @@ class Coordinator:
             rank.failure = content
 
     def _report(self, *, last: bool) -> None:
-        """Report the memory of all ranks: the most on one card, and what each takes of its own."""
+        """Report the memory of all ranks: the maximum of one GPU, and the usage of each GPU."""
         reports = [rank.memory for rank in self._ranks if rank.memory is not None]
         self._job.share.report(
             reserved=max(report["reserved"] for report in reports),

@@ -1,6 +1,6 @@
-"""One rank: a process that does its part of a job's training, and tells how it ended.
+"""One rank: a process that computes its part of a training and reports its result.
 
-A message between a rank and its job's own process is a name, one of those below, and a content.
+A message between a rank and the main process of its job is one of the names below and a content.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ class RankPlace:
 
     @property
     def backend(self) -> str:
-        """What averages the gradients."""
+        """The torch.distributed backend that averages the gradients."""
         return "nccl" if self.device.startswith("cuda") else "gloo"
 
     @property
@@ -70,10 +70,10 @@ class RankPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankWork:
-    """What all ranks of a job are given."""
+    """The specification that all ranks of a job receive."""
 
     entry: str  # `module:function`; see `Entry`
-    job_of: Callable[..., Job]  # makes the job; takes the fields that each process has of its own
+    job_of: Callable[..., Job]  # creates the job from the fields that differ between processes
     places: tuple[RankPlace, ...]
     channels: tuple[Connection, ...]  # to the job's own process, one a rank
     environment: Mapping[str, str]
@@ -130,7 +130,7 @@ class Failure(NamedTuple):
 
 
 class Channel:
-    """A rank's way to tell its job's own process something: several of its threads may log."""
+    """Channel from a rank to the main process of its job. Thread-safe, because several threads may log."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
@@ -146,7 +146,7 @@ class Channel:
 
 
 class RankShare(Share):
-    """What a rank may take of its card, as the job's own process hears it; and what it takes."""
+    """Memory limit of a rank's GPU, as the main process sends it, and reports of its usage."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
