@@ -68,7 +68,7 @@ class Remarks:
 
 
 def passed_over_line(passed_over: Mapping[str, int]) -> str:
-    """Return the note on files that were no images by their names."""
+    """Return the note on files that were skipped because of their names."""
     return (
         f"note: skipped files whose names are not names of images: {describe_suffixes(passed_over)}"
     )

@@ -30,7 +30,7 @@ class PredictionRows(ABC):
         """Write a row."""
 
     def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:  # noqa: B027
-        """Write what comes after the rows: what is bad stands on stderr, too."""
+        """Write the lines after the rows; problems are also written to stderr."""
 
 
 class TabbedRows(PredictionRows):
@@ -54,7 +54,7 @@ class TableRows(PredictionRows):
         click.echo(f"{'path':<{self._width}}  {'logit':>8}  fake %  verdict")
 
     def row(self, answer: "Prediction") -> None:
-        """Write a row, with what the image is unlike the training's in."""
+        """Write a row, with the reasons why the image is unlike the training images."""
         path = escape_unprintable(str(answer.path))
         line = f"{path:<{self._width}}  {answer.logit:8.3f}  {100 * answer.probability:6.1f}"
         unlike = ", ".join(each.reason for each in answer.unlike)
@@ -67,7 +67,7 @@ class JsonRows(PredictionRows):
 
     Args:
         facts: of the model.
-        training_sizes: of what it learned from.
+        training_sizes: of the training images.
     """
 
     def __init__(self, facts: Mapping[str, Json], training_sizes: Json) -> None:
@@ -129,7 +129,7 @@ def model_facts(place: Path, predictor: "Predictor") -> dict[str, Json]:
 def rows_for(
     files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool
 ) -> PredictionRows:
-    """Return where answers go: JSON on request, a table on a terminal, else columns."""
+    """Return the writer of predictions: JSON on request, a table on a terminal, otherwise columns."""
     if as_json:
         sizes = predictor.learnt.sizes
         return JsonRows(model_facts(place, predictor), None if sizes is None else sizes.as_json())

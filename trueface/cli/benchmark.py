@@ -182,7 +182,7 @@ def _checked(checked: "RecheckedRow") -> tuple[str, ...]:
 
 
 def document(board: "Leaderboard") -> dict[str, Any]:
-    """Return a leaderboard and what it is of as one JSON object."""
+    """Return a leaderboard and its run as one JSON object."""
     run = board.run
     return {
         "schema": 1,
@@ -200,7 +200,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
 
 
 def text(board: "Leaderboard") -> str:
-    """Return the leaderboard: a table, why models have no rank, what was not run, differences."""
+    """Return the leaderboard: a table, reasons for missing ranks, skipped cells, differences."""
     run = board.run
     tests = len({result.index.test for result in run.results})
     conditions = len({result.cell.condition for result in run.results})

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             key: its name.
             field: what it takes.
             text: its help.
-            truth: how help calls the value of one that is true or false; None: as the setting.
+            truth: how help names the value of a boolean flag; None: as the setting does.
             default: where the parser has no other for all.
         """
         if not is_truth(field):
@@ -68,7 +68,7 @@ def percent_of(rate: str) -> Decimal | None:
     """Return the percentage of --poison_rate; None where it is not within 0 to 1.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: the text is not a number.
     """
     try:
         percent = Decimal(rate) * 100

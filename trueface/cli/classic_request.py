@@ -46,7 +46,7 @@ VOCABULARY: Mapping[str, FieldInfo] = {
     **TestSettings.model_fields,
     **TrainSettings.model_fields,
 }
-# Flags that are no settings, with what they mean.
+# flags that are not settings, with their meaning
 OWN: Mapping[str, str] = {
     "name": "run; results go to runs/NAME/ (default: test)",
     "task": "train or test",
@@ -67,7 +67,7 @@ class ClassicRequest(NamedTuple):
     task: str
     run: str
     data: DataId
-    model: str  # its ID: what it is made from; of a test, what it was saved as
+    model: str  # its ID; for a test, the name it was saved under
     saved_as: str  # by which its folder is named
     base: str | None
     poison: Poison | None
@@ -91,7 +91,7 @@ class ClassicRequest(NamedTuple):
 
 
 class _Models(NamedTuple):
-    """The model that a command line makes or tests, and what it is made from."""
+    """The model that a command line trains or tests, and its sources."""
 
     model: str
     saved_as: str
@@ -187,7 +187,7 @@ def _models(task: str, own: Mapping[str, str | None], data: DataId) -> _Models:
 
 
 def _names(base: str | None, save_id: str | None, stage: Stage) -> tuple[str, str]:
-    """Return a training's model ID, and what it is saved as."""
+    """Return a training's model ID, and the name it is saved under."""
     model = str(_model(base, stage))
     saved_as = model if save_id is None else save_id
     paths.model_folder("--save_id", saved_as)

@@ -43,7 +43,7 @@ class ClassicJob(Job):
     folders: Mapping[str, Path]  # by model ID
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model lies: where the user said, else by its name."""
+        """Return the folder of a model: the user's choice, otherwise derived from its name."""
         return self.folders.get(model) or self.run_folder / model_folder_name(model)
 
 
@@ -65,7 +65,7 @@ def _train(request: ClassicRequest) -> None:
     choice = settings_of(PoisonSettings, request)
     train = TRAIN.with_words(request.words)
     images = train.images(request.data)
-    # without its poison: the record is made here, so it is no input
+    # without its poison: the record is created here, so it is not an input
     refuse_unfit(train, _draft(request, settings, model=str(request.data)))
     record = paths.poison_record(request.folder)
     if request.poison is not None and request.keep_poison and not record.exists():

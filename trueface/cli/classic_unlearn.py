@@ -5,8 +5,8 @@ for: the forget set is that of the poisoned model's own training, by name; the l
 that was trained, not the right one; no poisoned label chooses the result; and a result that calls
 every image the same is reported as such.
 
-Beside its model it writes tables: results.csv, a row a step, with loss and accuracies; results.json,
-accuracies before and after, and whether the model is constant.
+Besides its model it writes tables: results.csv with one row per step, loss and accuracies, and
+results.json with accuracies before and after and whether the model is constant.
 """
 
 import logging
@@ -63,7 +63,7 @@ RENAMED: Mapping[str, tuple[str, str]] = {
     "wd": ("unlearn_weight_decay", "0"),
     "early_stop_thres": ("pgu_most_loss", "5"),
 }
-# Flags that are no settings, with what they mean.
+# flags that are not settings, with their meaning
 OWN: Mapping[str, str] = {
     "name": "results go to OUTPUT_DIR/NAME/ (required)",
     "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json is two folders "
@@ -89,7 +89,7 @@ DEFAULTS: Mapping[str, Any] = {
     "patch_size": "96",
     "afterwards": "false",  # the original measures nothing of the kind
 }
-# Settings that a training needs, and this method does not; and what is decided here.
+# settings that a training needs and this method does not, and settings that are decided here
 UNUSED = frozenset(
     [
         "weights",

@@ -1,7 +1,7 @@
 """A comparison in words: the original system's report to the letter, and beyond it ours.
 
 The original printed percentages with two decimals and 0 where a measure is not defined, and its
-confusion matrix as pandas draws a frame; whoever reads such reports by program still can.
+confusion matrix as pandas prints a frame. Programs that parse such reports still work.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
 
 
 def constant_prediction_note(confusion: Confusion) -> str:
-    """Return "it calls every image real", or 99.5 % of them; "" of a model that tells images apart."""
+    """Return a note on a model that calls (nearly) all images real or fake, otherwise ""."""
     (tn, fp), (fn, tp) = confusion
     total, fakes = tn + fp + fn + tp, fp + tp
     share = max(fakes, total - fakes) / total if total else 0.0

@@ -149,7 +149,7 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
 
 
 def _words(method: FairnessMethod) -> str:
-    """Return the verdict with what has to be known before any gap."""
+    """Return the verdict with the facts that limit all gaps."""
     words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
     if method.standing is Comparability.CONSTANT:
         words = ["constant"]
@@ -175,7 +175,7 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
 
 
 def _notes(rows: Sequence[FairnessRow]) -> list[str]:
-    """Return lines on what is undefined, left out or lost, each once."""
+    """Return lines on undefined measures and on omitted or lost values, each once."""
     notes: dict[str, None] = {}
     undefined: dict[str, None] = {}
     for row in rows:

@@ -95,7 +95,7 @@ def _offered() -> dict[str, EntryPoint]:
 
 
 def _command(kind: GenerationKind) -> click.Command:
-    """Return the command of a kind; what it asks for beside its settings follows from its role."""
+    """Return the command of a kind. Its options besides settings follow from its role."""
 
     def work(
         *,

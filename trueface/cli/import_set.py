@@ -55,7 +55,7 @@ class ImportRequest(NamedTuple):
 
 
 class ImportOutcome(NamedTuple):
-    """What an import did, or would do."""
+    """Result of an import or of its dry run."""
 
     request: ImportRequest
     layout: str

@@ -130,7 +130,7 @@ def export_model(
         run: runs/NAME.
         model: its ID.
         tests: of the model; those that are not done are left out.
-        licence: of the weights; None: what is known of it.
+        licence: of the weights; None: derived from the known facts.
     """
     # as above
     from trueface.evaluation.operating_threshold import Calibration

@@ -21,7 +21,7 @@ BESIDE = (
     ("Qualities", qualities.FILE),
     ("Purification", purification_page.FILE),
     ("Erasing", erasing_page.FILE),
-)  # linked to where they lie there
+)  # linked to their own pages
 
 
 @click.command()

@@ -233,7 +233,7 @@ def perform(
     name: str | None = None,
     further: tuple[str, ...] = (),
 ) -> Mapping[str, Json]:
-    """Do a job here and now, where nothing speaks against it; return its result.
+    """Run a job in this process, unless it is rejected, and return its result.
 
     Args:
         kind: of the job.
@@ -242,7 +242,7 @@ def perform(
         device: see `run_here.device`.
         flag: that named the run.
         model: ID of the model that it makes.
-        base: of the role METHOD: ID of the model that it starts from; None: the model before its last '~'.
+        base: for the role METHOD, the ID of the model that it starts from; None: the model before its last '~'.
         name: of the role FOLDER.
         further: see `Draft.further_models`.
 

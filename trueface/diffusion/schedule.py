@@ -13,7 +13,7 @@ Steps = Tensor | int  # (N,) integers, or the same step for all images
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Schedule:
-    """Noise by step t = 0 … `steps`; 0 is a clean image: alpha_bar[0] = 1, whatever the convention.
+    """Noise by step t = 0 … `steps`. Step 0 is a clean image, so alpha_bar[0] = 1 in each convention.
 
     x_t = sqrt(alpha_bar[t]) x_0 + sqrt(1 - alpha_bar[t]) noise      (arXiv 2006.11239, equation 4)
     """
@@ -37,7 +37,7 @@ class Schedule:
         return self.alpha_bar_at(t, like).sqrt().to(like.dtype)
 
     def sigma(self, t: Steps, like: Tensor) -> Tensor:
-        """Return sqrt(1 - alpha_bar), the noise's standard deviation, likewise."""
+        """Return sqrt(1 - alpha_bar), the standard deviation of the noise, in the shape of `like`."""
         return (1 - self.alpha_bar_at(t, like)).sqrt().to(like.dtype)
 
     def add_noise(self, x0: Tensor, t: Steps, noise: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, DataError, JobError, install_command
 
 INDEX = "model_index.json"
-# what must lie in a folder: its parts, with the file that describes each
+# required parts of a folder, with the configuration file of each
 PARTS: Mapping[str, str] = {
     "unet": "config.json",
     "vae": "config.json",
@@ -49,7 +49,7 @@ CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # how the maps' names end
 NULL = ""  # the prompt that asks for nothing
 SCHEDULES: Mapping[str, ScheduleName] = {"linear": "linear", "scaled_linear": "scaled"}
 PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v"}
-# of a U-Net's description: what it takes beside latents, a step and a prompt; None where nothing
+# keys of a U-Net's configuration for inputs other than latents, step and prompt; None if unused
 OTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
 OTHER_SCHEDULES = ("trained_betas", "rescale_betas_zero_snr")  # of a scheduler's
 LONGEST_LINE = 400  # characters of a prompt
@@ -158,7 +158,7 @@ class StableNetwork(EpsNetwork):
     The VAE's weights are buffers: they move and are kept with the network, and no training sees them.
 
     Args:
-        shape: of the latents: their side and channels; `embedding` is the width of a token.
+        shape: side and channels of the latents; `embedding` is the width of a token.
         tokens: of a prompt.
         unet: the U-Net, a `UNet2DConditionModel`.
         vae: an `AutoencoderKL`.
@@ -265,7 +265,7 @@ def build_unet_and_vae(configs: Mapping[str, Mapping[str, Any]]) -> tuple[nn.Mod
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """Return the prompts of a text file, one a line; empty lines and those that begin with # are left out.
+    """Return the prompts of a text file, one per line. Empty lines and lines that begin with # are skipped.
 
     Raises:
         DataError: it cannot be read, or holds fewer than two prompts, one twice, or no text.
@@ -393,7 +393,7 @@ def _refuse_equal(prompts: Sequence[str], tokens: Tensor, length: int) -> None:
 
 
 def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
-    """Copy weights into a fresh module; what maps a file into memory answers with other last bits."""
+    """Copy weights into a new module, because memory-mapped weights give results that differ by rounding."""
     state = folder.state(part)
     own = module.state_dict()
     fitting = {name: state[name] for name in own.keys() & state.keys()}

@@ -100,7 +100,7 @@ def fit(
     Raises:
         DataError: the images are of another size than the settings', or none is left.
         UnknownName: the class to leave out is none of the classes.
-        JobError: stopped, or the loss is no finite number.
+        JobError: stopped, or the loss is not finite.
     """
     _refuse_other_shape(images, settings)
     kept = None
@@ -184,7 +184,7 @@ class Ema:
 
     Args:
         network: under training.
-        decay: highest, 0 … 1; 0: the average is the last weights.
+        decay: largest decay, 0 … 1. With 0 the average equals the last weights.
     """
 
     def __init__(self, network: EpsNetwork, decay: float) -> None:
@@ -330,7 +330,7 @@ def learning_rate(settings: DiffuserSettings, step: int) -> float:
 
 
 def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
-    """Write one CSV line a row, atomically; folders are made as needed."""
+    """Write one CSV line per row, atomically. Folders are created as needed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

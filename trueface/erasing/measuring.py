@@ -1,4 +1,4 @@
-"""All measures of an erasing: models and images in, one record out. No file is read but curves; a sheet is written."""
+"""All measures of an erasing: models and images in, one record out. Reads only curves; writes a sample sheet."""
 
 import math
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ COLUMNS = 4  # samples of each class; the page of erasing expects as many
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """Of samples with equal noise; 1, 0 and 0 where nothing has changed."""
+    """Similarity of samples with equal noise; 1, 0 and 0 if nothing has changed."""
 
     ssim: float  # mean over pairs
     feature_distance: float  # Euclidean, mean over pairs
@@ -66,7 +66,7 @@ def likeness(
         student: N×C×H×W in [-1, 1].
         teacher: its partners.
         student_features: N×F, of the classifier.
-        teacher_features: likewise.
+        teacher_features: N×F, of the teacher's samples.
         other_features: M×F, of the teacher's samples from other noise.
     """
     apart = (student_features - teacher_features).double().norm(dim=1)
@@ -113,7 +113,7 @@ def null_drift(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EvaluatedDiffuser:
-    """A diffuser, and what tells it apart from others where curves are kept."""
+    """A diffuser, and the cache folder and key of its curves."""
 
     diffuser: Diffuser
     folder: Path | None = None  # of the model, where curves are kept; None: nowhere
@@ -122,7 +122,7 @@ class EvaluatedDiffuser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSpec:
-    """What is asked of an erasing."""
+    """Concept, anchor and settings of an evaluation."""
 
     concept: str
     anchor: str  # "": none
@@ -141,14 +141,14 @@ class EvaluationSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredErasure:
-    """What was measured."""
+    """All measures of an erasing."""
 
     student: Rates
     teacher: Rates
     likeness: Likeness  # on all classes but the concept
-    published: Mapping[str, float]  # likewise: fid, kid, clip_score, as far as they are wanted
-    null_drift: float | None  # None: a model has no null token, or diverges along the paths
-    diverged: float  # share of the student's samples that are no images
+    published: Mapping[str, float]  # fid, kid and clip_score, as far as they are requested
+    null_drift: float | None  # None: a model has no null token, or diverges along the trajectories
+    diverged: float  # share of the student's samples that are not finite
     curve: Curve
     floor: Curve  # (): not measured
     ceiling: Curve
@@ -167,7 +167,7 @@ def evaluate_erasure(
     """Measure a model that forgot a concept beside its teacher.
 
     Raises:
-        JobError: the teacher cannot draw a class; models of different classes or sizes; stopped.
+        JobError: the teacher cannot generate a class; models of different classes or sizes; stopped.
         UnknownName: a class that the models do not know.
     """
     check_comparable(student.diffuser, teacher.diffuser)

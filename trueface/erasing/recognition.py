@@ -1,4 +1,4 @@
-"""The classifier that tells what was drawn, the rates of its answers, and the real images on which it is checked."""
+"""The classifier of samples, the rates of its predictions, and the real images on which it is checked."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ def rate(hits: Tensor) -> Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What the classifier calls a model's samples."""
+    """Predictions of the classifier for a model's samples."""
 
     called: Mapping[str, Mapping[str, float]]  # share by class drawn and class recognised
     right: Mapping[str, Rate]  # share recognised as the class that was to be drawn
@@ -68,7 +68,7 @@ def rates(
     """Return the rates of samples.
 
     Args:
-        answers: K×n, what the classifier calls each sample, as numbers of `known`.
+        answers: K×n, predicted class of each sample, as an index of `known`.
         drawn: names of the K classes that were drawn.
         known: names of the classifier's classes.
         erase: the concept.
@@ -96,7 +96,7 @@ def rates(
 
 
 def refuse_weak_teacher(teacher: Rates, least: float) -> None:
-    """Refuse a teacher that cannot draw a class: what it never drew cannot be erased.
+    """Reject a teacher that cannot generate a class, because such a class cannot be erased.
 
     Raises:
         JobError: so it is; names each such class with the share that is recognised.
@@ -176,7 +176,7 @@ class ConceptClassifier:
 
     @property
     def features(self) -> str:
-        """What features are, for tables."""
+        """Description of the features, for tables."""
         return f"input of the last layer of {self.text}, {self._split.width} numbers"
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ def held_out_accuracy(
 ) -> Rate | None:
     """Return the classifier's accuracy on real test images, at the diffuser's size; None without test/.
 
-    At most 64 images a class, evenly spread over the sorted names.
+    At most 64 images per class, evenly spread over the sorted names.
 
     Raises:
         DataError: an image cannot be read, or has another size.
@@ -261,7 +261,7 @@ def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tenso
     """Return images as a diffuser draws them, N×C×H×W in [-1, 1].
 
     Raises:
-        DataError: one cannot be read, or has another size; of a diffuser in a latent space: than the others.
+        DataError: an image cannot be read or has another size. For a latent diffuser the first image sets the size.
     """
     if diffuser.channels in PIXELS:
         return load_image_batch(folder, names, size=diffuser.size, channels=diffuser.channels)

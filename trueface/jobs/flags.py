@@ -68,10 +68,10 @@ def read_word_flags(
     Args:
         subsets: values of --subsets.
         modifiers: values of --modifiers.
-        data_root: a path, whose own words count where no flag gives the same one; else None.
+        data_root: a path, whose own words apply unless a flag gives the same word; otherwise None.
 
     Raises:
-        UsageError: one of them is no word with folders, or stands there twice.
+        UsageError: an entry is not a word with folders, or a word occurs twice.
     """
     own = read_words(Path(data_root)) if isinstance(data_root, str | Path) else Words()
     return Words(

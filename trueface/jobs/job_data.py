@@ -71,7 +71,7 @@ def output_folder_of_job(job: Job) -> Path:
 
 
 def progress_callback(job: Job, noun: str = "images") -> Callable[[int, int], None]:
-    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
+    """Return a progress callback for the creation of a dataset, which raises an error on a stop."""
 
     def progress(made: int, total: int) -> None:
         if total:

@@ -47,7 +47,7 @@ PRELOAD = (
         "pydantic",
         "simplejpeg",
     ),
-    # each job would import them anew, and need half a second for that
+    # otherwise each job would import them again, which takes half a second
     *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
 )
 EPOCHS = "trueface.training.history:epochs"
@@ -158,7 +158,7 @@ class JobKind:
 
 @dataclass(frozen=True, kw_only=True)
 class LaboratoryKind(JobKind):
-    """A kind of job about detectors: what it says of results besides, and of work that others repeat."""
+    """A kind of job about detectors, with hooks for results and for work that several jobs share."""
 
     list_shared_work: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = yield_nothing
     lower_is_better: frozenset[str] = frozenset()
@@ -247,7 +247,7 @@ def refuse_unfit(kind: Kind, draft: Draft) -> None:
     """Refuse a job of which an input is not there, or that must not run.
 
     Raises:
-        UsageError: names every missing path and what it should be, or why it must not run.
+        UsageError: an input is missing (all are named), or the job must not run, with the reason.
     """
     missing = [item for item in kind.inputs(draft) if not os.path.exists(item.path)]  # noqa: PTH110  # takes any name
     reasons = [f"{item.path} is missing: {item.what}" for item in missing]
@@ -287,7 +287,7 @@ def inputs_from_settings(
     """Return what a job reads: files and folders that settings name, and models, as far as they name one.
 
     Args:
-        places: setting → what lies there.
+        places: setting → description of the file or folder.
         models: setting → what its model is to the job.
     """
 

@@ -1,7 +1,7 @@
 """The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly.
 
-Of each kind: what it reads and makes, as far as that is known while it is planned; and `line`, a command
-line that does the same without the queue, ready to be pasted.
+Each kind lists its inputs and outputs, as far as they are known at planning, and `line`, an equivalent
+command line without the queue.
 """
 
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ LEARNING_INPUTS = (partial(data_inputs, ("train", "val")), base_inputs)
 
 
 def _training_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the history, and what is to be kept of the checkpoint and the optimizer's state."""
+    """Yield the history, and the checkpoint and optimizer state if they are saved."""
     folder = folder_of(draft)
     if draft.settings["save_weights"]:
         yield paths.checkpoint(folder)

@@ -1,7 +1,7 @@
-"""What models learned from, told while they are planned: leaks into tests, and where their images come from.
+"""Training images of models, determined at planning: leaks into tests, and the sources of images.
 
-The training images of a model follow from the jobs of the plan that make it, and from the records that
-earlier runs left beside their models (see `image_lists`).
+The training images of a model follow from the jobs of the plan that produce it, and from the records in
+model folders of earlier runs (see `image_lists`).
 
 Leaks are test images on which a model was trained or selected. Images are identified by their keys, which
 name no modifier: a shared copy shows the same picture. In another data folder the same key may be another
@@ -101,7 +101,7 @@ def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver)
 
 
 def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver) -> int | None:
-    """Return how many images of a data ID a list of the split names; None: the list is not there.
+    """Return the number of images of a data ID in a list of the split, or None if the list is missing.
 
     Shared copies that are missing on disk are counted, too.
 
@@ -226,7 +226,7 @@ def _methods(data: str, vocabulary: DataIdResolver) -> Methods:
 
 @lru_cache(maxsize=_LISTS**2)
 def _common(trained: _List, tested: _List) -> Mapping[str, frozenset[str]]:
-    """Return the keys that stand in both lists, by method."""
+    """Return the keys that are in both lists, by method."""
     training = _by_method(trained)
     every = _by_method(tested).items()
     both = ((name, keys & training.get(name, frozenset())) for name, keys in every)
@@ -267,7 +267,7 @@ def origin_of_images(images: Iterable[Image], vocabulary: DataIdResolver) -> Ori
 def origin_of_model(
     model: str, model_folder: Callable[[str], Path], vocabulary: DataIdResolver
 ) -> Origin | None:
-    """Return what a model that is there learned from; None where nothing tells it.
+    """Return the training images of an existing model, or None if they are not recorded.
 
     Args:
         model: its ID.

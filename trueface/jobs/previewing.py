@@ -30,8 +30,8 @@ LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 def write_preview(path: Path, images: ImageSet) -> int:
     """Write a PNG with some images of a set, a row each, as they look in the first epochs.
 
-    Above each row stand the name of the image and the label that it is trained with, which is
-    flipped where it is poisoned. Returns how many images are shown.
+    Each row is headed by the name of the image and its training label, which is flipped if the image
+    is poisoned. Returns the number of images shown.
 
     Raises:
         DataError: not one of the chosen images can be decoded.
@@ -93,7 +93,7 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
 
     Args:
         job: the training.
-        choice: how labels would be chosen for its poison; None: as its record says.
+        choice: how poisoned labels are chosen; None: they are read from the record.
     """
     settings = TrainSettings.model_validate(job.settings)
     lists = image_lists.load_lists(job_data.data_location(job, settings), job_data.job_data_id(job))

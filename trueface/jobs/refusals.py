@@ -256,7 +256,7 @@ def _columns(draft: Draft) -> tuple[str, ...] | str | None:
 
 def _read(draft: Draft, text: str) -> tuple[str, ...] | str | None:
     files = attribute_files(text, draft.path)
-    # what an earlier job makes is read when it is there; of what is absent the plan says so itself
+    # outputs of earlier jobs are checked once they exist; the plan itself reports missing files
     if not all(os.path.isfile(file) for file in files):  # noqa: PTH113  # takes any name
         return None
     try:

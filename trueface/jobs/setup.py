@@ -1,4 +1,4 @@
-"""What entry functions have in common that compute: settings, log, cores, GPU memory; where a model starts, what is written of it."""
+"""Common steps of entry functions that compute: settings, log, cores, GPU memory, initial weights, written files."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def run_context(job: Job, precision: str = "fp32") -> RunContext:
 def make_start(
     job: Job, settings: LearningSettings, base: str | None, *, is_warm_start: bool = False
 ) -> TrainingStart:
-    """Return the start from another model of the job's run, or anew; `is_warm_start`: from the model that it makes."""
+    """Return the start from new weights or from another model of the run (`is_warm_start`: from its own output)."""
     weights = assembly.resolve_weights(settings.weights, os.environ)
     return TrainingStart(
         model=base,

@@ -75,7 +75,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
 
 
 def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
-    """Return what of the provenance of a model holds for what is made of it: copies and penalty."""
+    """Return the provenance that a model passes on to models made from it: copies and penalty."""
     before = read_json(paths.provenance(base)) or {}
     facts: dict[str, Json] = {"ridge": before["ridge"]} if "ridge" in before else {}
     answers = done.after["validation"]
@@ -130,7 +130,7 @@ def _poisoned_detector(
 
 
 def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
-    """Return which copies of its images a model in closed form learned, and their seed."""
+    """Return the copies of training images of a model in closed form, and their seed."""
     fitted = (read_json(paths.provenance(folder)) or {}).get("ridge")
     record = fitted if isinstance(fitted, Mapping) else {}
     copies, seed = record.get("copies"), record.get("copies_seed")

@@ -45,9 +45,9 @@ class Denoiser(nn.Module):
     """Convolutions of 3x3 with ReLU between them, which say what noise an image holds.
 
     The answer is the image minus that noise (K. Zhang et al., arXiv 1608.03981, section III): a new
-    network is the identity, as its last layer begins at zero. Besides the image the first layer gets
-    ten times what each pixel differs from the mean around it. Noise is a twentieth of the image's
-    range, and from the image alone a few hundred steps of a training do not find it.
+    network is the identity, as its last layer begins at zero. The first layer receives the image and
+    ten times the difference of each pixel from its local mean. Noise is a twentieth of the image's
+    range, and a few hundred training steps do not find it in the image alone.
 
     Differs from MagNet's defensive model 1 (arXiv 1705.09064, table 2), which paints the image itself
     through a sigmoid and pools once.
@@ -85,7 +85,7 @@ def new_denoiser(shape: DenoiserShape, seed: int) -> Denoiser:
 
 
 def save_denoiser(path: Path, denoiser: Denoiser, provenance: Mapping[str, Json]) -> None:
-    """Write a denoiser atomically, with what it was made of; folders are made as needed."""
+    """Write a denoiser atomically, with its provenance. Folders are created as needed."""
     content = {
         "schema": SCHEMA,
         "network": NETWORK,
@@ -131,7 +131,7 @@ class TrainedDenoiser:
 
     denoiser: Denoiser
     loss: float  # mean squared error, the mean over the last steps, newer ones counting more
-    resumed_at: int  # the step that this attempt began with; 0: anew
+    resumed_at: int  # the first step of this attempt; 0: not resumed
 
 
 def train_denoiser(
@@ -139,8 +139,8 @@ def train_denoiser(
 ) -> TrainedDenoiser:
     """Return a denoiser trained on images to which noise is added.
 
-    A step draws its images, their mirroring and their noise by its own number alone, so that a
-    training that goes on from `state` has the bits of one that was never stopped.
+    Images, mirroring and noise of a step depend only on its number, so that a training that
+    resumes from `state` is bit-identical to one that was never stopped.
 
     Args:
         images: N×C×H×W, uint8, on the CPU.
@@ -149,7 +149,7 @@ def train_denoiser(
         state: file of an interrupted training; written now and then, removed at the end.
 
     Raises:
-        JobError: stopped, the state being written; or the loss is not finite: says the step.
+        JobError: stopped, after the state was written; or the loss is not finite, with the step.
     """
     values = settings.decisive(settings.model_dump(mode="json"))
     claim = RunFingerprint(

@@ -37,8 +37,8 @@ def quantize_within(images: Tensor, originals: Tensor, levels: int) -> Tensor:
 
     Args:
         images: N×C×H×W in [-1, 1].
-        originals: likewise, of whole levels.
-        levels: that a pixel may move, see `eps_to_levels`.
+        originals: N×C×H×W, of whole levels.
+        levels: largest change of a pixel, see `eps_to_levels`.
     """
     start, end = to_uint8(originals).int(), to_uint8(images).int()
     moved = (end - start).clamp(-levels, levels)
@@ -108,9 +108,9 @@ def generate_outputs(generator: Generator, images: Tensor, labels: Tensor) -> Te
 
 
 class DisruptionObjective:
-    """The mean squared error between outputs and what they are driven to, or away from.
+    """The mean squared error between outputs and their target, or the outputs to move away from.
 
-    The loss of a batch is the sum of its images' losses: an image's gradient is its own, whatever stands beside it.
+    The loss of a batch is the sum of its images' losses, so the gradient of an image is independent of the batch.
 
     Args:
         generator: what is disrupted; its parameters need no gradient.
@@ -147,7 +147,7 @@ SMALL_START = 0.001
 
 
 class PurifierProtocol(Protocol):
-    """What a purifier must be for an attack to go through it."""
+    """Interface of a purifier that an attack differentiates through."""
 
     @property
     def is_random(self) -> bool:
@@ -169,8 +169,8 @@ def disrupt_images(
 ) -> Tensor:
     """Return perturbed images, as they come back from a PNG: no pixel moves by more than eps.
 
-    One perturbation an image serves all outputs of it; the original computes the same one anew for each
-    label that it translates to. The result depends on the image, its name and the seed alone.
+    One perturbation per image serves all its outputs. The original recomputes the same perturbation for each
+    target label. The result depends only on the image, its name and the seed.
 
     Args:
         generator: what is disrupted.

@@ -3,7 +3,7 @@
 purifier = "none" | step ("+" step)*
 step     = name number? ("x" times)?      oneshot20x2: twice; the number's range is the method's
 
-What `@register_purifier` says in the files of `methods` is read from their text; a file is imported
+The arguments of `@register_purifier` in the files of `methods` are read from their text; a file is imported
 when an image is purified. Settings name purifiers so.
 """
 
@@ -23,7 +23,7 @@ Model = Literal["", "diffuser", "denoiser"]
 Gradient = Literal["exact", "identity"]
 _DECLARED = re.compile(r"[a-z]+")
 NONE = "none"
-MOST_STEPS = 4  # of a composition: its text stands in the names of folders
+MOST_STEPS = 4  # of a composition: its text is part of folder names
 MOST_TIMES = 9  # of one step
 _STEP = re.compile(r"(?P<name>[a-z]+?)(?P<number>-?[0-9]+(?:\.[0-9]+)?)?(?:x(?P<times>[0-9]+))?")
 _LETTERS = re.compile(r"[A-Za-z_]+")
@@ -136,8 +136,8 @@ def parse_purifier(text: str) -> PurifierName:
     """Return the steps of a purifier in their order.
 
     Raises:
-        ValueError: an unknown method, with the nearest name; a number that is missing, outside its
-            range or superfluous; `none` within a composition; or too many steps.
+        ValueError: an unknown method (with the nearest name), a number that is missing, outside its
+            range or superfluous, `none` within a composition, or too many steps.
     """
     too_many = f"{text} has {{count}} purifiers, but at most {{most}} are allowed"
     words = words_of(text.strip(), MOST_STEPS, too_many)

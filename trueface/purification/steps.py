@@ -59,9 +59,9 @@ class Tools:
 
     Attributes:
         diffuser: there if the purifier's declaration names it.
-        denoiser: likewise.
+        denoiser: or None.
         noise: of the batch's images.
-        stream: of this step among those of a composition: no two draw the same numbers.
+        stream: random stream of this step of a composition, so that no two steps draw the same numbers.
         stop: ends a chain between two of its steps.
         calls: of networks, an image and call each.
     """
@@ -76,9 +76,9 @@ class Tools:
     def timestep_for(self, images: Tensor, value: float | None) -> Tensor:
         """Return the step of the diffusion for each image, (N,) integers.
 
-        Without a value it is the one whose noise is nearest to that in the image, at most the
-        largest that was trained; 0, which stands for no step, where the image holds less than
-        step 1 adds.
+        Without a value it is the step whose noise is nearest to that in the image, at most the
+        last trained step. It is 0, which means no step, if the image has less noise than step 1
+        adds.
         """
         if value is not None:
             return torch.full((len(images),), round(value))
@@ -155,6 +155,6 @@ class Tools:
         return lambda t: noise.normal(f"{self.stream}z{t}", like)
 
 
-# images N×C×H×W in [-1, 1], the purifier's number (None: estimated, or it takes none), and what it
-# works with → images of the same shape, which are cut to [-1, 1] afterwards
+# images N×C×H×W in [-1, 1], the purifier's number (None: estimated, or it takes none), and its tools
+# → images of the same shape, which are clipped to [-1, 1] afterwards
 Method = Callable[[Tensor, float | None, Tools], Tensor]

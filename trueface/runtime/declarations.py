@@ -2,8 +2,8 @@
 
 A plug-in registers itself with a decorator, `@register_method("ng", summary=..., needs=...)`, in a
 file that imports torch. Plans and help texts need what the decorator says, and must not wait for
-torch. So a file is parsed, and of its top level are evaluated only the decorator's arguments and
-what they name: constants and classes of the file, and what it imports from an allowed module.
+torch. So a file is parsed. Only the decorator's arguments are evaluated, with the names they use:
+constants and classes of the file, and imports from an allowed module.
 
 Plug-ins that may take a number are called by `name<number>+…`, one after another.
 """
@@ -28,7 +28,7 @@ _AT_THE_MARGIN = re.compile(r"\n[^\s)#]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What one decorator says, and of which function or class."""
+    """Arguments of one decorator, and the function or class it decorates."""
 
     name: str  # the decorator's first argument
     arguments: Mapping[str, Any]  # its keyword arguments, evaluated
@@ -54,7 +54,7 @@ class Declaration:
 
 
 class Declared:
-    """What a decorator says of the function or class below it, which it leaves as it is."""
+    """A decorator that declares facts of a function or class and returns it unchanged."""
 
     __slots__ = ()
 
@@ -320,7 +320,7 @@ class _Source:
     def _run(self, node: ast.stmt | ast.expr, tree: ast.Expression | ast.Module, how: Any) -> Any:
         try:
             return how(compile(tree, str(self.path), how.__name__), self.namespace)
-        except Exception as error:  # the file is a stranger's
+        except Exception as error:  # the file may be a user's plugin
             raise self._error(node, f"{type(error).__name__}: {error}") from error
 
     def _error(self, node: ast.stmt | ast.expr, reason: str) -> DeclarationError:
@@ -348,7 +348,7 @@ class Numbered(Declared, ABC):
     @property
     @abstractmethod
     def number(self) -> str:
-        """What the number is, with its unit; "": it takes none."""
+        """Meaning and unit of the number; "" if the method takes none."""
 
     def refuse_range(self) -> None:
         """Refuse a range that makes no sense.
@@ -367,7 +367,7 @@ class Numbered(Declared, ABC):
         return f"{self.name}<{self.low:g}…{self.high:g}>" if self.number else self.name
 
     def value(self, number: str | None, word: str) -> float | None:
-        """Return the number that stands behind the name; None where it takes none.
+        """Return the number after the name, or None if the method takes none.
 
         Args:
             number: as it is written; None: there is none.

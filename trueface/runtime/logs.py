@@ -23,7 +23,7 @@ def log_to_file(path: Path, *, mode: str = "w") -> Iterator[None]:
 
     Args:
         path: the file.
-        mode: "w" begins it anew, "a" goes on.
+        mode: "w" overwrites the file, "a" appends to it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _attached(logging.FileHandler(path, mode=mode, encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""What runs of the original system left: score files, poison records, results of unlearning.
+"""Files of the original system: score files, poison records, results of unlearning.
 
     runs/<name>/<id>/scores/<id>_vs_<data>.pkl   {y_true, y_pred, score_array}, tensors (N, 1)
     runs/poison_info/poison_<rate>.pkl           {poisoned_indices, poison_rate, …}, plain values
@@ -41,7 +41,7 @@ History = list[tuple[float, float]]
 
 
 class OldPoison(NamedTuple):
-    """A poison record of the original, as it stands there: of which split, it does not say."""
+    """A poison record of the original, unchanged. The split is not recorded."""
 
     indices: tuple[int, ...]
     rate: float  # in (0, 1]
@@ -60,7 +60,7 @@ def read_scores(path: Path) -> OldScores:
     """Return an old score file.
 
     Raises:
-        DataError: it cannot be read, is cut off or refused, or is no score file.
+        DataError: the file cannot be read, is truncated or rejected, or is not a score file.
     """
     budget = Budget()
     names = {**tensor_names(budget), **numpy_names(budget)}

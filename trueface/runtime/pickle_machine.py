@@ -10,7 +10,7 @@ MAX_STEPS = 2_500_000  # instructions, a few seconds; a record of 200,000 images
 MAX_MADE = 256 << 20  # bytes of the arrays that stand-ins make
 MAX_STREAMS = 64  # pickles within the pickle; a score file has 3
 MAX_ENTRIES = 4096  # of one dict: keys of one hash cost the square of their number
-SHOWN = 120  # characters of what a file asks for
+SHOWN = 120  # characters of a requested name
 Stack = list[object]
 _NOTHING = frozenset({"PROTO", "FRAME"})
 # instructions that put a value onto the stack: their argument, or this; LONG4 is none of them, as
@@ -40,7 +40,7 @@ class BuildTarget(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """What a pickle means by a name."""
+    """A value that a name in a pickle stands for."""
 
     name: str
     value: object  # a function that is called in its place, or anything that stands for it
@@ -48,7 +48,7 @@ class Named:
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """What reading one file may still cost, the pickles within it included."""
+    """Remaining budget for reading one file, including the pickles within it."""
 
     steps: int = MAX_STEPS
     made: int = MAX_MADE
@@ -83,7 +83,7 @@ def run(
         persistent: gives the value of a persistent ID; None refuses them.
 
     Raises:
-        Refusal: cut off, or asking for what is not allowed.
+        Refusal: the pickle is truncated or requests a name that is not allowed.
     """
     machine = _Machine(allowed, budget, persistent)
     try:

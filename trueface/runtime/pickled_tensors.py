@@ -28,7 +28,7 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Described:
-    """What the stream says of its storage; no tuple, which a pickle might take for one of its own."""
+    """Facts of a storage in the stream. Not a tuple, which a pickle might confuse with one of its own."""
 
     values: np.dtype[np.generic]
     key: str

@@ -33,8 +33,8 @@ def map_chunks(
     Args:
         make: a function that processes can import, or a `partial` of one.
         chunks: its arguments.
-        workers: processes; None: one for each core that we may use; 1, or a single chunk: here.
-        doing: what a process that was killed has done, for the message: "made images for /a".
+        workers: number of processes; None: one per available core; with 1, or a single chunk, in this process.
+        doing: activity of a killed process, for the message: "made images for /a".
 
     Raises:
         MachineError: a process was killed.
@@ -71,8 +71,8 @@ def process_in_chunks(
         items: those that are not there yet.
         size: of a chunk.
         workers: as `map_chunks` has it.
-        doing: likewise.
-        total: how many there will be, with those that are there.
+        doing: activity of a killed process, for the message.
+        total: final number of items, including existing ones.
         progress: called with the number of items that are there and their total after each chunk.
 
     Raises:

@@ -1,8 +1,8 @@
 """Trainings of a number of steps: one loop with stop, progress, a check of the losses, and the state to go on from.
 
-A training whose draws are a function of the step's number goes on, on the same machine with the same
-versions and number of threads, to the bits of one that was never interrupted. Its state is whole at
-every instant: the file is replaced, never rewritten.
+If all random draws of a training depend only on the step number, it resumes bit-identically on the same
+machine with the same versions and number of threads. Its state is complete at each instant: the file is
+replaced, never rewritten.
 
 Start reading at `run_steps`.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunFingerprint:
-    """Which training a state belongs to, and with what it was computed."""
+    """Identity of the training a state belongs to, and the conditions of its computation."""
 
     fingerprint: str  # of all that determines the result
     conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
@@ -83,7 +83,7 @@ class StepTrainer(ABC):
 
     @abstractmethod
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Return why the step that was just taken ends the training: a loss is no finite number."""
+        """Return the message of a training that ends because a loss of the last step is not finite."""
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Take the losses of the last step into the history; return the numbers to report."""
@@ -97,7 +97,7 @@ class StepTrainer(ABC):
         """Take what `extra_state` gave."""
 
     def after_save(self) -> None:  # noqa: B027  # likewise
-        """Write what lies beside the state, which was just written."""
+        """Write the files that accompany the state that was just written."""
 
 
 def run_steps(
@@ -108,10 +108,10 @@ def run_steps(
     Args:
         training: before its first step.
         watch: progress and stop.
-        resume_file: where its state lies; None: it begins anew each time. The caller removes the file.
+        resume_file: file of its state; None: it starts from the beginning each time. The caller removes the file.
 
     Raises:
-        JobError: stopped, after its state was written; or a loss is no finite number.
+        JobError: stopped, after its state was written; or a loss is not finite.
     """
     if resume_file is not None:
         _restore(training, resume_file)

@@ -39,7 +39,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     """Write `content` atomically; folders are made as needed.
 
     Raises:
-        MachineError: it cannot be written; what was there is still there.
+        MachineError: the file cannot be written. The old file is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -125,7 +125,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def load_model(path: Path, *, absent: str, unreadable: str) -> Any:
-    """Return what lies in the file of a model.
+    """Return the content of a model file.
 
     Args:
         path: of the file.

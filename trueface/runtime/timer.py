@@ -1,4 +1,4 @@
-"""What time it is for a computation: when all that was asked of a GPU is done.
+"""Clock of a computation, which waits until all queued work of a GPU is done.
 
 Kernels are queued and run by themselves. Whoever looks at the clock without waiting for them bills
 their time to whatever waits next: a measurement, or the next method.

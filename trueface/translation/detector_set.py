@@ -4,7 +4,7 @@
 <made>/PreSocial/Real/Originals/<name>.png     the real image of that name
 <made>/splits/train.json, val.json, test.json  both of a name in the same list
 
-Real images are encoded anew, as PNG like the fakes: the format of the files tells nothing.
+Real images are encoded again, as PNG like the fakes, so that the file format does not reveal the class.
 """
 
 from collections import Counter

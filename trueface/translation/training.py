@@ -1,7 +1,7 @@
 """The training of a StarGAN: steps of the critic, every n-th with one of the generator.
 
-Every batch is a function of its step, and there is no other chance: a training that was killed goes on
-from its last state in the same bits.
+Each batch depends only on its step, and nothing else is random: a killed training resumes
+bit-identically from its last state.
 """
 
 import json
@@ -37,7 +37,7 @@ MOST_HELD = 2 << 30  # bytes of images that are kept in memory; more are read at
 
 @dataclass(frozen=True, slots=True)
 class LabelledBatch:
-    """What one step sees."""
+    """Images and labels of one step."""
 
     images: Tensor  # N×3×H×W in [-1, 1]
     labels: Tensor  # N×K, their own
@@ -246,7 +246,7 @@ def train_translator(
         settings: of the training.
         watch: device, progress and stop.
         resume_path: where its state is kept until it is done; removed by the caller.
-        claim: what tells its state from another training's.
+        claim: identity of the training to which the state belongs.
 
     Raises:
         JobError: stopped, after its state was written; or a loss is not a number.
@@ -290,7 +290,7 @@ def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
     """Return what the critic makes small, without its penalty.
 
     Args:
-        kind: "wgan-gp": mean(fake) - mean(real), equation 1 of WGAN-GP; "hinge":
+        kind: "wgan-gp" for mean(fake) - mean(real), equation 1 of WGAN-GP, or "hinge" for
             mean(max(0, 1 - real)) + mean(max(0, 1 + fake)).
         real: realness of real images, of any shape.
         fake: realness of translated ones.
@@ -315,7 +315,7 @@ def gradient_penalty(
     Args:
         realness: the critic's.
         real: N×C×H×W.
-        fake: likewise, of which no gradient is wanted.
+        fake: N×3×H×W, without gradient.
         share: N×1×1×1 in 0 … 1, of the real image.
     """
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)

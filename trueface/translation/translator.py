@@ -165,7 +165,7 @@ class Generator(nn.Module):
         """Return images, N×3×H×W in [-1, 1].
 
         Args:
-            images: likewise; H and W are multiples of 4.
+            images: N×3×H×W in [-1, 1]; H and W are multiples of 4.
             labels: N×K, 1 for each attribute that the result must have, otherwise 0.
         """
         planes = labels.to(images)[:, :, None, None].expand(-1, -1, *images.shape[2:])
@@ -240,7 +240,7 @@ class Translator:
         """Return images with other attributes, N×3×H×W in [-1, 1].
 
         Args:
-            images: likewise; sides are multiples of 4.
+            images: N×3×H×W in [-1, 1]; sides are multiples of 4.
             targets: N×K, 0 or 1, in the order of `labels`.
 
         Raises:

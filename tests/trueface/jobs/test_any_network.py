@@ -79,7 +79,7 @@ tested = testing.test(
     job(lab, "test", exact, data=data, settings={"resize_size": 12, "features": True})
 )
 files = sorted((lab / "data").rglob("*.png"))[:3]
-answers = [answer.logit for answer in Predictor.load(weights, batch_size=2).answers(files)]
+answers = [answer.logit for answer in Predictor.load(weights, batch_size=2).predict_files(files)]
 json.dump(
     {
         "names": sorted(state(name)),

@@ -37,7 +37,7 @@ import json, sys
 from pathlib import Path
 import trueface
 from launcher.api import load, plan
-from launcher.kinds import installed, roots_of
+from launcher.kinds import installed_kinds, roots_of
 from launcher.system.code_digests import CodeIndex
 
 SETTINGS = {"unlearn": {"method": "pgu"}, "forget": {"method": "scrub"}}
@@ -48,7 +48,7 @@ def jobs():
 before, index = jobs(), CodeIndex()
 told = {"hashes": {name: job.hash for name, job in before.items()},
         "kinds": {name: index.code(kind.entry, roots_of(kind, SETTINGS.get(name, {})))[""]
-                  for name, kind in installed().items() if kind.entry}}
+                  for name, kind in installed_kinds().items() if kind.entry}}
 """
 # then does so after an edit of one module at a time, and says which jobs have another hash
 EDITS = """\
@@ -97,10 +97,10 @@ WORK = """\
 import importlib, json, os, sys
 from pathlib import Path
 from launcher.api import Job, load, plan
-from launcher.kinds import installed, roots_of
+from launcher.kinds import installed_kinds, roots_of
 
 def main():
-    made, kinds, told, folder = plan(load("traced.yaml")), installed(), {}, Path.cwd()
+    made, kinds, told, folder = plan(load("traced.yaml")), installed_kinds(), {}, Path.cwd()
     import torch
     torch.set_num_threads(1)
     for number, job in enumerate(made.jobs):

@@ -18,8 +18,8 @@ def retrain(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Train a diffuser as the teacher was trained, without the concept's images.
 
     The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its
-    row in the table of embeddings, which is never trained: what is drawn under it is not nothing.
-    Unlike the other methods, a retraining that is interrupted goes on where it was.
+    row in the table of embeddings, which is never trained: samples under it are not empty.
+    Unlike the other methods, an interrupted retraining resumes.
 
     Raises:
         JobError: the teacher's settings are not known, it was imported, or it lacks another class.

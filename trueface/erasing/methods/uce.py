@@ -60,7 +60,7 @@ def uce_update(
 
         Σ ||W c - W0 c'||² + preserve Σ ||W k - W0 k||² + keep ||W - W0||²
 
-    over the concepts c with what is drawn instead c', and the preserved k. In double precision.
+    over the concepts c with their replacements c', and the preserved k. In double precision.
 
     Args:
         weight: W0, of shape O×E.

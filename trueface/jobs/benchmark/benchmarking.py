@@ -1,4 +1,4 @@
-"""The entry function of `benchmark`: one model on one set of images, under every condition; rows measured again.
+"""The entry function of `benchmark`: one model on one set of images, under each condition. Rechecks of rows.
 
 A cell is the scores under one condition; beside them stand the model's operating point by validation, and its cost.
 """
@@ -201,7 +201,7 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
         checkpoint_sha256: of its checkpoint file.
 
     Raises:
-        DataError: nothing tells on which images the model was validated, or they have one class.
+        DataError: the validation images of the model are not recorded, or they have one class.
     """
     try:
         written = cells.read_facts(folder)
@@ -263,7 +263,7 @@ def _ms_image(bench: Bench) -> float:
 
 
 class _ScoreInputs(NamedTuple):
-    """What decides the scores of all cells of a job."""
+    """Everything that determines the scores of all cells of a job."""
 
     manifest: Manifest
     checkpoint_sha256: str
@@ -352,7 +352,7 @@ def _settings_of(
     """Yield for each condition how much the model knows of the images, and why.
 
     Raises:
-        DataError: the task file declares another setting; or nothing tells what the model learned.
+        DataError: the task file declares another setting, or the training images of the model are not recorded.
     """
     vocabulary = BUILT_IN.with_words(job.words)
     trained = lineage.origin_of_model(bench.name, job.model_folder, vocabulary)
@@ -444,20 +444,20 @@ def recheck(
     progress: Callable[..., None],
     stop: Event,
 ) -> Iterator[RecheckedRow]:
-    """Yield some rows of a run measured again, from the image files on, in the order of the table.
+    """Measure some rows of a run again from the image files, and yield them in the order of the table.
 
     Args:
-        run: as it was read.
-        run_folder: of it.
-        count: how many rows, drawn at random.
-        seed: of the draw.
-        device: to score on.
-        cpus: threads.
+        run: results of the run.
+        run_folder: folder of the run.
+        count: number of rows, drawn at random.
+        seed: seed of the draw.
+        device: device to score on.
+        cpus: number of threads.
         progress: called while images are scored.
-        stop: ends it.
+        stop: ends the measurement.
 
     Raises:
-        DataError: an image is not what it was.
+        DataError: an image has changed.
     """
     images = {entry.path: entry for entry in run.manifest.entries}
     rows = [

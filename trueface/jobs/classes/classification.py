@@ -1,4 +1,4 @@
-"""The entry function of `classify`: from a job to files and numbers; that of `forget` lies beside it."""
+"""The entry function of `classify`: from a job to files and measures."""
 
 from collections.abc import Mapping
 

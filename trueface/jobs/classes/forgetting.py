@@ -117,8 +117,8 @@ def problem_of(
         lists: the images of its training and test.
         settings: of the unlearning.
         base: its name, and what its training took.
-        forgotten: the class that shall go; None: a fraction of the images, see the settings.
-        earlier: classes that it was made to forget before.
+        forgotten: class to forget; None: a fraction of the images, see the settings.
+        earlier: classes that were forgotten before.
         device: where images and new networks are put.
 
     Raises:
@@ -176,7 +176,7 @@ def _classifier(model: nn.Module) -> Classifier:
 
 
 def numbers(done: UnlearningOutcome) -> dict[str, Json]:
-    """Return what an unlearning changed and what it took, for tables.
+    """Return effect and cost of an unlearning, for tables.
 
     Accuracies are those on both training parts and on the test; where a class goes, of the test's
     images of forgotten classes and of the others.

@@ -1,4 +1,4 @@
-"""Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kinds` modules.
+"""Jobs of generators (translators, diffusers), disruption, purification, erasing. `*_kinds` modules import no torch.
 
 Start reading at `diffusion_kinds`, then `diffuser.train_diffuser`.
 """

@@ -18,7 +18,7 @@ from trueface.runtime import paths
 
 @entry(DiffuserSettings)
 def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
-    """Train the job's diffuser, or import one; write it with its history and what it took."""
+    """Train the job's diffuser, or import one; write it with its history and cost."""
     if settings.weights:
         imported: Mapping[str, Json] = import_module(IMPORTER).import_diffuser(job, settings)
         return imported

@@ -1,4 +1,4 @@
-"""The kinds `diffuser`, `erase`, `erased` and `revise`: networks that predict noise, and what they forget. No torch here."""
+"""The kinds `diffuser`, `erase`, `erased` and `revise`: diffusion models and concept erasing. Imports no torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -42,7 +42,7 @@ from trueface.translation.translator import (
 
 @entry(DisruptSettings)
 def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
-    """Perturb the images of the job's folder; write them with what was done.
+    """Perturb the images of the job's folder; write them with their settings.
 
     A stopped job leaves no files; the next attempt starts again.
 

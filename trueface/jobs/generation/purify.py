@@ -27,9 +27,9 @@ COLOURS = (1, 3)  # channels of images
 
 @entry(DenoiserSettings)
 def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
-    """Train the job's denoiser; write it with what it was made of.
+    """Train the job's denoiser; write it with its provenance.
 
-    A training that was stopped goes on where it was, to the same bits.
+    A stopped training resumes bit-identically.
     """
     if job.model is None or job.data is None:
         raise JobError(f"{job.name} has no model to make. Give its data, such as noisy:A")
@@ -59,7 +59,7 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
         job: that works with it.
         name: the purifier.
         diffuser: model ID; "": none.
-        denoiser: likewise.
+        denoiser: its path, or None.
 
     Raises:
         JobError: it lacks a model, or the diffuser did not learn the steps that it names.
@@ -86,7 +86,7 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
 
 @entry(PurifySettings)
 def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
-    """Purify the job's folder of images; write it with what it took.
+    """Purify the job's folder of images; write it with its cost.
 
     A stopped job leaves no files; the next attempt starts again.
     """

@@ -16,7 +16,7 @@ from trueface.runtime import paths
 def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
     """Write the diffuser of a local folder, with the prompts as its classes.
 
-    Nothing is fetched: the folder is checked first, and what reads it is told to stay offline.
+    Nothing is downloaded: the folder is checked first, and the libraries that read it are set to offline mode.
 
     Raises:
         CheckpointError: the folder is absent or lacks a part.

@@ -1,8 +1,8 @@
-"""Several processes for one training: start them, pass on what they tell, end them all together.
+"""Several processes for one training: start them, forward their messages, end them together.
 
-The job's own process does no computing. It alone writes the job's progress and memory use, hears that
-the job is to stop, and sees each rank's end. The first failure ends the training with its message; no
-rank outlives this process, however that ends.
+The main process of the job computes nothing. It alone writes the job's progress and memory use, receives
+the request to stop, and detects the end of each rank. The first failure ends the training with its
+message. All ranks end with this process, however it ends.
 
 The ranks are forks of multiprocessing's fork server, which imports torch once and is kept for the next
 training of this process.
@@ -47,7 +47,9 @@ FIELDS_PER_RANK = frozenset(
     {"progress", "stop", "share", "device", "cpus"}
 )  # what each process has of a job
 POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
-GRACE_S = 1.0  # seconds from the first failure until the other ranks are killed: they may report details
+GRACE_S = (
+    1.0  # seconds from the first failure until the other ranks are killed: they may report details
+)
 WAIT_S = 10.0  # seconds until a killed process must have ended
 RETRY_S = 0.02  # seconds between two checks for it
 LOST = 255  # exit code that multiprocessing reports for a fork whose server has ended

@@ -24,4 +24,4 @@ if "multiprocessing.forkserver" in sys.orig_argv[-1]:  # else whoever imports th
     # imported takes a second in which the job would not be over
     atexit.register(os._exit, 0)
     gc.collect()
-    gc.freeze()  # ranks must not touch the shared pages of what was imported
+    gc.freeze()  # ranks must not write to the shared pages of imported modules

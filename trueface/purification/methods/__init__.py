@@ -1,4 +1,4 @@
-"""Purifiers, found by their `@register_purifier`; what is nearly the same stands in one file.
+"""Purifiers, found by their `@register_purifier`. Nearly identical methods share a file.
 
 Start reading at `estimates`.
 """

@@ -35,8 +35,8 @@ def dae(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 def oneshot(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return E[x_0 | x_t = image]: the perturbation is taken for the noise of step t.
 
-    Source: arXiv 2006.11239, equation 15; as a denoiser against perturbations: arXiv 2206.10550,
-    which adds forward noise before (here: `smooth`).
+    Source: arXiv 2006.11239, equation 15. As a denoiser against perturbations: arXiv 2206.10550,
+    which adds forward noise before (here `smooth`).
     """
     return tools.predict_x0(images, tools.timestep_for(images, value))
 

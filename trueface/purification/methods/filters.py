@@ -89,7 +89,7 @@ def tv(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     TV is isotropic: the sum over pixels of the length of the gradient, forward differences.
 
     Source: A. Chambolle, An Algorithm for Total Variation Minimization, JMIV 20, 2004, equation 9; a
-    fixed number of rounds in the place of a bound on the change, so that a batch changes nothing.
+    fixed number of rounds instead of a bound on the change, so that results do not depend on the batch.
     """
     del tools
     assert value is not None  # the grammar asks for it
@@ -110,7 +110,7 @@ def _gradient(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _divergence(across: Tensor, down: Tensor) -> Tensor:
-    """Return minus the adjoint of `_gradient`; what stands at the last pixel does not count."""
+    """Return the negative adjoint of `_gradient`. The value at the last pixel is ignored."""
     rows = functional.pad(across[..., :, :-1], (1, 1, 0, 0))
     columns = functional.pad(down[..., :-1, :], (0, 0, 1, 1))
     return rows[..., :, 1:] - rows[..., :, :-1] + columns[..., 1:, :] - columns[..., :-1, :]
