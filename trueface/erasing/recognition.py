@@ -261,7 +261,7 @@ def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tenso
     """Return images as a diffuser draws them, N×C×H×W in [-1, 1].
 
     Raises:
-        DataError: an image cannot be read or has another size. For a latent diffuser the first image sets the size.
+        DataError: an image cannot be read, or its size differs from the diffuser (if latent: from other images).
     """
     if diffuser.channels in PIXELS:
         return load_image_batch(folder, names, size=diffuser.size, channels=diffuser.channels)

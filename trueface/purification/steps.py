@@ -58,8 +58,8 @@ class Tools:
     """The models and the noise of one step of a purifier, for one batch; counts the networks' calls.
 
     Attributes:
-        diffuser: there if the purifier's declaration names it.
-        denoiser: or None.
+        diffuser: present if the purifier's declaration names it, otherwise None.
+        denoiser: present under the same condition.
         noise: of the batch's images.
         stream: random stream of this step of a composition, so that no two steps draw the same numbers.
         stop: ends a chain between two of its steps.

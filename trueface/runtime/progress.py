@@ -23,7 +23,7 @@ class RunContext:
     begin_phase: Callable[[str], None] = lambda _: None
 
     def raise_if_stopped(self) -> None:
-        """Leave a computation on a stop request. It starts again at the next attempt.
+        """Leave a computation that is to stop and has written no state.
 
         Raises:
             JobError: stopped.

@@ -207,8 +207,8 @@ with artifact.locked(lambda *_: Path(f"{begun}.waits").touch()):
     begun.touch()
     while not go.exists():
         time.sleep(0.01)
-    if not artifact.is_there((), lambda *_: "another set"):
-        with artifact.made({"seed": 1}) as folder:
+    if not artifact.is_complete((), lambda *_: "another set"):
+        with artifact.create_folder({"seed": 1}) as folder:
             (folder / "a.txt").write_text(begun.name)
 """
 

@@ -14,14 +14,14 @@ from trueface.runtime.process_pool import chunks_of, map_chunks
 STUCK = """
 import ctypes
 import os
-from trueface.runtime.process_pool import spread
+from trueface.runtime.process_pool import map_chunks
 
 def make(chunk):
     os.write(1, b"at work\\n")  # in one piece: print writes the end of a line by itself
     ctypes.PyDLL(None).sleep(600)  # which holds Python's lock, as a library may do
 
 if __name__ == "__main__":
-    list(spread(make, [[1], [2]], 2, doing="slept"))
+    list(map_chunks(make, [[1], [2]], 2, doing="slept"))
 """
 
 

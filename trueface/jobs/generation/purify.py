@@ -59,7 +59,7 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
         job: that works with it.
         name: the purifier.
         diffuser: model ID; "": none.
-        denoiser: its path, or None.
+        denoiser: model ID; "": none.
 
     Raises:
         JobError: it lacks a model, or the diffuser did not learn the steps that it names.
