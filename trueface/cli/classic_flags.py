@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             key: its name.
             field: what it takes.
             text: its help.
-            truth: how help names the value of a boolean flag; None: as the setting does.
+            truth: how help names the value of a boolean flag, or None for the wording of the setting.
             default: where the parser has no other for all.
         """
         if not is_truth(field):

@@ -1,12 +1,12 @@
 """The command line of the original unlearn_trueface.py: `trueface unlearn-classic …`.
 
-All its flags are here under their old names; the method is pgu. What was wrong there cannot be asked
-for: the forget set is that of the poisoned model's own training, by name; the loss leaves the label
-that was trained, not the right one; no poisoned label chooses the result; and a result that calls
-every image the same is reported as such.
+All its flags exist under their old names; the method is pgu. Faults of the original are not reproduced.
+The forget set is that of the poisoned model's own training, by name. The loss moves away from the trained
+label, not from the correct one. No poisoned label selects the result. A result that gives all images the
+same class is reported.
 
-Besides its model it writes tables: results.csv with one row per step, loss and accuracies, and
-results.json with accuracies before and after and whether the model is constant.
+It writes its model and two tables. results.csv has one row per step with loss and accuracies.
+results.json has accuracies before and after, and whether the model is constant.
 """
 
 import logging

@@ -107,7 +107,7 @@ def print_leaderboard(
 def _show(
     console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
 ) -> None:
-    """Draw a table; where it is too wide, as several below each other: no number is cut."""
+    """Print a table. If it is too wide, print several tables below each other, so that no number is cut."""
     widths = [max(map(len, column)) + 3 for column in zip(header, *rows, strict=True)]
     names, room = list(range(left)), console.width - sum(widths[:left])
     blocks: list[list[int]] = [[]]

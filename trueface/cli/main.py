@@ -162,7 +162,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def can_work(argv: Sequence[str]) -> bool:
-    """Return whether all packages are installed, or the arguments ask for none; else say what to do."""
+    """Return whether all required packages are installed. Otherwise print the install command."""
     if argv and argv[0] in _NEED_NOTHING:
         return True
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -210,9 +210,9 @@ def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
     except Exception as error:
         code = MACHINE if isinstance(error, OSError) else getattr(error, "exit_code", None)
         if code is None:
-            raise  # a fault of ours: its traceback is what mends it
+            raise  # an error in the program: its traceback is needed
         click.echo(f"error: {error}", err=True)
         return int(code)
     return (
         ended if type(ended) is int else 0
-    )  # click gives back the code of a command that ended so
+    )  # click returns the exit code of a command that ended with one

@@ -1,12 +1,12 @@
-"""One job here and now, in this process: what a command line does without the launcher.
+"""One job in this process, for command lines without the launcher.
 
-The same entry functions run as in the queue; only who watches them differs.
+The same entry functions run as in the queue; only progress and stop requests are handled differently.
 
-torch takes seconds to import, and help and wrong arguments must not wait for it, so it is imported
-where a job begins. torchvision imports `torch._dynamo`, and with it sympy and a thousand modules, for a
-function that asks whether an operator of object detection can be compiled, and for a decorator that
-keeps the compiler away from its tensors. That takes as long as torch itself. The garbage collector looks
-through what is being imported again and again, which takes a fifth of the time.
+The import of torch takes seconds, and help and wrong arguments must not wait for it, so it is imported
+when a job begins. torchvision imports `torch._dynamo`, sympy and a thousand other modules. It needs them
+only for a check of an object detection operator and for a decorator that excludes tensors from the
+compiler. That takes as long as torch itself. The garbage collector scans the imported objects repeatedly,
+which takes a fifth of the time.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ def device(name: str) -> str:
     """Return the device to compute on; a missing CUDA device is reported and replaced by the CPU.
 
     Args:
-        name: cpu, cuda, cuda:N, or auto: the first CUDA device where there is one, else the CPU.
+        name: cpu, cuda, cuda:N, or auto (the first CUDA device if there is one, otherwise the CPU).
 
     Raises:
-        UsageError: no such device on a machine that has CUDA, or no name of a device.
+        UsageError: a machine with CUDA has no such device, or the name is not valid.
     """
     import torch  # see above
 

@@ -242,7 +242,7 @@ def perform(
         device: see `run_here.device`.
         flag: that named the run.
         model: ID of the model that it makes.
-        base: for the role METHOD, the ID of the model that it starts from; None: the model before its last '~'.
+        base: for the role METHOD, the ID of the model that it starts from. None means the model before its last '~'.
         name: of the role FOLDER.
         further: see `Draft.further_models`.
 

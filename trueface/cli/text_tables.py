@@ -36,11 +36,11 @@ def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 
 
 def format_with_interval(value: "IntervalEstimate | None", scale: int) -> str:
-    """Return a value with its interval: "91.20 (90.10 to 92.30)" of 0.912; a dash where there is none.
+    """Return a value with its interval, such as "91.20 (90.10 to 92.30)" for 0.912, or a dash for None.
 
     Args:
         value: of a report.
-        scale: 100 for percent, with two decimals; else with four.
+        scale: 100 for percent with two decimals, otherwise four decimals.
     """
     if value is None:
         return "–"
@@ -55,5 +55,5 @@ def _rounded(number: float, digits: int) -> str:
 
 
 def escape_unprintable(name: str) -> str:
-    """Return a name as it may stand on a screen: no character of it moves the cursor."""
+    """Return a name that is safe to print: no character of it moves the cursor."""
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,8 +1,8 @@
 """A trained diffusion model: how much noise an image holds at each step, a network, and the steps of sampling.
 
-DDIM and its inversion, and the reverse chain; all noise is passed in, and gradients are kept: a caller that wants
-none says `torch.no_grad()`. Its file holds plain values and tensors; it is written whole or not at all, and read
-without executing anything.
+DDIM and its inversion, and the reverse chain. All noise is passed in. Gradients are tracked; a caller without need
+for them uses `torch.no_grad()`. The file contains plain values and tensors. It is written atomically and read without
+executing code.
 """
 
 import copy
@@ -244,9 +244,9 @@ def ddim_sample(
 def ddim_invert(diffuser: Diffuser, x0: Tensor, embedding: Tensor | None, *, steps: int) -> Tensor:
     """Return the noise from which `ddim_sample` reproduces images up to an error.
 
-    Each step reverses a sampling step, except that the noise is predicted for the image of the
-    earlier step, because the image of the later step is not known yet. So the error falls with
-    the number of steps. The network is called with the later step: never with step 0.
+    Each step reverses a sampling step. The noise is predicted for the image of the earlier step,
+    because the image of the later step is not known yet. So the error falls with the number of
+    steps. The network is called with the later step, never with step 0.
     """
     path = timesteps(diffuser.schedule, steps, diffuser.t_max)[::-1]
     x = x0
@@ -274,7 +274,7 @@ def ddpm_reverse(
         diffuser: trained for these steps.
         x: N×C×H×W.
         start: the first step, 1 … t_max.
-        noise: returns z of a step in the shape of `x`; None: z = 0, the mean of each step.
+        noise: returns z of a step in the shape of `x`, or None for z = 0, the mean of each step.
         stop: ends it between two steps.
 
     Raises:

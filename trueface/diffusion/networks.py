@@ -68,7 +68,7 @@ class EpsNetwork(nn.Module, ABC):
         Args:
             x: N×C×H×W noisy images; a clean image is in [-1, 1].
             t: (N,) integers, 1 … T.
-            embedding: (N, E) of what each image shows; None for an unconditional network only.
+            embedding: (N, E) of each image's class; None for an unconditional network only.
         """
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class EpsNetwork(nn.Module, ABC):
         return images
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Return images in [-1, 1] of what the network works on: here, itself."""
+        """Return images in [-1, 1] from latents. This network works on images, so they are returned unchanged."""
         return latents
 
     @abstractmethod
@@ -245,11 +245,11 @@ class _Block(nn.Module):
 
 
 class UNet(EpsNetwork):
-    """One residual block a level and way; a class is heard twice.
+    """U-Net with one residual block per level and direction, and two inputs for the class.
 
-    Its embedding is added to that of the step, through a linear map; and every pixel of the
-    coarsest level attends to two tokens: the embedding, and a learned one that says nothing. By
-    attention alone, which begins at zero, small networks hardly begin to listen.
+    The class embedding is added to that of the step, through a linear map. Each pixel of the
+    coarsest level also attends to two tokens: the embedding and a learned neutral token. With
+    attention alone, which begins at zero, small networks hardly learn to use the class.
 
     Args:
         shape: its widths are channels of the levels, fine to coarse, multiples of 8; each level but

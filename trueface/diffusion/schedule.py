@@ -64,12 +64,12 @@ def make_schedule(
     """Return a schedule of rising noise.
 
     Args:
-        name: "linear", beta_1 … beta_T evenly from start to end (arXiv 2006.11239, section 4; the
-            schedulers of diffusers count the same from 0); "scaled", their square roots evenly, as
-            Stable Diffusion has it from .00085 to .012; "seed", T + 1 values beta_0 … beta_T
-            evenly from start to end, beta_0 part of each product, as in the program of the
-            purification by a DDPM (WISA 2023), whose alpha_bar[10] is .997807666 and not .998105.
-            There too alpha_bar[0] is 1 here: a clean image holds no noise.
+        name: "linear" has beta_1 … beta_T evenly from start to end (arXiv 2006.11239, section 4; the
+            schedulers of diffusers count the same values from 0). "scaled" has evenly spaced square
+            roots, as Stable Diffusion from 0.00085 to 0.012. "seed" has T + 1 values beta_0 … beta_T
+            evenly from start to end, with beta_0 part of each product. This is the schedule of the
+            purification by a DDPM (WISA 2023), whose alpha_bar[10] is 0.997807666, not 0.998105.
+            Here alpha_bar[0] is 1 also for "seed", because a clean image has no noise.
         steps: T.
         beta_start: of the first step.
         beta_end: of the last one.

@@ -47,7 +47,9 @@ class ErasureTask:
     watch: RunContext = field(default_factory=RunContext)
     images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
     labels: Tensor | None = None  # N
-    training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, for retraining
+    training: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the teacher's settings, for retraining
     folder: Path | None = None  # for the state of an interrupted retraining
     history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
 
@@ -343,7 +345,7 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> Erasure
         UnknownName: no such method.
         DataError: of `retrain`: the images are not those of a training.
         JobError: the teacher has no classes, or lacks the null token or late noise steps that the method
-            needs; anchor and concept are the same class; stopped; a loss that is not finite.
+            needs. Also: anchor and concept are the same class, the job was stopped, or a loss is not finite.
     """
     if method not in METHODS:
         raise UnknownName("erasing method", method, METHODS)

@@ -167,7 +167,7 @@ def evaluate_erasure(
     """Measure a model that forgot a concept beside its teacher.
 
     Raises:
-        JobError: the teacher cannot generate a class; models of different classes or sizes; stopped.
+        JobError: the teacher cannot generate a class, models differ in classes or sizes, or stopped.
         UnknownName: a class that the models do not know.
     """
     check_comparable(student.diffuser, teacher.diffuser)

@@ -1,9 +1,9 @@
-"""FID, KID and CLIP score as publications state them, by torchmetrics, on weights that lie on this machine.
+"""FID, KID and CLIP score as publications report them, by torchmetrics, on local weight files.
 
-FID: M. Heusel et al., arXiv 1706.08500, equation 6; KID: M. Bińkowski et al., arXiv 1801.01401, section 4, both on
-the features of InceptionV3 that torch-fidelity gives; CLIP score: J. Hessel et al., arXiv 2104.08718, without its
-factor: the cosine of picture and text, as published tables of erasing have it. Packages of an extra, imported by
-what needs them alone.
+FID is equation 6 of M. Heusel et al., arXiv 1706.08500. KID is section 4 of M. Bińkowski et al., arXiv 1801.01401.
+Both use the InceptionV3 features of torch-fidelity. The CLIP score is that of J. Hessel et al., arXiv 2104.08718,
+without its factor: the cosine of image and text, as published tables of erasing report it. The packages belong to
+an extra and are imported only by functions that need them.
 """
 
 import os
@@ -45,8 +45,8 @@ class PublishedMeasures:
 
         Args:
             student: N×C×H×W in [-1, 1], N at least 2.
-            teacher: likewise, with which they are compared.
-            texts: what each of the student's images was to show.
+            teacher: images of the teacher, for comparison.
+            texts: prompt of each of the student's images.
             seed: of KID's subsets.
             watch: may stop between two batches.
 
@@ -158,7 +158,7 @@ def _clip(folder: Path, device: str) -> Any:
 
 
 class _Projections:
-    """A CLIP model as torchmetrics calls it: tensors, where transformers 5 answers with all that it has."""
+    """A CLIP model as torchmetrics calls it: returns tensors, where transformers 5 returns output objects."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.config = model, model.config

@@ -1,10 +1,10 @@
 """What `erased` writes, `metrics.json`: how it is read again and judged, and over the seeds of a run. No torch here.
 
 RULE says the verdict in a sentence. The floor is what the same attack makes of a model that never saw the
-concept, the ceiling what it makes of the teacher. Where both are alike the attack makes the concept itself out of
-a few images, and tells nothing of what the model remembers: so the verdict looks at a point of the curve where
-they are far apart, and there at the strongest attack. Neither depends on the method. A point of a mean curve is,
-like any other mean over seeds, that of the seeds that have a value there.
+concept, the ceiling what it makes of the teacher. If both are alike, the attack creates the concept itself from
+a few images and shows nothing about the model. So the verdict uses a point of the curve where floor and ceiling are
+far apart, and there the strongest attack. Neither depends on the method. A point of a mean curve, like each other
+mean over seeds, is the mean of the seeds that have a value there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,7 +112,7 @@ def judge_erasure(
         erased: rate of the concept under its own name, of the model and of its teacher.
         others: rate of the other classes, with the same fields.
         curve: of the model.
-        floor: of a model that never saw the concept; empty: there is none.
+        floor: of a model that never saw the concept, or empty.
         ceiling: of the teacher.
     """
     if not erased[1]:
@@ -166,8 +166,8 @@ def _format_count(number: int, noun: str) -> str:
 def method_label(diffuser: str, teacher: str) -> str:
     """Return what a measured model is called in tables.
 
-    "teacher", the name of the method with those of its swept settings that are no seed or concept
-    ("abo@penalty=0"), or "never" for another model that no method made.
+    "teacher", or the name of the method with its swept settings other than seed and concept
+    ("abo@penalty=0"), or "never" for another model that no method produced.
     """
     if diffuser == teacher:
         return TEACHER

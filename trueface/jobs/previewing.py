@@ -93,7 +93,7 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
 
     Args:
         job: the training.
-        choice: how poisoned labels are chosen; None: they are read from the record.
+        choice: how poisoned labels are chosen, or None to read them from the record.
     """
     settings = TrainSettings.model_validate(job.settings)
     lists = image_lists.load_lists(job_data.data_location(job, settings), job_data.job_data_id(job))

@@ -125,7 +125,7 @@ class ScoringModel:
             target: the network that the attack asks.
             saved: what happens to images when they are saved after the attack.
             queries: of each image, for attacks by scores.
-            keep: gets every image as it was scored; None: nobody wants them.
+            keep: called with each image as it was scored, or None.
         """
         model, watch = self.model, self.watch
         body = None
@@ -180,7 +180,7 @@ def attacked_test(
         attack: of the settings.
         images: of the test. The settings say how many of each class are drawn.
         network: the model.
-        keep: gets every image as it was scored; None: nobody wants them.
+        keep: called with each image as it was scored, or None.
 
     Raises:
         JobError: stopped.

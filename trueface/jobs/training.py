@@ -161,7 +161,7 @@ class TrainingRun:
 
     @property
     def checkpoint_callback(self) -> CheckpointCallback:
-        """What is kept of the training, and told of it."""
+        """The callback that saves checkpoints and reports the training."""
         return CheckpointCallback(
             folder=self.training.folder,
             settings=self.training.settings,
@@ -206,7 +206,7 @@ def fit_ridge(run: TrainingRun) -> TrainingResult:
 
 
 def fit_steps(run: TrainingRun) -> TrainingResult:
-    """Train by steps, on what the parts make of images and objective."""
+    """Train by steps, on the batches and the objective as the parts transform them."""
     training, model = run.training, run.model
     feeds: tuple[BatchLoader, BatchLoader] = run.learned, run.checked
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)

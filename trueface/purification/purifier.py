@@ -46,7 +46,7 @@ class Purifier:
         needs: the models that it works with.
         is_random: images of other names come out otherwise.
         gradient: "exact" where each of its steps' is.
-        size: side in pixels of the training images of its models; 0: any size.
+        size: side in pixels of the training images of its models, or 0 for any size.
         channels: of these images; 0: any.
     """
 

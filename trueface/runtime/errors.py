@@ -43,10 +43,10 @@ def refuse_rows(file: Path, faults: Sequence[tuple[int, str]]) -> None:
 
     Args:
         file: the table.
-        faults: line and what is wrong there, in the order of the lines; none: nothing is.
+        faults: line number and fault, in the order of lines. Empty: the file is valid.
 
     Raises:
-        DataError: so it is.
+        DataError: there is a fault.
     """
     if not faults:
         return

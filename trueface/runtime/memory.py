@@ -1,7 +1,7 @@
-"""Memory of a job: check its GPU, cap what torch takes of it, report the use; and what the C library keeps.
+"""Memory of a job: check its GPU, limit and report GPU memory of torch, tune the C library's allocator.
 
-A network that runs on the CPU allocates maps of megabytes for every few images. By default glibc gives
-each back to the system, and every page of the next one is a page fault and has to be zeroed.
+A network that runs on the CPU allocates maps of megabytes for every few images. By default glibc returns
+each one to the system, and each page of the next one is a page fault and must be zeroed.
 """
 
 import contextlib
@@ -81,8 +81,8 @@ def cap_job_memory(
 def confirm_device(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) -> str | None:
     """Return the UUID of a card as CUDA says it; None where it does not.
 
-    Only a card that was promised by its UUID is compared: not one by its number, not an instance
-    of a divided card, and none where no GPU was promised.
+    Only a GPU that was reserved by UUID is compared. A GPU reserved by number and a MIG instance are
+    not, and nothing is compared if no GPU was reserved.
 
     Raises:
         JobError: it is another card than the one that was promised, or torch cannot use it.

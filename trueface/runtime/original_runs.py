@@ -5,11 +5,11 @@
     runs/unlearning/<…>/results.npy              {clean_train: [(loss, accuracy %), …], …}
 
 They are pickles, so they are read by `trueface.runtime.safe_pickle`: without torch, and nothing is executed.
-The arrays of NumPy in them are made from their bytes: no dtype and no array is unpickled. So are
-tensors, whichever device they were on: a pickled tensor is a call of `torch._utils._rebuild_tensor_v2`
-on a storage, and a storage is a call of `torch.storage._load_from_bytes` on the bytes of a file of
-torch.save: five pickles (a number, a version, facts of the machine, the storage's description, its key)
-and the raw values.
+The NumPy arrays in them are built from their bytes: no dtype and no array is unpickled. Tensors are read
+in the same way, whatever their device. A pickled tensor is a call of `torch._utils._rebuild_tensor_v2`
+on a storage. A storage is a call of `torch.storage._load_from_bytes` on the bytes of a file of torch.save.
+Such a file has five pickles (a number, a version, facts of the machine, the storage's description, its
+key) and the raw values.
 """
 
 import re

@@ -33,7 +33,8 @@ def map_chunks(
     Args:
         make: a function that processes can import, or a `partial` of one.
         chunks: its arguments.
-        workers: number of processes; None: one per available core; with 1, or a single chunk, in this process.
+        workers: number of processes, or None for one per available core. With 1, or a single chunk, this
+            process does the work.
         doing: activity of a killed process, for the message: "made images for /a".
 
     Raises:

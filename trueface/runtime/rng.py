@@ -1,7 +1,7 @@
 """Named random streams: every use of chance has a name, and one root seed fixes them all.
 
-Two streams with different names are independent, so that one more draw in one place (an image
-more to augment, a layer more to initialise) leaves every other place as it was.
+Two streams with different names are independent. So an additional draw in one place (another image
+to augment, another layer to initialise) changes no other place.
 """
 
 import hashlib

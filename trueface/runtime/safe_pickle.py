@@ -1,10 +1,10 @@
 """Old pickles, read as the data that they hold: nothing in them is imported, built or run.
 
-A pickle is a program. Of its instructions, only those are carried out that plain data needs, on values
-of our own, in pickles within the pickle too. Numbers, texts, bytes, lists, tuples and dicts of texts are made. A name such as `os.system` is never
-looked up: it stands for what the caller gave in its place, or the pickle is refused. So the
-machinery of `pickle`, with its registries, classes and hooks, is not there to be attacked; and what
-a pickle can cost is bounded.
+A pickle is a program. This module executes only the instructions that plain data needs, on values of its
+own, also in pickles within the pickle. It creates numbers, texts, bytes, lists, tuples and dicts of texts.
+A name such as `os.system` is never looked up: the caller supplies a value for it, or the pickle is
+rejected. So the machinery of `pickle`, with its registries, classes and hooks, cannot be attacked, and
+the cost of a pickle is limited.
 """
 
 import io

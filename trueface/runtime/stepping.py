@@ -108,7 +108,7 @@ def run_steps(
     Args:
         training: before its first step.
         watch: progress and stop.
-        resume_file: file of its state; None: it starts from the beginning each time. The caller removes the file.
+        resume_file: file of its state, or None to start from the beginning each time. The caller removes it.
 
     Raises:
         JobError: stopped, after its state was written; or a loss is not finite.

@@ -1,4 +1,4 @@
-"""StarGAN: its two networks, a trained generator with what is needed to use it, its files and its authors'.
+"""StarGAN: its two networks, a trained generator with its labels and size, its files and published weights.
 
 Y. Choi et al., StarGAN: Unified Generative Adversarial Networks for Multi-Domain Image-to-Image
 Translation, CVPR 2018, tables 4 and 5. The generator's weights have the authors' names. The authors' instance norms

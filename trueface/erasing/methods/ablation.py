@@ -32,12 +32,12 @@ def ablate(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 
         L = || eps_θ(x_t,c) - eps*(x_t,c') ||²
 
-    x_t are samples of the anchor c', drawn by the teacher, with noise of a random t. Published, for
-    Stable Diffusion: 100 steps of 8 images at 2e-6 an image, 1000 samples (200 in the program of
-    today), the cross-attention's keys and values, or all weights.
-    The paper puts the student's own score of the anchor, its gradient stopped, in the place of the
-    teacher's, which saves the teacher's memory as long as the anchor stays what it is. With all weights
-    of our toy it does not, and the student runs away: so the target here is the teacher's. With lr 1e-4 300
+    x_t are samples of the anchor c' from the teacher, with noise of a random t. Published values for
+    Stable Diffusion are 100 steps of 8 images at 2e-6 per image, 1000 samples (200 in the current
+    program), and the keys and values of cross-attention, or all weights.
+    The paper replaces the teacher's score of the anchor by the detached score of the student. This saves
+    the memory of the teacher as long as the anchor does not change. With all weights of our toy model it
+    changes and the student diverges, so the target here is the teacher's. With lr 1e-4 300
     steps of all weights leave half of the concept, with 3e-4 a tenth.
     """
     return distill(teacher, problem, ablation_loss, noised_samples(teacher, problem))

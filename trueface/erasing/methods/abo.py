@@ -62,13 +62,13 @@ def all_but_one(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 
         L = || gamma2 (eps_θ(z,c) - sg eps_θ(z)) - target ||² + lambda || eps_θ(z) - eps*(z) ||²
 
-    θ is the student, * the teacher, sg stops the gradient, eps(z) is the score of the null token. z_t
-    are points of the teacher's own sampling paths under the anchor c' (`trajectory: concept`: under c).
+    θ is the student, * the teacher, sg stops the gradient, eps(z) is the score of the null token. The
+    z_t are points of the teacher's sampling trajectories under the anchor c' (`trajectory: concept`: under c).
     The target is in `alternate_guidance`.
 
     gamma1, gamma2, lambda and the learning rate were not published; 1, 1 and 1 are ours. The authors'
-    program took some 450 steps. Which parameters change is not known to us: `scope: maps` keeps the other
-    classes best; with `all` the penalty is all that holds the model together.
+    program took some 450 steps. Which parameters change is not published. `scope: maps` preserves the other
+    classes best. With `all`, only the penalty preserves the model.
     """
     return distill(teacher, problem, all_but_one_loss)
 
@@ -105,12 +105,12 @@ def alternate_guidance(
 ) -> Tensor:
     """Return gamma1 (eps*(z,c) - eps*(z)) + delta, the concept's guidance with a sparse edit.
 
-    delta is a sparse edit as SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail,
-    which moves those entries from the concept's guidance to the anchor's. So `mask: 0` gives
+    delta is a sparse edit like SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail.
+    It moves those entries from the concept's guidance to the anchor's. So `mask: 0` gives
     gamma1 (eps*(z,c') - eps*(z)), the target with an explicit anchor. Without an anchor, c' is the null token:
-    psi takes the concept away. SEGA's psi is eps*(z,c') - eps*(z), for an anchor that is added, or minus
-    eps*(z,c) - eps*(z), for a concept that is taken away; ours with an anchor is the sum of both under one
-    mask, as the first one alone leaves the concept's guidance where it is.
+    psi removes the concept. SEGA's psi is eps*(z,c') - eps*(z) for an added anchor, and minus
+    eps*(z,c) - eps*(z) for a removed concept. Ours with an anchor is the sum of both under one
+    mask, because the first one alone keeps the concept's guidance.
 
     Args:
         concept: eps*(z,c).

@@ -35,13 +35,13 @@ def negative_guidance(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 
         L = || eps_θ(z,c) - ( eps*(z) - eta (eps*(z,c) - eps*(z)) ) ||²
 
-    Published, for Stable Diffusion: eta 1, Adam at 1e-5, 1000 steps of one image, z_t from the student's
-    own sampling under c with guidance 3, stopped at a random one of 50 DDIM steps.
-    Here a step takes a batch, and the student's paths serve `refresh` steps before they are sampled
-    anew. With lr 1e-4 its 300 steps leave the concept of our toys wholly drawn under ESD-x, with 3e-4 not at
-    all. The authors' ESD-x trains whole layers of cross-attention, and their ESD-u all the others; here the
-    queries' and outputs' maps, which take no class embedding, are among those of ESD-u. Their program leaves
-    the time embedding and the last layer out of ESD-u, too; the paper and this do not.
+    Published values for Stable Diffusion are eta 1, Adam at 1e-5 and 1000 steps of one image. The z_t come
+    from the student's own sampling under c with guidance 3, stopped at a random one of 50 DDIM steps.
+    Here a step uses a batch, and the student's trajectories serve `refresh` steps before they are
+    resampled. With lr 1e-4 its 300 steps keep the concept of our toy models fully under ESD-x; with 3e-4 they
+    erase it. The authors' ESD-x trains whole layers of cross-attention, and their ESD-u all other layers.
+    Here the maps of queries and outputs, which take no class embedding, belong to ESD-u. Their program also
+    excludes the time embedding and the last layer from ESD-u; the paper and this code do not.
     """
     return distill(teacher, problem, negative_guidance_loss)
 

@@ -1,4 +1,4 @@
-"""Safe self-distillation: the concept's score learns the model's own null score; the average of the models is kept."""
+"""Safe self-distillation: the concept's score learns the model's own null score. The result is a weight average."""
 
 from collections.abc import Iterable
 
@@ -32,13 +32,14 @@ def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 
         L = || eps_θ(z,c) - sg eps_θ(z) ||²
 
-    The result is the moving average of the students, which also samples the z_t, under c. Published,
-    for Stable Diffusion: AdamW at 1e-5, 1500 steps of one image, guidance 3, 50 DDIM steps, average
-    with .999, whole layers of cross-attention; here the maps of the class embedding alone. An average with .999 keeps .999^n of the teacher after n steps:
-    .22 after 1500, but .55 after 600. So the default here is lower.
-    What is left is the unconditional model: the concept is still drawn at its share of all images. And
-    on paths under c, whose images are the concept already, the two scores differ most at small t, while
-    the class is decided at large t: it takes more steps than its falling loss says.
+    The result is the moving average of the students, which also samples the z_t, under c. Published values
+    for Stable Diffusion are AdamW at 1e-5, 1500 steps of one image, guidance 3, 50 DDIM steps and an
+    average with 0.999. They train whole layers of cross-attention; here only the maps of the class embedding.
+    An average with 0.999 keeps 0.999^n of the teacher after n steps: 0.22 after 1500, but 0.55 after 600.
+    So the default here is lower.
+    The result is the unconditional model: the concept is still sampled at its share of all images. Images on
+    trajectories under c show the concept already, so the two scores differ most at small t, while the class is
+    decided at large t. The method needs more steps than its falling loss suggests.
     """
     student, parameters = make_student(teacher, problem.options.scope)
     average, averaged = make_student(teacher, problem.options.scope)

@@ -53,7 +53,7 @@ def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver) ->
         test = f"{draft.data} ({condition.name})"
         if reason := contradiction(settings["setting"], derived, model_of(draft), test):
             yield reason
-            return  # the first tells enough
+            return  # the first one is sufficient
 
 
 BENCHMARK = LaboratoryKind(

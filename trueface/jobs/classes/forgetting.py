@@ -117,7 +117,7 @@ def problem_of(
         lists: the images of its training and test.
         settings: of the unlearning.
         base: its name, and what its training took.
-        forgotten: class to forget; None: a fraction of the images, see the settings.
+        forgotten: class to forget, or None for a fraction of the images (see the settings).
         earlier: classes that were forgotten before.
         device: where images and new networks are put.
 

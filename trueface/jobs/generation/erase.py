@@ -22,15 +22,15 @@ MOST_ROWS = 100  # of the losses in the record
 
 @entry(EraseSettings)
 def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
-    """Erase a concept from the job's diffuser; write the new one, and what it took.
+    """Erase a concept from the job's diffuser; write the new diffuser and the cost.
 
-    A stop leaves nothing and the next attempt starts again: erasing takes seconds to minutes. Only the
-    method `retrain`, which is a training, goes on where it was.
+    A stopped job leaves no files, and the next attempt starts again: erasing takes seconds to minutes.
+    Only the method `retrain`, which is a training, resumes.
 
     Raises:
         CheckpointError: the diffuser cannot be read.
         UnknownName: it has no such class; names the nearest.
-        JobError: it cannot be erased from; stopped; a loss that is not a number.
+        JobError: the concept cannot be erased, the job was stopped, or a loss is not finite.
     """
     if job.base is None:
         raise JobError(f"{job.model} needs a diffuser to start from. Give it as base.")

@@ -36,7 +36,7 @@ from trueface.runtime import paths
 from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now
 
-# what is recognised as the concept: real images, those drawn anew, and the teacher's round trip
+# rates of images recognised as the concept: real images, revised images, and the teacher's round trip
 BEFORE, AFTER, REFERENCE = "rate_before", "rate_after", "rate_round_trip"
 
 
@@ -174,7 +174,7 @@ def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[st
 
 @entry(ReviseSettings)
 def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
-    """Draw the source's images anew under one name by the edited diffuser; write them under their names.
+    """Sample the source's images again under one concept by the edited diffuser; write them under their names.
 
     Raises:
         DataError: the source has no images, or some of another size than the diffuser's.
@@ -238,7 +238,7 @@ class _ErrorTotals:
         self._parts: dict[str, list[Tensor]] = {}
 
     def add(self, error: str, rate_name: str, images: Tensor, drawn: Tensor) -> None:
-        """Add a batch: its distance to the source by name, "" for none, and what is recognised."""
+        """Add a batch: its distance to the source under `error` ("" for none) and its recognised images."""
         if error:
             self._parts.setdefault(error, []).append(rms(images, drawn))
         if self._recogniser is not None:

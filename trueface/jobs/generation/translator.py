@@ -49,7 +49,7 @@ PICTURE = "translated.png"  # rows: images, then each attribute flipped
 
 @entry(TranslatorSettings)
 def train_translator(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
-    """Make the job's translator; write it with its history, and a picture of what it does."""
+    """Train or adopt the job's translator; write it with its history and a picture of translated images."""
     paths.make_folder(folder_of(job), job.model or "")
     return _adopt(job, settings) if settings.weights else _train(job, settings)
 
@@ -137,7 +137,7 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
 def _training_fingerprint(
     source: Mapping[str, Json], settings: TranslatorSettings
 ) -> RunFingerprint:
-    """Return what tells the state of this training from that of another one."""
+    """Return the identity of this training, which its saved state carries."""
     places = TranslatorSettings.neutral | {"data_root"}
     made_of = {
         "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in places},
@@ -177,6 +177,6 @@ def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
 
 
 def _folder_setting(job: Job, folder: Path) -> str:
-    """Return a folder as a setting names it: relative to the project, where it lies there."""
+    """Return a folder as a setting names it: relative to the project folder if it is inside it."""
     inside = folder.is_relative_to(job.folder)
     return str(folder.relative_to(job.folder) if inside else folder)

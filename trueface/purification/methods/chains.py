@@ -21,9 +21,9 @@ from trueface.purification.steps import Tools
 def ddpm(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return images after the reverse steps t … 1: the perturbation is taken for the noise of step t.
 
-    Source: the purification by a DDPM of WISA 2023 (Anti-disrupt), there t = 10 for perturbations of
-    at most .05: under the diffuser's schedule "seed" the same chain to the digit. Theirs leaves
-    values outside of [-1, 1]; here they are cut.
+    Source: the purification by a DDPM of WISA 2023 (Anti-disrupt), with t = 10 for perturbations of
+    at most 0.05. With the diffuser's schedule "seed" the chain is numerically identical. Theirs keeps
+    values outside of [-1, 1]; here they are clipped.
     """
     return tools.reverse_steps(images, tools.timestep_for(images, value), draws=True)
 

@@ -88,8 +88,8 @@ def tv(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 
     TV is isotropic: the sum over pixels of the length of the gradient, forward differences.
 
-    Source: A. Chambolle, An Algorithm for Total Variation Minimization, JMIV 20, 2004, equation 9; a
-    fixed number of rounds instead of a bound on the change, so that results do not depend on the batch.
+    Source: A. Chambolle, An Algorithm for Total Variation Minimization, JMIV 20, 2004, equation 9. It has
+    a fixed number of rounds instead of a bound on the change, so that results do not depend on the batch.
     """
     del tools
     assert value is not None  # the grammar asks for it
