@@ -1,4 +1,4 @@
-"""The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
+"""The kinds of jobs and their entry functions, which turn a `Job` into files and measures.
 
 Start reading at `kinds`, then `training.train`.
 """

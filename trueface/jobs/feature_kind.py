@@ -78,7 +78,7 @@ class BodyInput(NamedTuple):
     split_list: str  # train, val or test
     images: str  # data ID, real ones included
     augmentation: Augmentation = ()  # settings; none: as they are tested
-    corrupt: str = NONE  # what happens to what is tested
+    corrupt: str = NONE  # corruption of test images
 
 
 class _Facts(NamedTuple):
@@ -199,7 +199,7 @@ def _facts_of(draft: Draft) -> _Facts:
     return _Facts(
         shares=shares,
         has_frozen_backbone=shares and _is_frozen(draft),
-        # without crops the centre crop is seen whole, whatever the side of patches is
+        # without crops the whole centre crop is used, whatever the size of patches
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
         # in closed form images are learned as they are tested; of its copies the store alone knows
         augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
@@ -267,7 +267,7 @@ class FeatureKind(LaboratoryKind):
 
     @property
     def most_bytes(self) -> int | None:
-        """How many bytes the store keeps at most; None where there is no store."""
+        """Size limit of the store in bytes, or None if there is no store."""
         root = store_folder()
         return None if root is None else limit_bytes(root)
 
@@ -316,11 +316,11 @@ class FeatureKind(LaboratoryKind):
             seen.add(images)
 
     def kept(self, *, unused_s: float = 0.0) -> Kept:
-        """Return what the store holds that was not used for so many seconds."""
+        """Return the entries of the store that were not used for a number of seconds."""
         return _stored(unused_s, remove=False)
 
     def clear(self, *, unused_s: float = 0.0) -> Kept:
-        """Remove that from the store; a job that reads it goes on."""
+        """Remove these entries from the store. Jobs that read them are not affected."""
         return _stored(unused_s, remove=True)
 
 

@@ -19,7 +19,7 @@ WORD_HELP: Mapping[str, str] = {
 }
 WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
 
-# Where the original command line differs from a job in the queue: it keeps nothing unless asked
+# defaults of the original command line that differ from a queued job: it saves nothing by default
 # to, it loads with all cores, and it tests in batches as large as those of a training.
 CLASSIC_DEFAULTS: Mapping[str, Any] = {
     "batch_size": BATCH_SIZE,
@@ -39,7 +39,7 @@ def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterato
         yield from _truth(key, settings[key]) or (f"--{key}", *_values(settings[key]))
 
 
-@cache  # a plan asks for it thousands of times
+@cache  # cached because a plan calls it thousands of times
 def _usual(model: type[Settings]) -> tuple[tuple[str, Any], ...]:
     return tuple((key, default(key, field)) for key, field in model.model_fields.items())
 
@@ -81,7 +81,7 @@ def read_word_flags(
 
 
 def validate_flags(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
-    """Return settings made of what flags gave.
+    """Return the settings that flags gave.
 
     Args:
         model: the vocabulary.
@@ -107,7 +107,7 @@ def validate_flags(model: type[Model], given: Mapping[str, Any], *, dashes: bool
 
 
 def default(key: str, field: FieldInfo) -> Any:
-    """Return the classic default of a setting; pydantic's mark where there is none."""
+    """Return the classic default of a setting, or pydantic's mark for an absent default."""
     return CLASSIC_DEFAULTS.get(key, field.get_default())
 
 

@@ -25,7 +25,7 @@ def load_split_images(
 
 
 def data_location(job: Job, settings: PlaceSettings) -> DataLocation:
-    """Return where the images of a job lie."""
+    """Return the location of a job's images."""
     return DataLocation.from_place_settings(settings, job.words, job.path)
 
 
@@ -55,7 +55,7 @@ def folder_of(job: Job) -> Path:
 
 
 def checkpoint_of(job: Job, model: str) -> Path:
-    """Return where the checkpoint of another model of a job's run lies."""
+    """Return the path of the checkpoint of another model of a job's run."""
     return paths.checkpoint(job.model_folder(model))
 
 

@@ -101,9 +101,9 @@ class JobKind:
     epochs: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
-    uses_several_gpus: bool = False  # its work among several GPUs; else it takes one
+    uses_several_gpus: bool = False  # its work among several GPUs; otherwise it uses one
     accepts_custom_words: bool = (
-        True  # of a person's own, for sets of images; else unions are its own, too
+        True  # the user's words for sets of images; without them unions are kept as well
     )
     vocabulary: DataIdResolver = BUILT_IN
 
@@ -112,7 +112,7 @@ class JobKind:
         return self.resolve_data(self.vocabulary, data)
 
     def elementary(self, data: DataId) -> DataId:
-        """Return `data` with every union written out; as it is where there are none."""
+        """Return `data` with all unions expanded."""
         return (
             self.vocabulary.expand_unions(data) if self.accepts_custom_words else self.images(data)
         )
@@ -178,7 +178,7 @@ def _has_gpu_driver() -> bool:
 
 
 def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield which models of this plan are of another kind than the setting that names them asks for."""
+    """Yield the models of this plan whose kind differs from the kind that a setting requires."""
     for setting, kinds in MADE_BY.items():
         model = draft.settings.get(setting)
         for maker in makers:
@@ -232,7 +232,7 @@ def command_line(
 
 
 def device_flag(draft: Draft) -> tuple[str, ...]:
-    """Return the flag of the device that the task file wants; left to the command if it says none."""
+    """Return the flag of the task file's device, or none to leave the choice to the command."""
     return () if draft.device == "auto" else ("--device", draft.device)
 
 
@@ -303,7 +303,7 @@ def inputs_from_settings(
 
 
 def model_files(*beside: Callable[[Path], Path]) -> Callable[[Draft], Iterator[Path]]:
-    """Return what a job makes that makes a model: its checkpoint, and files beside it."""
+    """Return the outputs of a job that produces a model: its checkpoint and accompanying files."""
 
     def makes(draft: Draft) -> Iterator[Path]:
         folder = folder_of(draft)
@@ -402,7 +402,7 @@ def _dangling_images(
 
 
 def _splitting(draft: Draft, data_root: Path) -> str:
-    """Return how the lists of images are made; '' where there are no images to be listed."""
+    """Return the source of the image lists, or '' if no images are listed."""
     if not os.path.exists(data_root):  # noqa: PTH110  # as above
         return ""
     settings = draft.settings

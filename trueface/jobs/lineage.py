@@ -131,7 +131,7 @@ def _training_lists(
         for taught in _planned(maker, vocabulary):
             yield maker.model or "", taught
     earlier = [makers[0].base if makers else test.model]
-    # a warm start goes on from weights that an earlier run left under the model's own name
+    # a warm start continues from weights of an earlier run under the same model name
     earlier += [maker.model for maker in makers if maker.settings.get("warm_start")]
     for model in filter(None, earlier):
         find = partial(_recorded_lists, test, model)
@@ -174,7 +174,7 @@ def _ancestry(test: Draft, model: str) -> Ancestry | None:
 
 
 def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
-    """Return the list of a lesson if it is unchanged."""
+    """Return the training list of a record if it is unchanged."""
     current = None if sha256 is None else _read(Path(split_path), name)
     return current if current and _digest(current) == sha256 else None
 
@@ -201,7 +201,7 @@ def _read(split_path: Path, name: str) -> _List | None:
     return _List(str(file), name, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times
+@lru_cache(maxsize=1 << 16)  # cached because a plan calls it thousands of times for few pairs
 def _shared(
     taught: _TrainedList, tested: _List, tested_data: str, vocabulary: DataIdResolver
 ) -> tuple[tuple[frozenset[str], ...], int]:
@@ -313,7 +313,7 @@ def origin_of_test(test: Draft, vocabulary: DataIdResolver) -> Origin | None:
     return Origin(parts=parts) if parts else None
 
 
-# where the lists of a training lie, its images, what words of these meant, and its settings
+# folder of a training's lists, its images, the meaning of user words, and its settings
 _Learned = tuple[Path, str, DataIdResolver, Mapping[str, Any]]
 
 

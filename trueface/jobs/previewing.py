@@ -1,4 +1,4 @@
-"""What a training's network would see, drawn instead of learned: a sheet of images, epoch by epoch."""
+"""A preview of a training: a sheet of the network's input images, epoch by epoch."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 
 
 def write_preview(path: Path, images: ImageSet) -> int:
-    """Write a PNG with some images of a set, a row each, as they look in the first epochs.
+    """Write a PNG with some images of a set, one row each, as the network sees them in the first epochs.
 
     Each row is headed by the name of the image and its training label, which is flipped if the image
     is poisoned. Returns the number of images shown.

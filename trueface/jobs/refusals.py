@@ -41,7 +41,7 @@ LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes 
 
 
 def check_saved_weights(_: Draft, makers: Sequence[Draft], __: DataIdResolver) -> Iterable[str]:
-    """Refuse a model that is made without being kept: an older one in its place would be taken."""
+    """Reject a model whose weights are not saved, because an older file would be used instead."""
     # an unlearning keeps its weights whatever the setting says
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
         yield (
@@ -67,7 +67,7 @@ def check_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
 
 
 def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
-    """Yield what is wrong in the headers of a job's tables of attributes."""
+    """Yield the faults in the headers of a job's attribute tables."""
     if isinstance(columns := _columns(draft), str):
         yield columns
 
@@ -107,7 +107,7 @@ def check_training_qualities(draft: Draft, *_: object) -> Iterator[str]:
 
 
 def check_corruptions(draft: Draft, *_: object) -> Iterator[str]:
-    """Yield why images cannot be corrupted here as a test or a benchmark asks for."""
+    """Yield the reasons why images cannot be corrupted as a test or benchmark requests."""
     corrupt = draft.settings.get("corrupt", ())
     for chain in (corrupt,) if isinstance(corrupt, str) else corrupt:
         yield from missing_programs(chain)
@@ -195,7 +195,7 @@ def _no_optimizer(draft: Draft, *_: object) -> Iterator[str]:
 
 
 def _unfit_processes(draft: Draft, *_: object) -> Iterator[str]:
-    """Yield why a training cannot be shared by as many processes as it asks for."""
+    """Yield the reasons why a training cannot run in the requested number of processes."""
     settings, name = draft.settings, draft.model or draft.kind
     processes = settings.get("processes", 0)
     on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
@@ -249,7 +249,7 @@ def _further_parts(draft: Draft) -> Iterator[str]:
 
 
 def _columns(draft: Draft) -> tuple[str, ...] | str | None:
-    """Return the columns of groups, or what is wrong; None where there is no table to be read yet."""
+    """Return the group columns, or the fault, or None if there is no table to read yet."""
     text = draft.settings.get("attributes", "")
     return draft.once(("attributes", text), partial(_read, draft, text)) if text else None
 
@@ -266,7 +266,9 @@ def _read(draft: Draft, text: str) -> tuple[str, ...] | str | None:
 
 
 def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
-    if not path.exists():  # an earlier job may make it; else it is said with the other inputs
+    if (
+        not path.exists()
+    ):  # an earlier job may create it; otherwise it is reported with the missing inputs
         return
     try:
         content = QualityList.read(path)
@@ -281,7 +283,7 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
 
 
 def _unfit_network(draft: Draft) -> Iterable[str]:
-    """Yield why a network cannot be trained with an objective that asks for its inner parts."""
+    """Yield the reasons why a network does not support an objective that uses its inner layers."""
     spec = objectives().get(used_objective(draft.settings))
     if spec is None or not spec.network:
         return

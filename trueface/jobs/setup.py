@@ -44,7 +44,7 @@ def entry(
 
 
 def apply_resource_limits(job: Job) -> Job:
-    """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
+    """Limit the process to the job's cores and GPU memory share; return the job that applies later changes."""
     torch.set_num_threads(job.cpus)
     keep_freed_memory()
     return memory.cap_job_memory(job, os.environ)
@@ -69,7 +69,7 @@ def make_start(
 
 
 def job_provenance(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
-    """Return what a model is made of and by what, for its provenance.
+    """Return the data, settings and code of a model, for its provenance.
 
     Args:
         job: that makes it.
@@ -102,7 +102,7 @@ def learning_provenance(job: Job, data: DataId) -> dict[str, Json]:
 
 
 def write_facts(folder: Path, source: Mapping[str, Json], result: Mapping[str, Json]) -> None:
-    """Write beside a model what it is made of, and the numbers of its making."""
+    """Write the provenance and the history of a model to its folder."""
     write_record(paths.provenance(folder), source)
     write_record(paths.summary(folder), result)
 
@@ -113,7 +113,7 @@ def write_record(path: Path, record: Mapping[str, Json]) -> None:
 
 
 def count_bad_images(path: Path) -> int:
-    """Return how many images a list names; 0 where there is none."""
+    """Return the number of images in a list, or 0 if there is no list."""
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return sum(1 for _ in csv.reader(file)) - 1

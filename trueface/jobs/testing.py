@@ -122,7 +122,7 @@ class ScoringModel:
             feed: of the images.
             clean: the model's answers to them.
             attack: kind and budget.
-            target: the network that the attack asks.
+            target: the network that the attack queries.
             saved: what happens to images when they are saved after the attack.
             queries: of each image, for attacks by scores.
             keep: called with each image as it was scored, or None.
@@ -266,13 +266,13 @@ def surrogate_of(job: Job, name: str) -> Detector | None:
 
 @dataclass(frozen=True, slots=True)
 class ImageWriter:
-    """Writes images below `root` as they lie below `data_root`."""
+    """Writes images to the same relative paths below `root` as below `data_root`."""
 
     root: Path
     data_root: Path
 
     def __call__(self, image: Image, pixels: Tensor) -> None:
-        """Write an image, (3, H, W) uint8, whole or not at all."""
+        """Write an image, (3, H, W) uint8, atomically."""
         path = self.root / image.path.relative_to(self.data_root).with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
         file = io.BytesIO()
@@ -432,12 +432,12 @@ def _triggered(
 def _checked_attributes(
     job: Job, settings: TestSettings, images: Sequence[Image]
 ) -> dict[str, Json]:
-    """Read the attributes of a test's images, and return what is written of them beside its results.
+    """Read the attributes of a test's images, and return the facts that its record contains.
 
-    No score depends on them: what is wrong with them is said before images are scored.
+    No score depends on them. Faults are reported before images are scored.
 
     Raises:
-        DataError: what is wrong in a table; or images without a row, unless they shall be passed over.
+        DataError: a table has a fault, or images have no row, unless such images are to be skipped.
     """
     root, files = job.path(settings.data_root), attribute_files(settings.attributes, job.path)
     if not files:

@@ -101,7 +101,7 @@ class TrainingRun:
     checked: ImageLoader
     model: Detector
     state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
-    source: Mapping[str, Json]  # what the weights are made of, but what parts say of it
+    source: Mapping[str, Json]  # provenance of the weights, without the facts of parts
     begin: Callable[[], Callable[[], None]]  # see `trainer.train`
 
     @classmethod
@@ -224,7 +224,7 @@ def fit_steps(run: TrainingRun) -> TrainingResult:
 
 
 def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
-    """Write the summary of a training, remove what it could go on with, and return its result."""
+    """Write the summary of a training, remove its resume file, and return its result."""
     folder = run.training.folder
     for part in run.parts:
         part.finish(run.lists, run.model, trained)
@@ -237,7 +237,9 @@ def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     }
     setup.write_record(paths.summary(folder), result)
     paths.last_checkpoint(folder).unlink(missing_ok=True)
-    checkpointing.clear_trainer_state(paths.resume(folder))  # nothing is left to go on with
+    checkpointing.clear_trainer_state(
+        paths.resume(folder)
+    )  # a finished training has no state to resume from
     return result
 
 

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @entry(UnlearnSettings)
 def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
-    """Make the job's model from its poisoned base; write it beside what it took."""
+    """Unlearn the poison of the job's base; write the model and its cost."""
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not the result of {settings.method} on {job.base}")

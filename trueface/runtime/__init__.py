@@ -1,4 +1,4 @@
-"""What every part of the laboratory needs: errors, paths, random streams, files (those of the original, too), memory.
+"""Foundations of the lab: errors, paths, random streams, files (including those of the original), memory.
 
 Start reading at `rng.stream_seed`.
 """

@@ -1,4 +1,4 @@
-"""What is made once and found again: its identity, its place, its lock, how much there may be of it.
+"""Artifacts that are created once and reused: identity, path, lock and size limit of the cache.
 
 An artifact is complete or absent. It records its `identity`, so that a reader that finds another artifact
 at the same path can report the difference. The process that creates an artifact holds its lock or fills a
@@ -6,7 +6,7 @@ folder under another name; other processes wait for it. Entries of the cache can
 cache folder is missing, full or not trusted, work continues without it. An adapter of each kind writes
 the bytes.
 
-Start reading at `Artifact`, of a folder, or at `hold_lock`, of a file that several processes want.
+Start reading at `Artifact` for folders, or at `hold_lock` for files that several processes create.
 """
 
 import contextlib
@@ -53,18 +53,18 @@ log = logging.getLogger(__name__)
 class Artifact(NamedTuple):
     """A folder that is made once of what its mark says, and found again by it.
 
-    Another one in its place is refused, never replaced: it may be someone's work.
+    Another artifact at the same path is rejected, never replaced: it may be a user's work.
     """
 
     kind: str  # in messages: "drawn set"
     place: Path
-    mark: str  # name of the file in it that says what it is
+    mark: str  # name of the file in it that records its identity
     identity: Mapping[str, Json]
 
     def is_complete(
         self, files: Iterable[str], other: Callable[[str, Mapping[str, Json]], str]
     ) -> bool:
-        """Return whether it is there with all its files; refuse what is another thing.
+        """Return whether the artifact exists with all its files. Reject another artifact at its path.
 
         Args:
             files: below the place; none may be empty, as after a power cut.
@@ -81,7 +81,7 @@ class Artifact(NamedTuple):
         return all(_is_whole(self.place / file) for file in files)
 
     def stored(self, mark: str) -> Mapping[str, Json] | None:
-        """Return what a mark in the place says; None where there is none.
+        """Return the content of the mark at the path, or None if there is no mark.
 
         Raises:
             DataError: the place is a file.
@@ -121,7 +121,7 @@ class Artifact(NamedTuple):
     def locked(self, waiting: Callable[[int, int], None] | None = None) -> Iterator[None]:
         """Hold the place; wait while another process of this machine holds it.
 
-        Nothing is held if no lock can be made beside the place, as on a disk that is read-only or has no locks.
+        No lock is held if none can be created next to the path, as on a disk that is read-only or has no locks.
 
         Args:
             waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
@@ -207,7 +207,7 @@ def _is_whole(file: Path) -> bool:
 
 
 class FileMark(NamedTuple):
-    """A file's status: as long as it stays, the file holds what it held, unless it is `is_racy`."""
+    """A file's status. While it is unchanged, the content is unchanged, unless it is `is_racy`."""
 
     device: int
     inode: int
@@ -236,7 +236,7 @@ class FileMark(NamedTuple):
 
 @contextmanager
 def staging_folder(place: Path) -> Iterator[Path]:
-    """Give a new folder beside `place`; it is removed at the end, unless it was renamed.
+    """Yield a new folder next to `place`. It is removed at the end, unless it was renamed.
 
     A killed process leaves a folder whose name begins with a dot. The next process that writes to the same
     path removes it. Folders of running processes are locked and stay.
@@ -317,7 +317,7 @@ def _sync(folder: Path) -> None:
 
 
 def _remove_stale(place: Path) -> None:
-    """Remove what killed processes left beside the same place."""
+    """Remove the staging folders of killed processes for the same path."""
     for folder in place.parent.glob(f".{_escaped(place.name[:_MOST_NAME])}.*.{SUFFIX}"):
         with contextlib.suppress(OSError):
             held = os.open(folder, os.O_RDONLY)
@@ -333,7 +333,7 @@ def _escaped(name: str) -> str:
 
 
 class StoppedError(Exception):
-    """The work shall end; nothing of it is lost."""
+    """The work is to stop; nothing of it is lost."""
 
 
 class BusyError(Exception):
@@ -371,7 +371,7 @@ class CreationLock:
 def hold_lock(
     path: Path, stop: threading.Event, progress: Callable[[int, int], None]
 ) -> Iterator[CreationLock]:
-    """Hold a lock, once whoever holds it has ended.
+    """Hold a lock as soon as its current holder has ended.
 
     Args:
         path: of the lock.
@@ -403,7 +403,7 @@ def hold_lock_if_free(path: Path) -> Iterator[CreationLock]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock for a moment; whoever holds it is waited for.
+    """Hold a lock for a short time. Waits for its current holder.
 
     Raises:
         OSError: see `hold_lock`.
@@ -457,11 +457,13 @@ def _acquire_lock(path: Path, *, waits: bool = False, is_shared: bool = False) -
             raise
         if _lies_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # the lock file was removed with its artifact before this process acquired it
+        os.close(
+            descriptor
+        )  # the lock file was removed with its artifact before this process acquired it
 
 
 def _opened_lock(path: Path, *, is_shared: bool) -> int:
-    """Open a lock file, made where there is none; one that users share may be read-only for this one."""
+    """Open a lock file and create it if needed. A lock file of another user may be read-only."""
     mode = 0o666 if is_shared else 0o600
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
@@ -486,7 +488,7 @@ def _note(path: Path) -> LockHolder:
 
 
 class CacheEntry(NamedTuple):
-    """Something in a cache that is removed as a whole."""
+    """A file or folder in a cache that is removed as a unit."""
 
     path: Path
     used_at: float  # s since the epoch
@@ -495,7 +497,7 @@ class CacheEntry(NamedTuple):
 
 
 def cache_folder() -> Path | None:
-    """Return where the laboratory keeps what it can make again; None where there is no home."""
+    """Return the cache folder of the lab, or None if there is no home folder."""
     if given := os.environ.get(CACHE):
         return Path(given).absolute()
     folder = platformdirs.user_cache_path("trueface", appauthor=False)
@@ -503,10 +505,10 @@ def cache_folder() -> Path | None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner can write, where there is none yet.
+    """Create a folder that only its owner can write, if it does not exist yet.
 
     Raises:
-        PermissionError: another user owns it, or can write it, and so could change what it holds.
+        PermissionError: another user owns it or can write to it, and so could change its content.
         OSError: it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -533,7 +535,7 @@ def limit_bytes(variable: str, environ: Mapping[str, str], default: int) -> int:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much of its disk is free for a folder, which need not exist; 0 if nobody can tell."""
+    """Return the free bytes of a folder's disk, or 0 if unknown. The folder need not exist."""
     with contextlib.suppress(OSError):
         there = next(place for place in (folder, *folder.parents) if place.exists())
         return shutil.disk_usage(there).free

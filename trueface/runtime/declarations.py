@@ -64,7 +64,7 @@ class Declared:
 
 
 class Registry(Mapping[str, Built]):
-    """What one decorator declares in the files of a package, by name in their order; no file is imported."""
+    """Declarations of one decorator in the files of a package, by name in file order. No file is imported."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Registry(Mapping[str, Built]):
 
         Args:
             package: dotted.
-            register: the decorator, which returns what is known of a name.
+            register: the decorator, which returns the facts of a name.
             decorator: its name in the files, where that is not its own.
             modules: those that a declaration may take names from.
         """
@@ -89,7 +89,7 @@ class Registry(Mapping[str, Built]):
         }
 
     def __getitem__(self, name: str) -> Built:
-        """Return what is declared of a name."""
+        """Return the declared facts of a name."""
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -186,7 +186,7 @@ def _declarations(
                 )
     call_or_alias = rf"(?<!def )\b{decorator}(?:\s*\(|\s+as\b)"
     bare = rf"@(?:\w+\.)*{decorator}\b(?!\s*\()"
-    # more of them may be mere mentions: only the tree can tell
+    # some of them may be mere mentions: only the syntax tree shows that
     if len(re.findall(f"{call_or_alias}|{bare}", text)) > len(read):
         _refuse_unread(path, tree, decorator, read)
 
@@ -194,7 +194,7 @@ def _declarations(
 def _refuse_unread(
     path: Path, tree: ast.Module, decorator: str, read: Collection[ast.Call]
 ) -> None:
-    """Refuse a declaration that stands where nobody reads it: it would be missing without a word."""
+    """Reject a declaration below the top level, which would otherwise be ignored silently."""
     for node in ast.walk(tree):
         for above in getattr(node, "decorator_list", ()):
             if _last_name(above) == decorator:
@@ -337,7 +337,7 @@ class _Source:
 class Numbered(Declared, ABC):
     """A plug-in that may take a number within a range, without its code."""
 
-    name: str  # lower-case letters, which stand before the number
+    name: str  # lower-case letters before the number
     _: KW_ONLY
     summary: str  # a few words for lists
     low: float = 0.0  # the smallest number
@@ -371,7 +371,7 @@ class Numbered(Declared, ABC):
 
         Args:
             number: as it is written; None: there is none.
-            word: the whole, for messages.
+            word: the complete text, for messages.
 
         Raises:
             ValueError: it is missing, superfluous, outside its range, or has decimals that it must not.

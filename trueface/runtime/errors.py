@@ -69,13 +69,13 @@ class BadImageError(DataError):
 
 
 class CheckpointError(DataError):
-    """A trained model is absent, cannot be read safely, or is not the one that was asked for."""
+    """A trained model is absent, cannot be read safely, or is not the requested one."""
 
     exit_code = 1
 
 
 class RecordError(DataError):
-    """A poison record cannot be read, or was made for other images than those at hand."""
+    """A poison record cannot be read, or belongs to other images."""
 
     exit_code = 1
 

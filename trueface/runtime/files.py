@@ -1,4 +1,4 @@
-"""Small files that must be whole or absent, sizes, and the identity of code, as the launcher has them."""
+"""Atomic writes of small files, sizes, and the identity of code, re-exported from the launcher."""
 
 import hashlib
 from pathlib import Path

@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class RefusedImageError(OSError):
-    """An image file is not read, for a reason of ours."""
+    """An image file is rejected by a check of this module."""
 
 
 @contextmanager

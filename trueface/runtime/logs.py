@@ -1,4 +1,4 @@
-"""The laboratory's log of one job: a file beside the model, and warnings on stderr in the foreground."""
+"""The lab's log of one job: a file in the model folder, and warnings on stderr in the foreground."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ ROOT = "trueface"
 
 
 def root() -> logging.Logger:
-    """Return the logger above all of the laboratory's, open to what is worth a line."""
+    """Return the root logger of the lab, at level INFO."""
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     return logger
@@ -32,7 +32,7 @@ def log_to_file(path: Path, *, mode: str = "w") -> Iterator[None]:
 
 @contextlib.contextmanager
 def log_to_stderr(level: int = logging.WARNING) -> Iterator[None]:
-    """Send what is at least of `level` to stderr, unless the log goes somewhere already."""
+    """Send records of at least `level` to stderr, unless the log has a handler already."""
     if logging.getLogger(ROOT).handlers:
         yield
         return

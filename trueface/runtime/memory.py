@@ -31,13 +31,13 @@ class Cuda(Protocol):
     """The part of torch.cuda that is needed here."""
 
     def get_device_properties(self, device: int, /) -> Any:
-        """Return what a card is: `total_memory` in bytes, and `uuid`."""
+        """Return the properties of a GPU: `total_memory` in bytes, and `uuid`."""
 
     def set_per_process_memory_fraction(self, fraction: float, device: int, /) -> None:
-        """Let the allocator take so much of a card, from 0 to 1, and no more."""
+        """Limit the allocator to a fraction of a GPU's memory, from 0 to 1."""
 
     def memory_reserved(self, device: int, /) -> int:
-        """Return the bytes that the allocator has taken of a card."""
+        """Return the bytes that the allocator has reserved on a GPU."""
 
     def max_memory_reserved(self, device: int, /) -> int:
         """Return the most that it ever had."""
@@ -49,19 +49,19 @@ def cap_job_memory(
     cuda: Cuda = torch.cuda,
     clock: Callable[[], float] = time.monotonic,
 ) -> Job:
-    """Confirm a job's card and keep its allocator within the job's share from now on.
+    """Confirm a job's GPU and keep its allocator within the job's share from now on.
 
     Returns the job with a progress function that goes on doing so: the share changes when a
     neighbour comes or leaves. On the CPU it is the job as it was.
 
     Args:
         job: about to begin; CUDA may have been touched already.
-        environ: holds the UUID of the promised GPU.
+        environ: contains the UUID of the reserved GPU.
         cuda: torch's.
         clock: in seconds.
 
     Raises:
-        JobError: CUDA has given another card than the one that was promised.
+        JobError: CUDA uses another GPU than the reserved one.
     """
     kind, _, number = job.device.partition(":")
     if kind != "cuda":
@@ -79,13 +79,13 @@ def cap_job_memory(
 
 
 def confirm_device(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) -> str | None:
-    """Return the UUID of a card as CUDA says it; None where it does not.
+    """Return the UUID of a GPU from CUDA, or None if CUDA does not report it.
 
     Only a GPU that was reserved by UUID is compared. A GPU reserved by number and a MIG instance are
     not, and nothing is compared if no GPU was reserved.
 
     Raises:
-        JobError: it is another card than the one that was promised, or torch cannot use it.
+        JobError: it is another GPU than the reserved one, or torch cannot use it.
     """
     names = environ.get(VISIBLE, "").split(",")
     named = names[device].strip() if device < len(names) else ""
@@ -135,7 +135,7 @@ class _AllocatorCap:
         reserved = self._cuda.memory_reserved(self._device)
         cap = self._share.vram_limit().allocator
         if cap is not None:
-            cap = min(max(cap, reserved), self._total)  # what is taken cannot be taken back
+            cap = min(max(cap, reserved), self._total)  # reserved memory cannot be revoked
         if cap != self._cap:
             self._cap = cap
             fraction = 1.0 if cap is None else cap / self._total
@@ -152,7 +152,7 @@ _OWN = Path("/proc/self")  # Linux only; elsewhere nothing is known
 
 
 def reset_peak_memory(device: str) -> None:
-    """Forget what was the most so far."""
+    """Reset the peak."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(torch.device(device))
         return

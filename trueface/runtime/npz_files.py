@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trueface.runtime.errors import DataError, MachineError
 
-MEMBERS = 64  # of an archive; ours have sixteen at most
+MEMBERS = 64  # members of an archive; files of this package have at most sixteen
 MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
 FREE_BYTES = 1 << 27  # that any file may hold, however small it is
 MOST_EXPANDED = (

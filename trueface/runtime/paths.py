@@ -1,4 +1,4 @@
-"""Where the files of a model lie below its folder, runs/<run>/<model ID>/.
+"""Paths of a model's files below its folder, runs/<run>/<model ID>/.
 
 model_id.txt                   the model's ID, where it is too long to be the folder's name
 checkpoints/best.pt            the weights of the best epoch
@@ -34,22 +34,20 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import condition_of_test, model_folder_name
 
-SCHEMA = 1  # of the JSON files that jobs write beside a model
+SCHEMA = 1  # schema of the JSON files that jobs write to a model folder
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
-OUTPUTS_FOLDER = "made"  # the folder of a run with those that jobs made of folders and models
+OUTPUTS_FOLDER = "made"  # the folder of a run for folders that jobs made from folders and models
 OUTPUT_RECORD = "made.json"  # in such a folder, written last: its sources and settings
 METRICS = "metrics.json"  # in such a folder: its measures
 CONDITIONS = "conditions"  # the folder of tests under conditions
 MODEL_ID = "model_id.txt"
-MODEL_FOLDER = (
-    "model.json"  # in a published model folder: see `prediction.model_folder`
-)
+MODEL_FOLDER = "model.json"  # in a published model folder: see `prediction.model_folder`
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
 
 
 def model_folder(what: str, model: str) -> str:
-    """Return the name of a model's folder: its ID, or one made of it that a file system takes.
+    """Return the name of a model's folder: its ID, or a shortened form that a file system accepts.
 
     Args:
         what: for the message: "--save_id".
@@ -102,30 +100,30 @@ def folder_name(what: str, name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=4096)  # a plan asks for each as often as the model is tested
+@lru_cache(maxsize=4096)  # cached because a plan calls it for each test of a model
 def checkpoint(folder: Path) -> Path:
-    """Return where a model's weights lie."""
+    """Return the path of a model's weights."""
     return Path(f"{folder}/checkpoints/best.pt")
 
 
 @lru_cache(maxsize=4096)
 def optimizer(folder: Path) -> Path:
-    """Return where the state of the optimizer that made a model lies."""
+    """Return the path of the optimizer state of a model."""
     return Path(f"{folder}/checkpoints/optimizer.pt")
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """Return where the weights of a training that was stopped lie."""
+    """Return the path of the weights of a stopped training."""
     return Path(f"{folder}/checkpoints/last.pt")
 
 
 def resume(folder: Path) -> Path:
-    """Return where the state of a training that is under way lies."""
+    """Return the path of the resume file of an unfinished training."""
     return Path(f"{folder}/checkpoints/resume.pt")
 
 
 def provenance(folder: Path) -> Path:
-    """Return where it is written what a model's weights were made of and with."""
+    """Return the path of a model's provenance record."""
     return folder / "provenance.json"
 
 
@@ -145,12 +143,12 @@ def bad_images(folder: Path, images: str) -> Path:
 
 
 def features(folder: Path, images: str) -> Path:
-    """Return where the features of a list of images lie; `images` as in `bad_images`."""
+    """Return the path of the features of a list of images; `images` as in `bad_images`."""
     return Path(f"{folder}/features/{fit_file_name(images, '.npz')}")
 
 
 def preview(folder: Path) -> Path:
-    """Return where the contact sheet of a training's images lies."""
+    """Return the path of the contact sheet of a training's images."""
     return folder / "preview.png"
 
 
@@ -175,12 +173,12 @@ def ancestry(folder: Path) -> Path:
 
 
 def scores(folder: Path, model: str, data: str) -> Path:
-    """Return where the scores of a model on `data` lie; `data` may name conditions, see `tested`."""
+    """Return the path of the scores of a model on `data`, which may name conditions: see `tested`."""
     return Path(f"{folder}/{_place(data, 'scores')}/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 
 
 def triggered(folder: Path, model: str, data: str) -> Path:
-    """Return where the scores of a model on `data` lie, each image with the backdoor's patch."""
+    """Return the path of the scores of a model on `data`, each image with the backdoor's patch."""
     return Path(f"{folder}/triggered/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 
 
@@ -190,7 +188,7 @@ def summary(folder: Path) -> Path:
 
 
 def metrics(folder: Path, data: str) -> Path:
-    """Return where the metrics of a model on `data` lie; `data` may name conditions."""
+    """Return the path of the metrics of a model on `data`, which may name conditions."""
     return Path(f"{folder}/{_place(data, 'metrics')}/{fit_file_name(data, '.json')}")
 
 
@@ -205,12 +203,12 @@ def erasing(folder: Path) -> Path:
 
 
 def predictions_before(folder: Path) -> Path:
-    """Return where the answers lie that a model's base gave before the unlearning."""
+    """Return the path of the base's predictions before the unlearning."""
     return folder / "answers" / "before.npz"
 
 
 def predictions_after(folder: Path) -> Path:
-    """Return where the answers of an unlearned model lie."""
+    """Return the path of the predictions of an unlearned model."""
     return folder / "answers" / "after.npz"
 
 
@@ -232,7 +230,7 @@ def _place(data: str, usual: str) -> str:
 def fit_file_name(name: str, suffix: str) -> str:
     """Return `name` and `suffix` as one file name, cut and marked by a hash if it is too long."""
     if name.isascii() and len(name) + len(suffix) + TEMPORARY_BYTES <= NAME_BYTES:
-        return name + suffix  # most names by far, and a plan asks for thousands
+        return name + suffix  # fast path for most names, as a plan checks thousands
     room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
     if len(name.encode()) <= room:
         return name + suffix

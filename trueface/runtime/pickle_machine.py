@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 MAX_STEPS = 2_500_000  # instructions, a few seconds; a record of 200,000 images has 1.2 million
-MAX_MADE = 256 << 20  # bytes of the arrays that stand-ins make
+MAX_MADE = 256 << 20  # bytes of the arrays that stand-ins create
 MAX_STREAMS = 64  # pickles within the pickle; a score file has 3
 MAX_ENTRIES = 4096  # of one dict: keys of one hash cost the square of their number
 SHOWN = 120  # characters of a requested name
@@ -55,7 +55,7 @@ class Budget:
     streams: int = MAX_STREAMS
 
     def count_bytes(self, size: int) -> None:
-        """Count `size` bytes that a stand-in is about to make."""
+        """Count `size` bytes that a stand-in is about to allocate."""
         self.made -= size
         if self.made < 0:
             raise Refusal("it expands to more data than old files contain")
@@ -94,7 +94,7 @@ def run(
             if opcode.name == "STOP":
                 return machine.pop_item()
             machine.carry_out(opcode.name, argument)
-    # genops names what it cannot read; an instruction that finds too little on the stack, too
+    # genops raises for unreadable input, and an instruction for too few values on the stack
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise Refusal(f"it is cut off or damaged ({shorten_for_message(error)})") from error
     except MemoryError as error:
@@ -141,7 +141,7 @@ class _Machine:
         return self.stack.pop()
 
     def pop_marked(self) -> Stack:
-        """Return what lies above the last mark, and take both away."""
+        """Remove the values above the last mark and the mark, and return the values."""
         items, self.stack = self.stack, self.below.pop()
         return items
 

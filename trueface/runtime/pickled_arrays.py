@@ -14,7 +14,7 @@ NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4",
 MAX_DIMENSIONS = 8
 MOST = 1 << 40  # of anything that is counted
 MOST_OBJECTS = 1  # of an array of objects; results.npy is one of one
-ARRAY_BYTES = 256  # that an array takes in memory beside its values
+ARRAY_BYTES = 256  # bytes of an array in memory besides its values
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1, and from 2 on
 
 
@@ -85,7 +85,7 @@ def sides(value: object) -> tuple[int, ...]:
 
 
 def numpy_names(budget: Budget) -> Mapping[str, object]:
-    """Return what stands for the names that a pickle of arrays uses; see `safe_pickle.load`."""
+    """Return the stand-ins for the names that a pickle of arrays uses; see `safe_pickle.load`."""
     return {
         "numpy.ndarray": None,  # named, never called
         "numpy.dtype": _dtype,

@@ -36,7 +36,7 @@ class _Described:
 
 
 def tensor_names(budget: Budget) -> Mapping[str, Callable[..., object]]:
-    """Return what stands for the names that a pickle of tensors uses; see `safe_pickle.load`."""
+    """Return the stand-ins for the names that a pickle of tensors uses; see `safe_pickle.load`."""
     return {
         "torch._utils._rebuild_tensor_v2": partial(rebuild, budget),
         "torch.storage._load_from_bytes": partial(storage, budget),
@@ -77,7 +77,7 @@ def storage(budget: Budget, data: object) -> Array:
     """Return the values of a storage in the bytes of a file of torch.save, (N,), read-only.
 
     Raises:
-        Refusal: it is cut off, of the zip format, or asks for more than a kind of storage.
+        Refusal: the stream is truncated, has the zip format, or requests more than a storage type.
     """
     if not isinstance(data, bytes):
         raise Refusal(f"a storage is {shorten_for_message(data)}, not bytes")

@@ -87,7 +87,7 @@ def process_in_chunks(
 
 
 def end_with_parent() -> None:
-    """Let the kernel kill this process of multiprocessing as soon as the one that started it is gone.
+    """Ask the kernel to kill this worker as soon as its parent process ends.
 
     It would wait for work for ever; and it ends also where it is deep in a library's code.
     """
@@ -98,5 +98,5 @@ def end_with_parent() -> None:
     fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([sentinel], 0):  # it was gone before
+    if wait([sentinel], 0):  # the parent had ended before
         os._exit(1)

@@ -34,7 +34,7 @@ class RunContext:
             )
 
     def raise_if_stopped_midway(self, done: int, total: int) -> None:
-        """Leave a computation that shall stop; it has written nothing that counts.
+        """Leave a computation that is to stop; its output so far is discarded.
 
         Raises:
             JobError: stopped.

@@ -28,7 +28,7 @@ def load(path: Path, allowed: Mapping[str, object], *, budget: Budget | None = N
         budget: shared with the stand-ins that count on it.
 
     Raises:
-        DataError: it cannot be read, is cut off or too large, or asks for any other name.
+        DataError: the file cannot be read, is truncated or too large, or requests any other name.
     """
     return decode(path, read(path), allowed, budget=budget)
 

@@ -1,4 +1,4 @@
-"""Trainings of a number of steps: one loop with stop, progress, a check of the losses, and the state to go on from.
+"""Trainings of a number of steps: one loop with stop, progress, a check of losses, and a resume file.
 
 If all random draws of a training depend only on the step number, it resumes bit-identically on the same
 machine with the same versions and number of threads. Its state is complete at each instant: the file is
@@ -46,7 +46,7 @@ def values_fingerprint(made_of: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ResumeFile:
-    """Where the state of a training lies, and how often it is written."""
+    """Path of a training's state, and how often it is written."""
 
     path: Path
     run_fingerprint: RunFingerprint
@@ -67,7 +67,7 @@ class StepTrainer(ABC):
         total: steps.
         step: done.
         seconds: that they took, interruptions not counted.
-        parts: what is kept of it by the name that it has in the file.
+        parts: saved objects, by their names in the file.
         stopped: the sentence of a stop.
     """
 
@@ -90,7 +90,7 @@ class StepTrainer(ABC):
         return losses
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the plain values that are kept beside the parts."""
+        """Return the plain values that are saved with the parts."""
         return {}
 
     def load_extra_state(self, numbers: Mapping[str, Any]) -> None:  # noqa: B027  # few have any
@@ -103,7 +103,7 @@ class StepTrainer(ABC):
 def run_steps(
     training: StepTrainer, watch: RunContext, resume_file: ResumeFile | None = None
 ) -> None:
-    """Take the steps of a training, from its kept state where there is one.
+    """Run the steps of a training, from its saved state if there is one.
 
     Args:
         training: before its first step.
@@ -140,12 +140,12 @@ def run_steps(
 def read_resume_state(
     path: Path, claim: RunFingerprint, needed: Collection[str]
 ) -> dict[str, Any] | None:
-    """Return the state of this very training; None where there is none.
+    """Return the saved state of this training, or None if there is none.
 
     A state of another training, or one that cannot be read, is logged.
 
     Args:
-        path: where it would lie.
+        path: of the state file.
         claim: of the training that is about to begin.
         needed: names that the state must hold.
     """

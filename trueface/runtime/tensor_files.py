@@ -1,4 +1,4 @@
-"""Files of tensors and plain values: written whole or not at all, read without executing anything."""
+"""Files of tensors and plain values: written atomically, read without executing code."""
 
 import errno
 import io
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from trueface.runtime.errors import CheckpointError, MachineError, WeightsError, install_command
 from trueface.runtime.files import file_sha256, write_atomic
 
-# What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
+# exceptions of torch's reader for files that are truncated, empty or of another type
 _STUMBLES = (
     OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
-SAFETENSORS = ".safetensors"  # a file that holds tensors by name, and nothing else
+SAFETENSORS = ".safetensors"  # a file that contains only tensors by name
 MOST_EXPANDED = 8  # times the file: torch deflates nothing, and weights hardly shrink
 
 _ADVICE = dict.fromkeys(
@@ -32,7 +32,7 @@ _ADVICE = dict.fromkeys(
 
 
 class BrokenFileError(Exception):
-    """A file holds something else than tensors and plain values, or not all of them."""
+    """A file contains other data than tensors and plain values, or is incomplete."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def load(path: Path) -> Any:
     """Return what `save`, or `torch.save`, has written, or safetensors, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         MachineError: the disk or the memory fails, which says nothing about the file.
         BrokenFileError: it cannot be read, or would have to execute something; says in a few words
             why, as torch's own words advise to execute it.
@@ -86,7 +86,7 @@ def load(path: Path) -> Any:
 
 
 def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
-    """Refuse a cached file whose content is not what its name promises.
+    """Reject a cached file whose content does not match the digest in its name.
 
     Args:
         path: of the file.
@@ -118,7 +118,7 @@ def cached_sha256(path: Path) -> str:
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=8)  # a job asks several times, and the files are large
+@lru_cache(maxsize=8)  # cached because a job calls it several times, and the files are large
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # they are part of the cache's key
     return file_sha256(path)
@@ -163,7 +163,7 @@ def refuse_broken(
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's state as files hold it: on the CPU, each tensor as a whole."""
+    """Return a network's state for a file: on the CPU, each tensor contiguous."""
     state = network.state_dict()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
@@ -185,7 +185,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check(path: Path) -> None:
-    """Refuse a file of which a byte has changed since it was written: torch does not look."""
+    """Reject a file that has changed since it was written. torch does not check this."""
     if path.stat().st_size == 0:
         raise BrokenFileError("it is empty")
     if zipfile.is_zipfile(path):

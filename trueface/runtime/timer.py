@@ -14,7 +14,7 @@ def now() -> float:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types for it
         current = torch.cuda.current_device()
         for device in range(torch.cuda.device_count()):
-            # to wait for a GPU takes some of its memory: of those without any of ours nothing is asked
+            # synchronising a GPU allocates memory on it, so GPUs without memory of this process are skipped
             if device == current or torch.cuda.memory_reserved(device) > 0:
                 torch.cuda.synchronize(device)
     return time.monotonic()

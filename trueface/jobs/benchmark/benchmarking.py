@@ -1,6 +1,6 @@
 """The entry function of `benchmark`: one model on one set of images, under each condition. Rechecks of rows.
 
-A cell is the scores under one condition; beside them stand the model's operating point by validation, and its cost.
+A cell has the scores under one condition, the model's operating point from validation, and its cost.
 """
 
 import logging
@@ -349,7 +349,7 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
 def _settings_of(
     job: Job, bench: Bench, asked: Sequence[Condition]
 ) -> Iterator[tuple[Condition, Derived]]:
-    """Yield for each condition how much the model knows of the images, and why.
+    """Yield for each condition the tier (how much the model knows of the images) and its reason.
 
     Raises:
         DataError: the task file declares another setting, or the training images of the model are not recorded.

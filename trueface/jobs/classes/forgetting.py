@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @entry(ForgetSettings)
 def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
-    """Make the job's network from its base by forgetting a class or some images; write it beside what it took."""
+    """Unlearn a class or some images from the job's base; write the network and its cost."""
     if job.base is None:
         raise JobError(f"{job.model} needs a model to start from")
     folder, base = folder_of(job), job.model_folder(job.base)
@@ -109,7 +109,7 @@ def problem_of(
     earlier: tuple[int, ...],
     device: str,
 ) -> UnlearningTask:
-    """Return a network that shall forget one class more, or some of its images.
+    """Return the unlearning problem of a network that is to forget another class, or some images.
 
     Args:
         model: as it was trained, on the device; unlearning changes it in place.

@@ -33,7 +33,7 @@ UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 
 def find_class_folders(draft: Draft) -> ClassFolders | None:
-    """Return where a job's data set lies; None where it does not, or not yet.
+    """Return the folder of a job's dataset, or None if it does not exist (yet).
 
     Raises:
         UsageError: its data ID names none.
@@ -83,7 +83,7 @@ def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) 
 
 
 def _repeats_forgetting(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
-    """Return whether images shall be forgotten, or were, in one of several forgettings."""
+    """Return whether images (not a class) are forgotten in one of several unlearnings."""
     earlier = [maker.settings for maker in makers if maker.kind == "forget"]
     return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
 

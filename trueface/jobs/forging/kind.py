@@ -22,7 +22,7 @@ def _line(draft: Draft) -> Iterator[str]:
 
 
 def _unfit(draft: Draft, *_: object) -> Iterator[str]:
-    """Yield what is wrong with the table of faces, or with cells that name its groups."""
+    """Yield the faults of the face table, and of cells that name its groups."""
     faces = draft.path(draft.settings["faces"])
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
         try:

@@ -61,7 +61,7 @@ def _unfit_diffuser(draft: Draft, *_: object) -> Iterator[str]:
 
 
 def _unfit_classes(draft: Draft) -> Iterator[str]:
-    """Yield what is wrong with the folders of classes, where they are there already."""
+    """Yield the faults of class folders that already exist."""
     names = _names_of_classes(draft, draft.settings["data_root"])
     without = draft.settings["without"]
     if isinstance(names, str):
@@ -116,7 +116,7 @@ def _guides(settings: object) -> bool:
 
 
 def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
-    """Return the classes in a data folder, or what is wrong with them; none where it is not there yet."""
+    """Return the classes in a data folder, or its fault. There are none if it does not exist yet."""
     folder = training_folder(draft.path(data_root), draft.data or "")
 
     def names() -> tuple[str, ...] | str:

@@ -106,7 +106,7 @@ def training_of(source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _refuse_remembering(settings: EraseSettings, source: Mapping[str, Any]) -> None:
-    """Refuse a training that would bring back what was erased from the teacher before."""
+    """Reject a training that would restore a concept that was erased from the teacher before."""
     gone = [name for name in _erased_before(source) if name != settings.concept]
     if gone:
         raise JobError(

@@ -1,4 +1,4 @@
-"""What is measured of edited diffusers: the entry functions of `erased` and `revise`."""
+"""Measures of edited diffusers: the entry functions of `erased` and `revise`."""
 
 from collections.abc import Mapping
 
@@ -47,7 +47,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     A stop leaves nothing behind but the curves of floor and ceiling, which the next attempt finds.
 
     Raises:
-        JobError: the teacher cannot draw a class, the models do not belong together, or stopped.
+        JobError: the teacher cannot generate a class, the models do not fit together, or stopped.
     """
     began = now()
     models = {model: _probed(job, model) for model in _diffusers(settings)}
@@ -117,8 +117,8 @@ def _probed(job: Job, model: str) -> EvaluatedDiffuser:
 def _question(
     job: Job, settings: ErasedSettings, teacher: Diffuser, classifier: str
 ) -> tuple[EvaluationSpec, str]:
-    """Return what is asked, and the digest of the real images that the attack takes."""
-    teacher.label(settings.concept)  # said before a folder of this name is looked for
+    """Return the evaluation settings, and the digest of the real images that the attack uses."""
+    teacher.label(settings.concept)  # checked before the class folder is read
     root, most = job.path(settings.data_root), settings.recover_images[-1]
     images, names = concept_images(root, settings.concept, most, teacher, settings.seed)
     digest = digest_of(class_folder(root, settings.concept), names)
@@ -154,7 +154,7 @@ def _question(
 
 
 def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
-    """Return what was measured, and with what."""
+    """Return the measures with their settings."""
     took = read_json(paths.erasing(job.model_folder(settings.diffuser))) or {}
     return {
         "schema": study.SCHEMA,
@@ -222,7 +222,7 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
                 "settings": settings.model_dump(mode="json"),
                 "source": settings.source,
                 "source_digest": digest_of(root, names),
-                "seed": None,  # nothing is drawn by chance
+                "seed": None,  # deterministic: no random numbers
                 **numbers,
             }
         )

@@ -99,7 +99,7 @@ def _find_missing_models(draft: Draft, needs: Sequence[str], who: str) -> Iterat
 
 
 def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) -> Iterator[str]:
-    """Yield why a diffuser of this plan cannot do what a purifier asks for.
+    """Yield the reasons why a diffuser of this plan does not fit a purifier.
 
     Args:
         draft: with the setting `diffuser`.

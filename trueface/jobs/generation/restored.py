@@ -50,7 +50,7 @@ from trueface.translation.detector_set import original_of
 from trueface.translation.translator import flip_each_attribute, labels_of, load_translator
 
 Facts = Mapping[str, Json]
-KEPT = ".outputs"  # beside the made folders of a run
+KEPT = ".outputs"  # in the folder of a run's made folders
 CODE = tuple(Path(str(module.__file__)) for module in (translators, feature_networks))
 MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
 SCHEMA = 1
@@ -76,7 +76,7 @@ class FolderChain:
     """Three folders of the same images in the same order of names, and the settings of each step between them."""
 
     purified: Path
-    source: Path  # what was purified: disrupted images, or originals
+    source: Path  # the purified images' source: disrupted images, or originals
     original: Path
     names: tuple[str, ...]
     sources: tuple[str, ...]
@@ -201,7 +201,7 @@ class _Measuring:
         self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
 
     def all_images(self, made: ImageFolderWriter) -> None:
-        """Measure all images, batch by batch; the first ones are drawn, too.
+        """Measure all images, batch by batch. The first ones also become a picture.
 
         Raises:
             DataError: an image cannot be read, or has another size than the translator's.
@@ -282,7 +282,7 @@ class _Measuring:
     def _load_or_make_outputs(self) -> Tensor | None:
         """Return the outputs of the originals, S×N×3×H×W, read where another job of the run has made them.
 
-        Their features are kept, too. None where there are too many outputs to be held.
+        Their features are cached as well. None if there are too many outputs to keep in memory.
         """
         sets, count = self.labels.shape[:2]
         if sets * count * 3 * self.translator.size**2 * 4 > MOST_BYTES:

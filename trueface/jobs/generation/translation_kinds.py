@@ -1,4 +1,4 @@
-"""The kinds `draw`, `translator` and `translate`: images, a generator that changes them, fakes. No torch here."""
+"""The kinds `draw`, `translator` and `translate`: images, a generator that changes them, fakes. Imports no torch."""
 
 from collections.abc import Iterator
 

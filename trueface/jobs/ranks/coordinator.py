@@ -67,7 +67,7 @@ def process_count(job: Job, processes: int) -> int:
 
 
 def rank_places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
-    """Return the places of all ranks; cores are divided, and each rank has a card of its own."""
+    """Return the places of all ranks. Cores are divided, and each rank has its own GPU."""
     kind, _, number = job.device.partition(":")
     return tuple(
         RankPlace(
@@ -119,7 +119,7 @@ class Rank:
 
 
 def start_ranks(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
-    """Start the ranks of a job at their places; arguments are else those of `run`.
+    """Start the ranks of a job at their places. The other arguments are those of `run`.
 
     Raises:
         MachineError: the fork server has ended; its output says why.
@@ -149,7 +149,7 @@ def start_ranks(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank
 
 
 def job_of(job: Job) -> partial[Job]:
-    """Return what makes a job again in a process that adds what is its own."""
+    """Return a function that recreates a job in a rank, which adds its own fields."""
     names = [field.name for field in fields(job) if field.name not in FIELDS_PER_RANK]
     return partial(type(job), **{name: getattr(job, name) for name in names})
 
@@ -230,7 +230,7 @@ class Coordinator:
         return self._ranks[0].result or {}
 
     def end(self) -> None:
-        """Kill those that still live, and see them gone."""
+        """Kill the ranks that are still running, and wait for their end."""
         deadline = time.monotonic() + WAIT_S
         for rank in self._ranks:
             if rank.lives:

@@ -1,4 +1,4 @@
-"""What the fork server of multiprocessing imports once for all ranks of a process; see `coordinator`.
+"""Module that multiprocessing's fork server imports once for all ranks of a process; see `coordinator`.
 
 The server runs no torch operation and no CUDA call, since a fork could not use either after that. The
 job's own process cannot fork the ranks itself: in a notebook or a test it has computed already.
@@ -18,7 +18,9 @@ from trueface.jobs.ranks import rank
 
 IMPORTED = (torch, torch.distributed, torchvision.transforms.v2, training, rank)
 
-if "multiprocessing.forkserver" in sys.orig_argv[-1]:  # else whoever imports this is no such server
+if (
+    "multiprocessing.forkserver" in sys.orig_argv[-1]
+):  # otherwise the importing process is not the fork server
     rank.ignore_signals()
     # nothing is left to be written when the job's own process has gone, and to look through what was
     # imported takes a second in which the job would not be over

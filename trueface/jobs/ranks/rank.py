@@ -35,7 +35,7 @@ STOP, LIMIT = "stop", "limit"
 # the job's own process sees a rank that dies; a slow disk must not end the others
 PATIENCE = timedelta(days=7)
 INTERFACE = "GLOO_SOCKET_IFNAME"  # all ranks are on one machine, whose name need not resolve
-# what gloo, NCCL and torch say where another process has gone
+# messages of gloo, NCCL and torch if another process has ended
 _LOST = (
     "connection closed by peer",
     "connection reset by peer",
@@ -53,7 +53,7 @@ class RankPlace:
 
     rank: int
     size: int
-    device: str  # "cpu", or the rank's own card, such as "cuda:1"
+    device: str  # "cpu", or the rank's own GPU, such as "cuda:1"
     cpus: int  # cores of the rank
     meeting: str  # path of the file through which the ranks find each other
 
@@ -86,14 +86,14 @@ class Failure(NamedTuple):
     at: float  # of the clock that all processes of a machine share, in seconds
     kind: type[Exception]  # what the job's own process raises for it
     text: str
-    is_reported: bool = False  # in words of our own, which need no rank beside them
+    is_reported: bool = False  # errors of this package, whose messages need no rank
     is_peer_loss: bool = False  # it missed another rank: that one's failure came first
 
     @classmethod
     def from_exception(cls, error: BaseException) -> "Failure":
-        """Return the failure that an exception is; one that nobody expected is printed.
+        """Return the failure of an exception. The traceback of an unexpected one is printed.
 
-        Lack of memory stays what it was, so that whoever judges the job's end sees it.
+        Lack of memory keeps its type, so that the launcher recognises it at the end of the job.
         """
         now = time.monotonic()
         if isinstance(error, Error):
@@ -154,7 +154,7 @@ class RankShare(Share):
         self.limit = VramLimit()
 
     def vram_limit(self) -> VramLimit:
-        """Return what the rank may take of its card now."""
+        """Return the current GPU memory limit of the rank."""
         return self.limit
 
     def report(
@@ -185,7 +185,7 @@ class Forwarding(logging.Handler):
 
 
 def ignore_signals() -> None:
-    """Leave it to the job's own process what a signal to the whole process group of the job means."""
+    """Ignore signals to the job's process group, which the main process handles."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -204,7 +204,9 @@ def main(number: int, work: RankWork) -> None:
     os.environ.clear()
     os.environ.update(work.environment)
     os.environ.setdefault(INTERFACE, "lo")
-    multiprocessing.set_start_method(work.start_method, force=True)  # else that of the rank itself
+    multiprocessing.set_start_method(
+        work.start_method, force=True
+    )  # otherwise that of the rank itself
     channel, place = Channel(connection), work.places[number]
     try:
         job = job_of_rank(work, place, channel)
@@ -239,7 +241,7 @@ def job_of_rank(work: RankWork, place: RankPlace, channel: Channel) -> Job:
 
 
 def obey(job: Job, name: str, content: Any) -> None:
-    """Do what the job's own process asks of a rank."""
+    """Execute the requests of the main process in a rank."""
     if name == STOP:
         job.stop.set()
     elif name == LIMIT and isinstance(job.share, RankShare):
@@ -247,7 +249,7 @@ def obey(job: Job, name: str, content: Any) -> None:
 
 
 def _listen(connection: Connection, job: Job) -> None:
-    """Obey the job's own process, and end at once when it has gone."""
+    """Follow the messages of the main process, and exit at once when it has ended."""
     try:
         while True:
             obey(job, *connection.recv())
@@ -260,8 +262,8 @@ def _meeting(place: RankPlace) -> Iterator[ProcessGroup]:
     """Join the other ranks of the job, and leave together with them.
 
     Raises:
-        UsageError: there are fewer cards than ranks.
-        JobError: torch cannot use the rank's card, or it is another one than was promised.
+        UsageError: there are fewer GPUs than ranks.
+        JobError: torch cannot use the rank's GPU, or it is not the reserved one.
     """
     if place.device != "cpu":
         _take_card(place)
@@ -290,4 +292,4 @@ def _take_card(place: RankPlace) -> None:
             f"processes, or set processes: {there}"
         )
     memory.confirm_device(number, os.environ)
-    torch.cuda.set_device(number)  # else a rank would take memory of the first card, too
+    torch.cuda.set_device(number)  # otherwise a rank would also allocate memory of the first GPU
