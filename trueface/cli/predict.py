@@ -14,7 +14,6 @@ from trueface.cli.answer_rows import rows_for
 from trueface.cli.model_choice import resolve_model_path
 from trueface.cli.text_tables import escape_unprintable
 from trueface.data.folders import FoundImages, Missing, describe_names, find_images, paths_in
-from trueface.prediction import model_card
 from trueface.runtime import logs
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -164,7 +163,7 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
     with run_here.without_collection():
         run_here.import_torchvision()
         from trueface.models import checkpoint
-        from trueface.prediction import model_folder
+        from trueface.prediction import model_card, model_folder
         from trueface.prediction.predictor import Predictor
 
     with logs.log_to_stderr():

@@ -14,7 +14,6 @@ from trueface.cli.run_here import import_torchvision
 from trueface.cli.text_tables import escape_unprintable
 from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
-from trueface.prediction import model_card
 from trueface.runtime import paths
 
 if TYPE_CHECKING:  # torch takes seconds to import; help and a wrong task file must not wait for it
@@ -69,7 +68,7 @@ def pretrain(
     if training.model is None:
         raise UsageError(f"{taskfile}: the training has no model")
     import_torchvision()  # as above
-    from trueface.prediction import model_folder
+    from trueface.prediction import model_card, model_folder
 
     model_folder.refuse_other_folder(out)
     words = [word for setting in settings for word in ("--set", setting)]
