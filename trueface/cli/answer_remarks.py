@@ -24,7 +24,7 @@ ADVICE = {
 
 @dataclass(slots=True)
 class Remarks:
-    """What is said of all answers together, on stderr."""
+    """Notes on all predictions together, printed to stderr."""
 
     answers: int = 0
     unsure: int = 0

@@ -124,7 +124,7 @@ def benchmark(
 
 
 def _write_table(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
-    """Write table and manifest beside the run; return the rows."""
+    """Write table and manifest to the run's folder; return the rows."""
     from trueface.benchmark import table
     from trueface.benchmark.cells import write_manifest
 

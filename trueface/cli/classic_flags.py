@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
         Args:
             key: its name.
-            field: what it takes.
+            field: definition of the setting.
             text: its help.
             truth: how help names the value of a boolean flag, or None for the wording of the setting.
             default: where the parser has no other for all.

@@ -80,7 +80,7 @@ class ClassicRequest(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where the model lies."""
+        """Folder of the model."""
         return Path.cwd() / "runs" / self.run / model_folder_name(self.saved_as)
 
     @property
@@ -155,7 +155,7 @@ def _task(name: str | None) -> str:
 
 
 def _epoch(text: str | None) -> int:
-    """Return the epoch of --resume_from; 0 where it asks for none, as -1 does."""
+    """Return the epoch of --resume_from, or 0 for none (also for -1)."""
     try:
         return max(int(text or 0), 0)
     except ValueError as error:

@@ -73,7 +73,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
 
     Raises:
         CheckpointError: it cannot be read, or is of another architecture.
-        DataError: there is no test list.
+        DataError: the test list does not exist.
     """
     from trueface.data.dataset import eval_loader  # as above
     from trueface.evaluation.inference import evaluate

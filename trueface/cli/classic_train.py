@@ -1,7 +1,7 @@
 """The command line of the original train.py: `python -m trueface --name R --task train …`.
 
 All its flags are here under their old names, and every setting of a training or test as a flag.
-Files lie where the original put them, runs/<name>/<save_id>/…; no launcher is needed.
+Files have the paths of the original, runs/<name>/<save_id>/…; no launcher is needed.
 """
 
 import logging

@@ -131,7 +131,7 @@ class ClassicUnlearning(NamedTuple):
 
     @property
     def base(self) -> str:
-        """The ID that says what the poisoned model was made of, whatever its folder is called."""
+        """The ID of the poisoned model's data and settings, independent of its folder name."""
         return str(ModelId((Stage(self.data, self.poison),)))
 
     @property
@@ -141,7 +141,7 @@ class ClassicUnlearning(NamedTuple):
 
     @property
     def folders(self) -> Mapping[str, Path]:
-        """Where both models lie, by ID."""
+        """Folders of both models, by ID."""
         return {self.base: self.poisoned, self.model: self.made}
 
 
@@ -149,7 +149,7 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
     """Understand a command line.
 
     Raises:
-        UsageError: a flag, a name or a value that cannot be, or a checkpoint that is none of ours.
+        UsageError: a flag, name or value is invalid, or the checkpoint has another format.
         RecordError: the poisoned model has no poison record.
     """
     flags = _parse(argv)
@@ -179,7 +179,7 @@ def parse_command_line(argv: Sequence[str]) -> ClassicUnlearning:
 
 
 def _model_folder(checkpoint: str) -> Path:
-    """Return the folder of a model of ours by the path of its weights."""
+    """Return the folder of a model from the path of its weights."""
     path = Path.cwd() / checkpoint
     folder = path.parent.parent
     if path != paths.checkpoint(folder):
@@ -272,7 +272,7 @@ class ClassicDraft(Draft):
     folders: Mapping[str, Path]  # by model ID
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model lies."""
+        """Return the folder of a model."""
         return self.folders[model]
 
 
@@ -315,7 +315,7 @@ def weakness(request: ClassicUnlearning) -> str | None:
 
 
 def typed_flags(argv: Sequence[str]) -> dict[str, str]:
-    """Return the flags of a command line by the settings that they stand for."""
+    """Return the flags of a command line by the settings that they set."""
     words = {word.partition("=")[0] for word in argv}
     names = {
         **{key: key for key in VOCABULARY},

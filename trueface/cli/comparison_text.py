@@ -1,4 +1,4 @@
-"""A comparison in words: the original system's report to the letter, and beyond it ours.
+"""Text of a comparison: the exact report of the original system, followed by our own.
 
 The original printed percentages with two decimals and 0 where a measure is not defined, and its
 confusion matrix as pandas prints a frame. Programs that parse such reports still work.

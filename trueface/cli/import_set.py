@@ -202,7 +202,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
 
 
 def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str]]:
-    """Return the lists of an earlier import; refuse those of anything else."""
+    """Return the lists of an earlier import. Reject lists of any other origin."""
     if not any(path.exists() for path in split_files(request.splits)):
         return {}
     lists = read_lists(request.splits)

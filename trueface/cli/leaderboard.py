@@ -1,4 +1,4 @@
-"""`trueface unlearned`: the unlearned models of a run beside their references."""
+"""`trueface unlearned`: the unlearned models of a run compared with their references."""
 
 import json
 import sys
@@ -126,7 +126,7 @@ def _show(
 
 
 def _tabbed(board: "UnlearningLeaderboard", *, published: bool) -> None:
-    """Print rows for other programs: a header wherever the columns change, and nowhere else."""
+    """Print rows for other programs, with a header only where the columns change."""
     last: tuple[str, ...] = ()
     for group in board.groups:
         header, *rows = _cells(group, tabs=True)

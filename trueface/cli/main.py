@@ -1,6 +1,6 @@
 """The command `trueface`: finds the command, runs it, ends with one message and an exit code.
 
-Packages are looked for before a command is imported, which would end in the middle of an import.
+Missing packages are detected before a command is imported, which would otherwise fail during the import.
 
 All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
 class spares `trueface --help` the import of pydantic.
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     code = run(sys.argv[1:] if argv is None else argv)
     if not REPORTS_LEAKS & sys.modules.keys():
-        gc.freeze()  # to look through all of torch once more takes most of a second
+        gc.freeze()  # a collection of all objects of torch takes most of a second
     sys.exit(code)
 
 
@@ -181,7 +181,7 @@ def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
     """Run `action`; print its error on stderr, and return the exit code.
 
     Args:
-        action: what the command line stands for.
+        action: function that runs the command line.
         words: the command line of `trueface`, which an error about it may quote.
     """
     try:

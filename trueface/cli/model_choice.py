@@ -7,23 +7,23 @@ from launcher.api import UnknownName, UsageError
 from trueface.data.folders import describe_names
 from trueface.runtime import paths
 
-VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
+VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, used if no option gives one
 DEFAULT_RUN = "test"
 
 
 def resolve_model_path(
     model: str | None, run: str | None, checkpoint: Path | None, folder: Path | None
 ) -> Path:
-    """Return the checkpoint's file, or the model folder, that is meant.
+    """Return the checkpoint file or the model folder that the options select.
 
     Args:
         model: ID of a model of the run, or a model folder.
-        run: its name; None: not given.
+        run: its name, or None if not given.
         checkpoint: a file.
         folder: a model folder.
 
     Raises:
-        UsageError: several are named, or what is named is not there; says what is.
+        UsageError: several are given, or the given one does not exist. The message lists existing ones.
     """
     named = [
         name
@@ -48,7 +48,7 @@ def resolve_model_path(
 
 
 def _usual_run() -> str:
-    """Return the run that is meant if none is named: the default one, or the only one with models.
+    """Return the run to use if none is given: the default one, or the only one with models.
 
     Raises:
         UsageError: several others have models.
@@ -65,7 +65,7 @@ def _usual_run() -> str:
 
 
 def _of_run(run_name: str, model: str | None) -> Path:
-    """Return the path of a model's weights; where there are none, suggest the models that exist."""
+    """Return the path of a model's weights. The errors suggest existing models."""
     runs = Path.cwd() / "runs"
     run = runs / paths.folder_name("--name", run_name)
     models = _models(run)

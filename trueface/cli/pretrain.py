@@ -98,7 +98,7 @@ def pretrain(
 
 
 def _training(planned: Plan, model: str | None) -> PlannedJob:
-    """Return the training whose model is to be handed on."""
+    """Return the training whose model is exported."""
     trainings = _jobs(planned, TRAIN)
     if model is not None:
         for job in trainings:
@@ -164,7 +164,7 @@ def export_model(
 
 
 def _licence(provenance: dict[str, Json] | object) -> str:
-    """Return what is known of the licence of a model's weights."""
+    """Return the known facts about the licence of a model's weights."""
     facts = provenance if isinstance(provenance, dict) else {}
     stated, settings = facts.get("weights_licence"), facts.get("settings")
     if isinstance(stated, str) and stated:

@@ -75,7 +75,7 @@ def report(
     models = make_model_reports(run_facts.models)
     date = time.strftime("%Y-%m-%d %H:%M")
     path = out or run_facts.folder / FILE
-    # a name of a folder that is no Unicode is shown as it can be
+    # a folder name that is not valid Unicode is shown with replacement characters
     beside = [(title, file) for title, file in BESIDE if (path.parent / file).is_file()]
     missing = missing_models(run_facts.folder)
     page = run_page(

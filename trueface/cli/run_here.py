@@ -25,7 +25,7 @@ import click
 
 from launcher.api import Draft, Job, Json, Kind, UsageError
 
-LINE_EVERY_S = 10.0  # where there is no terminal to redraw
+LINE_EVERY_S = 10.0  # used without a terminal
 COMPILER = "torch._dynamo.utils"
 ASKED = "is_compile_supported"
 MODULES = ("torchvision", "torchvision.tv_tensors")
@@ -62,7 +62,7 @@ def device(name: str) -> str:
 
 
 def warn_without_effect(kind: Kind, settings: Mapping[str, Json], flags: Mapping[str, str]) -> None:
-    """Log the flags on a command line whose settings change nothing beside the others.
+    """Log the flags on a command line whose settings have no effect with the other settings.
 
     Args:
         kind: of the job.
@@ -126,7 +126,7 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
 
 @contextlib.contextmanager
 def with_progress_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event]]:
-    """Give what reports progress, and what Ctrl-C sets: for work that is no job of a kind."""
+    """Yield a progress function and the event that Ctrl-C sets, for work that is not a job."""
     stop = threading.Event()
     with _bar(title) as progress, _stoppable(stop):
         yield progress, stop
@@ -226,13 +226,13 @@ def without_collection() -> Iterator[None]:
 
 
 def import_torchvision() -> None:
-    """Import torchvision; the compiler is imported when its function is called, if ever.
+    """Import torchvision without torch's compiler, which is imported when its function is called.
 
-    Where a version of torchvision wants more of the compiler, it gets the compiler.
+    If a version of torchvision uses more of the compiler, the real compiler is imported.
     """
     if "torchvision" in sys.modules or COMPILER in sys.modules:
         return
-    # what fails here fails again, or comes with the compiler, where it is imported for its use
+    # an import that fails here is repeated later, with the compiler, where the module is needed
     with _without_compiler(), contextlib.suppress(ImportError, AttributeError):
         for name in MODULES:
             importlib.import_module(name)

@@ -97,7 +97,7 @@ def divide_images(request: SplitRequest, grouping: Grouping | None) -> tuple[Lis
     """Return the images on disk divided into the three lists, and these images.
 
     Args:
-        request: what was asked for.
+        request: the requested split.
         grouping: of the images, where --attributes names a table.
 
     Raises:
@@ -153,7 +153,7 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
 
 
 def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
-    """Return the groups by all rules that read keys only; None if there is no such rule."""
+    """Return the groups by all rules that read only keys, or None if there is no such rule."""
     rules = [rule for rule in given if rule not in {PIXELS, SIMILAR}]
     return read_groups(rules, keys) if rules else None
 
@@ -202,7 +202,7 @@ def lists_from_split(request: SplitRequest, source: Path) -> tuple[Lists, ImageS
     for name, found in match_lists(on_disk.images, lists).items():
         keys, whole = lists[name], {image.key for image in found.images}
         members = frozenset(keys)
-        # a file of its own name stands for no other key
+        # a file with an exact key matches no other key
         named = whole | {short_key(key) for key in whole - members}
         there[name] = tuple(key for key in keys if key in named)
     return there, on_disk
@@ -213,7 +213,7 @@ def grouping_of(request: SplitRequest) -> Grouping | None:
 
     Raises:
         UsageError: no data root is given.
-        DataError: what is wrong in a table, with file and line.
+        DataError: a table has a fault; the message has file and line.
     """
     if not request.attributes:
         return None

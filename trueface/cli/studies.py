@@ -1,4 +1,4 @@
-"""What the commands that show a study of a run share: its options, its tests, and its long table as CSV."""
+"""Common parts of commands that show a study of a run: options, tests, and the long table as CSV."""
 
 import csv
 import io
@@ -31,16 +31,14 @@ STANDARD_OUTPUT = "-"
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
 )
-FIGURE_FORMATS_KEY = (
-    f"{__name__}.drawn"  # of a command's context: the kinds of files that were asked for
-)
+FIGURE_FORMATS_KEY = f"{__name__}.drawn"  # key of a command's context: the requested kinds of files
 
 
 def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--png` and `--pdf`, of which `page_writer` knows.
+    """Add the options `--png` and `--pdf` to a command, which `page_writer` reads.
 
     Raises:
-        MachineError: of the command, before anything else: matplotlib is missing.
+        MachineError: raised first by the command, if matplotlib is missing.
     """
 
     def store_format(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -75,14 +73,14 @@ def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], None] | None":
-    """Return what writes the page of the running command, and the files of its figures that were asked for.
+    """Return a function that writes the page of the running command, and the requested figure files.
 
     Args:
-        path: where to; None: no page was asked for.
+        path: of the page, or None if no page was requested.
         svg: its figures are SVG files in any case.
 
     Raises:
-        UsageError: figures were asked for without a page.
+        UsageError: figures were requested without a page.
     """
     kinds: list[FigureKind] = ["svg"] if svg else []
     kinds += click.get_current_context().meta[FIGURE_FORMATS_KEY]
@@ -108,7 +106,7 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
     """Return a run's folder and its (model ID, test) pairs; a model's folder has its own tests.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
         DataError: it has no score file.
     """
     folder = resolve_run_folder(run)
@@ -127,14 +125,14 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
 
 
 def missing_models(run_folder: Path) -> MissingModels:
-    """Return the models and folders of a run that the queue knows, and that have no result."""
+    """Return the models and folders of a run that are in the queue and have no result."""
     from launcher.api import unfinished_models  # the queue: 0.1 s, which help need not wait for
 
     return MissingModels(unfinished_models(run_folder))
 
 
 def value_cells(measure: IntervalEstimate | Difference | None) -> tuple[object, object, object]:
-    """Return the cells of a value and of both ends of its interval; empty ones where there is none."""
+    """Return the cells of a value and of both ends of its interval, empty for absent values."""
     return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 
 

@@ -1,6 +1,6 @@
 """Tables of plain text: equal columns, numbers to the right.
 
-The original system let pandas draw its confusion matrices; `frame` draws the same without it.
+The original system printed its confusion matrices with pandas; `frame` gives the same text without it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ LONGEST = 1e9  # from here on a number is written with its power of ten
 def frame(
     values: Sequence[Sequence[int]], index: Sequence[str], columns: Sequence[str]
 ) -> list[str]:
-    """Return a table as pandas draws one: names to the left, two blanks, numbers to the right."""
+    """Return a table in the format of pandas: names to the left, two blanks, numbers to the right."""
     rows = [
         ("", *columns),
         *((name, *map(str, row)) for name, row in zip(index, values, strict=True)),

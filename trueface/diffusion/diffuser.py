@@ -41,7 +41,7 @@ class Diffuser:
 
     Attributes:
         network: in evaluation mode.
-        prediction: what it answers: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0
+        prediction: its output: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0
             (arXiv 2202.00512, appendix D).
         t_max: the largest step that it was trained for, 1 … T.
         size: side of its images in pixels.
@@ -68,7 +68,7 @@ class Diffuser:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights lie."""
+        """Device of its weights."""
         return next(self.network.parameters()).device
 
     def embed(self, labels: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Diffuser:
         return self.output_to_eps(answer, x, t)
 
     def output_to_eps(self, answer: Tensor, x: Tensor, t: Steps) -> Tensor:
-        """Return the noise that an answer of the network stands for."""
+        """Convert an output of the network to noise."""
         if self.prediction == "eps":
             return answer
         return self.schedule.signal(t, x) * answer + self.schedule.sigma(t, x) * x
@@ -213,7 +213,7 @@ def ddim_sample(
     guidance: float = 1.0,
     through: StepHook | None = None,
 ) -> Tensor:
-    """Return images made of noise, N×C×H×W, not cut to [-1, 1].
+    """Sample images from noise, N×C×H×W, not clipped to [-1, 1].
 
     Args:
         diffuser: trained up to the last step of its schedule, or `noise` is an image of step t_max.
@@ -345,7 +345,7 @@ def read_diffuser(path: Path, device: str = "cpu") -> StoredDiffuser:
     """Read a diffuser and where it comes from.
 
     Raises:
-        CheckpointError: the file is absent, cut off, or no diffuser of ours.
+        CheckpointError: the file is absent, truncated, or not a diffuser of this package.
     """
     content = tensor_files.load_model(
         path,

@@ -39,7 +39,7 @@ class EpsNetwork(nn.Module, ABC):
     """A network that says what noise an image holds, or its mixture with the image (v).
 
     A class is given as an embedding, a row of `table` or any other vector: the table plays the part of
-    a text encoder. Its last row is the null token, which stands for no class.
+    a text encoder. Its last row is the null token, which means no class.
 
     Attributes:
         shape: how to build it again.

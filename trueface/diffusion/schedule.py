@@ -45,7 +45,7 @@ class Schedule:
         return self.signal(t, x0) * x0 + self.sigma(t, x0) * noise
 
     def x0(self, x_t: Tensor, t: Steps, eps: Tensor) -> Tensor:
-        """Return the clean images that noisy ones are made of, given their noise."""
+        """Return the clean images of noisy images, given their noise."""
         return (x_t - self.sigma(t, x_t) * eps) / self.signal(t, x_t)
 
     def nearest_t(self, sigma: float) -> int:

@@ -1,4 +1,4 @@
-"""The settings of a diffuser, and where its classes lie; no torch here."""
+"""The settings of a diffuser, and the folders of its classes. Imports no torch."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +10,9 @@ from trueface.data.vocabulary import picture_folder
 from trueface.runtime.errors import DataError
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
-SMALL_T = 30  # steps below this one are those that purification asks for
+SMALL_T = 30  # steps below this one are those that purification uses
 GROUPS = 8  # of channels that a U-Net normalises together
-DROP = 0.1  # share of classes left out in training, where there are classes (arXiv 2207.12598)
+DROP = 0.1  # share of class labels dropped in training, if there are classes (arXiv 2207.12598)
 
 # where a setting is not given
 WIDTHS: Mapping[str, tuple[int, ...]] = {"unet": (48, 64, 96), "mlp": (192, 192, 192, 192)}
@@ -200,7 +200,7 @@ class DiffuserSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings that have no effect with the other values, each with the reason."""
         if values.get("network") != "mlp":
             return {}
         return dict.fromkeys(("unshuffle", "attention"), "an mlp does not use it")

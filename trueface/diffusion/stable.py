@@ -1,4 +1,4 @@
-"""Stable Diffusion from a local folder, in the place of a network trained here; needs the extra `diffusion`.
+"""Stable Diffusion from a local folder, instead of a network trained here. Needs the extra `diffusion`.
 
 A folder in the layout of diffusers is checked before anything is imported. Its U-Net works on latents:
 `decode_latents` makes images of them, `encode_images` the reverse (arXiv 2112.10752). A prompt is what a class is
@@ -46,7 +46,7 @@ PACKAGES = ("diffusers", "transformers", "safetensors")
 NAME: Final = "stable"
 AT_ONCE = 8  # images through the VAE, which takes gigabytes for some of 512 pixels
 CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # how the maps' names end
-NULL = ""  # the prompt that asks for nothing
+NULL = ""  # the empty prompt
 SCHEDULES: Mapping[str, ScheduleName] = {"linear": "linear", "scaled_linear": "scaled"}
 PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v"}
 # keys of a U-Net's configuration for inputs other than latents, step and prompt; None if unused
@@ -102,7 +102,7 @@ def stable_folder(root: Path) -> StableFolder:
     """Return a folder whose parts are all there.
 
     Raises:
-        CheckpointError: the folder or a part of it is absent; names what it needs.
+        CheckpointError: the folder or a part of it is absent. The message names the required files.
     """
     if not root.is_dir():
         raise CheckpointError(
@@ -120,7 +120,7 @@ def stable_folder(root: Path) -> StableFolder:
 
 
 def need_packages() -> None:
-    """Make sure that the extra is installed, and that it asks no network.
+    """Check that the extra is installed, and set it to offline mode.
 
     Raises:
         JobError: a package of it is missing; says how to install it.
@@ -217,7 +217,7 @@ class StableNetwork(EpsNetwork):
         return torch.cat(parts).clamp(-1, 1)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Return the latents of images in [-1, 1]: the most probable ones, so nothing is drawn."""
+        """Return the latents of images in [-1, 1]: the mode of the distribution, without sampling."""
         parts = [self.vae.encode(part).latent_dist.mode() for part in torch.split(images, AT_ONCE)]
         return torch.cat(parts) * self.scale
 
@@ -334,7 +334,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
 
 
 def _refuse_other_models(folder: StableFolder, unet: Mapping[str, Any]) -> None:
-    """Refuse a U-Net that wants more than latents, a step and one text's tokens."""
+    """Reject a U-Net with inputs other than latents, a step and the tokens of one text."""
     more = [name for name in OTHER_INPUTS if unet.get(name) is not None]
     if unet.get("in_channels") != unet.get("out_channels", unet.get("in_channels")):
         more.append("in_channels")
@@ -381,7 +381,7 @@ def _encoded(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
 
 
 def _refuse_equal(prompts: Sequence[str], tokens: Tensor, length: int) -> None:
-    """Refuse prompts that the tokenizer cannot tell apart, such as those that are cut off alike."""
+    """Reject prompts with equal tokens, such as prompts that are equal after truncation."""
     first: dict[tuple[int, ...], str] = {}
     for prompt, row in zip(prompts, tokens.tolist(), strict=True):
         other = first.setdefault(tuple(row), prompt)

@@ -38,7 +38,7 @@ from trueface.runtime.stepping import (
 )
 
 LONGEST_GRADIENT = 1.0  # longer ones are shortened to it: early steps of large t
-ROWS = 100  # of the history of a whole training
+ROWS = 100  # rows in the history of a complete training
 COLUMNS = ("step", "loss", "lr", "seconds")
 WARM_UP = 100  # steps of a rising learning rate, at most a twentieth of all
 LAST_LR = 0.05  # of the highest; short trainings end better on a falling rate than on their average
@@ -123,7 +123,7 @@ def fit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoisedBatch:
-    """One step's draw."""
+    """Random values of one step."""
 
     images: Tensor  # N×C×H×W in [-1, 1], on the device
     labels: Tensor | None  # (N,), on the device; the number of classes: left out
@@ -133,7 +133,7 @@ class NoisedBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSource:
-    """Images in memory, and how batches of them are drawn.
+    """Images in memory, and the sampling of batches.
 
     Args:
         images: N×C×H×W, uint8.
@@ -170,7 +170,7 @@ class BatchSource:
         if labels is not None:
             absent = torch.rand(count, generator=draw) < settings.class_dropout_rate(self.classes)
             labels = labels.masked_fill(absent, self.classes).to(self.device)
-        # large, so drawn where it is needed
+        # large, so generated on the device that uses it
         own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
         noise = torch.randn(images.shape, generator=own, device=self.device)
         return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
@@ -179,7 +179,7 @@ class BatchSource:
 class Ema:
     """An average of weights over the steps of a training (arXiv 2006.11239, appendix B).
 
-    The decay rises with the steps, (1 + n) / (10 + n) up to what is asked for, so that a short
+    The decay rises with the steps, (1 + n) / (10 + n) up to the requested value, so that a short
     training is not averaged with its beginning.
 
     Args:
@@ -301,7 +301,7 @@ class _DiffuserTraining(StepTrainer):
         self.average.steps = self.step
 
     def after_save(self) -> None:
-        """Write the history beside the state."""
+        """Write the history next to the state."""
         if self.folder is not None:
             write_history(paths.history(self.folder), self.rows)
 

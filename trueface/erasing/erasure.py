@@ -58,7 +58,7 @@ class ErasureTask:
         return torch.Generator().manual_seed(stream_seed(f"erasing/{name}", self.seed))
 
     def raise_if_stopped_midway(self, done: int) -> None:
-        """Leave an erasing that shall stop: nothing of it is kept, they are short.
+        """Leave an erasing that is to stop. No state is saved, because erasings are short.
 
         Raises:
             JobError: stopped.
@@ -84,7 +84,7 @@ def predict_noise_pair(
 def make_student(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Parameter]]:
     """Return a copy of a teacher, and which of its parameters a method trains; the others are frozen.
 
-    The table of embeddings is never among them: it stands for the text encoder, which none of the
+    The table of embeddings is never among them: it corresponds to the text encoder, which none of the
     papers trains.
 
     Raises:
@@ -124,7 +124,7 @@ class Trajectories:
     images: Tensor  # N×C×H×W: their ends
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points drawn uniformly over paths and times, `count`×C×H×W, and their t."""
+        """Return points sampled uniformly over trajectories and times, `count`×C×H×W, and their t."""
         steps, images = self.points.shape[:2]
         step = torch.randint(steps, (count,), generator=generator)
         image = torch.randint(images, (count,), generator=generator)
@@ -141,7 +141,7 @@ def sample_trajectories(
     *,
     done: int = 0,
 ) -> Trajectories:
-    """Sample images with a diffuser; return the whole of their paths, without gradients.
+    """Sample images with a diffuser; return their complete trajectories, without gradients.
 
     Args:
         diffuser: whose paths they are.

@@ -49,7 +49,7 @@ class Likeness:
     ssim: float  # mean over pairs
     feature_distance: float  # Euclidean, mean over pairs
     frechet: float  # of both sets of features
-    frechet_floor: float  # of two sets of the teacher's own, drawn with other noise
+    frechet_floor: float  # of two sets of teacher samples with different noise
     n: int  # pairs
 
 
@@ -85,15 +85,15 @@ def null_drift(
 ) -> float:
     """Return E |eps_student(z, null) - eps_teacher(z, null)|², mean over pixels; noise has variance 1.
 
-    z are the noisy images through which the teacher passes when it draws: every step of every sample
+    z are the noisy images on the teacher's sampling trajectories: every step of every sample
     counts alike. It is what the penalty of All-but-One holds down (arXiv 2312.12807).
 
     Args:
         student: the model that is measured.
-        teacher: what it was made of.
+        teacher: the model it was made from.
         noise: N×C×H×W, where the teacher begins.
-        labels: (N,) classes that it draws.
-        sampling: how it draws.
+        labels: (N,) classes to sample.
+        sampling: settings of the sampler.
 
     Raises:
         JobError: stopped, or a model has no null token.
@@ -164,7 +164,7 @@ def evaluate_erasure(
     watch: RunContext,
     published: PublishedMeasures | None = None,
 ) -> MeasuredErasure:
-    """Measure a model that forgot a concept beside its teacher.
+    """Compare a model with an erased concept with its teacher.
 
     Raises:
         JobError: the teacher cannot generate a class, models differ in classes or sizes, or stopped.
@@ -372,7 +372,7 @@ def write_sheet(path: Path, samples: Tensor, columns: int = COLUMNS) -> tuple[in
     Args:
         path: of the PNG.
         samples: K×n×C×H×W in [-1, 1].
-        columns: samples of each class, fewer where there are fewer.
+        columns: number of samples per class, at most the existing ones.
     """
     tiles = samples[:, :columns]
     rows, across, channels, height, width = tiles.shape

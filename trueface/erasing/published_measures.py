@@ -106,7 +106,7 @@ def published_measures(inception: Path | None, clip: Path | None, device: str) -
     """
     for reason in unavailable_measures(inception=inception is not None, clip=clip is not None):
         raise JobError(reason)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # what a folder lacks must not be looked for elsewhere
+    os.environ["HF_HUB_OFFLINE"] = "1"  # files missing from a folder must not be downloaded
     with _isolate_rng_and_warnings(0, device):
         return PublishedMeasures(
             inception=None if inception is None else _inception(inception, device),
@@ -133,7 +133,9 @@ def _inception(path: Path, device: str) -> Any:
                 f"inception: the weights in {path} do not fit torch-fidelity's InceptionV3. Give "
                 "pt_inception-2015-12-05-6726825d.pth."
             ) from error
-    network.num_features = int(FEATURES)  # else torchmetrics shows it an image, on the CPU
+    network.num_features = int(
+        FEATURES
+    )  # otherwise torchmetrics calls it with an image, on the CPU
     return network.to(device)
 
 
@@ -150,7 +152,7 @@ def _clip(folder: Path, device: str) -> Any:
         raise CheckpointError(
             f"clip: {folder} is not a CLIP model in the layout of transformers with safetensors ({first})"
         ) from error
-    if loading["missing_keys"]:  # transformers draws them at random
+    if loading["missing_keys"]:  # transformers initialises them at random
         raise CheckpointError(
             f"clip: weights of the model are missing in {folder}: {describe_names(sorted(loading['missing_keys']))}"
         )
@@ -185,7 +187,7 @@ def _pixels(images: Tensor, device: str) -> Tensor:
 
 @contextmanager
 def _isolate_rng_and_warnings(seed: int, device: str) -> Iterator[None]:
-    """Leave torch's random state and its warnings to others: packages that are not ours use both."""
+    """Restore torch's random state and hide warnings, because external packages change both."""
     cards = [device] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cards), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -55,8 +55,8 @@ def rate(hits: Tensor) -> Rate:
 class Rates:
     """Predictions of the classifier for a model's samples."""
 
-    called: Mapping[str, Mapping[str, float]]  # share by class drawn and class recognised
-    right: Mapping[str, Rate]  # share recognised as the class that was to be drawn
+    called: Mapping[str, Mapping[str, float]]  # share by sampled class and recognised class
+    right: Mapping[str, Rate]  # share recognised as the sampled class
     erased: Rate  # of the concept's samples: recognised as the concept
     anchor: Rate | None  # of the concept's samples: recognised as the anchor
     others: Rate  # of all other classes' samples: recognised as their own; the mean over classes
@@ -69,13 +69,13 @@ def rates(
 
     Args:
         answers: K×n, predicted class of each sample, as an index of `known`.
-        drawn: names of the K classes that were drawn.
+        drawn: names of the K sampled classes.
         known: names of the classifier's classes.
         erase: the concept.
-        anchor: the class in its place; "": none.
+        anchor: the class that replaces it, or "".
 
     Raises:
-        JobError: one class alone was drawn, so that there are no others.
+        JobError: only one class was sampled, so that there are no others.
     """
     if len(drawn) < 2:
         raise JobError(f"{erase} is the only class, so no other class can be measured")
@@ -122,7 +122,7 @@ class ConceptClassifier:
         model: gives K logits of pixels uint8 N×3×S×S.
         names: of its K classes.
         size: S; 0: any.
-        text: what it is called in tables: its model ID.
+        text: its name in tables, the model ID.
         device: where it works.
     """
 
@@ -216,7 +216,7 @@ def concept_images(
     """Return training images of a class in an order that the seed decides, and their names.
 
     Args:
-        root: class folders, below train/ where there is such a folder.
+        root: class folders, below train/ if that folder exists.
         concept: the class.
         count: how many.
         diffuser: whose size and channels they must have.
@@ -258,16 +258,16 @@ def held_out_accuracy(
 
 
 def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tensor:
-    """Return images as a diffuser draws them, N×C×H×W in [-1, 1].
+    """Read images in the format of a diffuser, N×C×H×W in [-1, 1].
 
     Raises:
         DataError: an image cannot be read, or its size differs from the diffuser (if latent: from other images).
     """
     if diffuser.channels in PIXELS:
         return load_image_batch(folder, names, size=diffuser.size, channels=diffuser.channels)
-    return load_image_batch(folder, names)  # its own encoder says which size it wants
+    return load_image_batch(folder, names)  # its encoder determines the size
 
 
 def class_folder(root: Path, name: str) -> Path:
-    """Return where the training images of a class lie: below train/ where there is such a folder."""
+    """Return the folder of a class's training images, which is below train/ if that folder exists."""
     return (root / "train" if (root / "train").is_dir() else root) / name

@@ -45,7 +45,7 @@ class RecoveryAttack:
     steps: tuple[int, ...] = (10, 50, 250)  # updates after which it is measured, rising
     lr: float = 0.1  # Adam's, in units of the RMS of the class embeddings
     batch: int = 16  # noised images in a step, of each start and number of images
-    samples: int = 64  # drawn for each rate
+    samples: int = 64  # samples per rate
     sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
 
 
@@ -111,11 +111,11 @@ def initial_embeddings(diffuser: Diffuser, concept: str, seed: int) -> dict[str,
     and the variance of its classes' embeddings.
 
     Raises:
-        JobError: the model knows no classes.
+        JobError: the model has no classes.
     """
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     starts: dict[str, Tensor] = {}
-    if concept in diffuser.class_names:  # else it is a model of the other classes only
+    if concept in diffuser.class_names:  # otherwise it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
     generator = torch.Generator().manual_seed(stream_seed("recovery/start", seed))
     spread = classes.std(0, unbiased=False).square().mean().sqrt()

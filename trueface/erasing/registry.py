@@ -88,7 +88,7 @@ class Erasure(Declared):
     name: str
     _: KW_ONLY
     summary: str  # half a line for lists
-    # a teacher with a null token; an anchor, the class drawn instead; the training images
+    # a teacher with a null token; an anchor, the replacing class; the training images
     needs: Collection[Need] = ()
     # by names of `ErasureOptions`: its own values of those that it uses; the others have no effect on it
     defaults: Mapping[str, Any]
@@ -128,7 +128,7 @@ METHODS = Registry(PACKAGE, Erasure, decorator="register_erasure", modules=MODUL
 
 
 def plugin_modules(name: str) -> tuple[str, ...]:
-    """Return the modules that a method's name stands for: no import statement names them."""
+    """Return the modules that a method's name selects, which no import statement names."""
     return METHODS.modules([name])
 
 
@@ -226,7 +226,7 @@ class EraseSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the hyper-parameters that a method does not use, or not beside the others."""
+        """Return the hyperparameters that a method does not use, or not with the other values."""
         method = METHODS[values["method"]]
         reasons = dict.fromkeys(NAMES, f"{method.name} does not use it")
         options = method.options(values)

@@ -19,14 +19,14 @@ from trueface.diffusion.diffuser import Diffuser, ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError
 
 STREAM = "sample"  # of the noise from which a sample begins
-OTHER_STREAM = "other sample"  # of a second draw: what chance alone makes of a measure
+OTHER_STREAM = "other sample"  # of second samples, which show the random variation of a measure
 
 StepHook = Callable[[int, Tensor], None]  # sees t and z_t before each step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How samples are drawn."""
+    """Settings of the sampler."""
 
     steps: int = 25
     guidance: float = 2.0  # 1: none
@@ -80,7 +80,7 @@ def sample_images(
     *,
     through: StepHook | None = None,
 ) -> Tensor:
-    """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
+    """Sample images from noise under embeddings: N×C×H×W in [-1, 1], on the CPU.
 
     If sampling diverged, images contain NaN; see `replace_nan_images`.
 
@@ -88,7 +88,7 @@ def sample_images(
         diffuser: the model.
         noise: N×… of the shape that its network works on.
         embedding: N×E, or N×tokens×E.
-        sampling: how samples are drawn.
+        sampling: settings of the sampler.
         through: sees t and z_t before each step.
 
     Raises:
@@ -122,7 +122,7 @@ def sample_images(
 def replace_nan_images(images: Tensor) -> tuple[Tensor, float]:
     """Return images N×C×H×W with those that hold NaN as plain mid grey, and the share of these.
 
-    A model that an erasing has broken may diverge as it samples: then it has drawn nothing.
+    A model that was damaged by erasing may diverge while sampling; then its samples are not images.
     """
     diverged = images.isnan().flatten(1).any(1)
     whole = torch.where(diverged.reshape(-1, *(1 for _ in images.shape[1:])), 0.0, images)
@@ -147,12 +147,12 @@ def revise_images(
 
     Args:
         images: real ones, in [-1, 1].
-        edited: draws.
+        edited: the model that samples.
         inverter: inverts; the edited model in the published experiment.
         revision: under which names, and in how many steps.
 
     Raises:
-        JobError: null or guidance is asked for, and a model has no null token.
+        JobError: null or guidance is requested, and a model has no null token.
     """
     n = len(images)
     named = inverter.repeat_embedding(revision.inverted_as, n)

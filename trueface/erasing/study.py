@@ -196,7 +196,7 @@ class ErasureRecord:
         return str(self.facts["method"]), str(self.facts["concept"]), str(self.facts["anchor"])
 
     def number(self, name: str) -> float | None:
-        """Return a measure, or another number of the record; None where there is none."""
+        """Return a measure or another number of the record, or None if it is absent."""
         value = (self.facts.get("measures") or {}).get(name, self.facts.get(name))
         if isinstance(value, Mapping):
             value = value.get("value")
@@ -273,7 +273,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     """Return a row for each method, concept and anchor, means over seeds.
 
     Of recovery, its floor and its ceiling the columns hold the rates at most images and steps; the verdict is
-    made of the mean curves. A measure has `<name>_sd`, the standard deviation over seeds, where there are two
+    computed from the mean curves. A measure has `<name>_sd`, the standard deviation over seeds, if there are two
     seeds or more. `n` is the number of samples of a class. FID, KID and CLIP score have columns where any method
     of the run has them.
 

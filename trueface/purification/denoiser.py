@@ -70,7 +70,7 @@ class Denoiser(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images without what it takes for noise."""
+        """Return the images without the estimated noise."""
         around = functional.pad(images, (1, 1, 1, 1), mode="reflect")
         detail = images - functional.avg_pool2d(around, 3, stride=1)
         noise: Tensor = self.layers(torch.cat([images, DETAIL * detail], dim=1))
@@ -100,7 +100,7 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
     """Return a denoiser in evaluation mode, its weights without gradients.
 
     Raises:
-        CheckpointError: there is no such file, it cannot be read safely, or is another network's.
+        CheckpointError: the file does not exist, cannot be read safely, or belongs to another network.
     """
     content = tensor_files.load_model(
         path,

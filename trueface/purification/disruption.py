@@ -33,7 +33,7 @@ def project_to_bound(images: Tensor, originals: Tensor, bound: float) -> Tensor:
 
 
 def quantize_within(images: Tensor, originals: Tensor, levels: int) -> Tensor:
-    """Return images in whole grey levels, each pixel at most so many from its original.
+    """Round images to whole grey levels, each pixel at most `levels` from its original.
 
     Args:
         images: N×C×H×W in [-1, 1].
@@ -72,7 +72,7 @@ NO_PERTURBATION = PerturbationNorms(linf=0.0, squares=0.0, pixels=0, at_bound=0)
 
 
 def perturbation_norms(images: Tensor, originals: Tensor, levels: int) -> PerturbationNorms:
-    """Return how large the perturbation of images is, both of whole grey levels."""
+    """Return the size of the perturbation of images in whole grey levels."""
     moved = (to_uint8(images).int() - to_uint8(originals).int()).abs()
     at_end = (images.abs() >= 1) & (moved > 0)
     delta = moved.double() / LEVELS
@@ -113,7 +113,7 @@ class DisruptionObjective:
     The loss of a batch is the sum of its images' losses, so the gradient of an image is independent of the batch.
 
     Args:
-        generator: what is disrupted; its parameters need no gradient.
+        generator: the disrupted generator; its parameters need no gradient.
         originals: the images, N×C×H×W.
         labels: S×N×K, see `disruption_labels`.
         target: what the outputs are driven to.
@@ -151,7 +151,7 @@ class PurifierProtocol(Protocol):
 
     @property
     def is_random(self) -> bool:
-        """Whether two draws of noise give two results."""
+        """Whether the result depends on random noise."""
 
     def __call__(self, images: Tensor, noise: PerImageRNG) -> Tensor:
         """Return purified images, through which gradients reach `images`."""
@@ -173,13 +173,13 @@ def disrupt_images(
     target label. The result depends only on the image, its name and the seed.
 
     Args:
-        generator: what is disrupted.
+        generator: the disrupted generator.
         images: N×C×H×W in [-1, 1], of whole grey levels.
         labels: S×N×K, the sets of labels under which it is disrupted.
         settings: the attack.
-        noise: of the images' names, from which start and signs are drawn.
+        noise: random streams of the images' names, for start and signs.
         through: adaptive attack: what purifies the images before the generator gets them.
-        stop: set when the job shall end.
+        stop: set when the job is to stop.
 
     Raises:
         JobError: a gradient is not finite, with step and image; or the job was stopped.
@@ -225,7 +225,7 @@ def _through(
     draws: int,
     purifier: PurifierProtocol | None,
 ) -> Tensor:
-    """Return the gradient with regard to images that are purified first; the mean over draws."""
+    """Return the gradient with respect to images that are purified first, averaged over random draws."""
     if purifier is None:
         return gradient(images)
     count = draws if purifier.is_random else 1

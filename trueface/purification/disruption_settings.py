@@ -17,7 +17,7 @@ _SLACK = 1e-6  # of levels: 8 * 2/255 is a little below 8 levels in binary
 
 
 def eps_to_levels(eps: float) -> int:
-    """Return how many whole grey levels a change of at most `eps` may have.
+    """Return the number of whole grey levels of a change of at most `eps`.
 
     Args:
         eps: in units of [-1, 1].
@@ -155,7 +155,7 @@ class DisruptSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings that have no effect with the other values, each with the reason."""
         attack = values.get("attack", "pgd")
         idle: dict[str, str] = {}
         if attack not in STEPPED:
@@ -168,7 +168,7 @@ class DisruptSettings(Settings):
         return idle
 
 
-RANDOM = "random"  # features of a network that nobody trained
+RANDOM = "random"  # features of an untrained network
 
 
 def _features(name: str) -> str:

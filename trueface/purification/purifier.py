@@ -1,4 +1,4 @@
-"""A purifier as it was asked for, ready to purify batches of images, and whole folders."""
+"""A purifier with its models, which purifies batches of images and folders."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ class Purifier:
     any other that of the identity (BPDA, arXiv 1802.00420, section 4.1).
 
     Attributes:
-        name: as it was asked for.
+        name: the requested purifier.
         needs: the models that it works with.
         is_random: images of other names come out otherwise.
         gradient: "exact" where each of its steps' is.
@@ -143,7 +143,7 @@ def _applied(step: PurifierStep, method: Method, images: Tensor, tools: Tools) -
 
 
 class _StraightThrough(torch.autograd.Function):
-    """A value in the place of another, whose gradient it takes."""
+    """A value with the gradient of another one (straight-through)."""
 
     @staticmethod
     def forward(_: Any, images: Tensor, purified: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ _with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _StraightThroug
 def purify_folder(
     source: Path, settings: PurifySettings, purifier: Purifier, place: Path, watch: RunContext
 ) -> dict[str, Json]:
-    """Write purified images, each under its name as PNG, and `made.json`; return what it says.
+    """Write purified images, each under its name as PNG, and `made.json`; return its content.
 
     The images of one batch are in memory at a time. `seconds` and `cpu_seconds` are those of the
     purifier alone, an image, without reading and writing; `net_calls` are calls of networks an image.

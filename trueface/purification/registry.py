@@ -40,10 +40,10 @@ class PurifierSpec(Numbered):
 
     _: KW_ONLY
     number: str = ""  # what its number is, with its unit; "": it takes none
-    odd: bool = False  # of whole numbers only odd ones are taken
+    odd: bool = False  # only odd integers are valid
     # the number may be left out: it follows then from the noise in each image
     estimated: bool = False
-    reach: float = 1.0  # times the number: the largest step of the diffusion that it asks for
+    reach: float = 1.0  # times the number: the largest diffusion step that it uses
     needs: Model = ""  # the setting that names its model; "": none
     # through which an adaptive attack differentiates: identity where its own gradient does not exist,
     # vanishes, or costs too much (A. Athalye et al., arXiv 1802.00420, 4.1)
@@ -95,7 +95,7 @@ class PurifierStep:
 
 @dataclass(frozen=True, slots=True)
 class PurifierName:
-    """A purifier as it was asked for: its steps, in their order."""
+    """A requested purifier: its steps, in order."""
 
     steps: tuple[PurifierStep, ...]
 
@@ -167,7 +167,7 @@ def describe_choices() -> str:
 
 
 def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
-    """Return why a diffuser cannot do what a purifier asks for; '' where it can.
+    """Return the reason why a diffuser does not fit a purifier, or '' if it does.
 
     Args:
         name: the purifier.

@@ -1,4 +1,4 @@
-"""What a purifier's function gets besides images: models, noise, how much noise an image holds, and the step of the diffusion."""
+"""Inputs of a purifier's function besides images: models, noise, noise level of an image, diffusion step."""
 
 import threading
 from collections.abc import Callable
@@ -117,7 +117,7 @@ class Tools:
         Args:
             images: N×C×H×W.
             t: (N,) integers.
-            draws: whether each step but the last adds noise.
+            draws: whether each step except the last adds noise.
 
         Raises:
             JobError: stopped.
@@ -134,7 +134,7 @@ class Tools:
         return out
 
     def denoise(self, images: Tensor) -> Tensor:
-        """Return images from which the denoiser took what it takes for noise."""
+        """Return images after the denoiser has removed the estimated noise."""
         assert self.denoiser is not None  # `make_purifier` saw to it
         self.calls += len(images)
         clean: Tensor = self.denoiser(images)

@@ -1,4 +1,4 @@
-"""A data root for detectors, made of images and a translator.
+"""A data root for detectors, created from images and a translator.
 
 <made>/PreSocial/Fake/Translated/<name>.png    the image with one attribute flipped
 <made>/PreSocial/Real/Originals/<name>.png     the real image of that name
@@ -34,7 +34,7 @@ from trueface.translation.translator import Translator, flip_each_attribute, lab
 
 UNSHARED = "PreSocial"
 SPLITS = "splits"
-MOST_LINKS = 20  # from a folder to what it was made of; more is a circle
+MOST_LINKS = 20  # steps from a folder to its original source; more means a cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Pairs:
 def pairs_of(
     source: Path, real: Path, settings: TranslateSettings, attributes: Sequence[str]
 ) -> Pairs:
-    """Return what is translated into what.
+    """Return the planned translations.
 
     Args:
         source: folder of the images to translate.
@@ -88,7 +88,7 @@ def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
         resolve: gives the place of a path as a `made.json` names it.
 
     Raises:
-        DataError: a folder of the chain does not say what it was made of, or the chain is a circle.
+        DataError: a folder of the chain does not record its source, or the chain is a cycle.
     """
     for _ in range(MOST_LINKS):
         if not (source / MADE).is_file():

@@ -110,7 +110,7 @@ class TranslatorSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings that have no effect with the other values, each with the reason."""
         if values.get("weights"):
             return {"num_steps": "nothing is trained if weights is set"}
         if values.get("gan") == "hinge":

@@ -60,7 +60,7 @@ class LabelledImages:
         self._held = None
         if len(names) * size * size * 3 <= MOST_HELD:
             held = load_images(root, self.names, size=size)
-            # as `load_image_batch` lays them out, and convolutions of both networks want them
+            # memory format of `load_image_batch`, which is fastest for the convolutions of both networks
             self._held = held.to(memory_format=torch.channels_last)
 
     def load_rows(self, rows: Sequence[int]) -> Tensor:
@@ -70,7 +70,7 @@ class LabelledImages:
         return load_image_batch(self.root, [self.names[row] for row in rows], size=self.size)
 
     def batch(self, step: int, count: int, *, flip: float, seed: int) -> LabelledBatch:
-        """Return the batch of a step: images drawn with replacement, some of them mirrored.
+        """Return the batch of a step: images sampled with replacement, some of them mirrored.
 
         Targets are the labels of the same images in another order, as in the paper.
         """

@@ -44,12 +44,12 @@ def labels_of(
     """Return the attributes' names, and a row of 0 or 1 for each image, N×K float32.
 
     Args:
-        root: folder of the images, with attributes.csv or list_attr_celeba.txt in it or beside it.
+        root: folder of the images, with attributes.csv or list_attr_celeba.txt in it or next to it.
         names: of the images, relative to it.
         wanted: attributes, in their order; None: all of the table.
 
     Raises:
-        DataError: there is no table, it is broken, or an image has no row in it.
+        DataError: the table is missing or broken, or an image has no row in it.
         UnknownName: the table has no such attribute.
     """
     table = read_attribute_table(find_table(root))
@@ -112,7 +112,7 @@ class GeneratorShape:
 
 
 class StarGanBlock(nn.Module):
-    """Two 3×3 convolutions beside a short cut."""
+    """Two 3×3 convolutions with a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class StarGanBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """From an image and the attributes that it shall have to an image with these.
+    """Network from an image and target attributes to an image with these attributes.
 
     Args:
         shape: of its layers.
@@ -174,7 +174,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """From images to how real each place looks, and to logits of their attributes.
+    """Network from images to a realness map and logits of their attributes.
 
     Args:
         size: side of the images.

@@ -1,4 +1,4 @@
-"""Concept ablation: the concept is drawn as the anchor is."""
+"""Concept ablation: the concept is mapped to the anchor."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Retraining without the concept: what erasing would be at best, at the price of a whole training."""
+"""Retraining without the concept: the ideal result of erasing, at the cost of a complete training."""
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings

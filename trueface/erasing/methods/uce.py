@@ -67,7 +67,7 @@ def uce_update(
         erased: c, n×E.
         instead: c', n×E.
         kept: k, m×E.
-        keep: lambda > 0; it makes the problem solvable where there are fewer concepts than E.
+        keep: lambda > 0. It makes the problem solvable if there are fewer concepts than E.
         preserve: weight of the preserved ones.
     """
     old, c, anchors, k = (each.double() for each in (weight, erased, instead, kept))

@@ -59,7 +59,7 @@ def ddpmmean(images: Tensor, value: float | None, tools: Tools) -> Tensor:
 def diffpure(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return images after noise of step t and the reverse steps t … 1.
 
-    Source: DiffPure (arXiv 2205.07460, section 3.2), with the discrete chain of a DDPM in the place of
+    Source: DiffPure (arXiv 2205.07460, section 3.2), with the discrete chain of a DDPM instead of
     their reverse SDE. The larger t, the more of the image content is resampled.
     """
     t = tools.timestep_for(images, value)

@@ -61,7 +61,7 @@ def median(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return images with each pixel replaced by the median around it.
 
     Raises:
-        JobError: the square reaches over the whole image.
+        JobError: the square is larger than the image.
     """
     del tools
     assert value is not None  # the grammar asks for it
