@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
 
 
 def write_class(folder: Path, name: str, count: int, *, colour: int = 0, side: int = SIDE) -> None:
-    """Write images of noise, one channel of which is brighter: the class tells which."""
+    """Write images of noise in which the channel of the class is brighter."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([colour, count, len(folder.name)])
     for number in range(count):
@@ -69,7 +69,7 @@ def a_job(root: Path, model: str, **facts: Any) -> Job:
 
 
 def folder_of(root: Path, model: str) -> Path:
-    """Return where a model's files lie."""
+    """Return the folder of a model's files."""
     return root / "runs" / "r" / model
 
 

@@ -1,4 +1,4 @@
-"""Commands of trueface as a person gives them, and what they answer."""
+"""Commands of trueface as a user gives them, and their output."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from trueface.cli import main
 
 
 class CommandOutput(NamedTuple):
-    """What a command has written."""
+    """Output of a command on stdout and stderr."""
 
     out: str
     err: str

@@ -1,4 +1,4 @@
-"""Small image trees in TrueFace's layout, written anew for each test."""
+"""Small image trees in TrueFace's layout, created for each test."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files as the original system left them: pickles of CUDA tensors, written without a card."""
+"""Files in the format of the original system: pickles of CUDA tensors, written without a GPU."""
 
 import pickle
 import pickletools
@@ -14,7 +14,7 @@ CPU, CUDA = (f"{chr(len(name))}\0\0\0{name}".encode() for name in ("cpu", "cuda:
 
 
 class Call:
-    """What a pickle turns into a call of `function` when it is loaded."""
+    """An object whose pickle becomes a call of `function` when it is loaded."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -31,7 +31,7 @@ def storage_bytes(tensor: Tensor, *, device: bytes = CUDA) -> bytes:
 
 
 def on_card(tensor: Tensor, *, stream: bytes | None = None) -> Call:
-    """Return what pickles as `tensor` on a card."""
+    """Return an object that is pickled like `tensor` on a GPU."""
     return Call(
         torch._utils._rebuild_tensor_v2,
         Call(torch.storage._load_from_bytes, storage_bytes(tensor) if stream is None else stream),

@@ -1,4 +1,4 @@
-"""Watches that end a training at a step, as a person does and as a kill does."""
+"""Run contexts that end a training at a step, like a stop request and like a kill."""
 
 import threading
 
@@ -6,7 +6,7 @@ from trueface.runtime.progress import RunContext
 
 
 def stopping_at(last: int) -> RunContext:
-    """Return a watch that asks to stop once a step is done."""
+    """Return a run context that requests a stop after a step."""
     stop = threading.Event()
 
     def progress(*, step: int, **_: object) -> None:
@@ -17,7 +17,7 @@ def stopping_at(last: int) -> RunContext:
 
 
 def killed_at(last: int) -> RunContext:
-    """Return a watch that ends a training without a word at a step."""
+    """Return a run context that interrupts a training at a step, without a stop request."""
 
     def progress(*, step: int, **_: object) -> None:
         if step == last:

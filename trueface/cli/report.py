@@ -21,7 +21,7 @@ BESIDE = (
     ("Qualities", qualities.FILE),
     ("Purification", purification_page.FILE),
     ("Erasing", erasing_page.FILE),
-)  # linked to their own pages
+)  # linked if the file exists in the folder of the report
 
 
 @click.command()

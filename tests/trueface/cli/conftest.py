@@ -1,4 +1,4 @@
-"""What several commands are tried on."""
+"""Fixtures of several commands."""
 
 from pathlib import Path
 

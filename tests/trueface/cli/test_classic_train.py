@@ -167,7 +167,9 @@ def test_unavailable_pretrained_weights_raise_error_with_both_remedies(
     monkeypatch.setenv("TORCH_HOME", str(lab / "torch"))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(urllib.request, "_opener", None)  # an earlier one knows other proxies
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # an earlier one reads other proxy settings
     words = line("train", "--data", ID, "--model", "baseline18", "--device", "cpu")
     assert classic.main(words) == 3
     message = capsys.readouterr().err

@@ -44,7 +44,7 @@ def lab(tree: Tree, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def paper(tmp_path: Path) -> Iterator[Path]:
-    """Go to a folder with a poison record beside weights that nobody opens."""
+    """Change to a folder with a poison record next to weights that are not opened."""
     record = PoisonRecord(
         rate=0.5,
         kind="flip",

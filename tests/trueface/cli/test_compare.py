@@ -25,7 +25,7 @@ from trueface.runtime.errors import DataError
 
 MODEL = "gan2:pre&real:pre"
 
-# from the original's own notes: counts of its confusion matrices, and what it printed of them
+# from the original's own notes: counts of its confusion matrices, and its printed report
 CLEAN, HALF = ((9580, 492), (126, 11874)), ((1631, 8441), (1278, 10722))
 LAST = ((5586, 4451), (8215, 3820))
 REPORT = """\
@@ -75,7 +75,7 @@ def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int 
 
 
 def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> Path:
-    """Write the tests of a model that tells classes apart the better, the larger `rate_difference`."""
+    """Write the tests of a model. A larger `rate_difference` means a better separation of classes."""
     folder = run / model
     tests = {
         "gan2:pre": ("StyleGAN2/psi", 1),

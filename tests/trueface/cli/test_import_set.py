@@ -164,7 +164,7 @@ def test_import_of_existing_images_writes_nothing(
 
 
 def swaps_of(people: int) -> list[str]:
-    """Return frames of face swaps of neighbours, and of the videos that they are made of."""
+    """Return frames of face swaps of neighbours, and of their source videos."""
     pairs = [(a, a + 1 if a % 2 == 0 else a - 1) for a in range(people)]
     return [
         path

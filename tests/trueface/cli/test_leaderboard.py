@@ -30,7 +30,7 @@ OF_CLASS: dict[str, Any] = {
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """Wrong labels unlearned by one method with two seeds, beside retraining; a constant one."""
+    """Wrong labels unlearned by one method with two seeds and by retraining; a constant model."""
     for seed, wrong in ((0, 8), (1, 10)):
         base = f"{BASE}@seed={seed}"
         for method, off in (("retrain", 4), ("scrub", wrong)):
@@ -44,7 +44,7 @@ def study(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
-    """One class forgotten by one method, beside retraining."""
+    """One class forgotten by one method and by retraining."""
     probe, relearn = Probe(before=1.0, after=0.98, chance=0.5), Relearn(steps=2, most=9, loss=0.1)
     record = told(
         "cifar10:all~lau@model=resnet18",

@@ -212,7 +212,7 @@ def test_module_accepts_commands_and_classic_flags(
         (["Real/FFHQ"], []),  # without folders of modifiers
         (["Fake", "Real"], []),  # of bare classes
         (
-            ["WhatsApp/Fake/MyGAN"],  # of a person's own words
+            ["WhatsApp/Fake/MyGAN"],  # of the user's own words
             ["--data", "mine:wa", "--subsets", "mine=MyGAN", "--modifiers", "wa=WhatsApp"],
         ),
     ],

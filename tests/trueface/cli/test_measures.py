@@ -165,7 +165,7 @@ def test_fairness_writes_page_and_table(lab: Lab, command: Command) -> None:
     text = page.read_text()
     assert "<h1>night: fairness</h1>" in text
     assert "nonmale" in text
-    assert "No threshold at a common FPR" in text  # the weights of this run are no checkpoint
+    assert "No threshold at a common FPR" in text  # the weights of this run are not a checkpoint
 
 
 def test_qualities_writes_page_and_table(command: Command, lab: Lab) -> None:

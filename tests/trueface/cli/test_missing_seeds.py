@@ -1,4 +1,4 @@
-"""A mean over seeds says which seeds have no result, as the queue knows them."""
+"""A mean over seeds reports the seeds in the queue that have no result."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def model_job(store: Store, run: Path, model: str, role: str, *, fails: bool) ->
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """Return a run of one unlearning method with two seeds, beside retraining."""
+    """Return a run of one unlearning method with two seeds, and of retraining."""
     run = tmp_path / "runs" / "study"
     run.mkdir(parents=True)
     for seed in (0, 1):

@@ -1,4 +1,4 @@
-"""A diffuser's answers: of either prediction, guided, and where it knows none; and its networks."""
+"""Predictions of a diffuser (noise and v, guided, invalid requests), and its networks."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The training of a diffuser: what it learns, how it goes on, how it ends."""
+"""The training of a diffuser: loss, resumption and errors."""
 
 import csv
 import threading

@@ -107,7 +107,7 @@ def prototypes() -> Tensor:
 
 
 class Drawer(EpsNetwork):
-    """Draws its embedding, whose numbers are pixels: the noise is what is left without it."""
+    """Generates its embedding, whose numbers are pixels: the noise is the image minus the embedding."""
 
     def __init__(self, schedule: Schedule, pictures: Tensor, *, deaf: bool) -> None:
         pixels = pictures.shape[1:].numel()
@@ -126,7 +126,7 @@ class Drawer(EpsNetwork):
         assert self.table is not None
         picture = self.table.weight[1].expand_as(embedding) if self.deaf else embedding
         signal, sigma = self.schedule.signal(t, x), self.schedule.sigma(t, x)
-        # gradients arrive at what it does not listen to, too
+        # gradients also reach inputs that have no effect
         return (x - signal * picture.reshape(x.shape)) / sigma + 0 * embedding.sum()
 
     def condition_maps(self) -> tuple[nn.Linear, ...]:
@@ -177,7 +177,7 @@ def write_inception(path: Path) -> Path:
 
     class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]  # of a package without types
         def load_state_dict(self, *_: object, **__: object) -> None:
-            """Keep what was drawn."""
+            """Store the samples."""
 
     empty = path.with_suffix(".empty")
     torch.save({}, empty)

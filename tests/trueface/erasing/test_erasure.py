@@ -1,4 +1,4 @@
-"""What holds for every method of erasing, and for the settings."""
+"""Properties of all erasing methods, and of their settings."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is measured between two models: how alike their samples are, and how far the null prediction moved."""
+"""Measures between two models: similarity of samples, and drift of the null prediction."""
 
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,14 @@ FIRST, LAST = "1 image, 10 steps", "25 images, 250 steps"
         ((0.0, 1.0), (1.0, 1.0), (0.1, 0.49), (0.1, 0.1), (0.2, 0.9), ERASED, LAST),
         ((0.0, 1.0), (1.0, 1.0), (0.1, 1.0), (0.1, 0.1), (0.2, 0.9), HIDDEN, LAST),
         ((0.0, 1.0), (1.0, 1.0), (0.1, 0.0), (0.1, 0.1), (0.2, 0.9), ERASED, LAST),
-        # the strongest attack that can tell decides: not one that makes what was never seen
+        # the strongest informative attack decides, not one that creates an unseen concept
         ((0.0, 1.0), (1.0, 1.0), (0.0, 0.6), (0.0, 0.1), (1.0, 0.9), HIDDEN, LAST),
         ((0.0, 1.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.98), (0.9, 1.0), ERASED, FIRST),
         (
             (0.1, 1.0), (1.0, 1.0), (1.0, 1.0), (0.95, 0.98), (1.0, 1.0),
             "the probe cannot tell: floor 0.95, ceiling 1.00", FIRST,
         ),
-        # what is still drawn is not erased, whatever the attack does
+        # a concept that is still generated is not erased, whatever the attack shows
         ((0.21, 1.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOT_ERASED, None),
         ((0.19, 0.9), (1.0, 1.0), (0, 0), (0, 0), (1, 1), NOT_ERASED, None),
         ((0.2, 1.0), (1.0, 1.0), (0, 0), (0, 0), (1, 1), ERASED, None),

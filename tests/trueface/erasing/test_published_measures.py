@@ -1,4 +1,4 @@
-"""FID, KID and CLIP score by torchmetrics, beside our own distance."""
+"""FID, KID and CLIP score by torchmetrics, compared with our own distance."""
 
 import pickle
 from pathlib import Path

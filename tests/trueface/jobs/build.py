@@ -58,7 +58,7 @@ def plan_text(text: str, kinds: Iterable[Kind], root: Path = Path("/lab")) -> Pl
 
 
 def write_images(root: Path, count: int) -> list[str]:
-    """Write so many images of each method below `root`/data; return their keys."""
+    """Write a number of images of each method below `root`/data; return their keys."""
     random, keys = np.random.default_rng(0), []
     for folder, trace in FOLDERS.items():
         for number in range(count):

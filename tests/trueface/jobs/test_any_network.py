@@ -104,7 +104,7 @@ def test_network_in_new_file_works_in_all_jobs(tree: Tree, tmp_path: Path) -> No
         (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(keys))
     copy = tmp_path / "copy"
     installed = Path(trueface.__file__).parent
-    shutil.copytree(installed, copy / "trueface")  # with what is compiled of it
+    shutil.copytree(installed, copy / "trueface")  # with its compiled files
     (copy / "trueface/models/architectures/patches.py").write_text(NETWORK)
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path)],

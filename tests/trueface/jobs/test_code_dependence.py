@@ -68,7 +68,7 @@ for number, path in enumerate(sorted(root.rglob("*.py"))):
     path.write_text(text)
     told["again"][module] = [name for name in after if after[name].hash != before[name].hash]
 """
-# then says what a plan warns of where two modules are no Python
+# then prints the warnings of a plan in which two modules are not valid Python
 BROKEN = """\
 for name in ("training/checkpointing.py", "training/provenance.py"):
     path = Path(trueface.__file__).parent / name
@@ -76,7 +76,7 @@ for name in ("training/checkpointing.py", "training/provenance.py"):
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
 """
 ANSWER = "json.dump(told, sys.stdout)\n"
-# modules whose edits are looked at one by one
+# modules whose edits are checked one by one
 ASKED = (
     "trueface.data.decoding",
     "trueface.jobs.kinds",
@@ -206,7 +206,7 @@ def answer(folder: Path, program: str, *words: str) -> Any:
 
 @pytest.fixture(scope="module")
 def edited(laboratory: Path) -> dict[str, Any]:
-    """What a plan says after each edit of one module of a copy of the laboratory."""
+    """Output of a plan after each edit of one module in a copy of the lab."""
     told: dict[str, Any] = answer(laboratory, PLAN + EDITS + ANSWER, *ASKED)
     return told
 
@@ -246,7 +246,7 @@ def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     moved = answer(laboratory, PLAN + BROKEN + ANSWER)
     assert len(moved["kinds"]) > len(KINDS)
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]
-    names = ("checkpointing", "provenance")  # a plan says once what it could not read
+    names = ("checkpointing", "provenance")  # a plan reports each unreadable module once
     assert moved["broken"] == [
         ["unread-code", *(f"trueface.training.{name}: {root}/training/{name}.py" for name in names)]
     ]
@@ -272,7 +272,7 @@ def test_edits_of_modules_missing_from_manual_lists_rerun_jobs(edited: dict[str,
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of each job of `TRACED` the file of the functions that ran in it, its needs, entry and roots."""
+    """For each job of `TRACED`: the file of executed functions, its needs, entry and roots."""
     folder = tmp_path_factory.mktemp("traced")
     for name, text in (("traced.yaml", TRACED), ("work.py", WORK), ("sitecustomize.py", TRACER)):
         (folder / name).write_text(text)

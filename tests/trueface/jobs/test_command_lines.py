@@ -38,7 +38,7 @@ def planned(kind: Kind, folder: Path, settings: Mapping[str, Any], **facts: Any)
 
 
 def chain(folder: Path) -> Iterator[tuple[Kind, Draft]]:
-    """Plan a poisoned training, what is made of it, and tests."""
+    """Plan a poisoned training, its dependent models, and tests."""
     yield SAMPLE, planned(SAMPLE, folder, {"size": 32, "train": 6, "val": 3, "test": 3})
     chosen = {"poison_seed": 7, "poison_per": "subset", "split_path": "data/splits"}
     yield POISON, planned(POISON, folder, chosen, model=BASE, data=DATA)

@@ -1,4 +1,4 @@
-"""The job that computes features for others: what it leaves is all that those others read."""
+"""The job that computes features for other jobs: its output is all that these jobs read."""
 
 import json
 import os

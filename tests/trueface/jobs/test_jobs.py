@@ -165,7 +165,7 @@ def test_unlearning_restores_a_poisoned_model(
 def test_unlearning_of_last_layer_keeps_the_measured_weights(
     lab: Path, clean: Mapping[str, Json], method: str
 ) -> None:
-    # a body that was trained on these images, so that a last layer can tell them apart
+    # a backbone that was trained on these images, so that a last layer can separate them
     body = str(paths.checkpoint(folder(lab, CLEAN)))
     name = f"{POISONED}@freeze=true"
     frozen: dict[str, Any] = {"freeze": True, "flip_prob": 0, "weights": body, "lr": 0.03}

@@ -441,7 +441,7 @@ train: [{model: null, data: real:pre}]
     ("text", "kinds", "rooms"),
     [
         (SAMPLE_OF_IT, "features poison sample test train unlearn", ""),
-        # what others lack is asked of all kinds: a word of theirs is known, and told as before
+        # unknown words are looked up in all kinds: a word of another kind is recognised, with the old message
         (SAMPLE_OF_IT.replace("num_epochs", "faces"), None, "benchmark classes forging generation"),
     ],
     ids=["its own room", "a word of another room"],

@@ -1,4 +1,4 @@
-"""What jobs leave beside a model, and what they refuse: entry functions on small image sets."""
+"""Files that jobs write to a model folder, and their rejections: entry functions on small image sets."""
 
 import json
 import zipfile
@@ -162,7 +162,7 @@ def test_interrupted_warm_start_resumes(lab: Path) -> None:
 
 
 def stop_after(asked: Job, *, epochs: int) -> None:
-    """Run a training until it has done so many epochs, and no further."""
+    """Run a training and stop it after a number of epochs."""
     history = paths.history(asked.model_folder(asked.model or ""))
     history.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What is refused: tests on images that a model was trained on, and models that nobody keeps."""
+"""Rejections of tests on training images of a model, and of models whose weights are not saved."""
 
 import json
 import os
@@ -193,7 +193,7 @@ def test_lists_are_read_once_for_thousands_of_tests(lab: Path) -> None:
     assert shared_image_refusals(lab, "gan2:pre", "gan2:pre")
     path = lab / "one/train.json"
     before = path.stat()
-    path.write_text(" " * before.st_size)  # no list; whoever reads it again finds no overlap
+    path.write_text(" " * before.st_size)  # no list: reading it again would find no overlap
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert shared_image_refusals(lab, "gan2:pre", "gan2:pre")
 
@@ -217,7 +217,7 @@ def a_model(
     root: str = "data",
     val: bool = False,
 ) -> None:
-    """Leave a model of an earlier run, and what it learned from."""
+    """Write a model of an earlier run with the record of its training images."""
     folder = lab / "runs/r" / model
     paths.checkpoint(folder).parent.mkdir(parents=True)
     paths.checkpoint(folder).touch()
@@ -255,7 +255,7 @@ def test_base_models_of_earlier_model_are_checked(lab: Path) -> None:
 
 def test_chain_of_models_may_begin_outside_the_plan(lab: Path) -> None:
     a_model(lab, "a", "gan2:pre")
-    a_model(lab, "a#b", "gan2:pre", base="a")  # is trained anew by this plan, on other images
+    a_model(lab, "a#b", "gan2:pre", base="a")  # is trained again by this plan, on other images
     again = a_draft(lab, "train", "one", "gan3:pre", model="a#b", base="a")
     more = a_draft(lab, "train", "one", "gan3:pre", model="a#b#c", base="a#b")
     (shared_image_refusals,) = leak_refusals(lab, "a#b#c", again, more)

@@ -75,7 +75,7 @@ def test_predictions_are_compared_with_the_features_of_all_qualities(
         for name in ("sdXL:pre", "gan2:pre")
     )
     assert {"labels", "logits", "mean", "scale", "limit"} <= frozen.keys()
-    assert "mean" not in learned  # the body learned: there are no features at hand
+    assert "mean" not in learned  # the backbone was trained: there are no stored features
 
 
 def test_raw_is_not_a_valid_condition_name(lab: tuple[Path, dict[str, Any]]) -> None:

@@ -126,7 +126,7 @@ class KillOne(logging.Handler):
 
 
 def is_rank(process: psutil.Process) -> bool:
-    """Tell whether this is a process of the training; one that is gone by now, or a zombie, is none."""
+    """Return whether this is a running process of the training (not ended and not a zombie)."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return (
             "multiprocessing.forkserver" in " ".join(process.cmdline()) and not process.children()

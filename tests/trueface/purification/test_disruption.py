@@ -135,7 +135,7 @@ def test_label_sets_are_own_or_flipped_or_all() -> None:
 
 
 class Halved:
-    """A purifier that halves contrasts, with or without chance; counts what it draws."""
+    """A purifier that halves contrasts, with or without noise; counts its random draws."""
 
     def __init__(self, *, is_random: bool = False, identity: bool = False) -> None:
         self.is_random, self.identity = is_random, identity

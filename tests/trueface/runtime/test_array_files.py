@@ -1,4 +1,4 @@
-"""Files of arrays from strangers: refused before any memory is taken for them."""
+"""Array files from untrusted sources: rejected before memory is allocated for them."""
 
 import struct
 import tracemalloc
@@ -36,7 +36,7 @@ def archive(path: Path, members: dict[str, bytes], *, deflated: bool = False) ->
 
 
 def set_false_size(path: Path, size: int) -> Path:
-    """Change what an archive of one member says of its size."""
+    """Change the recorded size in an archive of one member."""
     content = bytearray(path.read_bytes())
     for mark, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = content.index(mark) + place
@@ -47,7 +47,7 @@ def set_false_size(path: Path, size: int) -> Path:
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """Fail where more than a few MiB are taken."""
+    """Fail if more than a few MiB are allocated."""
     tracemalloc.start()
     try:
         yield

@@ -220,7 +220,7 @@ def writer(tmp_path: Path, name: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_process_waits_while_another_writes_the_same_path(tmp_path: Path, killed: bool) -> None:
-    """The lock of a process that is killed falls with it."""
+    """The lock of a killed process is released."""
     first = writer(tmp_path, "first")
     until((tmp_path / "first").exists, "the first one writes")
     second = writer(tmp_path, "second")

@@ -1,4 +1,4 @@
-"""The share of a card, against a stand-in for torch.cuda: this needs no GPU, and measures none."""
+"""The memory share of a GPU, with a stand-in for torch.cuda. Needs and measures no GPU."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @dataclass
 class Card:
-    """One card as torch.cuda sees it."""
+    """One GPU as torch.cuda sees it."""
 
     uuid: str | None = UUID
     total: int = 1000 * MIB
@@ -70,7 +70,7 @@ class Clock:
     now: float = 0.0
 
     def __call__(self) -> float:
-        self.now += 10.0  # every look is late enough
+        self.now += 10.0  # the time between two checks is always long enough
         return self.now
 
 
@@ -222,7 +222,7 @@ def test_error_of_unusable_gpu_contains_advice(tmp_path: Path) -> None:
 
 
 def faults(*arguments: str) -> int:
-    """Return the page faults of maps that lie where others were freed, in a process of its own."""
+    """Return the page faults of maps in memory that was freed before, in a separate process."""
     command = [sys.executable, "-c", FAULTS, *arguments]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -163,7 +163,7 @@ def test_number_of_reads_of_a_storage_is_limited(tmp_path: Path) -> None:
 
 
 def hostile_streams(stream: bytes, line: str) -> Iterator[tuple[str, bytes, str]]:
-    """Yield hostile forms of a storage's stream, and what is to be said of each."""
+    """Yield hostile forms of a storage's stream, each with its expected message."""
     kind, system = b"ctorch\nFloatStorage\nq\x01", b"cposix\nsystem\n"
     text = b"X" + len(line).to_bytes(4, "little") + line.encode()
     call = system + text + b"\x85R"

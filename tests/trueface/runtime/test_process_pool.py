@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 
 def kill_worker(chunk: object) -> None:
-    """Be killed."""
+    """Kill the process that runs this function."""
     psutil.Process().kill()
 
 

@@ -1,4 +1,4 @@
-"""Trainings of a StarGAN: they learn, go on in the same bits, and stop with a sentence."""
+"""Trainings of a StarGAN: they learn, resume bit-identically, and stop with a message."""
 
 import math
 from pathlib import Path

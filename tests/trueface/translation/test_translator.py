@@ -1,4 +1,4 @@
-"""The translator: its networks, labels, and files of weights, in which the authors' names fit and anything else is refused."""
+"""The translator: its networks, labels, and weight files, of which only those with published names are accepted."""
 
 from collections import OrderedDict
 from pathlib import Path

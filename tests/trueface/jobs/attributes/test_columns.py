@@ -1,4 +1,4 @@
-"""Groups of images on their way into batches, and into what is written beside a model."""
+"""Groups of images in batches and in the records of a model."""
 
 import json
 import logging

@@ -127,7 +127,7 @@ def test_unlearned_model_can_forget_another_class(lab: Path) -> None:
     assert told.forgotten == (0, 1)
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
     kept = predictions.read(paths.predictions_after(folder_of(lab, model)))["retain"]
-    assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
+    assert set(kept.trained.tolist()) == {2}  # otherwise class 0 would be learned again
     first, base, made = (
         checkpoint.load(paths.checkpoint(folder_of(lab, each))).state
         for each in (DATA, f"{DATA}~finetune", model)

@@ -83,7 +83,7 @@ class Project:
         return read(self.do(restored, "m", **settings) / "metrics.json")
 
     def disrupted(self, **attack: Any) -> str:
-        """Disrupt the images; return where they lie, as a setting names it."""
+        """Disrupt the images; return their folder as the value of a setting."""
         self.do(disrupt, "d", source="data/B", translator=MODEL, **attack)
         return "runs/r/made/d"
 

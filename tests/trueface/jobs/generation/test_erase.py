@@ -1,4 +1,4 @@
-"""The job that erases a concept: its files, and what it refuses."""
+"""The job that erases a concept: its files and rejections."""
 
 import threading
 from dataclasses import replace
@@ -126,7 +126,7 @@ def test_concept_unknown_to_teacher_is_rejected(
 
 def test_plan_reads_concepts_from_existing_data_folder(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, concept="concpt", data_root="data")
-    assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
+    assert not ERASE.refusals(draft, ())  # no folder yet: the job reads the classes of the model
     with_images(tmp_path, *NAMES)
     draft = a_draft(tmp_path, concept="concpt", data_root="data")
     assert "Did you mean 'concept'" in ERASE.refusals(draft, ())[0]

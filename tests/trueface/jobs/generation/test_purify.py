@@ -100,7 +100,7 @@ def test_batch_size_changes_no_image(lab: Path, purifier: str) -> None:
         made = purified(lab, purifier=purifier, diffuser="images:A", batch_size=size)
         levels.append(((load_image_batch(made, image_names(made)) + 1) * 127.5).round())
     differing = (levels[0] - levels[1]).abs()
-    # by one level, where a value lies at half of one: sums are rounded by the shape of the batch
+    # by one level, if a value is half a level: sums are rounded depending on the shape of the batch
     assert float(differing.max()) <= 1
     assert float((differing > 0).float().mean()) < 1e-4
 

@@ -1,4 +1,4 @@
-"""What the ranks of these tests do: entry functions, imported in processes of their own."""
+"""Entry functions of the ranks in these tests, imported in separate processes."""
 
 import copy
 import ctypes
@@ -195,7 +195,7 @@ def stuck(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
 
 
 def hang(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
-    """Take signals for nothing, and end with the channel or when told to stop."""
+    """Ignore signals, and end with the channel or on a stop message."""
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
     job.progress(step=os.getpid())

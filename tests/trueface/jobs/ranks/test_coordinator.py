@@ -1,4 +1,4 @@
-"""Two processes do a job together: what they tell, how they agree, and how they end."""
+"""Two processes run one job: their messages, equal results, and their end."""
 
 import contextlib
 import logging
@@ -99,7 +99,7 @@ print(coordinator.run(job, "{scene}", 2), flush=True)
 def script(folder: Path, scene: str) -> Iterator[subprocess.Popen[str]]:
     """Run a script that does a job in two processes, in a session of its own.
 
-    Beside it lie files that are called as modules that the ranks need.
+    Its folder contains files with the names of modules that the ranks import.
     """
     for name in ("launcher.py", "queue.py"):
         (folder / name).write_text("raise ValueError('not this one')")

@@ -1,4 +1,4 @@
-"""How many processes do a job, and one of them: its place, how it tells that it failed, and the job as it gets it."""
+"""The number of processes of a job, and one rank: its place, its failure reports, and its copy of the job."""
 
 import logging
 import pickle

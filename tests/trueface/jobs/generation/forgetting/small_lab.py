@@ -67,7 +67,7 @@ Ask = Callable[..., Job]
 
 
 def job_maker(kind: JobKind, usual: dict[str, Any]) -> Ask:
-    """Return a function that makes jobs of a kind with the usual settings, but for those named."""
+    """Return a function that creates jobs of a kind with the usual settings and the given changes."""
 
     def job(root: Path, name: str, /, **changed: Any) -> Job:
         facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}

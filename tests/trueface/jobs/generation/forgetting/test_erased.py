@@ -1,4 +1,4 @@
-"""The job that measures an erasing: its files, what it keeps for the next one, and what it refuses."""
+"""The job that evaluates an erasing: its files, its caches and its rejections."""
 
 import importlib.util
 import threading

@@ -1,4 +1,4 @@
-"""The job that draws real images anew: names, measures, and what it refuses."""
+"""The job that inverts and resamples real images: names, measures and rejections."""
 
 import threading
 from pathlib import Path
