@@ -63,7 +63,7 @@ def cifar(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def drawn(run: Path, *, published: bool = False) -> str:
+def render_leaderboard(run: Path, *, published: bool = False) -> str:
     """Return what a wide terminal shows."""
     file = io.StringIO()
     print_leaderboard(
@@ -104,13 +104,13 @@ def test_control_characters_in_names_and_notes_are_escaped(tmp_path: Path) -> No
         notes=("\x1b[2J",),
     )
     leave(tmp_path, record, one_class(40), one_class(0))
-    text = drawn(tmp_path)
+    text = render_leaderboard(tmp_path)
     assert "\x1b" not in text
     assert "bi\\x1b[31mrd" in text
 
 
 def test_terminal_output_is_a_table_followed_by_warnings(study: Path) -> None:
-    text = drawn(study)
+    text = render_leaderboard(study)
     assert f"{BASE}: forget 20% flipped labels" in text
     assert "forget (wrong) %" in text
     assert "88.13 ± 2.65" in text
@@ -118,7 +118,7 @@ def test_terminal_output_is_a_table_followed_by_warnings(study: Path) -> None:
 
 
 def test_class_unlearning_has_the_published_layout(cifar: Path) -> None:
-    text = drawn(cifar)
+    text = render_leaderboard(cifar)
     assert "cifar10:all@model=resnet18: forget class bird" in text
     for title in ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s", "probe %", "relearn"):
         assert title in text
@@ -127,7 +127,7 @@ def test_class_unlearning_has_the_published_layout(cifar: Path) -> None:
 
 
 def test_published_values_are_shown_with_ours(cifar: Path, command: Command) -> None:
-    lines = drawn(cifar, published=True).splitlines()
+    lines = render_leaderboard(cifar, published=True).splitlines()
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "93.53" in lau  # theirs
     assert "95.00" in lau  # ours
@@ -173,7 +173,7 @@ def test_narrow_terminal_truncates_no_number(study: Path) -> None:
 
 
 def test_one_seed_has_intervals(cifar: Path) -> None:
-    row = next(line for line in drawn(cifar).splitlines() if "lau" in line)
+    row = next(line for line in render_leaderboard(cifar).splitlines() if "lau" in line)
     assert "95.00 (88.75 to 98.75)" in row
 
 
@@ -190,7 +190,7 @@ def test_published_values_match_a_network_given_in_defaults(tmp_path: Path) -> N
     folder = leave(tmp_path, record, one_class(40), one_class(0, wrong=4))
     settings = {"schema": 1, "settings": {"model": "resnet18"}}
     paths.provenance(folder).write_text(json.dumps(settings))
-    lines = drawn(tmp_path, published=True).splitlines()
+    lines = render_leaderboard(tmp_path, published=True).splitlines()
     lau = next(line for line in lines if "lau" in line and "ResNet18" in line)
     assert "95.00" in lau  # ours
     other = next(line for line in lines if "lau" in line and "VGG16" in line)
@@ -221,7 +221,7 @@ def test_test_with_few_sources_is_marked(tmp_path: Path) -> None:
 
 def test_published_values_match_an_imported_base(tmp_path: Path) -> None:
     leave(tmp_path, told("mine~lau", "mine", **OF_CLASS), one_class(40), one_class(0))
-    assert "ResNet18" in drawn(tmp_path, published=True)
+    assert "ResNet18" in render_leaderboard(tmp_path, published=True)
 
 
 def test_help_does_not_import_numpy() -> None:

@@ -149,11 +149,11 @@ def test_other_runs_are_not_read_if_the_default_one_has_models(
     write_model(paths.checkpoint(lab / "runs/other" / MODEL))
     read, iterdir = list[Path](), Path.iterdir
 
-    def noted(folder: Path) -> Iterator[Path]:
+    def record_folder(folder: Path) -> Iterator[Path]:
         read.append(folder)
         return iterdir(folder)
 
-    monkeypatch.setattr(Path, "iterdir", noted)
+    monkeypatch.setattr(Path, "iterdir", record_folder)
     predict("data")
     assert lab / "runs/test" in read
     assert lab / "runs/other" not in read

@@ -86,18 +86,18 @@ def test_existing_split_is_not_replaced_unless_forced(lab: Path, command: Comman
     words = ["splits", "data", "--out", "splits", "--seed"]
     command(*words, "1")
 
-    def written() -> tuple[int, int]:
+    def file_identity() -> tuple[int, int]:
         status = (lab / "splits/train.json").stat()  # not when it was read last
         return status.st_ino, status.st_mtime_ns
 
-    before = written()
+    before = file_identity()
     said = command(*words, "1")
-    assert written() == before
+    assert file_identity() == before
     assert "already contains this split" in said.err
     assert "--force" in command(*words, "2", code=2).err
-    assert written() == before
+    assert file_identity() == before
     command(*words, "2", "--force")
-    assert written() != before
+    assert file_identity() != before
 
 
 @pytest.mark.parametrize("out", ["splits", "split.json"])

@@ -298,7 +298,7 @@ SHAPES = [
 ]
 
 
-def woken(shape: NetworkShape) -> EpsNetwork:
+def randomize_zero_weights(shape: NetworkShape) -> EpsNetwork:
     """Return a network in which what begins at zero is random."""
     network = build_network(shape, seed=1)
     with torch.no_grad():
@@ -310,7 +310,7 @@ def woken(shape: NetworkShape) -> EpsNetwork:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_prediction_has_the_shape_of_the_images(shape: NetworkShape) -> None:
-    network = woken(shape)
+    network = randomize_zero_weights(shape)
     x = drawn(3, shape.channels, shape.size, shape.size)
     embedding = drawn(3, shape.embedding) if shape.classes else None
     answer = network(x, torch.tensor([1, 500, 1000]), embedding)
@@ -324,7 +324,7 @@ def test_prediction_has_the_shape_of_the_images(shape: NetworkShape) -> None:
 def test_class_acts_only_through_the_condition_maps(
     shape: NetworkShape,
 ) -> None:
-    network = woken(shape)
+    network = randomize_zero_weights(shape)
     x, t = drawn(1, shape.channels, shape.size, shape.size), torch.tensor([300])
     first, second = drawn(1, 8, seed=1), drawn(1, 8, seed=2)
     assert not torch.allclose(network(x, t, first), network(x, t, second), atol=1e-4)

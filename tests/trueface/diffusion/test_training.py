@@ -243,7 +243,7 @@ def test_fewer_than_two_classes_raise_an_error(tmp_path: Path) -> None:
         names_of_classes(tmp_path / "train")
 
 
-def on_data(**given: Any) -> DiffuserSettings:
+def make_data_settings(**given: Any) -> DiffuserSettings:
     return DiffuserSettings.model_validate({"data_root": "data", **given})
 
 
@@ -267,20 +267,20 @@ def on_data(**given: Any) -> DiffuserSettings:
 )
 def test_incompatible_settings_are_rejected(given: dict[str, Any], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
-        on_data(**given)
+        make_data_settings(**given)
 
 
 def test_omitted_settings_have_defaults_of_the_network() -> None:
-    unet, mlp = on_data(), on_data(network="mlp", size=10)
+    unet, mlp = make_data_settings(), make_data_settings(network="mlp", size=10)
     assert (unet.network_widths, unet.embedding_width) == ((48, 64, 96), 64)
     assert (mlp.network_widths, mlp.embedding_width) == ((192,) * 4, 16)
-    assert (unet.latest_t, on_data(t_max=300).latest_t) == (1000, 300)
+    assert (unet.latest_t, make_data_settings(t_max=300).latest_t) == (1000, 300)
     assert (
         unet.class_dropout_rate(0),
         unet.class_dropout_rate(6),
-        on_data(drop=0).class_dropout_rate(6),
+        make_data_settings(drop=0).class_dropout_rate(6),
     ) == (0, 0.1, 0)
 
 
 def test_imported_weights_ignore_size_checks() -> None:
-    assert on_data(weights="sd", size=30, prompts="words.txt").weights == "sd"
+    assert make_data_settings(weights="sd", size=30, prompts="words.txt").weights == "sd"

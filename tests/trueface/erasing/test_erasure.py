@@ -43,7 +43,7 @@ def erased(method: str, teacher: Diffuser, /, **more: Any) -> Diffuser:
     return run_erasure(method, teacher, a_problem(options, **more)).diffuser
 
 
-def changed(teacher: Diffuser, student: Diffuser) -> set[str]:
+def changed_parameters(teacher: Diffuser, student: Diffuser) -> set[str]:
     before = dict(teacher.network.named_parameters())
     after = student.network.named_parameters()
     return {name for name, parameter in after if not torch.equal(parameter, before[name])}
@@ -53,8 +53,8 @@ def changed(teacher: Diffuser, student: Diffuser) -> set[str]:
 def test_teacher_is_unchanged(method: str) -> None:
     teacher, same = small(), small()
     student = erased(method, teacher)
-    assert changed(same, teacher) == set()
-    assert changed(teacher, student)
+    assert changed_parameters(same, teacher) == set()
+    assert changed_parameters(teacher, student)
     assert not any(each.requires_grad for each in student.network.parameters())
 
 
@@ -65,16 +65,16 @@ def test_method_changes_only_parameters_of_its_scope(method: str) -> None:
     every = {name for name, _ in teacher.network.named_parameters()} - {"table.weight"}
     scope = METHODS[method].defaults.get("scope", "maps")
     expected = {"maps": maps, "rest": every - maps, "all": every}[scope]
-    assert changed(teacher, erased(method, teacher)) == expected
+    assert changed_parameters(teacher, erased(method, teacher)) == expected
 
 
 @pytest.mark.parametrize("method", EDITING)
 def test_equal_seeds_give_bit_identical_results(method: str) -> None:
     teacher = small()
     first, second = erased(method, teacher), erased(method, teacher)
-    assert changed(first, second) == set()
+    assert changed_parameters(first, second) == set()
     if method in STEPPING:
-        assert changed(first, erased(method, teacher, seed=4))
+        assert changed_parameters(first, erased(method, teacher, seed=4))
 
 
 @pytest.mark.parametrize("method", STEPPING)
@@ -88,7 +88,7 @@ def test_self_distillation_returns_the_average_of_the_students() -> None:
     teacher = small()
     options = METHODS["sdd"].options({"ema": 1.0})
     kept = run_erasure("sdd", teacher, a_problem(few(options))).diffuser
-    assert changed(teacher, kept) == set()  # all of the teacher stays
+    assert changed_parameters(teacher, kept) == set()  # all of the teacher stays
     options = METHODS["sdd"].options({"ema": 0.5, "trajectory": "concept"})
     half = run_erasure("sdd", teacher, a_problem(few(options, num_steps=1))).diffuser
     options = METHODS["sdd"].options({"ema": 0.0, "trajectory": "concept"})
@@ -136,14 +136,14 @@ def test_teacher_trained_on_early_noise_steps_only_cannot_sample_images(method: 
         JobError, match="trained only up to step 300 of 1000 and cannot draw images"
     ):
         run_erasure(method, teacher, a_problem(few(METHODS[method].options({}))))
-    assert changed(teacher, erased("uce", teacher))
+    assert changed_parameters(teacher, erased("uce", teacher))
 
 
 def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:
     teacher = small(has_null=False)
     options = few(METHODS["ablate"].options({}), guidance=1.0)
-    assert changed(teacher, run_erasure("ablate", teacher, a_problem(options)).diffuser)
-    assert changed(teacher, erased("uce", teacher))
+    assert changed_parameters(teacher, run_erasure("ablate", teacher, a_problem(options)).diffuser)
+    assert changed_parameters(teacher, erased("uce", teacher))
 
 
 def a_training() -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_retraining_equals_training_without_the_class() -> None:
     given = {"images": other, "labels": labels, "training": a_training()}
     unseen = run_erasure("retrain", small(), a_problem(options, **given)).diffuser
     assert result.class_names == small().class_names
-    assert changed(result, unseen) == set()
+    assert changed_parameters(result, unseen) == set()
 
 
 def test_diffuser_with_unknown_training_cannot_be_retrained() -> None:

@@ -34,7 +34,7 @@ def inception(weights: Path) -> PublishedMeasures:
     return published_measures(weights, None, "cpu")
 
 
-def drawn(seed: int, channels: int = 3) -> Tensor:
+def random_images(seed: int, channels: int = 3) -> Tensor:
     shape = (12, channels, 16, 16)
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
@@ -46,7 +46,7 @@ def features(measures: PublishedMeasures, images: Tensor) -> Tensor:
 
 
 def test_fid_equals_frechet_distance_of_inception_features(inception: PublishedMeasures) -> None:
-    student, teacher = drawn(1), drawn(2)
+    student, teacher = random_images(1), random_images(2)
     found = inception.compute_published(student, teacher, TEXTS, 1, RunContext())
     ours = frechet_distance(features(inception, student), features(inception, teacher))
     assert found["fid"] == pytest.approx(ours, rel=1e-3)
@@ -58,13 +58,13 @@ def test_stop_ends_measures_between_two_batches(inception: PublishedMeasures) ->
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
-        inception.compute_published(drawn(1), drawn(2), TEXTS, 1, watch)
+        inception.compute_published(random_images(1), random_images(2), TEXTS, 1, watch)
 
 
 def test_equal_images_have_zero_distance_and_seed_selects_subsets(
     inception: PublishedMeasures,
 ) -> None:
-    grey = drawn(1, channels=1)
+    grey = random_images(1, channels=1)
     before = torch.random.get_rng_state()
     same = inception.compute_published(grey, grey, TEXTS, 1, RunContext())
     assert same["fid"] == pytest.approx(0, abs=1e-3)
@@ -93,7 +93,7 @@ def test_clip_score_is_mean_cosine_of_images_and_class_names(tmp_path: Path) -> 
     from safetensors.torch import load_file, save_file
 
     measures = published_measures(None, write_clip(tmp_path / "clip"), "cpu")
-    images = drawn(1)
+    images = random_images(1)
     found = measures.compute_published(images, images, TEXTS, 1, RunContext())
     assert set(found) == {"clip_score"}
     assert -1 <= found["clip_score"] <= 1

@@ -58,7 +58,7 @@ def job(lab: Path, kind: str, model: str, /, **settings: Any) -> Job:
 WHERE = {"data_root": "d", "split_path": "s"}
 
 
-def scored(lab: Path, **settings: Any) -> Mapping[str, Any]:
+def run_test(lab: Path, **settings: Any) -> Mapping[str, Any]:
     made = job(lab, "test", MODEL, resize_size=SIDE, batch_size=8, **settings)
     return testing.test(made)
 
@@ -73,9 +73,9 @@ def logits(lab: Path, name: str) -> dict[str, float]:
 
 
 def test_corrupted_test_scores_changed_pixels_and_keeps_plain_scores(lab: Path) -> None:
-    scored(lab)
+    run_test(lab)
     before = paths.scores(folder(lab), MODEL, DATA).read_bytes()
-    scored(lab, corrupt="noise9")
+    run_test(lab, corrupt="noise9")
     assert paths.scores(folder(lab), MODEL, DATA).read_bytes() == before
     plain, noisy = logits(lab, DATA), logits(lab, f"{DATA}@corrupt=noise9")
     assert plain.keys() == noisy.keys()
@@ -83,18 +83,18 @@ def test_corrupted_test_scores_changed_pixels_and_keeps_plain_scores(lab: Path) 
 
 
 def test_record_of_corrupted_test_contains_steps_and_libraries(lab: Path) -> None:
-    scored(lab, corrupt="jpeg50+blur1")
+    run_test(lab, corrupt="jpeg50+blur1")
     written = paths.metrics(folder(lab), f"{DATA}@corrupt=jpeg50+blur1").read_text()
     record = json.loads(written)["corruptions"]
     assert [step["kind"] for step in record["steps"]] == ["jpeg", "blur"]
     assert record["libraries"] == versions()
-    scored(lab)
+    run_test(lab)
     assert "corruptions" not in json.loads(paths.metrics(folder(lab), DATA).read_text())
 
 
 def test_tests_under_conditions_have_separate_rows(lab: Path) -> None:
-    scored(lab)
-    scored(lab, corrupt="noise9")
+    run_test(lab)
+    run_test(lab, corrupt="noise9")
     tests = [(MODEL, DATA), (MODEL, f"{DATA}@corrupt=noise9")]
     rows = table(lab / "runs" / "r", tests)
     assert [(row["data"], row["condition"], row["n"]) for row in rows] == [
@@ -104,7 +104,7 @@ def test_tests_under_conditions_have_separate_rows(lab: Path) -> None:
 
 
 def test_saved_images_form_a_data_root_with_equal_scores(lab: Path) -> None:
-    scored(lab, corrupt="noise9", save_images=True)
+    run_test(lab, corrupt="noise9", save_images=True)
     root = paths.saved_images(folder(lab), f"{DATA}@corrupt=noise9")
     images = survey(root, parse_data(DATA)).images
     assert len(images) == 2 * EACH
@@ -113,13 +113,13 @@ def test_saved_images_form_a_data_root_with_equal_scores(lab: Path) -> None:
     name = next(image.name for image in images if str(image.path).endswith(min(expected)))
     noisy = Chain.parse("noise9")(torch.from_numpy(pixels).permute(2, 0, 1), name)
     assert np.array_equal(np.array(PIL.Image.open(root / min(expected))), noisy.permute(1, 2, 0))
-    scored(lab, data_root=str(root))
+    run_test(lab, data_root=str(root))
     assert logits(lab, DATA) == expected
 
 
 def test_attack_with_zero_budget_gives_bit_identical_clean_scores(lab: Path) -> None:
-    scored(lab)
-    result = scored(lab, attack="pgd0")
+    run_test(lab)
+    result = run_test(lab, attack="pgd0")
     assert logits(lab, f"{DATA}@attack=pgd0") == logits(lab, DATA)
     assert result["evasion"] == result["evasion_control"] == 0.0
     assert result["attack"]["largest_change"] == 0
@@ -127,8 +127,8 @@ def test_attack_with_zero_budget_gives_bit_identical_clean_scores(lab: Path) -> 
 
 
 def test_attack_flips_correct_predictions_and_control_is_reported(lab: Path) -> None:
-    scored(lab)
-    result = scored(lab, attack="pgd8")
+    run_test(lab)
+    result = run_test(lab, attack="pgd8")
     record = result["attack"]
     assert record["access"] == "full"
     assert 0 < record["evasion"]["attacked"] <= EACH
@@ -150,14 +150,14 @@ def test_correct_predictions_use_the_model_validation_threshold(lab: Path) -> No
     kept = checkpoint.load(paths.checkpoint(folder(lab)))
     own = Calibration.read(kept.provenance["calibration"])
     assert own is not None
-    scored(lab)
+    run_test(lab)
     clean = logits(lab, DATA)
     fakes = [value for name, value in clean.items() if "Fake/" in name]
     try:
         for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
             provenance = {**kept.provenance, "calibration": calibration.json_record}
             checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
-            record = scored(lab, attack="random1")["attack"]
+            record = run_test(lab, attack="random1")["attack"]
             threshold = calibration.threshold
             assert record["threshold"] == {"logit": threshold, "from": "validation"}
             assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
@@ -166,7 +166,7 @@ def test_correct_predictions_use_the_model_validation_threshold(lab: Path) -> No
 
 
 def test_attacked_images_are_the_same_for_all_models(lab: Path) -> None:
-    scored(lab, attack="random2", attack_images=5)
+    run_test(lab, attack="random2", attack_images=5)
     drawn = set(logits(lab, f"{DATA}@attack=random2,attack_images=5"))
     assert len(drawn) == 10
     assert sum("Fake/" in name for name in drawn) == 5
@@ -177,15 +177,15 @@ def test_attacked_images_are_the_same_for_all_models(lab: Path) -> None:
 
 
 def test_transfer_attack_uses_only_the_surrogate(lab: Path) -> None:
-    result = scored(lab, attack="transfer8", surrogate=OTHER)
+    result = run_test(lab, attack="transfer8", surrogate=OTHER)
     assert result["attack"]["surrogate"] == OTHER
     assert result["attack"]["access"] == "transfer"
-    own = scored(lab, attack="pgd8")
+    own = run_test(lab, attack="pgd8")
     assert result["attack"]["evasion"] != own["attack"]["evasion"]
 
 
 def test_saved_attacked_images_stay_within_the_budget(lab: Path) -> None:
-    scored(lab, attack="fgsm2", save_images=True)
+    run_test(lab, attack="fgsm2", save_images=True)
     root = paths.saved_images(folder(lab), f"{DATA}@attack=fgsm2")
     moved = []
     for path in sorted(root.rglob("*.png")):
@@ -197,8 +197,8 @@ def test_saved_attacked_images_stay_within_the_budget(lab: Path) -> None:
 
 
 def test_images_encoded_after_attack_are_scored_after_encoding(lab: Path) -> None:
-    plain = scored(lab, attack="fgsm8")
-    coded = scored(lab, attack="fgsm8", attack_save="jpeg30")
+    plain = run_test(lab, attack="fgsm8")
+    coded = run_test(lab, attack="fgsm8", attack_save="jpeg30")
     assert coded["attack"]["saved"]["chain"] == "jpeg30"
     assert coded["mean_logit"] != plain["mean_logit"]
     assert coded["attack"]["control"]["evasion"] != plain["attack"]["control"]["evasion"]

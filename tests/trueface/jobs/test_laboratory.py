@@ -166,11 +166,11 @@ def stop_after(asked: Job, *, epochs: int) -> None:
     history = paths.history(asked.model_folder(asked.model or ""))
     history.unlink(missing_ok=True)
 
-    def heed(**_: object) -> None:
+    def stop_after_epochs(**_: object) -> None:
         if history.exists() and len(history.read_text().splitlines()) > epochs:
             asked.stop.set()
 
-    object.__setattr__(asked, "progress", heed)
+    object.__setattr__(asked, "progress", stop_after_epochs)
     asked.stop.clear()
     with pytest.raises(JobError, match="stopped in epoch"):
         training_job.train(asked)

@@ -79,12 +79,12 @@ def test_event_files_are_rejected_if_no_writer_is_installed(
     monkeypatch.setattr("trueface.jobs.refusals.PACKAGE", "no_such_package")
     data, given = DATA[kind.name], {**GIVEN[kind.name], "tensorboard": wanted}
     draft = build.a_draft(kind, tmp_path, given, model=data, data=data)
-    reasons = [reason for reason in kind.refusals(draft, ()) if "tensorboard" in reason]
-    assert len(reasons) == wanted
-    assert all("pip install 'launcher-trueface[tensorboard]'" in reason for reason in reasons)
+    found = [reason for reason in kind.refusals(draft, ()) if "tensorboard" in reason]
+    assert len(found) == wanted
+    assert all("pip install 'launcher-trueface[tensorboard]'" in reason for reason in found)
 
 
-def reasons(**settings: Any) -> tuple[str, ...]:
+def training_refusals(**settings: Any) -> tuple[str, ...]:
     draft = a_draft(TRAIN, settings, model="m", data="gan2:pre&real:pre")
     return TRAIN.refusals(draft, ())
 
@@ -118,13 +118,13 @@ FACES = {"attributes": "faces.csv"}
 def test_group_loss_needs_its_inputs_and_excludes_other_losses(
     settings: dict[str, Any], said: str | None
 ) -> None:
-    found = reasons(**settings)
+    found = training_refusals(**settings)
     assert len(found) == (said is not None)
     assert all(str(said) in reason for reason in found)
 
 
 def test_worst_cell_selection_needs_attributes_and_a_training() -> None:
-    (reason,) = reasons(select="worst-cell")
+    (reason,) = training_refusals(select="worst-cell")
     assert reason.startswith("select: worst-cell needs the groups")
     settings = {"method": "retrain", "select": "worst-cell"}
     draft = a_draft(UNLEARN, settings, model="m@retrain", data="gan2:pre", base="m")
@@ -257,6 +257,6 @@ def test_unlearning_without_images_to_retain_is_rejected(
 ) -> None:
     settings = {"data_root": "d", "split_path": "s", "method": "relabel", "known": known}
     draft = build.a_draft(UNLEARN, lab, settings, model=f"{base}~relabel", base=base)
-    reasons = [each for each in UNLEARN.refusals(draft, ()) if "no image is left to retain" in each]
-    assert len(reasons) == refused
-    assert all(each.startswith(f"{base}: all training labels are flipped") for each in reasons)
+    found = [each for each in UNLEARN.refusals(draft, ()) if "no image is left to retain" in each]
+    assert len(found) == refused
+    assert all(each.startswith(f"{base}: all training labels are flipped") for each in found)

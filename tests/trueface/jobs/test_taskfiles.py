@@ -110,7 +110,7 @@ defaults: {data_root: data, split_path: splits}
 """
 
 
-def draws(text: str) -> dict[str, object]:
+def poison_seeds(text: str) -> dict[str, object]:
     """Return the seed of each draw of labels, by the job that makes it."""
     made = plan_text(POISONED + text)
     return {job.name: job.settings["poison_seed"] for job in made.jobs if job.kind == "poison"}
@@ -125,7 +125,7 @@ def draws(text: str) -> dict[str, object]:
     ],
 )
 def test_seed_sweep_draws_different_labels_per_seed(text: str) -> None:
-    assert draws(text) == {
+    assert poison_seeds(text) == {
         "poison/gan2:pre%20@seed=1": 1,
         "poison/gan2:pre%20@seed=2": 2,
     }
@@ -136,8 +136,8 @@ def test_draw_follows_the_seed_at_all_levels() -> None:
         "train: [{data: gan2:pre, poison: 20, seed: 5}]",
         "train: [{data: gan2:pre, poison: 20, settings: {seed: 5}}]",
     ):
-        assert draws(text) == {"poison/gan2:pre%20": 5}
-    assert draws("unlearn: [{model: poisoned, method: relabel, seed: 5}]\n"
+        assert poison_seeds(text) == {"poison/gan2:pre%20": 5}
+    assert poison_seeds("unlearn: [{model: poisoned, method: relabel, seed: 5}]\n"
                  "train: [{data: gan2:pre, poison: 20}]") == {"poison/gan2:pre%20": 42}  # fmt: skip
 
 
@@ -145,12 +145,12 @@ def test_fixed_draw_is_made_once_for_all_seeds() -> None:
     text = (
         "matrix: {seed: [1, 2, 3, 4]}\ntrain: [{data: gan2:pre, poison: [20, 50], poison_seed: 7}]"
     )
-    assert draws(text) == {"poison/gan2:pre%20@seed=1": 7, "poison/gan2:pre%50@seed=1": 7}
+    assert poison_seeds(text) == {"poison/gan2:pre%20@seed=1": 7, "poison/gan2:pre%50@seed=1": 7}
 
 
 def test_image_list_is_not_drawn_and_serves_all_seeds() -> None:
     text = "matrix: {seed: [1, 2]}\ntrain: [{data: gan2:pre, poison: 20, poison_list: keys.txt}]"
-    assert draws(text) == {"poison/gan2:pre%20@seed=1": 42}
+    assert poison_seeds(text) == {"poison/gan2:pre%20@seed=1": 42}
 
 
 def test_seed_and_draw_can_be_paired_by_a_list() -> None:
@@ -158,7 +158,7 @@ def test_seed_and_draw_can_be_paired_by_a_list() -> None:
         "matrix: [{seed: 1, poison_seed: 7}, {seed: 2, poison_seed: 8}]\n"
         "train: [{data: gan2:pre, poison: 20}]"
     )
-    assert draws(text) == {
+    assert poison_seeds(text) == {
         "poison/gan2:pre%20@seed=1,poison_seed=7": 7,
         "poison/gan2:pre%20@seed=2,poison_seed=8": 8,
     }

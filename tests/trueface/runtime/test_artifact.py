@@ -127,7 +127,7 @@ def test_free_space_of_missing_folder_is_that_of_its_disk(tmp_path: Path) -> Non
     assert free_bytes(tmp_path / "none" / "such") > 0
 
 
-def drawn(place: Path, seed: int = 1) -> Artifact:
+def make_artifact(place: Path, seed: int = 1) -> Artifact:
     return Artifact("drawn set", place, "mark.json", {"schema": 1, "seed": seed})
 
 
@@ -136,7 +136,7 @@ def describe_difference(key: str, stored: Mapping[str, Json]) -> str:
 
 
 def test_artifact_is_created_once_and_reused(tmp_path: Path) -> None:
-    artifact = drawn(tmp_path / "set")
+    artifact = make_artifact(tmp_path / "set")
     assert not artifact.is_complete(["a.txt"], describe_difference)
     with artifact.create_folder({**artifact.identity, "images": 1}) as folder:
         assert not artifact.place.exists()
@@ -149,7 +149,7 @@ def test_artifact_is_created_once_and_reused(tmp_path: Path) -> None:
 
 def test_failed_artifact_is_absent(tmp_path: Path) -> None:
     message = "cannot write the drawn set .*: full"
-    with pytest.raises(DataError, match=message), drawn(tmp_path / "set").create_folder({}):
+    with pytest.raises(DataError, match=message), make_artifact(tmp_path / "set").create_folder({}):
         raise OSError("full")
     assert list(tmp_path.iterdir()) == []
 
@@ -173,7 +173,7 @@ def test_artifact_with_another_identity_is_rejected(
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        drawn(place).is_complete([], describe_difference)
+        make_artifact(place).is_complete([], describe_difference)
 
 
 def test_reason_for_recreation_names_the_difference() -> None:

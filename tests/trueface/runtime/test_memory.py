@@ -123,10 +123,10 @@ def test_exclusive_gpu_is_not_limited(tmp_path: Path) -> None:
     card = Card(reserved=20 * MIB)
     cap_job_memory(a_job(tmp_path), {}, card)
     assert not card.fractions
-    told = memory_report(tmp_path)
-    assert (told["reserved"], told["peak"]) == (20 * MIB, 21 * MIB)
-    assert told["uuid"] == f"GPU-{UUID}"
-    assert told["context"] is None
+    report = memory_report(tmp_path)
+    assert (report["reserved"], report["peak"]) == (20 * MIB, 21 * MIB)
+    assert report["uuid"] == f"GPU-{UUID}"
+    assert report["context"] is None
 
 
 def test_changed_share_is_applied_when_the_job_reports_progress(tmp_path: Path) -> None:
@@ -135,15 +135,15 @@ def test_changed_share_is_applied_when_the_job_reports_progress(tmp_path: Path) 
     card = Card()
     held = cap_job_memory(job, {}, card)
 
-    def told(cap: int | None) -> list[float]:
+    def fractions_after(cap: int | None) -> list[float]:
         share(tmp_path, cap)
         held.progress(step=4, total=4, loss=0.5)  # the last step is never left out
         return card.fractions
 
-    assert told(500 * MIB) == [0.5]
-    assert told(500 * MIB) == [0.5]
-    assert told(250 * MIB) == [0.5, 0.25]
-    assert told(None) == [0.5, 0.25, 1.0]
+    assert fractions_after(500 * MIB) == [0.5]
+    assert fractions_after(500 * MIB) == [0.5]
+    assert fractions_after(250 * MIB) == [0.5, 0.25]
+    assert fractions_after(None) == [0.5, 0.25, 1.0]
     assert steps[0] == {"step": 4, "total": 4, "loss": 0.5}
 
 
@@ -221,11 +221,11 @@ def test_error_of_unusable_gpu_contains_advice(tmp_path: Path) -> None:
         cap_job_memory(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
 
 
-def faults(*arguments: str) -> int:
+def count_page_faults(*arguments: str) -> int:
     """Return the page faults of maps in memory that was freed before, in a separate process."""
     command = [sys.executable, "-c", FAULTS, *arguments]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def test_freed_memory_causes_no_new_page_faults() -> None:
-    assert faults("keep") < 100 < faults()
+    assert count_page_faults("keep") < 100 < count_page_faults()

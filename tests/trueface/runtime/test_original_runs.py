@@ -280,7 +280,7 @@ def test_damaged_score_file_is_read_or_rejected(
         assert str(path) in str(error)  # noqa: PT017  # most are refused, some are values
 
 
-def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
+def change_columns(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
     content = {name: one.numpy() for name, one in score_content(LABELS, LOGITS).items()}
     return {**content, **{name: np.array(one, np.float32) for name, one in columns.items()}}
 
@@ -291,20 +291,20 @@ def changed(**columns: Sequence[float]) -> dict[str, NDArray[np.float32]]:
         ([1, 2], "a dict with y_true"),
         ({"y_true": 1}, "a dict with y_true"),
         ({"y_true": [1.0], "y_pred": [1], "score_array": [2.0]}, "is not a column"),
-        (changed(y_true=[1, 0]), "2 labels, 4 answers, 4 logits"),
-        (changed(y_true=[1, 0, 2, 1]), "other than 0 and 1"),
-        (changed(y_true=[1, 0, float("nan"), 1]), "other than 0 and 1"),
-        (changed(y_pred=[1, 1, 1, 1]), "2 of 4 answers contradict"),
-        (changed(score_array=[0.9, 0.3, 0.1, 0.8]), "probabilities"),
-        (changed(score_array=[1, float("inf"), -1, 1]), "1 of 4 logits are not finite"),
-        (changed(y_true=[], y_pred=[], score_array=[]), "0 labels"),
-        ({**changed(), "y_true": np.zeros((2, 2))}, "is not a column"),
-        ({**changed(), "y_true": np.float32(1)}, "is not a column"),
-        ({**changed(), "y_true": np.array(["a"] * 4)}, "array of type U1"),
-        ({**changed(), "y_true": np.array([{}] * 4)}, "of 4 objects"),
-        ({**changed(), "y_true": np.array([{}])}, "is not a column"),
-        ({**changed(), "y_true": np.zeros(4, ">f4")}, "big-endian"),
-        ({**changed(), "y_true": np.zeros(4, "f4,f4")}, "array of type V8"),
+        (change_columns(y_true=[1, 0]), "2 labels, 4 answers, 4 logits"),
+        (change_columns(y_true=[1, 0, 2, 1]), "other than 0 and 1"),
+        (change_columns(y_true=[1, 0, float("nan"), 1]), "other than 0 and 1"),
+        (change_columns(y_pred=[1, 1, 1, 1]), "2 of 4 answers contradict"),
+        (change_columns(score_array=[0.9, 0.3, 0.1, 0.8]), "probabilities"),
+        (change_columns(score_array=[1, float("inf"), -1, 1]), "1 of 4 logits are not finite"),
+        (change_columns(y_true=[], y_pred=[], score_array=[]), "0 labels"),
+        ({**change_columns(), "y_true": np.zeros((2, 2))}, "is not a column"),
+        ({**change_columns(), "y_true": np.float32(1)}, "is not a column"),
+        ({**change_columns(), "y_true": np.array(["a"] * 4)}, "array of type U1"),
+        ({**change_columns(), "y_true": np.array([{}] * 4)}, "of 4 objects"),
+        ({**change_columns(), "y_true": np.array([{}])}, "is not a column"),
+        ({**change_columns(), "y_true": np.zeros(4, ">f4")}, "big-endian"),
+        ({**change_columns(), "y_true": np.zeros(4, "f4,f4")}, "array of type V8"),
     ],
 )
 def test_file_without_scores_is_rejected(content: object, said: str, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_file_without_scores_is_rejected(content: object, said: str, tmp_path: P
 
 
 def test_logit_near_zero_may_have_either_prediction(tmp_path: Path) -> None:
-    content = changed(score_array=[1e-8, -2, -2, 2], y_pred=[0, 0, 0, 1])
+    content = change_columns(score_array=[1e-8, -2, -2, 2], y_pred=[0, 0, 0, 1])
     assert read_scores(pickled(tmp_path, content)).logits[0] > 0
 
 
@@ -414,7 +414,7 @@ def test_unrelated_array_is_not_a_results_file(tmp_path: Path) -> None:
 def test_score_file_with_millions_of_rows_is_rejected_before_allocation(tmp_path: Path) -> None:
     column = np.zeros(MAX_ROWS + 1, np.uint8)
     with pytest.raises(DataError, match=f"more than {MAX_ROWS} rows"):
-        read_scores(pickled(tmp_path, dict.fromkeys(changed(), column)))
+        read_scores(pickled(tmp_path, dict.fromkeys(change_columns(), column)))
 
 
 def test_results_that_repeat_their_array_are_rejected(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_unknown_name_is_rejected_without_execution(
     assert "Nothing in it was executed" in str(caught.value)
 
 
-def by_hand(line: str) -> Mapping[str, tuple[bytes, str]]:
+def handwritten_pickles(line: str) -> Mapping[str, tuple[bytes, str]]:
     text = b"X" + struct.pack("<I", len(line)) + line.encode()
     system, known = b"cposix\nsystem\n", b"callowed\nmake\n"
     return {
@@ -157,11 +157,11 @@ def by_hand(line: str) -> Mapping[str, tuple[bytes, str]]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", by_hand(""))
+@pytest.mark.parametrize("attack", handwritten_pickles(""))
 def test_handwritten_pickle_is_rejected_without_execution(
     attack: str, tmp_path: Path, canary: Path
 ) -> None:
-    data, asked = by_hand(f"touch {canary}")[attack]
+    data, asked = handwritten_pickles(f"touch {canary}")[attack]
     path = tmp_path / "scores.pkl"
     path.write_bytes(data)
     if attack == "reduce of a mark":
@@ -272,7 +272,7 @@ def test_insufficient_memory_raises_an_error() -> None:
         read(data, {"one.greedy": greedy})
 
 
-def unpickled(path: Path, value: object) -> object:
+def pickle_round_trip(path: Path, value: object) -> object:
     path.write_bytes(pickle.dumps(value))
     return load(path, STAND_INS)
 
@@ -281,7 +281,7 @@ def unpickled(path: Path, value: object) -> object:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_array_of_numbers_round_trips(code: str, order: Any, tmp_path: Path) -> None:
     array = np.arange(6).reshape(2, 3).astype(code).copy(order=order)
-    read = unpickled(tmp_path / "array.pkl", array)
+    read = pickle_round_trip(tmp_path / "array.pkl", array)
     assert isinstance(read, OldArray)
     assert read.numbers is not None
     assert read.numbers.dtype == array.dtype
@@ -290,7 +290,7 @@ def test_array_of_numbers_round_trips(code: str, order: Any, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("code", sorted(NUMBERS))
 def test_numpy_number_is_read_as_python_number(code: str, tmp_path: Path) -> None:
-    read = unpickled(tmp_path / "number.pkl", np.dtype(code).type(3))
+    read = pickle_round_trip(tmp_path / "number.pkl", np.dtype(code).type(3))
     assert read == 3
     assert type(read) in {int, float}
 
@@ -303,14 +303,14 @@ def test_number_keeps_all_digits(value: float) -> None:
 def test_array_of_one_object_is_read(tmp_path: Path) -> None:
     array = np.empty((), object)
     array[()] = {"a": 1}
-    read = unpickled(tmp_path / "array.pkl", array)
+    read = pickle_round_trip(tmp_path / "array.pkl", array)
     assert isinstance(read, OldArray)
     assert (read.objects, read.shape) == (({"a": 1},), ())
 
 
 def test_array_with_too_many_objects_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="of 2 objects"):
-        unpickled(tmp_path / "array.pkl", np.array([{"a": 1}, None], object))
+        pickle_round_trip(tmp_path / "array.pkl", np.array([{"a": 1}, None], object))
 
 
 def test_array_state_is_set_only_once() -> None:

@@ -38,7 +38,7 @@ def settings(**given: Any) -> TranslateSettings:
     )
 
 
-def written(place: Path, source: Path, real: Path, **given: Any) -> Path:
+def write_detector_set(place: Path, source: Path, real: Path, **given: Any) -> Path:
     translator, chosen = a_translator(), settings(**given)
     pairs = pairs_of(source, real, chosen, translator.labels)
     with output_folder(place) as made:
@@ -52,7 +52,7 @@ def keys(root: Path, name: str) -> Iterator[str]:
 
 
 def test_each_list_contains_fake_and_real_images(tmp_path: Path, drawn: Path) -> None:
-    root = written(tmp_path / "made", drawn, drawn)
+    root = write_detector_set(tmp_path / "made", drawn, drawn)
     data = parse_data("translated:pre&realOriginals:pre")
     names = set(image_names(drawn))
     seen = set()
@@ -66,7 +66,7 @@ def test_each_list_contains_fake_and_real_images(tmp_path: Path, drawn: Path) ->
 
 
 def test_fake_is_its_image_with_one_flipped_attribute(tmp_path: Path, drawn: Path) -> None:
-    root = written(tmp_path / "made", drawn, drawn)
+    root = write_detector_set(tmp_path / "made", drawn, drawn)
     pairs = pairs_of(drawn, drawn, settings(), ATTRIBUTES)
     assert torch.equal((pairs.targets - pairs.labels).abs().sum(1), torch.ones(len(pairs.names)))
     assert set(pairs.changed) == set(ATTRIBUTES)
@@ -85,7 +85,7 @@ def test_file_format_does_not_reveal_the_class(tmp_path: Path, drawn: Path) -> N
         with PIL.Image.open(drawn / name) as picture:
             picture.save(jpegs / name.replace(".png", ".jpg"), quality=95)
     (jpegs / "attributes.csv").write_text((drawn / "attributes.csv").read_text())
-    root = written(tmp_path / "made", drawn, jpegs)
+    root = write_detector_set(tmp_path / "made", drawn, jpegs)
     heads = {(path.suffix, path.read_bytes()[:33]) for path in (root / "PreSocial").rglob("*.*")}
     assert len(heads) == 1  # signature, size, depth, colours
 
@@ -111,7 +111,7 @@ def test_clean_and_purified_images_with_equal_name_are_in_the_same_list() -> Non
 
 
 def test_all_images_can_be_test_images(tmp_path: Path, drawn: Path) -> None:
-    root = written(tmp_path / "made", drawn, drawn, train=0, val=0, limit=6)
+    root = write_detector_set(tmp_path / "made", drawn, drawn, train=0, val=0, limit=6)
     assert not [*keys(root, "train"), *keys(root, "val")]
     assert len([*keys(root, "test")]) == 12
 
@@ -149,7 +149,7 @@ def test_images_of_another_size_are_rejected_and_no_files_are_left(
     source.mkdir()
     PIL.Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(source / name)
     with pytest.raises(DataError, match="has 40x40 pixels, expected 32x32"):
-        written(tmp_path / "made", source, drawn)
+        write_detector_set(tmp_path / "made", source, drawn)
     assert not (tmp_path / "made").exists()
 
 

@@ -118,12 +118,12 @@ def test_nonfinite_loss_fails_training_with_its_step(
 ) -> None:
     training = TranslatorTraining(pictures, tiny(), "cpu")
 
-    def spoils(*, step: int, **_: float) -> None:
+    def set_weights_to_nan(*, step: int, **_: float) -> None:
         if step == 1:
             next(training.generator.parameters()).data.fill_(float("nan"))
 
     with pytest.raises(JobError, match=r"is nan at step 2 of 6\. Use a smaller lr than 0\.0001"):
-        run_steps(training, RunContext(progress=spoils))
+        run_steps(training, RunContext(progress=set_weights_to_nan))
 
 
 def test_generator_learns_to_reconstruct_images(pictures: LabelledImages) -> None:

@@ -65,14 +65,14 @@ def a_job(kind: Kind, folder: Path, stop: threading.Event | None = None, **setti
     return build.job_of(draft, kind, stop=stop or threading.Event())
 
 
-def purified(folder: Path, **settings: Any) -> Path:
+def run_purify(folder: Path, **settings: Any) -> Path:
     job = a_job(PURIFY, folder, **settings)
     purify(job)
     return Path(job.outputs[0])
 
 
 def test_purified_folder_keeps_source_names_and_records_its_settings(lab: Path) -> None:
-    made = purified(lab, purifier="jpeg75+oneshot20", diffuser="images:A")
+    made = run_purify(lab, purifier="jpeg75+oneshot20", diffuser="images:A")
     assert made == lab / "runs/study/made/purified@purifier=jpeg75+oneshot20"
     assert image_names(made) == image_names(lab / "faces/A")
     facts = read_output_record(made)
@@ -88,7 +88,7 @@ def test_purified_folder_keeps_source_names_and_records_its_settings(lab: Path) 
 
 
 def test_identity_purifier_keeps_images_unchanged(lab: Path) -> None:
-    made = purified(lab)
+    made = run_purify(lab)
     names = image_names(made)
     assert torch.equal(load_image_batch(made, names), load_image_batch(lab / "faces/A", names))
 
@@ -97,7 +97,7 @@ def test_identity_purifier_keeps_images_unchanged(lab: Path) -> None:
 def test_batch_size_changes_no_image(lab: Path, purifier: str) -> None:
     levels = []
     for size in (1, 8):
-        made = purified(lab, purifier=purifier, diffuser="images:A", batch_size=size)
+        made = run_purify(lab, purifier=purifier, diffuser="images:A", batch_size=size)
         levels.append(((load_image_batch(made, image_names(made)) + 1) * 127.5).round())
     differing = (levels[0] - levels[1]).abs()
     # by one level, if a value is half a level: sums are rounded depending on the shape of the batch
@@ -107,13 +107,13 @@ def test_batch_size_changes_no_image(lab: Path, purifier: str) -> None:
 
 def test_limit_selects_images_and_seed_selects_noise(lab: Path) -> None:
     given = {"purifier": "ddpm10", "diffuser": "images:A", "limit": 3}
-    first = purified(lab, **given)
+    first = run_purify(lab, **given)
     names = image_names(first)
     images = load_image_batch(first, names)
     assert len(names) == 3
-    second = purified(lab, **given)
+    second = run_purify(lab, **given)
     assert torch.equal(load_image_batch(second, names), images)
-    third = purified(lab, **given, seed=1)
+    third = run_purify(lab, **given, seed=1)
     assert not torch.equal(load_image_batch(third, names), images)
 
 
@@ -136,10 +136,10 @@ def test_wrong_size_and_mixed_channels_are_rejected_and_grey_images_stay_grey(
             for file, image in images.items():
                 made.write([file], image)
     with pytest.raises(DataError, match=r"1\.png has 8x8 pixels, expected 16x16\. Resize"):
-        purified(lab, source="small", purifier="oneshot10", diffuser="images:A")
+        run_purify(lab, source="small", purifier="oneshot10", diffuser="images:A")
     with pytest.raises(DataError, match=r"2\.png has colours, but 1\.png is grey"):
-        purified(lab, source="mixed", purifier="blur1")
-    made_of_grey = purified(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
+        run_purify(lab, source="mixed", purifier="blur1")
+    made_of_grey = run_purify(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
     assert load_image_batch(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
 
 
@@ -147,10 +147,10 @@ def test_colour_images_raise_an_error_for_grey_model(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "channels": 1, "num_steps": 1, "width": 4, "depth": 2}
     denoiser(a_job(DENOISER, lab, **given))
     with pytest.raises(DataError, match="has colours, but the models of dae were trained on grey"):
-        purified(lab, purifier="dae", denoiser="noisy:A")
+        run_purify(lab, purifier="dae", denoiser="noisy:A")
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
     with pytest.raises(JobError, match="the diffuser has 3 channels, but the denoiser has 1"):
-        purified(lab, purifier="dae+oneshot10", **both)
+        run_purify(lab, purifier="dae+oneshot10", **both)
 
 
 def test_inputs_are_the_folder_and_the_required_models(lab: Path) -> None:
@@ -186,10 +186,10 @@ def test_purifier_without_model_is_rejected_at_planning(lab: Path) -> None:
     assert "needs a denoiser" in reason
     assert PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75"), ()) == ()
     with pytest.raises(JobError, match="purifier ddpm10 needs a diffuser"):
-        purified(lab, purifier="ddpm10")
+        run_purify(lab, purifier="ddpm10")
 
 
-def made_by(kind: str, model: str = "images:A", **settings: Any) -> Draft:
+def model_draft(kind: str, model: str = "images:A", **settings: Any) -> Draft:
     return Draft(
         kind=kind, run="study", run_folder=Path(), folder=Path(), model=model, settings=settings
     )
@@ -197,11 +197,11 @@ def made_by(kind: str, model: str = "images:A", **settings: Any) -> Draft:
 
 def test_untrained_step_is_rejected_at_planning_or_in_job(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="diffpure300", diffuser="images:A")
-    (reason,) = PURIFY.refusals(draft, (made_by("diffuser", t_max=200),))
+    (reason,) = PURIFY.refusals(draft, (model_draft("diffuser", t_max=200),))
     assert "t 300 is too large: images:A was trained up to t 200" in reason
     assert PURIFY.refusals(draft, ()) == ()
     with pytest.raises(JobError, match="t 300 is too large: images:A was trained up to t 200"):
-        purified(lab, purifier="diffpure300", diffuser="images:A")
+        run_purify(lab, purifier="diffpure300", diffuser="images:A")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,9 @@ def test_untrained_step_is_rejected_at_planning_or_in_job(lab: Path) -> None:
     [({"t_max": 0, "noise_steps": 200}, 200), ({"t_max": 50, "noise_steps": 200}, 50)],
 )
 def test_limit_without_t_max_is_last_noise_step(lab: Path, learned: dict[str, Any], t: int) -> None:
-    maker, imported = (made_by("diffuser", **learned, **more) for more in ({}, {"weights": "sd"}))
+    maker, imported = (
+        model_draft("diffuser", **learned, **more) for more in ({}, {"weights": "sd"})
+    )
     within, beyond = (
         a_draft(PURIFY, lab, purifier=f"ddpm{step}", diffuser="images:A") for step in (t, t + 1)
     )
@@ -220,7 +222,7 @@ def test_limit_without_t_max_is_last_noise_step(lab: Path, learned: dict[str, An
 
 def test_plan_rejects_model_of_another_kind(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
-    (reason,) = PURIFY.refusals(draft, (made_by("denoiser", "noisy:A"),))
+    (reason,) = PURIFY.refusals(draft, (model_draft("denoiser", "noisy:A"),))
     assert "diffuser: noisy:A is a model of denoiser. Give a model of diffuser or" in reason
 
 
@@ -250,5 +252,5 @@ def test_denoiser_is_trained_and_purifies(lab: Path) -> None:
     assert all(path.is_file() for path in DENOISER.outputs(draft))
     assert not paths.resume(draft.model_folder("noisy:A")).exists()
     assert [each.path for each in DENOISER.inputs(draft)] == [lab / "faces/A"]
-    made = purified(lab, purifier="dae", denoiser="noisy:A")
+    made = run_purify(lab, purifier="dae", denoiser="noisy:A")
     assert read_output_record(made)["net_calls"] == 1

@@ -51,13 +51,13 @@ def a_job(kind: Kind, folder: Path, *, stopped: bool = False, **given: Any) -> J
     return build.job_of(a_draft(kind, folder, **given), kind, stop=stop)
 
 
-def drawn(folder: Path) -> Path:
+def draw_dataset(folder: Path) -> Path:
     draw(a_job(DRAW, folder, data_root="drawn", images=30))
     return folder / "drawn"
 
 
 def test_generated_dataset_trains_translator_that_makes_fakes(tmp_path: Path) -> None:
-    drawn(tmp_path)
+    draw_dataset(tmp_path)
     job = a_job(TRANSLATOR, tmp_path, **TINY)
     result = train_translator(job)
     assert result["labels"] == ["dark_hair", "light_background", "warm_skin"]
@@ -127,7 +127,7 @@ def test_published_weights_replace_a_training(tmp_path: Path) -> None:
 def test_stopped_training_keeps_state_and_stopped_translation_leaves_no_folder(
     tmp_path: Path,
 ) -> None:
-    drawn(tmp_path)
+    draw_dataset(tmp_path)
     job = a_job(TRANSLATOR, tmp_path, stopped=True, **TINY)
     with pytest.raises(JobError, match="stopped after 0 of 4 steps"):
         train_translator(job)
@@ -151,7 +151,7 @@ def test_job_reports_another_process_that_writes_its_folder(tmp_path: Path) -> N
 
 
 def test_images_without_attribute_table_are_rejected(tmp_path: Path) -> None:
-    root = drawn(tmp_path)
+    root = draw_dataset(tmp_path)
     (root / "A" / "attributes.csv").unlink()
     with pytest.raises(DataError, match="no attribute table found"):
         train_translator(a_job(TRANSLATOR, tmp_path, **TINY))

@@ -110,13 +110,13 @@ CUDA = (
 )
 
 
-def raised(error: BaseException, name: str = "rank 1 of 2 (cuda:1)") -> Exception:
+def error_in_main_process(error: BaseException, name: str = "rank 1 of 2 (cuda:1)") -> Exception:
     failure: Failure = pickle.loads(pickle.dumps(Failure.from_exception(error)))
     return failure.error(name)
 
 
 def test_out_of_memory_error_keeps_its_type_and_names_the_rank() -> None:
-    error = raised(torch.OutOfMemoryError(CUDA))
+    error = error_in_main_process(torch.OutOfMemoryError(CUDA))
     shortage = find_oom_in_exception(error)
     assert isinstance(error, torch.OutOfMemoryError)
     assert shortage is not None
@@ -132,16 +132,18 @@ def test_out_of_memory_error_keeps_its_type_and_names_the_rank() -> None:
     ],
 )
 def test_main_memory_exhaustion_is_recognised(error: Exception) -> None:
-    shortage = find_oom_in_exception(raised(error))
+    shortage = find_oom_in_exception(error_in_main_process(error))
     assert shortage is not None
     assert shortage.where == "ram"
 
 
 def test_lab_error_keeps_message_and_exit_code() -> None:
-    assert str(raised(JobError("stopped in epoch 1 of 2"))) == "stopped in epoch 1 of 2"
-    assert isinstance(raised(MachineError("the disk is full")), MachineError)
+    assert (
+        str(error_in_main_process(JobError("stopped in epoch 1 of 2"))) == "stopped in epoch 1 of 2"
+    )
+    assert isinstance(error_in_main_process(MachineError("the disk is full")), MachineError)
     for error in (DataError("no image"), BadImageError(signal.__file__, "cut off")):  # type: ignore[arg-type]  # a path
-        assert raised(error).exit_code == error.exit_code  # type: ignore[attr-defined]  # an Error
+        assert error_in_main_process(error).exit_code == error.exit_code  # type: ignore[attr-defined]  # an Error
 
 
 def test_unexpected_error_names_type_and_rank(
@@ -149,7 +151,10 @@ def test_unexpected_error_names_type_and_rank(
 ) -> None:
     with pytest.raises(KeyError) as caught:
         dict[str, str]()["lr"]
-    assert str(raised(caught.value, "rank 0 of 2 (cpu)")) == "rank 0 of 2 (cpu): KeyError: 'lr'"
+    assert (
+        str(error_in_main_process(caught.value, "rank 0 of 2 (cpu)"))
+        == "rank 0 of 2 (cpu): KeyError: 'lr'"
+    )
     assert "Traceback" in capsys.readouterr().err
 
 
