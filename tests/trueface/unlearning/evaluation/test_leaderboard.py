@@ -87,11 +87,11 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     program = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
-        "from trueface.unlearning.evaluation.leaderboard import ladder\n"
-        "ladder(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
+        "from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard as read\n"
+        "read(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
-        "(group,) = ladder(Path(sys.argv[1])).groups\n"
+        "(group,) = read(Path(sys.argv[1])).groups\n"
         "print(json.dumps({row.name: row.reasons.get('answers') for row in group.rows}))\n"
     )
     ended = subprocess.run(
