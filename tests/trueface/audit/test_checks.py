@@ -507,7 +507,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
+def test_each_fault_is_found_and_nothing_else(lab: Lab, case: str) -> None:
     broken, found, gaps = CASES[case]
     broken(lab)
     audit = lab.audit()
@@ -549,20 +549,18 @@ def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_setting_that_could_do_nothing_is_found(
-    lab: Lab, broken: Break, flags: list[str]
-) -> None:
+def test_setting_without_effect_is_found(lab: Lab, broken: Break, flags: list[str]) -> None:
     broken(lab)
     found = [one for one in lab.audit().findings if one.code == NO_EFFECT]
     assert [(one.severity, *one.evidence) for one in found] == [("warning", one) for one in flags]
 
 
-def test_a_sound_run_has_no_finding_and_every_check_was_made(lab: Lab) -> None:
+def test_sound_run_has_no_finding_and_every_check_is_done(lab: Lab) -> None:
     audit = lab.audit()
     assert (audit.findings, audit.gaps, audit.models) == ((), (), (DATA, POISONED))
 
 
-def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
+def test_checks_that_need_provenance_are_named_if_it_is_missing(lab: Lab) -> None:
     paths.provenance(lab.run / POISONED).unlink()
     audit = lab.audit(split_path=lab.split)
     assert codes(audit) == set()
@@ -573,7 +571,7 @@ def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
     assert not paths.provenance(lab.run / POISONED).exists()
 
 
-def test_a_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
+def test_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
     below = [-1 - place / 10 for place in range(10)]
     answering(below, [-value for value in below])(lab)
     audit = lab.audit()
@@ -583,14 +581,14 @@ def test_a_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
     assert float(evidence["interval's high end"]) < 0.5
 
 
-def test_the_quick_area_is_that_of_scikit_learn() -> None:
+def test_fast_auc_equals_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 300).astype(np.int8)
     logits = random.integers(-5, 5, 300).astype(np.float64)
     assert rough_auc(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
 
 
-def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
+def test_check_that_saw_no_model_is_not_listed_as_done(lab: Lab) -> None:
     unlearned()(lab)
     audit = lab.audit()
     assert not UNLEARNING & ({gap.code for gap in audit.gaps} | audit.unmade)

@@ -37,12 +37,12 @@ def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
     assert found[1].evidence["of them in the test list"] == 1
 
 
-def test_what_was_not_compared_for_want_of_time_is_counted(lab: Lab) -> None:
+def test_comparisons_skipped_for_lack_of_time_are_counted(lab: Lab) -> None:
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
     assert "20 of 20 test files were not compared" in why_not(audit, "same-content")
 
 
-def test_a_picture_that_is_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
+def test_image_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
     assert "label-contradiction" not in codes(lab.audit())
     real, fake = (key for key in lab.lists["train"][:2][::-1])
     image = lab.data / "PreSocial/Real" / f"{real}.png"
@@ -57,7 +57,7 @@ def test_a_picture_that_is_trained_as_real_and_as_fake_is_found(lab: Lab) -> Non
     assert "not all training files were compared" in why_not(audit, "label-contradiction")
 
 
-def test_the_same_key_in_another_data_folder_is_another_picture(lab: Lab) -> None:
+def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
     lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]])
     for data in ("gan2:pre", "realFFHQ:pre"):
         settings: Json = {"decode": "exact", "data_root": "/elsewhere"}
@@ -104,7 +104,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     return lambda check, facts: list(check.function(model._replace(groups=facts)))
 
 
-def test_dependence_is_one_if_the_group_is_the_class_and_nought_by_chance() -> None:
+def test_dependence_is_1_if_group_equals_class_and_0_by_chance() -> None:
     assert cramers_v(AttributeCounts(counts={"a": (500, 0), "b": (0, 500)})) == pytest.approx(
         1, abs=1e-3
     )
@@ -153,7 +153,7 @@ def test_dependence_needs_two_groups_and_two_classes() -> None:
     ],
     ids=["a planted skew", "a group of few test images", "a group that training lacks", "a gap"],
 )
-def test_what_is_wrong_with_groups_is_found_with_its_numbers(
+def test_faults_of_groups_are_found_with_their_numbers(
     ask: Asked, check: Check, facts: GroupFacts, told: dict[str, str], sound: GroupFacts
 ) -> None:
     (found,) = ask(check, facts)
@@ -165,12 +165,14 @@ def test_what_is_wrong_with_groups_is_found_with_its_numbers(
     assert not ask(check, sound)
 
 
-def test_a_gap_that_was_not_measured_is_told(ask: Asked) -> None:
+def test_unmeasured_gap_is_reported(ask: Asked) -> None:
     (gap,) = ask(checks_images.gap_above_floor, groups(gap=None, floor=None))
     assert isinstance(gap, Gap)
 
 
-def test_without_attributes_no_question_applies_and_with_broken_ones_it_is_said(ask: Asked) -> None:
+def test_missing_attributes_make_group_checks_inapplicable_and_broken_ones_give_a_gap(
+    ask: Asked,
+) -> None:
     every = (
         checks_images.dependent_labels,
         checks_images.few_of_a_group,
@@ -184,7 +186,7 @@ def test_without_attributes_no_question_applies_and_with_broken_ones_it_is_said(
         assert gap == Gap(reason="no faces.csv")
 
 
-def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: Lab) -> None:
+def test_groups_of_a_run_come_from_the_tables_in_its_settings(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if fake == bool(place % 5) else -1)
     found = the(lab.audit(), "group-tells-label")
     assert found.evidence["male"] == "6 real, 24 fake"
@@ -196,7 +198,7 @@ def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: 
     assert {test.data for test in model.groups.tests} == {"&".join(TESTS)}
 
 
-def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
+def test_gap_is_measured_over_real_and_fake_images_together(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
     rescore(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
     model = next(each for each in Reader().run(str(lab.run)).models if each.name == DATA)
@@ -207,7 +209,7 @@ def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
     assert gender.subgroup_counts.counts == {"male": (5, 5), "nonmale": (5, 5)}
 
 
-def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> None:
+def test_missing_table_is_reported_and_other_checks_go_ahead(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1)
     (lab.root / "faces.csv").unlink()
     audit = lab.audit()
@@ -227,7 +229,7 @@ def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> N
     ],
     ids=["equal bytes", "what the time did not suffice for", "no copy"],
 )
-def test_equal_bytes_are_found_and_what_was_not_looked_at_is_counted(
+def test_identical_files_are_found_and_unread_files_are_counted(
     tmp_path: Path, trained: Sequence[str], tested: Sequence[str],
     copies: tuple[tuple[str, str], ...], counts: tuple[int, int, int], seconds: float,
 ) -> None:  # fmt: skip
@@ -246,7 +248,7 @@ def test_equal_bytes_are_found_and_what_was_not_looked_at_is_counted(
     assert survey.unreadable == len(trained)  # none of them is an image
 
 
-def test_headers_are_read_of_the_formats_that_are_decoded_and_of_no_other(tmp_path: Path) -> None:
+def test_headers_are_read_only_of_formats_that_are_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     assert Surveyor(seconds=10).survey("set", {str(path): 0}, []).unreadable == 1
@@ -263,7 +265,7 @@ def test_hidden_files_and_byte_order_marks_change_nothing(lab: Lab) -> None:
     assert lab.audit() == before
 
 
-def test_images_behind_links_that_lead_nowhere_stay_in_the_audited_lists(lab: Lab) -> None:
+def test_images_behind_broken_links_stay_in_the_audited_lists(lab: Lab) -> None:
     for key in lab.lists["train"][::5]:
         (file,) = (lab.data / "PreSocial").glob(f"*/{key}.png")
         file.unlink()

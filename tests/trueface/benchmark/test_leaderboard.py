@@ -86,7 +86,7 @@ def delong_p(first: Floats, second: Floats) -> float:
     return float(2 * norm.sf(abs(gap) / np.sqrt(whole[0, 0] + whole[1, 1] - 2 * whole[0, 1])))
 
 
-def test_means_ranks_and_differences_of_one_seed_are_those_by_hand() -> None:
+def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() -> None:
     board = leaderboard(a_run((1,)))
     spreads = {name: np.stack([spread(name, each, 1) for each in CONDITIONS]) for name in STRENGTHS}
     points = {
@@ -116,7 +116,7 @@ def test_means_ranks_and_differences_of_one_seed_are_those_by_hand() -> None:
     assert [pair.p_holm for pair in pairs] == holm([pair.p for pair in pairs])
 
 
-def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> None:
+def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
     board = leaderboard(a_run(SEEDS))
     line = next(line for line in board.lines if line.architecture == "poor")
     assert line.seeds == 3
@@ -137,7 +137,7 @@ def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> No
     assert (column.mean.low, column.mean.high) == pytest.approx((low, high), abs=0.015)
 
 
-def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
+def test_confounded_cell_has_a_value_but_no_rank() -> None:
     run = a_run((1,))
     marked = RankMark("confounded", "the file format alone separates fake from real images")
     results = tuple(
@@ -161,7 +161,7 @@ UNRANKED = "no other model has a rank in this tier"
         (("white", "few images"), ["few images on sdXL:pre", UNRANKED]),
     ],
 )
-def test_a_model_without_a_rank_is_told_why(
+def test_model_without_a_rank_has_a_reason(
     of_other: tuple[str, str] | None, said: list[str]
 ) -> None:
     """The model `good` knows both sets of images; of the second one `poor` has another cell, or none."""
@@ -185,7 +185,7 @@ def test_a_model_without_a_rank_is_told_why(
         assert f"poor, black: {ALONE}" in board.unranked
 
 
-def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
+def test_file_properties_that_predict_the_class_are_reported_once_per_dataset() -> None:
     run = a_run((1,))
     tells = Shortcut("the file format", 1.0, "30 × JPEG", "30 × PNG")
     results = tuple(
@@ -197,7 +197,7 @@ def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
     ]
 
 
-def test_a_model_counts_its_seeds_without_a_result() -> None:
+def test_seeds_without_a_result_are_counted() -> None:
     lost = "gan1:pre@seed=9,model=good"
     board = leaderboard(a_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"}))
     missing = {line.architecture: (line.seeds, line.missing) for line in board.lines}

@@ -48,7 +48,7 @@ def keep_answers(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
     return labels, answers
 
 
-def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
+def test_record_has_the_values_that_tables_and_pages_print(run: Path) -> None:
     (row,) = rows_of(run, SKEWED[0])
     record = json.loads(json.dumps(row.json_record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
@@ -70,7 +70,7 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     assert record["undefined"] == []
 
 
-def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: Path) -> None:
+def test_groups_are_by_gender_race_intersection_or_any_other_column(run: Path) -> None:
     assert [row.by for row in rows_of(run, EVEN[0], by="")] == ["gender", "race", "intersec"]
     (row,) = rows_of(run, EVEN[0], by="age")
     assert [group.name for group in row.table.groups] == ["old", "young"]
@@ -78,14 +78,14 @@ def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: 
         rows_of(run, EVEN[0], by="hair")
 
 
-def test_a_table_without_a_column_of_groups_is_refused_by_its_name(run: Path) -> None:
+def test_table_without_a_group_column_is_rejected_by_name(run: Path) -> None:
     table = run.parents[1] / "labels.csv"
     table.write_text("img_path,label\nPreSocial/Real/FFHQ/0.png,0\n")
     with pytest.raises(DataError, match=r"labels.csv: no group column"):
         fairness_rows(run, pairs_of(EVEN[0]), attributes=[table])
 
 
-def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(run: Path) -> None:
+def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(run: Path) -> None:
     made = methods(rows_of(run, CONSTANT, WEAK, *SKEWED, *EVEN))
     by_name = {method.model.partition("=")[2]: method for method in made}
     assert list(by_name) == ["cvar2", "dag", "none", "reweight"]  # the order of the tests
@@ -106,7 +106,7 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert by_name["reweight"].verdict in {GapVerdict.NEAR, GapVerdict.WITHIN}
 
 
-def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:
+def test_mean_is_over_the_seeds_that_have_a_value(run: Path) -> None:
     keep_answers(run, *SKEWED[:2])
     (method,) = methods(rows_of(run, *SKEWED))
     gap = method.measure("fpr_gap", common=True)
@@ -125,7 +125,7 @@ def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
     assert list(ranks.values()) == [2, 1]
 
 
-def test_areas_are_compared_with_a_reference(run: Path) -> None:
+def test_aucs_are_compared_with_a_reference(run: Path) -> None:
     tests = pairs_of(*SKEWED, *EVEN, WEAK)
     rows = fairness_rows(run, tests, ["gender"], reference="gan2:pre@fair=reweight")
     by_model = {row.model: row for row in rows}
@@ -141,7 +141,7 @@ def test_areas_are_compared_with_a_reference(run: Path) -> None:
         fairness_rows(run, tests, reference="other")
 
 
-def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
+def test_gaps_are_also_computed_at_the_threshold_from_validation(run: Path) -> None:
     (row,) = rows_of(run, EVEN[0])
     assert row.json_record["at_common_fpr"] == {
         "target": 10.0,
@@ -158,7 +158,7 @@ def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
     assert row.validation.reals == 200
 
 
-def test_an_image_without_a_row_stops_or_is_counted(run: Path) -> None:
+def test_image_without_a_row_is_an_error_or_is_counted(run: Path) -> None:
     faces = run.parents[1] / "faces.csv"
     lines = faces.read_text().splitlines(keepends=True)
     faces.write_text("".join(lines[:-7]))
@@ -169,7 +169,7 @@ def test_an_image_without_a_row_stops_or_is_counted(run: Path) -> None:
     assert row.table.overall.fakes == COUNT - 7
 
 
-def test_a_logit_that_is_no_number_is_refused_with_file_and_line(run: Path) -> None:
+def test_non_finite_logit_is_rejected_with_file_and_line(run: Path) -> None:
     path = paths.scores(run / model_folder_name(EVEN[0]), EVEN[0], "real:pre")
     lines = path.read_text().splitlines()
     lines[4] = lines[4].rpartition(",")[0] + ",nan"
@@ -178,7 +178,7 @@ def test_a_logit_that_is_no_number_is_refused_with_file_and_line(run: Path) -> N
         rows_of(run, EVEN[0])
 
 
-def test_a_run_without_attributes_has_no_row_until_a_file_is_named(run: Path) -> None:
+def test_run_without_attributes_has_no_row_until_a_file_is_given(run: Path) -> None:
     values = [logits(y, power=4, skew=0.0) for y in (0, 1)]
     write_tests(run, "plain", values, attributes="")
     assert rows_of(run, "plain") == []

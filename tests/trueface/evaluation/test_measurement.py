@@ -52,7 +52,7 @@ def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list
     return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
 
 
-def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
+def test_values_of_a_small_table_equal_a_manual_count() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     logits = np.array([-1.0, -2.0, 1.0, 3.0, 0.0])  # exactly 0 counts as real
     report = evaluate_scores(labels, logits, keys=list("abcde"))
@@ -62,7 +62,7 @@ def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
     assert report.metrics["auc"].value == pytest.approx(5 / 6)
 
 
-def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() -> None:
+def test_calibration_is_perfect_if_confidence_equals_accuracy() -> None:
     logit = np.log(0.8 / 0.2)
     right = np.array([1] * 80 + [0] * 20, np.int8)
     assert calibration_error(right, np.full(100, logit)) == pytest.approx(0, abs=1e-6)
@@ -91,12 +91,12 @@ def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
         (-3.0, 50.0, "constant, below chance"),
     ],
 )
-def test_a_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
+def test_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
     labels, logits, keys = drawn(300, shift, seed=3)
     assert evaluate_scores(labels, logits + offset, keys=keys).verdict == verdict
 
 
-def test_a_source_of_one_image_does_no_harm() -> None:
+def test_source_with_one_image_is_harmless() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
     auc = evaluate_scores(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
@@ -104,7 +104,7 @@ def test_a_source_of_one_image_does_no_harm() -> None:
     assert auc.high == 1.0
 
 
-def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
+def test_rate_of_0_or_1_over_few_images_has_a_wide_interval() -> None:
     labels, logits, keys = drawn(200, 50.0)
     report = evaluate_scores(labels, logits - 25, keys=keys)
     assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
@@ -116,7 +116,7 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
 
 
 @pytest.mark.parametrize("count", [40, 400])
-def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(count: int) -> None:
+def test_intervals_of_an_always_wrong_model_contain_its_values(count: int) -> None:
     labels = (np.arange(count) % 2).astype(np.int8)
     logits = np.where(labels == 1, -2.0, 2.0) + np.random.default_rng(0).normal(0, 0.1, count)
     report = evaluate_scores(
@@ -126,7 +126,7 @@ def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(coun
         assert found.low <= found.value <= found.high, name
 
 
-def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_guess() -> None:
+def test_few_sources_widen_the_auc_interval_of_a_good_model_without_calling_it_chance() -> None:
     labels, logits, _ = drawn(2000, 1.0)
     sources = np.arange(2000) % 4 // 2  # two folders a class
     logits += np.where((sources == 1) & (labels == 1), 1.5, 0.0)
@@ -137,7 +137,7 @@ def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_gu
     assert report.verdict == ""
 
 
-def test_the_bins_of_a_calibration_error_lie_where_answers_of_two_classes_can_be() -> None:
+def test_calibration_bins_cover_confidences_from_one_half_to_one() -> None:
     # confidences .51 and .55: one bin of 15 between 0 and 1, two of 15 between .5 and 1
     logits = np.log(np.array([0.51, 0.55]) / np.array([0.49, 0.45]))
     error = calibration_error(np.array([1, 0], np.int8), logits)
@@ -149,7 +149,7 @@ def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
     return labels, np.round(logits - 0.5, 1), [f"s{n % 4}/{n}" for n in range(count)]
 
 
-def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
+def test_measures_of_two_classes_equal_scikit_learn() -> None:
     labels, logits, keys = tied(400)
     report = evaluate_scores(labels, logits, keys=keys)
     assert report == evaluate_scores(labels, logits, keys=keys)
@@ -177,7 +177,7 @@ def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
     return labels, logits, [f"{'fake' if label else 'real'}/{n}" for n, label in enumerate(labels)]
 
 
-def test_the_loss_is_the_mean_of_the_losses_of_the_images_however_large_they_are() -> None:
+def test_loss_is_the_mean_over_images_for_losses_of_any_size() -> None:
     labels, logits, keys = sure()
     expected = (38 * math.log1p(math.exp(-5)) + 2 * 100) / 40
     loss = evaluate_scores(labels, logits, keys=keys).metrics["loss"]
@@ -185,7 +185,7 @@ def test_the_loss_is_the_mean_of_the_losses_of_the_images_however_large_they_are
     assert loss.low < loss.value < loss.high
 
 
-def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
+def test_every_loss_of_the_same_logits_is_equal() -> None:
     labels, logits, keys = sure()
     fake = labels == 1
     calibration = Calibration()
@@ -219,7 +219,7 @@ def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> N
     assert report.metrics["loss"].value == pytest.approx(size / 20)
 
 
-def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
+def test_equal_error_rate_is_interpolated_between_two_points_of_the_curve() -> None:
     # descending: fake, real, fake, fake, real, real, real, fake; the line from FPR 1/4, TPR 3/4
     # is met where both error rates are 1/4
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
@@ -235,7 +235,7 @@ def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
     assert alike.metrics["eer"].value == pytest.approx(1 / 2)
 
 
-def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
+def test_resample_equals_scikit_learn_on_its_repeated_rows() -> None:
     labels, logits, keys = tied()
     weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
@@ -260,7 +260,7 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() ->
         assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() -> None:
+def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
     random = np.random.default_rng(0)
     for count in (1, 2, 3, 5, 40):
         for share in (0.0, 0.1, 0.5, 1.0):
@@ -275,7 +275,7 @@ def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() ->
                     assert name == "loss" or 0 <= value.low <= value.high <= 1 + 1e-9
 
 
-def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
+def test_table_is_divided_by_folder_and_by_modifier() -> None:
     rows = [
         (f"{folder}/{name}", f"{key}/{name}", label, logit + 0.01 * name)
         for folder, key, label, logit in (
@@ -300,7 +300,7 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     assert scores.labels[parts["fb"]].all()
 
 
-def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
+def test_subset_with_both_classes_needs_no_other_images() -> None:
     labels, logits, _ = drawn(20, 1.0)
     scores = Scores(
         paths=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
@@ -313,7 +313,7 @@ def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
     assert all(each.all() for each in rows.values())
 
 
-def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
+def test_curve_runs_from_no_image_called_fake_to_all() -> None:
     labels, logits, _ = drawn(50, 1.0)
     fpr, tpr, thresholds = roc(labels, logits)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
@@ -328,14 +328,14 @@ def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize("spread", [pytest.param(0.0, marks=pytest.mark.night), 0.06])
-def test_three_sources_hold_the_truth_as_often_as_they_say(spread: float) -> None:
+def test_interval_of_three_sources_has_its_nominal_coverage(spread: float) -> None:
     found = coverage(Setting(real=(100,) * 3, fake=(100,) * 3, spread=spread), 150, seed=1)
     for name in SHOWN:
         assert found[name] >= 90, name
     assert found["accuracy"] < 99.5
 
 
-def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
+def test_standard_error_of_a_mean_uses_the_means_of_its_sources() -> None:
     keys, labels = of((40, 40, 40))
     values = np.random.default_rng(0).random((120, 1)).astype(np.float32)
     made = jackknife_design(keys, labels, 0)
@@ -346,14 +346,14 @@ def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
     assert error.half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(means), rel=1e-4)
 
 
-def test_a_source_of_most_images_leaves_less_than_one_degree_a_source() -> None:
+def test_source_with_most_images_leaves_less_than_one_degree_of_freedom_per_source() -> None:
     keys, labels = of((1000, 100, 100))
     made = jackknife_design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
     assert 1 <= standard_error(made, made.weighted_means(values)[:, 0]).freedom < 1.5
 
 
-def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() -> None:
+def test_large_class_dominates_accuracy_but_not_auc() -> None:
     (keys, reals), (others, fakes) = of((150,) * 3), of((10,) * 3, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
@@ -373,7 +373,7 @@ def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() ->
 
 @pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("half", [0.01, 0.6, 1e6])
-def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: float) -> None:
+def test_interval_stays_within_the_range_of_its_measure(value: float, half: float) -> None:
     low, high = ci_bounds(value, half, Scale.SHARE)
     assert 0 <= low <= value <= high <= 1
     low, high = ci_bounds(2 * value - 1, half, Scale.SHIFT)
@@ -383,7 +383,7 @@ def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: 
 
 
 @pytest.mark.parametrize("counts", [(1, 2501), (1,) * 30])
-def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]) -> None:
+def test_interval_of_the_equal_error_rate_is_limited_by_its_images(counts: tuple[int, ...]) -> None:
     (keys, reals), (others, fakes) = of(counts), of(counts, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
@@ -393,7 +393,7 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
     assert found.high >= report.by_images["eer"].high > found.value
 
 
-def test_hundreds_of_sources_are_left_out_in_groups() -> None:
+def test_hundreds_of_sources_are_jackknifed_in_groups() -> None:
     keys, labels = of((2,) * 300)
     made = jackknife_design(keys, labels, 0)
     assert made.sources == {0: 300}
@@ -404,7 +404,7 @@ def test_hundreds_of_sources_are_left_out_in_groups() -> None:
     ("logits", "match"),
     [([0.0, math.nan], "1 of 2 logits"), ([0.0, math.inf], "1 of 2 logits"), ([], "no scores")],
 )
-def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], match: str) -> None:
+def test_broken_model_and_empty_scores_have_no_measures(logits: list[float], match: str) -> None:
     with pytest.raises(DataError, match=match):
         evaluate_scores(
             np.arange(len(logits), dtype=np.int8), np.array(logits), keys=["a", "b"][: len(logits)]
@@ -428,7 +428,7 @@ def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], matc
         ),
     ],
 )  # fmt: skip
-def test_what_is_not_defined_of_few_or_one_class_has_its_reason(
+def test_undefined_measure_of_few_images_or_one_class_has_a_reason(
     labels: list[int], logits: list[float], values: dict[str, float], reasons: dict[str, str]
 ) -> None:
     report = evaluate_scores(

@@ -58,7 +58,7 @@ def same(measure: IntervalEstimate | None, expected: list[float] | None) -> bool
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_values_intervals_and_differences_are_those_of_earlier_versions(name: str) -> None:
+def test_values_intervals_and_differences_equal_earlier_versions(name: str) -> None:
     labels, logits, keys = table(name)
     report = evaluate_scores(labels, logits, keys=keys)
     noise = np.random.default_rng(9).normal(size=len(labels))
@@ -73,7 +73,7 @@ def test_values_intervals_and_differences_are_those_of_earlier_versions(name: st
         assert same(change.difference[metric], earlier["difference"][metric]), metric
 
 
-def test_differences_of_other_images_are_those_of_earlier_versions() -> None:
+def test_differences_between_other_images_equal_earlier_versions() -> None:
     labels, logits, keys = table("many sources")
     other = np.round(logits * 0.8 + np.random.default_rng(9).normal(size=len(labels)), 3)
     half = np.arange(len(labels)) < len(labels) // 2
@@ -84,7 +84,7 @@ def test_differences_of_other_images_are_those_of_earlier_versions() -> None:
         assert same(change[metric], expected), metric
 
 
-def test_metrics_come_in_the_order_of_their_modules_and_then_as_they_are_written() -> None:
+def test_metrics_are_in_the_order_of_modules_then_of_source() -> None:
     assert list(METRICS) == [
         *("accuracy", "balanced_accuracy", "precision", "recall", "f1"),
         *("auc", "ap", "eer", "tpr_at_1fpr"),
@@ -92,7 +92,7 @@ def test_metrics_come_in_the_order_of_their_modules_and_then_as_they_are_written
     ]
 
 
-def test_two_metrics_of_one_name_are_refused_and_both_modules_are_named() -> None:
+def test_two_metrics_with_one_name_are_rejected_and_both_modules_are_named() -> None:
     first, second = ModuleType("metrics.first"), ModuleType("metrics.second")
     first.__dict__["ACCURACY"], second.__dict__["F1"] = ACCURACY, F1
     assert list(collect([first, second])) == ["accuracy", "f1"]
@@ -131,7 +131,7 @@ print(json.dumps([row["f2"], [metric.heading for metric in COLUMNS]]))
 """
 
 
-def test_a_new_file_adds_a_metric_to_tables_that_were_kept_and_to_the_report(
+def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
     tmp_path: Path,
 ) -> None:
     labels, logits, keys = table("few and tied")

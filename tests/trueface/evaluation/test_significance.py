@@ -45,18 +45,18 @@ def test_many_discordant_pairs_are_tested_by_chi_square_with_continuity_correcti
     assert test.p == pytest.approx(0.0026638, rel=1e-3)  # tail of chi² at 9.025, one degree
 
 
-def test_the_approximation_is_near_the_exact_test_where_it_takes_over() -> None:
+def test_approximation_is_close_to_the_exact_test_where_it_takes_over() -> None:
     for b in range(13):
         c = 25 - b
         exact = min(1.0, 2 * sum(comb(25, k) for k in range(b + 1)) / 2**25)
         assert mcnemar(*discordant(b, c)).p == pytest.approx(exact, abs=0.01)
 
 
-def test_as_many_of_both_kinds_show_no_difference_at_all() -> None:
+def test_equal_discordant_counts_show_no_difference() -> None:
     assert mcnemar(*discordant(20, 20)).p == 1.0
 
 
-def test_a_logit_of_zero_counts_as_real() -> None:
+def test_logit_of_zero_counts_as_real() -> None:
     test = mcnemar(np.array([0], np.int8), np.array([0.0]), np.array([0.1]))
     assert (test.only_first, test.only_second) == (1, 0)
 
@@ -78,7 +78,7 @@ def by_definition(labels: Labels, first: Logits, second: Logits) -> tuple[float,
 
 
 @pytest.mark.parametrize(("seed", "digits"), list(product(range(4), (0, 1, 8))))
-def test_delong_is_the_definition_computed_quickly(seed: int, digits: int) -> None:
+def test_fast_delong_equals_its_definition(seed: int, digits: int) -> None:
     random = np.random.default_rng(seed)
     labels = (random.random(70) < 0.4).astype(np.int8)
     common = random.normal(size=70)
@@ -92,7 +92,7 @@ def test_delong_is_the_definition_computed_quickly(seed: int, digits: int) -> No
     assert test.z == pytest.approx((two - one) / variance**0.5)
 
 
-def test_delong_depends_on_the_order_of_scores_alone() -> None:
+def test_delong_depends_only_on_the_order_of_scores() -> None:
     random = np.random.default_rng(0)
     labels = (np.arange(90) % 3 == 0).astype(np.int8)
     first, second = random.normal(size=(2, 90)) + labels
@@ -100,7 +100,7 @@ def test_delong_depends_on_the_order_of_scores_alone() -> None:
     assert bent.p == pytest.approx(plain.p)
 
 
-def test_models_that_are_alike_differ_by_chance_as_often_as_delong_says() -> None:
+def test_equivalent_models_differ_by_chance_at_the_nominal_rate() -> None:
     below = 0
     for seed in range(200):
         random = np.random.default_rng(seed)
@@ -113,21 +113,21 @@ def test_models_that_are_alike_differ_by_chance_as_often_as_delong_says() -> Non
     assert 2 <= below <= 20  # 10 expected; outside with a probability of 1 in 500
 
 
-def test_a_model_and_itself_have_one_area() -> None:
+def test_model_compared_with_itself_has_one_auc() -> None:
     labels = (np.arange(30) % 2).astype(np.int8)
     logits = np.random.default_rng(0).normal(size=30)
     test = delong(labels, logits, logits)
     assert (test.z, test.p, test.reason) == (None, 1.0, None)
 
 
-def test_a_difference_that_no_image_moves_has_no_p_but_a_reason() -> None:
+def test_difference_that_no_image_changes_has_a_reason_instead_of_p() -> None:
     labels = np.array([0, 0, 1, 1], np.int8)
     test = delong(labels, np.array([0.0, 1, 2, 3]), np.array([3.0, 2, 1, 0]))
     assert (test.first, test.second, test.p) == (1.0, 0.0, None)
     assert test.reason is not None
 
 
-def test_images_are_joined_by_path_whatever_their_order_and_the_others_are_counted() -> None:
+def test_images_are_joined_by_path_in_any_order_and_the_others_are_counted() -> None:
     pairs = pair(table(["a", "b", "c"], [1, 2, 3]), table(["c", "x", "y", "a"], [30, 0, 0, 10]))
     assert pairs.joined_by == "path"
     assert pairs.keys == ("a", "c")
@@ -144,7 +144,7 @@ def test_images_of_another_network_are_joined_by_key() -> None:
     assert pairs.second.tolist() == [10, 20]
 
 
-def test_rows_without_names_are_pairs_only_if_someone_says_so_and_labels_agree() -> None:
+def test_rows_without_names_are_paired_only_on_request_and_if_labels_agree() -> None:
     def old(labels: list[int]) -> Scores:
         return scored([f"#{row}" for row in range(3)], labels, np.arange(3.0))
 
@@ -156,7 +156,7 @@ def test_rows_without_names_are_pairs_only_if_someone_says_so_and_labels_agree()
     assert (pairs.joined_by, len(pairs)) == ("order", 3)
 
 
-def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() -> None:
+def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() -> None:
     random = np.random.default_rng(0)
     common = random.normal(size=200)
     names = tuple(f"real:pre/#{row}" for row in range(200))
@@ -187,7 +187,7 @@ def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() ->
         ),
     ],
 )  # fmt: skip
-def test_tables_without_pairs_are_refused(first: Scores, second: Scores, match: str) -> None:
+def test_tables_without_pairs_are_rejected(first: Scores, second: Scores, match: str) -> None:
     with pytest.raises(DataError, match=match):
         pair(first, second)
     with pytest.raises(DataError, match="1 fakes and 2 reals"):

@@ -102,7 +102,7 @@ CASES: Mapping[str, tuple[list[ModelReport], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
+def test_detectors_are_ranked_by_the_tests_that_all_have(case: str) -> None:
     models, sentence = CASES[case]
     assert "".join(detectors_outcome(models)) == sentence
 
@@ -118,7 +118,7 @@ def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
         ((0.9, 0.9), (0.9, 0.9), False),
     ],
 )
-def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
+def test_method_is_indistinguishable_if_its_spread_overlaps_or_is_unknown(
     first: tuple[float, ...], other: tuple[float, ...], apart: bool
 ) -> None:
     values = [summarize_seeds(each) for each in (first, other)]
@@ -151,7 +151,7 @@ MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_models_of_a_benchmark_are_ranked_by_their_worst_setting(case: str) -> None:
+def test_benchmark_models_are_ranked_by_their_worst_tier(case: str) -> None:
     models, sentence = MODELS[case]
     lines = [
         Named(
@@ -179,7 +179,7 @@ def left(run: Path, method: str, *wrong: int, **changed: Any) -> None:
         leave(run, record, flips(24, follows=30), flips(count, seed=seed))
 
 
-def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
+def test_method_closest_to_retraining_is_named(tmp_path: Path) -> None:
     left(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
     left(tmp_path, "scrub", 6, 6, 6)
     left(tmp_path, "salun", 12, 12, 12)
@@ -189,7 +189,7 @@ def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_an_alarm_of_the_nearest_method_is_told(tmp_path: Path) -> None:
+def test_alarm_of_the_closest_method_is_reported(tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (2,), "rate": None,
     }  # fmt: skip
@@ -200,7 +200,7 @@ def test_an_alarm_of_the_nearest_method_is_told(tmp_path: Path) -> None:
     assert "Check its alarm: never known" in said_of(tmp_path)
 
 
-def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
+def test_overlapping_gaps_over_seeds_name_no_best_method(tmp_path: Path) -> None:
     left(tmp_path, "retrain", 4, 4)
     left(tmp_path, "scrub", 8, 12)
     left(tmp_path, "salun", 9, 12)
@@ -213,7 +213,7 @@ def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["scrub", "finetune", "relabel"])
-def test_one_seed_names_no_winner(tmp_path: Path, method: str) -> None:
+def test_single_seed_names_no_best_method(tmp_path: Path, method: str) -> None:
     left(tmp_path, "retrain", 4)
     left(tmp_path, "restart", 4)
     left(tmp_path, method, 6)
@@ -224,7 +224,7 @@ def test_one_seed_names_no_winner(tmp_path: Path, method: str) -> None:
     )
 
 
-def test_methods_with_the_same_gap_share_it(tmp_path: Path) -> None:
+def test_methods_with_the_same_gap_share_the_first_place(tmp_path: Path) -> None:
     left(tmp_path, "retrain", 4)
     for method in ("scrub", "salun"):
         left(tmp_path, method, 6)
@@ -243,7 +243,7 @@ def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path)
     )
 
 
-def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) -> None:
+def test_groups_of_one_base_are_distinguished_by_their_forget_set(tmp_path: Path) -> None:
     for label, name in enumerate("ab"):
         given: dict[str, Any] = {
             "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (label,), "rate": None,
@@ -262,7 +262,7 @@ def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) 
         assert unlearning_outcome(group).startswith(f"a:b, forgetting {forgotten}: ")
 
 
-def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
+def test_ruined_models_are_named_and_never_best(tmp_path: Path) -> None:
     lab = Forgetful(tmp_path)
     lab.flips(["retrain", "ng"])
     assert said_of(lab.run).endswith(": no method left a working model.")
@@ -272,7 +272,7 @@ def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
     assert sentence.endswith(". ng left no working model.")
 
 
-def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> None:
+def test_sentence_gives_the_reason_if_retraining_or_methods_are_missing(tmp_path: Path) -> None:
     left(tmp_path / "a", "scrub", 8)
     assert "the gap to retraining is unknown (no model was retrained" in said_of(tmp_path / "a")
     left(tmp_path / "b", "retrain", 8)
@@ -281,7 +281,7 @@ def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> 
     )
 
 
-def test_a_sentence_says_of_how_many_seeds_a_mean_is() -> None:
+def test_sentence_states_the_number_of_seeds_of_a_mean() -> None:
     (said,) = detectors_outcome(
         seeds("gan:pre", 0.8, 0.82), MissingModels({"gan:pre@seed=7": "failed"})
     )

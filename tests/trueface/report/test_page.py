@@ -83,7 +83,7 @@ def _page(run: Path, date: str = "today") -> str:
     return run_page(found, judge(found), [*map(make_model_report, found.models)], date=date).html
 
 
-def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
+def test_page_is_self_contained_and_executes_nothing(lab: Lab) -> None:
     text = _page(lab.run)
     safe(text)
     assert "http" not in text.replace("http-equiv", "")
@@ -91,7 +91,7 @@ def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
     assert "url(" not in text
 
 
-def test_the_same_run_gives_the_same_bytes_but_for_the_date(lab: Lab) -> None:
+def test_same_run_gives_the_same_bytes_except_the_date(lab: Lab) -> None:
     first, second = _page(lab.run, "first day"), _page(lab.run, "other day")
     assert first != second
     assert first.replace("first day", "other day") == second
@@ -111,14 +111,14 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
     assert "torch 2.6" in read.text
 
 
-def test_each_subset_and_modifier_of_a_model_has_its_own_measures(lab: Lab) -> None:
+def test_each_subset_and_modifier_of_a_model_has_separate_measures(lab: Lab) -> None:
     text = Reading(_page(lab.run)).text
     after = text.partition("By subset and modifier")[2]
     assert "StyleGAN2" in after.partition("Scores and confusion")[0]
     assert text.count("By subset and modifier") == 2
 
 
-def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: Lab) -> None:
+def test_tests_under_conditions_are_next_to_those_of_unchanged_images(lab: Lab) -> None:
     folder = lab.run / DATA
     for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
         keys = [name for name in lab.lists["test"] if name.startswith(key)]
@@ -141,7 +141,7 @@ def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: La
     assert "gan2:pre@corrupt=jpeg50" in str(audit.findings)
 
 
-def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
+def test_parallel_measurement_of_many_models_equals_serial_measurement(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = Reader().run(str(lab.run)).models
@@ -157,7 +157,7 @@ def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
         assert measured.parts == alone.parts
 
 
-def test_the_order_of_classes_says_nothing_of_a_table() -> None:
+def test_order_of_classes_does_not_change_a_table() -> None:
     labels, logits = np.array([1, 1, 0, 0], np.int8), np.array([2.0, -1.0, 0.5, -3.0])
     keys, turned = ["a/1", "a/2", "b/1", "b/2"], [2, 3, 0, 1]
     reports = ReportCache()
@@ -168,7 +168,7 @@ def test_the_order_of_classes_says_nothing_of_a_table() -> None:
     assert reports.measure_once(labels, logits[[1, 0, 2, 3]], keys) is not first
 
 
-def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
+def test_page_is_accessible_without_sight(lab: Lab) -> None:
     picture = paths.preview(lab.run / DATA)
     PIL.Image.new("RGB", (64, 64)).save(picture)
     read = Reading(_page(lab.run))
@@ -183,7 +183,7 @@ def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
     assert read.all("html")[0] == {"lang": "en"}
 
 
-def test_findings_stand_above_the_results(lab: Lab) -> None:
+def test_findings_are_above_the_results(lab: Lab) -> None:
     amend(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
@@ -191,7 +191,7 @@ def test_findings_stand_above_the_results(lab: Lab) -> None:
     assert "flipped validation labels" in text
 
 
-def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
+def test_names_that_are_markup_are_escaped(lab: Lab) -> None:
     name = NASTY.replace("/", "|")
     lab.model(name, run=lab.run)
     amend(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
@@ -204,7 +204,7 @@ def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
     assert html.escape(name) in text
 
 
-def test_the_preview_is_embedded_and_made_smaller(lab: Lab) -> None:
+def test_preview_is_embedded_and_reduced(lab: Lab) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), np.uint8)
     PIL.Image.fromarray(noise).save(paths.preview(lab.run / DATA))
     text = _page(lab.run)
@@ -260,7 +260,7 @@ def test_broken_previews_are_named_and_left_out_and_no_program_is_started(
     assert not started.exists()
 
 
-def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
+def test_scores_that_cannot_be_shown_are_reported(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
     rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
     text = Reading(_page(lab.run)).text
@@ -268,7 +268,7 @@ def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
     assert "not finite numbers" in text
 
 
-def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> None:
+def test_without_a_row_is_reported_and_not_pooled_with_others(lab: Lab) -> None:
     before = {row.data for row in make_model_report(Reader().run(str(lab.run)).models[0]).rows}
     header = "path,key,label,logit\n"
     paths.scores(lab.run / DATA, DATA, "sdXL:pre").write_text(header)
@@ -279,14 +279,14 @@ def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> No
     assert {row.data for row in model.rows} == before
 
 
-def test_a_run_without_any_test_is_a_page_all_the_same(tmp_path: Path) -> None:
+def test_run_without_any_test_still_has_a_page(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "empty" / DATA
     folder.mkdir(parents=True)
     write_json(paths.provenance(folder), {"model": DATA})
     assert "No model of this run was tested." in Reading(_page(folder.parent)).text
 
 
-def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
+def test_single_class_has_scores_but_no_curve(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
     paths.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
     read = Reading(_page(lab.run))
@@ -295,7 +295,7 @@ def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
     assert any(title.startswith("Logits of gan2:pre. fake images: mean") for title in titles)
 
 
-def test_eight_models_by_eight_data_stay_below_five_megabytes(lab: Lab) -> None:
+def test_page_of_eight_models_by_eight_datasets_is_below_five_megabytes(lab: Lab) -> None:
     random = np.random.default_rng(1)
     for number in range(2):
         folder = lab.model(f"{DATA}@seed={number}")

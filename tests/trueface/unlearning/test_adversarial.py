@@ -48,7 +48,7 @@ def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
     return as_multiclass_logits(layer(points)).argmax(1).detach()
 
 
-def test_bytes_become_fractions_and_other_inputs_stay() -> None:
+def test_bytes_become_fractions_and_other_inputs_are_unchanged() -> None:
     assert to_unit_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0, 1]
     assert to_unit_float(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
 
@@ -56,13 +56,13 @@ def test_bytes_become_fractions_and_other_inputs_stay() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"), [([0.2, 0.9], (0, 1)), ([-1.0, 0.5], (-1, 0.5)), ([0.0, 3.0], (0, 3))]
 )
-def test_the_range_is_that_of_pixels_or_else_of_the_values(
+def test_range_is_that_of_pixels_or_otherwise_of_the_values(
     values: list[float], expected: tuple[float, float]
 ) -> None:
     assert range_of([torch.tensor(values)]) == expected
 
 
-def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> None:
+def test_range_covers_the_whole_dataset_for_any_batching() -> None:
     points = torch.linspace(-2.0, 3.0, 12)
     expected = Range(-2.0, 3.0)
     assert range_of([points]) == expected
@@ -70,32 +70,32 @@ def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> N
     assert range_of(torch.split(points.flip(0), 1)) == expected
 
 
-def test_the_likeliest_other_class_is_never_the_own_one() -> None:
+def test_likeliest_other_class_is_never_the_own_class() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [5.0, 5.0, 0.0]])
     assert runner_up_class(logits, torch.tensor([0, 2, 0])).tolist() == [1, 0, 1]
 
 
-def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
+def test_margin_is_the_cross_entropy_before_its_softplus() -> None:
     logits, labels = torch.randn(9, 4), torch.arange(9) % 4
     expected = functional.cross_entropy(logits, labels, reduction="none")
     assert torch.allclose(functional.softplus(margin(logits, labels)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
-def test_the_closed_form_is_the_gradient(classes: int) -> None:
+def test_closed_form_equals_the_gradient(classes: int) -> None:
     layer, points, labels = a_case(classes)
     by_torch = untargeted_gradient(lambda some: as_multiclass_logits(layer(some)), labels)(points)
     assert torch.allclose(untargeted_linear_gradient(layer, labels)(points), by_torch, atol=1e-5)
 
 
-def test_the_slope_does_not_vanish_where_the_model_is_sure() -> None:
+def test_gradient_does_not_vanish_for_a_confident_model() -> None:
     layer, points = a_layer(3), 1e4 * some_points()
     labels = labels_of(layer, points)
     assert bool(untargeted_linear_gradient(layer, labels)(points).abs().sum(1).gt(0).all())
 
 
 @pytest.mark.parametrize("steps", [1, 10])
-def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
+def test_ascent_changes_predictions_and_stays_close(steps: int) -> None:
     layer, points, labels = a_case()
     moved = pgd_linf(
         untargeted_linear_gradient(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE
@@ -104,7 +104,7 @@ def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
     assert float((moved - points).abs().max()) <= 2.0 + 1e-5
 
 
-def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
+def test_ascent_stays_within_its_range_and_does_not_change_its_start() -> None:
     layer, points = a_layer(4), some_points().abs()
     labels, before = labels_of(layer, points), points.clone()
     within = Range(0.0, torch.inf)
@@ -136,7 +136,7 @@ def attacked(
     return torch.cat([told for _, told in pairs])
 
 
-def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
+def test_attack_does_not_depend_on_how_points_are_batched() -> None:
     layer, points, labels = a_case(count=64)
     ends = []
     for size in (64, 16, 1):
@@ -148,7 +148,7 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
         torch.testing.assert_close(told, ends[0][0], rtol=1e-4, atol=1e-4)
 
 
-def test_an_attack_grows_until_nearly_all_answers_change() -> None:
+def test_attack_grows_until_nearly_all_predictions_change() -> None:
     layer, points, labels = a_case()
     attack = EpsilonSearchPGD(eps=0.001, max_eps=10.0, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
@@ -156,7 +156,7 @@ def test_an_attack_grows_until_nearly_all_answers_change() -> None:
     assert 0.001 < attack.eps < 10
 
 
-def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
+def test_attack_of_a_fixed_size_does_not_grow() -> None:
     layer, points, labels = a_case()
     attack = EpsilonSearchPGD(eps=1e-6, max_eps=1e-6, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
@@ -164,7 +164,7 @@ def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
     assert attack.eps == 1e-6
 
 
-def test_a_walk_reaches_its_targets_within_the_radius() -> None:
+def test_targeted_attack_reaches_its_targets_within_the_radius() -> None:
     layer, points = a_layer(4), some_points()
     targets = (labels_of(layer, points) + 1) % 4
     moved = pgd_l2(
@@ -179,7 +179,7 @@ def test_a_walk_reaches_its_targets_within_the_radius() -> None:
     assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
 
 
-def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
+def test_targeted_attack_on_images_stays_among_pixels_and_follows_its_seed() -> None:
     model, images = network(3), torch.rand(6, 3, 8, 8)
     targets = torch.arange(6) % 3
 
@@ -196,7 +196,7 @@ def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
     assert all(one.grad is None for one in model.parameters())
 
 
-def test_each_step_of_a_climb_is_a_part_of_the_way_and_one_step_is_all_of_it() -> None:
+def test_each_step_of_an_ascent_is_a_fraction_of_the_radius_and_one_step_is_all_of_it() -> None:
     seen: list[float] = []
 
     def slope(points: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
     return poisoned(tree, tmp_path / "cache")
 
 
-def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
+def test_script_unlearns_flips_and_writes_the_record(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
     done = flip_problem.unlearn(problem, settings(), RunContext())
@@ -144,7 +144,7 @@ def test_each_step_of_relearning_is_reported() -> None:
     assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
 
 
-def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
+def test_phase_without_a_declared_size_is_reported_and_does_not_end_the_run() -> None:
     reports: list[dict[str, Any]] = []
     watch = RunContext(progress=lambda **report: reports.append(report))
     phases = Phases(watch, {"embedding": 10})
@@ -158,7 +158,7 @@ def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
     assert reports[-1] == {"step": 17, "total": 17, "doing": "embedding"}
 
 
-def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
+def test_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
     done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
@@ -166,7 +166,7 @@ def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     assert done.unlearned.samples_read == 2
 
 
-def test_the_last_layer_alone_starts_from_the_same_backbone(
+def test_last_layer_alone_starts_from_the_same_backbone(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
@@ -185,7 +185,7 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
     assert len(views(tmp_path)) == 1  # nothing is random
 
 
-def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
+def test_unlearning_gives_the_same_bits_with_and_without_a_feature_cache(
     tree: Tree, tmp_path: Path
 ) -> None:
     given = settings(
@@ -208,7 +208,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     ("changes", "error"),
     [({"method": "pgu"}, UsageError), ({"known": 0.0}, UsageError), ({}, JobError)],
 )
-def test_what_cannot_work_or_is_stopped_is_refused(
+def test_invalid_or_stopped_problems_are_rejected(
     problem: PoisonedDetector, changes: dict[str, object], error: type[Exception]
 ) -> None:
     watch = RunContext()

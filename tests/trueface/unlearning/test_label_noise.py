@@ -84,7 +84,7 @@ def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
     ("separable", "one_way"),
     [(0.95, False), (0.98, False), (0.995, False), (0.95, True), (0.98, True), (0.995, True)],
 )
-def test_most_of_the_hidden_are_found_where_a_line_tells_the_classes_apart(
+def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
     separable: float, one_way: bool
 ) -> None:
     some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(3)]
@@ -96,20 +96,20 @@ def test_most_of_the_hidden_are_found_where_a_line_tells_the_classes_apart(
         assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
 
 
-def test_where_classes_overlap_what_is_flagged_is_still_mostly_wrong() -> None:
+def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
     hidden = gaussians(0.9)
     precision, recall = shares(hidden, hidden.find())
     assert precision >= 0.6
     assert 0.4 <= recall <= 0.9
 
 
-def test_of_right_labels_hardly_one_is_flagged() -> None:
+def test_almost_no_right_label_is_flagged() -> None:
     hidden = gaussians(0.98, rate=0.0)
     assert len(hidden.find().rows) <= 20
     assert score_findings(hidden.find().rows, hidden.wrong).recall is None
 
 
-def test_suggestions_are_other_classes_and_right_ones_where_the_flag_is() -> None:
+def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:
     hidden = gaussians(0.98, classes=4, count=1200)
     found = hidden.find()
     true = hidden.retain.labels("true")
@@ -133,7 +133,7 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
     assert corrected.positions == hidden.retain.positions
 
 
-def test_what_is_hidden_from_a_trained_network_is_found() -> None:
+def test_flips_hidden_from_a_trained_network_are_found() -> None:
     problem = flipped(rate=0.25)
     rows = range(len(problem.forget))
     known, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
@@ -145,7 +145,7 @@ def test_what_is_hidden_from_a_trained_network_is_found() -> None:
     assert not problem.model.training
 
 
-def test_true_labels_of_what_is_looked_through_are_not_used() -> None:
+def test_true_labels_of_searched_samples_are_not_used() -> None:
     hidden = gaussians(0.98)
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
     assert blind.find() == hidden.find()
@@ -163,12 +163,12 @@ def test_features_are_read_once(tmp_path: Path) -> None:
     assert meter.samples == 0
 
 
-def test_bf16_finds_them_too() -> None:
+def test_bf16_also_finds_them() -> None:
     hidden = gaussians(0.98)
     assert min(shares(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
 
 
-def test_a_constant_feature_does_no_harm() -> None:
+def test_constant_feature_is_harmless() -> None:
     inputs = torch.cat([torch.ones(60, 1), torch.arange(60.0)[:, None] % 2], 1)
     labels = [int(row[1]) for row in inputs]
     labels[4] = 1 - labels[4]
@@ -185,7 +185,7 @@ def test_thresholds_are_the_mean_confidence_of_each_class() -> None:
     assert noise == pytest.approx(0.6 * 1 / 3)
 
 
-def test_a_label_must_be_explained_better_by_another_class() -> None:
+def test_flagged_label_needs_a_better_explanation_by_another_class() -> None:
     labels = np.array([0] * 10 + [1] * 10)
     likely = np.array([1, *[0] * 9, *[1] * 10])
     probabilities = np.tile([0.3, 0.7], (20, 1))
@@ -194,7 +194,7 @@ def test_a_label_must_be_explained_better_by_another_class() -> None:
     assert posterior[0, 1] < 0.5 < 0.7 < posterior[15, 1]
 
 
-def test_shares_that_mean_nothing_are_none() -> None:
+def test_meaningless_fractions_are_none() -> None:
     assert score_findings((1, 2, 3), (3, 4)) == NoiseSearchResult(flagged=3, hidden=2, right=1)
     assert score_findings((), (1,)).precision is None
     assert score_findings((1,), ()).recall is None
@@ -229,12 +229,12 @@ def broken() -> Hidden:
         (broken, "so it cannot be split into backbone and head"),
     ],
 )  # fmt: skip
-def test_labels_that_tell_nothing_are_refused(hidden: Callable[[], Hidden], match: str) -> None:
+def test_uninformative_labels_are_rejected(hidden: Callable[[], Hidden], match: str) -> None:
     with pytest.raises(JobError, match=match):
         hidden().find()
 
 
-def test_it_stops() -> None:
+def test_search_can_be_stopped() -> None:
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):

@@ -73,7 +73,7 @@ def _asked(model: torch.nn.Module, some: dict[str, Examples]) -> PredictionsBySp
     ("goal", "classes", "methods"),
     [("flips", 2, ("relabel", "finetune")), ("class", 6, ("lau", "salun"))],
 )
-def test_every_ruined_model_is_found_and_no_honest_one_is_accused(
+def test_every_ruined_model_raises_an_alarm_and_no_sound_one_does(
     goal: Goal, classes: int, methods: tuple[str, ...]
 ) -> None:
     models = [one for seed in (1, 2) for one in honest(goal, classes, seed, methods)]

@@ -65,7 +65,7 @@ def row(group: UnlearningGroup, name: str) -> UnlearningRow:
     return next(one for one in group.rows if one.name == name)
 
 
-def test_rows_begin_with_the_references(study: Path) -> None:
+def test_rows_start_with_the_references(study: Path) -> None:
     group = only(study)
     assert [one.name for one in group.rows] == [
         "before", "corrected", "retrain", "finetune", "scrub", "aaa",
@@ -75,7 +75,7 @@ def test_rows_begin_with_the_references(study: Path) -> None:
     assert row(group, "aaa").seeds == (0,)
 
 
-def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
+def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_path: Path) -> None:
     leave_flips(tmp_path, "scrub", 8)
     run = leave_flips(tmp_path, "ng", 8)
     count = 1 << 24  # labels of 128 MiB
@@ -103,7 +103,7 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     assert reasons["scrub"] is reasons["before"] is None
 
 
-def test_a_ruined_model_stands_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
+def test_ruined_model_is_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
     guess, lost = flips(4), flips(4)
     guess["test"].logits[:] = np.random.default_rng(0).normal(size=(80, 2))
     truth, names = lost["test"].true.tolist(), lost["test"].ids
@@ -124,21 +124,21 @@ def test_a_ruined_model_stands_below_the_working_ones_with_its_verdict(tmp_path:
     ]  # fmt: skip
 
 
-def test_swept_settings_make_rows_of_their_own(tmp_path: Path) -> None:
+def test_swept_settings_form_separate_rows(tmp_path: Path) -> None:
     for lr in ("0.1", "0.2"):
         model = f"{BASE}~ng@lr={lr},unlearn.seed=3"
         leave(tmp_path, told(model, BASE), flips(24), flips(8))
     assert [one.name for one in only(tmp_path).rows] == ["before", "ng lr=0.1", "ng lr=0.2"]
 
 
-def test_other_bases_and_other_aims_make_groups_of_their_own(tmp_path: Path) -> None:
+def test_other_bases_and_other_goals_form_separate_groups(tmp_path: Path) -> None:
     leave(tmp_path, told(f"{BASE}~ng", BASE), flips(24), flips(8))
     leave(tmp_path, told("gan:pre%50~ng", "gan:pre%50", known=0.5), flips(24), flips(8))
     found = [(group.base, group.known) for group in make_unlearning_leaderboard(tmp_path).groups]
     assert sorted(found) == [("gan:pre%20", 1.0), ("gan:pre%50", 0.5)]
 
 
-def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
+def test_forgotten_class_has_separate_measures(tmp_path: Path) -> None:
     lau = told(
         "cifar~lau",
         "cifar",
@@ -162,7 +162,7 @@ def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
     assert one.reasons["recovery"] == "no label was flipped"
 
 
-def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
+def test_found_labels_and_backdoor_rates_are_reported(tmp_path: Path) -> None:
     record = told(
         f"{BASE}~ng",
         BASE,
@@ -177,7 +177,7 @@ def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
     assert (values["attack"].mean, row(group, "before").values["attack"].mean) == (0.1, 0.9)
 
 
-def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
+def test_damaged_record_is_reported_and_the_rest_is_shown(study: Path) -> None:
     bad = study / "bad"
     bad.mkdir()
     paths.unlearning(bad).write_text("{")
@@ -186,16 +186,16 @@ def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
     assert "damaged" in found.troubles[0]
 
 
-def test_a_single_model_may_be_named(study: Path) -> None:
+def test_single_model_folder_is_accepted(study: Path) -> None:
     folder = study / paths.model_folder("model", seeded(f"{BASE}~scrub", 0))
     assert [one.name for one in only(folder).rows] == ["before", "scrub"]
 
 
-def test_a_run_without_unlearning_has_no_group_and_no_trouble(tmp_path: Path) -> None:
+def test_run_without_unlearning_has_no_group_and_no_error(tmp_path: Path) -> None:
     assert make_unlearning_leaderboard(tmp_path) == (tmp_path.name, (), ())
 
 
-def test_what_knew_half_of_the_wrong_labels_stands_beside_references_that_knew_all(
+def test_method_that_knew_half_of_the_wrong_labels_is_compared_with_references_that_knew_all(
     tmp_path: Path,
 ) -> None:
     for method, wrong in (("retrain", 6), ("corrected", 4)):
@@ -210,7 +210,7 @@ def test_what_knew_half_of_the_wrong_labels_stands_beside_references_that_knew_a
     assert not any("nothing was retrained" in note for note in group.notes)
 
 
-def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+def test_change_is_reported_over_the_seeds_that_both_have(tmp_path: Path) -> None:
     for seed, wrong in ((0, 4), (1, 12), (2, 8)):
         base = f"{BASE}@seed={seed}"
         leave(
@@ -224,7 +224,7 @@ def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> Non
     assert "changed by +0.00 points" in alarm.text
 
 
-def test_a_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
+def test_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
     before = flips(24, follows=30)
     for seed in (1, 2, 42):
         for method, wrong in (("retrain", 4), ("scrub", 8)):
@@ -248,7 +248,7 @@ def test_a_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> N
     assert not any(alarm.text.startswith("seed ") for alarm in rows["before"].alarms)
 
 
-def test_two_bases_count_twice_however_many_unlearnings_each_has(tmp_path: Path) -> None:
+def test_two_bases_count_twice_for_any_number_of_unlearnings(tmp_path: Path) -> None:
     for seed in (0, 1):
         for own in (3, 4):
             model = f"{BASE}~scrub@seed={seed},unlearn.seed={own}"
@@ -259,7 +259,7 @@ def test_two_bases_count_twice_however_many_unlearnings_each_has(tmp_path: Path)
     assert before.values["test"].values == (60 / 80, 52 / 80)
 
 
-def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
+def test_draw_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
     for seed, draw in ((0, 7), (1, 8)):
         variant = f"@seed={seed},poison_seed={draw}"
         for method, wrong in (("retrain", 4), ("scrub", 8)):
@@ -270,7 +270,7 @@ def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: 
     assert row(group, "scrub").seeds == (0, 1)
 
 
-def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
+def test_draws_swept_alone_are_compared(tmp_path: Path) -> None:
     for draw in (7, 8):
         variant = f"@poison_seed={draw}"
         said = told(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
@@ -279,7 +279,7 @@ def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
     assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
 
 
-def test_draws_of_one_seed_all_count_where_a_change_is_told_from_noise(tmp_path: Path) -> None:
+def test_draws_of_one_seed_all_count_for_the_noise_test(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
             variant = f"@seed={seed},poison_seed={draw + 10 * seed}"
@@ -293,7 +293,7 @@ def test_draws_of_one_seed_all_count_where_a_change_is_told_from_noise(tmp_path:
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
-def test_a_change_within_the_noise_of_three_retrained_seeds_is_told(
+def test_change_within_the_noise_of_three_retrained_seeds_is_reported(
     tmp_path: Path, seeds: int
 ) -> None:
     for seed in range(seeds):
@@ -309,7 +309,7 @@ def test_a_change_within_the_noise_of_three_retrained_seeds_is_told(
     assert any("no corrected model" in note for note in group.notes)
 
 
-def test_what_could_not_be_measured_has_its_reason(tmp_path: Path) -> None:
+def test_unmeasured_values_have_a_reason(tmp_path: Path) -> None:
     parts = flips(8)
     del parts["retain"]
     never = Relearn(steps=None, most=50, loss=0.1)
@@ -328,7 +328,7 @@ def test_what_could_not_be_measured_has_its_reason(tmp_path: Path) -> None:
         assert "cannot read the predictions" in row(other, name).reasons["answers"]
 
 
-def test_a_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
+def test_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
     leave_flips(tmp_path, "retrain", 4)
     leave_flips(tmp_path, "scrub", 8)
     broken = flips(8)
@@ -345,7 +345,7 @@ def test_a_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> N
     assert alarm.text.startswith("seed 1: ")
 
 
-def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
+def test_unchanged_model_is_reported(tmp_path: Path) -> None:
     leave_flips(tmp_path, "retrain", 4)
     same = flips(24, follows=30)
     leave(tmp_path, told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), same, same)
@@ -375,13 +375,11 @@ def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
         ("before", "samples", 6400),
     ],
 )
-def test_a_measure_is_its_mean_over_seeds(
-    study: Path, name: str, measure: str, mean: float
-) -> None:
+def test_measure_is_the_mean_over_seeds(study: Path, name: str, measure: str, mean: float) -> None:
     assert row(only(study), name).values[measure].mean == pytest.approx(mean)
 
 
-def test_deviations_are_over_seeds_and_nothing_is_no_number(study: Path) -> None:
+def test_deviations_are_over_seeds_and_no_value_is_nan(study: Path) -> None:
     group = only(study)
     values = row(group, "scrub").values
     assert values["test"].sd == pytest.approx((2 / 80) / math.sqrt(2))

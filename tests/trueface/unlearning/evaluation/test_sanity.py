@@ -74,7 +74,7 @@ def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
     return {name: replace(part, logits=part.logits[:, columns]) for name, part in parts.items()}
 
 
-def test_a_model_that_forgot_and_lost_nothing_raises_none() -> None:
+def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
     before = many(0.5, forgets=False)
     assert of_class(many(0.5, seed=5), before, retrained=many(0.45, seed=9)) == set()
     assert of_flips(flips(4), flips(10, follows=30), retrained=flips(3, seed=2)) == set()
@@ -83,7 +83,7 @@ def test_a_model_that_forgot_and_lost_nothing_raises_none() -> None:
     ] == []
 
 
-def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
+def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
     parts = many(0.1)
     for part in parts.values():
         part.logits[:, [0, *range(3, K)]] -= 50
@@ -96,20 +96,20 @@ def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
 
 
-def test_a_detector_that_says_the_opposite_is_told() -> None:
+def test_inverted_detector_is_reported() -> None:
     parts = flips(4)
     turned = {name: replace(one, logits=-one.logits) for name, one in parts.items()}
     assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= of_flips(turned)
 
 
-def test_two_classes_under_each_others_name_are_told() -> None:
+def test_two_swapped_classes_are_reported() -> None:
     parts = changed(many(0.2), {1: 2, 2: 1})
     (alarm,) = ruined(parts, goal="class", before=None, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
 
-def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
+def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
     before = many(0.2, forgets=False)
     (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.LOST
@@ -117,12 +117,12 @@ def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
     assert "the model before unlearning" in alarm.text
 
 
-def test_what_retraining_loses_too_is_not_lost_by_the_method() -> None:
+def test_loss_that_retraining_also_has_is_not_attributed_to_the_method() -> None:
     before = many(0.2, forgets=False)
     assert of_class(many(0.35, seed=5), before, retrained=many(0.36, seed=9)) == set()
 
 
-def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_was_kept() -> None:
+def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_data() -> None:
     before, after = flips(4, follows=40), flips(4)
     truth = after["retain"].true.tolist()
     after["retain"] = said(truth, spoilt(truth, 40, seed=3), true=truth)
@@ -131,7 +131,7 @@ def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_wa
     assert of_flips(after, before) == set()
 
 
-def test_a_model_that_answers_as_before_is_told_to_the_bit_or_nearly() -> None:
+def test_identical_or_nearly_identical_predictions_are_reported() -> None:
     before = flips(20, follows=30)
     (alarm,) = ruined(flips(20, follows=30), goal="flips", before=before)
     assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
@@ -143,14 +143,14 @@ def test_a_model_that_answers_as_before_is_told_to_the_bit_or_nearly() -> None:
     assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
-def test_other_samples_than_before_are_no_comparison() -> None:
+def test_different_samples_before_and_after_are_not_compared() -> None:
     before = {name: replace(one, ids=()) for name, one in flips(4).items()}
     for part in before.values():
         part.trained[:] = 1 - part.trained
     assert of_flips(flips(16), before) == set()
 
 
-def test_too_few_samples_raise_none() -> None:
+def test_too_few_samples_raise_no_alarm() -> None:
     parts = {name: replace_rows(part, 10) for name, part in flips(40).items()}
     assert of_flips(parts, parts | {"forget": flips(4)["forget"]}) == set()
 
@@ -165,7 +165,7 @@ def replace_rows(part: SamplePredictions, count: int) -> SamplePredictions:
     )
 
 
-def test_the_interval_of_a_loss_covers_it_in_95_percent_and_copies_are_one_picture() -> None:
+def test_interval_of_a_loss_has_95_percent_coverage_and_copies_count_as_one_image() -> None:
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(1000):
@@ -190,11 +190,11 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
 
 
 @pytest.mark.parametrize(("labels", "expected"), [([0] * 9, 1), ([0, 1, 2] * 3, 3)])
-def test_the_effective_number_of_classes(labels: list[int], expected: float) -> None:
+def test_effective_number_of_classes(labels: list[int], expected: float) -> None:
     assert effective(np.array(labels)) == pytest.approx(expected)
 
 
-def test_files_of_one_name_in_two_folders_are_two_pictures() -> None:
+def test_files_with_one_name_in_two_folders_are_two_images() -> None:
     truth = [0, 1] * 100
     named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
     bare = tuple(map(str, range(200)))
@@ -221,12 +221,12 @@ def sorts(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind
     return {one.alarm_kind for one in alarms(parts, goal="flips", names=NAMES, **given)}
 
 
-def test_a_sound_model_raises_none() -> None:
+def test_sound_model_raises_no_alarm() -> None:
     assert alarms(flips(7), goal="flips", names=NAMES) == ()
     assert alarms(one_class(0, wrong=3), goal="class", forgotten=(2,)) == ()
 
 
-def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
+def test_constant_predictor_raises_the_alarm_with_its_share() -> None:
     parts = flips(7) | {"test": said(TRUTH, [1] * 90, true=TRUTH)}
     found = {one.alarm_kind: one.text for one in alarms(parts, goal="flips", names=NAMES)}
     assert found[AlarmKind.CONSTANT] == "100.0% of the predictions are 'fake'"
@@ -236,19 +236,19 @@ def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
     )
 
 
-def test_one_class_in_the_test_makes_no_constant_predictor() -> None:
+def test_single_class_in_the_test_is_not_a_constant_predictor() -> None:
     parts = flips(7) | {"test": said([1] * 90, [1] * 90)}
     assert sorts(parts) == set()
 
 
-def test_a_class_that_nobody_should_name_is_not_counted() -> None:
+def test_class_that_should_not_be_predicted_is_not_counted() -> None:
     parts = one_class(0)
     del parts["test"]
     parts["validation"] = said([0, 2] * 20, [0, 0] * 20, classes=3)
     assert alarms(parts, goal="class", forgotten=(2,)) == ()
 
 
-def test_a_broken_model_raises_that_alarm_alone() -> None:
+def test_broken_model_raises_only_its_own_alarm() -> None:
     parts = flips(7)
     parts["retain"].logits[0, 0] = math.nan
     assert sorts(parts) == {AlarmKind.BROKEN}
@@ -264,7 +264,7 @@ def test_wrong_validation_labels_raise_the_alarm() -> None:
     assert sorts(parts) == {AlarmKind.VALIDATION}
 
 
-def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
+def test_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
     retrained = (0.95, 0.96, 0.97)
     assert noise_floor(retrained) == pytest.approx(4.303 * 0.01 * math.sqrt(2), rel=1e-3)
     assert noise_floor(retrained, seeds=2) == pytest.approx(0.04303, rel=1e-3)
@@ -276,7 +276,9 @@ def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
 
 
 @pytest.mark.parametrize("retrained", [(), (0.95,), (0.95, 0.97)])
-def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float, ...]) -> None:
+def test_fewer_than_three_retrained_models_give_no_noise_estimate(
+    retrained: tuple[float, ...],
+) -> None:
     alarm = noise(0.90, 0.99, retrained)
     assert alarm is not None
     assert alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN
@@ -284,7 +286,7 @@ def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float,
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> None:
+def test_pure_noise_passes_as_a_change_in_5_percent_of_cases(seeds: int) -> None:
     random = np.random.default_rng(seeds)
     passed = 0
     for _ in range(4000):
@@ -293,5 +295,5 @@ def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> Non
     assert 0.04 <= passed / 4000 <= 0.06
 
 
-def test_a_class_without_a_name_is_called_by_its_number() -> None:
+def test_class_without_a_name_is_called_by_its_number() -> None:
     assert [class_name(label, NAMES) for label in (0, 1, 2)] == ["real", "fake", "2"]

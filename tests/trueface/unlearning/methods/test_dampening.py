@@ -29,9 +29,7 @@ SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
 
 @pytest.mark.parametrize("sort", SORTS)
 @one_logit_and_two
-def test_importances_of_one_batch_are_those_of_its_gradient(
-    sort: ImportanceKind, logits: int
-) -> None:
+def test_importances_of_one_batch_match_its_gradient(sort: ImportanceKind, logits: int) -> None:
     problem = flipped(logits=logits)
     request = asked(problem, SsdOptions())
     found = importances(request, (problem.forget,), sort, batch_size=1000)
@@ -48,7 +46,7 @@ def test_importances_of_one_batch_are_those_of_its_gradient(
         torch.testing.assert_close(found[name], size, rtol=1e-4, atol=1e-7)
 
 
-def test_each_batch_counts_by_its_size() -> None:
+def test_each_batch_is_weighted_by_its_size() -> None:
     problem = flipped()
     request = asked(problem, SsdOptions())
     some = problem.retain.subset(range(5))
@@ -60,7 +58,7 @@ def test_each_batch_counts_by_its_size() -> None:
         torch.testing.assert_close(one, mean)
 
 
-def test_batch_statistics_and_gradients_stay_as_they_are() -> None:
+def test_batch_statistics_and_gradients_are_unchanged() -> None:
     problem = flipped(pictures=True)
     before = checks.weights(problem.model)
     problem.model.zero_grad(set_to_none=True)
@@ -84,7 +82,7 @@ def test_frozen_weights_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_forgetting_everything_selects_nothing_above_one(sort: ImportanceKind) -> None:
+def test_forgetting_everything_selects_no_ratio_above_one(sort: ImportanceKind) -> None:
     problem = flipped(pictures=True)
     every = problem.forget + problem.retain
     request = replace(asked(problem, SsdOptions()), forget=every, retain=every)
@@ -113,7 +111,7 @@ def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> N
     assert weight.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path) -> None:
+def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -> None:
     problem = flipped()
     meter = CostCounter()
     every = problem.forget + problem.retain
@@ -135,7 +133,7 @@ def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path
     assert meter.samples == 2 * 16
 
 
-def test_another_label_sort_or_weight_is_another_importance(tmp_path: Path) -> None:
+def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> None:
     problem = flipped()
     request = asked(problem, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
@@ -156,7 +154,7 @@ def test_samples_of_two_sources_are_both_read() -> None:
     importances(asked(problem, SsdOptions()), parts, "loss", batch_size=8)
 
 
-def test_the_whole_is_the_same_however_it_is_divided() -> None:
+def test_union_does_not_depend_on_the_split() -> None:
     problem = flipped()
     every = problem.forget + problem.retain
     (one,) = union_by_position(problem.forget, problem.retain)
@@ -164,7 +162,7 @@ def test_the_whole_is_the_same_however_it_is_divided() -> None:
     assert one == other
 
 
-def test_importances_that_are_no_numbers_are_refused() -> None:
+def test_non_finite_importances_are_rejected() -> None:
     problem = flipped()
     with torch.no_grad():
         next(problem.model.parameters()).fill_(torch.nan)
@@ -172,7 +170,7 @@ def test_importances_that_are_no_numbers_are_refused() -> None:
         importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
-def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
+def test_model_with_constant_predictions_fails_the_guard() -> None:
     problem = flipped()
     before = guard(asked(problem, SsdOptions()), most_loss=1.0)
     assert before.check_accuracy()[1]
@@ -182,7 +180,7 @@ def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
     assert before.check_accuracy() == (0.5, False)
 
 
-def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
+def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
     problem = one_class(classes=2)
     kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
     request = replace(
@@ -199,7 +197,7 @@ def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
         ("ssd", False, {"alpha": 1e30}, "Choose a lower alpha"),
     ],
 )
-def test_where_not_even_one_weight_may_go_the_model_is_left_as_it_was(
+def test_model_is_unchanged_if_no_weight_can_be_dampened(
     method: str, pictures: bool, options: dict[str, float], note: str
 ) -> None:
     problem = (one_class if pictures else flipped)(pictures=pictures)
@@ -212,7 +210,9 @@ def test_where_not_even_one_weight_may_go_the_model_is_left_as_it_was(
 @points_and_pictures
 @one_logit_and_two
 @pytest.mark.parametrize("method", ["ssd", "potion"])
-def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: int) -> None:
+def test_validation_accuracy_is_kept_on_random_flips(
+    method: str, pictures: bool, logits: int
+) -> None:
     options = {"alpha": 0.01} if method == "ssd" else {}
     done = flipped(pictures=pictures, logits=logits).run(method, options=options)
     lost = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
@@ -223,7 +223,7 @@ def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: 
         assert str(len(alphas)) in done.notes[0] or "the model is unchanged" in done.notes[0]
 
 
-def test_without_a_search_the_one_alpha_is_taken() -> None:
+def test_single_alpha_is_used_without_a_search() -> None:
     problem = flipped()
     before = checks.weights(problem.model)
     done = problem.run("ssd", options={"alpha": 0.01, "search": False})
@@ -232,7 +232,7 @@ def test_without_a_search_the_one_alpha_is_taken() -> None:
     assert checks.moved(before, problem.model)
 
 
-def test_chance_is_not_traded_for_one_answer_to_all() -> None:
+def test_random_predictions_are_not_traded_for_constant_ones() -> None:
     problem = flipped(rate=0.5, pictures=True, epochs=40)
     done = problem.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
     said = [
@@ -242,7 +242,7 @@ def test_chance_is_not_traded_for_one_answer_to_all() -> None:
     assert 0 < share < 1 or "the model is unchanged" in done.notes[0]
 
 
-def test_what_is_not_learned_needs_no_forgetting() -> None:
+def test_samples_never_learned_need_no_forgetting() -> None:
     problem = one_class()
     before = checks.weights(problem.model)
     wrong = problem.forget.relabelled([0] * len(problem.forget))
@@ -252,12 +252,12 @@ def test_what_is_not_learned_needs_no_forgetting() -> None:
     assert not checks.moved(before, problem.model)
 
 
-def test_a_share_of_one_is_reached_at_once() -> None:
+def test_stop_share_of_one_is_reached_at_once() -> None:
     done = one_class(pictures=True).run("potion", options={"stop_at": 1.0})
     assert len(done.log) == 3
 
 
-def test_trials_follow_the_percentile_and_leave_out_what_selects_the_same() -> None:
+def test_trials_follow_the_percentile_and_skip_equal_selections() -> None:
     ratios = torch.arange(101.0)
     trials = list(_trials(ratios, PotionOptions(start=1e-3, growth=2.0, trials=20)))
     assert [trial.number for trial in trials] == sorted({trial.number for trial in trials})
@@ -269,13 +269,13 @@ def test_trials_follow_the_percentile_and_leave_out_what_selects_the_same() -> N
     assert last.c == pytest.approx(1e-3 * 2 ** (last.number - 1))
 
 
-def test_trials_end_where_no_percentile_is_left() -> None:
+def test_trials_end_if_no_percentile_is_left() -> None:
     trials = list(_trials(torch.arange(5.0), PotionOptions(growth=1e10, trials=500)))
     assert 1 <= len(trials) <= 5
 
 
 @pytest.mark.parametrize("method", ["ssd", "potion"])
-def test_the_second_time_only_the_forgotten_are_read(method: str, tmp_path: Path) -> None:
+def test_second_request_reads_only_the_forget_set(method: str, tmp_path: Path) -> None:
     first, second = (one_class(pictures=True).run(method, cache=tmp_path) for _ in range(2))
     assert first.samples_read == second.samples_read
     assert first.samples_read == 32 or method == "potion"

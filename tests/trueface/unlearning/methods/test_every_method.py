@@ -49,7 +49,7 @@ DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follow
     ("method", "several"),
     [*((one, False) for one in FLIPS), *((one, True) for one in CLASS)],
 )
-def test_a_single_logit_and_several_will_do(
+def test_single_and_multiple_logits_are_accepted(
     method: str, several: bool, pictures: bool, precision: str
 ) -> None:
     problem = (one_class if several else flipped)(pictures=pictures, epochs=5)
@@ -66,7 +66,9 @@ def test_a_single_logit_and_several_will_do(
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_its_watch_stops_it_before_it_begins_and_while_it_runs(method: str, running: bool) -> None:
+def test_stop_request_ends_it_before_the_start_and_during_the_run(
+    method: str, running: bool
+) -> None:
     stop = threading.Event()
     watch = RunContext(stop=stop, progress=lambda **_: stop.set())
     if not running:
@@ -80,7 +82,7 @@ def test_its_watch_stops_it_before_it_begins_and_while_it_runs(method: str, runn
 
 @pytest.mark.parametrize("frozen", ["body", "head"])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen: str) -> None:
+def test_frozen_weights_and_batch_statistics_are_unchanged(method: str, frozen: str) -> None:
     problem = (one_class if method in CLASS else flipped)(pictures=True, epochs=5)
     *body, head = problem.model.children()
     for part in body if frozen == "body" else [head]:
@@ -134,7 +136,7 @@ def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen:
         ("ssd", True, {}, 0.2, 0.95, ""),
     ],
 )  # fmt: skip
-def test_a_class_is_forgotten_and_the_others_are_not(
+def test_class_is_forgotten_and_the_others_are_not(
     method: str, pictures: bool, options: Given, left: float, kept: float, note: str | None,
     precision: str,
 ) -> None:  # fmt: skip
@@ -172,7 +174,7 @@ def test_a_class_is_forgotten_and_the_others_are_not(
         ("iwu", {**ATTACK, "radius": 0.5}, 0, ""),
     ],
 )
-def test_wrong_labels_are_left_for_the_right_ones(
+def test_wrong_labels_are_replaced_by_the_right_ones(
     method: str, options: Given, kept: float, note: str, logits: int, pictures: bool
 ) -> None:
     done = flipped(pictures=pictures, logits=logits).run(method, options=options)
@@ -203,7 +205,7 @@ def test_wrong_labels_are_left_for_the_right_ones(
         ("potion", {}),
     ],
 )
-def test_a_seed_alone_fixes_the_result(method: str, options: Given) -> None:
+def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     found = []
     for draws, seed in ((0, 5), (3, 5), (0, 6)):
         problem = one_class(pictures=True)
@@ -229,7 +231,7 @@ def test_a_seed_alone_fixes_the_result(method: str, options: Given) -> None:
         ("pgu", STRONG),
     ],
 )
-def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options: Given) -> None:
+def test_batch_statistics_are_unchanged_unless_requested(method: str, options: Given) -> None:
     problem = one_class(pictures=True)
     before = [one.clone() for one in problem.model.buffers()]
     done = problem.run(method, options=options)
@@ -248,7 +250,7 @@ def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options
         ("scrub", SCRUB),
     ],
 )
-def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logits: int) -> None:
+def test_last_layer_alone_corrects_labels(method: str, options: Given, logits: int) -> None:
     done = checks.over_features(logits).run(method, options=options)
     assert last(done, "forget_accuracy_true") >= 0.9
 
@@ -261,7 +263,7 @@ def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logit
         ("ssd", {"alpha": 1.2}, 1, 0),
     ],
 )
-def test_a_layer_over_features_may_be_the_whole_model(
+def test_layer_over_features_can_be_the_whole_model(
     method: str, options: Given, left: float, kept: float
 ) -> None:
     problem = checks.centred()
@@ -286,7 +288,7 @@ def test_a_layer_over_features_may_be_the_whole_model(
         ("shrink", {"epochs": 2}, "bound", (0.01, 1.0)),
     ],
 )
-def test_an_option_without_effect_for_two_classes_is_named_and_has_none(
+def test_option_without_effect_for_two_classes_is_named_and_has_none(
     method: str, options: Given, name: str, values: tuple[Any, Any]
 ) -> None:
     done = [
@@ -343,7 +345,7 @@ class Pixels(nn.Module):
         ("lau", {"pgd": "full"}),
     ],
 )
-def test_bytes_are_attacked_as_the_pixels_that_they_are(method: str, options: Given) -> None:
+def test_uint8_inputs_are_attacked_as_pixels(method: str, options: Given) -> None:
     problem = one_class(pictures=True)
     some = problem.forget
     (raw,) = [inputs for inputs, _ in some.source(some.positions, epoch=None, batch_size=None)]

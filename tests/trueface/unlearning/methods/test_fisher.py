@@ -67,7 +67,7 @@ class Striped(nn.Module):
 
 
 @points_and_pictures
-def test_all_classes_weighted_are_the_exact_information(pictures: bool) -> None:
+def test_weighting_all_classes_gives_the_exact_information(pictures: bool) -> None:
     problem = one_class(pictures=pictures, epochs=2)
     notes: list[str] = []
     found, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
@@ -76,7 +76,7 @@ def test_all_classes_weighted_are_the_exact_information(pictures: bool) -> None:
     assert notes == []
 
 
-def test_one_drawn_class_an_image_gives_the_same_on_average() -> None:
+def test_one_drawn_class_per_image_gives_the_same_mean() -> None:
     problem = flipped(epochs=2)
     notes: list[str] = []
     exact, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
@@ -88,7 +88,7 @@ def test_one_drawn_class_an_image_gives_the_same_on_average() -> None:
     torch.testing.assert_close(mean, exact["2.weight"], rtol=0.25, atol=0.02)
 
 
-def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
+def test_model_that_cannot_be_vectorized_is_read_image_by_image() -> None:
     problem = flipped(pictures=True, epochs=2)
     branching = replace(problem, model=Branching(problem.model))
     notes: list[str] = []
@@ -102,7 +102,7 @@ def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
         torch.testing.assert_close(slow[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
 
 
-def test_a_memory_format_is_no_reason_to_read_image_by_image() -> None:
+def test_memory_format_does_not_prevent_vectorization() -> None:
     problem = flipped(pictures=True, epochs=2)
     notes: list[str] = []
     striped = replace(problem, model=Striped(problem.model))
@@ -113,7 +113,7 @@ def test_a_memory_format_is_no_reason_to_read_image_by_image() -> None:
         torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
 
 
-def test_what_nothing_needs_gets_the_cap() -> None:
+def test_unused_weights_get_the_cap() -> None:
     options = FisherOptions(alpha=1e-4, most=50.0, most_last=7.0)
     nothing = torch.zeros(3, 4, 2, 2)
     torch.testing.assert_close(
@@ -129,7 +129,7 @@ def test_what_nothing_needs_gets_the_cap() -> None:
     )
 
 
-def test_what_is_needed_more_moves_less_and_a_matrix_by_its_rows() -> None:
+def test_important_weights_move_less_and_a_matrix_moves_by_rows() -> None:
     options = FisherOptions()
     needed = torch.tensor([[1.0, 1.0], [100.0, 300.0]])
     found = variance(needed, options, last=False)
@@ -149,7 +149,7 @@ def test_dead_weights_move_by_the_cap() -> None:
     assert float(moved.detach().std()) == pytest.approx((1e-4 * 1e3) ** 0.5, rel=0.1)
 
 
-def test_the_row_of_a_class_is_forgotten() -> None:
+def test_row_of_a_class_is_forgotten() -> None:
     problem = one_class(pictures=True)
     done = problem.run("fisher", options={"alpha": 1e-12})
     last = done.model[-1]  # type: ignore[index]  # a Sequential
@@ -159,7 +159,7 @@ def test_the_row_of_a_class_is_forgotten() -> None:
     assert done.notes == ()
 
 
-def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
+def test_single_logit_has_no_row_to_forget_and_a_note() -> None:
     problem = flipped()
     right = problem.validation
     rows = [row for row, label in enumerate(right.trained) if label == 1]
@@ -172,7 +172,7 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
 
 @both_precisions
 @one_logit_and_two
-def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: str) -> None:
+def test_one_and_two_logits_run_at_any_precision(logits: int, precision: str) -> None:
     done = flipped(pictures=True, logits=logits).run(
         "fisher", watch=RunContext(precision=precision)
     )
@@ -180,7 +180,7 @@ def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: s
     assert done.log[1].metrics["noise"]
 
 
-def test_only_as_many_images_are_read_as_are_wanted() -> None:
+def test_only_the_requested_number_of_images_is_read() -> None:
     problem = one_class()
     assert problem.run("fisher", options={"samples": 7}).samples_read == 7
     every = one_class().run("fisher", options={"samples": 10_000}).samples_read
@@ -194,7 +194,7 @@ def test_more_noise_forgets_more() -> None:
     assert (much.log[1].metrics["noise"] or 0) > 1e3 * (little.log[1].metrics["noise"] or 0)
 
 
-def test_a_lone_linear_layer_over_features_will_do() -> None:
+def test_single_linear_layer_over_features_is_accepted() -> None:
     inputs = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     labels = (inputs[:, 0] > 0).long()
     every = examples(inputs, labels)

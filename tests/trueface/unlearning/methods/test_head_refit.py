@@ -54,7 +54,7 @@ def probabilities(
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("decay", [1.0, 0.01])
-def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
+def test_minimum_equals_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
     problem, inputs, right = lone(classes, bias=bias)
     problem.run("exact", options={"decay": decay, "steps": 300})
     scale = float(inputs.double().var(0, correction=0).mean().sqrt())
@@ -68,7 +68,7 @@ def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias:
         assert np.abs(weight - other.coef_).max() < 1e-3
 
 
-def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
+def test_single_logit_stays_single_and_all_labels_are_corrected() -> None:
     problem = flipped(pictures=True)
     done = problem.run("exact")
     assert last(done, "forget_accuracy_true") == 1
@@ -78,7 +78,7 @@ def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
     assert "fitted on 64 samples" in done.notes[0]
 
 
-def test_the_body_stays_bit_for_bit() -> None:
+def test_backbone_stays_bit_identical() -> None:
     problem = flipped(pictures=True, logits=2)
     before = copy.deepcopy(problem.model).state_dict()
     after = problem.run("exact").model.state_dict()
@@ -86,7 +86,7 @@ def test_the_body_stays_bit_for_bit() -> None:
     assert changed == {"8.weight", "8.bias"}
 
 
-def test_the_head_that_was_there_does_not_matter() -> None:
+def test_previous_head_does_not_matter() -> None:
     problem = flipped()
     first = weights(problem.run("exact").model)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_the_head_that_was_there_does_not_matter() -> None:
     assert not moved(first, problem.run("exact").model)
 
 
-def test_the_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
+def test_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
     problem = flipped(pictures=True)
     first = problem.run("exact", cache=tmp_path)
     held = weights(first.model)
@@ -105,7 +105,7 @@ def test_the_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path)
     assert not moved(held, second.model)
 
 
-def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path) -> None:
+def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -> None:
     problem = flipped()
     every = problem.forget + problem.retain
     problem.run("exact", cache=tmp_path)
@@ -123,7 +123,7 @@ def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
+def test_another_backbone_has_separate_features(tmp_path: Path) -> None:
     problem = flipped()
     problem.run("exact", cache=tmp_path)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_file_that_is_cut_off_is_made_again(tmp_path: Path) -> None:
+def test_truncated_file_is_computed_again(tmp_path: Path) -> None:
     problem = flipped()
     held = weights(problem.run("exact", cache=tmp_path).model)
     for path in tmp_path.iterdir():
@@ -141,7 +141,7 @@ def test_a_file_that_is_cut_off_is_made_again(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
 
 
-def test_without_true_labels_it_is_fitted_on_what_is_kept() -> None:
+def test_head_is_fitted_on_retained_samples_without_true_labels() -> None:
     problem, inputs, right = lone(2)
     unknown = replace(problem.forget, true=None)
     done = problem.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
@@ -153,7 +153,7 @@ def test_without_true_labels_it_is_fitted_on_what_is_kept() -> None:
     assert len(right) == 200
 
 
-def test_with_nothing_kept_the_forgotten_under_right_labels_are_enough() -> None:
+def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> None:
     problem = flipped()
     done = problem.run("exact", retain=None, force=True)
     assert f"fitted on {len(problem.forget)} samples" in done.notes[-1]
@@ -161,7 +161,7 @@ def test_with_nothing_kept_the_forgotten_under_right_labels_are_enough() -> None
         problem.run("exact", retain=None, force=True, goal="instances")
 
 
-def test_the_best_penalty_on_validation_is_taken() -> None:
+def test_best_penalty_on_validation_is_used() -> None:
     problem, _, _ = lone(3)
     done = problem.run("exact")
     tried = [step.metrics for step in done.log[1:-1]]
@@ -184,7 +184,7 @@ def test_samples_of_two_sources_are_both_read() -> None:
     assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
 
 
-def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
+def test_constant_features_and_a_single_step_are_harmless() -> None:
     every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
     model = nn.Linear(3, 1)
     problem = divided(model, every, range(2))
@@ -192,7 +192,7 @@ def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
     assert all(one.isfinite().all() for one in model.state_dict().values())
 
 
-def test_what_cannot_be_read_is_left_out() -> None:
+def test_unreadable_samples_are_left_out() -> None:
     problem = flipped()
 
     class Gaps:
@@ -211,13 +211,13 @@ def test_what_cannot_be_read_is_left_out() -> None:
     assert "fitted on 48 samples" in done.notes[0]
 
 
-def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
+def test_last_layer_with_a_hidden_layer_is_rejected() -> None:
     problem = replace(flipped(), model=MlpHead(2, hidden=8))
     with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
         problem.run("exact")
 
 
-def test_rows_that_a_layer_was_not_fitted_on_are_recognised() -> None:
+def test_rows_that_a_layer_was_not_fitted_on_are_recognized() -> None:
     fitted = rows(400, 60)
     standard = Standardization.from_rows(fitted)
     rounded = [part + np.float32(1e-6) for part in fitted.parts]

@@ -29,7 +29,7 @@ def kept(done: UnlearningReport, problem: Problem) -> float:
 
 
 @points_and_pictures
-def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
+def test_few_instances_are_forgotten_and_importance_keeps_the_rest(pictures: bool) -> None:
     def done(importance: float) -> tuple[float, float]:
         problem = one_class(classes=10, pictures=pictures)
         some = problem.forget.subset(range(16))
@@ -43,14 +43,14 @@ def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
     assert held[1] >= 0.9
 
 
-def test_it_ends_as_soon_as_all_is_forgotten() -> None:
+def test_run_ends_as_soon_as_all_instances_are_forgotten() -> None:
     done = one_class().run("iwu", options={**SOON, "radius": 1.0})
     assert last(done) == 0
     assert len(done.log) - 2 < 100
     assert [step.step for step in done.log] == list(range(len(done.log)))
 
 
-def test_what_is_forgotten_already_stays_as_it_is() -> None:
+def test_forgotten_instances_stay_as_they_are() -> None:
     problem = one_class()
     before = weights(problem.model)
     gone = problem.forget.relabelled([0] * len(problem.forget))
@@ -58,19 +58,19 @@ def test_what_is_forgotten_already_stays_as_it_is() -> None:
     assert not moved(before, done.model)
 
 
-def test_it_says_where_something_is_last() -> None:
+def test_note_reports_a_missed_forget_target() -> None:
     done = one_class().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
     assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 @pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])
-def test_no_more_instances_are_used_than_allowed(most: int, used: int) -> None:
+def test_number_of_instances_is_limited(most: int, used: int) -> None:
     done = one_class().run("iwu", options={**SOON, "epochs": 1, "most": most})
     assert done.notes[0] == f"used {used} of 32 samples of the forget set"
     assert done.samples_read == 2 * used  # for itself, and for the importances
 
 
-def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> None:
+def test_adversarial_points_do_not_depend_on_the_batch_size() -> None:
     problem = one_class(pictures=True)
     instances = (
         torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
@@ -88,13 +88,13 @@ def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> N
         torch.testing.assert_close(attacked(size), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_what_matters_least_is_held_firmest() -> None:
+def test_least_important_weights_are_regularized_most() -> None:
     assert firmness(torch.tensor([2.0, 3.0, 4.0])).tolist() == [1, 0.5, 0]
     assert firmness(torch.tensor([2.0, 2.0])).tolist() == [1, 1]
     assert firmness(torch.zeros(1)).tolist() == [1]
 
 
-def test_a_stop_ends_the_attack() -> None:
+def test_stop_ends_the_attack() -> None:
     stop, problem = threading.Event(), one_class()
 
     class Halting(nn.Module):

@@ -36,7 +36,7 @@ def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
     [{}, {"double_softmax": False}, {"pgd": "full"}, {"attack_steps": 1}, {"alpha": 0.0}],
     ids=str,
 )
-def test_a_class_goes_and_the_others_stay(
+def test_class_is_forgotten_and_the_others_are_kept(
     classes: int, pictures: bool, options: dict[str, Any]
 ) -> None:
     problem = one_class(classes=classes, pictures=pictures)
@@ -60,14 +60,14 @@ def test_only_the_last_layer_changes(pgd: str, pictures: bool) -> None:
     assert changed == {f"{head}.weight", f"{head}.bias"}
 
 
-def test_the_forget_set_is_read_once_and_nothing_else() -> None:
+def test_forget_set_is_read_once_and_nothing_else() -> None:
     problem = one_class(classes=10)
     done = problem.run("lau")
     assert len(done.log) > 3
     assert done.samples_read == len(problem.forget)
 
 
-def test_each_time_the_attack_on_inputs_grows_the_forget_set_is_read_once_more() -> None:
+def test_each_growth_of_the_input_attack_reads_the_forget_set_once_more() -> None:
     passes = []
     for eps in (0.3, 0.001, None):
         problem = one_class()
@@ -77,7 +77,7 @@ def test_each_time_the_attack_on_inputs_grows_the_forget_set_is_read_once_more()
     assert passes[2] == 6  # and four larger ones
 
 
-def test_the_layer_is_the_same_however_many_features_are_attacked_at_a_time(
+def test_layer_does_not_depend_on_the_number_of_features_attacked_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layers = []
@@ -88,7 +88,7 @@ def test_the_layer_is_the_same_however_many_features_are_attacked_at_a_time(
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 1.0])
-def test_a_share_of_the_forget_set_is_read(share: float) -> None:
+def test_fraction_of_the_forget_set_is_read(share: float) -> None:
     problem = one_class(classes=3)
     done = problem.run("lau", options={"share": share})
     count = max(1, round(share * len(problem.forget)))
@@ -96,7 +96,7 @@ def test_a_share_of_the_forget_set_is_read(share: float) -> None:
     assert f"read {count} of {len(problem.forget)}" in done.notes[0]
 
 
-def test_it_ends_before_its_first_step_where_all_is_forgotten() -> None:
+def test_run_ends_before_the_first_step_if_all_is_forgotten() -> None:
     problem = one_class()
     gone = problem.forget.relabelled([0] * len(problem.forget))
     before = weights(problem.model)
@@ -105,19 +105,19 @@ def test_it_ends_before_its_first_step_where_all_is_forgotten() -> None:
     assert not moved(before, done.model)
 
 
-def test_it_says_where_something_is_last() -> None:
+def test_note_reports_a_missed_forget_target() -> None:
     done = one_class().run("lau", options={"epochs": 1, "lr": 1e-9})
     assert last(done) == 1
     assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
-def test_an_attack_that_fails_teaches_the_best_other_class() -> None:
+def test_failed_attack_trains_towards_the_best_other_class() -> None:
     done = one_class().run("lau", options={"eps": 1e-9, "lr": 0.1})
     assert last(done) == 0
 
 
 @one_logit_and_two
-def test_two_classes_are_refused_unless_forced(logits: int) -> None:
+def test_two_classes_are_rejected_unless_forced(logits: int) -> None:
     problem = flipped(logits=logits)
     with pytest.raises(UsageError, match="two classes"):
         problem.run("lau")
@@ -126,7 +126,7 @@ def test_two_classes_are_refused_unless_forced(logits: int) -> None:
     assert done.notes[0].startswith("forced: ")
 
 
-def test_a_model_without_a_head_of_its_own_is_refused() -> None:
+def test_model_without_a_separate_head_is_rejected() -> None:
     class Doubled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -71,7 +71,7 @@ def moved_inside(
         {"positions": 7, "clip": 0.0, "retained": 0.8},
     ],
 )
-def test_no_layer_moves_where_the_inputs_of_what_is_kept_lie(
+def test_no_layer_moves_in_the_input_space_of_retained_samples(
     pictures: bool, changed: dict[str, Any]
 ) -> None:
     problem = one_class(pictures=pictures, epochs=4)  # later its answers are so sure that it stays
@@ -82,7 +82,7 @@ def test_no_layer_moves_where_the_inputs_of_what_is_kept_lie(
     assert max(shares.values()) < 1e-4
 
 
-def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
+def test_steps_for_wrong_labels_also_spare_the_clean_inputs() -> None:
     problem = flipped(pictures=True, logits=2)
     before = copy.deepcopy(problem.model)
     options = {"retained": 0.9, "energy": "s2", "loss": "relabel", "most_loss": 1.0}
@@ -92,7 +92,7 @@ def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
         assert max(shares.values()) < 1e-4
 
 
-def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
+def test_predictions_of_retained_samples_move_less_than_of_forgotten_ones() -> None:
     problem = one_class(pictures=True)
     before = {
         name: predict_examples(problem.model, some, RunContext()).logits
@@ -106,7 +106,7 @@ def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
     assert moves["retain"] < moves["forget"] / 4
 
 
-def test_what_retains_all_changes_nothing() -> None:
+def test_retaining_the_whole_space_changes_nothing() -> None:
     problem = one_class(pictures=True)
     before = weights(problem.model)
     done = problem.run("pgu", options={"retained": 1.0})
@@ -114,7 +114,7 @@ def test_what_retains_all_changes_nothing() -> None:
     assert done.samples_read == 0
 
 
-def test_batch_norms_stay_as_they_are() -> None:
+def test_batch_norms_are_unchanged() -> None:
     problem = one_class(pictures=True)
     before = copy.deepcopy(problem.model)
     done = problem.run("pgu", options=STRONG)
@@ -128,7 +128,7 @@ def test_batch_norms_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
-def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: Rule) -> None:
+def test_loss_is_finite_and_bounded_for_confident_predictions(classes: int, rule: Rule) -> None:
     logits = torch.zeros(4, classes)
     logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
     logits.requires_grad_()
@@ -142,7 +142,7 @@ def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: Rul
     )  # -log(0.05) = 3.0
 
 
-def test_the_entropy_term_has_its_rules_sign() -> None:
+def test_entropy_term_has_the_sign_of_its_rule() -> None:
     labels, alone = torch.zeros(1, dtype=torch.int64), PguOptions(loss1=0.0, loss2=1.0)
     sure, open_ = torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0]])
     for rule in ("class", "instances"):
@@ -153,7 +153,7 @@ def test_the_entropy_term_has_its_rules_sign() -> None:
     assert float(loss_of(two, labels, "class", alone)) < -0.5
 
 
-def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
+def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
     problem = one_class(epochs=4)
     before = weights(problem.model)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
@@ -162,14 +162,14 @@ def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_
     assert "the result is the model before unlearning. Choose a lower lr" in done.notes[-1]
 
 
-def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
+def test_instances_forgotten_in_one_epoch_raise_a_note_about_the_rate() -> None:
     problem = one_class(epochs=4)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     with pytest.raises(JobError, match="too fast"):
         problem.run("pgu", options=options, goal="instances")
 
 
-def test_instances_no_better_answered_than_validation_are_left_alone() -> None:
+def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
     problem = one_class()
     wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # TensorSource
     before = weights(problem.model)
@@ -195,7 +195,7 @@ def memorised() -> Problem:
     return divided(model, everything, range(16), validation=checked)
 
 
-def test_instances_learned_by_heart_become_like_strangers() -> None:
+def test_memorized_instances_become_like_unseen_ones() -> None:
     problem = memorised()
     done = problem.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
     assert last(done) < 1.0
@@ -206,7 +206,7 @@ def test_instances_learned_by_heart_become_like_strangers() -> None:
 
 @one_logit_and_two
 @pytest.mark.parametrize("loss", ["paper", "relabel"])
-def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
+def test_wrong_labels_never_reduce_validation_accuracy(logits: int, loss: str) -> None:
     problem = flipped(pictures=True, logits=logits)
     options = {"loss": loss, "retained": 0.5, "energy": "s2"}
     done = problem.run("pgu", options=options, force=True)
@@ -215,12 +215,12 @@ def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
     assert any(note.startswith("forced") for note in done.notes)
 
 
-def test_relabelling_needs_a_label_that_is_wrong() -> None:
+def test_relabelling_needs_a_wrong_label() -> None:
     with pytest.raises(JobError, match="relabel"):
         one_class().run("pgu", options={"loss": "relabel"})
 
 
-def test_a_bare_linear_layer_over_features_forgets() -> None:
+def test_single_linear_layer_over_features_forgets() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 3
     inputs = torch.randn(3, 12, generator=random)[labels] * 2
@@ -263,7 +263,7 @@ class Sorts(nn.Module):
         return found
 
 
-def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
+def test_grouped_dilated_and_strided_layers_are_also_protected() -> None:
     problem = one_class(pictures=True)
     torch.manual_seed(0)
     model, options = Sorts(), TrainingOptions(epochs=10, lr=0.05)
@@ -284,7 +284,7 @@ def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
     assert max(shares.values()) < 1e-4
 
 
-def test_a_frozen_body_stays_as_it_is() -> None:
+def test_frozen_backbone_is_unchanged() -> None:
     problem = one_class(pictures=True)
     body, head = problem.model[:-1], problem.model[-1]  # type: ignore[index]  # Sequential
     body.requires_grad_(False)
@@ -296,7 +296,7 @@ def test_a_frozen_body_stays_as_it_is() -> None:
     assert not any(value.requires_grad for value in body.parameters())
 
 
-def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -> None:
+def test_covariances_of_all_data_serve_later_requests_without_it(tmp_path: Path) -> None:
     problem = one_class(pictures=True)
     start = copy.deepcopy(problem.model)
     first = problem.run("pgu", cache=tmp_path)
@@ -316,7 +316,7 @@ def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -
     assert len(list(tmp_path.glob("covariances-*"))) == 1
 
 
-def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) -> None:
+def test_chained_request_starts_from_the_retained_set_of_the_last_one(tmp_path: Path) -> None:
     problem = one_class(classes=4, pictures=True)
     first = problem.run("pgu", cache=tmp_path, options={"lr": 0.2})
     rows = [row for row, label in enumerate(problem.retain.trained) if label == 2]
@@ -328,7 +328,7 @@ def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) ->
         chained.run("pgu", cache=tmp_path, retain=None, goal="class")
 
 
-def test_without_cache_and_what_is_kept_it_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_cache_and_retained_set_give_advice(tmp_path: Path) -> None:
     problem = one_class()
     with pytest.raises(JobError, match="Pass `retain`"):
         problem.run("pgu", retain=None, goal="class")
@@ -336,7 +336,7 @@ def test_without_cache_and_what_is_kept_it_says_what_to_do(tmp_path: Path) -> No
         problem.run("pgu", retain=None, goal="class", cache=tmp_path)
 
 
-def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path) -> None:
+def test_bias_that_no_longer_learns_has_separate_covariances(tmp_path: Path) -> None:
     problem = one_class()
     start = copy.deepcopy(problem.model)
     problem.run("pgu", cache=tmp_path, options={"epochs": 1})
@@ -347,7 +347,7 @@ def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path)
     assert len(list(tmp_path.glob("covariances-*"))) == 2
 
 
-def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path) -> None:
+def test_other_samples_of_the_same_model_have_a_separate_file(tmp_path: Path) -> None:
     problem = one_class()
     start = copy.deepcopy(problem.model)
     few = replace(problem, model=copy.deepcopy(start), retain=problem.retain.subset(range(20)))
@@ -370,12 +370,12 @@ def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path
         {"offset": 0.999, "momentum": 0.99},
     ],
 )
-def test_options_extremes_give_a_sound_model(changed: dict[str, Any]) -> None:
+def test_extreme_options_give_a_sound_model(changed: dict[str, Any]) -> None:
     done = one_class(pictures=True).run("pgu", options=changed)
     assert all(bool(value.isfinite().all()) for value in done.model.parameters())
 
 
-def test_a_layer_in_which_nothing_is_protected_is_told() -> None:
+def test_layer_without_protected_directions_is_reported() -> None:
     options = {"retained": 0.3, "energy": "s2", "rule": "instances"}
     done = one_class(pictures=True).run("pgu", options=options)
     assert any(note.startswith("nothing is protected in") for note in done.notes)
@@ -403,7 +403,7 @@ LOST, LEFT = "validation accuracy fell by more than 5.0%", ""
         ("depoison", [(0.9, 0.7), (0.8, 0.8), (0.7, 0.75), (0.6, 0.8), (0.5, 0.6)], 3, 3, LOST),
     ],
 )
-def test_a_rule_chooses_an_epoch_and_may_end(
+def test_rule_chooses_an_epoch_and_may_stop(
     rule: Rule, moments: list[tuple[float, float]], kept: int, chosen: int, ends: str | None
 ) -> None:
     found = decide_stop(rule, [EpochAccuracy(*each) for each in moments], kept, 0.05)

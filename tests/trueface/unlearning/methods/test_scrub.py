@@ -17,7 +17,7 @@ FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 
 
 @points_and_pictures
-def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None:
+def test_scrub_without_max_steps_and_teacher_equals_fine_tuning(pictures: bool) -> None:
     problem = one_class(pictures=pictures)
     plain = copy.deepcopy(problem.model)
     options = ScrubOptions(max_epochs=0, alpha=0.0, gamma=1.0, lr=0.05, batch_size=16)
@@ -30,28 +30,28 @@ def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None
     assert not checks.moved(checks.weights(plain), done.model)
 
 
-def test_max_steps_come_before_min_steps_and_not_in_the_final_epochs() -> None:
+def test_max_steps_precede_min_steps_and_stop_before_the_final_epochs() -> None:
     done = one_class().run("scrub", options=FAST)
     checks.sound(done, 6)
     assert ["loss_forget" in step.metrics for step in done.log[1:-1]] == [True] * 3 + [False] * 3
     assert next(iter(done.log[1].metrics)) == "loss"
 
 
-def test_the_first_max_step_moves_a_student_that_is_its_teacher() -> None:
+def test_first_max_step_moves_a_student_equal_to_its_teacher() -> None:
     problem = flipped()
     before = checks.weights(problem.model)
     options = {"epochs": 1, "max_epochs": 1, "gamma": 0.0, "alpha": 0.0, "weight_decay": 0.0}
     assert checks.moved(before, problem.run("scrub", options=options).model)
 
 
-def test_max_steps_leave_batch_statistics_alone() -> None:
+def test_max_steps_do_not_change_batch_statistics() -> None:
     problem = flipped(pictures=True)
     before = [one.clone() for one in problem.model.buffers()]
     problem.run("scrub", options={**FAST, "bn": "eval"})
     assert all(torch.equal(*pair) for pair in zip(before, problem.model.buffers(), strict=True))
 
 
-def test_the_divergence_is_that_of_the_formula_also_of_one_logit() -> None:
+def test_divergence_equals_the_formula_also_for_one_logit() -> None:
     teacher, student = torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.5], [0.0]])
     expected = 0.0
     for told, said in zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True):
@@ -74,7 +74,7 @@ def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
     assert scrub.nearest(some, reference).epoch == epoch
 
 
-def test_rewinding_gives_back_an_epoch_as_it_was() -> None:
+def test_rewinding_restores_an_epoch_exactly() -> None:
     options = {"lr": 0.2, "epochs": 10, "max_epochs": 10, "forget_batch": 4, "rewind": True}
     done = checks.instances().run("scrub", options=options)
     epoch = int(done.notes[0].split()[3])
@@ -83,7 +83,7 @@ def test_rewinding_gives_back_an_epoch_as_it_was() -> None:
     assert done.log[-1].metrics[name] == done.log[epoch].metrics[name]
 
 
-def test_rewinding_means_nothing_for_a_class_or_wrong_labels_and_a_note_says_so() -> None:
+def test_rewinding_has_no_meaning_for_a_class_or_wrong_labels_and_gives_a_note() -> None:
     options = {**FAST, "rewind": True}
     of_class = one_class().run("scrub", options=options)
     assert of_class.notes == (scrub.NO_REWIND["class"],)
@@ -93,7 +93,7 @@ def test_rewinding_means_nothing_for_a_class_or_wrong_labels_and_a_note_says_so(
     assert flipped().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
 
 
-def test_accuracies_cost_something_only_where_an_epoch_is_chosen_by_them() -> None:
+def test_accuracies_are_computed_only_if_they_choose_an_epoch() -> None:
     problem, options = one_class(), {**FAST, "epochs": 3, "max_epochs": 1}
     done = problem.run("scrub", options=options)
     assert done.samples_read == len(problem.forget) + 3 * len(problem.retain)
@@ -118,7 +118,7 @@ def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
     checks.sound(flipped().run("scrub", options={**FAST, **changes}), 6)
 
 
-def test_the_best_epoch_on_validation_is_given_back() -> None:
+def test_best_epoch_on_validation_is_restored() -> None:
     done = flipped(pictures=True).run("scrub", options=FAST)
     accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
     assert last(done, "val_accuracy") == max(one or 0.0 for one in accuracies)
