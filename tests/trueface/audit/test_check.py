@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.trueface.audit.build import DATA, POISONED, Lab, amend
+from tests.trueface.audit.build import DATA, POISONED, Lab, update_json
 from trueface.audit.check import Check, check, collect, every_check
 from trueface.audit.finding import WARNING, Audit, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model
@@ -67,7 +67,7 @@ def test_check_with_a_finding_counts_as_done(found: bool) -> None:
     assert audit.unmade == (frozenset() if found else {"leak"})
 
 
-def _told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def _run_audit(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = main.run(["audit", *words])
     out, err = capsys.readouterr()
     return code, out, err
@@ -76,7 +76,7 @@ def _told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
 def test_audit_of_clean_run_exits_0_and_lists_the_checks(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = _told(capsys, str(lab.run))
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert code == 0
     assert out.startswith(
         "night: 2 models, 0 faults, 0 warnings\nchecked without findings: poisoned"
@@ -87,8 +87,8 @@ def test_audit_of_clean_run_exits_0_and_lists_the_checks(
 def test_fault_exits_1_and_is_printed_with_evidence_and_advice(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
-    code, out, _ = _told(capsys, str(lab.run))
+    update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert code == 1
     assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were flipped")
     assert "   = flipped validation labels: 3\n" in out
@@ -97,17 +97,17 @@ def test_fault_exits_1_and_is_printed_with_evidence_and_advice(
 
 
 def test_warning_alone_is_not_a_failure(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    amend(paths.summary(lab.run / DATA), images=100, bad_images=50)
-    code, out, _ = _told(capsys, str(lab.run))
+    update_json(paths.summary(lab.run / DATA), images=100, bad_images=50)
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert (code, out.count("warning[bad-images]")) == (0, 1)
 
 
 def test_json_output_contains_findings_checks_and_gaps(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+    update_json(paths.provenance(lab.run / POISONED), flipped_train=0)
     paths.history(lab.run / DATA).unlink()
-    code, out, _ = _told(capsys, str(lab.run), "--json")
+    code, out, _ = _run_audit(capsys, str(lab.run), "--json")
     told = json.loads(out)
     assert (code, told["schema"], told["faults"]) == (1, 1, 1)
     assert told["findings"][0]["evidence"]["labels turned round"] == 0
@@ -119,11 +119,11 @@ def test_run_name_below_runs_is_accepted(
     lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(lab.root)
-    assert _told(capsys, "night")[0] == 0
+    assert _run_audit(capsys, "night")[0] == 0
 
 
 def test_single_model_can_be_audited(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _told(capsys, str(lab.run / DATA))
+    code, out, _ = _run_audit(capsys, str(lab.run / DATA))
     assert (code, "1 model," in out) == (0, True)
 
 
@@ -131,7 +131,7 @@ def test_single_model_can_be_audited(lab: Lab, capsys: pytest.CaptureFixture[str
 def test_missing_run_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    code, out, err = _told(capsys, str(tmp_path / name) if name != "\0" else name)
+    code, out, err = _run_audit(capsys, str(tmp_path / name) if name != "\0" else name)
     assert (code, out) == (2, "")
     assert err.startswith(("error: run ", "error: no model in "))
 

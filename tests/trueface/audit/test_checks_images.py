@@ -10,12 +10,12 @@ from tests.trueface.audit.build import (
     POISONED,
     TESTS,
     Lab,
-    amend,
-    amend_record,
-    codes,
-    rescore,
-    the,
-    why_not,
+    finding_codes,
+    first_finding,
+    gap_reasons,
+    replace_logits,
+    update_json,
+    update_poison_record,
     write_attributes,
 )
 from trueface.audit import checks_images
@@ -39,29 +39,29 @@ def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
 
 def test_comparisons_skipped_for_lack_of_time_are_counted(lab: Lab) -> None:
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
-    assert "20 of 20 test files were not compared" in why_not(audit, "same-content")
+    assert "20 of 20 test files were not compared" in gap_reasons(audit, "same-content")
 
 
 def test_image_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
-    assert "label-contradiction" not in codes(lab.audit())
+    assert "label-contradiction" not in finding_codes(lab.audit())
     real, fake = (key for key in lab.lists["train"][:2][::-1])
     image = lab.data / "PreSocial/Real" / f"{real}.png"
     shutil.copy(image, lab.data / "PreSocial/Fake" / f"{fake}.png")
-    found = the(lab.audit(), "label-contradiction")
+    found = first_finding(lab.audit(), "label-contradiction")
     assert found.severity == "fault"
     assert found.evidence["pictures in both classes"] == 1
     assert (
         found.evidence["such as"] == f"{image} (real) = {lab.data}/PreSocial/Fake/{fake}.png (fake)"
     )
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
-    assert "not all training files were compared" in why_not(audit, "label-contradiction")
+    assert "not all training files were compared" in gap_reasons(audit, "label-contradiction")
 
 
 def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
     lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]])
     for data in ("gan2:pre", "realFFHQ:pre"):
         settings: Json = {"decode": "exact", "data_root": "/elsewhere"}
-        amend(paths.metrics(lab.run / DATA, data), settings=settings)
+        update_json(paths.metrics(lab.run / DATA, data), settings=settings)
     lab.relist(test=["FFHQ/99999"])
     found = [one.model for one in lab.audit().findings if one.code == "train-test-overlap"]
     assert DATA not in found
@@ -72,7 +72,7 @@ EVEN = {"male": (50, 50), "nonmale": (50, 50)}
 Asked = Callable[[Check, GroupFacts | None], list[Outcome]]
 
 
-def groups(
+def make_group_facts(
     train: Mapping[str, tuple[int, int]] = EVEN,
     test: Mapping[str, tuple[int, int]] = EVEN,
     *,
@@ -97,7 +97,7 @@ def groups(
 
 
 @pytest.fixture
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+def run_group_check(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """Return what a check says of a model whose groups are made by hand."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     model: Model = Reader().run(str(lab.run)).models[0]
@@ -127,51 +127,51 @@ def test_dependence_needs_two_groups_and_two_classes() -> None:
     [
         (
             checks_images.dependent_labels,
-            groups(train=SKEWED),
+            make_group_facts(train=SKEWED),
             {"male": "90 real, 10 fake"},
-            groups(),
+            make_group_facts(),
         ),
         (
             checks_images.few_of_a_group,
-            groups(test={"male": (150, 150), "nonmale": (29, 150)}),
+            make_group_facts(test={"male": (150, 150), "nonmale": (29, 150)}),
             {"gender, forged:pre": "nonmale 29 real and 150 fake"},
             # a test without reals has no group of them
-            groups(test={"male": (0, 150), "nonmale": (0, 150)}),
+            make_group_facts(test={"male": (0, 150), "nonmale": (0, 150)}),
         ),
         (
             checks_images.untrained_group,
-            groups(train={"male": (50, 50)}),
+            make_group_facts(train={"male": (50, 50)}),
             {"gender, forged:pre": "nonmale 50 real and 50 fake"},
-            groups(),
+            make_group_facts(),
         ),
         (
             checks_images.gap_above_floor,
-            groups(gap=63.0, floor=12.1),
+            make_group_facts(gap=63.0, floor=12.1),
             {"gender, forged:pre": "63.0 points; 95 % of shuffles are below 12.1"},
-            groups(gap=18.0, floor=9.0),
+            make_group_facts(gap=18.0, floor=9.0),
         ),
     ],
     ids=["a planted skew", "a group of few test images", "a group that training lacks", "a gap"],
 )
 def test_faults_of_groups_are_found_with_their_numbers(
-    ask: Asked, check: Check, facts: GroupFacts, told: dict[str, str], sound: GroupFacts
+    run_group_check: Asked, check: Check, facts: GroupFacts, told: dict[str, str], sound: GroupFacts
 ) -> None:
-    (found,) = ask(check, facts)
+    (found,) = run_group_check(check, facts)
     assert isinstance(found, Finding)
     assert found.evidence.items() >= told.items()
     if check is checks_images.dependent_labels:
         assert found.severity == "warning"
         assert "gender (Cramér's V 0.8" in found.sentence
-    assert not ask(check, sound)
+    assert not run_group_check(check, sound)
 
 
-def test_unmeasured_gap_is_reported(ask: Asked) -> None:
-    (gap,) = ask(checks_images.gap_above_floor, groups(gap=None, floor=None))
+def test_unmeasured_gap_is_reported(run_group_check: Asked) -> None:
+    (gap,) = run_group_check(checks_images.gap_above_floor, make_group_facts(gap=None, floor=None))
     assert isinstance(gap, Gap)
 
 
 def test_missing_attributes_make_group_checks_inapplicable_and_broken_ones_give_a_gap(
-    ask: Asked,
+    run_group_check: Asked,
 ) -> None:
     every = (
         checks_images.dependent_labels,
@@ -180,17 +180,17 @@ def test_missing_attributes_make_group_checks_inapplicable_and_broken_ones_give_
         checks_images.untrained_group,
     )
     for check in every:
-        (outcome,) = ask(check, None)
+        (outcome,) = run_group_check(check, None)
         assert isinstance(outcome, NotApplicable)
-        (gap, *_) = ask(check, groups({}, {}, trouble="no faces.csv"))
+        (gap, *_) = run_group_check(check, make_group_facts({}, {}, trouble="no faces.csv"))
         assert gap == Gap(reason="no faces.csv")
 
 
 def test_groups_of_a_run_come_from_the_tables_in_its_settings(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if fake == bool(place % 5) else -1)
-    found = the(lab.audit(), "group-tells-label")
+    found = first_finding(lab.audit(), "group-tells-label")
     assert found.evidence["male"] == "6 real, 24 fake"
-    assert "few-of-a-group" in codes(lab.audit())
+    assert "few-of-a-group" in finding_codes(lab.audit())
     model = Reader().run(str(lab.run)).models[0]
     assert model.groups is not None
     assert model.groups.files == (str(lab.root / "faces.csv"),)
@@ -200,7 +200,7 @@ def test_groups_of_a_run_come_from_the_tables_in_its_settings(lab: Lab) -> None:
 
 def test_gap_is_measured_over_real_and_fake_images_together(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
-    rescore(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
+    replace_logits(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
     model = next(each for each in Reader().run(str(lab.run)).models if each.name == DATA)
     assert model.groups is not None
     gender = next(test for test in model.groups.tests if test.by == "gender")
@@ -213,9 +213,9 @@ def test_missing_table_is_reported_and_other_checks_go_ahead(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1)
     (lab.root / "faces.csv").unlink()
     audit = lab.audit()
-    assert codes(audit) == set()
-    assert "faces.csv" in why_not(audit, "group-tells-label")
-    assert "faces.csv" in why_not(audit, "gap-above-floor")
+    assert finding_codes(audit) == set()
+    assert "faces.csv" in gap_reasons(audit, "group-tells-label")
+    assert "faces.csv" in gap_reasons(audit, "gap-above-floor")
 
 
 @pytest.mark.parametrize(
@@ -273,8 +273,8 @@ def test_images_behind_broken_links_stay_in_the_audited_lists(lab: Lab) -> None:
     survey = Reader().run(str(lab.run)).models[0].survey
     assert survey is not None
     assert (survey.trained, survey.unreadable) == (60, 12)
-    assert codes(lab.audit()) == set()
+    assert finding_codes(lab.audit()) == set()
     record = read_record(paths.poison_record(lab.run / POISONED))
-    amend_record(lab.run / POISONED, indices=[index ^ 1 for index in record.indices])
-    wrong = the(lab.audit(), "record-of-another-split")
+    update_poison_record(lab.run / POISONED, indices=[index ^ 1 for index in record.indices])
+    wrong = first_finding(lab.audit(), "record-of-another-split")
     assert wrong.evidence["indices that are not the place of their key"] == len(record.indices)

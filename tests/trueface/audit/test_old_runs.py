@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trueface.audit.build import codes, the, why_not
+from tests.trueface.audit.build import finding_codes, first_finding, gap_reasons
 from trueface.audit import run_folders
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit
@@ -120,9 +120,9 @@ def test_old_run_is_audited_from_its_pickles(
     if not published:
         (split / "train.json").unlink()
     audit = _audit(run, split)
-    assert codes(audit) == set(found)
+    assert finding_codes(audit) == set(found)
     for code, told in found.items():
-        first = the(audit, code)
+        first = first_finding(audit, code)
         assert told.items() <= {"severity": first.severity, **first.evidence}.items()
 
 
@@ -166,11 +166,11 @@ def test_unlearning_of_the_original_system_is_audited_from_its_results(
     tmp_path: Path, split: Path, given: dict[str, Any], found: str | None
 ) -> None:
     audit = unlearned(tmp_path, split, **given)
-    assert codes(audit) & UNLEARNING == ({found} if found else set())
+    assert finding_codes(audit) & UNLEARNING == ({found} if found else set())
     if found is None:
         assert not UNLEARNING & audit.unmade
     if found == "unlearned-model-is-the-old-one":
-        assert "epoch 0" in the(audit, found).sentence
+        assert "epoch 0" in first_finding(audit, found).sentence
 
 
 def test_unlearning_that_collapsed_to_one_class_is_found_in_its_results(
@@ -183,16 +183,16 @@ def test_unlearning_that_collapsed_to_one_class_is_found_in_its_results(
         tmp_path, split, sure=None, rate=0.5, clean_train=half, test=half, val=half,
         poison_train=[*half[:1], (3.0, 0.0), (3.2, 0.0)],
     )  # fmt: skip
-    assert {"constant-predictor", "one-class-forget-set"} <= codes(audit)
-    assert the(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
-    assert "not tested" in why_not(audit, "auc-below-chance")
+    assert {"constant-predictor", "one-class-forget-set"} <= finding_codes(audit)
+    assert first_finding(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
+    assert "not tested" in gap_reasons(audit, "auc-below-chance")
 
 
 def test_accidental_test_of_the_old_weights_is_found(tmp_path: Path, split: Path) -> None:
     _run(tmp_path, "20_poison", FAIR, [-one for one in FAIR])
     run = _run(tmp_path, "20_poison_unlearn_test", FAIR[::-1], [-one for one in FAIR])
     _record(tmp_path, 0.2, TRAINED, 80)
-    assert "unlearned-model-is-the-old-one" in codes(_audit(run, split))
+    assert "unlearned-model-is-the-old-one" in finding_codes(_audit(run, split))
 
 
 def test_key_starts_below_the_last_class_folder() -> None:
@@ -207,5 +207,5 @@ def test_malicious_score_file_is_rejected_and_reported(tmp_path: Path, split: Pa
     mark = tmp_path / "ran"
     bad.write_bytes(b"cbuiltins\nexec\n(S'open(\"" + str(mark).encode() + b'","w")\'\ntR.')
     audit = _audit(run, split)
-    assert "gan2:pre" in why_not(audit, "undefined-metric")
+    assert "gan2:pre" in gap_reasons(audit, "undefined-metric")
     assert not mark.exists()

@@ -36,7 +36,7 @@ def logits(model: str, corrupt: str, seed: int) -> Floats:
     return strength * LABELS + shared + 0.5 * own.normal(size=2 * COUNT)
 
 
-def result(model: str, corrupt: str, seed: int) -> CellResult:
+def make_result(model: str, corrupt: str, seed: int) -> CellResult:
     cell = Cell(
         corrupt=corrupt, attack="none", access="none", setting=Setting.WHITE, why="", file="a.npz"
     )
@@ -52,33 +52,33 @@ def result(model: str, corrupt: str, seed: int) -> CellResult:
     )
 
 
-def a_run(seeds: tuple[int, ...]) -> RunResults:
+def make_run(seeds: tuple[int, ...]) -> RunResults:
     results = [
-        result(model, corrupt, seed)
+        make_result(model, corrupt, seed)
         for model in STRENGTHS for seed in seeds for corrupt in CONDITIONS
     ]  # fmt: skip
     return RunResults(name="r", manifest=Manifest(entries=()), results=tuple(results), problems=())
 
 
-def wins(values: Floats) -> Floats:
+def pairwise_wins(values: Floats) -> Floats:
     """Return (fakes, reals): 1 where the fake has the higher score."""
     fakes, reals = values[LABELS == 1], values[LABELS == 0]
     won: Floats = (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
     return won
 
 
-def spread(model: str, corrupt: str, seed: int) -> Floats:
+def auc_per_resample(model: str, corrupt: str, seed: int) -> Floats:
     """Return the AUC under each resample, as a weighted sum over pairs of images."""
     weights = resamples(KEYS, LABELS, 0).astype(float)
     fakes, reals = weights[:, LABELS == 1], weights[:, LABELS == 0]
-    won = wins(logits(model, corrupt, seed))
+    won = pairwise_wins(logits(model, corrupt, seed))
     areas: Floats = np.einsum("rf,fn,rn->r", fakes, won, reals) / COUNT**2
     return areas
 
 
 def delong_p(first: Floats, second: Floats) -> float:
     """Return DeLong's p by its structural components."""
-    tables = [wins(first), wins(second)]
+    tables = [pairwise_wins(first), pairwise_wins(second)]
     by_fake = np.cov(np.stack([table.mean(1) for table in tables])) / COUNT
     by_real = np.cov(np.stack([table.mean(0) for table in tables])) / COUNT
     whole = by_fake + by_real
@@ -87,10 +87,14 @@ def delong_p(first: Floats, second: Floats) -> float:
 
 
 def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() -> None:
-    board = leaderboard(a_run((1,)))
-    spreads = {name: np.stack([spread(name, each, 1) for each in CONDITIONS]) for name in STRENGTHS}
+    board = leaderboard(make_run((1,)))
+    spreads = {
+        name: np.stack([auc_per_resample(name, each, 1) for each in CONDITIONS])
+        for name in STRENGTHS
+    }
     points = {
-        name: [wins(logits(name, each, 1)).mean() for each in CONDITIONS] for name in STRENGTHS
+        name: [pairwise_wins(logits(name, each, 1)).mean() for each in CONDITIONS]
+        for name in STRENGTHS
     }
     ranks = rankdata(-np.stack([*spreads.values()]), axis=0).mean(1)
     best = (ranks == ranks.min(0)) / (ranks == ranks.min(0)).sum(0)
@@ -117,11 +121,11 @@ def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() ->
 
 
 def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
-    board = leaderboard(a_run(SEEDS))
+    board = leaderboard(make_run(SEEDS))
     line = next(line for line in board.lines if line.architecture == "poor")
     assert line.seeds == 3
     means = np.stack([
-        np.mean([spread("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
+        np.mean([auc_per_resample("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
     ])  # fmt: skip
     random = np.random.default_rng(5)
     drawn = [
@@ -131,14 +135,14 @@ def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
     column = line.columns[Setting.WHITE]
     assert column.mean.value == pytest.approx(
         np.mean([
-            wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
+            pairwise_wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
         ])
     )  # fmt: skip
     assert (column.mean.low, column.mean.high) == pytest.approx((low, high), abs=0.015)
 
 
 def test_confounded_cell_has_a_value_but_no_rank() -> None:
-    run = a_run((1,))
+    run = make_run((1,))
     marked = RankMark("confounded", "the file format alone separates fake from real images")
     results = tuple(
         replace(each, measured=replace(each.measured, marked=marked)) for each in run.results
@@ -165,7 +169,7 @@ def test_model_without_a_rank_has_a_reason(
     of_other: tuple[str, str] | None, said: list[str]
 ) -> None:
     """The model `good` knows both sets of images; of the second one `poor` has another cell, or none."""
-    run = a_run((1,))
+    run = make_run((1,))
     good, _, _, _, poor, _ = run.results  # on clean images
     other = [replace(good, index=replace(good.index, test="sdXL:pre"))]
     if of_other is not None:
@@ -186,7 +190,7 @@ def test_model_without_a_rank_has_a_reason(
 
 
 def test_file_properties_that_predict_the_class_are_reported_once_per_dataset() -> None:
-    run = a_run((1,))
+    run = make_run((1,))
     tells = Shortcut("the file format", 1.0, "30 × JPEG", "30 × PNG")
     results = tuple(
         replace(each, index=replace(each.index, shortcuts=(tells,))) for each in run.results
@@ -199,7 +203,9 @@ def test_file_properties_that_predict_the_class_are_reported_once_per_dataset() 
 
 def test_seeds_without_a_result_are_counted() -> None:
     lost = "gan1:pre@seed=9,model=good"
-    board = leaderboard(a_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"}))
+    board = leaderboard(
+        make_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"})
+    )
     missing = {line.architecture: (line.seeds, line.missing) for line in board.lines}
     assert missing == {"good": (3, {"failed": 1}), "fair": (3, {}), "poor": (3, {})}
     assert "3 of 4, 1 failed" in text(board)

@@ -44,12 +44,12 @@ def scores(reals: Floats, fakes: Floats) -> CellScores:
     )
 
 
-def measured(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
+def measure(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
     sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.labels]
     return evaluate_unattacked(cell, facts, [f"s/{path}" for path in cell.paths], sources)
 
 
-def value(cell: CellMeasures, name: str) -> float:
+def read_value(cell: CellMeasures, name: str) -> float:
     there = cell[name]
     assert there is not None
     assert there.value is not None, there.reason
@@ -58,13 +58,13 @@ def value(cell: CellMeasures, name: str) -> float:
 
 def test_values_equal_scikit_learn_at_both_thresholds() -> None:
     cell = scores(RANDOM.normal(0.5, 1, 60), RANDOM.normal(2, 1, 40))
-    made = measured(cell, replace(FACTS, threshold=1.2))
+    made = measure(cell, replace(FACTS, threshold=1.2))
     fake = cell.labels == 1
-    assert value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
-    assert value(made, "balanced_accuracy") == pytest.approx(
+    assert read_value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
+    assert read_value(made, "balanced_accuracy") == pytest.approx(
         balanced_accuracy_score(fake, cell.logits > 0)
     )
-    assert value(made, "balanced_accuracy_at_threshold") == pytest.approx(
+    assert read_value(made, "balanced_accuracy_at_threshold") == pytest.approx(
         balanced_accuracy_score(fake, cell.logits > 1.2)
     )
     assert made.counts == (60, 40)
@@ -73,11 +73,11 @@ def test_values_equal_scikit_learn_at_both_thresholds() -> None:
 
 def test_rates_of_one_source_have_wilson_intervals() -> None:
     cell = scores(np.full(30, -1.0), np.array([1.0] * 24 + [-1.0] * 6))
-    rate = measured(cell)["tpr:StyleGAN"]
+    rate = measure(cell)["tpr:StyleGAN"]
     assert rate is not None
     exact = binomtest(24, 30).proportion_ci(method="wilson")
     assert (rate.value, rate.low, rate.high) == pytest.approx((0.8, exact.low, exact.high))
-    assert value(measured(cell), "tnr:FFHQ") == 1.0
+    assert read_value(measure(cell), "tnr:FFHQ") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_rates_of_one_source_have_wilson_intervals() -> None:
     ],
 )
 def test_cell_without_a_rank_is_marked(cell: CellScores, mark: str) -> None:
-    assert measured(cell).marked.mark == mark
+    assert measure(cell).marked.mark == mark
 
 
 def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates() -> None:
-    few = measured(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
+    few = measure(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
     assert few is not None
     assert (few.value, few.low) == (1.0, None)
     assert "fewer than 20 images" in few.reason
-    alone = measured(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
-    assert value(alone, "tpr:StyleGAN") == 0.75
+    alone = measure(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
+    assert read_value(alone, "tpr:StyleGAN") == 0.75
     area = alone["auc"]
     assert area is not None
     assert (area.value, area.reason) == (None, "all images are fake")
@@ -109,11 +109,11 @@ def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates
 def test_change_from_clean_images_is_paired() -> None:
     clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
     corrupted = replace(clean, logits=clean.logits + 0.01 * RANDOM.standard_normal(200))
-    change = auc_change(measured(corrupted), measured(clean))
+    change = auc_change(measure(corrupted), measure(clean))
     assert change.value is not None
     assert change.low is not None
     assert change.high is not None
-    alone = measured(clean)["auc"]
+    alone = measure(clean)["auc"]
     assert alone is not None
     assert alone.low is not None
     assert alone.high is not None
@@ -124,20 +124,20 @@ def test_attack_counts_only_images_that_were_right_before() -> None:
     after = scores(np.array([1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, -1.0]))
     before = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
     made = evaluate_attacked(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
-    assert value(made, "attack_success_evasion") == pytest.approx(2 / 3)
-    assert value(made, "attack_success_defamation") == pytest.approx(1 / 2)
-    assert value(made, "called_fake:fake") == 0.25
-    assert value(made, "called_fake_before:fake") == 0.75
-    assert value(made, "logit_shift:fake") == -2.0
-    assert value(made, "psnr") == 48.0
+    assert read_value(made, "attack_success_evasion") == pytest.approx(2 / 3)
+    assert read_value(made, "attack_success_defamation") == pytest.approx(1 / 2)
+    assert read_value(made, "called_fake:fake") == 0.25
+    assert read_value(made, "called_fake_before:fake") == 0.75
+    assert read_value(made, "logit_shift:fake") == -2.0
+    assert read_value(made, "psnr") == 48.0
 
 
 def test_attack_uses_the_threshold_that_its_scores_name() -> None:
     fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
     before = np.concatenate([reals, fakes])
     made = evaluate_attacked(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
-    assert value(made, "attack_success_evasion") == 1  # of one fake above 2
-    assert value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
+    assert read_value(made, "attack_success_evasion") == 1  # of one fake above 2
+    assert read_value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
     evasion = made["attack_success_evasion"]
     assert evasion is not None
     assert evasion.threshold == 2.0
@@ -152,14 +152,14 @@ def test_attack_on_a_detector_that_predicts_only_real_has_no_success() -> None:
 
 def test_calibration_is_measured_with_and_without_temperature() -> None:
     cell = scores(RANDOM.normal(-4, 3, 60), RANDOM.normal(4, 3, 60))
-    outside = measured(cell, replace(FACTS, temperature=2.0))
-    inside = measured(
+    outside = measure(cell, replace(FACTS, temperature=2.0))
+    inside = measure(
         replace(cell, logits=cell.logits / 2), replace(FACTS, temperature=2.0, in_logits=True)
     )
     for name in ("ece_unscaled", "ece_scaled"):
-        assert value(outside, name) == pytest.approx(value(inside, name))
-    assert value(outside, "ece") == value(outside, "ece_unscaled")
-    assert value(inside, "ece") == value(inside, "ece_scaled")
+        assert read_value(outside, name) == pytest.approx(read_value(inside, name))
+    assert read_value(outside, "ece") == read_value(outside, "ece_unscaled")
+    assert read_value(inside, "ece") == read_value(inside, "ece_scaled")
 
 
 def test_two_copies_of_one_model_have_the_same_probability_of_being_best() -> None:

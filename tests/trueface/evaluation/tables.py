@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from trueface.evaluation.score_tables import Scores
 
 
-def scored(
+def make_scores(
     keys: Sequence[str],
     labels: ArrayLike,
     logits: ArrayLike,

@@ -46,7 +46,7 @@ Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
 
 
-def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
+def draw_scores(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
     random = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int8)
     return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
@@ -70,7 +70,7 @@ def test_calibration_is_perfect_if_confidence_equals_accuracy() -> None:
 
 
 def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
-    labels, logits, keys = drawn(100, 0.5)
+    labels, logits, keys = draw_scores(100, 0.5)
     once = evaluate_scores(labels, logits, keys=keys).metrics["auc"]
     thrice = evaluate_scores(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics["auc"]
     apart = evaluate_scores(
@@ -92,7 +92,7 @@ def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
     ],
 )
 def test_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
-    labels, logits, keys = drawn(300, shift, seed=3)
+    labels, logits, keys = draw_scores(300, shift, seed=3)
     assert evaluate_scores(labels, logits + offset, keys=keys).verdict == verdict
 
 
@@ -105,7 +105,7 @@ def test_source_with_one_image_is_harmless() -> None:
 
 
 def test_rate_of_0_or_1_over_few_images_has_a_wide_interval() -> None:
-    labels, logits, keys = drawn(200, 50.0)
+    labels, logits, keys = draw_scores(200, 50.0)
     report = evaluate_scores(labels, logits - 25, keys=keys)
     assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
     assert report.metrics["accuracy"].low == pytest.approx(
@@ -127,7 +127,7 @@ def test_intervals_of_an_always_wrong_model_contain_its_values(count: int) -> No
 
 
 def test_few_sources_widen_the_auc_interval_of_a_good_model_without_calling_it_chance() -> None:
-    labels, logits, _ = drawn(2000, 1.0)
+    labels, logits, _ = draw_scores(2000, 1.0)
     sources = np.arange(2000) % 4 // 2  # two folders a class
     logits += np.where((sources == 1) & (labels == 1), 1.5, 0.0)
     keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
@@ -144,13 +144,13 @@ def test_calibration_bins_cover_confidences_from_one_half_to_one() -> None:
     assert error == pytest.approx((0.49 + 0.55) / 2)
 
 
-def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
-    labels, logits, _ = drawn(count, 1.0, seed)
+def draw_tied_scores(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
+    labels, logits, _ = draw_scores(count, 1.0, seed)
     return labels, np.round(logits - 0.5, 1), [f"s{n % 4}/{n}" for n in range(count)]
 
 
 def test_measures_of_two_classes_equal_scikit_learn() -> None:
-    labels, logits, keys = tied(400)
+    labels, logits, keys = draw_tied_scores(400)
     report = evaluate_scores(labels, logits, keys=keys)
     assert report == evaluate_scores(labels, logits, keys=keys)
     called = logits > 0
@@ -164,12 +164,12 @@ def test_measures_of_two_classes_equal_scikit_learn() -> None:
     }
     assert {name: report.metrics[name].value for name in expected} == pytest.approx(expected)
     for shift in (0.5, 2.0, 8.0):
-        labels, logits, keys = drawn(120, shift)
+        labels, logits, keys = draw_scores(120, shift)
         for value in evaluate_scores(labels, logits - shift / 2, keys=keys).metrics.values():
             assert value.low <= value.value <= value.high
 
 
-def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
+def confident_scores(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
     """Return a table of logits 5 on the right side, and one of each class on the wrong side."""
     labels = np.repeat(np.array([0, 1], np.int8), 20)
     logits = np.where(labels == 1, 5.0, -5.0)
@@ -178,7 +178,7 @@ def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
 
 
 def test_loss_is_the_mean_over_images_for_losses_of_any_size() -> None:
-    labels, logits, keys = sure()
+    labels, logits, keys = confident_scores()
     expected = (38 * math.log1p(math.exp(-5)) + 2 * 100) / 40
     loss = evaluate_scores(labels, logits, keys=keys).metrics["loss"]
     assert loss.value == pytest.approx(expected, rel=1e-12)
@@ -186,7 +186,7 @@ def test_loss_is_the_mean_over_images_for_losses_of_any_size() -> None:
 
 
 def test_every_loss_of_the_same_logits_is_equal() -> None:
-    labels, logits, keys = sure()
+    labels, logits, keys = confident_scores()
     fake = labels == 1
     calibration = Calibration()
     of_wide = SamplePredictions(
@@ -209,7 +209,7 @@ def test_every_loss_of_the_same_logits_is_equal() -> None:
 @pytest.mark.parametrize("sources", [1, 3])
 @pytest.mark.parametrize("size", [3e38, 1e160, 1e300])
 def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> None:
-    labels, logits, _ = sure(size)
+    labels, logits, _ = confident_scores(size)
     keys = [f"{label}{n % sources}/{n}" for n, label in enumerate(labels)]
     report = evaluate_scores(labels, logits, keys=keys)
     assert set(report.metrics) == set(METRICS)
@@ -236,7 +236,7 @@ def test_equal_error_rate_is_interpolated_between_two_points_of_the_curve() -> N
 
 
 def test_resample_equals_scikit_learn_on_its_repeated_rows() -> None:
-    labels, logits, keys = tied()
+    labels, logits, keys = draw_tied_scores()
     weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
     spread = evaluate_with_resamples(labels, logits, keys=keys).resampled_metrics
@@ -301,7 +301,7 @@ def test_table_is_divided_by_folder_and_by_modifier() -> None:
 
 
 def test_subset_with_both_classes_needs_no_other_images() -> None:
-    labels, logits, _ = drawn(20, 1.0)
+    labels, logits, _ = draw_scores(20, 1.0)
     scores = Scores(
         paths=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
         keys=tuple(f"x/{n}" for n in range(20)),
@@ -314,7 +314,7 @@ def test_subset_with_both_classes_needs_no_other_images() -> None:
 
 
 def test_curve_runs_from_no_image_called_fake_to_all() -> None:
-    labels, logits, _ = drawn(50, 1.0)
+    labels, logits, _ = draw_scores(50, 1.0)
     fpr, tpr, thresholds = roc(labels, logits)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     assert np.isinf(thresholds[0])
@@ -322,7 +322,7 @@ def test_curve_runs_from_no_image_called_fake_to_all() -> None:
         roc(np.ones(3, np.int8), np.zeros(3))
 
 
-def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
+def keys_of_sources(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
     keys = [f"{label}{s}/{n}" for s, count in enumerate(counts) for n in range(count)]
     return keys, np.full(len(keys), label)
 
@@ -336,7 +336,7 @@ def test_interval_of_three_sources_has_its_nominal_coverage(spread: float) -> No
 
 
 def test_standard_error_of_a_mean_uses_the_means_of_its_sources() -> None:
-    keys, labels = of((40, 40, 40))
+    keys, labels = keys_of_sources((40, 40, 40))
     values = np.random.default_rng(0).random((120, 1)).astype(np.float32)
     made = jackknife_design(keys, labels, 0)
     error = standard_error(made, made.weighted_means(values)[:, 0])
@@ -347,14 +347,14 @@ def test_standard_error_of_a_mean_uses_the_means_of_its_sources() -> None:
 
 
 def test_source_with_most_images_leaves_less_than_one_degree_of_freedom_per_source() -> None:
-    keys, labels = of((1000, 100, 100))
+    keys, labels = keys_of_sources((1000, 100, 100))
     made = jackknife_design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
     assert 1 <= standard_error(made, made.weighted_means(values)[:, 0]).freedom < 1.5
 
 
 def test_large_class_dominates_accuracy_but_not_auc() -> None:
-    (keys, reals), (others, fakes) = of((150,) * 3), of((10,) * 3, 1)
+    (keys, reals), (others, fakes) = keys_of_sources((150,) * 3), keys_of_sources((10,) * 3, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = evaluate_scores(labels, logits, keys=[*keys, *others])
@@ -384,7 +384,7 @@ def test_interval_stays_within_the_range_of_its_measure(value: float, half: floa
 
 @pytest.mark.parametrize("counts", [(1, 2501), (1,) * 30])
 def test_interval_of_the_equal_error_rate_is_limited_by_its_images(counts: tuple[int, ...]) -> None:
-    (keys, reals), (others, fakes) = of(counts), of(counts, 1)
+    (keys, reals), (others, fakes) = keys_of_sources(counts), keys_of_sources(counts, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = evaluate_scores(labels, logits, keys=keys + others)
@@ -394,7 +394,7 @@ def test_interval_of_the_equal_error_rate_is_limited_by_its_images(counts: tuple
 
 
 def test_hundreds_of_sources_are_jackknifed_in_groups() -> None:
-    keys, labels = of((2,) * 300)
+    keys, labels = keys_of_sources((2,) * 300)
     made = jackknife_design(keys, labels, 0)
     assert made.sources == {0: 300}
     assert len(made.weights) == 51

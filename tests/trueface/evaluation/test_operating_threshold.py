@@ -11,7 +11,7 @@ from trueface.evaluation.operating_threshold import (
 from trueface.runtime.files import Json
 
 
-def answers(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_calibrated_logits(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Return labels drawn from the probabilities of logits, and the logits times a temperature."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, count)
@@ -21,12 +21,12 @@ def answers(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 20.0])
 def test_known_temperature_is_recovered(temperature: float) -> None:
-    labels, logits = answers(5000, temperature)
+    labels, logits = draw_calibrated_logits(5000, temperature)
     assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.1)
 
 
 def test_temperature_removes_the_calibration_error() -> None:
-    labels, logits = answers(5000, 6.0)
+    labels, logits = draw_calibrated_logits(5000, 6.0)
     fitted = fit_calibration(labels, logits)
     assert calibration_error(labels, logits) > 0.1
     assert calibration_error(labels, fitted.apply_temperature(logits)) < 0.03
@@ -44,7 +44,7 @@ def test_constant_logits_keep_temperature_1(constant: float) -> None:
     assert fit_calibration(labels, np.full(40, constant)).temperature == 1.0
 
 
-def merit(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
+def balanced_accuracy_at(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
     """Return the balanced accuracy of calling fake what lies above a place."""
     called = logits > place
     return float(called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
@@ -56,10 +56,10 @@ def test_threshold_is_halfway_between_the_classes() -> None:
 
 
 def test_threshold_gives_nearly_the_best_balanced_accuracy() -> None:
-    labels, logits = answers(3001, 1.0)
+    labels, logits = draw_calibrated_logits(3001, 1.0)
     logits = logits + 3.0
-    best = max(merit(labels, logits, place) for place in [-99.0, *logits.tolist()])
-    assert merit(labels, logits, best_threshold(labels, logits)) > best - 0.005
+    best = max(balanced_accuracy_at(labels, logits, place) for place in [-99.0, *logits.tolist()])
+    assert balanced_accuracy_at(labels, logits, best_threshold(labels, logits)) > best - 0.005
 
 
 def test_threshold_of_few_images_varies_less_than_the_best_one() -> None:
@@ -70,12 +70,12 @@ def test_threshold_of_few_images_varies_less_than_the_best_one() -> None:
         logits = random.normal(2.0 * labels - 1, 1.2)
         smooth.append(best_threshold(labels, logits))
         order = np.sort(logits)
-        counted.append(max(order, key=lambda place: merit(labels, logits, place)))
+        counted.append(max(order, key=lambda place: balanced_accuracy_at(labels, logits, place)))
     assert np.abs(smooth).mean() < 0.75 * np.abs(counted).mean()  # 0 is where the densities cross
 
 
 def test_few_outlier_logits_do_not_move_the_threshold() -> None:
-    labels, logits = answers(401, 1.0)
+    labels, logits = draw_calibrated_logits(401, 1.0)
     wild = np.concatenate([logits, [1e6, -1e6]]), np.concatenate([labels, [1, 0]]).astype(np.int8)
     assert best_threshold(wild[1], wild[0]) == pytest.approx(
         best_threshold(labels, logits), abs=0.2
@@ -110,7 +110,7 @@ def test_scaled_and_plain_logits_differ_by_the_temperature() -> None:
 
 
 def test_no_view_of_the_images_has_more_than_10_percent_false_alarms() -> None:
-    labels, logits = answers(4000, 1.0)
+    labels, logits = draw_calibrated_logits(4000, 1.0)
     logits[2000:] += 1.0  # the second view looks more like a fake
     threshold = fit_calibration(labels, logits, [2000, 2000]).threshold
     first, second = ((own > threshold).mean() for own in np.split(np.where(labels, -99, logits), 2))

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from launcher.api import Json, model_folder_name
 from launcher.cli.result_tables import draw
 from launcher.system.code_digests import CodeIndex
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -37,7 +37,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_scores(
         paths.scores(run / model_folder_name(model), model, data),
-        scored(
+        make_scores(
             [f"{subset}/{n}" for n in range(count)],
             np.full(count, fake),
             random.normal(size=count) + shift * (fake - 0.5),
@@ -257,7 +257,7 @@ def measured_run(tmp_path: Path) -> Path:
     for data, subset, label in TESTED:
         names = [f"{subset}/{n}" for n in range(30)]
         values = np.random.default_rng(len(subset)).normal(size=30) + 2 * label - 1
-        table = scored(
+        table = make_scores(
             names, np.full(30, label), values, [f"PreSocial/{label}/{name}.png" for name in names]
         )
         folder = tmp_path / model_folder_name(MODEL)
@@ -317,7 +317,7 @@ def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -
     folder = tmp_path / model_folder_name(MODEL)
     for data, label in (("gan2:pre", 1), ("real:pre", 0)):
         names = [f"{data[:4]}/{video:02d}/{n}" for video in range(8) for n in range(3)]
-        table = scored(
+        table = make_scores(
             names,
             np.full(24, label),
             np.random.default_rng(label).normal(size=24) + label,
@@ -343,7 +343,7 @@ def frames(videos: int = 20, each: int = 4) -> Scores:
         for n in range(each)
     ]
     labels = np.array(["/Fake/" in path for path in paths], np.int8)
-    return scored(
+    return make_scores(
         [path.split("/", 2)[2].removesuffix(".png") for path in paths],
         labels,
         random.normal(size=len(paths)) + labels,
@@ -379,7 +379,7 @@ def test_table_keeps_its_videos_on_disk_and_when_tables_are_joined(tmp_path: Pat
     again = read_scores(tmp_path / "s.csv")
     assert again.videos == scores.videos
     assert set(again.subsets) == {"A", "B", "youtube"}
-    joined = merge([again, scored(["X/a"], [0], [0.5], ["a.png"])])
+    joined = merge([again, make_scores(["X/a"], [0], [0.5], ["a.png"])])
     assert joined.videos == (*scores.videos, "")
     assert len(by_video(joined)) == 9
     assert joined.rows(joined.logits == 0.5).videos == ("",)

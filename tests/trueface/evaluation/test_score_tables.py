@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.oldfiles import score_file
 from trueface.evaluation.published_tables import (
     MARK,
@@ -24,7 +24,7 @@ from trueface.runtime.errors import DataError
 
 def scores(*rows: tuple[str, str, int, float]) -> Scores:
     paths, keys, labels, logits = zip(*rows, strict=True)
-    return scored(keys, labels, logits, paths)
+    return make_scores(keys, labels, logits, paths)
 
 
 def test_table_survives_a_round_trip(tmp_path: Path) -> None:

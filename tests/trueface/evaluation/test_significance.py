@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.significance import delong, mcnemar, pair
 from trueface.runtime.errors import DataError
@@ -17,10 +17,10 @@ Logits = NDArray[np.float64]
 
 def table(names: list[str], logits: list[float], labels: list[int] | None = None) -> Scores:
     paths = [f"PreSocial/Fake/{name}.png" for name in names]
-    return scored(names, labels or [1] * len(names), logits, paths)
+    return make_scores(names, labels or [1] * len(names), logits, paths)
 
 
-def discordant(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]:
+def discordant_logits(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]:
     """Return answers to fakes: `b` right before only, `c` right after only."""
     first = np.array([1.0] * b + [-1.0] * c + [1.0] * agree)
     second = np.array([-1.0] * b + [1.0] * c + [1.0] * agree)
@@ -29,7 +29,7 @@ def discordant(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]
 
 @pytest.mark.parametrize(("b", "c"), [(1, 5), (0, 6), (12, 12), (3, 3), (0, 0), (2, 22)])
 def test_few_discordant_pairs_are_tested_exactly(b: int, c: int) -> None:
-    test = mcnemar(*discordant(b, c))
+    test = mcnemar(*discordant_logits(b, c))
     assert test.method == "exact binomial"
     assert test.chi2 is None
     assert (test.only_first, test.only_second) == (b, c)
@@ -39,7 +39,7 @@ def test_few_discordant_pairs_are_tested_exactly(b: int, c: int) -> None:
 
 
 def test_many_discordant_pairs_are_tested_by_chi_square_with_continuity_correction() -> None:
-    test = mcnemar(*discordant(10, 30))
+    test = mcnemar(*discordant_logits(10, 30))
     assert test.method == "chi² with continuity correction"
     assert test.chi2 == pytest.approx(19**2 / 40)
     assert test.p == pytest.approx(0.0026638, rel=1e-3)  # tail of chi² at 9.025, one degree
@@ -49,11 +49,11 @@ def test_approximation_is_close_to_the_exact_test_where_it_takes_over() -> None:
     for b in range(13):
         c = 25 - b
         exact = min(1.0, 2 * sum(comb(25, k) for k in range(b + 1)) / 2**25)
-        assert mcnemar(*discordant(b, c)).p == pytest.approx(exact, abs=0.01)
+        assert mcnemar(*discordant_logits(b, c)).p == pytest.approx(exact, abs=0.01)
 
 
 def test_equal_discordant_counts_show_no_difference() -> None:
-    assert mcnemar(*discordant(20, 20)).p == 1.0
+    assert mcnemar(*discordant_logits(20, 20)).p == 1.0
 
 
 def test_logit_of_zero_counts_as_real() -> None:
@@ -61,7 +61,9 @@ def test_logit_of_zero_counts_as_real() -> None:
     assert (test.only_first, test.only_second) == (1, 0)
 
 
-def by_definition(labels: Labels, first: Logits, second: Logits) -> tuple[float, float, float]:
+def delong_by_definition(
+    labels: Labels, first: Logits, second: Logits
+) -> tuple[float, float, float]:
     """Return both areas and the variance of their difference, taking every fake with every real."""
     fakes, reals = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     wins = np.array(
@@ -85,7 +87,7 @@ def test_fast_delong_equals_its_definition(seed: int, digits: int) -> None:
     first: Logits = (common + random.normal(size=70) + labels).round(digits)
     second: Logits = (common + random.normal(size=70) + 0.3 * labels).round(digits)
     test = delong(labels, first, second)
-    one, two, variance = by_definition(labels, first, second)
+    one, two, variance = delong_by_definition(labels, first, second)
     assert test.first == pytest.approx(one)
     assert test.second == pytest.approx(two)
     assert test.error == pytest.approx(variance**0.5)
@@ -146,7 +148,7 @@ def test_images_of_another_network_are_joined_by_key() -> None:
 
 def test_rows_without_names_are_paired_only_on_request_and_if_labels_agree() -> None:
     def old(labels: list[int]) -> Scores:
-        return scored([f"#{row}" for row in range(3)], labels, np.arange(3.0))
+        return make_scores([f"#{row}" for row in range(3)], labels, np.arange(3.0))
 
     with pytest.raises(DataError, match="--same-order"):
         pair(old([0, 1, 1]), old([0, 1, 1]))
@@ -162,7 +164,7 @@ def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() 
     names = tuple(f"real:pre/#{row}" for row in range(200))
 
     def old(logits: Logits) -> Scores:
-        return scored(names, np.zeros(200), logits)
+        return make_scores(names, np.zeros(200), logits)
 
     one, other = old(common), old(common + random.normal(size=200))
     assert pair(one, other, same_order=True).doubt is None
@@ -182,7 +184,7 @@ def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() 
         ),
         (
             table(["a", "b"], [1, 2]),
-            scored("aa", [1, 1], [0, 0], ["Facebook/Fake/a.png", "Twitter/Fake/a.png"]),
+            make_scores("aa", [1, 1], [0, 0], ["Facebook/Fake/a.png", "Twitter/Fake/a.png"]),
             "keys of the second table belong to several images",
         ),
     ],

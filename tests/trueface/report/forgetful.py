@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import write_json
-from tests.trueface.unlearning.said import told as record_of
+from tests.trueface.unlearning.unlearned_runs import make_record as record_of
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.runtime import paths
@@ -134,11 +134,11 @@ class Forgetful:
         record.write(folder, record_of(name, given.pop("base", FLIPS_BASE), **given))
         predictions.write(paths.predictions_before(folder), before)
         predictions.write(paths.predictions_after(folder), after)
-        np.savez(paths.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
+        np.savez(paths.plane(folder), **make_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
 
 
-def flagged() -> NoiseSearchResult:
+def make_noise_search() -> NoiseSearchResult:
     """Return what a search for wrong labels told."""
     return NoiseSearchResult(flagged=40, hidden=50, right=36)
 
@@ -156,7 +156,7 @@ def two_classes(
             given = np.full(count, 0 if share <= 0.5 else 1)
         else:
             given = np.where(random.random(count) < share, true, 1 - true)
-        parts[name] = answered(random, given, trained, true, 2, name)
+        parts[name] = draw_predictions(random, given, trained, true, 2, name)
     return parts
 
 
@@ -177,11 +177,11 @@ def five_classes(
         share = np.where(true == 2, forgotten, kept)
         other = np.where((true + 1) % 5 == 2, (true + 2) % 5, (true + 1) % 5)
         given = np.where(random.random(count) < share, true, other)
-        parts[name] = answered(random, given, true, np.full(count, UNKNOWN), 5, name)
+        parts[name] = draw_predictions(random, given, true, np.full(count, UNKNOWN), 5, name)
     return parts
 
 
-def answered(
+def draw_predictions(
     random: np.random.Generator,
     given: NDArray[Any],
     trained: NDArray[Any],
@@ -200,7 +200,7 @@ def answered(
     )
 
 
-def a_plane(
+def make_plane(
     method: str, classes: int, gone: int | None, count: int = 300
 ) -> dict[str, NDArray[Any]]:
     """Return features before and after."""

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.trueface.audit.build import POISONED, Lab, amend
+from tests.trueface.audit.build import POISONED, Lab, update_json
 from tests.trueface.commands import Command
 from trueface.runtime import paths
 
@@ -81,7 +81,7 @@ def test_report_can_be_written_elsewhere(lab: Lab, command: Command) -> None:
 
 
 def test_report_of_a_faulty_run_is_still_written(lab: Lab, command: Command) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+    update_json(paths.provenance(lab.run / POISONED), flipped_train=0)
     command("report", lab.run)
     assert "flag-without-effect" in (lab.run / "report.html").read_text()
 

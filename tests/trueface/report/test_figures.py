@@ -156,7 +156,7 @@ def test_single_name_is_right_next_to_its_mark(x: float, anchor: str) -> None:
     assert abs(label.right) < 10
 
 
-def drawn(*methods: tuple[str, float, float, Role]) -> Figure | None:
+def draw_methods(*methods: tuple[str, float, float, Role]) -> Figure | None:
     timed = [TimedMethod(name, time, value, None, role) for name, time, value, role in methods]
     return quality_by_time(timed, {"before": 0.8}, across="time", up="accuracy")
 
@@ -170,14 +170,14 @@ def test_fewer_than_three_marks_with_a_time_give_no_figure() -> None:
     three: list[tuple[str, float, float, Role]] = [
         (name, 0.1 + place, 0.85, "method") for place, name in enumerate("abc")
     ]
-    assert marks(drawn(*three)) == [("disc", "method")] * 3
+    assert marks(draw_methods(*three)) == [("disc", "method")] * 3
     for methods in ((), three[:2], [*three[:2], ("c", 0.0, 0.5, "method")]):
-        assert drawn(*methods) is None
+        assert draw_methods(*methods) is None
 
 
 @pytest.mark.parametrize(("quality", "shape"), [(0.4, "triangle"), (0.85, "cross")])
 def test_broken_model_far_below_is_on_the_edge_with_its_value(quality: float, shape: str) -> None:
-    figure = drawn(
+    figure = draw_methods(
         ("retrain", 1, 0.92, "reference"),
         ("scrub", 0.2, 0.91, "method"),
         ("ng", 0.01, quality, "broken"),

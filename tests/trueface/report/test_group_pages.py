@@ -232,7 +232,7 @@ def test_mean_over_some_of_the_seeds_states_their_number() -> None:
     assert "2 of 3 seeds" in fairness(rows).text
 
 
-def a_row(
+def make_quality_row(
     model: str,
     areas: Sequence[float | None],
     *,
@@ -291,9 +291,9 @@ def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, J
 
 
 STUDY = [
-    a_row(RAW, (0.842, 0.841, 0.831, 0.689)),
-    a_row(ALL, (0.848, 0.847, 0.842, 0.781), against=RAW, worst=(0.092, 0.06, 0.12)),
-    a_row(AWP, (0.845, 0.845, 0.841, 0.692), against=RAW, worst=(0.003, -0.02, 0.03)),
+    make_quality_row(RAW, (0.842, 0.841, 0.831, 0.689)),
+    make_quality_row(ALL, (0.848, 0.847, 0.842, 0.781), against=RAW, worst=(0.092, 0.06, 0.12)),
+    make_quality_row(AWP, (0.845, 0.845, 0.841, 0.692), against=RAW, worst=(0.003, -0.02, 0.03)),
 ]
 
 
@@ -314,14 +314,14 @@ def test_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:
 
 def test_seeds_form_one_method_with_its_deviation() -> None:
     rows = [
-        a_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
+        make_quality_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
         for seed, area in ((1, 0.80), (2, 0.84))
     ]
     assert "0.820 ± 0.028" in qualities(rows).text
 
 
 def test_quality_without_both_classes_is_a_dash() -> None:
-    row = a_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
+    row = make_quality_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
     read = qualities([row])
     assert "–" in read.words
     assert "Left out: 3 images without scores in every quality." in read.words
@@ -351,7 +351,7 @@ def test_published_figures_are_marked_as_measured_on_other_data() -> None:
 
 
 def test_names_of_qualities_are_escaped_and_nothing_is_loaded_or_executed() -> None:
-    row = a_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
+    row = make_quality_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
     row = row._replace(data=NASTY)
     text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))]).html
     safe(text)

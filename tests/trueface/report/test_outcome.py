@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from tests.trueface.report.forgetful import Forgetful
-from tests.trueface.unlearning.said import flips, leave, one_class, told
+from tests.trueface.unlearning.unlearned_runs import (
+    class_predictions,
+    flip_predictions,
+    make_record,
+    write_unlearning,
+)
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
 from trueface.evaluation.intervals import IntervalEstimate
@@ -23,7 +28,7 @@ from trueface.report.outcome import (
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 
-class Named:
+class Stub:
     """Stands for what only bears a name, or only measures."""
 
     def __init__(self, **given: Any) -> None:
@@ -37,11 +42,11 @@ def detector(name: str, **areas: float) -> ModelReport:
             pooled=False,
             labels=None,  # type: ignore[arg-type]  # not looked at
             logits=None,  # type: ignore[arg-type]  # likewise
-            report=Named(metrics={"auc": IntervalEstimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
+            report=Stub(metrics={"auc": IntervalEstimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
         )
         for data, area in areas.items()
     )
-    model: Model = Named(name=name)  # type: ignore[assignment]
+    model: Model = Stub(name=name)  # type: ignore[assignment]
     return ModelReport(model=model, rows=rows, parts=(), troubles=())
 
 
@@ -154,36 +159,38 @@ MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
 def test_benchmark_models_are_ranked_by_their_worst_tier(case: str) -> None:
     models, sentence = MODELS[case]
     lines = [
-        Named(
+        Stub(
             model=name,
             columns={
-                setting: Named(mean=IntervalEstimate(value=value, low=low, high=high))
+                setting: Stub(mean=IntervalEstimate(value=value, low=low, high=high))
                 for setting, (value, low, high) in areas.items()
             },
         )
         for name, areas in models.items()
     ]
-    board: Any = Named(lines=lines, names={name: name for name in models})
+    board: Any = Stub(lines=lines, names={name: name for name in models})
     assert "".join(outcome(board)) == sentence
 
 
-def said_of(run: Path) -> str:
+def outcome_of(run: Path) -> str:
     (group,) = make_unlearning_leaderboard(run).groups
     return unlearning_outcome(group)
 
 
-def left(run: Path, method: str, *wrong: int, **changed: Any) -> None:
+def write_seeds(run: Path, method: str, *wrong: int, **changed: Any) -> None:
     """Leave a model of a seed for each number of wrong answers on the test."""
     for seed, count in enumerate(wrong):
-        record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
-        leave(run, record, flips(24, follows=30), flips(count, seed=seed))
+        record = make_record(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
+        write_unlearning(
+            run, record, flip_predictions(24, follows=30), flip_predictions(count, seed=seed)
+        )
 
 
 def test_method_closest_to_retraining_is_named(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
-    left(tmp_path, "scrub", 6, 6, 6)
-    left(tmp_path, "salun", 12, 12, 12)
-    assert said_of(tmp_path).startswith(
+    write_seeds(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
+    write_seeds(tmp_path, "scrub", 6, 6, 6)
+    write_seeds(tmp_path, "salun", 12, 12, 12)
+    assert outcome_of(tmp_path).startswith(
         "a:b, forgetting flipped labels: scrub is nearest to retraining and takes 10 % of its time, with a gap of 0.006 ± 0.000 over seeds. Next is "
         "salun (0.025 ± 0.000)"
     )
@@ -195,16 +202,20 @@ def test_alarm_of_the_closest_method_is_reported(tmp_path: Path) -> None:
     }  # fmt: skip
     for seed in (0, 1):
         for method in ("retrain", "lau"):
-            record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given)
-            leave(tmp_path, record, one_class(0), one_class(0, wrong=3, seed=5))
-    assert "Check its alarm: never known" in said_of(tmp_path)
+            record = make_record(
+                f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given
+            )
+            write_unlearning(
+                tmp_path, record, class_predictions(0), class_predictions(0, wrong=3, seed=5)
+            )
+    assert "Check its alarm: never known" in outcome_of(tmp_path)
 
 
 def test_overlapping_gaps_over_seeds_name_no_best_method(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4, 4)
-    left(tmp_path, "scrub", 8, 12)
-    left(tmp_path, "salun", 9, 12)
-    sentence = said_of(tmp_path)
+    write_seeds(tmp_path, "retrain", 4, 4)
+    write_seeds(tmp_path, "scrub", 8, 12)
+    write_seeds(tmp_path, "salun", 9, 12)
+    sentence = outcome_of(tmp_path)
     assert (
         "no method is nearest to retraining. The spreads over seeds of the gaps of scrub ("
         in sentence
@@ -214,32 +225,33 @@ def test_overlapping_gaps_over_seeds_name_no_best_method(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("method", ["scrub", "finetune", "relabel"])
 def test_single_seed_names_no_best_method(tmp_path: Path, method: str) -> None:
-    left(tmp_path, "retrain", 4)
-    left(tmp_path, "restart", 4)
-    left(tmp_path, method, 6)
-    left(tmp_path, "salun", 12)
-    assert said_of(tmp_path) == (
+    write_seeds(tmp_path, "retrain", 4)
+    write_seeds(tmp_path, "restart", 4)
+    write_seeds(tmp_path, method, 6)
+    write_seeds(tmp_path, "salun", 12)
+    assert outcome_of(tmp_path) == (
         f"a:b, forgetting flipped labels: {method} has the smallest gap to retraining, 0.006. Next is salun, 0.025. "
         "With one seed, no method is called the best."
     )
 
 
 def test_methods_with_the_same_gap_share_the_first_place(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4)
+    write_seeds(tmp_path, "retrain", 4)
     for method in ("scrub", "salun"):
-        left(tmp_path, method, 6)
-    assert " salun and scrub share the smallest gap to retraining, 0.006. With one seed" in said_of(
-        tmp_path
+        write_seeds(tmp_path, method, 6)
+    assert (
+        " salun and scrub share the smallest gap to retraining, 0.006. With one seed"
+        in outcome_of(tmp_path)
     )
 
 
 def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4)
-    left(tmp_path, "scrub", 6, 6, 6)
-    left(tmp_path, "salun", 12, 12, 12)
+    write_seeds(tmp_path, "retrain", 4)
+    write_seeds(tmp_path, "scrub", 6, 6, 6)
+    write_seeds(tmp_path, "salun", 12, 12, 12)
     assert (
         "scrub has the smallest gap to retraining, 0.006 (1 of 3 seeds). Next is salun, 0.025 (1 of 3 seeds). "
-        "With one seed" in said_of(tmp_path)
+        "With one seed" in outcome_of(tmp_path)
     )
 
 
@@ -248,8 +260,8 @@ def test_groups_of_one_base_are_distinguished_by_their_forget_set(tmp_path: Path
         given: dict[str, Any] = {
             "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (label,), "rate": None,
         }  # fmt: skip
-        record = told(f"a:b~retrain@class={name}", "a:b", **given)
-        leave(tmp_path, record, one_class(0), one_class(0))
+        record = make_record(f"a:b~retrain@class={name}", "a:b", **given)
+        write_unlearning(tmp_path, record, class_predictions(0), class_predictions(0))
     groups = [*make_unlearning_leaderboard(tmp_path).groups]
     groups += [groups[0]._replace(goal="instances", fraction=part) for part in (0.125, None)]
     told_of = (
@@ -265,18 +277,18 @@ def test_groups_of_one_base_are_distinguished_by_their_forget_set(tmp_path: Path
 def test_ruined_models_are_named_and_never_best(tmp_path: Path) -> None:
     lab = Forgetful(tmp_path)
     lab.flips(["retrain", "ng"])
-    assert said_of(lab.run).endswith(": no method left a working model.")
+    assert outcome_of(lab.run).endswith(": no method left a working model.")
     lab.flips(["scrub"])
-    sentence = said_of(lab.run)
+    sentence = outcome_of(lab.run)
     assert "scrub has the smallest gap" in sentence
     assert sentence.endswith(". ng left no working model.")
 
 
 def test_sentence_gives_the_reason_if_retraining_or_methods_are_missing(tmp_path: Path) -> None:
-    left(tmp_path / "a", "scrub", 8)
-    assert "the gap to retraining is unknown (no model was retrained" in said_of(tmp_path / "a")
-    left(tmp_path / "b", "retrain", 8)
-    assert said_of(tmp_path / "b") == (
+    write_seeds(tmp_path / "a", "scrub", 8)
+    assert "the gap to retraining is unknown (no model was retrained" in outcome_of(tmp_path / "a")
+    write_seeds(tmp_path / "b", "retrain", 8)
+    assert outcome_of(tmp_path / "b") == (
         "a:b, forgetting flipped labels: only references were trained, so there is no method to compare."
     )
 

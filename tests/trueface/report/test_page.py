@@ -11,7 +11,16 @@ import PIL.Image
 import pytest
 
 from launcher.api import write_json
-from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
+from tests.trueface.audit.build import (
+    DATA,
+    FAKE,
+    POISONED,
+    REAL,
+    TESTS,
+    Lab,
+    replace_logits,
+    update_json,
+)
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
 from trueface.report.content import ReportCache, make_model_report, make_model_reports
@@ -184,7 +193,7 @@ def test_page_is_accessible_without_sight(lab: Lab) -> None:
 
 
 def test_findings_are_above_the_results(lab: Lab) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
+    update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
     assert "1 fault, 0 warnings, by 23 of 32 checks of 2 models" in Reading(text).text
@@ -194,7 +203,7 @@ def test_findings_are_above_the_results(lab: Lab) -> None:
 def test_names_that_are_markup_are_escaped(lab: Lab) -> None:
     name = NASTY.replace("/", "|")
     lab.model(name, run=lab.run)
-    amend(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
+    update_json(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
     lab.run.rename(lab.run.with_name(f"{name} run"))
     text = _page(lab.run.with_name(f"{name} run"))
     read = safe(text)
@@ -262,7 +271,7 @@ def test_broken_previews_are_named_and_left_out_and_no_program_is_started(
 
 def test_scores_that_cannot_be_shown_are_reported(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
-    rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
+    replace_logits(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
     text = Reading(_page(lab.run)).text
     assert f"{DATA}: gan2:pre: " in text
     assert "not finite numbers" in text

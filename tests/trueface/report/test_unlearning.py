@@ -7,7 +7,7 @@ import pytest
 
 from tests.trueface.audit.build import Lab
 from tests.trueface.commands import Command
-from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
+from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_search
 from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
@@ -158,7 +158,7 @@ def test_only_measured_follow_up_tests_have_columns(
 ) -> None:
     lab.flips(
         ["retrain", "scrub"],
-        found=flagged(),
+        found=make_noise_search(),
         attack=0.02,
         cached_seconds=2.5,
         relearn=Relearn(steps=None, most=200, loss=0.1),

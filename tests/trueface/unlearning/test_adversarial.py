@@ -29,22 +29,24 @@ from trueface.unlearning.adversarial import (
 EVERYWHERE = Range(-torch.inf, torch.inf)
 
 
-def a_layer(classes: int) -> nn.Linear:
+def make_layer(classes: int) -> nn.Linear:
     torch.manual_seed(0)
     return nn.Linear(12, classes)
 
 
-def some_points(count: int = 20) -> torch.Tensor:
+def draw_points(count: int = 20) -> torch.Tensor:
     return torch.randn(count, 12, generator=torch.Generator().manual_seed(1))
 
 
-def a_case(classes: int = 4, count: int = 20) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
+def make_attack_case(
+    classes: int = 4, count: int = 20
+) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
     """Return a layer, points, and what it calls them."""
-    layer, points = a_layer(classes), some_points(count)
-    return layer, points, labels_of(layer, points)
+    layer, points = make_layer(classes), draw_points(count)
+    return layer, points, predict_labels(layer, points)
 
 
-def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
+def predict_labels(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
     return as_multiclass_logits(layer(points)).argmax(1).detach()
 
 
@@ -83,30 +85,30 @@ def test_margin_is_the_cross_entropy_before_its_softplus() -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_closed_form_equals_the_gradient(classes: int) -> None:
-    layer, points, labels = a_case(classes)
+    layer, points, labels = make_attack_case(classes)
     by_torch = untargeted_gradient(lambda some: as_multiclass_logits(layer(some)), labels)(points)
     assert torch.allclose(untargeted_linear_gradient(layer, labels)(points), by_torch, atol=1e-5)
 
 
 def test_gradient_does_not_vanish_for_a_confident_model() -> None:
-    layer, points = a_layer(3), 1e4 * some_points()
-    labels = labels_of(layer, points)
+    layer, points = make_layer(3), 1e4 * draw_points()
+    labels = predict_labels(layer, points)
     assert bool(untargeted_linear_gradient(layer, labels)(points).abs().sum(1).gt(0).all())
 
 
 @pytest.mark.parametrize("steps", [1, 10])
 def test_ascent_changes_predictions_and_stays_close(steps: int) -> None:
-    layer, points, labels = a_case()
+    layer, points, labels = make_attack_case()
     moved = pgd_linf(
         untargeted_linear_gradient(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE
     )
-    assert bool((labels_of(layer, moved) != labels).all())
+    assert bool((predict_labels(layer, moved) != labels).all())
     assert float((moved - points).abs().max()) <= 2.0 + 1e-5
 
 
 def test_ascent_stays_within_its_range_and_does_not_change_its_start() -> None:
-    layer, points = a_layer(4), some_points().abs()
-    labels, before = labels_of(layer, points), points.clone()
+    layer, points = make_layer(4), draw_points().abs()
+    labels, before = predict_labels(layer, points), points.clone()
     within = Range(0.0, torch.inf)
     moved = pgd_linf(
         untargeted_linear_gradient(layer, labels), points, eps=5.0, steps=3, within=within
@@ -115,7 +117,7 @@ def test_ascent_stays_within_its_range_and_does_not_change_its_start() -> None:
     assert torch.equal(points, before)
 
 
-def attacked(
+def attack_in_batches(
     attack: EpsilonSearchPGD,
     layer: nn.Linear,
     points: torch.Tensor,
@@ -137,11 +139,11 @@ def attacked(
 
 
 def test_attack_does_not_depend_on_how_points_are_batched() -> None:
-    layer, points, labels = a_case(count=64)
+    layer, points, labels = make_attack_case(count=64)
     ends = []
     for size in (64, 16, 1):
         attack = EpsilonSearchPGD(eps=0.01, max_eps=10.0, steps=5)
-        ends.append((attacked(attack, layer, points, labels, size), attack.eps))
+        ends.append((attack_in_batches(attack, layer, points, labels, size), attack.eps))
     assert ends[0][1] > 0.01
     for told, eps in ends[1:]:
         assert eps == ends[0][1]
@@ -149,24 +151,24 @@ def test_attack_does_not_depend_on_how_points_are_batched() -> None:
 
 
 def test_attack_grows_until_nearly_all_predictions_change() -> None:
-    layer, points, labels = a_case()
+    layer, points, labels = make_attack_case()
     attack = EpsilonSearchPGD(eps=0.001, max_eps=10.0, steps=5)
-    told = attacked(attack, layer, points, labels, len(points))
+    told = attack_in_batches(attack, layer, points, labels, len(points))
     assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
 
 
 def test_attack_of_a_fixed_size_does_not_grow() -> None:
-    layer, points, labels = a_case()
+    layer, points, labels = make_attack_case()
     attack = EpsilonSearchPGD(eps=1e-6, max_eps=1e-6, steps=5)
-    told = attacked(attack, layer, points, labels, len(points))
+    told = attack_in_batches(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6
 
 
 def test_targeted_attack_reaches_its_targets_within_the_radius() -> None:
-    layer, points = a_layer(4), some_points()
-    targets = (labels_of(layer, points) + 1) % 4
+    layer, points = make_layer(4), draw_points()
+    targets = (predict_labels(layer, points) + 1) % 4
     moved = pgd_l2(
         targeted_gradient(lambda some: as_multiclass_logits(layer(some)), targets),
         points,
@@ -175,7 +177,7 @@ def test_targeted_attack_reaches_its_targets_within_the_radius() -> None:
         steps=20,
         within=EVERYWHERE,
     )
-    assert torch.equal(labels_of(layer, moved), targets)
+    assert torch.equal(predict_labels(layer, moved), targets)
     assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
 
 

@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName, UsageError
-from tests.trueface.unlearning.build import Problem, flipped, network, one_class, perceptron
-from tests.trueface.unlearning.checks import last
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    network,
+    perceptron,
+)
+from tests.trueface.unlearning.checks import last_metric
 from trueface import unlearning
 from trueface.data.examples import Examples, ExampleSource, examples
 from trueface.runtime.progress import RunContext
@@ -41,7 +47,7 @@ class Spy:
         return self.source(positions, epoch=epoch, batch_size=batch_size)
 
 
-def spied(problem: Problem) -> tuple[Problem, Spy]:
+def with_spy(problem: Problem) -> tuple[Problem, Spy]:
     spy = Spy(problem.forget.source)
     return replace(
         problem,
@@ -52,13 +58,13 @@ def spied(problem: Problem) -> tuple[Problem, Spy]:
 
 @pytest.mark.parametrize("method", ["retrain", "finetune"])
 def test_forget_set_is_never_trained_on(method: str) -> None:
-    problem, spy = spied(flipped(pictures=True))
+    problem, spy = with_spy(make_flip_problem(pictures=True))
     problem.run(method)
     assert spy.learned == set(problem.retain.positions)
 
 
 def test_retrain_starts_from_a_fresh_model_not_from_the_given_one() -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     problem.model[-1].bias.data.fill_(99.0)  # type: ignore[index]  # a Sequential
     done = problem.run("retrain", options={"epochs": 1, "lr": 1e-9})
     assert done.model is not problem.model
@@ -68,38 +74,38 @@ def test_retrain_starts_from_a_fresh_model_not_from_the_given_one() -> None:
 
 @pytest.mark.parametrize("method", ["relabel", "corrected", "restart"])
 def test_wrong_labels_are_corrected_and_all_images_are_read(method: str) -> None:
-    problem, spy = spied(flipped(rate=0.4))
+    problem, spy = with_spy(make_flip_problem(rate=0.4))
     done = problem.run(method)
     assert spy.learned == {*problem.forget.positions, *problem.retain.positions}
-    assert last(done, "forget_accuracy_true") == 1.0
-    assert last(done) == 0.0
+    assert last_metric(done, "forget_accuracy_true") == 1.0
+    assert last_metric(done) == 0.0
 
 
 def test_relabel_without_retained_images_reads_only_the_forget_set() -> None:
-    problem, spy = spied(flipped())
+    problem, spy = with_spy(make_flip_problem())
     problem.run("relabel", retain=None)
     assert set(spy.read) == set(problem.forget.positions)
 
 
 def test_several_classes_that_are_not_retained_are_a_class_unlearning() -> None:
-    problem = one_class(classes=4)
+    problem = make_class_problem(classes=4)
     everything = problem.forget + problem.retain
     gone = [row for row, label in enumerate(everything.trained) if label >= 2]
     kept = [row for row, label in enumerate(everything.trained) if label < 2]
     with pytest.raises(UsageError, match="no label is flipped"):
         problem.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
     done = problem.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
-    assert last(done, "val_accuracy") == 1.0  # of the two that are kept
+    assert last_metric(done, "val_accuracy") == 1.0  # of the two that are kept
 
 
 @pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])
 def test_forget_set_with_unchanged_predictions_is_reported(lr: float, unchanged: bool) -> None:
-    done = one_class().run("salun", options={"lr": lr, "epochs": 20})
+    done = make_class_problem().run("salun", options={"lr": lr, "epochs": 20})
     assert any("on the forget set are unchanged" in note for note in done.notes) is unchanged
 
 
 def test_unreadable_first_sample_is_left_out() -> None:
-    problem, spy = spied(flipped())
+    problem, spy = with_spy(make_flip_problem())
     spy.torn = {problem.forget.positions[0]}
     assert problem.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
     spy.torn = set(problem.forget.positions)
@@ -108,7 +114,7 @@ def test_unreadable_first_sample_is_left_out() -> None:
 
 
 def test_rejected_method_can_be_forced_and_gives_a_note() -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     done = problem.run("pgu", force=True, options={"epochs": 1})
     assert done.notes[0].startswith("forced: pgu protects")
 
@@ -140,46 +146,48 @@ def test_perceptron_and_network_of_the_tests_have_the_assumed_layers() -> None:
     assert perceptron(1)(torch.zeros(2, 2)).shape == (2, 1)
     assert network(4)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(ValueError, match="needs its labels"):
-        Examples(source=flipped().forget.source, positions=(0, 1), trained=(1,), true=(0, 1))
+        Examples(
+            source=make_flip_problem().forget.source, positions=(0, 1), trained=(1,), true=(0, 1)
+        )
 
 
 @pytest.mark.parametrize(
     ("method", "build", "given", "error", "match"),
     [
-        ("retrain", flipped, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
+        ("retrain", make_flip_problem, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
         (
-            "retrain", flipped, lambda p: {"retain": p.retain.subset([])},
+            "retrain", make_flip_problem, lambda p: {"retain": p.retain.subset([])},
             JobError, "everything would be forgotten",
         ),
         (
-            "retrain", flipped, lambda p: {"validation": p.validation.subset([])},
+            "retrain", make_flip_problem, lambda p: {"validation": p.validation.subset([])},
             JobError, "validation contains no sample",
         ),
         (
-            "retrain", flipped, lambda _: {"retain": None},
+            "retrain", make_flip_problem, lambda _: {"retain": None},
             UsageError, "retrain needs the images to keep",
         ),
         (
-            "relabel", flipped, lambda p: {"retain": p.forget + p.retain},
+            "relabel", make_flip_problem, lambda p: {"retain": p.forget + p.retain},
             JobError, r"(\d+) of \1 samples .* are also in the retain set",
         ),
         (
-            "ng", one_class, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
+            "ng", make_class_problem, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
             JobError, "class 7, but the model has 3 classes",
         ),
-        ("relabel", one_class, lambda _: {}, UsageError, "no label is flipped"),
-        ("pgu", flipped, lambda _: {}, UsageError, "force"),
-        ("scrubb", flipped, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
+        ("relabel", make_class_problem, lambda _: {}, UsageError, "no label is flipped"),
+        ("pgu", make_flip_problem, lambda _: {}, UsageError, "force"),
+        ("scrubb", make_flip_problem, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
         (
-            "scrub", flipped, lambda _: {"options": {"alfa": 1}},
+            "scrub", make_flip_problem, lambda _: {"options": {"alfa": 1}},
             UsageError, r"options of scrub: alfa.*options: .*alpha",
         ),
         (
-            "ng", flipped, lambda _: {"options": METHODS["scrub"].hyperparameters()},
+            "ng", make_flip_problem, lambda _: {"options": METHODS["scrub"].hyperparameters()},
             UsageError, "expected NgOptions, got ScrubOptions",
         ),
         (
-            "scrub", flipped, lambda _: {"watch": RunContext(precision="fp16")},
+            "scrub", make_flip_problem, lambda _: {"watch": RunContext(precision="fp16")},
             UsageError, "Choose bf16 or fp32",
         ),
     ],
@@ -197,7 +205,7 @@ def test_invalid_requests_are_rejected(
 
 
 def test_non_finite_weights_are_rejected_even_if_predictions_are_finite() -> None:
-    problem = one_class()
+    problem = make_class_problem()
     problem.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
     with pytest.raises(JobError, match="1 of 2 values of idle are not finite"):
         problem.run("finetune")
@@ -210,7 +218,7 @@ def test_non_finite_weights_are_rejected_even_if_predictions_are_finite() -> Non
 def test_samples_read_are_counted_except_those_only_for_the_log(
     method: str, all_parts: bool
 ) -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     done = problem.run(method, options={"epochs": 3})
     assert done.samples_read == 3 * (len(problem.forget) + all_parts * len(problem.retain))
     assert done.seconds > 0

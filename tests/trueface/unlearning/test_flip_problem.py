@@ -11,7 +11,7 @@ import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
-from tests.trueface.unlearning.build import flipped
+from tests.trueface.unlearning.build import make_flip_problem
 from trueface.data.index import Image
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
@@ -42,7 +42,7 @@ def settings(**changes: object) -> UnlearningSettings:
     )  # fmt: skip
 
 
-def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
+def make_poisoned_detector(tree: Tree, cache: Path) -> PoisonedDetector:
     names = [
         f"PreSocial/{kind}/A/{number:05}.png"
         for kind in ("Fake", "Real")
@@ -77,7 +77,7 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
 
 @pytest.fixture
 def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
-    return poisoned(tree, tmp_path / "cache")
+    return make_poisoned_detector(tree, tmp_path / "cache")
 
 
 def test_script_unlearns_flips_and_writes_the_record(
@@ -138,7 +138,7 @@ def test_each_step_of_relearning_is_reported() -> None:
     phases = Phases(watch, {"relearning": 50, "embedding": 10})
     phases.watch.progress(step=7, total=7)
     phases.watch.begin_phase("relearning")
-    case = flipped()
+    case = make_flip_problem()
     relearn(case.model, case.forget, phases.watch, target=-1.0, most=5)
     assert [report["step"] for report in reports] == [7, 7, 17, 27, 37, 47, 57]
     assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
@@ -193,7 +193,7 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_cache(
     )
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
-        problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
+        problem = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
         done = flip_problem.unlearn(problem, given, RunContext())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))

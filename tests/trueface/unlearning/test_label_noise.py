@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import flipped
+from tests.trueface.unlearning.build import make_flip_problem
 from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
@@ -72,7 +72,7 @@ def gaussians(
     )
 
 
-def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
+def precision_and_recall(hidden: Hidden, findings: Findings) -> tuple[float, float]:
     """Return precision and recall."""
     found = score_findings(findings.rows, hidden.wrong)
     assert found.precision is not None
@@ -89,7 +89,7 @@ def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
 ) -> None:
     some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(3)]
     found = [hidden.find() for hidden in some]
-    precision, recall = np.mean([*map(shares, some, found)], axis=0)
+    precision, recall = np.mean([*map(precision_and_recall, some, found)], axis=0)
     assert precision >= 0.8
     assert recall >= 0.8
     for hidden, findings in zip(some, found, strict=True):
@@ -98,7 +98,7 @@ def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
 
 def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
     hidden = gaussians(0.9)
-    precision, recall = shares(hidden, hidden.find())
+    precision, recall = precision_and_recall(hidden, hidden.find())
     assert precision >= 0.6
     assert 0.4 <= recall <= 0.9
 
@@ -113,7 +113,7 @@ def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> No
     hidden = gaussians(0.98, classes=4, count=1200)
     found = hidden.find()
     true = hidden.retain.labels("true")
-    precision, recall = shares(hidden, found)
+    precision, recall = precision_and_recall(hidden, found)
     assert min(precision, recall) >= 0.8
     assert all(
         label != hidden.retain.trained[row]
@@ -134,13 +134,13 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
 
 
 def test_flips_hidden_from_a_trained_network_are_found() -> None:
-    problem = flipped(rate=0.25)
+    problem = make_flip_problem(rate=0.25)
     rows = range(len(problem.forget))
     known, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
     retain = problem.retain + untold
     before = {name: value.clone() for name, value in problem.model.state_dict().items()}
     hidden = Hidden(problem.model, retain, known, tuple(range(len(problem.retain), len(retain))))
-    assert min(shares(hidden, hidden.find())) >= 0.8
+    assert min(precision_and_recall(hidden, hidden.find())) >= 0.8
     assert all(before[name].equal(value) for name, value in problem.model.state_dict().items())
     assert not problem.model.training
 
@@ -150,7 +150,7 @@ def test_true_labels_of_searched_samples_are_not_used() -> None:
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
     assert blind.find() == hidden.find()
     alone = replace(blind, known=examples(torch.zeros(0, 64), ()))
-    assert min(shares(hidden, alone.find())) >= 0.75
+    assert min(precision_and_recall(hidden, alone.find())) >= 0.75
 
 
 def test_features_are_read_once(tmp_path: Path) -> None:
@@ -165,7 +165,9 @@ def test_features_are_read_once(tmp_path: Path) -> None:
 
 def test_bf16_also_finds_them() -> None:
     hidden = gaussians(0.98)
-    assert min(shares(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
+    assert (
+        min(precision_and_recall(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
+    )
 
 
 def test_constant_feature_is_harmless() -> None:
@@ -200,14 +202,14 @@ def test_meaningless_fractions_are_none() -> None:
     assert score_findings((1,), ()).recall is None
 
 
-def without_a_class() -> Hidden:
+def labels_without_a_class() -> Hidden:
     """Return labels of which one class is missing."""
     hidden = gaussians(0.98)
     ones = [row for row, label in enumerate(hidden.retain.trained) if label]
     return replace(hidden, retain=hidden.retain.subset(ones))
 
 
-def broken() -> Hidden:
+def model_with_nan_outputs() -> Hidden:
     """Return a model that answers no numbers."""
     body = nn.Linear(64, 8)
     nn.init.constant_(body.weight, float("nan"))
@@ -221,12 +223,12 @@ def broken() -> Hidden:
             (partial(gaussians, separable, rate=rate), r"estimated (4|5|6)\d% of 1000 labels are wrong")
             for separable, rate in ((0.995, 0.5), (0.5, 0.1), (0.98, 0.45))
         ),
-        (without_a_class, "0 samples of class 0 "),
+        (labels_without_a_class, "0 samples of class 0 "),
         (
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
             "9 samples of class 1 were searched, but each of 2",
         ),
-        (broken, "so it cannot be split into backbone and head"),
+        (model_with_nan_outputs, "so it cannot be split into backbone and head"),
     ],
 )  # fmt: skip
 def test_uninformative_labels_are_rejected(hidden: Callable[[], Hidden], match: str) -> None:

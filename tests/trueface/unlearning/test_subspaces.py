@@ -33,7 +33,7 @@ CONVOLUTIONS = {
 }
 
 
-def sums(
+def accumulate(
     model: nn.Module, inputs: Tensor, *, most: int = 1000, first: int = 0, size: int = 100
 ) -> dict[str, Tensor]:
     found = CovarianceAccumulator(layers_of(model), most)
@@ -45,12 +45,12 @@ def sums(
     return found.found
 
 
-def everywhere(layer: Layer, view: Tensor) -> Tensor:
+def all_patches(layer: Layer, view: Tensor) -> Tensor:
     taken = torch.arange(view.shape[1:4].numel()).expand(len(view), -1)
     return torch.cat(list(patches(layer, view, taken)), 1)
 
 
-def apart(one: Tensor, other: Tensor) -> float:
+def relative_distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
@@ -59,7 +59,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 def test_patches_reproduce_the_output_of_the_convolution(name: str) -> None:
     layer = CONVOLUTIONS[name]
     inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
-    found = everywhere(layer, unfold_inputs(layer, inputs, 3))  # (G, N, D)
+    found = all_patches(layer, unfold_inputs(layer, inputs, 3))  # (G, N, D)
 
     weights = layer.weight.reshape(layer.groups, -1, layer.weight[0].numel())
     if layer.bias is not None:
@@ -81,11 +81,11 @@ def test_crops_and_tokens_count_as_positions_of_their_sample() -> None:
     convolution, linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(5, 2)
     maps = torch.randn(8, 3, 6, 6)
     assert unfold_inputs(convolution, maps, 4).shape[1:4] == (2, 6, 6)
-    assert everywhere(convolution, unfold_inputs(convolution, maps, 4)).shape == (1, 8 * 36, 28)
+    assert all_patches(convolution, unfold_inputs(convolution, maps, 4)).shape == (1, 8 * 36, 28)
     assert unfold_inputs(linear, torch.randn(4, 7, 5), 4).shape[1:4] == (7, 1, 1)
     assert torch.equal(
-        everywhere(convolution, unfold_inputs(convolution, maps, 4)),
-        everywhere(convolution, unfold_inputs(convolution, maps, 8)),
+        all_patches(convolution, unfold_inputs(convolution, maps, 4)),
+        all_patches(convolution, unfold_inputs(convolution, maps, 8)),
     )
 
 
@@ -96,7 +96,7 @@ def test_input_without_a_sample_dimension_is_used_whole() -> None:
     found.positions = torch.arange(3)
     with found.accumulate_inputs():
         linear(inputs)
-    assert apart(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
+    assert relative_distance(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
 
 
 def test_drawn_positions_depend_only_on_the_sample() -> None:
@@ -121,8 +121,8 @@ def test_drawn_positions_are_equally_likely() -> None:
 def test_sum_over_drawn_positions_approximates_the_sum_over_all() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
     inputs = torch.rand(200, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    whole, part = sums(model, inputs)["0"], sums(model, inputs, most=16)["0"]
-    assert apart(part, whole) < 0.02
+    whole, part = accumulate(model, inputs)["0"], accumulate(model, inputs, most=16)["0"]
+    assert relative_distance(part, whole) < 0.02
 
 
 @pytest.mark.parametrize("most", [1000, 10])
@@ -135,19 +135,19 @@ def test_sums_of_parts_add_up_to_the_sum_of_the_whole(most: int) -> None:
         nn.Linear(100, 2),
     )
     inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    whole = sums(model, inputs, most=most)
-    kept = sums(model, inputs[:37], most=most, size=10)
-    gone = sums(model, inputs[37:], most=most, first=37, size=7)
+    whole = accumulate(model, inputs, most=most)
+    kept = accumulate(model, inputs[:37], most=most, size=10)
+    gone = accumulate(model, inputs[37:], most=most, first=37, size=7)
     for name in ("0", "2", "4"):
-        assert apart(whole[name] - gone[name], kept[name]) < 1e-5
+        assert relative_distance(whole[name] - gone[name], kept[name]) < 1e-5
 
 
 def test_sums_are_exact_in_half_precision() -> None:
     model = nn.Sequential(nn.Linear(6, 3))
     inputs = torch.rand(50, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = sums(model, inputs)["0"]
-    assert torch.equal(half, sums(model, inputs)["0"])
+        half = accumulate(model, inputs)["0"]
+    assert torch.equal(half, accumulate(model, inputs)["0"])
 
 
 def test_frozen_or_unused_layer_has_no_covariance() -> None:
@@ -156,7 +156,7 @@ def test_frozen_or_unused_layer_has_no_covariance() -> None:
     never = nn.Identity()
     never.add_module("inner", nn.Linear(3, 3))
     model.append(never)
-    assert set(sums(model, torch.rand(4, 3))) == {"1"}
+    assert set(accumulate(model, torch.rand(4, 3))) == {"1"}
 
 
 @pytest.mark.parametrize("energy", ["s", "s2"])
@@ -240,13 +240,15 @@ def test_matmul_precision_setting_is_restored() -> None:
 def test_gpu_sums_and_divides_like_the_cpu() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))
     inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    wanted = sums(model, inputs, most=10)
+    wanted = accumulate(model, inputs, most=10)
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        found = sums(model.cuda(), inputs.cuda(), most=10)
+        found = accumulate(model.cuda(), inputs.cuda(), most=10)
         for name, one in wanted.items():
-            assert apart(found[name].cpu(), one) < 1e-3  # the convolution before may use TF32
+            assert (
+                relative_distance(found[name].cpu(), one) < 1e-3
+            )  # the convolution before may use TF32
             assert principal_subspace(found[name], 0.9, "s").basis.device.type == "cuda"
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

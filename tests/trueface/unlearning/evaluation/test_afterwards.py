@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, flipped, one_class, perceptron
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    perceptron,
+)
 from tests.trueface.unlearning.build import points as blobs
 from tests.trueface.unlearning.checks import both_precisions, points_and_pictures
 from trueface.data.examples import examples
@@ -35,10 +40,10 @@ WATCH = RunContext()
 @pytest.fixture(scope="module")
 def points() -> Problem:
     """A trained model that shall forget a class."""
-    return one_class()
+    return make_class_problem()
 
 
-def headless(model: nn.Module, forgotten: int) -> nn.Module:
+def with_dead_class(model: nn.Module, forgotten: int) -> nn.Module:
     """Return a copy whose last layer never names a class: its features are as they were."""
     model = copy.deepcopy(model)
     _, layer = last_layer(model)
@@ -58,27 +63,27 @@ def test_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
 def test_changed_last_layer_relearns_at_once(points: Problem, precision: str) -> None:
     watch = RunContext(precision=precision)
     target = forget_loss(points.model, points.forget, watch) + 0.05
-    after = headless(points.model, 2)
+    after = with_dead_class(points.model, 2)
     found = relearn(after, points.forget, watch, target=target, lr=0.1)
     assert found.steps is not None
     assert 0 < found.steps <= 200
 
 
 def test_relearning_does_not_change_the_model(points: Problem) -> None:
-    after = headless(points.model, 2)
+    after = with_dead_class(points.model, 2)
     kept = copy.deepcopy(after.state_dict())
     relearn(after, points.forget, WATCH, target=0.5, most=5)
     assert all(torch.equal(value, kept[name]) for name, value in after.state_dict().items())
 
 
 def test_relearning_stops_at_its_limit(points: Problem) -> None:
-    found = relearn(headless(points.model, 2), points.forget, WATCH, target=0.0, most=3)
+    found = relearn(with_dead_class(points.model, 2), points.forget, WATCH, target=0.0, most=3)
     assert found.steps is None
     assert found.most == 3
 
 
 def test_flips_relearn_the_wrong_labels() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     said_wrong = problem.forget.relabelled(problem.forget.true or ())
     assert forget_loss(problem.model, problem.forget, WATCH) > forget_loss(
         problem.model, said_wrong, WATCH
@@ -86,7 +91,7 @@ def test_flips_relearn_the_wrong_labels() -> None:
 
 
 def test_same_seed_takes_the_same_steps(points: Problem) -> None:
-    after = headless(points.model, 2)
+    after = with_dead_class(points.model, 2)
     first, second = (relearn(after, points.forget, WATCH, target=0.3, lr=0.1) for _ in range(2))
     assert first == second
 
@@ -102,8 +107,8 @@ def test_stop_ends_relearning(points: Problem) -> None:
 
 @points_and_pictures
 def test_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
-    problem = one_class(pictures=pictures)
-    after = headless(problem.model, 2)
+    problem = make_class_problem(pictures=pictures)
+    after = with_dead_class(problem.model, 2)
     found = linear_probe(problem.model, after, problem.forget, problem.retain, WATCH)
     assert found is not None
     assert found.before == found.after
@@ -182,7 +187,7 @@ def test_single_feature_has_a_plane() -> None:
 
 
 def test_plane_survives_a_round_trip(tmp_path: Path) -> None:
-    problem = one_class()
+    problem = make_class_problem()
     found = plane(problem.model, problem.model, problem.forget, problem.retain, WATCH)
     write(tmp_path / "plane.npz", found)
     again = read(tmp_path / "plane.npz")

@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import flips, one_class, said
+from tests.trueface.unlearning.unlearned_runs import (
+    class_predictions,
+    flip_predictions,
+    make_predictions,
+)
 from trueface.evaluation import curves, measurement
 from trueface.evaluation.predictions import SamplePredictions
 from trueface.runtime.errors import DataError
@@ -42,7 +46,7 @@ def test_tug_of_war_with_an_equal_model_is_one() -> None:
 
 
 def test_equal_model_has_no_gap_to_its_retrained_model() -> None:
-    parts = flips(8)
+    parts = flip_predictions(8)
     one = single_model_metrics(parts, goal="flips")
     comparison = compare_with_retrained(parts, parts, measures=one, reference_measures=one)
     assert comparison.values["tow"] == 1
@@ -53,7 +57,7 @@ def test_equal_model_has_no_gap_to_its_retrained_model() -> None:
 
 
 def test_flips_are_measured_against_both_labels() -> None:
-    found = single_model_metrics(flips(8, follows=10), goal="flips").values
+    found = single_model_metrics(flip_predictions(8, follows=10), goal="flips").values
     assert found["forget"] == 10 / 40
     assert found["forget_true"] == 30 / 40
     assert found["retain"] == 1
@@ -63,7 +67,7 @@ def test_flips_are_measured_against_both_labels() -> None:
 
 
 def test_forgotten_class_divides_the_test() -> None:
-    found = single_model_metrics(one_class(10, wrong=8), goal="class", forgotten=(2,))
+    found = single_model_metrics(class_predictions(10, wrong=8), goal="class", forgotten=(2,))
     assert found.values["test_retain"] == 72 / 80
     assert found.values["test_forget"] == 10 / 40
     assert found.values["us"] == pytest.approx(unlearning_score(90, 25))
@@ -71,7 +75,7 @@ def test_forgotten_class_divides_the_test() -> None:
 
 
 def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
-    parts = flips(8)
+    parts = flip_predictions(8)
     del parts["test"]
     found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
@@ -81,14 +85,14 @@ def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
 
 
 def test_unknown_true_labels_give_a_reason() -> None:
-    parts = one_class(0)
+    parts = class_predictions(0)
     assert single_model_metrics(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
         "the true labels are unknown"
     )
 
 
 def test_two_classes_are_measured_as_detectors_are() -> None:
-    part = flips(8)["test"]
+    part = flip_predictions(8)["test"]
     margin = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
     labels = part.trained.astype(np.int8)
     report = measurement.evaluate_scores(labels, margin, keys=part.ids)
@@ -104,19 +108,19 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
 
 
 def test_confident_and_wrong_model_is_not_calibrated() -> None:
-    part = said([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
+    part = make_predictions([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
     assert calibration_error(part, part.trained) == pytest.approx(1)
 
 
 def test_large_logits_have_finite_probabilities() -> None:
-    part = said([0, 1], [1, 0], sure=1e4)
+    part = make_predictions([0, 1], [1, 0], sure=1e4)
     assert np.isfinite(part.log_probabilities()).all()
     assert part.loss(part.trained) == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_non_finite_predictions_are_rejected(value: float) -> None:
-    parts = flips(8)
+    parts = flip_predictions(8)
     parts["test"].logits[3, 0] = value
     with pytest.raises(DataError, match="1 of 80 predictions on test are not finite"):
         single_model_metrics(parts, goal="flips")
@@ -142,19 +146,23 @@ def test_divergence_and_distance_have_known_values() -> None:
 
 
 def test_predictions_are_matched_by_name() -> None:
-    first = said([0, 1, 1], [0, 1, 0], ids=("a", "b", "c"))
-    second = said([1, 0, 1], [1, 0, 1], ids=("b", "a", "c"))
+    first = make_predictions([0, 1, 1], [0, 1, 0], ids=("a", "b", "c"))
+    second = make_predictions([1, 0, 1], [1, 0, 1], ids=("b", "a", "c"))
     assert align_samples(first, second).logits.argmax(1).tolist() == [0, 1, 1]
     with pytest.raises(UndefinedMetric, match="other samples"):
-        align_samples(first, said([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
+        align_samples(first, make_predictions([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
     with pytest.raises(UndefinedMetric, match="other samples"):
-        align_samples(said([0, 1], [0, 1]), said([0, 0], [0, 1]))
+        align_samples(make_predictions([0, 1], [0, 1]), make_predictions([0, 0], [0, 1]))
     with pytest.raises(UndefinedMetric, match="other classes"):
-        align_samples(said([0, 1], [0, 1]), said([0, 1], [0, 1], classes=3))
+        align_samples(make_predictions([0, 1], [0, 1]), make_predictions([0, 1], [0, 1], classes=3))
 
 
 def test_recovery_is_the_fraction_of_damage_undone() -> None:
-    poisoned, ours, clean = flips(24)["test"], flips(12)["test"], flips(4)["test"]
+    poisoned, ours, clean = (
+        flip_predictions(24)["test"],
+        flip_predictions(12)["test"],
+        flip_predictions(4)["test"],
+    )
     found = recovery(ours, poisoned, clean)
     assert found.value == pytest.approx(12 / 20)
     assert found.low < found.value < found.high
@@ -163,36 +171,36 @@ def test_recovery_is_the_fraction_of_damage_undone() -> None:
 
 
 def test_recovery_is_undefined_without_damage() -> None:
-    same = flips(4)["test"]
+    same = flip_predictions(4)["test"]
     with pytest.raises(UndefinedMetric, match="recovery needs at least"):
         recovery(same, same, same)
     with pytest.raises(UndefinedMetric, match="recovery needs at least"):
-        recovery(same, same, flips(8)["test"])  # the clean model is the worse one
+        recovery(same, same, flip_predictions(8)["test"])  # the clean model is the worse one
 
 
 def test_shifted_threshold_is_not_damage_once_it_is_tuned() -> None:
-    parts = flips(8)
-    shifted = {name: flips(8)[name] for name in ("test", "validation")}
+    parts = flip_predictions(8)
+    shifted = {name: flip_predictions(8)[name] for name in ("test", "validation")}
     for part in shifted.values():
         part.logits[:, 1] += 10  # all are called class 1
-    assert single_model_metrics(flips(8) | shifted, goal="flips").values["test"] == 0.5
+    assert single_model_metrics(flip_predictions(8) | shifted, goal="flips").values["test"] == 0.5
     plain = accuracy_at_val_threshold(parts["test"], parts["validation"])
     assert accuracy_at_val_threshold(shifted["test"], shifted["validation"]) == pytest.approx(plain)
     assert plain > 0.85
 
 
 def test_threshold_is_between_scores_and_never_splits_equal_ones() -> None:
-    validation = said([0, 1, 1], [0, 0, 1])  # two answers alike, of both classes
+    validation = make_predictions([0, 1, 1], [0, 0, 1])  # two answers alike, of both classes
     assert accuracy_at_val_threshold(validation, validation) == 2 / 3
     with pytest.raises(UndefinedMetric, match="two classes"):
-        accuracy_at_val_threshold(said([0], [0], classes=3), validation)
+        accuracy_at_val_threshold(make_predictions([0], [0], classes=3), validation)
 
 
 def test_accuracy_has_an_interval() -> None:
-    found = accuracy_with_ci(flips(8)["test"])
+    found = accuracy_with_ci(flip_predictions(8)["test"])
     assert found.value == 0.9
     assert 0.8 < found.low < 0.9 < found.high < 1
-    values = single_model_metrics(flips(8), goal="flips").values
+    values = single_model_metrics(flip_predictions(8), goal="flips").values
     assert (values["test_low"], values["test_high"]) == (found.low, found.high)
 
 
@@ -200,9 +208,9 @@ def test_copies_of_an_image_in_several_networks_do_not_narrow_an_interval() -> N
     truth = [n % 2 for n in range(60)]
     wrong = [1 - label if n % 7 == 0 else label for n, label in enumerate(truth)]
     keys = [f"{'FFHQ' if label == 0 else 'StyleGAN2/psi'}/{n}" for n, label in enumerate(truth)]
-    once = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
+    once = accuracy_with_ci(make_predictions(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
     copies = tuple(f"{modifier}:{key}" for modifier in ("pre", "fb", "tl", "tw") for key in keys)
-    four = accuracy_with_ci(said(truth * 4, wrong * 4, ids=copies))
+    four = accuracy_with_ci(make_predictions(truth * 4, wrong * 4, ids=copies))
     assert four.value == once.value
     assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.15)
 
@@ -214,7 +222,7 @@ def test_sources_with_equal_accuracy_keep_the_uncertainty_of_their_images() -> N
     def asked(wrong: int) -> SamplePredictions:
         """Return answers, so many of 20 wrong in each source."""
         calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
-        return said(truth, calls, true=truth, ids=keys)
+        return make_predictions(truth, calls, true=truth, ids=keys)
 
     found = accuracy_with_ci(asked(2))
     assert found.value == pytest.approx(0.9)
@@ -229,6 +237,8 @@ def test_interval_of_three_sources_uses_three_units() -> None:
         1 - label if n % 300 < 40 else label for n, label in enumerate(truth)
     ]  # all in one source
     keys = tuple(f"pre:{label}/{n % 300 // 100}/{n}" for n, label in enumerate(truth))
-    apart = accuracy_with_ci(said(truth, wrong, ids=keys))
-    alike = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600))))
+    apart = accuracy_with_ci(make_predictions(truth, wrong, ids=keys))
+    alike = accuracy_with_ci(
+        make_predictions(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600)))
+    )
     assert apart.high - apart.low > 4 * (alike.high - alike.low)

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import RUINS, flips, one_class, said, spoilt
+from tests.trueface.unlearning.unlearned_runs import (
+    RUINS,
+    change_classes,
+    class_predictions,
+    flip_predictions,
+    make_predictions,
+)
 from trueface.evaluation.predictions import SamplePredictions
 from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, class_name, noise, noise_floor
 from trueface.unlearning.evaluation.answer_comparison import loss_beside, paired
@@ -19,7 +25,7 @@ PER_CLASS = 30
 Parts = dict[str, SamplePredictions]
 
 
-def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
+def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
     """Return answers of a model of ten classes that shall forget class 0.
 
     Args:
@@ -35,7 +41,7 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
         called[places] = (called[places] + random.integers(1, K, len(places))) % K
         if forgets:
             called = np.where(called == 0, random.integers(1, K, len(called)), called)
-        return said(labels, called.tolist(), classes=K, noise=seed + noise)
+        return make_predictions(labels, called.tolist(), classes=K, noise=seed + noise)
 
     stay, gone = list(range(1, K)) * PER_CLASS, [0] * PER_CLASS
     return {
@@ -46,28 +52,28 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
     }
 
 
-def ruined(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
+def ruin_alarms(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
     """Return what says that a model is ruined."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind in RUINS)
 
 
-def of_class(
+def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return what a model of ten classes is warned of."""
-    alarms = ruined(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
+    alarms = ruin_alarms(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
     return {alarm.alarm_kind for alarm in alarms}
 
 
-def of_flips(
+def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return what a detector is warned of."""
-    alarms = ruined(parts, goal="flips", before=before, retrained=retrained)
+    alarms = ruin_alarms(parts, goal="flips", before=before, retrained=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
 
-def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
+def permute_classes(parts: Parts, change: Mapping[int, int]) -> Parts:
     """Return the answers with some classes called otherwise: {class: in its place}."""
     columns = np.arange(K)
     columns[list(change.values())] = list(change)
@@ -75,87 +81,115 @@ def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
 
 
 def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
-    before = many(0.5, forgets=False)
-    assert of_class(many(0.5, seed=5), before, retrained=many(0.45, seed=9)) == set()
-    assert of_flips(flips(4), flips(10, follows=30), retrained=flips(3, seed=2)) == set()
+    before = ten_class_predictions(0.5, forgets=False)
+    assert (
+        class_ruin_kinds(
+            ten_class_predictions(0.5, seed=5),
+            before,
+            retrained=ten_class_predictions(0.45, seed=9),
+        )
+        == set()
+    )
+    assert (
+        flip_ruin_kinds(
+            flip_predictions(4),
+            flip_predictions(10, follows=30),
+            retrained=flip_predictions(3, seed=2),
+        )
+        == set()
+    )
     assert [
-        *ruined(one_class(0, wrong=3), goal="class", before=one_class(40), forgotten=(2,))
+        *ruin_alarms(
+            class_predictions(0, wrong=3),
+            goal="class",
+            before=class_predictions(40),
+            forgotten=(2,),
+        )
     ] == []
 
 
 def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
-    parts = many(0.1)
+    parts = ten_class_predictions(0.1)
     for part in parts.values():
         part.logits[:, [0, *range(3, K)]] -= 50
     names = [f"class {one}" for one in range(K)]
     alarms = {
         alarm.alarm_kind: alarm.text
-        for alarm in ruined(parts, goal="class", before=None, forgotten=(0,), names=names)
+        for alarm in ruin_alarms(parts, goal="class", before=None, forgotten=(0,), names=names)
     }
     assert AlarmKind.FEW_ANSWERS in alarms
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
 
 
 def test_inverted_detector_is_reported() -> None:
-    parts = flips(4)
+    parts = flip_predictions(4)
     turned = {name: replace(one, logits=-one.logits) for name, one in parts.items()}
-    assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= of_flips(turned)
+    assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= flip_ruin_kinds(turned)
 
 
 def test_two_swapped_classes_are_reported() -> None:
-    parts = changed(many(0.2), {1: 2, 2: 1})
-    (alarm,) = ruined(parts, goal="class", before=None, forgotten=(0,))
+    parts = permute_classes(ten_class_predictions(0.2), {1: 2, 2: 1})
+    (alarm,) = ruin_alarms(parts, goal="class", before=None, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
 
 def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
-    before = many(0.2, forgets=False)
-    (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
+    before = ten_class_predictions(0.2, forgets=False)
+    (alarm,) = ruin_alarms(
+        ten_class_predictions(0.35, seed=5), goal="class", before=before, forgotten=(0,)
+    )
     assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
     assert "the model before unlearning" in alarm.text
 
 
 def test_loss_that_retraining_also_has_is_not_attributed_to_the_method() -> None:
-    before = many(0.2, forgets=False)
-    assert of_class(many(0.35, seed=5), before, retrained=many(0.36, seed=9)) == set()
+    before = ten_class_predictions(0.2, forgets=False)
+    assert (
+        class_ruin_kinds(
+            ten_class_predictions(0.35, seed=5),
+            before,
+            retrained=ten_class_predictions(0.36, seed=9),
+        )
+        == set()
+    )
 
 
 def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_data() -> None:
-    before, after = flips(4, follows=40), flips(4)
+    before, after = flip_predictions(4, follows=40), flip_predictions(4)
     truth = after["retain"].true.tolist()
-    after["retain"] = said(truth, spoilt(truth, 40, seed=3), true=truth)
-    assert of_flips(after, before) == {AlarmKind.LOST}
-    after["retain"] = said(truth, spoilt(truth, 6, seed=3), true=truth)
-    assert of_flips(after, before) == set()
+    after["retain"] = make_predictions(truth, change_classes(truth, 40, seed=3), true=truth)
+    assert flip_ruin_kinds(after, before) == {AlarmKind.LOST}
+    after["retain"] = make_predictions(truth, change_classes(truth, 6, seed=3), true=truth)
+    assert flip_ruin_kinds(after, before) == set()
 
 
 def test_identical_or_nearly_identical_predictions_are_reported() -> None:
-    before = flips(20, follows=30)
-    (alarm,) = ruined(flips(20, follows=30), goal="flips", before=before)
+    before = flip_predictions(20, follows=30)
+    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", before=before)
     assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
         AlarmKind.UNTOUCHED,
         True,
     )
     nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
-    (alarm,) = ruined(nearly, goal="flips", before=before)
+    (alarm,) = ruin_alarms(nearly, goal="flips", before=before)
     assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
 def test_different_samples_before_and_after_are_not_compared() -> None:
-    before = {name: replace(one, ids=()) for name, one in flips(4).items()}
+    before = {name: replace(one, ids=()) for name, one in flip_predictions(4).items()}
     for part in before.values():
         part.trained[:] = 1 - part.trained
-    assert of_flips(flips(16), before) == set()
+    assert flip_ruin_kinds(flip_predictions(16), before) == set()
 
 
 def test_too_few_samples_raise_no_alarm() -> None:
-    parts = {name: replace_rows(part, 10) for name, part in flips(40).items()}
-    assert of_flips(parts, parts | {"forget": flips(4)["forget"]}) == set()
+    parts = {name: first_rows(part, 10) for name, part in flip_predictions(40).items()}
+    assert flip_ruin_kinds(parts, parts | {"forget": flip_predictions(4)["forget"]}) == set()
 
 
-def replace_rows(part: SamplePredictions, count: int) -> SamplePredictions:
+def first_rows(part: SamplePredictions, count: int) -> SamplePredictions:
     """Return the first rows."""
     return SamplePredictions(
         logits=part.logits[:count],
@@ -177,9 +211,11 @@ def test_interval_of_a_loss_has_95_percent_coverage_and_copies_count_as_one_imag
 
 def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     truth = [0, 1] * 100
-    once = said(truth, spoilt(truth, 60), ids=tuple(f"pre:a/{at}" for at in range(200)))
+    once = make_predictions(
+        truth, change_classes(truth, 60), ids=tuple(f"pre:a/{at}" for at in range(200))
+    )
     ids = tuple(f"{net}:a/{at}" for net in ("pre", "fb") for at in range(200))
-    twice = said(truth * 2, spoilt(truth, 60) * 2, ids=ids)
+    twice = make_predictions(truth * 2, change_classes(truth, 60) * 2, ids=ids)
     ends = []
     for part in (once, twice):
         sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.trained])
@@ -199,7 +235,10 @@ def test_files_with_one_name_in_two_folders_are_two_images() -> None:
     named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
     bare = tuple(map(str, range(200)))
     first, second = (
-        loss_beside(said(truth, spoilt(truth, 60), ids=ids), [("x", said(truth, truth, ids=ids))])
+        loss_beside(
+            make_predictions(truth, change_classes(truth, 60), ids=ids),
+            [("x", make_predictions(truth, truth, ids=ids))],
+        )
         for ids in (named, bare)
     )
     assert first == second
@@ -211,24 +250,24 @@ NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
 
 
-def alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
+def other_alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
     """Return what a model is warned of, but for what says that it is ruined."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind not in RUINS)
 
 
-def sorts(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
+def other_alarm_kinds(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
     """Return what a model is warned of."""
-    return {one.alarm_kind for one in alarms(parts, goal="flips", names=NAMES, **given)}
+    return {one.alarm_kind for one in other_alarms(parts, goal="flips", names=NAMES, **given)}
 
 
 def test_sound_model_raises_no_alarm() -> None:
-    assert alarms(flips(7), goal="flips", names=NAMES) == ()
-    assert alarms(one_class(0, wrong=3), goal="class", forgotten=(2,)) == ()
+    assert other_alarms(flip_predictions(7), goal="flips", names=NAMES) == ()
+    assert other_alarms(class_predictions(0, wrong=3), goal="class", forgotten=(2,)) == ()
 
 
 def test_constant_predictor_raises_the_alarm_with_its_share() -> None:
-    parts = flips(7) | {"test": said(TRUTH, [1] * 90, true=TRUTH)}
-    found = {one.alarm_kind: one.text for one in alarms(parts, goal="flips", names=NAMES)}
+    parts = flip_predictions(7) | {"test": make_predictions(TRUTH, [1] * 90, true=TRUTH)}
+    found = {one.alarm_kind: one.text for one in other_alarms(parts, goal="flips", names=NAMES)}
     assert found[AlarmKind.CONSTANT] == "100.0% of the predictions are 'fake'"
     assert (
         found[AlarmKind.SHARE]
@@ -237,31 +276,33 @@ def test_constant_predictor_raises_the_alarm_with_its_share() -> None:
 
 
 def test_single_class_in_the_test_is_not_a_constant_predictor() -> None:
-    parts = flips(7) | {"test": said([1] * 90, [1] * 90)}
-    assert sorts(parts) == set()
+    parts = flip_predictions(7) | {"test": make_predictions([1] * 90, [1] * 90)}
+    assert other_alarm_kinds(parts) == set()
 
 
 def test_class_that_should_not_be_predicted_is_not_counted() -> None:
-    parts = one_class(0)
+    parts = class_predictions(0)
     del parts["test"]
-    parts["validation"] = said([0, 2] * 20, [0, 0] * 20, classes=3)
-    assert alarms(parts, goal="class", forgotten=(2,)) == ()
+    parts["validation"] = make_predictions([0, 2] * 20, [0, 0] * 20, classes=3)
+    assert other_alarms(parts, goal="class", forgotten=(2,)) == ()
 
 
 def test_broken_model_raises_only_its_own_alarm() -> None:
-    parts = flips(7)
+    parts = flip_predictions(7)
     parts["retain"].logits[0, 0] = math.nan
-    assert sorts(parts) == {AlarmKind.BROKEN}
+    assert other_alarm_kinds(parts) == {AlarmKind.BROKEN}
 
 
 def test_wrong_labels_of_one_class_raise_the_alarm() -> None:
-    parts = flips(7) | {"forget": said([0] * 20, [1] * 20, true=[1] * 20)}
-    assert sorts(parts) == {AlarmKind.ONE_CLASS}
+    parts = flip_predictions(7) | {"forget": make_predictions([0] * 20, [1] * 20, true=[1] * 20)}
+    assert other_alarm_kinds(parts) == {AlarmKind.ONE_CLASS}
 
 
 def test_wrong_validation_labels_raise_the_alarm() -> None:
-    parts = flips(7) | {"validation": said([0, 1, 1], [0, 1, 0], true=[0, 1, 0])}
-    assert sorts(parts) == {AlarmKind.VALIDATION}
+    parts = flip_predictions(7) | {
+        "validation": make_predictions([0, 1, 1], [0, 1, 0], true=[0, 1, 0])
+    }
+    assert other_alarm_kinds(parts) == {AlarmKind.VALIDATION}
 
 
 def test_change_within_the_noise_of_retraining_raises_the_alarm() -> None:

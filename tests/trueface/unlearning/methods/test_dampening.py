@@ -9,8 +9,8 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import asked, flipped, one_class
-from tests.trueface.unlearning.checks import last, one_logit_and_two, points_and_pictures
+from tests.trueface.unlearning.build import make_class_problem, make_flip_problem, make_request
+from tests.trueface.unlearning.checks import last_metric, one_logit_and_two, points_and_pictures
 from trueface.data.examples import (
     CostCounter,
     CountedSource,
@@ -30,8 +30,8 @@ SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
 @pytest.mark.parametrize("sort", SORTS)
 @one_logit_and_two
 def test_importances_of_one_batch_match_its_gradient(sort: ImportanceKind, logits: int) -> None:
-    problem = flipped(logits=logits)
-    request = asked(problem, SsdOptions())
+    problem = make_flip_problem(logits=logits)
+    request = make_request(problem, SsdOptions())
     found = importances(request, (problem.forget,), sort, batch_size=1000)
     inputs = torch.cat([batch.inputs for batch in problem.forget.batches("trained", epoch=None)])
     said = as_multiclass_logits(problem.model(inputs))
@@ -47,8 +47,8 @@ def test_importances_of_one_batch_match_its_gradient(sort: ImportanceKind, logit
 
 
 def test_each_batch_is_weighted_by_its_size() -> None:
-    problem = flipped()
-    request = asked(problem, SsdOptions())
+    problem = make_flip_problem()
+    request = make_request(problem, SsdOptions())
     some = problem.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
     parts = [shuffle_examples(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
@@ -59,39 +59,39 @@ def test_each_batch_is_weighted_by_its_size() -> None:
 
 
 def test_batch_statistics_and_gradients_are_unchanged() -> None:
-    problem = flipped(pictures=True)
-    before = checks.weights(problem.model)
+    problem = make_flip_problem(pictures=True)
+    before = checks.copy_weights(problem.model)
     problem.model.zero_grad(set_to_none=True)
-    importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
-    assert not checks.moved(before, problem.model)
+    importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+    assert not checks.has_changed(before, problem.model)
     assert all(weight.grad is None for weight in problem.model.parameters())
 
 
 def test_frozen_weights_are_left_out() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     problem.model[0].requires_grad_(False)  # type: ignore[index]  # a Sequential
     assert set(
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
     ) == {
         "2.weight",
         "2.bias",
     }
     problem.model.requires_grad_(False)
     with pytest.raises(JobError, match="all are frozen"):
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_forgetting_everything_selects_no_ratio_above_one(sort: ImportanceKind) -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     every = problem.forget + problem.retain
-    request = replace(asked(problem, SsdOptions()), forget=every, retain=every)
-    before = checks.weights(problem.model)
+    request = replace(make_request(problem, SsdOptions()), forget=every, retain=every)
+    before = checks.copy_weights(problem.model)
     found = dampening(request, sort, batch_size=16)
     ratios = found.ratios()
     assert set(ratios.tolist()) <= {0.0, 1.0}
     assert found.apply(1.0, 1.0) == 0
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
 def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> None:
@@ -112,13 +112,13 @@ def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> N
 
 
 def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     meter = CostCounter()
     every = problem.forget + problem.retain
     for rows in (range(16), range(20, 36)):
         gone = set(rows)
         kept = [row for row in range(len(every)) if row not in gone]
-        request = asked(problem, SsdOptions())
+        request = make_request(problem, SsdOptions())
         dampening(
             replace(
                 request,
@@ -134,8 +134,8 @@ def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -
 
 
 def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> None:
-    problem = flipped()
-    request = asked(problem, SsdOptions(), cache=tmp_path)
+    problem = make_flip_problem()
+    request = make_request(problem, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
     dampening(request, "norm", batch_size=16)
     right = problem.forget.relabelled(problem.forget.true or ())
@@ -147,15 +147,15 @@ def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> N
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     other = examples(torch.zeros(3, 2), [0, 1, 1])
     parts = union_by_position(problem.forget, other)
     assert [len(part) for part in parts] == [len(problem.forget), 3]
-    importances(asked(problem, SsdOptions()), parts, "loss", batch_size=8)
+    importances(make_request(problem, SsdOptions()), parts, "loss", batch_size=8)
 
 
 def test_union_does_not_depend_on_the_split() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     every = problem.forget + problem.retain
     (one,) = union_by_position(problem.forget, problem.retain)
     (other,) = union_by_position(every.subset(range(40, 50)), every)
@@ -163,16 +163,16 @@ def test_union_does_not_depend_on_the_split() -> None:
 
 
 def test_non_finite_importances_are_rejected() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     with torch.no_grad():
         next(problem.model.parameters()).fill_(torch.nan)
     with pytest.raises(JobError, match="not finite"):
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
 def test_model_with_constant_predictions_fails_the_guard() -> None:
-    problem = flipped()
-    before = guard(asked(problem, SsdOptions()), most_loss=1.0)
+    problem = make_flip_problem()
+    before = guard(make_request(problem, SsdOptions()), most_loss=1.0)
     assert before.check_accuracy()[1]
     with torch.no_grad():
         for weight in problem.model.parameters():
@@ -181,10 +181,11 @@ def test_model_with_constant_predictions_fails_the_guard() -> None:
 
 
 def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
-    problem = one_class(classes=2)
+    problem = make_class_problem(classes=2)
     kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
     request = replace(
-        asked(problem, SsdOptions(), goal="class"), validation=problem.validation.subset(kept)
+        make_request(problem, SsdOptions(), goal="class"),
+        validation=problem.validation.subset(kept),
     )
     assert guard(request, most_loss=0.05).check_accuracy()[1]
 
@@ -200,11 +201,11 @@ def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
 def test_model_is_unchanged_if_no_weight_can_be_dampened(
     method: str, pictures: bool, options: dict[str, float], note: str
 ) -> None:
-    problem = (one_class if pictures else flipped)(pictures=pictures)
-    before = checks.weights(problem.model)
+    problem = (make_class_problem if pictures else make_flip_problem)(pictures=pictures)
+    before = checks.copy_weights(problem.model)
     done = problem.run(method, options=options)
     assert note in done.notes[0]
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
 @points_and_pictures
@@ -214,8 +215,8 @@ def test_validation_accuracy_is_kept_on_random_flips(
     method: str, pictures: bool, logits: int
 ) -> None:
     options = {"alpha": 0.01} if method == "ssd" else {}
-    done = flipped(pictures=pictures, logits=logits).run(method, options=options)
-    lost = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_flip_problem(pictures=pictures, logits=logits).run(method, options=options)
+    lost = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert lost <= 0.05
     if method == "ssd":
         alphas = [step.metrics["alpha"] for step in done.log[1:-1]]
@@ -224,16 +225,16 @@ def test_validation_accuracy_is_kept_on_random_flips(
 
 
 def test_single_alpha_is_used_without_a_search() -> None:
-    problem = flipped()
-    before = checks.weights(problem.model)
+    problem = make_flip_problem()
+    before = checks.copy_weights(problem.model)
     done = problem.run("ssd", options={"alpha": 0.01, "search": False})
     assert len(done.log) == 3
     assert "chose alpha 0.01" in done.notes[0]
-    assert checks.moved(before, problem.model)
+    assert checks.has_changed(before, problem.model)
 
 
 def test_random_predictions_are_not_traded_for_constant_ones() -> None:
-    problem = flipped(rate=0.5, pictures=True, epochs=40)
+    problem = make_flip_problem(rate=0.5, pictures=True, epochs=40)
     done = problem.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
     said = [
         done.model(batch.inputs) > 0 for batch in problem.validation.batches("trained", epoch=None)
@@ -243,17 +244,17 @@ def test_random_predictions_are_not_traded_for_constant_ones() -> None:
 
 
 def test_samples_never_learned_need_no_forgetting() -> None:
-    problem = one_class()
-    before = checks.weights(problem.model)
+    problem = make_class_problem()
+    before = checks.copy_weights(problem.model)
     wrong = problem.forget.relabelled([0] * len(problem.forget))
     done = problem.run("potion", forget=wrong, goal="instances")
     assert "predicts no trained label of the forget set" in done.notes[0]
     assert done.samples_read == len(problem.forget)
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
 def test_stop_share_of_one_is_reached_at_once() -> None:
-    done = one_class(pictures=True).run("potion", options={"stop_at": 1.0})
+    done = make_class_problem(pictures=True).run("potion", options={"stop_at": 1.0})
     assert len(done.log) == 3
 
 
@@ -276,9 +277,11 @@ def test_trials_end_if_no_percentile_is_left() -> None:
 
 @pytest.mark.parametrize("method", ["ssd", "potion"])
 def test_second_request_reads_only_the_forget_set(method: str, tmp_path: Path) -> None:
-    first, second = (one_class(pictures=True).run(method, cache=tmp_path) for _ in range(2))
+    first, second = (
+        make_class_problem(pictures=True).run(method, cache=tmp_path) for _ in range(2)
+    )
     assert first.samples_read == second.samples_read
     assert first.samples_read == 32 or method == "potion"
     assert first.cached_samples == second.cached_samples == 96
     assert len(list(tmp_path.iterdir())) == 1
-    assert not checks.moved(checks.weights(first.model), second.model)
+    assert not checks.has_changed(checks.copy_weights(first.model), second.model)

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import Problem, asked, flipped, one_class, perceptron, points
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    make_request,
+    perceptron,
+    points,
+)
 from tests.trueface.unlearning.checks import (
     both_precisions,
-    last,
+    last_metric,
     one_logit_and_two,
     points_and_pictures,
 )
@@ -36,8 +43,8 @@ MASKED = {"lr": 0.05, "epochs": 10}
 
 @one_logit_and_two
 def test_wrong_labels_are_forgotten_until_as_rare_as_errors(logits: int) -> None:
-    done = flipped(logits=logits).run("ng", options=SLOW, retain=None)
-    checks.sound(done)
+    done = make_flip_problem(logits=logits).run("ng", options=SLOW, retain=None)
+    checks.assert_sound(done)
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
     assert last["forget_accuracy_trained"] <= 1 - (last["val_accuracy"] or 0)
@@ -45,7 +52,7 @@ def test_wrong_labels_are_forgotten_until_as_rare_as_errors(logits: int) -> None
 
 
 def test_instances_are_forgotten_until_like_validation() -> None:
-    done = checks.instances().run("ng", options={"stop_at": None, **SLOW})
+    done = checks.instance_problem().run("ng", options={"stop_at": None, **SLOW})
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
     assert last["forget_accuracy_trained"] <= (last["val_accuracy"] or 0)
@@ -53,16 +60,16 @@ def test_instances_are_forgotten_until_like_validation() -> None:
 
 @pytest.mark.parametrize("where", [0.9, 1.0])
 def test_no_step_is_taken_if_the_forget_set_is_already_predicted_like_others(where: float) -> None:
-    problem = flipped()
-    before = checks.weights(problem.model)
+    problem = make_flip_problem()
+    before = checks.copy_weights(problem.model)
     done = problem.run("ng", options={**SLOW, "stop_at": where})
-    assert not checks.moved(before, done.model)
+    assert not checks.has_changed(before, done.model)
     assert len(done.log) == 2
     assert "so the model is unchanged" in done.notes[0]
 
 
 def test_pass_ends_if_the_latest_predictions_reach_the_target() -> None:
-    problem = one_class(pictures=True)
+    problem = make_class_problem(pictures=True)
     forget = problem.forget + problem.forget
     rows = [row % len(problem.forget) for row in range(30 * len(problem.forget))]
     many = type(forget)(
@@ -74,7 +81,7 @@ def test_pass_ends_if_the_latest_predictions_reach_the_target() -> None:
     options = {"lr": 0.1, "epochs": 1, "batch_size": 16}
     done = problem.run("ng", options=options, forget=many)
     whole = 3 * len(many)  # one pass, measured before and after
-    assert last(done) == 0
+    assert last_metric(done) == 0
     assert done.samples_read < whole
 
 
@@ -85,27 +92,27 @@ def test_excessive_learning_rate_gives_finite_outputs_or_an_error(
 ) -> None:
     options = {"lr": 10.0, "epochs": 20, "stop_at": 0.0, "clip": clip}
     with contextlib.suppress(JobError):
-        checks.sound(one_class(pictures=pictures).run("ng", options=options))
+        checks.assert_sound(make_class_problem(pictures=pictures).run("ng", options=options))
 
 
 def test_note_reports_lost_accuracy() -> None:
     options = {"lr": 1.0, "epochs": 20, "stop_at": 0.0, "momentum": 0.0}
-    done = one_class(pictures=True).run("ng", options=options)
-    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_class_problem(pictures=True).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert any("validation accuracy fell" in note for note in done.notes) == (fell > 0.1)
 
 
 def test_note_reports_a_missed_target() -> None:
-    done = one_class().run("ng", options={"lr": 1e-6, "epochs": 2})
+    done = make_class_problem().run("ng", options={"lr": 1e-6, "epochs": 2})
     assert "after 2 epochs (target: 0.0%)" in done.notes[0]
 
 
 def test_missed_target_and_lost_accuracy_give_consistent_advice() -> None:
     options = {"lr": 1.0, "epochs": 2, "stop_at": 0.0}
-    done = flipped(pictures=True, epochs=60).run("ng", options=options)
-    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_flip_problem(pictures=True, epochs=60).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert fell > 0.1
-    assert last(done) > 0
+    assert last_metric(done) > 0
     notes = " ".join(done.notes)
     assert "No lr of this method fixes both, so choose npo" in notes
     assert "higher lr" not in notes
@@ -150,54 +157,52 @@ def test_loss_is_bounded_and_its_gradient_vanishes() -> None:
 
 
 def test_npo_can_forget_instances() -> None:
-    done = checks.instances().run("npo", options=FAST)
-    checks.sound(done, 20)
+    done = checks.instance_problem().run("npo", options=FAST)
+    checks.assert_sound(done, 20)
 
 
 def test_npo_reads_retained_samples_only_with_nonzero_weight() -> None:
-    problem = one_class()
+    problem = make_class_problem()
     options = {"epochs": 3, "batch_size": 8}
     alone = problem.run("npo", options={**options, "retain_weight": 0})
     assert alone.samples_read == 3 * len(problem.forget)
-    unkept = one_class().run("npo", options=options, retain=None, goal="class")
+    unkept = make_class_problem().run("npo", options=options, retain=None, goal="class")
     assert unkept.log == alone.log
-    both = one_class().run("npo", options=options)
+    both = make_class_problem().run("npo", options=options)
     assert both.samples_read == alone.samples_read + 3 * len(problem.forget)
 
 
 def test_pass_over_few_retained_samples_restarts() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.subset([0, 1, 2]))
-    checks.sound(done, 5)
+    checks.assert_sound(done, 5)
 
 
 @pytest.mark.parametrize("rate", [10.0, 1e-6])
 @pytest.mark.parametrize("beta", [1e-6, 100.0])
 def test_no_setting_makes_the_descent_endless(rate: float, beta: float) -> None:
     options = {"lr": rate, "beta": beta, "clip": 0.0}
-    checks.sound(flipped().run("npo", options=options, retain=None))
+    checks.assert_sound(make_flip_problem().run("npo", options=options, retain=None))
 
 
-def labels_drawn(
-    trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0
-) -> Any:
+def draw_labels(trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0) -> Any:
     some = examples(torch.rand(len(trained), 2), trained)
-    problem = one_class(classes=classes, epochs=1)
-    request = asked(problem, RlOptions(), goal=goal, forget=some, seed=seed)
+    problem = make_class_problem(classes=classes, epochs=1)
+    request = make_request(problem, RlOptions(), goal=goal, forget=some, seed=seed)
     return random_other_labels(request, epoch)
 
 
 def test_drawn_label_is_never_the_trained_one_and_covers_all_others() -> None:
     trained = [0, 1, 2, 3] * 50
-    pairs = set(zip(trained, labels_drawn(trained, 4, "instances"), strict=True))
+    pairs = set(zip(trained, draw_labels(trained, 4, "instances"), strict=True))
     assert pairs == {(old, new) for old in range(4) for new in range(4) if old != new}
-    assert labels_drawn([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
-    assert set(labels_drawn([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
+    assert draw_labels([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
+    assert set(draw_labels([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
 
 
 def test_drawn_labels_follow_from_seed_and_epoch() -> None:
     first, again, later, other = (
-        labels_drawn([0] * 30, 4, "instances", epoch, seed)
+        draw_labels([0] * 30, 4, "instances", epoch, seed)
         for epoch, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
     )
     assert first == again
@@ -205,19 +210,23 @@ def test_drawn_labels_follow_from_seed_and_epoch() -> None:
 
 
 def test_random_labels_read_retained_samples_only_on_request() -> None:
-    problem = one_class()
+    problem = make_class_problem()
     alone = problem.run("rl", options={"epochs": 1}, retain=None)
     assert alone.samples_read == len(problem.forget)
-    both = one_class().run("rl", options={"epochs": 1, "with_retain": True})
+    both = make_class_problem().run("rl", options={"epochs": 1, "with_retain": True})
     assert both.samples_read == alone.samples_read + len(problem.retain)
     with pytest.raises(JobError, match="nothing to learn from"):
         problem.run("rl", options={"with_retain": True}, retain=None)
 
 
-PROBLEMS: list[Callable[[], Problem]] = [flipped, one_class, lambda: one_class(pictures=True)]
+PROBLEMS: list[Callable[[], Problem]] = [
+    make_flip_problem,
+    make_class_problem,
+    lambda: make_class_problem(pictures=True),
+]
 
 
-def stayed(before: list[Tensor], model: nn.Module) -> float:
+def unchanged_fraction(before: list[Tensor], model: nn.Module) -> float:
     """Return the share of parameters that are the same bit by bit."""
     same = [old == new for old, new in zip(before, model.parameters(), strict=True)]
     return float(torch.cat([one.flatten() for one in same]).float().mean())
@@ -233,7 +242,7 @@ def test_weights_outside_the_mask_stay_bit_identical(
     before = [one.detach().clone() for one in problem.model.parameters()]
     options = {**MASKED, "share": share, "weight_decay": 0.1, "momentum": 0.9}
     problem.run("salun", options=options, watch=RunContext(precision=precision))
-    assert stayed(before, problem.model) == pytest.approx(1 - share, abs=0.02)
+    assert unchanged_fraction(before, problem.model) == pytest.approx(1 - share, abs=0.02)
 
 
 def test_mask_contains_the_largest_of_all_weights_together() -> None:
@@ -263,19 +272,19 @@ def test_weight_decay_and_momentum_do_not_move_masked_weights() -> None:
         assert torch.equal(old[~mask], new[~mask])
         assert not (old == new)[mask].any() or not mask.any()
     descent.step(model(torch.rand(8, 2)).square().mean())
-    assert stayed(before, model) == 0  # afterwards all may move again
+    assert unchanged_fraction(before, model) == 0  # afterwards all may move again
 
 
 def test_two_classes_need_no_true_labels() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     unknown = problem.forget.relabelled(problem.forget.trained)
     blind = type(unknown)(
         source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
     )
     done = problem.run("salun", options=MASKED, forget=blind, goal="flips")
     assert done.notes == (ONLY_OTHER,)
-    assert not checks.moved(
-        checks.weights(done.model), flipped().run("salun", options=MASKED).model
+    assert not checks.has_changed(
+        checks.copy_weights(done.model), make_flip_problem().run("salun", options=MASKED).model
     )
 
 

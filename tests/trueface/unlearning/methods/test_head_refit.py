@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
-from tests.trueface.unlearning.build import Problem, divided, flipped
-from tests.trueface.unlearning.checks import last, moved, weights
+from tests.trueface.unlearning.build import Problem, make_flip_problem, split_problem
+from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
-def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:
+def make_linear_problem(
+    classes: int, *, bias: bool = True, seed: int = 0
+) -> tuple[Problem, Tensor, Tensor]:
     """Return a linear layer over features of unlike scales, which forgets some flipped labels."""
     random = torch.Generator().manual_seed(seed)
     scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
@@ -34,7 +36,7 @@ def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Te
     torch.manual_seed(seed)
     model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
     checked = examples(inputs[200:], right[200:])
-    problem = divided(
+    problem = split_problem(
         model, every, range(40), kept=range(40, 200), validation=checked, classes=classes
     )
     return problem, inputs[:200], right[:200]
@@ -55,7 +57,7 @@ def probabilities(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("decay", [1.0, 0.01])
 def test_minimum_equals_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
-    problem, inputs, right = lone(classes, bias=bias)
+    problem, inputs, right = make_linear_problem(classes, bias=bias)
     problem.run("exact", options={"decay": decay, "steps": 300})
     scale = float(inputs.double().var(0, correction=0).mean().sqrt())
     other = LogisticRegression(
@@ -69,17 +71,17 @@ def test_minimum_equals_that_of_another_solver(classes: int, decay: float, bias:
 
 
 def test_single_logit_stays_single_and_all_labels_are_corrected() -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     done = problem.run("exact")
-    assert last(done, "forget_accuracy_true") == 1
-    assert last(done, "val_accuracy") == 1
+    assert last_metric(done, "forget_accuracy_true") == 1
+    assert last_metric(done, "val_accuracy") == 1
     assert done.model[-1].weight.shape == (1, 16)  # type: ignore[index]  # a Sequential
     assert len(done.log) == 2 + len(DECAYS)
     assert "fitted on 64 samples" in done.notes[0]
 
 
 def test_backbone_stays_bit_identical() -> None:
-    problem = flipped(pictures=True, logits=2)
+    problem = make_flip_problem(pictures=True, logits=2)
     before = copy.deepcopy(problem.model).state_dict()
     after = problem.run("exact").model.state_dict()
     changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
@@ -87,26 +89,26 @@ def test_backbone_stays_bit_identical() -> None:
 
 
 def test_previous_head_does_not_matter() -> None:
-    problem = flipped()
-    first = weights(problem.run("exact").model)
+    problem = make_flip_problem()
+    first = copy_weights(problem.run("exact").model)
     with torch.no_grad():
         problem.model[2].weight.fill_(3.0)  # type: ignore[index]
-    assert not moved(first, problem.run("exact").model)
+    assert not has_changed(first, problem.run("exact").model)
 
 
 def test_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     first = problem.run("exact", cache=tmp_path)
-    held = weights(first.model)
+    held = copy_weights(first.model)
     second = problem.run("exact", cache=tmp_path)  # with another head than at first
     assert first.cached_samples == second.cached_samples >= 64
     assert second.samples_read == 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert not moved(held, second.model)
+    assert not has_changed(held, second.model)
 
 
 def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     every = problem.forget + problem.retain
     problem.run("exact", cache=tmp_path)
     problem.run(
@@ -124,7 +126,7 @@ def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -
 
 
 def test_another_backbone_has_separate_features(tmp_path: Path) -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     problem.run("exact", cache=tmp_path)
     with torch.no_grad():
         problem.model[0].bias.add_(1.0)  # type: ignore[index]
@@ -133,28 +135,28 @@ def test_another_backbone_has_separate_features(tmp_path: Path) -> None:
 
 
 def test_truncated_file_is_computed_again(tmp_path: Path) -> None:
-    problem = flipped()
-    held = weights(problem.run("exact", cache=tmp_path).model)
+    problem = make_flip_problem()
+    held = copy_weights(problem.run("exact", cache=tmp_path).model)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:300])
-    assert not moved(held, problem.run("exact", cache=tmp_path).model)
+    assert not has_changed(held, problem.run("exact", cache=tmp_path).model)
     assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
 
 
 def test_head_is_fitted_on_retained_samples_without_true_labels() -> None:
-    problem, inputs, right = lone(2)
+    problem, inputs, right = make_linear_problem(2)
     unknown = replace(problem.forget, true=None)
     done = problem.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
     assert "fitted on 160 samples" in done.notes[0]
     alone = probabilities(done.model, inputs)
-    reference, _, _ = lone(2)
+    reference, _, _ = make_linear_problem(2)
     reference.run("exact", forget=unknown, goal="instances", options={"decay": 0.1})
     assert np.array_equal(alone, probabilities(reference.model, inputs))
     assert len(right) == 200
 
 
 def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     done = problem.run("exact", retain=None, force=True)
     assert f"fitted on {len(problem.forget)} samples" in done.notes[-1]
     with pytest.raises(JobError, match="nothing to learn from"):
@@ -162,23 +164,23 @@ def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> No
 
 
 def test_best_penalty_on_validation_is_used() -> None:
-    problem, _, _ = lone(3)
+    problem, _, _ = make_linear_problem(3)
     done = problem.run("exact")
     tried = [step.metrics for step in done.log[1:-1]]
     best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
     assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
-    assert last(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
+    assert last_metric(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem, inputs, right = lone(2)
+    problem, inputs, right = make_linear_problem(2)
     apart = problem.run(
         "exact",
         forget=examples(inputs[:40], 1 - right[:40], right[:40]),
         retain=examples(inputs[40:], right[40:]),
         options={"decay": 0.1},
     )
-    together, _, _ = lone(2)
+    together, _, _ = make_linear_problem(2)
     together.run("exact", options={"decay": 0.1})
     found = probabilities(apart.model, inputs)
     assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
@@ -187,13 +189,13 @@ def test_samples_of_two_sources_are_both_read() -> None:
 def test_constant_features_and_a_single_step_are_harmless() -> None:
     every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
     model = nn.Linear(3, 1)
-    problem = divided(model, every, range(2))
+    problem = split_problem(model, every, range(2))
     problem.run("exact", options={"steps": 1, "decay": 0.0})
     assert all(one.isfinite().all() for one in model.state_dict().values())
 
 
 def test_unreadable_samples_are_left_out() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
 
     class Gaps:
         """A source of which every fourth sample cannot be read."""
@@ -212,7 +214,7 @@ def test_unreadable_samples_are_left_out() -> None:
 
 
 def test_last_layer_with_a_hidden_layer_is_rejected() -> None:
-    problem = replace(flipped(), model=MlpHead(2, hidden=8))
+    problem = replace(make_flip_problem(), model=MlpHead(2, hidden=8))
     with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
         problem.run("exact")
 

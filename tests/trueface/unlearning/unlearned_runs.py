@@ -27,7 +27,7 @@ RUINS = frozenset(
 )
 
 
-def said(
+def make_predictions(
     trained: Sequence[int],
     called: Sequence[int],
     *,
@@ -60,7 +60,9 @@ def said(
     )
 
 
-def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0) -> list[int]:
+def change_classes(
+    right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0
+) -> list[int]:
     """Return answers of which so many are wrong, spread at random."""
     called = np.array(right)
     places = np.random.default_rng(seed).permutation(len(called))[:wrong]
@@ -69,7 +71,9 @@ def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0)
     return found
 
 
-def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, SamplePredictions]:
+def flip_predictions(
+    wrong: int, *, follows: int = 0, seed: int = 0
+) -> dict[str, SamplePredictions]:
     """Return answers of a model on a problem with wrong labels.
 
     Args:
@@ -83,14 +87,20 @@ def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, SamplePre
     said_of = [*turned[:follows], *gone[follows:]]
     names = tuple(f"part/{number}" for number in range(len(truth)))
     return {
-        "forget": said(turned, said_of, true=gone, noise=seed + 1),
-        "retain": said(truth, truth, true=truth, noise=seed + 2),
-        "validation": said(truth, spoilt(truth, 2, seed=seed), true=truth, noise=seed + 3),
-        "test": said(truth, spoilt(truth, wrong, seed=seed), true=truth, noise=seed + 4, ids=names),
+        "forget": make_predictions(turned, said_of, true=gone, noise=seed + 1),
+        "retain": make_predictions(truth, truth, true=truth, noise=seed + 2),
+        "validation": make_predictions(
+            truth, change_classes(truth, 2, seed=seed), true=truth, noise=seed + 3
+        ),
+        "test": make_predictions(
+            truth, change_classes(truth, wrong, seed=seed), true=truth, noise=seed + 4, ids=names
+        ),
     }
 
 
-def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, SamplePredictions]:
+def class_predictions(
+    remembers: int, wrong: int = 0, *, seed: int = 0
+) -> dict[str, SamplePredictions]:
     """Return answers of a model of three classes that shall forget the last.
 
     Args:
@@ -101,16 +111,16 @@ def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, Sam
     stay = [0, 1] * PER_CLASS
     gone = [2] * PER_CLASS
     of_gone = [2] * remembers + [0] * (PER_CLASS - remembers)
-    tested = [*spoilt(stay, wrong, seed=seed), *of_gone]
+    tested = [*change_classes(stay, wrong, seed=seed), *of_gone]
     return {
-        "forget": said(gone, of_gone, classes=3, noise=seed + 1),
-        "retain": said(stay, stay, classes=3, noise=seed + 2),
-        "validation": said(stay, stay, classes=3, noise=seed + 3),
-        "test": said([*stay, *gone], tested, classes=3, noise=seed + 4),
+        "forget": make_predictions(gone, of_gone, classes=3, noise=seed + 1),
+        "retain": make_predictions(stay, stay, classes=3, noise=seed + 2),
+        "validation": make_predictions(stay, stay, classes=3, noise=seed + 3),
+        "test": make_predictions([*stay, *gone], tested, classes=3, noise=seed + 4),
     }
 
 
-def told(model: str, base: str, **changed: Any) -> Record:
+def make_record(model: str, base: str, **changed: Any) -> Record:
     """Return the record of an unlearning of flips, with changes."""
     given: dict[str, Any] = {
         "method": model.rpartition("~")[2].partition("@")[0],
@@ -143,7 +153,7 @@ def told(model: str, base: str, **changed: Any) -> Record:
     return Record(**{**given, **changed})
 
 
-def leave(
+def write_unlearning(
     run: Path,
     record_of: Record,
     before: Mapping[str, SamplePredictions] | None,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.unlearning.said import told
+from tests.trueface.unlearning.unlearned_runs import make_record
 from trueface.data.examples import CostCounter
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -18,7 +18,7 @@ from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, read, write
 
 
-def a_record(**changed: Any) -> Record:
+def make_test_record(**changed: Any) -> Record:
     """Return the record of an unlearning of flips, with changes."""
     given: dict[str, Any] = {
         "found": NoiseSearchResult(flagged=10, hidden=8, right=6),
@@ -30,7 +30,7 @@ def a_record(**changed: Any) -> Record:
         "attack_before": 0.5,
         "log": ({"step": 0, "loss": 0.7}, {"step": 1, "loss": None}),
     }
-    return told("gan:pre%20~scrub", "gan:pre%20", **{**given, **changed})
+    return make_record("gan:pre%20~scrub", "gan:pre%20", **{**given, **changed})
 
 
 def test_fractions_of_nothing_are_unknown() -> None:
@@ -53,7 +53,7 @@ def test_invalid_record_is_an_error(tmp_path: Path, text: str, said: str) -> Non
 
 def test_record_survives_a_round_trip_except_a_non_finite_loss(tmp_path: Path) -> None:
     assert read(tmp_path) is None
-    record = a_record()
+    record = make_test_record()
     write(tmp_path / "model", record)
     assert read(tmp_path / "model") == record
     assert json.loads(paths.unlearning(tmp_path / "model").read_text())["schema"] == 1
@@ -62,7 +62,7 @@ def test_record_survives_a_round_trip_except_a_non_finite_loss(tmp_path: Path) -
     assert found is not None
     assert found.log == ({"step": 1, "loss": None},)
     with pytest.raises(ValueError, match="seconds of an unlearning is nan"):
-        a_record(seconds=math.nan)
+        make_test_record(seconds=math.nan)
 
 
 class Maker:
