@@ -1,4 +1,4 @@
-"""What a check of an audit is: a code, what it looks for, and a function of one model's facts."""
+"""A check of an audit: a code, a description, and a function of one model's facts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache

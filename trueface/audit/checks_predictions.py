@@ -1,4 +1,4 @@
-"""Findings on what a model answered: constant, worse than chance, surer than its labels allow."""
+"""Findings on predictions: constant, worse than chance, more confident than the labels allow."""
 
 import math
 from collections.abc import Iterator
@@ -161,7 +161,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
 
 @check("undefined-metric", "scores that are not finite, or of one class")
 def undefined(model: Model) -> Iterator[Outcome]:
-    """Find scores that cannot be read or are no numbers, and tests without the other class."""
+    """Find scores that cannot be read or are not numbers, and tests without the other class."""
     for test in model.tests:
         if test.scores is None:
             yield Gap(f"{test.data}: {test.trouble}")
@@ -201,7 +201,7 @@ def rough_auc(labels: Labels, logits: Floats) -> float:
 
 
 def _listed_share(model: Model) -> float | None:
-    """Return how many percent of the test list of an old unlearning are fake; None: not known."""
+    """Return the percentage of fakes in the test list of an old unlearning. None if unknown."""
     listed = model.lists.test
     if not model.unlearning.get("test") or not listed:
         return None

@@ -161,7 +161,7 @@ def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
 def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
     """Return the settings that decide what a validation and a test see of an image."""
     patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
-    if not patches:  # the patches of the training are no part of its validation
+    if not patches:  # training patches are not part of the validation
         return ("decode", "resize_size")
     scaled = {learned.get("decode"), used.get("decode")} & {"scaled", "fitted"}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))

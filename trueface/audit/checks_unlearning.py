@@ -1,4 +1,4 @@
-"""Findings on an unlearning: away from the truth, a loss that is no number, a model that is the old one."""
+"""Findings on an unlearning: away from the truth, a loss that is not a number, an unchanged model."""
 
 import math
 from collections.abc import Iterator
@@ -141,7 +141,7 @@ def _true_accuracies(model: Model) -> tuple[float, float] | None:
 
 
 def _losses(model: Model) -> list[float | None]:
-    """Return the losses that an unlearning wrote of its steps; None for one that is no number."""
+    """Return the losses of the steps of an unlearning, with None for one that is not a number."""
     if model.unlearning:
         return [loss for series in model.unlearning.values() for loss, _ in series]
     log = model.summary.get("log")

@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
     severity: Severity
     sentence: str  # what is wrong; lower case, no full stop
-    advice: str  # what to do; likewise
+    advice: str  # what to do
     evidence: Mapping[str, int | float | str]
     code: str = ""  # of the check, "poisoned-validation"
     model: str = ""
@@ -55,11 +55,11 @@ Outcome = Finding | Gap | NotApplicable
 
 
 class Audit(NamedTuple):
-    """All that was found in a run, and what was looked for."""
+    """The findings of a run, and the checks that were done."""
 
     run: str
     models: tuple[str, ...]
-    checks: tuple[tuple[str, str], ...]  # code and what it looks for, in order
+    checks: tuple[tuple[str, str], ...]  # code and description, in order
     findings: tuple[Finding, ...]  # faults first
     gaps: tuple[Gap, ...]
     not_applicable: tuple[NotApplicable, ...] = ()

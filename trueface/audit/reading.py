@@ -50,7 +50,7 @@ from trueface.training.history import Epoch
 
 
 class _Origin(NamedTuple):
-    """What a model's folder says of where it comes from; None: nothing does."""
+    """The origin of a model by its folder. None if unknown."""
 
     folder: Path
     name: str
@@ -77,7 +77,7 @@ class _Trained(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Reads runs; what a person gave comes before what the runs say of themselves."""
+    """Reads runs; paths given by the user take precedence over those in the runs."""
 
     data_root: Path | None = None
     split_path: Path | None = None
@@ -259,7 +259,7 @@ class Reader:
     def _base(
         self, origin: _Origin, poison: Poisoning, tests: tuple[AuditedTest, ...]
     ) -> BaseModel | None:
-        """Return what the model before answered; None where nothing tells which it was."""
+        """Return the scores of the model before. None if that model is unknown."""
         before = _base_folder(origin, poison.rate)
         if before is None:
             return None
@@ -332,7 +332,7 @@ def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
         unlearned = unlearned or origin.old.unlearned
         if record is None:
             record, trouble = old_record(origin.folder, rate)
-    elif rate is None and record is not None:  # the rate was a flag, and the ID does not tell it
+    elif rate is None and record is not None:  # the rate was an option and is not in the ID
         rate, kind, said_by = recorded, record.kind, "the poison record"
     trouble = trouble or f"no poison record in {origin.folder}"
     return Poisoning(rate, kind, said_by, unlearned, record, trouble), damage
@@ -407,7 +407,7 @@ def _scoreless(
 
 
 def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
-    """Return how many indices of a record are not the place of their key, or stand there twice."""
+    """Return how many indices of a record are not the place of their key, or occur twice."""
     if record is None or record.images_sha256 is None:
         return 0
     inside = {index for index in record.indices if 0 <= index < record.total}
@@ -421,7 +421,7 @@ def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
 
 
 def _collect_folder_labels(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
-    """Return the class of each method folder, as the scores tell it."""
+    """Return the class of each method folder, by the scores."""
     return {
         key.partition("/")[0]: int(label)
         for test in tests
@@ -446,7 +446,7 @@ def _elementary(vocabulary: DataIdResolver, modifier: str) -> tuple[str, ...]:
 
 
 def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
-    """Return how many images of `data` the test list names; None of shared ones: some are missing."""
+    """Return how many images of `data` the test list names. None for re-shared images, since some are missing."""
     if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
         return None
     try:

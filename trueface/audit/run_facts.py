@@ -75,7 +75,7 @@ class FlipRecord(NamedTuple):
     indices: tuple[int, ...]
     images_sha256: str | None = None  # fingerprint of that set; the original kept none
     classes: tuple[int, ...] | None = None  # the true label of each key, where it is known
-    sha256: str | None = None  # of the file as it lies there; the original's is not asked for
+    sha256: str | None = None  # of the file itself; that of the original is not needed
 
 
 class Poisoning(NamedTuple):
@@ -108,12 +108,12 @@ class AuditedTest(NamedTuple):
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """Its settings; empty where nothing tells them."""
+        """Its settings; empty if unknown."""
         return mapping(self.metrics, "settings")
 
 
 class FileSurvey(NamedTuple):
-    """What the image files themselves told."""
+    """The facts of the image files themselves."""
 
     file_headers: tuple[
         Header, ...
@@ -169,7 +169,7 @@ class Model(NamedTuple):
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """The settings of its training; empty where nothing tells them."""
+        """The settings of its training; empty if unknown."""
         return mapping(self.provenance, "settings")
 
     @property
@@ -179,7 +179,7 @@ class Model(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run as it lies on the disk."""
+    """A run on disk."""
 
     name: str
     folder: Path

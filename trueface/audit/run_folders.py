@@ -62,14 +62,14 @@ def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
 
 
 def data_of(path: Path, model: str) -> str:
-    """Return the data ID of a score file, as far as its name tells it."""
+    """Return the data ID of a score file, as far as its name contains it."""
     stem = path.name.removesuffix(path.suffix)
     start = f"{model}{BETWEEN}"
     return stem.removeprefix(start) if stem.startswith(start) else stem.rpartition(BETWEEN)[2]
 
 
 class OldModel(NamedTuple):
-    """What a model's folder of the original system, and the name of its run, say of it."""
+    """The facts in the names of a model folder of the original system and of its run."""
 
     rate: float | None  # fraction of flipped labels; None: it is not said to be poisoned
     unlearned: bool

@@ -1,6 +1,6 @@
-"""What a benchmark leaves: of each model an index for each set of images and the scores of each cell; the images.
+"""The files of a benchmark: per model an index for each dataset and the scores of each cell; the images.
 
-<model>/benchmark/model.json                 threshold, temperature, parameters, time of an image
+<model>/benchmark/model.json                 threshold, temperature, parameters, time per image
 <model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
 <model>/benchmark/<test>/<condition>.npz     the scores of one cell
 benchmark/manifests/<SHA-256>.json           which image files a set consists of, by their content
@@ -66,7 +66,7 @@ class Cell:
 
     @property
     def condition(self) -> Condition:
-        """What was done to the images."""
+        """The processing of the images."""
         return Condition(corrupt=self.corrupt, attack=self.attack)
 
 
@@ -86,12 +86,12 @@ class Index:
     words: Words  # the user's own among those of the data ID
     settings: dict[str, Any]  # of the benchmark
     cells: tuple[Cell, ...]
-    shortcuts: tuple[Shortcut, ...] = ()  # what the headers of the image files tell of their class
+    shortcuts: tuple[Shortcut, ...] = ()  # header fields that predict the class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What holds for a model in all its cells."""
+    """The facts of a model that hold in all its cells."""
 
     checkpoint_sha256: str
     threshold: float  # of the logit, from validation
@@ -105,7 +105,7 @@ class ModelFacts:
 
     @property
     def calibration(self) -> Calibration:
-        """What makes plain and scaled logits of what the model says."""
+        """The factors that turn the model's outputs into plain and scaled logits."""
         return Calibration(
             temperature=self.temperature, threshold=self.threshold, in_logits=self.in_logits
         )
@@ -214,7 +214,7 @@ def read_scores(path: Path) -> CellScores:
 
 
 def is_done(path: Path, identity: str) -> bool:
-    """Tell whether a cell's scores are there and were computed from the same."""
+    """Return whether a cell's scores exist and were computed from the same inputs."""
     try:
         return path.exists() and bool(
             npz_files.read(path, "the scores")["identity"].tolist() == [identity]

@@ -1,4 +1,4 @@
-"""What a cell of a benchmark stands for: what is done to its images, what the model knows of them; the settings.
+"""The conditions of a benchmark cell: the processing of its images, the model's knowledge of them; the settings.
 
 A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) or an attack on clean images
 (`pgd1`, `transfer2`): how corruptions and attacks add up is another question. Beside each attack stands
@@ -55,7 +55,7 @@ class Condition:
 
     @property
     def access(self) -> str:
-        """What its attacker knows of the detector: none, random, transfer, score or full."""
+        """The attacker's knowledge of the detector: none, random, transfer, score or full."""
         attack = parse_attack(self.attack)
         return NONE if attack is None else attack.spec.access
 
@@ -166,7 +166,7 @@ def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Deri
 
 
 def family_of(subset: str) -> str:
-    """Return the family of a generator: `gan` of `gan2`; its own name where it has none."""
+    """Return the family of a generator: `gan` for `gan2`, or its own name if it has none."""
     return next((family for family in FAMILIES if subset.startswith(family)), subset)
 
 

@@ -40,9 +40,9 @@ from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeed
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
-NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no AUC to speak of
+NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
 LEAST_SETS = 5  # of Friedman's test
-LEAST_MODELS = 3  # likewise; two are a pair
+LEAST_MODELS = 3  # two are a pair
 LEVEL = 0.05
 
 
@@ -149,14 +149,14 @@ class Leaderboard:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """A short name of each model: its network, where that tells them apart; else its ID."""
+        """A short name of each model: its network if that is unique, otherwise its ID."""
         networks = {line.architecture for line in self.lines}
         short = len(networks) == len(self.lines)
         return {line.model: line.architecture if short else line.model for line in self.lines}
 
     @property
     def unranked(self) -> Iterator[str]:
-        """What has no AUC or no rank, and why."""
+        """The cells and models without an AUC or rank, with the reasons."""
         yield from self.run.without_area
         for line in self.lines:
             for setting, column in line.columns.items():

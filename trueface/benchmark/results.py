@@ -103,7 +103,7 @@ class CellResult:
 
     @property
     def cell_key(self) -> CellKey:
-        """What tells it from the other cells of its model."""
+        """The key of the cell among those of its model."""
         return self.index.test, self.cell.condition.name
 
 
@@ -142,7 +142,7 @@ class RunResults:
 
     @property
     def confounds(self) -> Iterator[str]:
-        """What the headers of the image files alone tell of their class, of each set of images."""
+        """The header fields that predict the class, for each dataset."""
         yield from dict.fromkeys(
             f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
             for result in self.results
@@ -265,7 +265,7 @@ def _results(
         if scores is not None:
             entries = [images[path] for path in scores.paths]
             measured = evaluate_cell(cell, scores, facts, entries, clean)
-        if decisive and not measured.marked.mark:  # the files' form tells the classes apart
+        if decisive and not measured.marked.mark:  # the file format alone predicts the class
             measured = replace(measured, marked=RankMark("confounded", decisive[0]))
         if cell.condition.is_clean:
             clean = measured
@@ -387,7 +387,7 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
 
     A model calls fake what lies above its own threshold, which the scores name.
 
-    Source of the rule: only images that were right before count; else a detector that calls
+    Source of the rule: only images that were right before count; otherwise a detector that calls
     everything real could not be attacked, and one that calls everything fake would be safe.
     """
     labels, at = scores.labels, scores.threshold

@@ -1,4 +1,4 @@
-"""The long table of a benchmark: one row a measure, as CSV (and Parquet where pyarrow is installed)."""
+"""The long table of a benchmark: one row per measure, as CSV (and Parquet if pyarrow is installed)."""
 
 import csv
 import io
@@ -103,7 +103,7 @@ def read_csv(path: Path) -> tuple[Row, ...]:
 
 
 def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
-    """Return the rows of several tables as one; a row that stands in two counts once.
+    """Return the rows of several tables as one; a row in two tables counts once.
 
     Args:
         tables: each with its name for messages.
@@ -134,14 +134,14 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
 
 
 def same_value(first: float | None, second: float | None) -> bool:
-    """Tell whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
+    """Return whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
     if first is None or second is None:
         return first is second
     return abs(second - first) <= TOLERANCE * max(1.0, abs(first))
 
 
 def has_parquet() -> bool:
-    """Tell whether tables can be written as Parquet: pyarrow is installed."""
+    """Return whether tables can be written as Parquet, which needs pyarrow."""
     return find_spec("pyarrow") is not None
 
 

@@ -1,4 +1,4 @@
-"""How evenly the models of a run err over groups of people: one row a model, set of images and grouping.
+"""How evenly the models of a run err over groups of people: one row per model, dataset and grouping.
 
 A gap means little alone: a constant detector has none, and noise makes one. So each stands beside its floor
 under shuffled groups and beside the AUC, and methods are ranked among comparable ones only. At a probability
@@ -130,7 +130,7 @@ class FairnessRow(NamedTuple):
 
 
 class Comparability(IntEnum):
-    """What may be said of a method's gap; better ones come first on the page."""
+    """The verdict on a method's gap; better ones come first on the page."""
 
     COMPARABLE = 0
     LOWER_AUC = 1
@@ -141,14 +141,14 @@ class FairnessMethod(NamedTuple):
     """The seeds of one model on one set of images, by one grouping."""
 
     model: str  # their ID without the seed
-    name: str  # as short as still tells it from the other methods
+    name: str  # as short as it stays unique among the methods
     rows: tuple[FairnessRow, ...]
     rank: int | None = None  # by FPR gap, from 1 on; None: not ranked
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
     def comparison_key(self) -> tuple[str, str]:
-        """What it is compared within: set of images and grouping."""
+        """The comparison it belongs to: dataset and grouping."""
         return self.rows[0].data, self.rows[0].by
 
     @property
@@ -168,7 +168,7 @@ class FairnessMethod(NamedTuple):
 
     @property
     def standing(self) -> Comparability:
-        """What may be said of its gap; one seed that is constant, or not comparable, decides it."""
+        """The verdict on its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
             return Comparability.CONSTANT
         return Comparability.LOWER_AUC if self.why_not else Comparability.COMPARABLE
@@ -315,15 +315,15 @@ def fairness_rows(
 ) -> list[FairnessRow]:
     """Return a row for each model, set of images and grouping, in the order of the tests.
 
-    Scores of reals stand beside each set of fakes, as in `results.table`. Tests without attributes are
+    Scores of reals are joined with each set of fakes, as in `results.table`. Tests without attributes are
     left out, and so are those without a score file.
 
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
-        by: columns of groups; (): gender, race and intersec, as far as there are such columns.
+        by: columns of groups. (): those of gender, race and intersec that exist.
         attributes: files in the place of those that the tests were done with.
-        missing: what to do with images without a group; None: as the tests did.
+        missing: treatment of images without a group. None: as in the tests.
         reference: a model, or one without its seed, that the AUC of others is compared with.
 
     Raises:

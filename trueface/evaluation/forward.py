@@ -1,4 +1,4 @@
-"""One forward pass of a model over samples: what it says of each of them, in their order."""
+"""One forward pass of a model over samples: its predictions in their order."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -54,7 +54,7 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
     """Return rows of `predict_rows` by their positions.
 
     Raises:
-        JobError: an image came twice, or a logit is no finite number: such a model has no score.
+        JobError: an image came twice, or a logit is not finite: such a model has no score.
     """
     rows = rows[rows[:, -1].argsort()]
     if repeated := int((rows[:, -1].diff() == 0).sum()):
@@ -79,7 +79,7 @@ def predict_examples(
         ids: the name of each sample.
 
     Raises:
-        JobError: stopped, not one could be read, or a logit is no finite number.
+        JobError: stopped, not one could be read, or a logit is not finite.
     """
     model.eval()
     read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))

@@ -54,8 +54,8 @@ class AttributeFiles:
 
     Args:
         project: the folder that paths in settings are relative to.
-        files: in the place of those that the tests' settings name; (): these.
-        missing: likewise.
+        files: used instead of those that the tests' settings name. (): these.
+        missing: used instead of the tests' setting.
     """
 
     project: Path
@@ -83,7 +83,7 @@ class AttributeFiles:
 
         Args:
             tests: with attributes, see `files_of_tests`.
-            by: (): gender, race and intersec, as far as there are such columns, else every column.
+            by: (): those of gender, race and intersec that exist, otherwise every column.
 
         Raises:
             DataError: an unknown column, an image without a row, or a table that cannot be read.
@@ -258,7 +258,7 @@ def _labels(path: Path) -> NDArray[np.int8]:
 
 
 def _logits(path: Path) -> tuple[Floats, bool]:
-    """Return logits, positive = fake, and whether there was one a row."""
+    """Return logits, positive = fake, and whether there was one per row."""
     values = _rows_of_file(_array(path).astype(np.float64))
     if values.shape[1] not in {1, 2}:
         raise DataError(

@@ -39,7 +39,7 @@ from trueface.runtime.progress import REPORT_EVERY_S, RunContext
 
 
 class ImageScores(NamedTuple):
-    """What a model said, one row an image that could be read."""
+    """The outputs of a model, one row per image that could be read."""
 
     positions: NDArray[np.int64]  # (N,) in the set, rising
     labels: NDArray[np.int8]  # (N,) as the set has them
@@ -127,7 +127,7 @@ Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uin
 
 
 class AttackResult(NamedTuple):
-    """What an attack did to the images of a set, one row an image in the order of the answers."""
+    """The effect of an attack on the images of a dataset, one row per image in the order of the outputs."""
 
     answers: ImageScores  # to the images as they were saved after the attack
     tried: NDArray[np.bool_]  # (N,) the images that were attacked

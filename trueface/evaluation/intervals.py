@@ -62,7 +62,7 @@ class Difference(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What it shows: a difference whose interval holds 0 shows nothing."""
+        """The conclusion: a difference whose interval contains 0 shows nothing."""
         if self.low > 0:
             return "gain"
         return "loss" if self.high < 0 else "no difference shown"
@@ -80,7 +80,7 @@ def interval_fields(name: str, measure: IntervalEstimate | None) -> dict[str, Js
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Counts:
-    """Return how often each row stands in each resample: (R, N).
+    """Return how often each row is in each resample: (R, N).
 
     Args:
         keys: (N,) "<source>/<name>" of the images; rows with one key are drawn together.
@@ -283,7 +283,7 @@ def standard_error(
     Args:
         of: what was left out.
         values: (F,) the measure on each row of it; the first is that of the whole table.
-        even: classes count alike in the measure; else by their shares, as in an accuracy.
+        even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.
     """
     unit = _unit(values, *([] if also is None else [also[1]]))
@@ -392,7 +392,7 @@ def _stratum(
     label: int,
     rows_in_all: int,
 ) -> tuple[NDArray[np.intp], Stratum]:
-    """Return the part (n,) that each row of a class belongs to, and what they are."""
+    """Return the part (n,) that each row of a class belongs to, and the kind of the parts."""
     source, picture = picture_codes([keys[row] for row in rows])
     sources, pictures = int(source.max()) + 1, int(picture.max()) + 1
     if sources == 1:
@@ -469,7 +469,7 @@ def clopper_pearson(value: float, pictures: int) -> IntervalEstimate:
 def interval_of_constant(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction whose resamples are all equal, with the interval for so few images.
 
-    Between 0 and 1 it is `wilson`'s, else that of `clopper_pearson`.
+    Between 0 and 1 it is that of `wilson`, otherwise that of `clopper_pearson`.
     """
     return clopper_pearson(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
 
@@ -488,7 +488,7 @@ def wilson_bounds(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Fl
     wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (images * shares + wide / 2) / (images + wide)
     half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
-    # the ends of shares of 0 and 1 are these, but for rounding
+    # the ends of shares of 0 and 1 are these, up to rounding
     return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
         np.minimum(middle + half, 1.0), shares
     )

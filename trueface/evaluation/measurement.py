@@ -1,4 +1,4 @@
-"""What the scores of a model are worth: every metric of a score table, with its intervals.
+"""The measurement of a score table: every metric, with its intervals.
 
 Positive = fake throughout: precision is how many of those called fake are, recall how many of the
 fakes were called so. A metric that is undefined is missing, with the reason beside it.
@@ -80,7 +80,7 @@ class Report:
 
 
 class EvaluatedScores(NamedTuple):
-    """A report, and what it rests on: each of its metrics on every resample."""
+    """A report, with each of its metrics on every resample."""
 
     report: Report
     resampled_metrics: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
@@ -106,7 +106,7 @@ def evaluate_scores(
         names: of the metrics that are wanted; None: all.
 
     Raises:
-        DataError: empty, or a logit that is no finite number: such a model has no score.
+        DataError: empty, or a logit that is not finite: such a model has no score.
 
     Intervals are over the population that the sources come from, where a class has several; of a
     class of one source they are of this source. See `standard_error`; where no class has several,
@@ -187,7 +187,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     others are left out.
 
     Raises:
-        DataError: nothing to draw: no rows, one class only, or a logit that is no finite number.
+        DataError: nothing to draw: no rows, one class only, or a logit that is not finite.
     """
     _check(labels, logits)
     if len(np.unique(labels)) < 2:
@@ -255,7 +255,7 @@ def source_intervals(
         fake: (N,).
         logits: (N,).
         design: what is left out of the table.
-        left: (F,) each metric on what is left.
+        left: (F,) each metric on the remaining rows.
     """
     measures = {}
     for name, measure in by_images.items():

@@ -1,4 +1,4 @@
-"""What validation says of a detector's logits: how sure to be, and from where on to call fake.
+"""The temperature and the threshold of a detector, fitted on validation logits.
 
 Both are single numbers, fitted on images that nothing was learned from, and never on a test. The
 decision at probability 0.5 (logit 0) stays beside the one at the threshold.
@@ -86,7 +86,7 @@ def fit_calibration(labels: Labels, logits: Floats, views: Sequence[int] = ()) -
 
     Args:
         labels: of all views.
-        logits: likewise.
+        logits: one per label.
         views: how many rows each view of the images has, one after the other, where there are several. Pictures
             come changed in one way at a time: the threshold is so high that of no view's reals more than
             `FALSE_ALARMS` are called fake, where the best one for all views together is lower.

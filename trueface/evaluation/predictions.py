@@ -1,4 +1,4 @@
-"""What a model says of samples: wide logits with both labels, kept in files for later measures."""
+"""Predictions of samples: wide logits with both labels, stored in files for later measures."""
 
 import io
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class SamplePredictions:
         return logs
 
     def losses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the cross entropy of each answer with its label: (N,)."""
+        """Return the cross entropy of each prediction with its label: (N,)."""
         values: NDArray[np.float64] = -self.log_probabilities()[np.arange(len(labels)), labels]
         return values
 

@@ -52,7 +52,7 @@ _NUMBER = re.compile(r"(\d+)")
 
 
 class QualityScores(NamedTuple):
-    """What a model does in one quality, but for its AUC."""
+    """The results of a model in one quality, except its AUC."""
 
     name: str
     reals: int
@@ -134,10 +134,10 @@ class QualityRow(NamedTuple):
 
 
 class QualityMethod(NamedTuple):
-    """Models that differ in nothing but their seed, on one set of images."""
+    """Models that differ only in their seed, on one dataset."""
 
     model: str  # their ID without the seed
-    name: str  # as short as still tells it from the other methods
+    name: str  # as short as it stays unique among the methods
     rows: tuple[QualityRow, ...]  # one a seed
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
@@ -197,7 +197,7 @@ def comparisons(
     """Return rows by set of images and method, each in the order of its first row.
 
     Args:
-        rows: one a model and set of images.
+        rows: one per model and dataset.
         missing: models of the run without a result.
         apart: models of other qualities are compared by themselves.
     """
@@ -319,7 +319,7 @@ class MeasuredQualities(NamedTuple):
 
     @property
     def comparison_key(self) -> tuple[object, ...]:
-        """What both sides of a difference have in common."""
+        """The common part of both sides of a difference."""
         return self.data, self.table.paths, self.table.qualities
 
 
@@ -381,7 +381,7 @@ def quality_rows(
 ) -> list[QualityRow]:
     """Return a row for each model and set of images that was tested in two qualities or more.
 
-    Scores of reals stand beside each set of fakes, as in `results.table`. Only images that were
+    Scores of reals are joined with each set of fakes, as in `results.table`. Only images that were
     scored in every quality count.
 
     Args:
@@ -392,7 +392,7 @@ def quality_rows(
             from its mildest on.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number; an unknown quality.
+        DataError: a score file cannot be read, or contains a non-finite number; an unknown quality.
         UsageError: an unknown reference, or one without a row.
     """
     measured: list[MeasuredQualities] = []

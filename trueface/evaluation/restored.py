@@ -25,7 +25,7 @@ from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 
 NONE = "none"  # the purifier that leaves images as they are
-USUAL_EPS = 0.05  # of attacks, which is not told in words
+USUAL_EPS = 0.05  # of attacks; not printed
 CONTROL = "random"
 ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
 RULE = (
@@ -38,7 +38,7 @@ LONGEST_CHAIN = 8  # of folders made of folders
 
 
 class RestoredFolder(NamedTuple):
-    """What a job `restored` has measured, and where it lies."""
+    """The measurements of a job `restored`, and their folder."""
 
     path: Path
     facts: Mapping[str, Json]  # of metrics.json
@@ -64,7 +64,7 @@ class RestoredFolder(NamedTuple):
         return tuple(self.facts[name] for name in (*seeds, "translator"))
 
     def describe_attack(self, *, named: bool = True) -> str:
-        """Return the attack in words: its target, and what is not usual of it; `named`: its name, too."""
+        """Return the attack in words: its target and unusual settings, with `named` also its name."""
         words = [self.text("attack")] if named else []
         words.append(self.text("target"))
         if self.facts["over"] != "own":
@@ -234,7 +234,7 @@ def _mean(group: Group, name: str, part: str = "") -> float | None:
 
 
 class DetectorRow(NamedTuple):
-    """Detectors that differ in nothing but their seed, on one test."""
+    """Detectors that differ only in their seed, on one test."""
 
     model: str
     trained_on: str  # "clean", "disrupted", "purified (jpeg75)"

@@ -1,4 +1,4 @@
-"""The rows of a table of results: what a model scores on each set, by group and by video.
+"""The rows of a table of results: the scores of a model on each dataset, by group and by video.
 
 The score of a video is the mean probability of its frames, the video its path.
 
@@ -44,7 +44,7 @@ _UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # of a model ID
 
 
 class VideoReport(NamedTuple):
-    """What the videos of a score table are worth."""
+    """The measurement of the videos of a score table."""
 
     videos: int
     auc: IntervalEstimate | None  # with its interval over videos; None where all are of one class
@@ -93,11 +93,11 @@ def compare(
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
-        groups: tables of attributes that are read; None: as the tests name them.
+        groups: tables of attributes to read. None: those that the tests name.
         files: the tested image files; None: those of this run.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
+        DataError: a score file cannot be read, or contains a non-finite number.
     """
     project = run_folder.parent.parent
     groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)

@@ -16,7 +16,7 @@ from trueface.runtime.ids import model_folder_name
 KEPT = "results.json"  # in the run's folder
 MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
 # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos; 5: what was not run; 6: the method of each model
+# conditions, videos; 5: tests that were not run; 6: the method of each model
 KEPT_SCHEMA = 6
 
 
@@ -55,7 +55,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         training or unlearning took, if known.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
+        DataError: a score file cannot be read, or contains a non-finite number.
     """
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
     there = {

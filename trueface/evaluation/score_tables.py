@@ -1,4 +1,4 @@
-"""Score files: what a model said of each image, one row an image, as CSV.
+"""Score files: the output of a model for each image, one row per image, as CSV.
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
 (1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32;
@@ -83,9 +83,9 @@ class Scores:
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none.
+        """The folder of each key: "StyleGAN2/conf-f-psi-1", or its class if there is no folder.
 
-        Of a frame, the folder with its video: a set may have thousands of videos.
+        For a frame, the folder with its video, since a dataset may have thousands of videos.
         """
         flat = ("realFlat", "fakeFlat")
         folders = [key.rpartition("/")[0] for key in self.keys]
@@ -138,7 +138,7 @@ def load(path: Path, *, finite: bool = True) -> Scores:
 
 
 def _of_original(old: OldScores) -> Scores:
-    """Return an old table as one of ours; its rows have numbers for names: "#0", "#1", …."""
+    """Return an old table in the current form. Its rows have numbers as names: "#0", "#1", …."""
     names = tuple(f"#{row}" for row in range(len(old.logits)))
     return Scores(paths=names, keys=names, labels=old.labels, logits=old.logits)
 

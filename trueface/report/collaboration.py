@@ -87,7 +87,7 @@ def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
 
 
 def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
-    """Yield of each method nHSIC and share, a line a seed; nothing where none was logged."""
+    """Yield nHSIC and share of each method, one line per seed; nothing if none was logged."""
     for name, seeds in _methods(trained).items():
         yield from _epochs(
             f"nHSIC between qualities, {name}",

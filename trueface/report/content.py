@@ -1,4 +1,4 @@
-"""What a report shows: of each model the tests side by side, with all that plots need."""
+"""The content of a report: the tests of each model side by side, with the data of the plots."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -59,7 +59,7 @@ def make_model_reports(models: Sequence[Model], workers: int | None = None) -> l
 
     Args:
         models: as they were read.
-        workers: processes; None: one for each core that we may use.
+        workers: number of processes. None: one per available core.
 
     Raises:
         MachineError: a process was killed.
@@ -97,7 +97,7 @@ def make_model_report(model: Model) -> ModelReport:
 class ReportCache:
     """The measures of score tables; of the same one, as of a test and of its only subset, made once.
 
-    In which order the classes stand says nothing: a table is measured with the reals first.
+    The order of the classes has no meaning: a table is measured with the reals first.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class ReportCache:
         """Return the measures that a report shows.
 
         Raises:
-            DataError: no image, or a logit that is no finite number.
+            DataError: no image, or a logit that is not finite.
         """
         rows = np.argsort(labels, kind="stable")
         labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]

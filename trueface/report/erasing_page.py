@@ -140,7 +140,7 @@ class Erasing(NamedTuple):
 
 
 def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
-    """Return three bars a method: how often the concept, its anchor and the others are drawn; None of no rate."""
+    """Return three bars per method: the rates of the concept, its anchor and the others. None without any rate."""
     known = [row for row in rows if any(row.mean(name) is not None for name, *_ in RATES)]
     if not known:
         return None
@@ -180,7 +180,7 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
 
 
 def recovery_plots(run: Erasing) -> Iterator[Figure]:
-    """Yield a figure a method: a line for each number of images, and what is between floor and ceiling."""
+    """Yield one figure per method: a line for each number of images, and the area between floor and ceiling."""
     for row, method in zip(run.rows, run.methods, strict=True):
         if method.curves["recovery"]:
             yield _recovery(row.name, method)
@@ -264,13 +264,13 @@ def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
 
 
 def is_erased(row: MethodRow, teacher: MethodRow) -> bool:
-    """Tell whether a concept is drawn at most a fifth as often as by the teacher."""
+    """Return whether a concept is drawn at most a fifth as often as by the teacher."""
     rate, before = row.mean("erased"), teacher.mean("erased")
     return rate is not None and before is not None and rate <= LEAST_ERASED * before
 
 
 def keeps_others(row: MethodRow, teacher: MethodRow) -> bool:
-    """Tell whether the other concepts are drawn nearly as well as by the teacher."""
+    """Return whether the other concepts are drawn nearly as well as by the teacher."""
     others, before = row.mean("others"), teacher.mean("others")
     return others is not None and before is not None and others >= before - OTHERS_LOSS
 

@@ -78,7 +78,7 @@ ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
 MARKS: Mapping[
     Comparability, tuple[Shape, str, float]
-] = {  # shapes tell whether methods may be compared
+] = {  # shapes show whether methods may be compared
     Comparability.COMPARABLE: ("disc", "dot", 5),
     Comparability.LOWER_AUC: ("disc", "hollow", 5),
     Comparability.CONSTANT: ("cross", "hollow", 4),
@@ -318,7 +318,7 @@ def _bars(
         y=(len(rates) + 0.5, 0.5),
     )
     drawn: list[DrawnShape] = []
-    if overall and floor:  # groups that all lie within it are no further apart than by chance
+    if overall and floor:  # groups within it do not differ more than by chance
         around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
         drawn.append(rectangle("floor", around, frame.y))
     for place, group in enumerate(rates, start=1):
@@ -500,7 +500,7 @@ def fairness_page(
     """Return the page: the same rows give the same page.
 
     Args:
-        rows: one a model (a seed), test and column.
+        rows: one per model (seed), test and column.
         name: of the run.
         missing: models of the run without a result.
     """

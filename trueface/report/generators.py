@@ -88,7 +88,7 @@ def page_table(
     Args:
         first: title of the names.
         columns: in the page's order.
-        rows: one a line.
+        rows: one per line.
         name: HTML of a row's name.
     """
     shown = [column for column in columns if column.title]
@@ -130,8 +130,8 @@ def tiles(
     Args:
         path: a PNG.
         row: of tiles, from 0.
-        across: how many tiles stand side by side, where that tells their size.
-        down: how many rows there are, likewise.
+        across: number of tiles side by side, if that determines their size.
+        down: number of rows, if that determines their size.
         columns: of single tiles; (): the whole row.
     """
     try:

@@ -31,7 +31,7 @@ FONT_PX = 9.5  # DejaVu Sans, which matplotlib brings, is wider than the fonts o
 TITLE_PX, ROW_PX = 24, 18  # above the figure, and for each row of the key below it
 AIR_PX = 12
 ABOVE = 1000  # everything else
-# names are no formulas, dashes have lengths in pixels, and a PDF holds text that can be searched
+# names are not formulas, dashes have lengths in pixels, and a PDF holds text that can be searched
 SETTINGS = {"text.parse_math": False, "lines.scale_dashes": False, "pdf.fonttype": 42}
 MARKERS = {"disc": "o", "square": "s", "cross": "x", "triangle": "v"}
 SIDES: dict[str, Literal["left", "center", "right"]] = {

@@ -39,7 +39,7 @@ class RankedMethod(NamedTuple):
 def indistinguishable_methods(
     first: RankedMethod, others: Sequence[RankedMethod]
 ) -> list[RankedMethod]:
-    """Return those that `first` cannot be told from: spreads over seeds overlap, or its own is not known."""
+    """Return the methods indistinguishable from `first`: spreads over seeds overlap, or its own is unknown."""
     own = first.value.sd
     if own is None:
         return list(others)

@@ -77,7 +77,7 @@ def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None
     Args:
         page: what to write; each file is written atomically, and folders are made as needed.
         path: of the page; the folder of "fairness.html" is "fairness-figures".
-        kinds: of the files of each figure; (): none are written, and earlier ones stay.
+        kinds: file types of each figure. (): none are written, and earlier ones stay.
 
     Raises:
         ImportError: matplotlib is missing, which draws PNG and PDF.

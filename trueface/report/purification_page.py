@@ -48,13 +48,13 @@ from trueface.report.tables import table
 
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
 ADAPTIVE = "mse_adaptive"
-CLOSER_DB = 1.0  # by so much a picture must come nearer to the original to be told
+CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
 
 
 WIDTH, HEIGHT = 1050, 460
 EDGE_DECADES = 0.15
 FREE_DECADES = 0.35  # left of the least price: the place of those that cost nothing
-MARKS = {  # by the kind of the attack, where they stand in the key
+MARKS = {  # by the kind of the attack, in the order of the key
     "non-adaptive": Marks(((8, 6),), "disc", "method"),
     "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
 }
@@ -280,7 +280,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 class PurifierDamage(NamedTuple):
-    """A purifier in the plane of price and damage: what an attack leaves that does, and does not, know it."""
+    """A purifier in the plane of price and damage: the damage left by an attack that does, and does not, know it."""
 
     name: str
     price: float  # ≥ 0
@@ -295,7 +295,7 @@ class PurifierDamage(NamedTuple):
 
 
 def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
-    """Return the figure; None of fewer than three numbers: the table says as much. Better is lower and further left."""
+    """Return the figure. None for fewer than three numbers, which the table shows. Better is lower and further left."""
     each = list(_damages(rows))
     if sum(len(of.damages) for of in each) < LEAST_MARKS:
         return None

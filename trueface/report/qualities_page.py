@@ -51,7 +51,7 @@ def quality_page(
     """Return the page: the same rows give the same page.
 
     Args:
-        rows: one a model (a seed) and test.
+        rows: one per model (seed) and test.
         name: of the run.
         trained: what its trainings logged of their collaboration.
         missing: models of the run without a result.

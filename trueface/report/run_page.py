@@ -1,4 +1,4 @@
-"""The page of a run, its report: what came out, the audit, tables of all models, then each model with its figures.
+"""The page of a run, its report: the outcome, the audit, tables of all models, then each model with its figures.
 
 Start reading at `run_page`, then templates/run.html.
 """
@@ -64,8 +64,8 @@ def run_page(
         audit: what was found in it.
         models: of the run, in its order.
         date: when the report is made, as text.
-        unlearned: what was unlearned in it; None: the page says nothing of that.
-        beside: other pages that lie beside it, title and file name.
+        unlearned: the unlearning section. None if the page has none.
+        beside: other pages in the same folder, title and file name.
         missing: models of the run without a result.
     """
     groups = () if unlearned is None else unlearned.groups

@@ -1,4 +1,4 @@
-"""What a report shows of unlearning: for each base model tables, and plots of what lies beyond them.
+"""The section of a report on unlearning: tables and plots for each base model.
 
 Plots: quality against time; histograms of how sure a model is of what it was to forget; and features in
 the plane, a cloud of dots, in it crosses for what is to be forgotten.
@@ -53,7 +53,7 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 
 SIDE = 238
 AIR = 0.25  # of the extent before, around it on each side
-KEPT = Marks(((4, 5),), "disc", "kept")  # where it stands in the key
+KEPT = Marks(((4, 5),), "disc", "kept")  # in the key
 FORGOTTEN = Marks(((14.5, 5),), "cross", "forgotten", radius=2.4)
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
@@ -79,7 +79,7 @@ MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
 class MethodBeliefs(NamedTuple):
-    """How sure the models of a method were of what they were to forget, over all seeds."""
+    """The confidences of the models of a method on the forget set, over all seeds."""
 
     row: UnlearningRow
     before: Beliefs
@@ -172,7 +172,7 @@ def shown_columns(
 
 
 def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
-    """Return how sure the models of a row were of what they were to forget; nothing where none is known.
+    """Return the confidences of the models of a row on the forget set; nothing if none is known.
 
     Raises:
         DataError: answers cannot be read.
@@ -343,7 +343,7 @@ def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
 
 
 def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
-    """Return a number as its column has them; `digits` that count, of those that are no shares."""
+    """Return a number in the format of its column, with `digits` significant digits if it is not a fraction."""
     match column.kind:
         case "percent" | "score":
             return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
@@ -356,7 +356,7 @@ def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> 
 
 
 def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
-    """Return the names of the quality and of the time that are plotted; None: not measured."""
+    """Return the names of the plotted quality and time. None if not measured."""
     measured = {name for row in group.rows for name in row.values}
     return (
         next((name for name in QUALITY if name in measured and name in PAGE[group.goal]), None),
@@ -525,7 +525,7 @@ def _cloud(
         name: the caption.
         title: what they are.
         plane: says of each sample its class, and whether it is to be forgotten.
-        places: (M, 2); what lies beyond `shown` is drawn on its edge.
+        places: (M, 2). Points outside `shown` are drawn on its edge.
         classes: in the order of their colours.
         shown: the part of the plane.
     """

@@ -62,7 +62,7 @@ class AttackBatch(NamedTuple):
 class EpsilonSearchPGD:
     """Climbs as far as it takes to change most answers."""
 
-    eps: float  # in units of what is attacked; it only grows
+    eps: float  # in units of the attacked inputs; it only grows
     max_eps: float
     steps: int
 
@@ -99,7 +99,7 @@ def to_unit_float(inputs: Tensor) -> Tensor:
 
 
 def range_of(batches: Iterable[Tensor]) -> Range:
-    """Return 0 and 1 for inputs all within them, else the least and the greatest there is.
+    """Return 0 and 1 if all inputs are within them, otherwise the smallest and largest value.
 
     It is that of a whole set, however its samples fall into batches; a bound in its units then means
     the same for each of them.
@@ -112,7 +112,7 @@ def range_of(batches: Iterable[Tensor]) -> Range:
 
 
 def runner_up_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the classes (B,) that wide logits (B, K) hold likeliest, but for `labels` (B,)."""
+    """Return the most likely classes (B,) of wide logits (B, K), except `labels` (B,)."""
     return _mask_label_logits(logits, labels).argmax(1)
 
 

@@ -1,4 +1,4 @@
-"""What an unlearning method is given and what it returns, and the call that applies one.
+"""The request and result of an unlearning method, and the call that applies one.
 
 A method works on samples, classes and a torch model: it knows neither files nor data IDs nor the
 launcher, and nothing of detectors. It is a function from `Request` to `Result`, in a file of
@@ -33,7 +33,7 @@ from trueface.unlearning.registry import METHODS, Goal, TaskProperties, load, re
 def check_argument_types(
     model: object, forget: object, retain: object, validation: object, goal: str | None
 ) -> None:
-    """Refuse what is no model, no samples, or no goal.
+    """Reject an invalid model, invalid samples or an invalid goal.
 
     Raises:
         UsageError: says which, and how to make it.
@@ -160,7 +160,7 @@ Own = TypeVar("Own", bound=Options)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a method may use."""
+    """The inputs that a method may use."""
 
     model: nn.Module  # as it was trained; the method may change it in place
     forget: Examples  # whose influence shall go
@@ -199,7 +199,7 @@ class Request:
             counted: the method uses the numbers, so their time and samples count as the method's.
 
         Raises:
-            JobError: a logit is no finite number.
+            JobError: a logit is not finite.
         """
         model = self.model if model is None else model
         with nullcontext() if counted else self.meter.uncounted():
@@ -222,7 +222,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a method returns."""
+    """The result of a method."""
 
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
@@ -231,7 +231,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlearningReport:
-    """The unlearned model, and what it took to make it."""
+    """The unlearned model, its cost and its measurements."""
 
     model: nn.Module
     log: tuple[Step, ...]  # the first is the model as it came, the last the one that is returned
@@ -277,17 +277,17 @@ def run(
         forget: what shall go; of flipped labels `trained` is the flipped one, `true` the true one.
         validation: clean samples that were not trained on; those of a class that shall go are left
             out.
-        retain: the rest of the training set; None: it must not be read.
+        retain: the rest of the training set. None if it must not be read.
         options: hyperparameters that differ from the paper's; the method's file has them all.
-        goal: "flips" (flipped labels), "class" or "instances"; None: what the labels say.
+        goal: "flips" (flipped labels), "class" or "instances". None derives it from the labels.
         fresh: makes the model as it was before its training, on any device; for methods that need an
             untrained model.
         learn: how such models are trained; for methods that are trainings.
-        cache: folder for what later calls can use again; None: nothing is kept.
+        cache: folder for results that later calls can reuse. None disables it.
         watch: device, precision, progress, stop; None: the model's device, fp32.
         seed: of every random choice.
         force: apply a method that is known not to work here all the same.
-        situation: further facts, such as the rate of flips; None: what the samples say.
+        situation: further facts, such as the rate of flips. None derives them from the samples.
 
     Raises:
         UnknownName: there is no such method.
@@ -302,7 +302,7 @@ def run(
     check_argument_types(model, forget, retain, validation, goal)
     classes = classes_of(model, forget, watch)
     goal = goal or infer_goal(forget, retain)
-    if goal == "class":  # predictions on a forgotten class say nothing of what is kept
+    if goal == "class":  # predictions on a forgotten class say nothing about the retain set
         validation = validation.without_classes(set(forget.trained))
     check_example_sets(forget, retain, validation, classes)
     check_precision(name, chosen, watch.precision, plain=learn is default_training)
@@ -343,7 +343,7 @@ def run(
 
 
 def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> UnlearningReport:
-    """Call a method; return its result with what it took and measured before and after."""
+    """Call a method; return its result with its cost and its measurements before and after."""
     meter, device = request.meter, request.watch.device
     before = Step(step=0, metrics=request.measure_accuracies())
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
@@ -375,7 +375,7 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearni
 
 
 def _refuse_broken(model: nn.Module) -> None:
-    """Refuse weights that are no finite numbers, also where no prediction shows it."""
+    """Reject non-finite weights, even if all predictions are finite."""
     for key, value in model.state_dict().items():
         broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
         if broken:

@@ -42,7 +42,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class GradientSums:
-    """Sums over losses of their gradients, or of what is made of these, entry by entry."""
+    """Sums over losses of their gradients, or of a function of these, entry by entry."""
 
     def __init__(
         self, weights: Mapping[str, nn.Parameter], size: Callable[[Tensor], Tensor] = torch.square
@@ -51,7 +51,7 @@ class GradientSums:
 
         Args:
             weights: by name.
-            size: of a gradient, what is summed up.
+            size: maps a gradient to the summed value.
         """
         self.weights, self.size = weights, size
         self.of = {
@@ -69,7 +69,7 @@ class GradientSums:
         """Return the sums by `count`.
 
         Raises:
-            JobError: a sum is no finite number.
+            JobError: a sum is not finite.
         """
         for name, total in self.of.items():
             if not total.isfinite().all():
@@ -90,7 +90,7 @@ def importances(
         batch_size: samples a gradient.
 
     Raises:
-        JobError: stopped, nothing could be read, or a gradient is no finite number.
+        JobError: stopped, nothing could be read, or a gradient is not finite.
     """
     request.model.eval()
     sums = GradientSums(
@@ -111,7 +111,7 @@ def importances(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dampening:
-    """Weights as they were, with what they matter to the forgotten and to all."""
+    """Original weights, with their importance for the forget set and for all data."""
 
     weights: Mapping[str, nn.Parameter]
     original: Importances  # copies of the weights
@@ -126,7 +126,7 @@ class Dampening:
     def ratios(self) -> Tensor:
         """Return how much more each weight matters to the forgotten, all in one row.
 
-        What matters to neither has 0, what matters to the forgotten alone has infinity.
+        A weight that matters to neither has ratio 0, one that matters only to the forget set has infinity.
         """
         pairs = ((self.forgotten[name], self.everything[name]) for name in self.weights)
         return torch.cat(
@@ -186,7 +186,7 @@ def dampening(request: Request, sort: ImportanceKind, *, batch_size: int) -> Dam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What a dampened model must still be able to do."""
+    """The minimum requirements on a dampened model."""
 
     request: Request
     most_loss: float

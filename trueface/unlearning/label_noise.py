@@ -72,7 +72,7 @@ SEARCHED = 4000  # samples that the best penalty is searched on
 class Findings:
     """Which labels are likely flipped."""
 
-    rows: tuple[int, ...]  # places in what was looked through, rising
+    rows: tuple[int, ...]  # positions in the searched samples, rising
     suggested: tuple[int, ...]  # the likely class of each
     noise: float  # estimated fraction of flipped labels, in 0 … 1
     read: int  # samples that were judged; the others could not be read
@@ -87,7 +87,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Samples:
-    """What the regression learns from."""
+    """The training data of the regression."""
 
     features: NDArray[np.float32]  # (N, F) standardised, of those that are judged
     labels: Classes  # (N,) as trained

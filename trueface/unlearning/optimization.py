@@ -24,7 +24,7 @@ from trueface.unlearning.hyperparameters import DescentOptions, Statistics, Trai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What was measured after a step of a method."""
+    """The measurements after a step of a method."""
 
     step: int  # 0 is the model as it came
     metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
@@ -69,7 +69,7 @@ class Descent:
         """Take one step down `loss` and return its value.
 
         Raises:
-            JobError: loss or gradient are no finite numbers.
+            JobError: loss or gradient is not finite.
         """
         self.gradient(loss)
         self.optimizer.step()
@@ -79,7 +79,7 @@ class Descent:
         """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
 
         Raises:
-            JobError: loss or gradient are no finite numbers.
+            JobError: loss or gradient is not finite.
         """
         value = float(loss.detach())
         if not math.isfinite(value):

@@ -87,14 +87,14 @@ class OriginalModel:
     """A model that shall forget, as its record names it, and what its training took."""
 
     name: str = ""  # its model ID
-    unlearned_name: str = ""  # the model ID of what is made of it
+    unlearned_name: str = ""  # the model ID of the unlearned model
     training: TrainingCost
     cache: Path  # folder for what later unlearnings of it can use again
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemFacts:
-    """What a record says of a problem."""
+    """The facts about a problem that a record contains."""
 
     goal: Goal
     class_names: tuple[str, ...]
@@ -106,7 +106,7 @@ class ProblemFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearningTask:
-    """What a classifier shall forget, and the samples to unlearn and to measure on."""
+    """The forget set of a classifier, and the samples to unlearn and to measure on."""
 
     base: OriginalModel
     settings: UnlearningSettings | ForgettingSettings
@@ -122,7 +122,7 @@ class UnlearningTask:
     )
     situation: TaskProperties | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
-    probes: bool = True  # a linear probe tells something of what was forgotten
+    probes: bool = True  # whether a linear probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
 
 
@@ -139,7 +139,7 @@ class UnlearningOutcome:
 
 
 def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
-    """Solve a problem, its model in place; write nothing but the caches.
+    """Solve a problem, its model in place; write only the caches.
 
     Raises:
         UsageError: the method cannot work here.
@@ -328,10 +328,10 @@ def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> 
 def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: int = 0) -> float:
     """Return the loss on at most 256 of the forgotten, with the labels as trained.
 
-    Of flips these are the wrong ones. The same samples are looked at for the same seed.
+    For flips these are the wrong labels. The same seed gives the same samples.
 
     Raises:
-        JobError: stopped, or an answer is no finite number.
+        JobError: stopped, or a prediction is not finite.
     """
     answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
     return answers.loss(answers.trained)
@@ -357,7 +357,7 @@ def relearn(
         target: `forget_loss` of the model before, with the same seed.
         most: steps after which it is given up.
         lr: of the steps, with momentum 0.9; batch statistics stay as they are.
-        batch_size: samples a step.
+        batch_size: samples per step.
         seed: which samples are looked at.
 
     Raises:
@@ -395,7 +395,7 @@ def linear_probe(
     *,
     seed: int = 0,
 ) -> Probe | None:
-    """Return how well a linear classifier of features tells the forgotten from the kept.
+    """Return how well a linear classifier of features separates forget and retain set.
 
     As many of either side are drawn, at most 1,000; it learns from half of them and is asked about
     the other half, so that chance is one half. A retrained model says how much is in the images
@@ -407,7 +407,7 @@ def linear_probe(
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
         watch: device, stop.
-        seed: of what is drawn and held out.
+        seed: seed of the draw and of the held-out half.
 
     Raises:
         JobError: stopped, or a model has no last linear layer.
@@ -502,7 +502,7 @@ def plane(
         forget: at most 200 of them are shown.
         retain: the rest.
         watch: device, stop.
-        seed: of what is drawn.
+        seed: seed of the draw.
 
     Raises:
         JobError: stopped, or a model has no last linear layer.

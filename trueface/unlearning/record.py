@@ -1,4 +1,4 @@
-"""What an unlearning leaves beside its model: `unlearning.json`, from which all tables are made."""
+"""The record of an unlearning in its model's folder: `unlearning.json`, from which all tables are made."""
 
 import math
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ class NoiseSearchResult:
 
     @property
     def precision(self) -> float | None:
-        """The fraction of the flagged that is flipped; None: none was flagged."""
+        """The fraction of the flagged labels that is flipped. None if none was flagged."""
         return self.right / self.flagged if self.flagged else None
 
     @property
     def recall(self) -> float | None:
-        """The fraction of the hidden that was flagged; None: none was hidden."""
+        """The fraction of the hidden flips that was flagged. None if none was hidden."""
         return self.right / self.hidden if self.hidden else None
 
 
@@ -56,7 +56,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCost:
-    """What the training took that a model comes from; None: not known."""
+    """The cost of the training of the base model. None if unknown."""
 
     seconds: float | None
     samples: int | None
@@ -64,7 +64,7 @@ class TrainingCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One unlearning: settings, times in seconds, and results but for the predictions."""
+    """One unlearning: settings, times in seconds, and results except the predictions."""
 
     method: str
     model: str  # ID
@@ -102,7 +102,7 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write a record into its model's folder, atomically; what is not finite in it becomes null."""
+    """Write a record into its model's folder, atomically; non-finite numbers become null."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(paths.unlearning(folder), {"schema": SCHEMA, **_plain(asdict(record))})
 
@@ -138,7 +138,7 @@ def read(folder: Path) -> Record | None:
 def training(folder: Path) -> TrainingCost:
     """Return what training a model took; of an unlearned one, what its base took, or that one's.
 
-    What the feature store saved counts as if it had been empty.
+    Samples saved by the feature store count as if it had been empty.
 
     Raises:
         DataError: its record cannot be understood.

@@ -1,4 +1,4 @@
-"""The unlearning methods by name: what each declares in its file in `methods`. No torch here.
+"""The unlearning methods by name: the declaration of each in its file in `methods`. No torch here.
 
 The declarations are read from the files' text; `load` imports a file, whose decorators then say the
 same again, beside the function that they decorate.
@@ -18,7 +18,7 @@ FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
 NO_FLIPPED_LABEL = "replaces flipped labels by true ones, and no label is flipped here"
-NAME = re.compile(r"[a-z][a-z0-9]*")  # it stands in model IDs, and before "_" in settings
+NAME = re.compile(r"[a-z][a-z0-9]*")  # part of model IDs, and prefix before "_" in settings
 # what a declaration may take names from: modules that do without torch
 MODULES = frozenset(
     {
@@ -48,7 +48,7 @@ class Method(Declared):
     """Declares an unlearning method; the decorated function takes an `api.Request`, and returns an `api.Result`.
 
     Raises:
-        ValueError: the name is no word of lower-case letters and digits, or there is no such need or goal.
+        ValueError: the name is not a word of lower-case letters and digits, or there is no such need or goal.
     """
 
     name: str  # as people write it

@@ -55,7 +55,7 @@ class ProtectedSubspace:
         with full_precision_matmul(gradient.device):
             if self.free:
                 return (gradient @ self.basis) @ self.basis.mT
-            for _ in range(2):  # once leaves the rounding of what was taken away
+            for _ in range(2):  # a single projection leaves rounding errors
                 gradient = gradient - (gradient @ self.basis) @ self.basis.mT
             return gradient
 
@@ -180,16 +180,16 @@ def principal_subspace(
 ) -> ProtectedSubspace:
     """Return the directions that hold a fraction of the inputs' spectrum.
 
-    Of the values in falling order those are counted whose running sum is at most that fraction.
+    The count covers the largest values whose running sum is at most that fraction.
 
     Args:
-        covariance: (G, D, D), not negative but for rounding; what is below 0 counts as 0.
+        covariance: (G, D, D), positive semidefinite up to rounding; negative eigenvalues count as 0.
         retained: the fraction.
         energy: "s" for singular values of the inputs, "s2" for their squares.
         more: directions besides those counted.
     """
     values, vectors = _eigen(covariance)
-    # covariances are kept in float32 and differences of such: what is smaller is rounding, and the
+    # covariances are kept in float32 and so are their differences. Smaller values are rounding, and the
     # roots of thousands of such values would be a good part of the sum
     values = values * (values > ROUNDING * values[:, :1])
     spectrum = values if energy == "s2" else values.sqrt()
@@ -253,7 +253,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
         try:
             values, vectors = torch.linalg.eigh(attempt)
         except RuntimeError:  # no solver on this device, no memory for it, or it did not converge:
-            continue  # a change of the size of rounding tells equal eigenvalues apart
+            continue  # rounding alone separates equal eigenvalues
         return values.to(even), vectors.to(even)
     raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 
@@ -276,7 +276,7 @@ def _shifted(numbers: Tensor, bits: int) -> Tensor:
 
 
 NAME, INHERITED = "covariances", "inherited"  # of files in the cache
-MEMBERS = "/members"  # among a file's tensors: no layer is called so
+MEMBERS = "/members"  # key of a tensor in the file; no layer has this name
 
 
 class _MissingError(Exception):
@@ -297,7 +297,7 @@ def covariances_without_forgotten(request: Request, layers: Layers, most: int) -
     """Return the covariances of all that is not to be forgotten, float32 on the CPU.
 
     Raises:
-        JobError: nothing is known of what is kept, or it does not hold what is to be forgotten.
+        JobError: no covariances of the retain set are known, or they do not contain the forget set.
     """
     everything = _all(request, layers, most)
     gone = members([request.forget])
@@ -324,7 +324,7 @@ def covariances_without_forgotten(request: Request, layers: Layers, most: int) -
 def cache_for_descendant(
     request: Request, covariances: Covariances, layers: Layers, most: int
 ) -> None:
-    """Leave the covariances of what is kept to the model as it is now, for a later request."""
+    """Store the covariances of the retain set for the model as it is now, for a later request."""
     model = fingerprint(request.model)
     if model == covariances.model:
         return

@@ -1,6 +1,6 @@
 """The unlearnings of a run beside their references: one group a base, one row a method.
 
-The ladder of references begins with the model as it came and goes on with trainings anew. A method
+The references are the model before unlearning and the retrained models. A method
 is worth its name if it comes near to retraining, in less time than they take. Every row is the mean
 over seeds, each seed set beside the retrained model of the same base and seed. Methods that left no
 working model come last.
@@ -36,7 +36,7 @@ from trueface.unlearning.evaluation.unlearned_models import (
 from trueface.unlearning.registry import METHODS, Goal
 
 REFERENCES = (BEFORE, "corrected", "retrain", "restart")
-CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forgotten
+CHANGED: Mapping[Goal, tuple[str, str]] = {  # the measures that show forgetting
     "flips": ("test", "the test set"),
     "class": ("test_forget", "the forgotten class in the test set"),
     "instances": ("forget", "the forget set"),
@@ -63,7 +63,7 @@ class UnlearningRow(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is a step of the ladder: the model as it came, or a training anew."""
+        """Whether the row is a reference: the model before unlearning, or a retrained one."""
         return self.method in REFERENCES
 
     @property
@@ -275,7 +275,7 @@ def _about_references(models: Iterable[UnlearnedModel]) -> list[str]:
 
 
 def _is_last(row: UnlearningRow) -> bool:
-    """Tell whether a row stands below all methods that left a working model."""
+    """Return whether a row is below all methods with a working model."""
     return not row.is_reference and bool(row.verdict)
 
 

@@ -63,7 +63,7 @@ def fraction_with_ci(
 
 
 def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
-    """Return how often each row stands in each resample: (R, N); copies of an image together."""
+    """Return how often each row is in each resample, (R, N). Copies of an image are drawn together."""
     return resamples(picture_ids(part), labels, 0)
 
 
@@ -110,7 +110,7 @@ class MetricDict:
     reasons: Mapping[str, str]
 
     def __or__(self, other: "MetricDict") -> "MetricDict":
-        """Return both; what `other` tells comes first."""
+        """Return both; the values of `other` take precedence."""
         values = {**self.values, **other.values}
         reasons = {**self.reasons, **other.reasons}
         unmeasured = {name: reason for name, reason in reasons.items() if name not in values}
@@ -122,7 +122,7 @@ class MetricDict:
 
 
 def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]) -> MetricDict:
-    """Return what each of some functions measures, with `_low` and `_high` if it tells them.
+    """Return the value of each function, with `_low` and `_high` if it has an interval.
 
     A function may raise `UndefinedMetric`.
     """
@@ -144,10 +144,10 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:
-    """Refuse answers that are no answers.
+    """Reject invalid predictions.
 
     Raises:
-        DataError: some logits are no finite numbers.
+        DataError: some logits are not finite.
     """
     for name, part in parts.items():
         broken = int((~np.isfinite(part.logits)).any(1).sum())
@@ -255,7 +255,7 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
 
 
 def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
-    """Return the accuracy of answers with its 95 % interval; see `fraction_with_ci`.
+    """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
 
     Raises:
         Unmeasured: no row.
@@ -288,7 +288,7 @@ def single_model_metrics(
         forgotten: classes, for goal "class".
 
     Raises:
-        DataError: a logit is no finite number.
+        DataError: a logit is not finite.
     """
     refuse_broken(parts)
     of_class = goal == "class"
@@ -383,7 +383,7 @@ def compare_with_retrained(
         reference: answers of the retrained one.
         measures: of the model.
         reference_measures: of the retrained one, by the same names.
-        test: which measure tells of the test: "test_retain" where a class is forgotten.
+        test: name of the test measure: "test_retain" if a class is forgotten.
     """
 
     def gap(name: str) -> float:
@@ -431,7 +431,7 @@ def align_samples(first: SamplePredictions, second: SamplePredictions) -> Sample
     """Return `second` in the order of `first`: the same samples, asked of another model.
 
     Raises:
-        Unmeasured: they are other samples, or the models tell other classes apart.
+        Not measured if the samples or the classes of the models differ.
     """
     if first.logits.shape[1] != second.logits.shape[1]:
         raise UndefinedMetric("the reference model has other classes")

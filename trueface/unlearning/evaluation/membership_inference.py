@@ -76,7 +76,7 @@ def membership(
         parts: its answers, all finite.
         goal: what was to be forgotten.
         forgotten: classes, for goal "class".
-        seed: of what is drawn.
+        seed: seed of the random draws.
     """
     if "test" not in parts:
         return MetricDict(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
@@ -168,7 +168,7 @@ def by_loss(
 def at_few_false_alarms(
     *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten with a lower loss than all but 1 % of others.
+    """Return the fraction of the forget set with a lower loss than 99 % of the non-members.
 
     Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
     A class counts among the others as it does among the forgotten.
@@ -181,7 +181,7 @@ def at_few_false_alarms(
     )
     of = [true_classes(forget)[members], true_classes(outside)[others]]
     counts = class_weights(*of)
-    # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
+    # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
         many = f"{len(others):,} samples of the forgotten classes"

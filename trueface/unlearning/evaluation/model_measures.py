@@ -62,7 +62,7 @@ class MeasuredModel(NamedTuple):
 
     @property
     def row(self) -> tuple[str, str]:
-        """What tells its row from others: the method, and its swept settings."""
+        """The key of its row: the method, and its swept settings."""
         return self.method, "" if self.method == BEFORE else self.model.swept
 
     @property
@@ -147,7 +147,7 @@ def _load_after_unlearning(model: UnlearnedModel) -> _ModelPredictions:
 
 
 class _References(NamedTuple):
-    """What the models of one base and seed are set beside."""
+    """The references for the models of one base and seed."""
 
     retrained: Record | None
     reference: _ModelPredictions | None  # of the retrained model
@@ -250,7 +250,7 @@ def _recovered(
 
 
 def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
-    """Return what a record tells in numbers."""
+    """Return the numbers in a record."""
     relearned = record.relearn.steps if record.relearn else None
     retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
     why_no_relearn = f"not within {record.relearn.most} steps" if record.relearn else "not measured"
@@ -284,7 +284,7 @@ def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
 
 
 def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
-    """Return what the same record tells of its base: the training in place of the unlearning."""
+    """Return the values of the base in the same record, with the training in place of the unlearning."""
     seconds = record.training_seconds
     return _metrics_or_reasons(
         {

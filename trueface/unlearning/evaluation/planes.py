@@ -1,4 +1,4 @@
-"""Features of an unlearned model in a plane, kept in a file: what a figure draws before and after."""
+"""Features of an unlearned model in a plane, stored in a file, for the figures before and after."""
 
 import io
 from dataclasses import dataclass, fields

@@ -43,7 +43,7 @@ from trueface.unlearning.evaluation.measures import (
 )
 from trueface.unlearning.registry import Goal
 
-# what leaves nothing of a model; other alarms are about what it can be compared with
+# kinds of a ruined model; other alarms are about comparisons
 RUINED = frozenset(
     {
         AlarmKind.BROKEN,
@@ -78,7 +78,7 @@ def find_alarms(
     Args:
         parts: answers of the model.
         goal: what was to be forgotten.
-        before: answers of the model as it came; None: `parts` are these.
+        before: predictions of the model before unlearning. None if `parts` are these.
         retrained: answers of the retrained model, where there is one.
         forgotten: classes, for goal "class".
         names: of the classes; numbers stand for those without.
@@ -129,7 +129,7 @@ def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | 
     """Warn of answers that are spread over far fewer classes than the labels are.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
-    two of which one is rare. Of two classes `constant` says it.
+    two of which one is rare. With two classes, `constant` covers this.
     """
     if len(test) < LEAST:
         return None
@@ -155,7 +155,7 @@ def effective(labels: NDArray[np.int64]) -> float:
 def chance(test: SamplePredictions) -> Alarm | None:
     """Warn of a model that may as well guess.
 
-    Of two classes the interval of the area under the ROC curve decides, as in the table of results;
+    With two classes, the interval of the area under the ROC curve decides, as in the table of results;
     of more that of the balanced accuracy, by images.
     """
     labels = true_classes(test)
@@ -226,7 +226,7 @@ def lost(
     what: str,
     margin: float,
 ) -> Alarm | None:
-    """Warn of accuracy lost on what was to be kept, beside the worse of several models.
+    """Warn of accuracy lost on retained data, compared with the worse of several models.
 
     Args:
         ours: answers of the model.

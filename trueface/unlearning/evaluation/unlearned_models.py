@@ -21,7 +21,7 @@ class UnlearnedModel(NamedTuple):
 
     @property
     def swept(self) -> str:
-        """The swept settings that its base has not, but for seeds: "lr=0.1"."""
+        """The swept settings that its base does not have, except seeds: "lr=0.1"."""
         there = set(_variant(self.record.base))
         own = (pair for pair in _variant(self.record.model) if pair not in there)
         return ",".join(f"{key}={value}" for key, value in own)

@@ -115,7 +115,7 @@ def nearest(request: Request, bound: float) -> Examples:
     if request.classes == 2:
         return request.forget.relabelled([1 - label for label in request.forget.trained])
     request.model.eval()
-    # a pass of its own: samples of one batch do not tell what the others' lie between
+    # a separate pass: one batch does not bound the values of the others
     within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
     for inputs, labels, positions in request.forget.read(request.watch):

@@ -43,7 +43,7 @@ from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # variance of the last layer, of biases and of norms, times
-ROW_VARIANCE = 1e-4  # of what the last layer has of a class that is forgotten
+ROW_VARIANCE = 1e-4  # of the row of the last layer for a forgotten class
 GRADIENT_BYTES = 1 << 29  # of the gradients of single images that are held at once
 MOST_IMAGES = 64  # of which gradients are made at once
 SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at once on a processor
@@ -142,7 +142,7 @@ def _importances(
 
 
 def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
-    """Return factors (B, K) of log p, one row an image, whose squared gradients are summed up."""
+    """Return factors (B, K) of log p, one row per image, whose squared gradients are summed."""
     chances = logs.exp()
     if not exact:
         chosen = torch.multinomial(chances, 1, generator=random)
@@ -161,7 +161,7 @@ def _add_at_once(
     factors: Tensor,
     sums: Mapping[str, Tensor],
 ) -> bool:
-    """Add squared gradients of single images, all of a batch at once; False: torch cannot."""
+    """Add squared gradients of single images, all of a batch at once; return False if torch cannot."""
 
     def log_likelihood(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
         with _Plain():
@@ -188,7 +188,7 @@ class _Plain(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call what a model calls, but for the memory format that it asks for."""
+        """Call the same operations as a model, except its request for a memory format."""
         arguments = {key: value for key, value in (kwargs or {}).items() if key != "memory_format"}
         return func(*args, **arguments)
 

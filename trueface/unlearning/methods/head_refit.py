@@ -1,4 +1,4 @@
-"""The last layer alone fitted anew, on cached features: exact where the body was never trained.
+"""The last layer alone fitted again, on cached features: exact if the backbone was never trained.
 
 Of a frozen backbone nothing but the last layer has seen a label, so that refitting it without the
 forgotten, or with their labels corrected, is retraining itself: the loss is convex, and its minimum
@@ -61,7 +61,7 @@ FLAT = 1e-7  # largest entry of a gradient at a minimum
 
 
 def refit_ridge(request: Request, head: RidgeHead) -> Result:
-    """Fit a ridge head anew, in place, without what shall be forgotten or with its true labels.
+    """Fit a ridge head again, in place, without the forget set or with its true labels.
 
     Raises:
         JobError: stopped, nothing is kept, no features, or the head was not fitted in closed form.
@@ -164,7 +164,7 @@ def _factor(
     penalty: float,
     follows: Sequence[str],
 ) -> DualFactor:
-    """Return the factor of all rows, from the cache where it lies there."""
+    """Return the factor of all rows, from the cache if it is there."""
 
     def make() -> dict[str, Tensor]:
         made = factor_of(rows, standard, penalty, request.raise_if_stopped)
@@ -240,7 +240,7 @@ class ExactOptions(Options):
     needs={"retain set"},
 )
 def exact(request: Request) -> Result:
-    """Fit the last layer anew, in place; nothing else of the model changes.
+    """Fit the last layer again, in place; nothing else of the model changes.
 
     Raises:
         JobError: stopped, nothing is kept or could be read, the model's last layer is not linear, is
@@ -286,7 +286,7 @@ def fit_linear_head(
     """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
 
     Raises:
-        JobError: stopped, or it is no finite number.
+        JobError: stopped, or it is not finite.
     """
     weight = start.weight.clone().requires_grad_()
     bias = None if start.bias is None else start.bias.clone().requires_grad_()

@@ -42,7 +42,7 @@ from trueface.unlearning.registry import register_method
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
 WeightAnchors = list[
     tuple[nn.Parameter, Tensor, Tensor]
-]  # with what it was, and how firm each entry is
+]  # with its original value, and the regularization of each entry
 
 
 class IwuOptions(DescentOptions):
@@ -122,7 +122,7 @@ def _weight_anchors(request: Request, forget: Examples) -> WeightAnchors:
 
 
 def firmness(importance: Tensor) -> Tensor:
-    """Return 1 for the least important entries of a tensor down to 0 for the most; all alike: 1."""
+    """Return 1 for the least important entries of a tensor down to 0 for the most. Equal entries have 1."""
     low, high = importance.min(), importance.max()
     if high <= low:
         return torch.ones_like(importance)

@@ -77,7 +77,7 @@ class ForgetFeatureSet:
 
 
 class TeacherTargets(NamedTuple):
-    """What the teacher says of every sample in one epoch."""
+    """The teacher's predictions of every sample in one epoch."""
 
     soft: Tensor  # (N, K) logits
     hard: Tensor  # (N,) classes, never a sample's own

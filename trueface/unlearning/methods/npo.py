@@ -80,7 +80,7 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
 
 
 def _endless(request: Request) -> Generator[ExampleBatch]:
-    """Yield batches of what is kept, pass after pass; none where it is not to be read."""
+    """Yield batches of the retain set, pass after pass; none if it must not be read."""
     options, retain = request.own(NpoOptions), request.retain
     if retain is None or options.retain_weight == 0:
         return

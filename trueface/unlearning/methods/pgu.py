@@ -57,7 +57,7 @@ def parameters_of(layer: Layer) -> list[nn.Parameter]:
 
 
 def project_gradients(free: Sequence[ProjectedLayer], decay: float) -> Tensor:
-    """Free the gradients of what is protected; return their new length as a fraction of the old."""
+    """Project the gradients off the protected subspace; return their new length as a fraction of the old."""
     before, after = [], []
     for layer, space in free:
         if layer.weight.grad is None:  # not used in this pass
@@ -173,14 +173,14 @@ FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours,
 
 
 class EpochAccuracy(NamedTuple):
-    """What the rules look at after an epoch; the first one is the model as it came."""
+    """The measurements that the rules use after an epoch; the first is the model before unlearning."""
 
     forget: float  # accuracy on the forget set against the labels that were trained
     validation: float
 
 
 class StopDecision(NamedTuple):
-    """What follows from the moments so far."""
+    """The decision derived from the moments so far."""
 
     chosen: int  # the moment whose model is the result if nothing better comes
     reason: str | None  # why it ends here; None: it goes on
@@ -306,7 +306,7 @@ LIMITS = (
     limits=LIMITS,
 )
 def projected_gradient(request: Request) -> Result:
-    """Take projected steps until the rule of what is forgotten says stop.
+    """Take projected steps until the rule of the forget set stops.
 
     Raises:
         JobError: what is kept is not known, stopped, too fast, or no finite result.
@@ -367,7 +367,7 @@ def _free(
     options: PguOptions,
     rule: Rule,
 ) -> tuple[list[ProjectedLayer], tuple[str, ...]]:
-    """Return the layers that may move, and what to tell of them."""
+    """Return the layers that may move, and the notes on them."""
     device, more = torch.device(request.watch.device), int(rule == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.by_layer.items():

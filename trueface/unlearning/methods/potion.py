@@ -89,7 +89,7 @@ def potion(request: Request) -> Result:
 def _searched(
     request: Request, weights: Dampening, before: Guard, target: float, log: list[Step]
 ) -> _Trial | None:
-    """Return the first trial that reaches `target`, else the last that stands; None: none does."""
+    """Return the first trial that reaches `target`, otherwise the last valid one. None if there is none."""
     options = request.own(PotionOptions)
     taken: _Trial | None = None
     unseen: list[_Trial] = []

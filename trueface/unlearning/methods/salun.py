@@ -89,7 +89,7 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
     """Return |sum over batches of the gradient of the forget set's loss|, a tensor a parameter.
 
     Raises:
-        JobError: stopped, or a gradient is no finite number.
+        JobError: stopped, or a gradient is not finite.
     """
     chosen = list(parameters)
     sums = [torch.zeros_like(parameter) for parameter in chosen]

@@ -50,7 +50,7 @@ NONE_ALIKE = "no rewinding, as validation contains no sample of the classes in t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentCheckpoint:
-    """The student after an epoch, and what was measured of it."""
+    """The student after an epoch, with its measurements."""
 
     epoch: int  # from 1
     forget: float  # accuracy in 0 … 1 on the trained labels of the forget set
