@@ -25,8 +25,8 @@ class Check(NamedTuple):
 def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
     """Make a check of a function that yields what it finds in one model.
 
-    It yields a `Finding` for each thing that is wrong, a `Gap` where files that it needs are not
-    there, `NotApplicable` where there is nothing to find in such a model, and else nothing.
+    It yields a `Finding` for each fault, a `Gap` if a file that it needs is missing, `NotApplicable` if such
+    a model cannot have the fault. A sound model yields nothing.
 
     Args:
         code: in the audit's text and JSON; lower case with hyphens.

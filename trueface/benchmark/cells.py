@@ -1,13 +1,13 @@
-"""The files of a benchmark: per model an index for each dataset and the scores of each cell; the images.
+"""The files of a benchmark: per model an index for each dataset and the scores of each cell, and the images.
 
 <model>/benchmark/model.json                 threshold, temperature, parameters, time per image
 <model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
 <model>/benchmark/<test>/<condition>.npz     the scores of one cell
 benchmark/manifests/<SHA-256>.json           which image files a set consists of, by their content
 
-A cell holds what it was computed from: one that an interrupted job finished is taken as it is. The
-SHA-256 of the sorted list of all images names the benchmark: results may stand in one table only where
-that name is the same. Where an image lies does not count, what it is called and holds does.
+A cell contains the values it was computed from: one that an interrupted job finished is reused. The
+SHA-256 of the sorted list of all images names the benchmark. Results may share a table only if that name
+is equal. It depends on the names and contents of the images, not on their folders.
 """
 
 import hashlib

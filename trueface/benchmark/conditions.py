@@ -1,17 +1,16 @@
-"""The conditions of a benchmark cell: the processing of its images, the model's knowledge of them; the settings.
+"""The conditions of a benchmark cell: image processing, the model's knowledge of it, and the settings.
 
 A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) or an attack on clean images
-(`pgd1`, `transfer2`): how corruptions and attacks add up is another question. Beside each attack stands
-the control of random signs within its budget.
+(`pgd1`, `transfer2`). Combinations of corruptions and attacks are not covered. Each attack has a control:
+random signs within its budget.
 
-The settings white, grey and black are in the words of B. M. Le et al., "SoK: Systematization and
-benchmarking of deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on
-data of known, half known and unknown origin. Here the setting is worked out from what the model was
-trained on and what is tested:
+The settings white, grey and black follow B. M. Le et al., "SoK: Systematization and benchmarking of
+deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on data of known, half
+known and unknown origin. Here the setting is derived from the training data and the test data:
 
-white   every source of the test was in the training, and so was its processing
-grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images
-black   two things or more are new, or a family of generators, or nothing tells where images come from
+white   the training contained every source of the test and its processing;
+grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images;
+black   two things or more are new, or a family of generators, or the origin of images is unknown
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,11 +1,11 @@
-"""The leaderboard: what each model is worth where it knows the data, half knows them, or does not.
+"""The leaderboard: the scores of each model on known, half known and unknown data.
 
-Never one mean over these settings: a column each, sorted by the worst of them. Attacks stand apart.
+Settings are never averaged: each has a column, and the worst decides the order. Attacks are separate.
 
-Every model is scored on the same images, so that one resample stands for all of them; where a model
-was trained with several seeds, these are drawn with replacement, too. So ranks and differences are
-paired. Whether any of several models differ at all can only be tested on independent sets of images;
-corruptions of one set, and sets that share real images, are not independent.
+Every model is scored on the same images, so that one resample serves all of them. If a model was trained
+with several seeds, these are also drawn with replacement. Ranks and differences are therefore paired. Only
+independent sets of images can test whether any of several models differ at all. Corruptions of one set,
+and sets that share real images, are not independent.
 """
 
 import math
@@ -276,8 +276,8 @@ def differences(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number.
 
-    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979: the k-th smallest of m is
-        multiplied by m - k + 1; none is below the one before it, or above 1.
+    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979. The k-th smallest of m values is
+    multiplied by m - k + 1. No result is below the previous one, or above 1.
     """
     count = len(p_values)
     corrected = [1.0] * count

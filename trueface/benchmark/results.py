@@ -1,8 +1,8 @@
 """The benchmark of a run, as its jobs left it: every cell with its scores, and what these are worth.
 
-Every measure has its interval over images: of other images of the same sources, by the percentile
-bootstrap, classes apart, copies of an image together; of shares of one class, Wilson's. Tables of the
-same images have the same resamples, so that differences between cells and between models are paired.
+Every measure has its interval over other images of the same sources. It is a percentile bootstrap within
+classes, with the copies of an image drawn together. Rates of one class have Wilson's interval. Tables of
+the same images have the same resamples, so that differences between cells and between models are paired.
 """
 
 import contextlib
@@ -387,8 +387,8 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
 
     A model calls fake what lies above its own threshold, which the scores name.
 
-    Source of the rule: only images that were right before count; otherwise a detector that calls
-    everything real could not be attacked, and one that calls everything fake would be safe.
+    Only images that were right before count. Otherwise a detector that predicts only real could not be
+    attacked, and one that predicts only fake would be safe.
     """
     labels, at = scores.labels, scores.threshold
     before = scores.before if scores.before is not None else scores.logits

@@ -109,8 +109,8 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
         tables: each with its name for messages.
 
     Raises:
-        DataError: they are of different benchmarks: their manifests differ; or they disagree about a
-            measure of the same weights.
+        DataError: they are of different benchmarks, as their manifests differ, or they disagree about a measure
+            of the same weights.
     """
     first: tuple[str, str] | None = None
     joined: dict[tuple[object, ...], tuple[str, Row]] = {}
@@ -171,7 +171,7 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
     Args:
         benchmark: its name.
         result: the cell.
-        measure: the name of one of its values; of none: the row of a cell that was not run.
+        measure: the name of one of its values. Empty: the row of a cell that was not run.
     """
     index, cell, measured = result.index, result.cell, result.measured
     value = measured[measure] or MeasureValue(measure)

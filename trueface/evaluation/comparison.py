@@ -1,8 +1,8 @@
 """The inputs of a comparison: the scores of a model, in any folder.
 
 runs/<run>/<model ID>                   all score files of a model
-runs/<run>                              the same, where one model alone of the run has scores
-…/<model>_vs_<data>.csv, .pkl           single files, ours or the original system's
+runs/<run>                              the same, if only one model of the run has scores
+…/<model>_vs_<data>.csv, .pkl           single files, current or of the original system
 """
 
 import os

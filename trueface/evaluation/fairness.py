@@ -1,10 +1,10 @@
 """How evenly the models of a run err over groups of people: one row per model, dataset and grouping.
 
-A gap means little alone: a constant detector has none, and noise makes one. So each stands beside its floor
-under shuffled groups and beside the AUC, and methods are ranked among comparable ones only. At a probability
-of a half models differ in how often they call anything fake; their gaps are then those of their calibration as
-well. At a common false positive rate that is the same for all groups, what is left is how unevenly these
-mistakes are spread. Start reading at `fairness_rows`, then `methods`.
+A gap alone has little meaning: a constant detector has none, and noise makes one. Each gap is shown with
+its floor under shuffled groups and with the AUC. Only comparable methods are ranked. At a probability of
+0.5 models differ in how often they predict fake, so their gaps also depend on calibration. At a common
+false positive rate over all groups, the gap only measures how unevenly the errors are distributed. Start
+reading at `fairness_rows`, then `methods`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -253,9 +253,9 @@ def methods(
 ) -> list[FairnessMethod]:
     """Return the rows over seeds, in the order of their first one, with their ranks.
 
-    The smallest mean FPR gap comes first. A method is ranked only where its AUC is not lower than the
-    best one's beyond its interval, where it is no constant, and where it has a gap and a floor: else a smaller
-    gap than another's would mean nothing.
+    The smallest mean FPR gap comes first. A ranked method has a gap and a floor, is not constant, and its AUC
+    is not lower than the best one's beyond its interval. Otherwise a smaller gap than another's has no
+    meaning.
     """
     names = short_names([strip_seed(row.model) for row in rows])
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
@@ -327,8 +327,8 @@ def fairness_rows(
         reference: a model, or one without its seed, that the AUC of others is compared with.
 
     Raises:
-        DataError: a score file or a table of attributes cannot be read, holds what is no finite
-            number, or has no such column.
+        DataError: a score file or a table of attributes cannot be read, contains a non-finite number, or has
+            no such column.
         UsageError: an unknown reference.
     """
     models = list(dict.fromkeys(model for model, _ in tests))

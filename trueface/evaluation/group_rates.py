@@ -145,9 +145,9 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
 def group_gaps(counts: GroupConfusion) -> dict[str, Floats]:
     """Return the measures of a table (), or of S tables (S,), in percent, except the AUC gap.
 
-    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake;
+    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake.
     f_fpr is the sum of the distances of the groups' FPR from the overall one, f_eo that of FPR and TPR
-    together; f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
+    together. f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
     the measure compares.
     """
     overall = counts.overall
@@ -296,8 +296,8 @@ def auc_gap_baseline(
 def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
-    A percentile bootstrap within group and class. Noise widens gaps: the interval lies rather too
-    high, and is no test of a gap against 0; the floor is.
+    A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
+    does not test a gap against 0; the floor does.
     """
     random = numpy_rng("bootstrap of groups", 0)
     drawn = GroupConfusion(

@@ -153,8 +153,8 @@ def feature_network(
     """Return the network of that name.
 
     Args:
-        name: "random": three convolutions that nobody trained, always the same, which tell coarse
-            differences of texture and colour; or a network of the laboratory, such as squeezenet.
+        name: "random" or a network of the lab, such as squeezenet. "random" means three fixed untrained
+            convolutions, which respond to coarse differences of texture and colour.
         weights: of the latter: a file with its state dict.
         device: where it works.
 
@@ -201,8 +201,8 @@ def _random() -> nn.Module:
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Return the Fréchet distance of two sets of features, 0 or more.
 
-    The trace of the root is that of (S1^½ S2 S1^½)^½, which is symmetric: two calls of eigh in double
-    precision, where the usual program takes the root of a matrix that is not symmetric.
+    The trace of the root equals that of (S1^½ S2 S1^½)^½, which is symmetric. It needs two calls of eigh in
+    double precision. Other implementations take the root of a matrix that is not symmetric.
 
     Args:
         first: N×F, N at least 2. With N below F the covariance is singular, and the distance biased upwards.

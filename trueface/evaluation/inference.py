@@ -65,8 +65,8 @@ def evaluate(
             batches of features `model.forward_head`.
 
     Raises:
-        JobError: stopped; no image came, or one twice; or a logit is no finite number: such a model has
-            no score.
+        JobError: stopped, no image came, an image came twice, or a logit is not finite: such a model has no
+            score.
     """
     model.eval()
     reported_at = time.monotonic()

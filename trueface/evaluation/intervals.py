@@ -1,7 +1,7 @@
 """Confidence intervals: resamples of images and of sources, errors by source, and limits of bounded measures.
 
-Sources stand with the functions: percentile bootstrap, stratified by picture; linearised variance over clusters
-of images; intervals on a scale that a measure cannot leave.
+The functions name their sources. Methods: percentile bootstrap stratified by image, linearized variance
+over clusters of images, and intervals on a scale that a measure cannot leave.
 """
 
 import math
@@ -134,8 +134,8 @@ def resampled_over_seeds(
 ) -> Floats:
     """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
 
-    Three seeds or more are drawn with replacement for each resample, the same ones for every model
-    of as many seeds and one stream, so that differences of two such models are paired; fewer cannot
+    Three seeds or more are drawn with replacement for each resample. The draws are the same for every model
+    with as many seeds and one stream, so that differences of two such models are paired. Fewer seeds cannot
     be resampled.
 
     Args:

@@ -1,7 +1,7 @@
 """The measurement of a score table: every metric, with its intervals.
 
-Positive = fake throughout: precision is how many of those called fake are, recall how many of the
-fakes were called so. A metric that is undefined is missing, with the reason beside it.
+Positive = fake throughout: precision is the fraction of true fakes among images called fake, recall the
+fraction of fakes called fake. An undefined metric is missing, and `reasons` says why.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

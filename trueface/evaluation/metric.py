@@ -33,7 +33,7 @@ IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)
 LARGEST_LOSS = 1e25  # of an image, in float32; sums of 10¹³ such losses are finite
 REAL, FAKE = 0, 1
 BOTH = frozenset({REAL, FAKE})
-# the scale of a difference of two values: that of shares lies in -1 … 1
+# the scale of a difference of two values: that of fractions is in [-1, 1]
 DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
 
 
@@ -59,9 +59,7 @@ class ScoreColumns(NamedTuple):
         )
 
 
-@dataclass(
-    frozen=True, kw_only=True
-)  # no slots: values are computed when a metric first reads them
+@dataclass(frozen=True, kw_only=True)  # no slots: values are computed at their first use
 class WeightedScores:
     """C weightings of one score table; every count and sum is (C,) float64.
 

@@ -87,9 +87,9 @@ def fit_calibration(labels: Labels, logits: Floats, views: Sequence[int] = ()) -
     Args:
         labels: of all views.
         logits: one per label.
-        views: how many rows each view of the images has, one after the other, where there are several. Pictures
-            come changed in one way at a time: the threshold is so high that of no view's reals more than
-            `FALSE_ALARMS` are called fake, where the best one for all views together is lower.
+        views: number of rows of each view of the images, one after the other, if there are several. Views
+            are changed in one way each. If the best threshold for all views together is too low, it is raised
+            until at most `FALSE_ALARMS` of the reals of each view are called fake.
     """
     if min(np.count_nonzero(labels == label) for label in (0, 1)) < FEWEST:
         return Calibration()
@@ -133,9 +133,9 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
 def best_threshold(labels: Labels, logits: Floats) -> float:
     """Return the logit above which calling fake gives the best smoothed balanced accuracy.
 
-    The rates of both classes are those of kernel estimates: of 200 validation images the places with
-    the best counted accuracy are many and far apart, which one is highest is chance, and on other
-    images it is worse than where the smoothed rates are best. With many images both are the same.
+    The rates of both classes are kernel estimates. With 200 validation images, many distant thresholds have
+    nearly the best counted accuracy. Which one is highest is chance, and on other images it is worse than the
+    optimum of the smoothed rates. With many images both are equal.
 
     Source: B. Silverman, "Density Estimation for Statistics and Data Analysis", 1986, section 3.4.2
         (the bandwidth), A. Azzalini, Biometrika 68(1), 1981 (smoothed distribution functions).

@@ -1,8 +1,7 @@
 """Models that differ only in their seed, as one method: its name, and a number with its spread.
 
-A mean over seeds is that of the seeds that have a value, and so is its deviation; where some have none, the
-text says of how many it is. A method of which no seed has a value has no mean. Seeds whose jobs failed or wait
-are counted as missing.
+Mean and deviation over seeds cover the seeds that have a value. If some have none, the text states their
+number. A method without any value has no mean. Seeds whose jobs failed or wait are counted as missing.
 """
 
 import math

@@ -387,9 +387,9 @@ def quality_rows(
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs; plain tests and those under a corruption alone are qualities.
-        reference: model, or model without its seed, that the others are compared with; "": none.
-        qualities: the ones that count, in their order; (): raw, then all others by name, each kind
-            from its mildest on.
+        reference: model, or model without its seed, that the others are compared with. "": none.
+        qualities: the ones that count, in their order. (): raw, then all others by name, each kind by
+            increasing strength.
 
     Raises:
         DataError: a score file cannot be read, or contains a non-finite number; an unknown quality.

@@ -2,9 +2,9 @@
 
 The score of a video is the mean probability of its frames, the video its path.
 
-Source of the measure: Z. Yan et al., "DeepfakeBench", NeurIPS 2023, whose code knows a video by the
-name of its folder alone, so that videos of two sets with one name become one. Here it is the whole
-path below the data root, in which class and modifier stand, too.
+Source of the measure: Z. Yan et al., "DeepfakeBench", NeurIPS 2023. Its code identifies a video by the
+name of its folder alone, so that videos of two datasets with one name become one. Here the key is the
+whole path below the data root, which also contains class and modifier.
 """
 
 import re

@@ -1,10 +1,9 @@
 """Score files: the output of a model for each image, one row per image, as CSV.
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
-(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32;
-where images are frames also `video`, the path of the video below the data root.
-The original system's files are read as well; they name no images, so that their rows are called
-"#0", "#1", …
+(1 fake, 0 real) and `logit` (positive = fake), with enough digits for the same float32. If images are
+frames there is also `video`, the path of the video below the data root. Files of the original system are
+read as well. They do not name images, so their rows are called "#0", "#1", …
 """
 
 import csv

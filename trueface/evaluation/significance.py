@@ -1,8 +1,8 @@
 """Tests of two models on the same images: is one better, or did chance make the difference?
 
-Both take images to be independent, and speak of the sources that were tested. Copies of one image
-under several modifiers are not independent, nor are images of one source where another was not
-tested; for those see the test by source in `compare`.
+Both tests assume independent images, and apply to the tested sources. Copies of one image under several
+modifiers are not independent. Images of one source are not independent if the question is about other
+sources. For these see the test by source in `compare`.
 """
 
 import math

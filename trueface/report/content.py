@@ -81,7 +81,7 @@ def _make_reports_of_chunk(models: Sequence[Model]) -> list[ModelReport]:
 def make_model_report(model: Model) -> ModelReport:
     """Return the rows of a model, as in the table of its run.
 
-    Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
+    For each set of modifiers, first every set of fakes with all real images, then all of them pooled.
     """
     troubles: list[str] = []
     reports = ReportCache()

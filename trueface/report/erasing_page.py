@@ -1,7 +1,7 @@
 """The page of erasing; templates/erasing.html, which escapes what comes from the run.
 
-Bars of rates, recovery against the attacker's steps, what the comparison says in words; tables of methods,
-samples at equal seeds, published figures.
+It contains bars of rates, recovery against the attacker's steps, and the comparison in words. Below are
+tables of methods, samples at equal seeds and published figures.
 """
 
 import math

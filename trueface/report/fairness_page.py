@@ -1,9 +1,9 @@
 """The page of fairness; templates/fairness.html, which escapes what comes from the run.
 
-Methods over their seeds stand in an order that no gap decides. Sentences say whose gap is more than chance, and who
-may be compared. AUC against the FPR gap, a dot a seed, a mark a method, what chance gives shaded; gap bars, FPR and FNR of
-each group beside that of all; of each seed the table of counts and rates; the ladder, method × AUC × gaps.
-Rates, gaps and floors are in percent, AUC in 0 … 1.
+The gap does not decide the order of the methods. Sentences say which gaps exceed chance, and which methods
+are comparable. Plots: AUC against the FPR gap, one dot per seed and one mark per method, with the chance
+level shaded; bars of gaps; FPR and FNR of each group. Tables: counts and rates of each seed; the leaderboard,
+method × AUC × gaps. Rates, gaps and floors are in percent, AUC in [0, 1].
 """
 
 from collections.abc import Iterator, Mapping, Sequence

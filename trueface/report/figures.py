@@ -1,7 +1,7 @@
 """Figures as values: a plane with axes and a key, and the lines, marks and words drawn in it.
 
-Nothing here knows a format: `svg` draws figures for pages and `matplotlib_figures` for files, both by the styles
-of `style`. Pixels only say how large a figure is, and how far words stand from what they name.
+This module knows no format: `svg` draws figures for pages and `matplotlib_figures` for files, both with the
+styles of `style`. Pixels are only sizes of figures and distances of words from their marks.
 
 Names of marks are placed so that no name overlaps another.
 """

@@ -1,7 +1,8 @@
 """Pages: one HTML file each that needs no other, made of a template, and its figures as files beside it.
 
-Every page is a file in templates that extends base.html; a name from the run is escaped there. What tables and
-figures return is HTML already, and passes as such. Every figure says in words what it shows to those who cannot see it.
+Every page is a template that extends base.html; a name from the run is escaped there. Tables and figures
+are already HTML, and are inserted unchanged. Every figure has a description in words for users who cannot
+see it.
 """
 
 import re

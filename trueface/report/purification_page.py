@@ -1,7 +1,8 @@
 """The page of purification; templates/purification.html, which escapes what comes from the run.
 
-Tables of attacks with their control, purifiers, detectors; what the comparison says in words, where the adaptive
-number decides; the price on clean images against the damage that is left, on two logarithmic axes.
+It contains tables of attacks with their control, purifiers and detectors, and the comparison in words, in
+which the adaptive number decides. A plot shows the price on clean images against the remaining damage, on
+two logarithmic axes.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The section of a report on unlearning: tables and plots for each base model.
 
-Plots: quality against time; histograms of how sure a model is of what it was to forget; and features in
-the plane, a cloud of dots, in it crosses for what is to be forgotten.
+Plots: quality against time, histograms of the model's confidence on the forget set, and features in the
+plane. The features are a cloud of dots, with crosses for the forget set.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """Attacks by gradient: on inputs through a whole model, or on features through its last layer.
 
 Their loss is `margin`, the log odds of all other classes together against one. Cross entropy is its
-softplus: both have the same direction for every sample, and the steps here use no more than the
-direction; but the margin's gradient does not become zero where a model is sure of itself.
+softplus, so both have the same gradient direction for every sample, and the steps here use only the
+direction. Unlike cross entropy, the gradient of the margin does not vanish for a confident model.
 
 Sources: one step, I. Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015,
 arXiv 1412.6572; many, A. Madry et al., "Towards deep learning models resistant to adversarial
@@ -71,8 +71,8 @@ class EpsilonSearchPGD:
     ) -> list[tuple[Tensor, Tensor]]:
         """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
 
-        All parts are attacked with one eps, whatever their sizes: where too few answers of the
-        whole set change, it is attacked anew with twice of that.
+        All batches are attacked with one eps, whatever their sizes. If too few predictions of the whole set
+        change, the set is attacked again with twice the eps.
 
         Args:
             answer: the model.

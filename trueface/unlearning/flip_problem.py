@@ -1,8 +1,8 @@
 """A poisoned detector as an unlearning problem: the inputs of a method, and the samples it is measured on.
 
 A method is given a fraction of the flipped labels (`known`, `find_flipped_labels`); it is measured on all of them.
-Where the backbone stays as it is, the problem is one of the last layer, and samples are what that gets:
-features of images, which come from the feature store where they lie there.
+If the backbone stays as it is, the problem covers only the last layer. Its samples are the inputs of
+that layer: features of images, which come from the feature store if they are there.
 """
 
 import hashlib
@@ -183,8 +183,8 @@ def make_flip_problem(
 ) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
 
-    Measured are every flipped label (forget), the rest (retain), validation, and the test if there is one; where
-    the labels were flipped with a patch, attacked are the fakes of the test with it on.
+    The model is measured on every flipped label (forget), the rest (retain), validation, and the test if
+    there is one. If the labels were flipped with a patch, the fakes of the test are attacked with it.
 
     Args:
         poisoned: the detector and its images.
@@ -282,8 +282,8 @@ def _sets(
 ) -> ForgetRetainSets:
     """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
-    Hidden flips are moved to the forget set where they are looked for; what the caches hold counts then as if
-    it had been made now.
+    Hidden flips are moved to the forget set if they are searched. Values from the caches then count as if
+    they had been computed now.
     """
     draw = random.Random(stream_seed("known", settings.seed))
     known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))

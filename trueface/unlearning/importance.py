@@ -1,8 +1,8 @@
 """How much each weight matters to a set of samples, and the dampening of weights by it.
 
-Importances are diagonal: one number a weight, from gradients of whole batches. A batch's gradient
-is the more noise the smaller it is, so that both sets are read with the same batch size; the model
-is in evaluation mode, as its batch statistics must not come from what is to be forgotten.
+Importances are diagonal: one number per weight, from gradients of whole batches. Small batches have
+noisier gradients, so both sets are read with the same batch size. The model is in evaluation mode,
+because its batch statistics must not come from the forget set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -85,9 +85,9 @@ def importances(
     Args:
         request: whose model it is.
         parts: the samples; each batch counts by its size.
-        sort: "loss" takes the mean squared gradient of the cross entropy with the labels of the
-            training, "norm" the mean size of that of the logits' mean L2 norm, without labels.
-        batch_size: samples a gradient.
+        sort: "loss" takes the mean squared gradient of the cross entropy with the trained labels. "norm"
+            takes the mean absolute gradient of the mean L2 norm of the logits, without labels.
+        batch_size: samples per gradient.
 
     Raises:
         JobError: stopped, nothing could be read, or a gradient is not finite.
@@ -136,8 +136,8 @@ class Dampening:
     def apply(self, alpha: float, strength: float) -> int:
         """Dampen the original weights and return how many: one pass over them.
 
-        A weight is dampened where its ratio is above `alpha`, to `strength` divided by its ratio
-        of what it was, never to more than it was.
+        A weight is dampened if its ratio is above `alpha`: it is multiplied by `strength` divided by its
+        ratio, but never enlarged.
         """
         dampened = 0
         with torch.no_grad():
@@ -196,8 +196,8 @@ class Guard:
     def check_accuracy(self) -> tuple[float, bool]:
         """Return validation accuracy, and whether the model as it is now still stands.
 
-        It fell if it lost more than `most_loss`, or says the same of all as it did not before: at
-        chance, where half of the labels are wrong, accuracy alone would not tell.
+        A model fails if it lost more than `most_loss`, or if its predictions became constant. At chance,
+        when half of the labels are wrong, accuracy alone would not show that.
         """
         answers = predict_examples(self.request.model, self.request.validation, self.request.watch)
         accuracy = _accuracy(answers)

@@ -1,7 +1,7 @@
 """Steps down a loss: the optimizer that methods share, with its guards.
 
-Methods that read the forget set alone must keep batch-norm statistics as they are: else these
-become those of what is to be forgotten, and answers on all else fall apart.
+Methods that read only the forget set must keep batch-norm statistics unchanged. Otherwise these become
+those of the forget set, and predictions on all other data break.
 """
 
 import math
@@ -36,8 +36,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def teach(model: nn.Module, statistics: Statistics) -> None:
     """Put a model into training mode, with or without moving batch statistics.
 
-    What is frozen whole stays in evaluation mode in either case: statistics are the body's as much as
-    its weights are, and stochastic depth would give other features of an image each time.
+    Frozen modules stay in evaluation mode in either case. Their statistics belong to the backbone like its
+    weights, and stochastic depth would change the features of an image each time.
     """
     model.train()
     for module in model.modules():

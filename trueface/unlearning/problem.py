@@ -397,9 +397,9 @@ def linear_probe(
 ) -> Probe | None:
     """Return how well a linear classifier of features separates forget and retain set.
 
-    As many of either side are drawn, at most 1,000; it learns from half of them and is asked about
-    the other half, so that chance is one half. A retrained model says how much is in the images
-    themselves. None: there are too few samples.
+    Both sides have the same number of samples, at most 1,000. The classifier is trained on half of them and
+    tested on the other half, so that chance is one half. A retrained model shows how much is in the images
+    themselves. None if there are too few samples.
 
     Args:
         before: the model as it came.
@@ -493,8 +493,8 @@ def plane(
 ) -> Plane:
     """Return features of at most 600 samples in the plane in which they differ most before.
 
-    Both models are shown by the same axes, those of the first: a method that trained anew has
-    other features, and where its samples lie says nothing but how far apart they are.
+    Both models use the same axes, those of the first. A retrained model has other features, so that only the
+    distances between its samples have a meaning, not their positions.
 
     Args:
         before: the model as it came.

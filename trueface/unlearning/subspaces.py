@@ -1,15 +1,15 @@
 """Where the inputs of a network's layers lie: their covariances, and projectors that spare them.
 
-The gradient of a linear or convolutional layer is a sum of outer products of what comes back with
-what went in, so its rows lie in the span of the layer's inputs: G. Saha et al., "Gradient projection
-memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, of its own
-stride, padding, dilation and groups; a learning bias is one more input, which is always 1. What is
-summed is the uncentred second moment; activations themselves are never held nor decomposed.
+The gradient of a linear or convolutional layer is a sum of outer products of output gradients and
+inputs. Its rows are therefore in the span of the layer's inputs: G. Saha et al., "Gradient projection
+memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, with its own
+stride, padding, dilation and groups. A trainable bias is one more input, which is always 1. The sum is
+the uncentred second moment. Activations themselves are never stored or decomposed.
 
-All is read once a model and kept under the model's fingerprint; after that a request needs one pass
-over what it forgets. Where all may not be read, a model that came of an earlier unlearning inherits
-what its predecessor's request left. Samples are read as they are tested and without dropout, so that
-the difference is exact: both sums are of the same inputs.
+All data are read once per model and cached under the model's fingerprint. After that a request needs one
+pass over its forget set. If all data must not be read, a model from an earlier unlearning inherits the
+result of that request. Samples are read without augmentation and dropout, so that the difference is
+exact: both sums use the same inputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,8 +158,8 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
 def draw_stratified_places(positions: Tensor, places: int, most: int, name: str) -> Tensor:
     """Return places (B, most) of samples, one out of each of `most` equal stretches.
 
-    They follow from a sample's position and the layer's name alone, so that sums over parts of a
-    data set add up to that of the whole; each place is as likely as any other.
+    They depend only on a sample's position and the layer's name, so that sums over parts of a dataset add up
+    to that of the whole. Each position is equally likely.
     """
     stretch = torch.arange(most, device=positions.device)
     seeds = splitmix64(positions + stream_seed(f"places/{name}", 0))
@@ -180,7 +180,7 @@ def principal_subspace(
 ) -> ProtectedSubspace:
     """Return the directions that hold a fraction of the inputs' spectrum.
 
-    The count covers the largest values whose running sum is at most that fraction.
+    The directions are those of the largest values whose running sum is at most that fraction.
 
     Args:
         covariance: (G, D, D), positive semidefinite up to rounding; negative eigenvalues count as 0.
@@ -189,7 +189,7 @@ def principal_subspace(
         more: directions besides those counted.
     """
     values, vectors = _eigen(covariance)
-    # covariances are kept in float32 and so are their differences. Smaller values are rounding, and the
+    # covariances and their differences are float32: smaller values are rounding, and the
     # roots of thousands of such values would be a good part of the sum
     values = values * (values > ROUNDING * values[:, :1])
     spectrum = values if energy == "s2" else values.sqrt()
@@ -225,9 +225,9 @@ def full_precision_matmul(device: torch.device) -> Iterator[None]:
 def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (G, D), falling and not negative, and eigenvectors (G, D, D).
 
-    Inputs that are always 0, such as the margins of a small map under a large kernel, are left out
-    of the decomposition and come last: there may be many of them, it takes the cube of their number,
-    and solvers fail on thousands of equal eigenvalues.
+    Inputs that are always 0, such as the margins of a small map under a large kernel, are left out of the
+    decomposition and come last. There may be many of them, the cost grows with the cube of their number, and
+    solvers fail on thousands of equal eigenvalues.
     """
     if not bool(covariance.isfinite().all()):
         raise JobError("the inputs of a layer are not finite, so the model is broken")
@@ -253,7 +253,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
         try:
             values, vectors = torch.linalg.eigh(attempt)
         except RuntimeError:  # no solver on this device, no memory for it, or it did not converge:
-            continue  # rounding alone separates equal eigenvalues
+            continue  # a perturbation as small as rounding separates equal eigenvalues
         return values.to(even), vectors.to(even)
     raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 

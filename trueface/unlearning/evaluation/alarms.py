@@ -172,9 +172,9 @@ def never_known(before: float, classes: int) -> Alarm | None:
 def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
     """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
 
-    If a method only repeated the random draw, the means before and after would each have
-    the variance of retraining by the number of seeds, and their difference by the estimated standard
-    deviation would follow Student's t with n - 1 degrees of freedom.
+    If a method only repeated the random draw, the means before and after would each have the variance of
+    retraining divided by the number of seeds. Their difference divided by the estimated standard
+    deviation would then follow Student's t with n - 1 degrees of freedom.
 
     Args:
         retrained: of n retrained models, one per seed.

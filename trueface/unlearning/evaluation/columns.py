@@ -1,7 +1,7 @@
 """The measures of unlearning as columns: the title of each on the screen and on the page, and its meaning.
 
-Nothing here loads more than names, for help texts. Which measures stand in a table, and in which order, is a tuple of names for each
-goal; a measure that has another title for one goal is listed for that goal.
+This module loads only names, for help texts. The measures of a table and their order are a tuple of
+names for each goal. A measure that has another title for one goal is listed for that goal.
 
 Published figures of class unlearning on CIFAR-10 are shown next to ours for orientation: one class of ten
 forgotten. Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning", AAAI 2024, arXiv 2312.16823, as the

@@ -1,7 +1,7 @@
 """What answers are worth after an unlearning, alone and beside a retrained model's: pure functions over saved logits.
 
-Shares and accuracies are in 0 … 1. A measure that cannot be computed is left out of a sheet, and the
-sheet says why; a logit that is no finite number is refused, since argmax calls it class 0.
+Fractions and accuracies are in [0, 1]. A measure that cannot be computed is left out, with its reason
+in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
 
 See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
 `trueface.evaluation.intervals` has them.

@@ -1,14 +1,13 @@
 """Membership inference: do a model's answers reveal which samples it was trained on?
 
-Three attacks as their papers run them. What each should say is not a fixed number but what it says
-of a model that was retrained without the forgotten; only the attack on losses has an ideal, one
-half. Members come from what is kept, others from the test: no training saw it, and validation chose
-the epoch. Where a class is forgotten, it is left out on both sides: else attacks learn to tell
-classes apart.
+Three attacks as their papers run them. The target of each is not a fixed number but its value for a
+model that was retrained without the forget set. Only the attack on losses has an ideal, one half.
+Members come from the retain set, non-members from the test, because no training used it and validation
+chose the epoch. A forgotten class is left out on both sides, otherwise attacks learn to separate classes.
 
-An average over all samples hides an attack that is sure of a few; beside the attack on losses stands
-what it finds where it may err on 1 % of the others (N. Carlini et al., "Membership inference attacks
-from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
+An average over all samples hides an attack that is confident about a few. Therefore the attack on
+losses is also reported at a false positive rate of 1 % (N. Carlini et al., "Membership inference
+attacks from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
 
 Members are forgotten samples; others are samples of a test, which no training has seen. The others
 get labels that are flipped as those of the members are.
@@ -67,10 +66,10 @@ def membership(
 ) -> MetricDict:
     """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
 
-    `mia_entropy` is the fraction of the forgotten classified as members, `mia_svc` the fraction
-    classified as others, `mia_loss` the accuracy of separating members from others, `mia_tpr` the
-    fraction of the forgotten found by losses at a false positive rate of 1 % among the others. Intervals are
-    over other images (95 %, copies of a picture together), of the attack as it was fitted.
+    `mia_entropy` is the fraction of the forget set classified as members, `mia_svc` the fraction
+    classified as non-members. `mia_loss` is the accuracy of separating members from non-members.
+    `mia_tpr` is the fraction of the forget set found by losses at a false positive rate of 1 %. Intervals
+    are over other images (95 %, copies of an image together), of the attack as it was fitted.
 
     Args:
         parts: its answers, all finite.
@@ -143,15 +142,15 @@ def by_loss(
 ) -> IntervalEstimate:
     """Return the accuracy of separating the forgotten from as many others of the same classes by loss.
 
-    One half is ideal. Where labels are flipped, those of the others are flipped alike: else
-    every sound model has a high loss on the forgotten, and a low one on the others.
+    One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
+    every sound model has a high loss on the forget set, and a low one on the non-members.
 
     Raises:
         Unmeasured: too few others of these classes, or nothing that differs.
 
-    Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code:
-        logistic regression on losses clipped to ±400, five folds; ours keeps the copies of a
-        picture in one fold, and counts right answers over all of them.
+    Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code: logistic
+    regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
+    correct classifications are counted over all folds.
     """
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:

@@ -60,7 +60,7 @@ class Axes:
 def _principal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return at most two principal axes of samples (M, F), as unit rows, the largest first.
 
-    They are eigenvectors of the smaller of the two Gram matrices: for 600 samples of 2,048 features
+    They are eigenvectors of the smaller of the two Gram matrices. For 600 samples of 2,048 features this is
     six times as fast as a singular value decomposition, which would find all axes.
     """
     samples, features = centred.shape

@@ -1,10 +1,10 @@
 """Whether an unlearning left a model at all, and a result that means something: alarms of answers.
 
-An unlearning can score well and leave nothing: two classes answered for ten, an accuracy of chance,
-half of what was to be kept. Each alarm was seen in earnest, as a broken model whose accuracy was the
-share of the real images to the last digit, and was read as an unlearning. Each has an interval where it
-estimates, and a threshold that lies beyond every honest model of the calibration seeds of
-`python -m benchmarks.alarms`; which it finds is measured there on other seeds.
+An unlearning can score well with a ruined model: two classes predicted for ten, chance accuracy, half of
+the retained data lost. Each alarm was seen in practice. One broken model had an accuracy equal to the
+share of the real images to the last digit, and was read as an unlearning. Estimates have an interval.
+Thresholds are above every sound model of the calibration seeds of `python -m benchmarks.alarms`, which
+also measures the detection rate on other seeds.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -1,22 +1,21 @@
 """Fisher forgetting: noise on each weight, larger where its Fisher information is small.
 
-Only the diagonal of the Fisher information is used: the mean over kept images x and
-over classes y drawn from p(y | x) of the squared gradient of log p(y | x). Source: A. Golatkar,
-A. Achille, S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep
-networks", CVPR 2020, arXiv 1911.04933. Constants and what is special for the last layer, vectors
-and the row of a class are those of the code published with selective synaptic dampening
-(arXiv 2308.07707).
+Only the diagonal of the Fisher information is used. It is the mean of the squared gradient of
+log p(y | x) over retained images x and classes y drawn from p(y | x). Source: A. Golatkar, A. Achille,
+S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep networks", CVPR 2020,
+arXiv 1911.04933. Constants and the special cases of the last layer, vectors and the row of a class
+follow the code published with selective synaptic dampening (arXiv 2308.07707).
 
-We differ in this. One class an image is drawn from p, where that code goes through all K, each
-weighted by p: the same on average at a K-th of the time (`exact` asks for all). Gradients of single
-images are made for a batch at once; where torch cannot vectorise a model, one after another. They
-are float32 at any precision: torch has no vectorised half precision for batch norm. The
-importances are not cached, since they depend on the retain set, hence on the request.
-The row of a class has a variance of 1e-4, without that code's factor of 10 for the last layer.
+Differences: one class per image is drawn from p. That code uses all K classes weighted by p, which gives
+the same mean at K times the cost (`exact` requests it). Gradients of single images are computed per
+batch, or one by one if torch cannot vectorize the model. They are float32 at any precision, because
+torch has no vectorized half precision for batch norm. The importances are not cached, because they
+depend on the retain set and thus on the request. The row of a class has a variance of 1e-4, without that
+code's factor of 10 for the last layer.
 
-Where that code and the paper differ, we follow the code: its noise grows as F^(-1/2) where an
-importance F becomes small, that of the paper as F^(-1/4) (its optimal covariance is the root of an
-inverse, section 4). The weights that matter least get more noise than the paper would give them.
+If that code and the paper differ, this module follows the code. Its noise grows as F^(-1/2) for small
+importances F, that of the paper as F^(-1/4) (its optimal covariance is the root of an inverse, section
+4). The least important weights get more noise than in the paper.
 """
 
 import logging

@@ -1,25 +1,24 @@
 """The last layer alone fitted again, on cached features: exact if the backbone was never trained.
 
-Of a frozen backbone nothing but the last layer has seen a label, so that refitting it without the
-forgotten, or with their labels corrected, is retraining itself: the loss is convex, and its minimum
-does not depend on where the search begins. Where other layers were trained too, what they took from
-the forgotten stays in the features; this is then a start, not an unlearning. Source: head refit as
-the linear case of exact unlearning, A. Golatkar et al., "Mixed-privacy forgetting in deep
-networks", CVPR 2021, arXiv 2012.13431; S. Goel et al., arXiv 2402.14015 (EU-k with k = 1).
+With a frozen backbone only the last layer has seen labels. Refitting it without the forget set, or with
+corrected labels, is then exact retraining: the loss is convex, and its minimum does not depend on the
+start. If other layers were also trained, the features keep information about the forget set. Then this
+is a start, not an unlearning. Source: head refit as the linear case of exact unlearning, A. Golatkar et
+al., "Mixed-privacy forgetting in deep networks", CVPR 2021, arXiv 2012.13431; S. Goel et al., arXiv
+2402.14015 (EU-k with k = 1).
 
-Features are read once, as they are tested, and kept in the cache under the weights of the body, so
-that the next request on the same body reads no image, whatever its labels. The softmax or logistic
-loss with a penalty on squared weights (none on biases) is brought down by L-BFGS in float64, from
-zero weights at the strongest penalty on; the best on validation accuracy is taken, of equal ones
-the one with the smallest validation loss. Features are centred and divided by one number, the root
-of their mean variance, and weights and biases folded back: penalties then mean the same for every
-body, and the geometry of the penalty is that of the features.
+Features are read once, without augmentation, and cached under the weights of the backbone. The next
+request on the same backbone reads no image, whatever its labels. The softmax or logistic loss with a
+penalty on squared weights (none on biases) is minimized by L-BFGS in float64. The search starts with
+zero weights at the strongest penalty. It returns the best by validation accuracy, then by validation
+loss. Features are centred and divided by one number, the root of their mean variance. Weights and biases
+are folded back. Penalties then mean the same for every backbone, and the geometry of the penalty is that
+of the features.
 
 A last layer that was itself fitted in closed form (`solver: ridge`) needs no steps.
 
-See `trueface.training.ridge` for the mathematics. Rows are all views of an image that the layer
-was fitted on; the factor of all of them is kept in the cache, so that later requests on the same
-model take a second.
+See `trueface.training.ridge` for the mathematics. The rows are all views of an image that the layer was
+fitted on. Their factor is cached, so that later requests on the same model take a second.
 """
 
 import math

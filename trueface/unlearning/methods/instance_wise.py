@@ -5,12 +5,12 @@ the retain set, which is not read. A penalty keeps the weights that matter least
 near their values. Training stops when no forgotten sample is predicted as its label.
 
 Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-trained classifiers",
-AAAI 2024, arXiv 2301.11578; importances by R. Aljundi et al., "Memory aware synapses",
-ECCV 2018, arXiv 1711.09601, with the length of the logits and gradients of batches, see
-`trueface.unlearning.importance`. What differs:
-  - a gradient is shortened to `clip`, as the loss has no lower end;
-  - of a larger forget set `most` instances are drawn: the method was made for some hundreds, and
-    its attack alone is adversarial x attack_steps passes over each of them.
+AAAI 2024, arXiv 2301.11578. Importances follow R. Aljundi et al., "Memory aware synapses", ECCV 2018,
+arXiv 1711.09601, with the norm of the logits and gradients of batches, see
+`trueface.unlearning.importance`. Differences:
+- A gradient is clipped to `clip`, because the loss has no lower bound.
+- From a larger forget set `most` instances are drawn. The method was made for some hundreds, and its
+  attack alone is adversarial x attack_steps passes over each of them.
 The instances and their adversarial examples are held in memory, the latter on the CPU.
 """
 

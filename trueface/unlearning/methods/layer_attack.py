@@ -1,22 +1,22 @@
 """Layer attack unlearning: the last layer is trained on the predictions for adversarial features.
 
-The body stays as it is, bit for bit. Features of the forget set are computed once; then, epoch by
-epoch, the head of the epoch's start is the teacher. Features that it still calls by their label are
-attacked through it until it does not, and the head learns its answers to these: hard ones by cross
-entropy, soft ones by distillation. Samples that are forgotten already keep the answer they have.
+The backbone is unchanged, bit for bit. Features of the forget set are computed once. In each epoch the
+head at the start of the epoch is the teacher. Features that it still assigns to their label are attacked
+until it does not, and the head learns its predictions for these: hard labels by cross entropy, soft ones
+by distillation. Samples that are already forgotten keep their prediction.
 
 Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning: fast and accurate machine unlearning via
 layer level attack and knowledge distillation", AAAI 2024, arXiv 2312.16823. Losses, alpha and temperature
-are the authors'; no code of theirs is public, and rates and numbers of steps are ours. What differs:
-  - the attack's eps follows the features' size and grows until 95 % are called something else, as no
-    one number fits all networks; where it grows, all are attacked anew, for which `pgd: full` reads
-    them once more, at most four times in a run; entries are held at 0 from below where no feature is
-    negative, and at nothing from above;
-  - features that are called something else already are not attacked;
-  - an attack that fails is taught the best other class, and the teacher's two logits change places;
-  - the distillation is the mean over samples, not over all entries;
-  - it stops when the whole forget set is answered otherwise, looked at whenever a batch is.
-It moves no feature: whoever trains a new last layer finds what was forgotten.
+are the authors'. They published no code, so rates and numbers of steps are not theirs. Differences:
+- The attack's eps follows the features' size and grows until 95 % change their class, because no single
+  number fits all networks. If it grows, all features are attacked again. For this `pgd: full` reads them
+  once more, at most four times in a run. Entries are bounded by 0 from below if no feature is negative,
+  and have no upper bound.
+- Features that already have another class are not attacked.
+- A failed attack trains towards the best other class, and the teacher's two logits are swapped.
+- The distillation is the mean over samples, not over all entries.
+- It stops when the whole forget set has other predictions, checked after each batch.
+It changes no feature: a new last layer can still find the forget set.
 """
 
 from collections.abc import Iterator
@@ -143,8 +143,8 @@ def layer_attack(request: Request) -> Result:
     """Move the last layer until no forgotten sample is answered with its label.
 
     Raises:
-        JobError: the model is no body with a last layer, nothing could be read, stopped, or no
-            finite result.
+        JobError: the model has no backbone with a last layer, nothing could be read, stopped, or the
+            result is not finite.
     """
     options = request.own(LauOptions)
     request.model.eval()

@@ -1,21 +1,25 @@
 """Projected gradient unlearning: Gradient ascent orthogonal to the inputs of the retain set.
 
-The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for
-the retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for deep neural
-networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv 2312.04095,
-section 4; rules and constants as in the authors' code.
+The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for the
+retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for
+deep neural networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv
+2312.04095, section 4. Rules and constants are those of the authors' code.
 
-Where we differ: a bias is projected as the weight of one more input, which is always 1, instead of
-left alone; convolutions are looked at with their own stride, not 1; inputs are summed without
-augmentation and dropout, so that those of what is kept are exactly those of all less those of the
-forgotten; every epoch takes steps, the first one too; the forget set is shuffled; steps may be
-shortened (`clip`); when to stop is read off the validation set, never the test set; a class is done
-when none of it is predicted any more. Answers that are very sure give next to no gradient in the bounded
-loss, and need more epochs or a larger rate. For flipped labels the unflipped part's inputs are
-found by the same difference: hidden flips count as unflipped. Images whose labels
-were flipped at random lie where the sound ones lie, and little of the gradient is left: the log's
-`gradient_left` says how much. The authors' second stage for flipped labels, which learns a scale
-inside the protected space, is not in their public code and is left out.
+Differences:
+- A bias is projected as the weight of one more input, which is always 1. The authors leave it alone.
+- Convolutions use their own stride, not 1.
+- Inputs are summed without augmentation and dropout. The sums of the retain set are then exactly those of
+  all data less those of the forget set.
+- Every epoch takes steps, including the first one.
+- The forget set is shuffled, and steps may be clipped (`clip`).
+- The stopping rule uses the validation set, never the test set. A class is forgotten when it is never
+  predicted any more.
+
+Very confident predictions have almost no gradient in the bounded loss, and need more epochs or a larger
+rate. For flipped labels the inputs of the unflipped part come from the same difference, so hidden flips
+count as unflipped. Images with randomly flipped labels have similar inputs to the others, and little of
+the gradient remains: see `gradient_left` in the log. The authors' second stage for flipped labels, which
+learns a scale inside the protected space, is not in their public code and is left out.
 """
 
 import math
@@ -96,8 +100,8 @@ def reproject_update(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) ->
 def revert_tiny_updates(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
     """Put layers back that moved so little that rounding has turned them into protected directions.
 
-    Numbers are stored with 24 bits: of a way of some 1e-4 of the weights themselves, rounding alone
-    is more than `LEAK`. Such a way changes no answer, and what is promised shall hold.
+    Numbers are stored with 24 bits. If a change is about 1e-4 of the weights, rounding alone is more than
+    `LEAK`. Such a change alters no prediction, and the protection must hold.
     """
     with torch.no_grad():
         for layer, begun, way, spared in _layer_updates(free, start):
