@@ -18,7 +18,7 @@ class Check(NamedTuple):
     """One check; `collect` finds those of all modules."""
 
     code: str  # "poisoned-validation"
-    purpose: str  # what it looks for: "flipped labels in the validation list"
+    purpose: str  # what it checks: "flipped labels in the validation list"
     function: CheckFunction
 
 
@@ -30,7 +30,7 @@ def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
 
     Args:
         code: in the audit's text and JSON; lower case with hyphens.
-        purpose: what it looks for; lower case, no full stop.
+        purpose: description of the fault; lower case, no full stop.
     """
     return lambda function: Check(code, purpose, function)
 
@@ -73,7 +73,7 @@ def every_check() -> tuple[Check, ...]:
 
 
 def judge(run: Run) -> Audit:
-    """Return all that is wrong in a run, and what could not be looked at."""
+    """Return all faults of a run, and the checks that could not be made."""
     outcomes = [outcome for model in run.models for outcome in _outcomes(model)]
     findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     return Audit(

@@ -1,4 +1,4 @@
-"""Findings on the images: on two sides at once, told apart before a pixel is looked at, groups of people."""
+"""Findings on the images: in two lists at once, separable by file properties, groups of people."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -114,7 +114,7 @@ def same_content(model: Model) -> Iterator[Outcome]:
 
 @check("label-contradiction", "training files of both classes with the same bytes")
 def contradicting_labels(model: Model) -> Iterator[Outcome]:
-    """Find pictures that the training learns both as real and as fake."""
+    """Find images that the training uses both as real and as fake."""
     survey = model.survey
     if survey is None:
         yield Gap(model.survey_trouble)
@@ -175,7 +175,7 @@ def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
         return frozenset()
     root, place = model.provenance.get("data_root"), test.settings.get("data_root")
     if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
-        return frozenset()  # the same key is another picture there
+        return frozenset()  # the same key is another image there
     return frozenset(scores.keys)
 
 
@@ -325,7 +325,7 @@ def _by_test(
         of: what is wrong in one, "" for nothing, or why that cannot be known.
         sentence: of the finding.
         advice: the recommended action.
-        partly: say also why some of several tests could not be looked at.
+        partly: also report why some of several tests could not be checked.
     """
     groups = model.groups
     if groups is None or not groups.tests:

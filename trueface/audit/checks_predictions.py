@@ -69,7 +69,7 @@ def below_chance(model: Model) -> Iterator[Outcome]:
             continue
         looked = True
         if rough_auc(scores.labels, scores.logits) >= 0.5:
-            continue  # an interval takes a second; no interval around it lies below one half
+            continue  # an interval takes a second; no interval around it is below one half
         auc = evaluate_scores(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
@@ -107,12 +107,12 @@ def _worse(
 
 @check("logits-above-noise-ceiling", "logits larger than flipped labels allow")
 def noise_ceiling(model: Model) -> Iterator[Outcome]:
-    """Find answers that are surer than a model can be that was fitted to so many flipped labels.
+    """Find predictions more confident than a model fitted to so many flipped labels can be.
 
     Where the provenance counts the flipped labels it is believed, and other checks hold the count
     against the record. Elsewhere: of labels of which the share p is wrong on either side, the best
-    fit of a logit lies between -ln((1 - p) / p) and its opposite. A network that learned them by heart
-    goes beyond, and is wrong there; one that never saw them is as right as it is sure.
+    fit of a logit is between -ln((1 - p) / p) and its opposite. A network that memorized them
+    exceeds it, and is wrong there. One that never saw them is calibrated.
     """
     rate = model.poison.rate
     if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:

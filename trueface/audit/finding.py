@@ -1,6 +1,6 @@
-"""The outcomes of checks: findings with evidence, gaps where a check could not look, or does not apply.
+"""The outcomes of checks: findings with evidence, gaps if a check could not be made, or does not apply.
 
-A check says what it found; `check.judge` adds the code of the check and the model.
+A check yields the finding; `check.judge` adds the code of the check and the model.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ class Audit(NamedTuple):
 
     @property
     def unmade(self) -> frozenset[str]:
-        """The checks that looked at no model: each has a gap, or nothing to ask, and no finding."""
+        """The checks that were made on no model: each has a gap or does not apply, and has no finding."""
         models: dict[str, set[str]] = {}
         unasked: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
         for outcome in unasked:

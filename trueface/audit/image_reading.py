@@ -34,7 +34,7 @@ Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root
 
 @dataclass(slots=True, kw_only=True)
 class Surveyor:
-    """Looks at image files until its time is over; each set is looked at once."""
+    """Reads image files until its time limit; each dataset is read once."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic

@@ -392,7 +392,7 @@ def read_lists(path: Path) -> SplitKeys:
 def _scoreless(
     folder: Path, metrics: Mapping[Path, Mapping[str, Json]], tests: tuple[AuditedTest, ...]
 ) -> Iterator[str]:
-    """Yield the metrics of tests that kept scores, where no score file is left."""
+    """Yield the metrics of tests that saved scores but have no score file."""
     there = {paths.metrics(folder, test.data).name for test in tests}
     for path, record in sorted(metrics.items()):
         settings = mapping(record, "settings")

@@ -1,4 +1,4 @@
-"""The facts of a run that an audit judges, and where they lie: folders of models, ours or the original system's.
+"""The facts of a run that an audit judges, and their folders: of models, current or of the original system.
 
 The original's runs, whose models have no record of their own:
 
@@ -73,7 +73,7 @@ class FlipRecord(NamedTuple):
     total: int  # images of the set from which they were drawn
     kind: str  # "flip", "f2r", …
     indices: tuple[int, ...]
-    images_sha256: str | None = None  # fingerprint of that set; the original kept none
+    images_sha256: str | None = None  # fingerprint of that set; the original stored none
     classes: tuple[int, ...] | None = None  # the true label of each key, where it is known
     sha256: str | None = None  # of the file itself; that of the original is not needed
 
@@ -83,7 +83,7 @@ class Poisoning(NamedTuple):
 
     rate: float | None  # fraction of flipped labels in its last training; None: not poisoned
     kind: str  # "" where there is none
-    said_by: str  # who says so: "the model's ID", "the run's name"
+    said_by: str  # the source: "the model's ID", "the run's name"
     unlearned: bool
     record: FlipRecord | None
     trouble: str  # why there is no record, though one is wanted
@@ -163,7 +163,7 @@ class Model(NamedTuple):
     bad_lists: Mapping[str, int]  # "train", "val" → images left out
     misplaced: int  # recorded indices that are not the place of their key
     damaged: tuple[tuple[str, str], ...]  # file, and what is wrong with it
-    scoreless: tuple[str, ...]  # tests with metrics whose scores are gone
+    scoreless: tuple[str, ...]  # tests with metrics whose scores are missing
     base: BaseModel | None  # of an unlearned model, where it is known
     groups: GroupFacts | None  # of people in its images; None: its settings name no attributes
 

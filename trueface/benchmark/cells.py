@@ -54,7 +54,7 @@ class CellScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell of an index: how it is known, and where its scores lie or why there are none."""
+    """One cell of an index: its key, and the file of its scores or why there are none."""
 
     corrupt: str
     attack: str

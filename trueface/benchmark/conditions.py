@@ -73,7 +73,7 @@ CLEAN = Condition()
 
 
 def folder_of_cells(model_folder: Path, test: str) -> Path:
-    """Return where the cells of a model on a set of images lie."""
+    """Return the folder of the cells of a model on a dataset."""
     return model_folder / FOLDER / paths.fit_file_name(test, "")
 
 

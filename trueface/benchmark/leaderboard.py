@@ -135,7 +135,7 @@ class Omnibus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """All models, the best first, and what of their differences is sure."""
+    """All models, the best first, and their significant differences."""
 
     run: RunResults
     lines: tuple[LeaderboardRow, ...]

@@ -161,7 +161,7 @@ class RunResults:
 
 
 def read_run(run_folder: Path) -> RunResults:
-    """Return the benchmark of a run; what cannot be read is left out, and said in `problems`.
+    """Return the benchmark of a run. Unreadable files are left out and listed in `problems`.
 
     Raises:
         DataError: there is none, nothing of it can be read, or models were scored on different images.
@@ -385,7 +385,7 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
 def evaluate_attacked(scores: CellScores) -> CellMeasures:
     """Return what an attack does: of fakes that were called fake, of reals that were called real.
 
-    A model calls fake what lies above its own threshold, which the scores name.
+    A model calls logits above its own threshold fake. The scores name the threshold.
 
     Only images that were right before count. Otherwise a detector that predicts only real could not be
     attacked, and one that predicts only fake would be safe.

@@ -22,7 +22,7 @@ SHA_DIGITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One measure of one cell; empty texts and None where there is nothing to say."""
+    """One measure of one cell; empty texts and None if there is no value."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 

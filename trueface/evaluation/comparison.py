@@ -99,7 +99,7 @@ def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
 
 
 def score_files(path: Path) -> tuple[Path, ...]:
-    """Return the score files that a path stands for, sorted.
+    """Return the score files of a path, sorted.
 
     Raises:
         DataError: there are none, or those of several models.
@@ -232,7 +232,7 @@ def compare(
     Args:
         before: scores of one model.
         after: of the other.
-        same_order: rows of old files, which name no images, are pairs as they stand.
+        same_order: rows of old files, which name no images, are paired in their order.
 
     Raises:
         DataError: a logit that is not finite, or `same_order` where labels do not agree.

@@ -99,7 +99,7 @@ def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> C
 def resampled(
     statistic: Callable[[Curve], Floats], fake: NDArray[np.bool_], logits: Floats, weights: Counts
 ) -> Floats:
-    """Return what a function of this module says of each resample: (R,).
+    """Return the value of a function of this module for each resample: (R,).
 
     Args:
         statistic: of some curves, as `area`.
@@ -184,7 +184,7 @@ def tpr_at_fpr(curve: Curve) -> Floats:
 
 
 def threshold_at_fpr(fake: NDArray[np.bool_], logits: Floats) -> float:
-    """Return the threshold of `tpr_at_fpr`: what lies above it is called fake."""
+    """Return the threshold of `tpr_at_fpr`: logits above it are called fake."""
     reals = np.sort(logits[~fake])[::-1]
     return float(reals[len(reals) * FPR_PERCENT // 100])
 

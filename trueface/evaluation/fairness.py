@@ -65,7 +65,7 @@ NO_VALIDATION = "these files contain no validation scores"
 class ValidationThreshold(NamedTuple):
     """The threshold at which a model calls a given part of all reals fake, by its validation, or why there is none."""
 
-    threshold: float | None  # in logits: what lies above is called fake
+    threshold: float | None  # in logits; values above are called fake
     reals: int  # of validation
     reason: str  # "" where there is a threshold
 
@@ -90,7 +90,7 @@ class FairnessRow(NamedTuple):
 
     @property
     def worst_auc(self) -> float | None:
-        """The AUC of the group where it is lowest."""
+        """The lowest AUC of a group."""
         worst = self.table.worst
         return None if worst is None else worst.rates[OF_BOTH].value
 
@@ -158,7 +158,7 @@ class FairnessMethod(NamedTuple):
 
     @property
     def worst_auc(self) -> SeedSummary | None:
-        """The AUC of the group where it is lowest, seed by seed."""
+        """The lowest AUC of a group, seed by seed."""
         return summarize_seeds(row.worst_auc for row in self.rows)
 
     @property
@@ -175,7 +175,7 @@ class FairnessMethod(NamedTuple):
 
     @property
     def verdict(self) -> GapVerdict:
-        """How the mean FPR gap stands to the mean of its floors."""
+        """The relation of the mean FPR gap to the mean of its floors."""
         gap, floor = self.measure(GAP), self.floor(GAP)
         return judge_gap(gap and gap.mean, floor and floor.mean)
 
@@ -381,7 +381,7 @@ def _of_model(
 def find_validation_threshold(folder: Path) -> ValidationThreshold:
     """Return the threshold of a model's folder by validation's answers in its checkpoint.
 
-    It is the lowest of the reals' logits above which at most `TARGET` of them lie.
+    It is the lowest of the reals' logits with at most `TARGET` of them above it.
     """
 
     def none(reason: str, reals: int = 0) -> ValidationThreshold:

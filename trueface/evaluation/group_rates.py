@@ -1,4 +1,4 @@
-"""How often a detector calls each group fake, as counts: the rates, how far they lie apart, and what chance gives."""
+"""How often a detector calls each group fake, as counts: the rates, their gaps, and the chance level."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -64,7 +64,7 @@ OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
 ROUNDING = 1e-9  # of a gap in per cent
-NEAR = 2.0  # times its floor: a gap below that is said to be near it
+NEAR = 2.0  # times its floor: a gap below that is reported as near it
 
 
 class GroupConfusion(NamedTuple):
@@ -222,7 +222,7 @@ def group_aucs(ranking: SortedScores, groups: NDArray[np.integer], size: int) ->
 def _areas(
     groups: NDArray[np.integer], runs: NDArray[np.int32], is_fake: NDArray[np.bool_], size: int
 ) -> Floats:
-    """Return the AUC of each group; in each, rows stand from the lowest logit to the highest."""
+    """Return the AUC of each group; in each, rows are sorted by rising logit."""
     if not len(groups):
         return np.full(size, np.nan)
     group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
@@ -332,7 +332,7 @@ def _floor(values: Floats) -> PermutationBaseline:
 
 
 class GapVerdict(StrEnum):
-    """How a gap stands to its floor: the 95 % point of shuffled groups."""
+    """The relation of a gap to its floor, the 95 % point of shuffled groups."""
 
     ABOVE = "above chance"
     NEAR = "near its floor"  # above the floor, but less than twice as large
@@ -377,10 +377,10 @@ class GroupRow(NamedTuple):
 
 
 class GroupTable(NamedTuple):
-    """The rates of groups at one threshold, and how far they lie apart.
+    """The rates of groups at one threshold, and their gaps.
 
     Attributes:
-        threshold: in logits: what lies above is called fake.
+        threshold: in logits; values above are called fake.
         groups: in the order of their names; those without an image are left out.
         overall: of all images.
         measures: in per cent, each of `MEASURES`; None where undefined.
@@ -407,7 +407,7 @@ class GroupTable(NamedTuple):
 
     @property
     def verdict(self) -> GapVerdict:
-        """How the FPR gap stands to its floor."""
+        """The relation of the FPR gap to its floor."""
         return judge_gap(self.measures[GAP], self.permutation_p95(GAP))
 
     def groups_with(self, measure: str) -> int:

@@ -106,7 +106,7 @@ def evaluate_images(
         watch: device, precision, progress, stop.
         constant: its body was not trained, so that other detectors share its features; it answers
             from them, whether there is a store or not.
-        store: where features are kept for all jobs; None: nowhere.
+        store: cache of features for all jobs. None: no cache.
 
     Raises:
         JobError: see `evaluate`.

@@ -92,7 +92,7 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
 
 
 def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
-    """Return the number of the source (N,) and of the picture (N,) of each key, from 0 on."""
+    """Return the number of the source (N,) and of the image (N,) of each key, from 0 on."""
     sources: dict[str, int] = {}
     pictures: dict[str, int] = {}
     of_source = [sources.setdefault(key.rpartition("/")[0], len(sources)) for key in keys]
@@ -114,7 +114,7 @@ def at_a_time(rows: int) -> int:
 def interval(value: float, resampled: Floats) -> IntervalEstimate:
     """Return `value` with the middle 95 % of its resamples; those without a value count not.
 
-    Where nearly every resample lies to one side of the value, the interval reaches to the value.
+    If nearly every resample is on one side of the value, the interval extends to the value.
     """
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
@@ -161,7 +161,7 @@ def correct_bias(value: float, resampled: Floats) -> Floats:
     """Return `resampled` without its mean distance from `value`, nothing below 0.
 
     A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
-    interval may lie above the value. Source: Efron and Tibshirani 1993, section 10.6.
+    interval may be above the value. Source: Efron and Tibshirani 1993, section 10.6.
     """
     shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
     return shifted
@@ -263,7 +263,7 @@ def jackknife_design(
     """Return what is left out in turn.
 
     Args:
-        keys: (N,) "<source>/<name>" of the images; rows with one key stand or fall together.
+        keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
         labels: (N,) classes.
         seed: of the groups of images in a class of one source.
     """
@@ -341,7 +341,7 @@ def _pieces(of: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, f
 
 def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
     parts = stratum.parts
-    # how far the value of each part lies from that of all: exact for a mean
+    # distance of the value of each part from that of all: exact for a mean
     away = np.moveaxis(values[0] - values[at], 0, -1) * (1 - parts) / parts
     away = away - (away @ parts)[..., None]
     summed: Floats = (away**2) @ _factors(parts)

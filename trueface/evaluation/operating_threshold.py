@@ -28,7 +28,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         temperature: what its logits are divided by; 1 leaves them.
-        threshold: in logits as the detector gives them: what lies above is called fake.
+        threshold: in logits as the detector gives them: values above are called fake.
         in_logits: whether the detector's logits are divided by the temperature already.
     """
 
@@ -148,7 +148,7 @@ def best_threshold(labels: Labels, logits: Floats) -> float:
 
 
 def _smoothed_cdf(places: Floats, logits: Floats) -> Floats:
-    """Return which part of a class lies below each place, smoothed by a Gaussian kernel."""
+    """Return the fraction of a class below each threshold, smoothed by a Gaussian kernel."""
     from scipy.special import ndtr
 
     quarter, three = np.percentile(logits, (25, 75))

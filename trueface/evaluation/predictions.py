@@ -37,7 +37,7 @@ class SamplePredictions:
         return len(self.logits)
 
     def labels(self, which: "Label") -> NDArray[np.int64]:
-        """Return labels of one sort."""
+        """Return labels of one kind."""
         return self.trained if which == "trained" else self.true
 
     def accuracy(self, which: "Label") -> float | None:
@@ -103,7 +103,7 @@ def read(path: Path) -> dict[str, SamplePredictions]:
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> SamplePredictions:
-    """Return the answers to one part; refuse labels that stand for no column of the logits."""
+    """Return the predictions of one part; reject labels without a column of the logits."""
     logits = _check_array(arrays[f"{name}_logits"], 2, "f")
     columns = logits.shape[1]
     if columns < 2:

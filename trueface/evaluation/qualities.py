@@ -63,7 +63,7 @@ class QualityScores(NamedTuple):
 
 
 class ReferenceComparison(NamedTuple):
-    """A method beside the reference: its mean over seeds, by the same images."""
+    """A method compared with the reference: its mean over seeds, on the same images."""
 
     model: str  # the reference
     seeds: int  # of the method
@@ -162,7 +162,7 @@ class QualityMethod(NamedTuple):
 
     @property
     def reference_comparison(self) -> ReferenceComparison | None:
-        """How the method, all seeds together, stands to the reference."""
+        """The comparison of the method, all seeds together, with the reference."""
         return next(
             (row.reference_comparison for row in self.rows if row.reference_comparison is not None),
             None,
@@ -326,7 +326,7 @@ class MeasuredQualities(NamedTuple):
 def compare_with_reference(
     measured: Sequence[MeasuredQualities], reference: str
 ) -> Mapping[tuple[str, str], ReferenceComparison | str]:
-    """Return how each model's method stands to the reference, by (model, data), or why it does not.
+    """Return the comparison of each model's method with the reference, by (model, data), or why there is none.
 
     Three seeds or more are resampled, the same draws for methods of as many seeds.
 
@@ -448,7 +448,7 @@ def _ordered(tables: Mapping[str, Scores], wanted: Sequence[str]) -> dict[str, S
 
 
 def _place(name: str) -> tuple[object, ...]:
-    """Return where a quality stands: raw, fewer steps, then each kind from its mildest on."""
+    """Return the sort key of a quality: raw, fewer steps, then each kind by increasing strength."""
     sign = 1 if name.startswith(WORSE_WITH_MORE) else -1  # a JPEG quality falls
     parts = _NUMBER.split(name)
     numbers = [sign * int(number) for number in parts[1::2]]

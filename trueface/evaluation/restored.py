@@ -195,7 +195,7 @@ def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow
 
 
 def _verdict(label: str, plain: Group, adaptive: Group) -> str:
-    """Return what a row says, by `RULE`.
+    """Return the verdict of a row, by `RULE`.
 
     The error without a purifier is that of the attack that does not know it, on the same images. For an
     adaptive attack, which may have fewer images, it is that of the same targets.

@@ -77,7 +77,7 @@ def video_report(scores: Scores) -> VideoReport | None:
 
 
 def _logit_of_mean(logits: Floats) -> float:
-    # log of the mean probability of fake, minus that of real: no rounding to 1 of sure answers
+    # log of the mean probability of fake, minus that of real: confident outputs are not rounded to 1
     fake, real = -np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits)
     return float(np.logaddexp.reduce(fake) - np.logaddexp.reduce(real))
 
@@ -147,7 +147,7 @@ def _rows(
 ) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
-    Tests of two data roots stand apart: a path there is another image, or the same one again.
+    Tests of two data roots are separate: a path there is another image, or the same one again.
     """
     for each in group_tests(tests):
         row = _row(each, groups, by)

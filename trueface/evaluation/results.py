@@ -1,6 +1,6 @@
-"""The table of a run: models by data, measured once and kept until a score file changes.
+"""The table of a run: models by data, measured once and cached until a score file changes.
 
-Light: a table that is kept needs neither scikit-learn nor NumPy.
+A cached table needs neither scikit-learn nor NumPy.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 
 def _any_exists(absent: Json) -> bool:
-    """Return whether image files are there now that could not be looked at before."""
+    """Return whether image files exist now that could not be read before."""
     return isinstance(absent, list) and any(Path(str(path)).exists() for path in absent)
 
 

@@ -66,7 +66,7 @@ class Scores:
 
     @property
     def names_images(self) -> bool:
-        """Whether the rows say which images they are of: those of old files do not."""
+        """Whether the rows name their images; those of old files do not."""
         return not any(map(_NUMBERED.fullmatch, self.paths))
 
     def rows(self, chosen: NDArray[np.bool_ | np.intp]) -> "Scores":
@@ -285,9 +285,9 @@ class FinishedTest(NamedTuple):
     """One test of one model."""
 
     data: str
-    elementary: frozenset[str]  # what its modifiers stand for
+    elementary: frozenset[str]  # the meaning of its modifiers
     scores: Scores
-    root: str = ""  # where its images lie; "" where that is not known
+    root: str = ""  # folder of its images; "" if unknown
     calibration: Calibration | None = None  # of the model, by validation; None: it has none
     settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
 
@@ -308,7 +308,7 @@ class GroupedTests(NamedTuple):
     data: str
     tests: tuple[FinishedTest, ...]
     pooled: bool  # several sets of fakes
-    place: str  # where its images lie, if the model was tested on several data roots; else ""
+    place: str  # folder of its images if the model was tested on several data roots; otherwise ""
 
     def with_root(self, text: str) -> str:
         """Return a name of it with its place."""
@@ -358,7 +358,7 @@ def finite_tests(
 
 
 def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
-    """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
+    """Yield the score tables of a model: each set of fakes with its reals, then all of them pooled.
 
     Only tests of one data root, condition and modifiers are joined: a path below another root is another
     image, or the same one again. Sets that one of them holds already are not pooled.

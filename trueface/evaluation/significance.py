@@ -72,7 +72,7 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     Args:
         first: of one model.
         second: of the other.
-        same_order: for old files, which name no images: rows are pairs as they stand.
+        same_order: for old files, which name no images: rows are paired in their order.
 
     Raises:
         DataError: the tables cannot be joined. The message names the missing part.

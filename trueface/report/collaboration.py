@@ -57,7 +57,7 @@ def collaborations(run: Path) -> Iterator[Collaboration]:
 
 
 def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
-    """Return what the records of a training's epochs say."""
+    """Return the collaboration values in the records of a training's epochs."""
     names = ("nhsic", "nhsic_permuted", "gradient_share")
     return Collaboration(model, *(_by_epoch(epochs, name) for name in names))
 

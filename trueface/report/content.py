@@ -23,7 +23,7 @@ SHARE = 10  # models that one measures at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRow:
-    """One test of a model, with the other class beside it where a test has it."""
+    """One test of a model, with the other class if a test has it."""
 
     data: str
     pooled: bool
@@ -35,7 +35,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartReport:
-    """All tested images of one subset or modifier, with the other class beside them, if it is there."""
+    """All tested images of one subset or modifier, with the other class, if there is one."""
 
     data: str
     report: Report
@@ -153,7 +153,7 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
             )
             for name, rows in subset_masks(scores)
         ]
-    except DataError:  # said of the test that it comes from
+    except DataError:  # of its test
         return ()
 
 

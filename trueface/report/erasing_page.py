@@ -117,7 +117,7 @@ COLUMNS = (
 
 
 class Erasing(NamedTuple):
-    """All that a run has to say about erasing."""
+    """The erasing results of a run."""
 
     name: str  # of the run
     methods: Sequence[ErasedMethod]  # the teacher among them
@@ -242,7 +242,7 @@ def _points(curve: Sequence[Point], images: int) -> list[Place]:
 
 
 def sentences(run: Erasing) -> Iterator[str]:
-    """Yield what the table of a run says, of each concept its own; plain text, to be escaped."""
+    """Yield the conclusions of the table of a run, separately for each concept; plain text, to be escaped."""
     if sentence := missing_sentence(run.missing):
         yield sentence
     for concept in dict.fromkeys(method.concept for method in run.methods):

@@ -101,7 +101,7 @@ class FairnessComparison(NamedTuple):
     methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
 
     def with_standing(self, standing: Comparability) -> list[FairnessMethod]:
-        """Return the methods of which the same may be said."""
+        """Return the methods with the same verdict."""
         return [method for method in self.methods if method.standing is standing]
 
 
@@ -153,7 +153,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def verdict(method: FairnessMethod) -> str:
-    """Return what the ladder says of a method."""
+    """Return the leaderboard cells of a method."""
     if method.standing is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)
@@ -445,7 +445,7 @@ def methods_table(comparison: FairnessComparison) -> str:
 
 
 def remaining_gaps_table(comparison: FairnessComparison) -> str:
-    """Return the measures that the ladder leaves out."""
+    """Return the measures that the leaderboard leaves out."""
     lines = (
         table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
         for method in comparison.methods
@@ -477,7 +477,7 @@ def _interval(method: FairnessMethod) -> str:
 
 
 def _reason(method: FairnessMethod) -> str:
-    """Return why it is not comparable, without what its verdict says already."""
+    """Return why it is not comparable, without repeating its verdict."""
     if not method.why_not:
         return ""
     return f'<small class="id">AUC {breakable(method.why_not.removeprefix(f"{LOWER}: "))}</small>'

@@ -96,7 +96,7 @@ class Marks(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Words beside a point."""
+    """Words next to a point."""
 
     point: Point
     text: str
@@ -205,14 +205,14 @@ def level(frame: Frame, value: float) -> Polyline:
 
 
 def rectangle(style: str, x: Point, y: Point, series: int = 0) -> Polyline:
-    """Return what lies between two values of each axis."""
+    """Return the area between two values of each axis."""
     (left, right), (low, high) = x, y
     around = ((left, low), (left, high), (right, high), (right, low))
     return Polyline(around, style, series, closed=True)
 
 
 def band(lower: Sequence[Point], upper: Sequence[Point], series: int) -> Polyline:
-    """Return what lies between two lines."""
+    """Return the area between two lines."""
     return Polyline((*upper, *reversed(lower)), "band", series, closed=True)
 
 
@@ -227,14 +227,14 @@ def steps(edges: Sequence[float], heights: Sequence[float], style: str) -> Polyl
 
 
 def lines_key(names: Sequence[str]) -> FigureLegend:
-    """Return what the colours and dashes of `line` stand for."""
+    """Return the key of the colours and dashes of `line`."""
     return FigureLegend([
         (name, line(((1, 5), (25, 5)), series)) for series, name in enumerate(names)
     ])  # fmt: skip
 
 
 def swatches(styles: Iterable[str]) -> FigureLegend:
-    """Return what surfaces stand for that have the names of their styles."""
+    """Return the key of surfaces, named by their styles."""
     entries = [(style, [rectangle(style, (1, 15), (1, 9))]) for style in styles]
     return FigureLegend(entries, width=16, beside=True)
 

@@ -1,4 +1,4 @@
-"""What the studies of generators show alike: columns of page and screen, words of verdicts, tiles of pictures."""
+"""Common parts of the studies of generators: columns of page and screen, words of verdicts, image tiles."""
 
 import base64
 import io
@@ -108,7 +108,7 @@ def screen_table(
 
 
 def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
-    """Yield what the measures themselves say of rows, by the same words together.
+    """Yield the conclusions of the measures about rows; rows with equal words are joined.
 
     Args:
         rows: with a `verdict`.

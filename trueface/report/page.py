@@ -44,7 +44,7 @@ def render_template(
     Args:
         template: name of a file in `templates`, which extends base.html.
         about: names and facts below its title.
-        outcome: sentences that say what came out, below these.
+        outcome: sentences on the outcome, below these.
         values: what the template names; text is escaped there, `Markup` is not.
     """
     return (
@@ -73,7 +73,7 @@ _OURS = re.compile(rf"\d\d+ .+\.({'|'.join(get_args(FigureKind))})")  # in a fol
 
 
 def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None:
-    """Write a page, and its figures into folders beside it, in the place of those of an earlier one.
+    """Write a page, and its figures into folders next to it, replacing those of an earlier one.
 
     Args:
         page: what to write; each file is written atomically, and folders are made as needed.

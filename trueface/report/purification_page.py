@@ -220,7 +220,7 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
 
 
 def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
-    """Yield whether the pictures themselves come closer to the originals, or only the outputs."""
+    """Yield whether the images themselves get closer to the originals, or only the outputs."""
     before = None if unpurified is None else unpurified.mean("psnr")
     if before is None:
         return
@@ -360,7 +360,7 @@ def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
 
 
 class Purification(NamedTuple):
-    """All that a run has to say about purifiers."""
+    """The purification results of a run."""
 
     name: str  # of the run
     rows: Sequence[MethodRow]  # one a purifier

@@ -105,7 +105,7 @@ def _reference(compared: ComparedQualities) -> str:
 
 
 def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
-    """Yield what the differences say; plain text, to be escaped."""
+    """Yield the conclusions of the differences; plain text, to be escaped."""
     said: dict[str, list[str]] = {}
     for method in compared.methods:
         worst = method.difference("worst")

@@ -31,9 +31,9 @@ from trueface.runtime import paths
 from trueface.runtime.image_files import open_image
 from trueface.unlearning.evaluation.leaderboard import UnlearningLeaderboard
 
-PREVIEW_PX = 1000  # widest picture in the page
-PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
-PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
+PREVIEW_PX = 1000  # widest image in the page
+PREVIEW_PIXELS = 1 << 26  # of an image that is read: 200 MB
+PREVIEW_BYTES = 600_000  # of an image; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
 MOST_IN_LINE = 12  # models in the contents; more are folded up
 KEYS_SHOWN = 5  # of a poison record
@@ -122,7 +122,7 @@ def _preview(model: Model) -> Preview | None:
 
 
 def _embedded(path: Path) -> str | None:
-    """Return a picture as a data URL, made smaller where it is large; None if it is none."""
+    """Return an image as a data URL, reduced if it is large. None if it is not an image."""
     try:
         with open_image(path, formats=("PNG", "JPEG")) as file:
             if file.width * file.height > PREVIEW_PIXELS:

@@ -34,7 +34,7 @@ COLOURS = {  # in light and in dark
 
 
 class Style(NamedTuple):
-    """How a line, a surface or a mark of a figure looks; colours by their names, "" is none."""
+    """The style of a line, a surface or a mark of a figure; colours by name, "" for none."""
 
     fill: str = ""
     stroke: str = ""

@@ -210,7 +210,7 @@ def heat_cell(value: IntervalEstimate | None, has_interval: bool = True, *, note
     Args:
         value: None: there is none.
         has_interval: if false, the ends of `value` have no meaning.
-        note: what stands below it.
+        note: text below it.
     """
     below = [interval_text(value.low, value.high, ".3f")] if value and has_interval else []
     lines = "".join(f"<small>{escape(text)}</small>" for text in (*below, note) if text)

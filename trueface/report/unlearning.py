@@ -57,7 +57,7 @@ KEPT = Marks(((4, 5),), "disc", "kept")  # in the key
 FORGOTTEN = Marks(((14.5, 5),), "cross", "forgotten", radius=2.4)
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
-NOTHING = "\N{NO-BREAK SPACE}"  # a note, lest figures beside each other stand askew
+NOTHING = "\N{NO-BREAK SPACE}"  # a note, so that adjacent figures are aligned
 INTRODUCTION = (
     "<p>Each method changes a model that was trained on data to be forgotten. The first rows are references: the "
     "model before unlearning, with the cost of its training, and retrained models. The target is <b>retrain</b>, "
@@ -524,7 +524,7 @@ def _cloud(
     Args:
         name: the caption.
         title: what they are.
-        plane: says of each sample its class, and whether it is to be forgotten.
+        plane: has the class of each sample, and whether it is in the forget set.
         places: (M, 2). Points outside `shown` are drawn on its edge.
         classes: in the order of their colours.
         shown: the part of the plane.

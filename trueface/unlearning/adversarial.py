@@ -37,7 +37,7 @@ class Range(NamedTuple):
 
     @property
     def width(self) -> float:
-        """How far they lie apart."""
+        """Their distance."""
         return self.high - self.low
 
 
@@ -94,7 +94,7 @@ class EpsilonSearchPGD:
 
 
 def to_unit_float(inputs: Tensor) -> Tensor:
-    """Return inputs as float32; bytes become what lies between 0 and 1."""
+    """Return inputs as float32; bytes are scaled to [0, 1]."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
 
 
@@ -143,7 +143,7 @@ def targeted_gradient(answer: LogitsFunction, targets: Tensor) -> GradientFuncti
 def untargeted_linear_gradient(layer: nn.Linear, labels: Tensor) -> GradientFunction:
     """Return the way of features (B, F) through a last layer: as `untargeted_gradient`, in closed form."""
     weight = layer.weight.detach().float()
-    bias: Tensor | None = layer.bias  # torch says that it is always there
+    bias: Tensor | None = layer.bias  # torch's types say that it always exists
     shift = None if bias is None else bias.detach().float()
 
     def slope(points: Tensor) -> Tensor:

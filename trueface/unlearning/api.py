@@ -36,7 +36,7 @@ def check_argument_types(
     """Reject an invalid model, invalid samples or an invalid goal.
 
     Raises:
-        UsageError: says which, and how to make it.
+        UsageError: with the invalid argument, and a valid form.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"the model is not a torch module but a {type(model).__name__}")
@@ -118,7 +118,7 @@ def classes_of(model: nn.Module, forget: Examples, watch: RunContext) -> int:
 
 
 def infer_goal(forget: Examples, retain: Examples | None) -> Goal:
-    """Return what the labels say: flipped ones, classes that are not kept, or some samples."""
+    """Return the goal by the labels: flips, classes outside of the retain set, or some samples."""
     if forget.true is not None and forget.true != forget.trained:
         return "flips"
     if retain is not None and not set(forget.trained) & set(retain.trained):
@@ -132,7 +132,7 @@ def check_example_sets(
     """Refuse samples that leave nothing to do, or whose classes the model does not have.
 
     Raises:
-        JobError: says which.
+        JobError: with the invalid sample.
     """
     if retain is not None and not len(retain):
         raise JobError("the retain set is empty, so everything would be forgotten")
@@ -170,7 +170,7 @@ class Request:
     goal: Goal
     classes: int  # K; 2 for a single logit
     fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
-    learn: TrainFunction  # how models of this sort are trained
+    learn: TrainFunction  # trains models of this kind
     cache: Cache
     meter: CostCounter
     watch: RunContext
@@ -226,7 +226,7 @@ class Result:
 
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
-    notes: tuple[str, ...] = ()  # what a person should know of how it went, a sentence each
+    notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +234,7 @@ class UnlearningReport:
     """The unlearned model, its cost and its measurements."""
 
     model: nn.Module
-    log: tuple[Step, ...]  # the first is the model as it came, the last the one that is returned
+    log: tuple[Step, ...]  # the first is the model before unlearning, the last the returned one
     seconds: float  # of the method alone, without what the cache holds or was made for it
     samples_read: int  # of both sets in that time, repeated ones counted again
     cached_seconds: (
@@ -292,7 +292,7 @@ def run(
     Raises:
         UnknownName: there is no such method.
         UsageError: an option that it does not have; or it cannot work here, and why.
-        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+        JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     if name not in METHODS:
         raise UnknownName("unlearning method", name, METHODS, where="launcher help unlearning")
@@ -392,7 +392,7 @@ def _warnings(
     *,
     own: tuple[str, ...],
 ) -> Iterator[str]:
-    """Yield what a person should know whichever method it was."""
+    """Yield remarks for the user that apply to any method."""
     first, last = before["val_accuracy"], after["val_accuracy"]
     if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"

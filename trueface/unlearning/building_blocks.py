@@ -30,7 +30,7 @@ def epochs(
     Training stops if the caller requests no further value.
 
     Args:
-        request: its options say how many.
+        request: its options give the number.
         take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
         measure: values logged after that. None logs accuracies, which do not count as cost of the method.
     """
@@ -178,7 +178,7 @@ def untrained_model(request: Request) -> nn.Module:
 
 
 def train(request: Request, model: nn.Module, samples: Examples, label: Label) -> Result:
-    """Train a model in place, as models of its sort are trained."""
+    """Train a model in place, as models of its kind are trained."""
     log = request.learn(
         model,
         samples,

@@ -129,7 +129,7 @@ class Features:
 
     @property
     def identity(self) -> str:
-        """The pixels', and the body's."""
+        """The identity of the pixels and of the backbone."""
         return f"{self.pixels.identity}/{self.body_sha256}"
 
     @property
@@ -383,15 +383,15 @@ def features_of(
     store: FeatureStore | None = None,
     views: Sequence[ImageLoader] = (),
 ) -> Features:
-    """Return the images of `pixels` as features of the model's body.
+    """Return the images of `pixels` as features of the model's backbone.
 
     Args:
         pixels: the images.
-        model: whose body it is.
+        model: the owner of the backbone.
         settings: of the training.
         watch: device, precision, stop.
         meter: counts the images that are read, and the time that it takes, or took for the store.
-        store: where features are kept for all jobs; None: nowhere.
+        store: cache of features for all jobs. None: no cache.
         views: the views that epochs read in turn. (): those of `pixels`.
 
     Raises:

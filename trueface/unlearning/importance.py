@@ -158,7 +158,7 @@ class Dampening:
 
 
 def dampening(request: Request, sort: ImportanceKind, *, batch_size: int) -> Dampening:
-    """Return what dampening the request's model takes; that of all samples is kept in the cache."""
+    """Return the weights and importances for dampening the request's model; those of all samples are cached."""
     parts = union_by_position(request.forget, request.retain)
     size = min(batch_size, len(request.forget))  # else batches of the forgotten have more noise
     weights = trainable_parameters(request.model)
@@ -191,10 +191,10 @@ class Guard:
     request: Request
     most_loss: float
     accuracy: float  # on validation, as the model came
-    constant: bool  # it said the same of all as it came
+    constant: bool  # its predictions were constant before
 
     def check_accuracy(self) -> tuple[float, bool]:
-        """Return validation accuracy, and whether the model as it is now still stands.
+        """Return validation accuracy, and whether the current model is still valid.
 
         A model fails if it lost more than `most_loss`, or if its predictions became constant. At chance,
         when half of the labels are wrong, accuracy alone would not show that.

@@ -80,7 +80,7 @@ class Findings:
     read: int  # samples that were judged; the others could not be read
 
     def corrected(self, examples: Examples) -> Examples:
-        """Return what was looked through with the suggested labels, as if trained with them."""
+        """Return the searched samples with the suggested labels, as if trained with them."""
         labels = list(examples.trained)
         for row, label in zip(self.rows, self.suggested, strict=True):
             labels[row] = label

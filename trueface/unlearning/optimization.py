@@ -26,7 +26,7 @@ from trueface.unlearning.hyperparameters import DescentOptions, Statistics, Trai
 class Step:
     """The measurements after a step of a method."""
 
-    step: int  # 0 is the model as it came
+    step: int  # 0 is the model before unlearning
     metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
 
 
@@ -96,11 +96,11 @@ def _frozen(module: nn.Module) -> bool:
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
-EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the plain way, where nothing is said
+EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the default training, if not given
 
 
 class TrainFunction(Protocol):
-    """Trains a model of some sort in place."""
+    """Trains a model of one kind in place."""
 
     def __call__(
         self,
@@ -112,7 +112,7 @@ class TrainFunction(Protocol):
         options: TrainingOptions,
         watch: RunContext,
     ) -> tuple[Step, ...]:
-        """Train `model` on samples with labels of one sort; return a step an epoch.
+        """Train `model` on samples with labels of one kind; return one step per epoch.
 
         Raises:
             JobError: stopped, or no finite result.

@@ -47,7 +47,7 @@ from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
-LOOKED_AT = 256  # of the forgotten, whose loss is looked at after every step
+LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
 PROBED = 1000  # samples of either side
 LEAST_PROBED = 8  # of either side: half of them are held out
 
@@ -76,9 +76,7 @@ class ForgetRetainSets:
 
     forget: Examples
     retain: Examples | None  # None: the method may not read it
-    found: NoiseSearchResult | None = (
-        None  # of a search for what shall go; None: nothing was looked for
-    )
+    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
     seconds: float = 0.0  # that the search took, without what the cache holds
 
 
@@ -115,11 +113,9 @@ class UnlearningTask:
     whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
     fresh: Callable[[], nn.Module]  # makes the model as it was before the base's training
     parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
-    # what the method is given; looks for what shall go where that is asked for
+    # returns the inputs of the method; searches the forget set on request
     sets: "Callable[[UnlearningTask], ForgetRetainSets]"
-    attacked: Examples | None = (
-        None  # of class 1, that shall pass for class 0; None: nobody attacks
-    )
+    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
     situation: TaskProperties | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
     probes: bool = True  # whether a linear probe can detect the forget set
@@ -143,7 +139,7 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
 
     Raises:
         UsageError: the method cannot work here.
-        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+        JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     settings, parts, attacked = problem.settings, problem.parts, problem.attacked
     phases = Phases(watch, _phase_sizes(problem))
@@ -358,7 +354,7 @@ def relearn(
         most: steps after which it is given up.
         lr: of the steps, with momentum 0.9; batch statistics stay as they are.
         batch_size: samples per step.
-        seed: which samples are looked at.
+        seed: seed of the choice of samples.
 
     Raises:
         JobError: stopped, or no finite loss.
@@ -402,7 +398,7 @@ def linear_probe(
     themselves. None if there are too few samples.
 
     Args:
-        before: the model as it came.
+        before: the model before unlearning.
         after: the one that has unlearned.
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
@@ -461,7 +457,7 @@ def penultimate(
 
 
 def _in_memory(samples: Examples, watch: RunContext) -> Examples:
-    """Return samples in memory, as they are tested: they are looked at again and again."""
+    """Return samples in memory, without augmentation, since they are read many times."""
     inputs, labels, _ = zip(*samples.read(watch), strict=True)
     return examples(torch.cat(inputs), torch.cat(labels))
 
@@ -497,7 +493,7 @@ def plane(
     distances between its samples have a meaning, not their positions.
 
     Args:
-        before: the model as it came.
+        before: the model before unlearning.
         after: the one that has unlearned.
         forget: at most 200 of them are shown.
         retain: the rest.

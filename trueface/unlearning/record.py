@@ -77,7 +77,7 @@ class Record:
     fraction: float | None = None  # of the training images that was to be forgotten, for instances
     rate: float | None  # fraction of the training labels that was flipped
     known: float  # fraction of these that the method was given
-    found: NoiseSearchResult | None  # None: nothing was looked for
+    found: NoiseSearchResult | None  # None: no search
     forced: bool  # the method was known not to work here
     options: Mapping[str, Any]  # JSON; its recursive type is too deep for pydantic
     notes: tuple[str, ...]

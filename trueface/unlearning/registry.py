@@ -106,7 +106,7 @@ class Loaded:
 
 
 def plugin_modules(method: str) -> tuple[str, ...]:
-    """Return the modules that a method's name stands for: no import statement names them."""
+    """Return the modules of a method's name: no import statement names them."""
     return METHODS.modules([method])
 
 

@@ -1,4 +1,4 @@
-"""Where the inputs of a network's layers lie: their covariances, and projectors that spare them.
+"""The subspaces of the inputs of a network's layers: covariances, and projectors that protect them.
 
 The gradient of a linear or convolutional layer is a sum of outer products of output gradients and
 inputs. Its rows are therefore in the span of the layer's inputs: G. Saha et al., "Gradient projection
@@ -38,7 +38,7 @@ HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image al
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectedSubspace:
-    """The directions in which a layer's inputs lie, one set a group, and those that are left free."""
+    """The directions of a layer's inputs, one set per group, and the free ones."""
 
     basis: Tensor  # (G, D, M) float32 orthonormal columns, some of them 0 where groups differ
     free: bool  # they span what is free, as there is less of it; else what is protected
@@ -67,8 +67,8 @@ class CovarianceAccumulator:
         """Begin at nothing.
 
         Args:
-            layers: by name; a name also decides the places at which its samples are looked at.
-            most: places of a sample that are looked at; their part is scaled up to all places.
+            layers: by name; a name also determines the sampled positions of its inputs.
+            most: positions used per sample; their sum is scaled up to all positions.
         """
         self._layers, self._most = layers, most
         # (G, D, D) of the layers that were used; float64 where the device has it
@@ -112,7 +112,7 @@ def layers_of(model: nn.Module) -> dict[str, Layer]:
 
 def learns_bias(layer: Layer) -> bool:
     """Return whether a layer has a bias, and it may learn."""
-    bias: Tensor | None = layer.bias  # torch says that it is always there
+    bias: Tensor | None = layer.bias  # torch's types say that it always exists
     return bias is not None and bias.requires_grad
 
 

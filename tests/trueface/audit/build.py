@@ -55,7 +55,7 @@ class Lab:
         size: int = 16,
         quality: int = 75,
     ) -> Path:
-        """Write one image below PreSocial/, PNG of 16 pixels unless told otherwise."""
+        """Write one image below PreSocial/, PNG of 16 pixels by default."""
         side = "Fake" if key.startswith("StyleGAN2") else "Real"
         path = self.data / "PreSocial" / side / f"{key}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)

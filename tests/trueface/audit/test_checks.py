@@ -1,4 +1,4 @@
-"""What is broken in one place of a sound run, and what the audit finds and cannot tell of it."""
+"""One fault in a sound run, and the findings and gaps of the audit."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -82,7 +82,7 @@ def change_logits(fakes: list[float], reals: list[float], model: str = DATA) -> 
 
 
 def give_confident_logits(wrong: int = 0, model: str = POISONED) -> Break:
-    """Give a model answers that are sure, so many of ten wrong."""
+    """Give a model confident logits, with `wrong` of ten wrong."""
     fakes = [(-1 if at < wrong else 1) * (4 + at / 10) for at in range(10)]
     return change_logits(fakes, [-value for value in fakes], model)
 
@@ -110,7 +110,7 @@ def record_validation_list(lab: Lab) -> None:
 
 
 def add_record_to_clean_model(lab: Lab) -> None:
-    """The original's command line gives the rate as a flag, and the ID does not tell it."""
+    """The original's command line gives the rate as an option, so it is not in the ID."""
     record = paths.poison_record(lab.run / POISONED).read_bytes()
     paths.poison_record(lab.run / DATA).write_bytes(record)
 
@@ -128,7 +128,7 @@ def shift_indices(lab: Lab) -> None:
 
 
 def write_unlearned_model(**changed: Json) -> Break:
-    """Write a sound unlearning of the poisoned model, but for what is changed of its summary."""
+    """Write a sound unlearning of the poisoned model, with changes to its summary."""
 
     def write(lab: Lab) -> None:
         folder = lab.model(UNLEARNED, rate=0.2)
@@ -209,7 +209,7 @@ def copy_training_image_into_test(lab: Lab) -> None:
 def rewrite_training_images(
     side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, quality: int = 75
 ) -> Break:
-    """Write the training images of a class anew, in another form."""
+    """Rewrite the training images of a class in another format."""
 
     def write(lab: Lab) -> None:
         for number, key in enumerate(lab.lists["train"]):
@@ -230,7 +230,7 @@ NO_EFFECT, OTHER_SPLIT = "flag-without-effect", "record-of-another-split"
 
 
 class Case(NamedTuple):
-    """What is broken, what is found of it, and why some checks could not be made."""
+    """The fault, its findings, and the reasons of checks that could not be made."""
 
     broken: Break
     found: Found = MappingProxyType({})
@@ -604,4 +604,4 @@ def test_check_that_saw_no_model_is_not_listed_as_done(lab: Lab) -> None:
     assert "unlearned-the-truth" in checked
     paths.summary(lab.run / UNLEARNED).unlink()
     paths.unlearning(lab.run / UNLEARNED).unlink()
-    assert lab.audit().unmade >= UNLEARNING  # the other models are no unlearnings
+    assert lab.audit().unmade >= UNLEARNING  # the other models are not unlearned

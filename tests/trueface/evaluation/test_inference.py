@@ -18,7 +18,7 @@ from trueface.runtime.progress import RunContext
 
 
 class Mean(nn.Module):
-    """A model whose logit is the mean of the pixels, or what it is told to say."""
+    """A model whose logit is the mean of the pixels, or a given value."""
 
     def __init__(self, says: float | None = None) -> None:
         super().__init__()

@@ -292,7 +292,7 @@ def test_table_is_divided_by_folder_and_by_modifier() -> None:
     )
     parts = dict(subset_masks(scores))
     assert list(parts) == ["StyleGAN2/a", "FFHQ", "pre", "fb", "MyNet"]
-    # the reals of MyNet are no match for fakes of pre and fb, nor are fakes of fb for these reals
+    # the reals of MyNet are not paired with fakes of pre and fb, nor are fakes of fb with these reals
     assert parts["StyleGAN2/a"].sum() == parts["FFHQ"].sum() == 30
     assert {name: int(parts[name].sum()) for name in ("pre", "fb", "MyNet")} == {
         "pre": 20, "fb": 10, "MyNet": 10,

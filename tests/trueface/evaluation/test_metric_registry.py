@@ -141,7 +141,7 @@ def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
     write_scores(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
     assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
     tree = tmp_path / "tree" / "trueface"
-    shutil.copytree(Path(trueface.__file__).parent, tree)  # with what is compiled of it
+    shutil.copytree(Path(trueface.__file__).parent, tree)  # with its compiled files
     (tree / "evaluation/metrics/f2.py").write_text(NEW_METRIC)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "run")],

@@ -132,7 +132,7 @@ def test_verdict_uses_the_stronger_of_both_attacks(
 
 
 def test_adaptive_attack_is_compared_with_the_same_target(run: Run) -> None:
-    """.06 is more than half of what the attack towards grey does, though not of the mean of both."""
+    """0.06 is more than half of the error of the attack towards grey, but not of the mean of both."""
     run.add("jpeg@75", 0.01)
     run.add("jpeg@75", 0.02, target="away")
     run.adaptive("jpeg@75", 0.06)

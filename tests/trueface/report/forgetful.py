@@ -66,7 +66,7 @@ class Forgetful:
         samples: int,
         **changes: Any,
     ) -> Path:
-        """Write one of them: test accuracy and what the forgotten are answered as given."""
+        """Write one of them, with the given accuracies on the test and on the forget set."""
         random = np.random.default_rng([seed, *method.encode()])
         name = f"{changes.get('base', FLIPS_BASE)}~{method}@seed={seed}"
         shift = 0.004 * random.normal()
@@ -139,7 +139,7 @@ class Forgetful:
 
 
 def make_noise_search() -> NoiseSearchResult:
-    """Return what a search for wrong labels told."""
+    """Return the result of a search for wrong labels."""
     return NoiseSearchResult(flagged=40, hidden=50, right=36)
 
 
@@ -212,7 +212,7 @@ def make_plane(
     before = centres + random.normal(0, 1, (count, 2))
     mine = np.random.default_rng(list(method.encode()))
     moved = before.copy()
-    if gone is None:  # they come to the class that their label tells
+    if gone is None:  # they move to the class of their label
         moved[forget, 0] *= -0.4
     else:
         moved[forget] *= 0.2

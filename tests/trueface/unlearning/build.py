@@ -26,7 +26,7 @@ PER_CLASS = 32
 
 @dataclass(frozen=True)
 class Problem:
-    """A trained model, and what it shall forget."""
+    """A trained model and its forget set."""
 
     model: nn.Module
     forget: Examples
@@ -79,7 +79,7 @@ def points(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return small images whose colour tells their class: (N, 3, 8, 8) in 0 … 1, and classes."""
+    """Return small images whose colour depends on their class: (N, 3, 8, 8) in [0, 1], and classes."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     colours = torch.rand(classes, 3, generator=torch.Generator().manual_seed(7))

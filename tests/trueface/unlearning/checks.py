@@ -1,4 +1,4 @@
-"""What holds for every method that goes down a gradient."""
+"""Checks that hold for every gradient method."""
 
 from dataclasses import replace
 
@@ -73,7 +73,7 @@ def nearest_centre_problem() -> Problem:
     inputs, labels = points(3, 20, 0)
     layer = nn.Linear(2, 3)
     angle = torch.arange(3) * (2 * torch.pi / 3)
-    with torch.no_grad():  # the centres of the blobs: what is nearest is answered
+    with torch.no_grad():  # the centres of the blobs: the nearest class is predicted
         layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
         layer.bias.zero_()
     gone = (labels == 2).nonzero().flatten().tolist()

@@ -41,7 +41,7 @@ def draw_points(count: int = 20) -> torch.Tensor:
 def make_attack_case(
     classes: int = 4, count: int = 20
 ) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
-    """Return a layer, points, and what it calls them."""
+    """Return a layer, points, and its predictions."""
     layer, points = make_layer(classes), draw_points(count)
     return layer, points, predict_labels(layer, points)
 

@@ -1,4 +1,4 @@
-"""Training images as unlearning methods read them: what is kept of them, and what is counted."""
+"""Training images as unlearning methods read them: cached features and counted samples."""
 
 import os
 from pathlib import Path

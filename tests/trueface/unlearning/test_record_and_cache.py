@@ -1,4 +1,4 @@
-"""What is kept of an unlearning: its record, and what it has made once."""
+"""The record of an unlearning, and its cache."""
 
 import json
 import math

@@ -125,7 +125,7 @@ def test_two_files_with_one_name_are_rejected(tmp_path: Path) -> None:
 
 
 def test_decorator_that_was_not_read_is_rejected() -> None:
-    for name in ("mine", "scrub"):  # a new one elsewhere; one that stands in another file
+    for name in ("mine", "scrub"):  # a new one elsewhere; one declared in another file
         with pytest.raises(ValueError, match=r"was not read\. Use it as a decorator"):
 
             @register_method(name, summary="ours", hyperparameters=Options)

@@ -1,4 +1,4 @@
-"""Answers made by hand, and runs of unlearned models as jobs leave them."""
+"""Constructed predictions, and runs of unlearned models as jobs write them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from trueface.unlearning.evaluation.alarms import AlarmKind
 from trueface.unlearning.record import Record
 
 PER_CLASS = 40
-# what says that a model is ruined beside others, or as it is
+# alarms of a ruined model, alone or in comparison with others
 RUINS = frozenset(
     {
         AlarmKind.FEW_ANSWERS,
@@ -37,7 +37,7 @@ def make_predictions(
     noise: int | None = None,
     ids: tuple[str, ...] = (),
 ) -> SamplePredictions:
-    """Return answers that call samples as told, `sure` of each.
+    """Return predictions of the given classes, with logit `sure` each.
 
     Args:
         trained: labels as trained.
@@ -45,7 +45,7 @@ def make_predictions(
         true: the right labels; None: not known.
         classes: K.
         sure: the logit of the answer, beside 0 of all others.
-        noise: seed of a little noise, so that no two answers are alike; None: none.
+        noise: seed of a little noise, so that no two predictions are equal. None: no noise.
         ids: of the samples.
     """
     logits = np.zeros((len(called), classes), np.float32)
@@ -63,7 +63,7 @@ def make_predictions(
 def change_classes(
     right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0
 ) -> list[int]:
-    """Return answers of which so many are wrong, spread at random."""
+    """Return classes with `wrong` of them changed, at random positions."""
     called = np.array(right)
     places = np.random.default_rng(seed).permutation(len(called))[:wrong]
     called[places] = (called[places] + 1) % classes
@@ -74,12 +74,12 @@ def change_classes(
 def flip_predictions(
     wrong: int, *, follows: int = 0, seed: int = 0
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model on a problem with wrong labels.
+    """Return predictions of a model on a problem with flipped labels.
 
     Args:
-        wrong: of its answers on the test, of 80.
-        follows: of the 40 wrong labels so many are what it says.
-        seed: of where it is wrong.
+        wrong: number of wrong predictions on the test, of 80.
+        follows: number of the 40 flipped labels that it predicts.
+        seed: of the positions of wrong predictions.
     """
     truth = [0, 1] * PER_CLASS
     gone = [0, 1] * (PER_CLASS // 2)
@@ -101,11 +101,11 @@ def flip_predictions(
 def class_predictions(
     remembers: int, wrong: int = 0, *, seed: int = 0
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model of three classes that shall forget the last.
+    """Return predictions of a model of three classes after forgetting the last.
 
     Args:
-        remembers: so many of the 40 forgotten, and of the 40 in the test, are still known.
-        wrong: of the answers on the 80 others in the test.
+        remembers: number of the 40 forgotten samples, and of the 40 in the test, that are still predicted.
+        wrong: number of wrong predictions on the 80 others in the test.
         seed: of noise.
     """
     stay = [0, 1] * PER_CLASS
@@ -159,7 +159,7 @@ def write_unlearning(
     before: Mapping[str, SamplePredictions] | None,
     after: Mapping[str, SamplePredictions] | None,
 ) -> Path:
-    """Write what an unlearning leaves, and return its model's folder."""
+    """Write the files of an unlearning, and return its model's folder."""
     folder = run / paths.model_folder("model", record_of.model)
     record.write(folder, record_of)
     if before is not None:

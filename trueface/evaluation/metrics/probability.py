@@ -1,4 +1,4 @@
-"""Metrics of the probabilities that the logits stand for."""
+"""Metrics of the probabilities given by the logits."""
 
 import numpy as np
 

@@ -17,7 +17,7 @@ from trueface.unlearning.evaluation.measures import (
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
-COVERAGE = 0.95  # of the changes that chance makes, so many lie within the noise floor
+COVERAGE = 0.95  # fraction of random changes within the noise floor
 LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
 
@@ -130,7 +130,7 @@ def noise(
     """Warn of a change that another seed of a plain retraining makes as well.
 
     Args:
-        before: what was measured of the model as it came, in 0 … 1, mean over seeds.
+        before: measure of the model before unlearning, in [0, 1], mean over seeds.
         after: the same after the method.
         retrained: the same of retrained models, one per base and seed.
         what: on which samples.
@@ -157,7 +157,7 @@ def never_known(before: float, classes: int) -> Alarm | None:
     """Warn of a class that the model had not learned: nothing can have been forgotten.
 
     Args:
-        before: accuracy on the training images of the class, in 0 … 1, of the model as it came.
+        before: accuracy on the training images of the class, in [0, 1], of the model before unlearning.
         classes: how many the model has.
     """
     if before > 2 / classes:

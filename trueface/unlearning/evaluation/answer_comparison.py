@@ -79,10 +79,10 @@ def pairs(
 def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
     """Return the mean of differences (N,) with the ends of its 95 % interval.
 
-    Rows of one picture, in several networks, count as one draw.
+    Rows of one image, in several networks, count as one draw.
 
     Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
-        equation 7 for a mean; the normal quantile, as there are hundreds of pictures.
+        equation 7 for a mean; the normal quantile, as there are hundreds of images.
     """
     value = float(differences.mean())
     which = np.unique(np.array(names), return_inverse=True)[1]

@@ -22,7 +22,7 @@ Kind = Literal["percent", "score", "ratio", "seconds", "count", "steps", "bytes"
 class MeasureColumn(NamedTuple):
     """A measure of a table."""
 
-    name: str  # as the ladder calls it
+    name: str  # its name in the leaderboard
     screen: str  # title on the screen; "" where the screen does not show it
     page: str  # title on the page
     kind: Kind  # how its numbers are written; percent: shares of 0 … 1, on the screen in percent

@@ -1,4 +1,4 @@
-"""The unlearnings of a run beside their references: one group a base, one row a method.
+"""The unlearnings of a run with their references: one group per base, one row per method.
 
 The references are the model before unlearning and the retrained models. A method
 is worth its name if it comes near to retraining, in less time than they take. Every row is the mean
@@ -46,14 +46,14 @@ CHANGED: Mapping[Goal, tuple[str, str]] = {  # the measures that show forgetting
 class UnlearningRow(NamedTuple):
     """A method over its seeds."""
 
-    method: str  # "before": the model as it came
+    method: str  # "before": the model before unlearning
     swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
     values: Mapping[str, SeedSummary]  # of the measures that some seed has
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
-    models: tuple[UnlearnedModel, ...]  # a seed each; none of the model as it came
+    models: tuple[UnlearnedModel, ...]  # one per seed; empty for the model before unlearning
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
@@ -75,10 +75,10 @@ class UnlearningRow(NamedTuple):
 
 
 class UnlearningGroup(NamedTuple):
-    """All that was made of one base, over its seeds, to forget the same."""
+    """All unlearnings of one base with the same goal, over its seeds."""
 
     base: str  # ID without the seed
-    network: str | None  # "resnet18"; None where nothing says it, or models differ
+    network: str | None  # "resnet18"; None if unknown, or if models differ
     goal: Goal
     classes: int
     class_names: tuple[str, ...]
@@ -118,7 +118,7 @@ def make_unlearning_leaderboard(
 
 
 def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningGroup:
-    """Return a group whose rows say which seeds have no result."""
+    """Return a group whose rows list the seeds without a result."""
     bases = {model.record.base for row in group.rows for model in row.models}
     rows = []
     for row in group.rows:
@@ -206,7 +206,7 @@ def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
 
 
 def _merge_alarms_of_seeds(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]:
-    """Return one alarm of a sort, with the seeds that have it where not all do."""
+    """Return one alarm per kind, with its seeds if not all have it."""
     by_sort: dict[AlarmKind, list[tuple[int, Alarm]]] = {}
     for each in models:
         for alarm in each.alarms:
@@ -291,7 +291,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
 
 
 def _row_sort_key(name: tuple[str, str]) -> tuple[int, int, str, str]:
-    """Return what orders rows: references as they stand, methods as the table has them."""
+    """Return the sort key of rows: references in their order, methods in that of the table."""
     method, swept = name
     if method in REFERENCES:
         return 0, REFERENCES.index(method), method, swept

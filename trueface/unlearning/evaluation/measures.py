@@ -1,4 +1,4 @@
-"""What answers are worth after an unlearning, alone and beside a retrained model's: pure functions over saved logits.
+"""Measures of predictions after an unlearning, alone and against a retrained model: pure functions of saved logits.
 
 Fractions and accuracies are in [0, 1]. A measure that cannot be computed is left out, with its reason
 in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
@@ -73,10 +73,10 @@ def jackknife_design_of(part: SamplePredictions, labels: Classes) -> JackknifeDe
 
 
 def picture_ids(part: SamplePredictions) -> tuple[str, ...]:
-    """Return what names the picture of each row, the same for its copies in several networks.
+    """Return the name of the image of each row, the same for its copies in several networks.
 
     Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
-    modifier has a slash; other names are the pictures' own.
+    modifier has a slash; other names are those of the images.
     """
     names = part.ids or tuple(map(str, range(len(part))))
     return tuple(
@@ -99,7 +99,7 @@ PredictionsBySplit = Mapping[
 
 
 class UndefinedMetric(ValueError):
-    """A measure cannot be computed; the message says why."""
+    """A measure cannot be computed; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +268,7 @@ def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
 def unlearning_score(retain: float, forget: float) -> float:
     """Return the unlearning score of accuracies on the test set, in percent: 1 is best.
 
-    It rewards an accuracy of 0 on the forgotten, whatever a new training would say there.
+    It rewards an accuracy of 0 on the forgotten, whatever a retrained model predicts there.
 
     Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning", AAAI 2024, arXiv 2312.16823.
     """

@@ -64,7 +64,7 @@ ASKED = 2000  # of the forgotten, for the SVC
 def membership(
     parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
 ) -> MetricDict:
-    """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
+    """Return the results of attacks on a model's predictions, each in [0, 1], with `_low` and `_high`.
 
     `mia_entropy` is the fraction of the forget set classified as members, `mia_svc` the fraction
     classified as non-members. `mia_loss` is the accuracy of separating members from non-members.
@@ -206,7 +206,7 @@ def at_few_false_alarms(
 def _losses(
     forget: SamplePredictions, outside: SamplePredictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
-    """Return losses (N, 1) of members and as many others, which are members, their pictures."""
+    """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
     random = numpy_rng("membership/loss", seed)
     return side_losses(forget, outside, matched_sides(forget, outside, random))
 

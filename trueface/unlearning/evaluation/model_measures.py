@@ -33,12 +33,12 @@ from trueface.unlearning.record import Record
 
 NOT_RETRAINED = "no model was retrained with this seed"
 NO_TRAINING = "the training time is unknown"
-BEFORE = "before"  # the model as it came, as if it were a method
+BEFORE = "before"  # the model before unlearning, as if it were a method
 ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
 
 
 def _seed_of_base(model: UnlearnedModel) -> int | None:
-    """Return the seed of the training of a model's base, as its ID or its provenance says."""
+    """Return the seed of the training of a model's base, by its ID or its provenance."""
     parsed = parsed_id(model.record.base)
     swept = () if parsed is None else parsed.last.variant
     for key, value in swept:
@@ -67,7 +67,7 @@ class MeasuredModel(NamedTuple):
 
     @property
     def seed(self) -> int:
-        """The seed of the model; of a base that of its training, if anything says it."""
+        """The seed of the model; for a base that of its training, if known."""
         record = self.model.record
         if self.method != BEFORE:
             return record.seed
@@ -199,7 +199,7 @@ def _find_model_alarms(
 
 
 def _notes(record: Record) -> tuple[str, ...]:
-    """Return what a person should know of how it went."""
+    """Return the remarks on the run for the user."""
     search = record.found
     if search is None:
         return record.notes

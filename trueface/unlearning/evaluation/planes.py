@@ -52,7 +52,7 @@ class Axes:
         return Axes(middle, directions * signs[:, None])
 
     def project_onto(self, features: Features) -> NDArray[np.float64]:
-        """Return where features (M, F) lie: (M, 2)."""
+        """Return the coordinates (M, 2) of features (M, F)."""
         points: NDArray[np.float64] = (features - self.middle) @ self.directions.T
         return points
 

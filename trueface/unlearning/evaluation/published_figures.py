@@ -1,4 +1,4 @@
-"""Published figures of unlearning, to be shown beside ours."""
+"""Published figures of unlearning, shown for comparison."""
 
 from typing import NamedTuple
 

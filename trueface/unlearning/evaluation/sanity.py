@@ -57,11 +57,11 @@ RUINED = frozenset(
         AlarmKind.UNTOUCHED,
     }
 )
-FEW = 0.5  # of the classes that the labels hold in effect; honest models: 0.66 and more
-LOST = 0.03  # accuracy lost for certain, beside the worse of base and retraining; honest: 0.01
-LOST_TRAINED = 0.15  # the same on kept training samples, which a model may have known by heart
-PERMUTED = LEAST_DAMAGE  # accuracy gained for certain by a permutation of the labels; honest: 0
-UNTOUCHED = 0.02  # mean change of the probabilities that is none; honest: 0.16 and more
+FEW = 0.5  # of the effective number of classes of the labels; sound models: 0.66 and more
+LOST = 0.03  # significant loss of accuracy against the worse of base and retraining; sound models: 0.01
+LOST_TRAINED = 0.15  # the same on retained training samples, which a model may have memorized
+PERMUTED = LEAST_DAMAGE  # significant gain by a permutation of the labels; sound models: 0
+UNTOUCHED = 0.02  # mean change of probabilities that counts as none; sound models: 0.16 and more
 
 
 def find_alarms(
@@ -109,7 +109,7 @@ def _alarms_beside_others(
     retrained: PredictionsBySplit | None,
     gone: Collection[int],
 ) -> tuple[Alarm | None, ...]:
-    """Return what the answers warn of beside those of other models."""
+    """Return the alarms of predictions in comparison with those of other models."""
     if before is None or broken(before):
         return ()
     others = [("the model before unlearning", before)]

@@ -44,7 +44,7 @@ def find_unlearned_models(run: Path) -> tuple[list[UnlearnedModel], list[str]]:
 
 
 def network_of(model: UnlearnedModel) -> str | None:
-    """Return the network of a model, as its provenance or its ID says; None where neither does."""
+    """Return the network of a model, by its provenance or its ID. None if neither names it."""
     settings = (read_json(paths.provenance(model.folder)) or {}).get("settings")
     network = settings.get("model") if isinstance(settings, dict) else None
     if isinstance(network, str):

@@ -103,10 +103,10 @@ def expand(request: Request) -> Result:
 
 
 def nearest(request: Request, bound: float) -> Examples:
-    """Return the forget set, each sample labelled with the class that lies nearest to it.
+    """Return the forget set, each sample labelled with its nearest class.
 
     Args:
-        request: the model as it came, and the forget set.
+        request: the model before unlearning, and the forget set.
         bound: of the attack, in the inputs' range.
 
     Raises:

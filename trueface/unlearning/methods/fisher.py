@@ -75,7 +75,7 @@ def fisher(request: Request) -> Result:
     """Add noise to the weights, in place.
 
     Raises:
-        JobError: stopped, nothing is kept or could be read, or no finite result.
+        JobError: stopped, the retain set is empty or unreadable, or the result is not finite.
     """
     options = request.own(FisherOptions)
     request.model.eval()
@@ -103,7 +103,7 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
 
 
 def _select_retain_images(request: Request) -> Examples:
-    """Return the kept images that are read."""
+    """Return the retained images to read."""
     retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain

@@ -63,7 +63,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     """Fit a ridge head again, in place, without the forget set or with its true labels.
 
     Raises:
-        JobError: stopped, nothing is kept, no features, or the head was not fitted in closed form.
+        JobError: stopped, an empty retain set, no features, or the head was not fitted in closed form.
     """
     penalty = float(head.penalty)
     if penalty <= 0:
@@ -142,7 +142,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
 
 
 def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
-    """Return raw features (B, F) of inputs: these themselves, or what the body makes of them."""
+    """Return raw features (B, F) of inputs: these themselves, or the features of the backbone."""
     values = inputs
     if request.model is not head:
         body = getattr(request.model, "forward_features", None)
@@ -380,7 +380,7 @@ def _read(
 
 
 def _fingerprint(split: BackboneHeadSplit) -> str:
-    """Return what is equal for the same body, whatever the last layer holds."""
+    """Return a key that is equal for the same backbone, for any last layer."""
     own = {id(parameter) for parameter in split.head.parameters()}
     body = {
         name: value

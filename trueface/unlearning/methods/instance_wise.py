@@ -171,7 +171,7 @@ def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
-    """Return what is small where labels are left, what lies around is kept, and weights are held."""
+    """Return the loss terms: trained labels forgotten, neighbours preserved, weights regularized."""
     cut = len(forget[1])
     logits = request.logits(torch.cat([forget[0], around[0]]))
     share = cut / len(logits)

@@ -193,7 +193,7 @@ def _remembered_fraction(forget: ForgetFeatureSet) -> float:
 def _compute_teacher_targets(
     request: Request, forget: ForgetFeatureSet, attack: EpsilonSearchPGD
 ) -> TeacherTargets:
-    """Return what the head says now, of attacked samples where it gives their label."""
+    """Return the head's current logits, those of attacked features for samples that still get their label."""
     partial = request.own(LauOptions).pgd == "partial"
     soft = torch.cat([forget.head_logits(part) for part in torch.split(forget.features, ROWS)])
     kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
@@ -209,7 +209,7 @@ def _compute_teacher_targets(
 
 
 def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the features of rows `kept`, and how to attack them through the head."""
+    """Yield the features of rows `kept`, with their attack through the head."""
     unit = float(forget.features.abs().mean())
     within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
@@ -219,7 +219,7 @@ def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> It
 
 
 def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
+    """Yield the inputs of rows `kept`, read once more, with their attack through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions in correct.read(request.watch, batch_size=size):

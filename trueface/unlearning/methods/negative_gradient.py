@@ -108,7 +108,7 @@ def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
 
 
 def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:
-    """Return what a person should know of where it began and where it ended."""
+    """Return the remarks for the user on the start and the end of the run."""
     notes = []
     forget, target = _known_accuracy(last, "forget_accuracy_trained"), aim(request, last)
     left, right = _known_accuracy(first, "val_accuracy"), _known_accuracy(last, "val_accuracy")

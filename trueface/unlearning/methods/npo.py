@@ -48,7 +48,7 @@ class NpoOptions(DescentOptions):
     hyperparameters=NpoOptions,
 )
 def npo(request: Request) -> Result:
-    """Leave the trained labels of the forget set, and hold what is kept.
+    """Forget the trained labels of the forget set, and preserve the retain set.
 
     Raises:
         JobError: stopped, or no finite result.
@@ -70,7 +70,7 @@ def npo(request: Request) -> Result:
 
 
 def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -> Tensor:
-    """Return the mean loss of wide logits (B, K) against those of the model as it came.
+    """Return the mean loss of wide logits (B, K) against those of the model before unlearning.
 
     It is never below 0, and finite for every finite logit.
     """

@@ -45,7 +45,7 @@ from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FLIPS, Goal, KnownFailure, register_method
 from trueface.unlearning.subspaces import Layer, ProtectedSubspace, groups_of, learns_bias
 
-LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
+LEAK = 0.8e-4  # fraction of a layer's change allowed in the protected space; 1e-4 is guaranteed
 
 
 class ProjectedLayer(NamedTuple):
@@ -197,7 +197,7 @@ def decide_stop(
 
     Args:
         rule: what is forgotten.
-        moments: the model as it came, and each epoch's.
+        moments: of the model before unlearning, and of each epoch.
         before: what was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
     """
@@ -313,7 +313,7 @@ def projected_gradient(request: Request) -> Result:
     """Take projected steps until the rule of the forget set stops.
 
     Raises:
-        JobError: what is kept is not known, stopped, too fast, or no finite result.
+        JobError: an unknown retain set, stopped, too fast, or a non-finite result.
     """
     options = request.own(PguOptions)
     rule = rule_of(request, options)
@@ -350,7 +350,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
 
 
 def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
-    """Return the loss of wide logits (B, K) and the labels (B,) to leave; finite for sure answers.
+    """Return the loss of wide logits (B, K) and the labels (B,) to forget; finite for confident predictions.
 
     The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
     it makes the other classes' answer certain, and of two classes it is nothing.
@@ -477,7 +477,7 @@ def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> s
     """Return how it ended, in a sentence.
 
     Raises:
-        JobError: the first epoch went too far, and the model as it came is the better one.
+        JobError: the first epoch went too far, and the model before unlearning is the better one.
     """
     epoch, last = len(moments) - 1, moments[-1]
     if rule == "instances" and now.reason is not None and now.chosen == 0:

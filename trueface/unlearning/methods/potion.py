@@ -138,7 +138,7 @@ def _last_standing(
     trials: Sequence[_Trial],
     standing: _Trial | None,
 ) -> _Trial | None:
-    """Return the last trial that stands, by halves: each dampens what the one before it did."""
+    """Return the last valid trial by bisection: each dampens all weights of the one before it."""
     low, high = -1, len(trials)
     while high - low > 1:
         request.raise_if_stopped()

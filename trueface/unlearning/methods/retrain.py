@@ -10,7 +10,7 @@ relabel: fine-tuning on all images with the flipped labels corrected. In a two-c
     others must beat it at equal time. Setting: S. Goel et al., "Corrective machine unlearning",
     TMLR 2024, arXiv 2402.14015. Without a retain set, only the forget set is relabelled.
 corrected: a new training on all images with the flipped labels corrected: the ceiling for flipped
-    labels, rows (a) and (c) of the ladder that every unlearning of flips is compared with.
+    labels, rows (a) and (c) of the references of every unlearning of flips.
 restart: the weights that the training began with, trained for an unlearning's budget. The baseline
     without any unlearning: if the same steps from pretrained weights come as far, a method has
     gained nothing from the poisoned model. Flipped labels are corrected where the true ones are

@@ -189,7 +189,7 @@ def _checkpoint(model: nn.Module, step: Step) -> StudentCheckpoint:
 def _load_chosen_checkpoint(
     request: Request, checkpoints: list[StudentCheckpoint], alike: Examples | None
 ) -> tuple[str, ...]:
-    """Put the right checkpoint into the model; return what a person should know of it."""
+    """Put the right checkpoint into the model; return the remarks on it for the user."""
     options = request.own(ScrubOptions)
     notes = []
     if options.rewind and alike is None:

@@ -1,4 +1,4 @@
-"""The ladder: rows in their order, means over seeds, each seed beside its own references."""
+"""The leaderboard: order of rows, means over seeds, each seed with its own references."""
 
 import json
 import math

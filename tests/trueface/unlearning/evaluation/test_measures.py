@@ -1,4 +1,4 @@
-"""Measures of answers: known values, and what is refused."""
+"""Measures of predictions: known values, and rejected inputs."""
 
 import math
 
@@ -220,7 +220,7 @@ def test_sources_with_equal_accuracy_keep_the_uncertainty_of_their_images() -> N
     keys = tuple(f"{n // 20}/{n}" for n in range(120))
 
     def asked(wrong: int) -> SamplePredictions:
-        """Return answers, so many of 20 wrong in each source."""
+        """Return predictions with `wrong` of 20 wrong in each source."""
         calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
         return make_predictions(truth, calls, true=truth, ids=keys)
 

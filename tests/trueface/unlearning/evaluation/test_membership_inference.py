@@ -219,7 +219,7 @@ def test_interval_of_every_attack_contains_its_value(share: float) -> None:
 
 
 def predictions_with_margins(count: int, margins: np.ndarray, seed: int) -> SamplePredictions:
-    """Return answers with these margins, half of either class."""
+    """Return predictions with these margins, half of either class."""
     truth = np.random.default_rng(seed).permutation(count) % 2
     part = make_predictions(truth.tolist(), truth.tolist(), true=truth.tolist())
     part.logits[:] = np.stack([np.zeros(count), margins * np.where(truth == 1, 1, -1)], 1)

@@ -29,7 +29,7 @@ def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) 
     """Return answers of a model of ten classes that shall forget class 0.
 
     Args:
-        wrong: share of its answers on what is kept, spread over all other classes.
+        wrong: fraction of wrong predictions on the retain set, spread over all other classes.
         forgets: whether class 0 is gone.
         seed: of where it is wrong.
     """
@@ -74,7 +74,7 @@ def flip_ruin_kinds(
 
 
 def permute_classes(parts: Parts, change: Mapping[int, int]) -> Parts:
-    """Return the answers with some classes called otherwise: {class: in its place}."""
+    """Return the predictions with some classes replaced: {class: new class}."""
     columns = np.arange(K)
     columns[list(change.values())] = list(change)
     return {name: replace(part, logits=part.logits[:, columns]) for name, part in parts.items()}
@@ -251,7 +251,7 @@ TRUTH = [0, 1, 1] * 30
 
 
 def other_alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
-    """Return what a model is warned of, but for what says that it is ruined."""
+    """Return the alarms of a model, except those of a ruined model."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind not in RUINS)
 
 

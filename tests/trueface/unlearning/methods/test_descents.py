@@ -1,4 +1,4 @@
-"""Methods that go down or up a gradient, negative gradient, NPO, random labels and SalUn, and what they draw."""
+"""Gradient methods: negative gradient, NPO, random labels and SalUn, and their random draws."""
 
 import contextlib
 import math

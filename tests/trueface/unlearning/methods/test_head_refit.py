@@ -1,4 +1,4 @@
-"""The last layer fitted anew: by steps, and exactly."""
+"""The last layer fitted again: by steps, and exactly."""
 
 import copy
 from dataclasses import replace

@@ -48,7 +48,7 @@ def layer_weights(model: nn.Module, name: str) -> Tensor:
 def change_inside_subspace(
     problem: Problem, before: nn.Module, after: nn.Module, *, more: int, **of: Any
 ) -> dict[str, float]:
-    """Return what share of each layer's way lies where the inputs of what is kept lie."""
+    """Return the fraction of each layer's change in the input space of the retain set."""
     sums = CovarianceAccumulator(layers_of(before), of.get("positions", 64))
     with torch.no_grad(), sums.accumulate_inputs():
         for batch in problem.retain.batches("trained", epoch=None):
@@ -398,7 +398,7 @@ LOST, LEFT = "validation accuracy fell by more than 5.0%", ""
 @pytest.mark.parametrize(
     ("rule", "moments", "kept", "chosen", "ends"),
     [
-        # instances: where members look like strangers
+        # instances: members look like unseen samples
         ("instances", [(1.0, 0.9), (0.95, 0.9)], 0, 1, None),
         ("instances", [(1.0, 0.9), (0.95, 0.9), (0.88, 0.89)], 1, 2, LEFT),
         ("instances", [(1.0, 0.9), (0.95, 0.9), (0.5, 0.89)], 1, 1, LEFT),

@@ -100,7 +100,7 @@ def test_accuracies_are_computed_only_if_they_choose_an_epoch() -> None:
     assert "val_accuracy" in done.log[1].metrics
     wrong = make_flip_problem()
     done = wrong.run("scrub", options=options)
-    asked = len(wrong.forget)  # the forget set, once an epoch; validation is no part of the meter
+    asked = len(wrong.forget)  # the forget set, once an epoch; the meter does not count validation
     assert done.samples_read == len(wrong.forget) + 3 * (len(wrong.retain) + asked)
 
 
