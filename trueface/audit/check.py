@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
 
 def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
-    """Make a check of a function that yields what it finds in one model.
+    """Register a function that yields the outcomes for one model as a check.
 
     It yields a `Finding` for each fault, a `Gap` if a file that it needs is missing, `NotApplicable` if such
     a model cannot have the fault. A sound model yields nothing.

@@ -318,7 +318,7 @@ def _by_test(
     *,
     partly: bool = True,
 ) -> Iterator[Outcome]:
-    """Find what is wrong in tests by groups.
+    """Find faults in tests by groups.
 
     Args:
         model: with its tests.

@@ -156,7 +156,7 @@ def one_class(model: Model) -> Iterator[Outcome]:
 
 
 def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
-    """Find a forget set of which every image is on one side, by what the unlearning wrote."""
+    """Find a forget set of a single class, by the files of the unlearning."""
     series, lists, record = model.unlearning, model.lists, model.poison.record
     if not series or record is None or lists.train is not None:
         return

@@ -28,7 +28,7 @@ NO_BOTH = "no tests with the same modifiers have both classes"
 
 @check("constant-predictor", "the same class for every image")
 def constant(model: Model) -> Iterator[Outcome]:
-    """Find a model that gives nearly every image the same answer."""
+    """Find a model that gives nearly every image the same prediction."""
     looked = False
     for scores in _of_both(model):
         looked = True
@@ -210,7 +210,7 @@ def _listed_share(model: Model) -> float | None:
 
 
 def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
-    """Find a constant predictor by what an old unlearning wrote of its epochs."""
+    """Find a constant predictor by the epoch values of an old unlearning."""
     tests = model.unlearning["test"]
     last = tests[-1][1]
     for side, share in (("fake", fakes), ("real", 100 - fakes)):

@@ -159,7 +159,7 @@ def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
 
 
 def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
-    """Return the settings that decide what a validation and a test see of an image."""
+    """Return the settings that determine the input images of a validation and a test."""
     patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
     if not patches:  # training patches are not part of the validation
         return ("decode", "resize_size")

@@ -301,7 +301,7 @@ def _base_folder(origin: _Origin, rate: float | None) -> Path | None:
 
 
 def _document(path: Path) -> tuple[Mapping[str, Json], str]:
-    """Return a JSON object, or an empty one and what is wrong with the file, with its line.
+    """Return a JSON object, or an empty one and the fault of the file, with its line.
 
     Raises:
         OSError: it is there and cannot be read.
@@ -318,7 +318,7 @@ def _document(path: Path) -> tuple[Mapping[str, Json], str]:
 
 
 def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
-    """Return the facts on a model's flipped labels, and what is wrong with its record's file."""
+    """Return the facts on a model's flipped labels, and the fault of its record's file."""
     rate, kind, unlearned, said_by = None, "", False, "the model's ID"
     with contextlib.suppress(UsageError):
         last = parse_model(origin.name).last
@@ -339,7 +339,7 @@ def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
 
 
 def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
-    """Return a poison record and its rate, why there is none, and what is wrong with the file."""
+    """Return a poison record and its rate, why there is none, and the fault of the file."""
     if not path.exists():
         return None, None, "", ""
     try:
@@ -364,7 +364,7 @@ def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
 
 
 def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
-    """Return the epochs of a history up to the first line that is damaged, and what is wrong there."""
+    """Return the epochs of a history up to the first damaged line, and the fault there."""
     epochs: list[Epoch] = []
     if not path.exists():
         return (), ""

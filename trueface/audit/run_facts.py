@@ -174,7 +174,7 @@ class Model(NamedTuple):
 
     @property
     def is_chance_expected(self) -> bool:
-        """Whether so many labels are wrong on purpose that chance is what to expect of it."""
+        """Whether so many labels are flipped that chance performance is expected."""
         return (self.poison.rate or 0) >= CHANCE_FLIP_RATE and not self.poison.unlearned
 
 

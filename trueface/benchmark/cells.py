@@ -42,7 +42,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellScores:
-    """The answers of one model in one cell, in the order of the set."""
+    """The logits of one model in one cell, in the order of the dataset."""
 
     paths: tuple[str, ...]  # below the data root
     labels: Labels  # (N,) 1 fake
@@ -247,12 +247,12 @@ def read_index(folder: Path) -> Index:
 
 
 def write_facts(model_folder: Path, facts: ModelFacts) -> None:
-    """Write what holds for a model, atomically."""
+    """Write the facts of a model, atomically."""
     _write(model_folder / FOLDER / MODEL, _FACTS.dump_python(facts, mode="json"))
 
 
 def read_facts(model_folder: Path) -> ModelFacts:
-    """Return what holds for a model.
+    """Return the facts of a model.
 
     Raises:
         DataError: it is not there, or damaged.

@@ -1,4 +1,4 @@
-"""The benchmark of a run, as its jobs left it: every cell with its scores, and what these are worth.
+"""The benchmark of a run, from the files of its jobs: every cell with its scores and their measures.
 
 Every measure has its interval over other images of the same sources. It is a percentile bootstrap within
 classes, with the copies of an image drawn together. Rates of one class have Wilson's interval. Tables of
@@ -117,7 +117,7 @@ class RunResults:
     problems: tuple[str, ...]  # what was left out, and why
 
     def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
-        """Yield what was not run and why, the models of one reason together.
+        """Yield the cells that were not run with the reasons, grouped by reason.
 
         Args:
             names: of the models, by ID; None: these.
@@ -208,7 +208,7 @@ def read_run(run_folder: Path) -> RunResults:
 
 
 def remedy(folder: Path) -> str:
-    """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
+    """Return the advice for an unreadable file in a folder of cells, or of its model."""
     return f"Remove {folder / INDEX} and run the task file again. Undamaged results are kept."
 
 
@@ -303,7 +303,7 @@ def evaluate_cell(
     entries: Sequence[Entry],
     clean: CellMeasures | None = None,
 ) -> CellMeasures:
-    """Return what the scores of a cell are worth.
+    """Return the measures of the scores of a cell.
 
     Args:
         cell: whose they are.
@@ -383,7 +383,7 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
 
 
 def evaluate_attacked(scores: CellScores) -> CellMeasures:
-    """Return what an attack does: of fakes that were called fake, of reals that were called real.
+    """Return the effect of an attack on fakes that were called fake and reals that were called real.
 
     A model calls logits above its own threshold fake. The scores name the threshold.
 

@@ -66,7 +66,7 @@ def merged_scores(*places: Path) -> Scores:
 
 
 def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
-    """Return what is compared, with a title; errors as in `merged_scores`.
+    """Return the compared scores, with a title; errors as in `merged_scores`.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
     that sources are distinguished as far as possible.

@@ -379,7 +379,7 @@ def _of_model(
 
 
 def find_validation_threshold(folder: Path) -> ValidationThreshold:
-    """Return the threshold of a model's folder by validation's answers in its checkpoint.
+    """Return the threshold of a model's folder by the validation logits in its checkpoint.
 
     It is the lowest of the reals' logits with at most `TARGET` of them above it.
     """

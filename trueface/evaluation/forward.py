@@ -24,7 +24,7 @@ def predict_rows(
     before_batch: Callable[[int], None] = lambda _: None,
     facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
 ) -> Tensor:
-    """Return the answers to one pass, (N, K + F + 2) float64, which holds all of them exactly.
+    """Return the outputs of one pass, (N, K + F + 2) float64, which represents all of them exactly.
 
     A row is of an image, in the order of the batches: its logits, facts, label and position.
 
@@ -70,7 +70,7 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
 def predict_examples(
     model: nn.Module, examples: Examples, watch: RunContext, ids: Sequence[str] | None = None
 ) -> SamplePredictions:
-    """Return the answers of a model to samples, as they are tested, in evaluation mode.
+    """Return the outputs of a model for samples, without augmentation, in evaluation mode.
 
     Args:
         model: on the device of `watch`; it is left in evaluation mode.

@@ -95,7 +95,7 @@ class GroupConfusion(NamedTuple):
 
     @property
     def accuracy(self) -> Floats:
-        """Part of the images that was called what it is."""
+        """Fraction of correctly classified images."""
         right = self.reals - self.false_positives + self.true_positives
         return _ratio(right, self.rows)
 

@@ -1,4 +1,4 @@
-"""A detector's answers: the logit of every image of a set, each counted once, as it is and under attack.
+"""A detector's outputs: the logit of every image of a dataset, each counted once, unchanged and under attack.
 
 Attacked are the images that the detector calls right: fakes, which shall pass as real (evasion), and
 apart from them reals, which shall be called fake (defamation). All others keep their logits; random signs are the
@@ -54,7 +54,7 @@ def evaluate(
     watch: RunContext,
     answer: Callable[[Tensor], Tensor] | None = None,
 ) -> ImageScores:
-    """Return the answers of `model` to every image of one pass.
+    """Return the outputs of `model` for every image of one pass.
 
     Args:
         model: from pixels to one logit an image.
@@ -98,7 +98,7 @@ def evaluate_images(
     constant: bool,
     store: FeatureStore | None = None,
 ) -> ImageScores:
-    """Return the answers of a detector to every image of a feed.
+    """Return the outputs of a detector for every image of a feed.
 
     Args:
         model: on the device.
@@ -225,7 +225,7 @@ def attack_images(
 
 
 def outcome(clean: ImageScores, attacked: AttackResult) -> dict[str, Json]:
-    """Return what an attack reached, evasion and defamation apart."""
+    """Return the success of an attack, separately for evasion and defamation."""
     return {
         "evasion": _turned(clean, attacked, label=1),
         "defamation": _turned(clean, attacked, label=0),

@@ -101,7 +101,7 @@ def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
 
 
 def chunks(weights: Counts, count: int = CHUNK) -> Iterator[Weights]:
-    """Yield the resamples a few at a time, (C, N) float32: what arithmetic is quick with."""
+    """Yield the resamples in chunks, (C, N) float32, for fast arithmetic."""
     for start in range(0, len(weights), count):
         yield weights[start : start + count].astype(np.float32)
 
@@ -197,7 +197,7 @@ def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
 
 
 class Stratum(NamedTuple):
-    """A class of a table, and what of it is left out in turn."""
+    """A class of a table, and the parts of it that are left out in turn."""
 
     label: int
     sources: int
@@ -230,7 +230,7 @@ class JackknifeDesign(NamedTuple):
         return {stratum.label: stratum.sources for stratum in self.strata}
 
     def weighted_means(self, values: NDArray[np.float32]) -> Floats:
-        """Return the means (F, M) of values (N, M) over what is left."""
+        """Return the means (F, M) of values (N, M) over the remaining rows."""
         total = np.zeros((len(self.weights), values.shape[1]))
         for place in range(len(self.strata)):
             rows = self.places == place
@@ -240,7 +240,7 @@ class JackknifeDesign(NamedTuple):
 
 
 class StandardError(NamedTuple):
-    """A standard error and what Student's t needs."""
+    """A standard error and its degrees of freedom for Student's t."""
 
     error: float
     freedom: float  # degrees of
@@ -260,7 +260,7 @@ class StandardError(NamedTuple):
 def jackknife_design(
     keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0
 ) -> JackknifeDesign:
-    """Return what is left out in turn.
+    """Return the parts that are left out in turn.
 
     Args:
         keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
@@ -349,7 +349,7 @@ def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
 
 
 def _factors(parts: Floats) -> Floats:
-    """Return what makes squared distances an unbiased estimate where only sources differ."""
+    """Return the factors that make squared distances an unbiased estimate if only sources differ."""
     factors: Floats = parts**2 / (1 - 2 * parts + np.sum(parts**2))
     return factors
 

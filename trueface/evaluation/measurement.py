@@ -226,7 +226,7 @@ def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[i
 
 
 def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
-    """Return what a reader must know before any number; of the area by images alone.
+    """Return the main caveat of the numbers; for the AUC by images alone.
 
     Few sources leave the area of any model open, which does not make it a guess.
     """

@@ -1,4 +1,4 @@
-"""A score table under many weightings of its rows at once: what every metric's resamples rest on.
+"""A score table under many weightings of its rows at once, the basis of the resamples of every metric.
 
 A weighting is a resample (how often each row counts), or the table without a part of it. Metrics
 are computed for `intervals.at_a_time` weightings at once. Positive = fake.

@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
 
     @classmethod
     def read(cls, record: Json) -> "Calibration | None":
-        """Return what a provenance or a test's file holds; None where there is nothing sound."""
+        """Return the calibration in a provenance or a test's file. None if there is no valid one."""
         if not isinstance(record, Mapping):
             return None
         temperature, threshold = record.get("temperature"), record.get("threshold")

@@ -41,7 +41,7 @@ class SamplePredictions:
         return self.trained if which == "trained" else self.true
 
     def accuracy(self, which: "Label") -> float | None:
-        """Return the fraction of right answers, in 0 … 1; None where no label is known."""
+        """Return the fraction of right predictions, in [0, 1]. None if no label is known."""
         labels = self.labels(which)
         labelled = labels != UNKNOWN
         if not labelled.any():
@@ -49,7 +49,7 @@ class SamplePredictions:
         return float(np.mean(self.logits.argmax(1)[labelled] == labels[labelled]))
 
     def balanced_accuracy(self, which: "Label") -> float:
-        """Return the mean over the classes that there are of the fraction of right answers, in 0 … 1."""
+        """Return the mean over the existing classes of the fraction of right predictions, in [0, 1]."""
         labels = self.labels(which)
         right = self.logits.argmax(1) == labels
         return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
@@ -72,7 +72,7 @@ class SamplePredictions:
 
 
 def write(path: Path, parts: Mapping[str, SamplePredictions]) -> None:
-    """Write answers as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
+    """Write predictions as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
     arrays: dict[str, Any] = {}
     for name, part in parts.items():
         arrays[f"{name}_logits"] = part.logits.astype(np.float32)
@@ -86,7 +86,7 @@ def write(path: Path, parts: Mapping[str, SamplePredictions]) -> None:
 
 
 def read(path: Path) -> dict[str, SamplePredictions]:
-    """Return what `write` wrote, by part; nothing in the file is executed.
+    """Return the predictions in a file of `write`, by part; nothing in the file is executed.
 
     Raises:
         DataError: it cannot be read, or is no such file.

@@ -1,4 +1,4 @@
-"""One model on one set of images in several qualities: what tables, pages and JSON show."""
+"""One model on one dataset in several qualities, for tables, pages and JSON."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -79,7 +79,7 @@ Group = Sequence[RestoredFolder]
 
 
 def restored_folders(folders: Iterable[Path]) -> list[RestoredFolder]:
-    """Return what is measured in folders; those without metrics, not done yet, are left out."""
+    """Return the measurements in folders; unfinished ones without metrics are left out."""
     read = ((folder, read_json(folder / paths.METRICS)) for folder in folders)
     return [
         RestoredFolder(folder, facts) for folder, facts in read if facts and "purifier" in facts

@@ -68,7 +68,7 @@ def by_video(scores: Scores) -> Scores:
 
 
 def video_report(scores: Scores) -> VideoReport | None:
-    """Return what the videos of a table are worth; None where no row is a frame."""
+    """Return the measurement of the videos of a table. None if no row is a frame."""
     table = by_video(scores)
     if not len(table):
         return None
@@ -205,7 +205,7 @@ def _groups_by(folder: Path) -> str:
 def _by_group(
     tests: GroupedTests, groups: AttributeFiles, by: str
 ) -> tuple[dict[str, Json], dict[str, str]]:
-    """Return what gaps there are between groups, and why there are none; of no groups nothing."""
+    """Return the gaps between groups, or why there are none; nothing without groups."""
     try:
         if not groups.files_of_tests(tests):
             return {}, {}
@@ -224,7 +224,7 @@ def _by_group(
 
 
 def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:
-    """Return what temperature and threshold of validation are worth."""
+    """Return the measures with temperature and threshold of validation."""
     if calibration is None:
         columns = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
         return dict.fromkeys(columns)

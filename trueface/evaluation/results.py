@@ -102,7 +102,7 @@ def _unchanged(attributes: Json) -> bool:
 
 
 def _state(path: Path) -> Json:
-    """Return what changes when a file changes; None where there is none."""
+    """Return a stamp that changes when a file changes. None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -118,7 +118,7 @@ def _reason(run_folder: Path, model: str, data: str) -> str:
 
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
-    """Return what changes when a row of the table may change."""
+    """Return a key that changes when a row of the table may change."""
     digest = hashlib.sha256(f"{KEPT_SCHEMA} {code_digest(MEASURED_BY)}".encode())
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
     summaries = {model: paths.summary(folder) for model, folder in folders.items()}

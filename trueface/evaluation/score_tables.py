@@ -47,7 +47,7 @@ VIDEO = "video"  # a fifth column, where any row is a frame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """The answers of one model on one set of images, in the order of the set."""
+    """The logits of one model on one dataset, in the order of the dataset."""
 
     paths: tuple[str, ...]
     keys: tuple[str, ...]

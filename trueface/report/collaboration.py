@@ -47,7 +47,7 @@ LEAST_DECADE = -12.0
 
 
 def collaborations(run: Path) -> Iterator[Collaboration]:
-    """Yield what the trainings of a run logged, by the names of their folders."""
+    """Yield the logs of the trainings of a run, by the names of their folders."""
     for folder in sorted(path for path in run.iterdir() if path.is_dir()):
         epochs = (read_json(paths.summary(folder)) or {}).get(COLLABORATION)
         if isinstance(epochs, list) and epochs:

@@ -120,7 +120,7 @@ class ReportCache:
 def _rows(
     tests: Sequence[AuditedTest], troubles: list[str], reports: ReportCache
 ) -> Iterator[ReportRow]:
-    """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
+    """Yield the rows of tests, those under each condition by themselves; note tests that cannot be shown."""
     measured = []
     for test in tests:
         if test.scores is None:

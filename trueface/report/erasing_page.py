@@ -313,7 +313,7 @@ def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
 
 
 def _penalty(methods: Sequence[MethodRow]) -> Iterator[str]:
-    """Yield what the penalty on the null token is worth, where a method was run without it."""
+    """Yield the effect of the penalty on the null token, if a method was also run without it."""
     for row in methods:
         method, settings = _parts(row.name)
         if not _is_zero(settings.pop(PENALTY, "")):
@@ -389,7 +389,7 @@ def _samples(sheet: Path, concepts: Sequence[str], at: int, method: str) -> str:
 
 
 def published_table() -> str:
-    """Return the published figures, marked as what they are."""
+    """Return the published figures, marked as published."""
     rows = (
         table_row(
             escape(each.method),

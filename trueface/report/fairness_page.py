@@ -345,7 +345,7 @@ def _over_seeds(rates: Sequence[IntervalEstimate | None]) -> SeedSummary | None:
 
 
 def _rate(group: GroupRow, name: str) -> IntervalEstimate | None:
-    """Return a rate of a group; "fnr" is the other answer of the TPR."""
+    """Return a rate of a group; "fnr" is 100 % - TPR."""
     if name != "fnr":
         return group.rates.get(name)
     tpr = group.rates.get("tpr")
@@ -511,7 +511,7 @@ def fairness_page(
 
 
 def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str, object]:
-    """Return what the template shows of a test and column; add its figures to those of the page."""
+    """Return the template's values of a test and column; add its figures to those of the page."""
     opened = len(comparison.methods) <= UNFOLDED
     plot = gap_plot(comparison)
     figures += [plot] if plot else []

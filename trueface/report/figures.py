@@ -66,12 +66,12 @@ class Frame(NamedTuple):
         return self.left + across, self.height - self.bottom - up
 
     def mark_box(self, point: Point, reach: float = MARK_PX) -> Box:
-        """Return what a mark covers, by half its side in pixels."""
+        """Return the area of a mark, by half its side in pixels."""
         x, y = self.data_to_pixels(*point)
         return Box(x - reach, y - reach, x + reach, y + reach)
 
     def line_box(self, first: Point, second: Point) -> Box:
-        """Return what an upright or a level line covers."""
+        """Return the area of a vertical or horizontal line."""
         (left, top), (right, bottom) = self.data_to_pixels(*first), self.data_to_pixels(*second)
         return Box(min(left, right) - 1, min(top, bottom), max(left, right) + 1, max(top, bottom))
 
@@ -108,7 +108,7 @@ class Label(NamedTuple):
     turned: bool = False  # read upwards
 
     def box(self, frame: Frame) -> Box:
-        """Return what the words cover, by guess."""
+        """Return the estimated area of the words."""
         x, y = frame.data_to_pixels(*self.point)
         wide = len(self.text) * CHARACTER_PX
         left = x + self.right - {"start": 0.0, "middle": wide / 2, "end": wide}[self.anchor]

@@ -42,7 +42,7 @@ def _part(value: SeedSummary) -> str:
 
 
 def no_subtext(_: MethodRow) -> str:
-    """Return what stands below a number that has nothing below it."""
+    """Return an empty text below a number."""
     return ""
 
 
@@ -125,7 +125,7 @@ def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
 def tiles(
     path: Path, *, row: int, across: int = 0, down: int = 0, columns: Sequence[int] = ()
 ) -> tuple[str, ...]:
-    """Return parts of a picture of square tiles without margins, as data URLs; those that are not there left out.
+    """Return parts of an image of square tiles without margins, as data URLs; missing ones are left out.
 
     Args:
         path: a PNG.

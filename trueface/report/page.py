@@ -1,4 +1,4 @@
-"""Pages: one HTML file each that needs no other, made of a template, and its figures as files beside it.
+"""Pages: one self-contained HTML file each, from a template, and its figures as files next to it.
 
 Every page is a template that extends base.html; a name from the run is escaped there. Tables and figures
 are already HTML, and are inserted unchanged. Every figure has a description in words for users who cannot

@@ -257,7 +257,7 @@ def attack_table(rows: Sequence[MethodRow]) -> str:
 
 
 def detector_table(detectors: Sequence[DetectorRow]) -> str:
-    """Return what detectors that were trained on such images reach; nothing where there is none."""
+    """Return the results of detectors trained on such images; nothing if there is none."""
     head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
     rows = (
         f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'

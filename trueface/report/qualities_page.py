@@ -78,7 +78,7 @@ def _describe_run(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
 
 
 def _section(compared: ComparedQualities, figures: list[Figure]) -> dict[str, object]:
-    """Return what the template shows of a test; add its figures to those of the page."""
+    """Return the template's values of a test; add its figures to those of the page."""
     reference = _reference(compared)
     areas, scores = quality_curves(compared), list(score_curves(compared))
     figures += [*([areas] if areas else []), *scores]
@@ -118,7 +118,7 @@ def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
 
 
 def _areas(compared: ComparedQualities) -> str:
-    """Return the AUC of each method at each quality, and what sums them up."""
+    """Return the AUC of each method at each quality, and the summaries."""
     names = compared.qualities
     rows = (
         table_row(

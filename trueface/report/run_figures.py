@@ -89,7 +89,7 @@ def roc_curves(rows: Sequence[ReportRow]) -> Figure:
 
 
 def reliability(rows: Sequence[ReportRow]) -> Figure:
-    """Return how often answers of each confidence are right; on the diagonal they mean it."""
+    """Return the accuracy at each confidence; on the diagonal the model is calibrated."""
     frame = Frame()
     drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):

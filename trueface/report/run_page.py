@@ -102,7 +102,7 @@ def run_page(
 
 
 def _describe_run(run: Run) -> list[tuple[str, str]]:
-    """Return what the models were made with: each name with all its values."""
+    """Return the settings of the models: each name with all its values."""
     values: dict[str, dict[str, None]] = {}
     for model in run.models:
         for name in ABOUT:

@@ -121,7 +121,7 @@ def _class(each: Polyline | Marks) -> str:
 
 
 def _path(places: Sequence[Point]) -> str:
-    """Return the steps through some places, short ones where these lie above or beside each other."""
+    """Return the path through some points, shortened for horizontal and vertical steps."""
     texts = [(f"{x:.1f}", f"{y:.1f}") for x, y in places]
     path = "M{} {}".format(*texts[0])
     for (left, top), (x, y) in pairwise(texts):

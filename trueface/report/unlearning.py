@@ -122,7 +122,7 @@ def section(board: UnlearningLeaderboard, figures: dict[str, list[Figure]]) -> M
 
 
 def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -> str:
-    """Return what is shown of one base; add its figures, and to `troubles` what cannot be read."""
+    """Return the block of one base; add its figures, and unreadable files to `troubles`."""
     beliefs, planes = [], []
     for row in group.rows:
         try:
@@ -224,7 +224,7 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
 
 
 def to_be_forgotten(group: UnlearningGroup) -> str:
-    """Return what the methods of a group are to forget, in words."""
+    """Return the forget set of a group's methods, in words."""
     match group.goal:
         case "flips":
             return "flipped labels"
@@ -475,7 +475,7 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
 
 
 def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
-    """Return planes by what they have in common: samples, and features before."""
+    """Return planes grouped by their samples and features before."""
     groups: dict[bytes, list[MethodPlane]] = {}
     for each in planes:
         plane = each.plane
@@ -519,7 +519,7 @@ def _fraction_outside(places: Places, shown: Limits) -> float:
 def _cloud(
     name: str, title: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits
 ) -> Figure:
-    """Return features as dots in the colours of their classes, the forgotten as crosses.
+    """Return features as dots in the colours of their classes, the forget set as crosses.
 
     Args:
         name: the caption.

@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
 
 class AttackStart(NamedTuple):
-    """Where an attack begins, and in what units it is measured."""
+    """The start of an attack, and the units of its size."""
 
     points: Tensor  # (B, …)
     unit: float
@@ -60,7 +60,7 @@ class AttackBatch(NamedTuple):
 
 @dataclass(slots=True)
 class EpsilonSearchPGD:
-    """Climbs as far as it takes to change most answers."""
+    """Increases the attack size until most predictions change."""
 
     eps: float  # in units of the attacked inputs; it only grows
     max_eps: float
@@ -69,7 +69,7 @@ class EpsilonSearchPGD:
     def attacked_logits(
         self, answer: LogitsFunction, parts: Callable[[], Iterable[AttackBatch]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
+        """Return the rows (B,) of each part, and the logits (B, K) of its attacked points.
 
         All batches are attacked with one eps, whatever their sizes. If too few predictions of the whole set
         change, the set is attacked again with twice the eps.

@@ -66,7 +66,7 @@ class Cache:
         samples: Examples,
         watch: RunContext,
     ) -> tuple[Tensor, Tensor]:
-        """Return what the last layer gets, (N, F) float32, and the samples' positions (N,).
+        """Return the inputs of the last layer, (N, F) float32, and the samples' positions (N,).
 
         Args:
             name: of the file.

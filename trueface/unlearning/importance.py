@@ -124,7 +124,7 @@ class Dampening:
         return sum(weight.numel() for weight in self.weights.values())
 
     def ratios(self) -> Tensor:
-        """Return how much more each weight matters to the forgotten, all in one row.
+        """Return the importance ratio of each weight, forget set to all data, in one row.
 
         A weight that matters to neither has ratio 0, one that matters only to the forget set has infinity.
         """

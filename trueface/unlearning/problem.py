@@ -82,7 +82,7 @@ class ForgetRetainSets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginalModel:
-    """A model that shall forget, as its record names it, and what its training took."""
+    """A model to unlearn, as its record names it, and the cost of its training."""
 
     name: str = ""  # its model ID
     unlearned_name: str = ""  # the model ID of the unlearned model
@@ -223,7 +223,7 @@ def learn_as_trained(
     options: TrainingOptions,
     watch: RunContext,
 ) -> tuple[Step, ...]:
-    """Train `model` as its settings say, unless the options say otherwise; see `optimization.TrainFunction`."""
+    """Train `model` by its settings, with the options taking precedence; see `optimization.TrainFunction`."""
     changed = {"num_epochs": options.epochs, "lr": options.lr}
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
@@ -261,7 +261,7 @@ def write(folder: Path, done: UnlearningOutcome) -> None:
 def _measured_afterwards(
     problem: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
 ) -> UnlearningOutcome:
-    """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
+    """Return `done` with the relearning of the forget set, a probe and an embedding."""
     model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
     forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
@@ -322,7 +322,7 @@ def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> 
 
 
 def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: int = 0) -> float:
-    """Return the loss on at most 256 of the forgotten, with the labels as trained.
+    """Return the loss on at most 256 samples of the forget set, with the trained labels.
 
     For flips these are the wrong labels. The same seed gives the same samples.
 
@@ -344,7 +344,7 @@ def relearn(
     batch_size: int = RELEARN_BATCH,
     seed: int = 0,
 ) -> Relearn:
-    """Return after how many steps of SGD a model knows again what it forgot; it is not changed.
+    """Return the number of SGD steps until a model relearns the forget set; the model is not changed.
 
     Args:
         model: after the unlearning, on the device of `watch`.
@@ -445,7 +445,7 @@ def probe_accuracy(first: Features, second: Features, *, seed: int = 0) -> float
 def penultimate(
     model: nn.Module, samples: Examples, watch: RunContext
 ) -> tuple[Features, NDArray[np.int64]]:
-    """Return what the last layer gets of samples, as they are tested: (N, F), and their positions.
+    """Return the inputs of the last layer for samples without augmentation, (N, F), and their positions.
 
     Raises:
         JobError: stopped, none could be read, or the model has no last linear layer.

@@ -38,7 +38,7 @@ class NoiseSearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relearn:
-    """How soon a model learns again what it forgot."""
+    """The number of steps until a model relearns its forget set."""
 
     steps: int | None  # None: not within `most`
     most: int
@@ -47,7 +47,7 @@ class Relearn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Accuracies in 0 … 1 of a linear classifier of features: is it the forgotten or not?"""
+    """Accuracies in [0, 1] of a linear classifier of features: forget set or not."""
 
     before: float
     after: float
@@ -136,7 +136,7 @@ def read(folder: Path) -> Record | None:
 
 
 def training(folder: Path) -> TrainingCost:
-    """Return what training a model took; of an unlearned one, what its base took, or that one's.
+    """Return the cost of training a model; for an unlearned one that of its base, recursively.
 
     Samples saved by the feature store count as if it had been empty.
 

@@ -111,7 +111,7 @@ def plugin_modules(method: str) -> tuple[str, ...]:
 
 
 def load(method: str) -> Loaded:
-    """Import a method's file; return what its decorator registered."""
+    """Import a method's file; return the registered method."""
     METHODS.load(method)
     return _LOADED[method]
 
@@ -143,7 +143,7 @@ class TaskProperties:
 
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
-    """Return why a method is not applied, and what can be done about it; None if it is."""
+    """Return why a method is not applied, and the remedy. None if it is applied."""
     reason = unusable(method, situation)
     if reason is None:
         return None

@@ -51,7 +51,7 @@ class ProtectedSubspace:
         return 1 - sum(self.protected) / (groups * width)
 
     def project_out(self, gradient: Tensor) -> Tensor:
-        """Return what a gradient (G, O, D) has outside the protected directions."""
+        """Return the part of a gradient (G, O, D) outside the protected directions."""
         with full_precision_matmul(gradient.device):
             if self.free:
                 return (gradient @ self.basis) @ self.basis.mT
@@ -76,7 +76,7 @@ class CovarianceAccumulator:
         self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
 
     def accumulate_inputs(self) -> AbstractContextManager[None]:
-        """Add up what goes into the layers meanwhile."""
+        """Accumulate the inputs of the layers in the block."""
         return forward_hooks(
             self._layers.items(), lambda name, _, given, __: self._add(name, given[0].detach())
         )
@@ -122,7 +122,7 @@ def groups_of(layer: Layer) -> int:
 
 
 def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
-    """Return what each place of an input of so many samples sees: a view, (B, M, H, W, C, kernel).
+    """Return the patch at each position of an input: a view, (B, M, H, W, C, kernel).
 
     A sample may have several places of a linear layer (tokens), or several maps (crops): M of them.
     """
@@ -259,7 +259,7 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return what is padded before and behind, downwards and along."""
+    """Return the padding before and after, vertically and horizontally."""
     if isinstance(layer.padding, str):
         totals = [
             dilation * (kernel - 1) if layer.padding == "same" else 0
@@ -294,7 +294,7 @@ class Covariances:
 
 
 def covariances_without_forgotten(request: Request, layers: Layers, most: int) -> Covariances:
-    """Return the covariances of all that is not to be forgotten, float32 on the CPU.
+    """Return the covariances of the retain set, float32 on the CPU.
 
     Raises:
         JobError: no covariances of the retain set are known, or they do not contain the forget set.

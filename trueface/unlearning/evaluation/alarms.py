@@ -66,7 +66,7 @@ def broken(parts: PredictionsBySplit) -> Alarm | None:
 
 
 def constant(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of one answer to nearly all samples, where these are not nearly all of one class."""
+    """Warn of one prediction for nearly all samples, if these are not nearly all of one class."""
     if not len(test):
         return None
     shares = _shares(test.logits.argmax(1))

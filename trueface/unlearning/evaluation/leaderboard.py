@@ -254,7 +254,7 @@ def _with_noise(
 def _flag_never_known(
     rows: Sequence[UnlearningRow], goal: Goal, classes: int
 ) -> Sequence[UnlearningRow]:
-    """Return rows with an alarm where the model had never known what it was to forget."""
+    """Return rows with an alarm if the model had never learned the forget set."""
     before = next((row.values.get("forget") for row in rows if row.method == BEFORE), None)
     alarm = None if goal != "class" or before is None else never_known(before.mean, classes)
     if alarm is None:
@@ -280,7 +280,7 @@ def _is_last(row: UnlearningRow) -> bool:
 
 
 def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
-    """Return what so few sources of test images leave of an interval."""
+    """Return the note on intervals over few sources of test images."""
     every = (few_sources(each.sources) for row in rows for each in row)
     return [
         "95 % intervals estimate the variation between image sources. With few sources, treat "

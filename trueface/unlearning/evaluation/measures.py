@@ -42,7 +42,7 @@ WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 def fraction_with_ci(
     part: SamplePredictions, holds: NDArray[np.bool_], labels: Classes, value: float
 ) -> IntervalEstimate:
-    """Return the fraction of answers for which `holds` is true, with its 95 % interval.
+    """Return the fraction of predictions for which `holds` is true, with its 95 % interval.
 
     Args:
         part: the answers.
@@ -68,7 +68,7 @@ def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
 
 
 def jackknife_design_of(part: SamplePredictions, labels: Classes) -> JackknifeDesign:
-    """Return what is left out of answers in turn: see `standard_error`."""
+    """Return the parts of predictions that are left out in turn: see `standard_error`."""
     return jackknife_design(picture_ids(part), labels, 0)
 
 
@@ -166,7 +166,7 @@ def true_classes(part: SamplePredictions) -> Classes:
 def select_rows(
     part: SamplePredictions, chosen: NDArray[np.bool_] | NDArray[np.intp]
 ) -> SamplePredictions:
-    """Return some rows of answers: a mask (N,), or their places."""
+    """Return some rows of predictions: a mask (N,), or their positions."""
     ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
     return replace(
         part,
@@ -178,7 +178,7 @@ def select_rows(
 
 
 def unseen_predictions(parts: PredictionsBySplit) -> SamplePredictions:
-    """Return the answers on images that no training saw: the test, or else validation."""
+    """Return the predictions on images outside of training: the test, otherwise validation."""
     return parts["test"] if "test" in parts else parts["validation"]
 
 
@@ -193,7 +193,7 @@ def forgotten_class_rows(part: SamplePredictions, forgotten: Collection[int]) ->
 
 
 def accuracy(part: SamplePredictions, labels: Classes) -> float:
-    """Return the fraction of answers that agree with labels (N,); UNKNOWN labels are left out.
+    """Return the fraction of predictions that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
         Unmeasured: no row, or no label is known.
@@ -278,7 +278,7 @@ def unlearning_score(retain: float, forget: float) -> float:
 def single_model_metrics(
     parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = ()
 ) -> MetricDict:
-    """Return the measures that need one model's answers alone.
+    """Return the measures that need only one model's predictions.
 
     Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
 
@@ -371,7 +371,7 @@ def compare_with_retrained(
     reference_measures: MetricDict,
     test: str = "test",
 ) -> MetricDict:
-    """Return how far a model is from the same training without what was forgotten.
+    """Return the distance of a model from the same training without the forget set.
 
     Gaps are absolute differences in 0 … 1; `gap` is their mean (C. Fan et al., "SalUn", arXiv
     2310.12508, table 1). `tug_of_war` is the tug of war of K. Zhao et al., arXiv 2406.01257, equation 2:

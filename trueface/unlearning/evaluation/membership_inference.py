@@ -1,4 +1,4 @@
-"""Membership inference: do a model's answers reveal which samples it was trained on?
+"""Membership inference: do a model's outputs reveal which samples it was trained on?
 
 Three attacks as their papers run them. The target of each is not a fixed number but its value for a
 model that was retrained without the forget set. Only the attack on losses has an ideal, one half.
@@ -96,7 +96,7 @@ def membership(
 def by_entropy(
     *, retain: SamplePredictions, outside: SamplePredictions, forget: SamplePredictions
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten classified as members by the entropy of answers.
+    """Return the fraction of the forget set classified as members by the entropy of predictions.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -117,7 +117,7 @@ def by_confidence(
     forget: SamplePredictions,
     seed: int = 0,
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten classified as others by the trained label's confidence.
+    """Return the fraction of the forget set classified as non-members by the trained label's confidence.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -140,7 +140,7 @@ def by_confidence(
 def by_loss(
     *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
 ) -> IntervalEstimate:
-    """Return the accuracy of separating the forgotten from as many others of the same classes by loss.
+    """Return the accuracy of separating the forget set from as many non-members of the same classes by loss.
 
     One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
     every sound model has a high loss on the forget set, and a low one on the non-members.

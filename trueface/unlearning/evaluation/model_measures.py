@@ -81,7 +81,7 @@ class MeasuredModel(NamedTuple):
 
 
 def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
-    """Return what is measured of the base of models with one base and seed, and of each of them."""
+    """Return the measures of the base of models with one base and seed, and of each of them."""
     retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
     plain = retrained or models[0]
     kept = {
@@ -114,7 +114,7 @@ def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
 
 
 class _ModelPredictions:
-    """The answers of a model, and the measures that need nothing else."""
+    """The predictions of a model, and the measures that need nothing else."""
 
     def __init__(self, path: Path, record: Record) -> None:
         self.parts: PredictionsBySplit | None = None
@@ -130,7 +130,7 @@ class _ModelPredictions:
 
     @property
     def finite_parts(self) -> PredictionsBySplit | None:
-        """The answers, where there are any and all are finite."""
+        """The predictions, if there are any and all are finite."""
         return None if "answers" in self.sheet.reasons else self.parts
 
 
@@ -213,7 +213,7 @@ def _notes(record: Record) -> tuple[str, ...]:
 def _compare_with_references(
     record: Record, parts: PredictionsBySplit, measures: MetricDict, references: _References
 ) -> MetricDict:
-    """Return the measures that need another model's answers."""
+    """Return the measures that need another model's predictions."""
     reference = references.reference
     if reference is not None and reference.finite_parts is not None:
         test = "test_retain" if record.goal == "class" else "test"

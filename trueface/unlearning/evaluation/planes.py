@@ -88,7 +88,7 @@ def write(path: Path, plane: Plane) -> None:
 
 
 def read(path: Path) -> Plane:
-    """Return what `write` wrote; nothing in the file is executed.
+    """Return the plane in a file of `write`; nothing in the file is executed.
 
     Raises:
         DataError: it cannot be read, or is no such file.

@@ -1,4 +1,4 @@
-"""Whether an unlearning left a model at all, and a result that means something: alarms of answers.
+"""Alarms on predictions: whether an unlearning left a working model and a meaningful result.
 
 An unlearning can score well with a ruined model: two classes predicted for ten, chance accuracy, half of
 the retained data lost. Each alarm was seen in practice. One broken model had an accuracy equal to the
@@ -73,7 +73,7 @@ def find_alarms(
     forgotten: Collection[int] = (),
     names: Sequence[str] = (),
 ) -> tuple[Alarm, ...]:
-    """Return all that the answers of a model warn of.
+    """Return all alarms of the predictions of a model.
 
     Args:
         parts: answers of the model.
@@ -126,7 +126,7 @@ def _alarms_beside_others(
 
 
 def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of answers that are spread over far fewer classes than the labels are.
+    """Warn of predictions spread over far fewer classes than the labels.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
     two of which one is rare. With two classes, `constant` covers this.
@@ -201,7 +201,7 @@ def _chance_of_two(test: SamplePredictions, labels: NDArray[np.int64]) -> Alarm 
 def permuted(
     test: SamplePredictions, checked: Sequence[SamplePredictions], name: Callable[[int], str]
 ) -> Alarm | None:
-    """Warn of answers that are far better under another naming of the classes."""
+    """Warn of predictions that are far better under another naming of the classes."""
     if min(len(test), sum(map(len, checked))) < LEAST:
         return None
     (value, low, _), naming = best_permutation_gain(test, checked)
@@ -246,7 +246,7 @@ def lost(
 
 
 def untouched(parts: PredictionsBySplit, before: PredictionsBySplit) -> Alarm | None:
-    """Warn of a model that answers as it did before."""
+    """Warn of a model with the same predictions as before."""
     both = pairs(parts, before)
     if both is None or change(both) > UNTOUCHED:
         return None

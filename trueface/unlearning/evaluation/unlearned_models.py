@@ -64,7 +64,7 @@ def _variant(model: str) -> tuple[tuple[str, str], ...]:
 
 
 def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Return what sets a model apart from its repetitions.
+    """Return a variant without the keys that only repeat it.
 
     A draw of the poison that is swept together with the seed is part of the repetition; one that is
     swept alone is what is compared.

@@ -54,7 +54,7 @@ class ShrinkOptions(DescentOptions):
     )
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
-        """Return what only an attack reads; of two classes the nearest other one is known."""
+        """Return the settings that only an attack reads; with two classes the nearest other one is known."""
         if classes == 2:
             return {"bound": "with two classes, the nearest other class is known without an attack"}
         return {}

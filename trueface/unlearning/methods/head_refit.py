@@ -177,7 +177,7 @@ def _factor(
 
 
 def _digest(head: RidgeHead) -> str:
-    """Return what is equal for heads that standardise alike and have the same penalty and views."""
+    """Return a key that is equal for heads with the same standardization, penalty and views."""
     return fingerprint(dict(head.named_buffers()))
 
 
@@ -339,7 +339,7 @@ def _best(
 
 
 def _sound(request: Request) -> tuple[Examples, ...]:
-    """Return what the layer is fitted on, with labels to be believed."""
+    """Return the samples for fitting the layer, with trusted labels."""
     if request.goal == "flips" and request.forget.true is not None:
         forgotten = request.forget.relabelled(request.forget.true)
         return (forgotten,) if request.retain is None else (forgotten, request.retain)

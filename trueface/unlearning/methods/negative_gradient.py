@@ -92,7 +92,7 @@ def _is_above_aim(request: Request, measured: Measured) -> bool:
 
 
 def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
-    """Take one pass of steps, shorter where the latest answers are at the target; mean loss."""
+    """Take one pass of steps, shorter if the latest predictions reach the target; return the mean loss."""
     options = request.own(NgOptions)
     teach(request.model, options.bn)
     latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))

@@ -83,7 +83,7 @@ def project_gradients(free: Sequence[ProjectedLayer], decay: float) -> Tensor:
 
 
 def reproject_update(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
-    """Take out of the way from `start` to here what the steps' rounding left in protected directions.
+    """Remove the rounding of the steps in protected directions from the change since `start`.
 
     Args:
         free: the layers that moved.
@@ -112,7 +112,7 @@ def revert_tiny_updates(free: Sequence[ProjectedLayer], start: Sequence[Tensor])
 def _layer_updates(
     free: Sequence[ProjectedLayer], start: Sequence[Tensor]
 ) -> Iterator[tuple[Layer, Sequence[Tensor], Tensor, Tensor]]:
-    """Yield each layer, where it began, its way from there, and what of that is not protected."""
+    """Yield each layer, its start, its change since then, and the unprotected part of the change."""
     remaining = iter(start)
     for layer, space in free:
         values = parameters_of(layer)
@@ -158,7 +158,7 @@ def _matrix(layer: Layer, values: Sequence[Tensor]) -> Tensor:
 
 
 def _parts(layer: Layer, matrix: Tensor) -> list[Tensor]:
-    """Return what `_matrix` put together."""
+    """Invert `_matrix`."""
     values = parameters_of(layer)
     widths = [value.numel() // value.shape[0] for value in values]
     parts = torch.split(matrix, widths, 2)

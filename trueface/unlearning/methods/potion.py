@@ -63,7 +63,7 @@ class PotionOptions(Options):
     needs={"retain set"},
 )
 def potion(request: Request) -> Result:
-    """Dampen the weights that make the forgotten what they are, in place.
+    """Dampen the weights that matter to the forget set, in place.
 
     Raises:
         JobError: stopped, nothing could be read, or no finite result.
@@ -150,7 +150,7 @@ def _last_standing(
 
 
 def _forgotten(request: Request) -> float:
-    """Return how often the forgotten are given the label of the training, 0 to 1."""
+    """Return how often the forget set gets its trained labels, in [0, 1]."""
     return predict_examples(request.model, request.forget, request.watch).accuracy("trained") or 0.0
 
 

@@ -36,7 +36,7 @@ class RlOptions(DescentOptions):
     with_retain: bool = Field(False, description="Also train on the retain set")
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
-        """Return what needs more than one other class to choose from."""
+        """Return the settings that need more than one other class."""
         if classes == 2:
             return {"redraw": "with two classes, only one other label exists"}
         return {}

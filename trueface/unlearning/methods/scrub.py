@@ -87,7 +87,7 @@ class ScrubOptions(DescentOptions):
     needs={"retain set"},
 )
 def scrub(request: Request) -> Result:
-    """Distil the model into itself, away from the forgotten.
+    """Distil the model into itself, away from the forget set.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
@@ -170,7 +170,7 @@ def _teacher_divergence(
 
 
 def _alike(request: Request) -> Examples | None:
-    """Return the validation samples of the forgotten ones' classes, if there are any."""
+    """Return the validation samples of the forget set's classes, if there are any."""
     classes = set(request.forget.trained)
     labels = enumerate(request.validation.trained)
     rows = [row for row, label in labels if label in classes]

@@ -44,7 +44,7 @@ class SsdOptions(Options):
     needs={"retain set"},
 )
 def dampen(request: Request) -> Result:
-    """Dampen the weights that the forgotten need most, in place.
+    """Dampen the weights that matter most to the forget set, in place.
 
     Raises:
         JobError: stopped, nothing could be read, or no finite result.
