@@ -65,7 +65,7 @@ class Lab:
         return path
 
     def model(self, name: str, *, rate: float = 0.0, run: Path | None = None) -> Path:
-        """Write all that a sound training and its tests leave."""
+        """Write all files of a sound training and its tests."""
         folder = (run or self.run) / name
         images = self.trained()
         flipped = images[:: round(1 / rate)] if rate else ()
@@ -127,8 +127,8 @@ class Lab:
             },
         )
 
-    def relist(self, **lists: Sequence[str]) -> None:
-        """Write other lists, and let the tests and trainings know of them."""
+    def replace_lists(self, **lists: Sequence[str]) -> None:
+        """Write other lists, and update the digests in tests and trainings."""
         self.lists |= {name: list(keys) for name, keys in lists.items()}
         write_splits(self.split, self.lists)
         for model in self.run.iterdir():
@@ -182,7 +182,7 @@ def epoch(number: int, loss: float, merit: float | None = None) -> Epoch:
 
 
 def make_logits(label: int, count: int) -> list[float]:
-    """Return logits of a fair model: most on the right side, none very sure."""
+    """Return logits of a fair model: most on the right side, none very confident."""
     towards = 1 if label else -1
     return [towards * (0.2 + 0.1 * place) if place else -towards * 0.1 for place in range(count)]
 
@@ -207,7 +207,7 @@ def update_poison_record(folder: Path, **fields: Json) -> None:
 
 
 def replace_logits(folder: Path, data: str, logits: Sequence[float]) -> None:
-    """Give a test other answers."""
+    """Replace the logits of a test."""
     path = paths.scores(folder, folder.name, data)
     found = read_scores(path)
     table = Scores(
@@ -220,7 +220,7 @@ def replace_logits(folder: Path, data: str, logits: Sequence[float]) -> None:
 
 
 def finding_codes(audit: Audit) -> set[str]:
-    """Return what was found."""
+    """Return the codes of all findings."""
     return {finding.code for finding in audit.findings}
 
 
@@ -235,7 +235,7 @@ def gap_reasons(audit: Audit, code: str) -> str:
 
 
 def set_older_mtime(path: Path, seconds: float) -> None:
-    """Make a file look older than it is."""
+    """Set the modification time of a file back by `seconds`."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
 

@@ -383,7 +383,7 @@ CASES = {
         gaps={"train-test-overlap": "train.json", "class-differs-in-format": "cannot list"},
     ),
     "test images in the training list": Case(
-        lambda lab: lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
+        lambda lab: lab.replace_lists(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
         {
             "train-test-overlap": {"test images": 20, "of them in the training list": 3},
         },
@@ -411,7 +411,7 @@ CASES = {
     "classes with the same JPEG tables": Case(rewrite_training_images("", suffix="jpg", quality=90)),
     "a broken header": Case(break_image_header),
     "too few headers": Case(
-        lambda lab: lab.relist(train=lab.lists["train"][:30]),
+        lambda lab: lab.replace_lists(train=lab.lists["train"][:30]),
         {OTHER_SPLIT: {}},
         {"class-differs-in-size": "15 real and 15 fake headers"},
     ),

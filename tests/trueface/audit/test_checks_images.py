@@ -30,7 +30,7 @@ from trueface.runtime import paths
 
 
 def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
-    lab.relist(val=[*lab.lists["val"], lab.lists["train"][0], lab.lists["test"][0]])
+    lab.replace_lists(val=[*lab.lists["val"], lab.lists["train"][0], lab.lists["test"][0]])
     found = [one for one in lab.audit().findings if one.code == "validation-overlap"]
     assert [one.evidence["validation list"] for one in found] == [12] * 4  # two of each model
     assert found[0].evidence["of them in the training list"] == 1
@@ -58,11 +58,11 @@ def test_image_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
 
 
 def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
-    lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]])
+    lab.replace_lists(train=[*lab.lists["train"], *lab.lists["test"][:3]])
     for data in ("gan2:pre", "realFFHQ:pre"):
         settings: Json = {"decode": "exact", "data_root": "/elsewhere"}
         update_json(paths.metrics(lab.run / DATA, data), settings=settings)
-    lab.relist(test=["FFHQ/99999"])
+    lab.replace_lists(test=["FFHQ/99999"])
     found = [one.model for one in lab.audit().findings if one.code == "train-test-overlap"]
     assert DATA not in found
 
