@@ -98,7 +98,7 @@ def make_group_facts(
 
 @pytest.fixture
 def run_group_check(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    """Return what a check says of a model whose groups are made by hand."""
+    """Return the outcomes of a check for a model with the given groups."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     model: Model = Reader().run(str(lab.run)).models[0]
     return lambda check, facts: list(check.function(model._replace(groups=facts)))

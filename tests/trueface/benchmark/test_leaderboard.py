@@ -29,7 +29,7 @@ CONDITIONS = ("none", "jpeg50")
 
 
 def logits(model: str, corrupt: str, seed: int) -> Floats:
-    """Return scores of which the images share a part, whatever model and seed."""
+    """Return scores with a common part per image for all models and seeds."""
     shared = np.random.default_rng(0).normal(size=2 * COUNT)
     own = np.random.default_rng([STRENGTHS[model] > 1, len(model), len(corrupt), seed])
     strength = STRENGTHS[model] * (0.8 if corrupt == "jpeg50" else 1.0)

@@ -207,7 +207,7 @@ def test_difference_is_paired_and_its_p_is_never_0() -> None:
     first = made[0]
     assert (first.first, first.second) == ("a", "b")
     assert first.value == pytest.approx(0.02)
-    assert first.low == pytest.approx(0.02)  # the common part does not add uncertainty to the difference
+    assert first.low == pytest.approx(0.02)  # both share the rest, which adds no uncertainty
     assert first.p == pytest.approx(2 / 1001)
     assert first.p_holm == pytest.approx(6 / 1001)
     assert first.p_delong == 0.02

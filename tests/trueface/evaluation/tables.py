@@ -15,7 +15,7 @@ def make_scores(
     paths: Sequence[str] | None = None,
     videos: Sequence[str] = (),
 ) -> Scores:
-    """Return answers to images, which are called as their keys unless they have paths."""
+    """Return scores of images, whose paths are their keys by default."""
     return Scores(
         paths=tuple(keys if paths is None else paths),
         keys=tuple(keys),

@@ -39,7 +39,7 @@ def read_fairness_rows(run: Path, *models: str, by: str = "gender") -> list[Fair
 
 
 def write_validation_logits(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep answers to validation beside models, and return them."""
+    """Write validation logits into the checkpoints of models, and return labels and logits."""
     labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
     reference = {"labels": labels, "logits": answers}
     kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)

@@ -170,7 +170,7 @@ def test_measures_of_two_classes_equal_scikit_learn() -> None:
 
 
 def confident_scores(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
-    """Return a table of logits 5 on the right side, and one of each class on the wrong side."""
+    """Return a table of logits 5 on the right side, with one of each class on the wrong side."""
     labels = np.repeat(np.array([0, 1], np.int8), 20)
     logits = np.where(labels == 1, 5.0, -5.0)
     logits[[19, 39]] = [size, -size]

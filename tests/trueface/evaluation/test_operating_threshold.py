@@ -45,7 +45,7 @@ def test_constant_logits_keep_temperature_1(constant: float) -> None:
 
 
 def balanced_accuracy_at(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
-    """Return the balanced accuracy of calling fake what lies above a place."""
+    """Return the balanced accuracy of a threshold."""
     called = logits > place
     return float(called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
 

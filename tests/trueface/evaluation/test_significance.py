@@ -21,7 +21,7 @@ def table(names: list[str], logits: list[float], labels: list[int] | None = None
 
 
 def discordant_logits(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]:
-    """Return answers to fakes: `b` right before only, `c` right after only."""
+    """Return logits of fakes: `b` right only before, `c` right only after."""
     first = np.array([1.0] * b + [-1.0] * c + [1.0] * agree)
     second = np.array([-1.0] * b + [1.0] * c + [1.0] * agree)
     return np.ones(b + c + agree, np.int8), first, second
@@ -64,7 +64,7 @@ def test_logit_of_zero_counts_as_real() -> None:
 def delong_by_definition(
     labels: Labels, first: Logits, second: Logits
 ) -> tuple[float, float, float]:
-    """Return both areas and the variance of their difference, taking every fake with every real."""
+    """Return both AUCs and the variance of their difference, over all pairs of fakes and reals."""
     fakes, reals = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     wins = np.array(
         [

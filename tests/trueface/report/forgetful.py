@@ -50,7 +50,7 @@ class Forgetful:
         self.run = root / "runs" / name
 
     def flips(self, methods: Sequence[str], seeds: Sequence[int] = (0,), **changes: Any) -> None:
-        """Write models of which wrong labels were to be forgotten."""
+        """Write models that were to forget flipped labels."""
         for method in methods:
             test, forget, seconds, samples = FLIPS[method]
             for seed in seeds:
@@ -146,7 +146,7 @@ def make_noise_search() -> NoiseSearchResult:
 def two_classes(
     random: np.random.Generator, test: float, forget: float, one_sided: bool
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model of two classes with given accuracies."""
+    """Return predictions of a model of two classes with given accuracies."""
     parts = {}
     for name, count in SIZES.items():
         true = np.arange(count) % 2
@@ -163,7 +163,7 @@ def two_classes(
 def five_classes(
     random: np.random.Generator, kept: float, forgotten: float
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model of five classes, of which class 2 is to be forgotten."""
+    """Return predictions of a model of five classes, with class 2 as the forget set."""
     parts = {}
     for name, count in SIZES.items():
         if name == "forget":
@@ -189,7 +189,7 @@ def draw_predictions(
     classes: int,
     name: str,
 ) -> SamplePredictions:
-    """Return answers of which each is the class `given`."""
+    """Return predictions of the classes `given`."""
     logits = random.normal(0, 0.3, (len(given), classes))
     logits[np.arange(len(given)), given] = 1.2 + np.abs(random.normal(0.8, 1.2, len(given)))
     return SamplePredictions(

@@ -239,7 +239,7 @@ def make_quality_row(
     against: str = "",
     worst: tuple[float, float, float] | None = None,
 ) -> QualityRow:
-    """Return what was measured of a model.
+    """Return the measures of a model.
 
     Args:
         model: its ID.
@@ -277,7 +277,7 @@ def make_quality_row(
 
 
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
-    """Return what a training logged of its collaboration, the same in each of three epochs."""
+    """Return the collaboration log of a training, equal in each of three epochs."""
     return [
         CollaborationStatistics(
             epoch=number,

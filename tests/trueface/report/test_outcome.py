@@ -29,7 +29,7 @@ from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboa
 
 
 class Stub:
-    """Stands for what only bears a name, or only measures."""
+    """Stands in for a value of which a test reads only some attributes."""
 
     def __init__(self, **given: Any) -> None:
         self.__dict__.update(given)
@@ -178,7 +178,7 @@ def outcome_of(run: Path) -> str:
 
 
 def write_seeds(run: Path, method: str, *wrong: int, **changed: Any) -> None:
-    """Leave a model of a seed for each number of wrong answers on the test."""
+    """Write a model of one seed for each number of wrong predictions on the test."""
     for seed, count in enumerate(wrong):
         record = make_record(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
         write_unlearning(

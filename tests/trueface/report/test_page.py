@@ -62,7 +62,7 @@ class Reading(HTMLParser):
 
     @property
     def labels(self) -> list[str]:
-        """What is read out of its plots."""
+        """The descriptions of its plots for screen readers."""
         return [str(one["aria-label"]) for one in self.all("svg") if "aria-label" in one]
 
     @property
@@ -71,7 +71,7 @@ class Reading(HTMLParser):
 
 
 def safe(text: str) -> Reading:
-    """Return a page that fetches and runs nothing, whatever names it holds."""
+    """Return a page that loads and executes nothing, with any names."""
     read = Reading(text)
     assert not read.all("script")
     assert not read.all("link")

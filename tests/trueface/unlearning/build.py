@@ -106,7 +106,7 @@ def _train_flip_problem(pictures: bool, rate: float, logits: int, epochs: int) -
 
 
 def make_class_problem(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
-    """Return a model of K classes that shall forget the last of them."""
+    """Return a model of K classes with the last as the forget set."""
     return _copy_model(_train_class_problem(pictures, classes, epochs))
 
 
@@ -120,7 +120,7 @@ def _train_class_problem(pictures: bool, classes: int, epochs: int) -> Problem:
 
 
 def _copy_model(problem: Problem) -> Problem:
-    """Return a problem that was trained once for all tests of a process, with a copy of its model."""
+    """Return a problem trained once per process, with a copy of its model."""
     torch.manual_seed(0)  # as for whoever is the first to train it
     return replace(problem, model=deepcopy(problem.model))
 
@@ -181,7 +181,7 @@ def split_problem(
     validation: Examples | None = None,
     classes: int = 2,
 ) -> Problem:
-    """Return a model that shall forget some of its samples and keep the others, or those that are named."""
+    """Return a problem with some samples as the forget set, and the others or `kept` as the retain set."""
     gone = set(gone)
     rest = [row for row in range(len(everything)) if row not in gone]
     return Problem(

@@ -21,7 +21,7 @@ from trueface.unlearning.optimization import default_training
 
 
 def instance_problem() -> Problem:
-    """Return a model of points that shall forget some of each class."""
+    """Return a model of points with some of each class as the forget set."""
     problem = make_class_problem()
     everything = problem.retain + problem.forget
     rows = range(len(everything))
@@ -54,7 +54,7 @@ def copy_weights(model: nn.Module) -> list[Tensor]:
 
 
 def has_changed(before: list[Tensor], model: nn.Module) -> bool:
-    """Return whether any of them is another one now."""
+    """Return whether any of them has changed."""
     return any(not torch.equal(*pair) for pair in zip(before, copy_weights(model), strict=True))
 
 
@@ -69,7 +69,7 @@ def assert_sound(done: UnlearningReport, epochs: int | None = None) -> None:
 
 
 def nearest_centre_problem() -> Problem:
-    """Return a last layer alone over points of three classes, which shall forget the last."""
+    """Return a single layer over points of three classes, with the last as the forget set."""
     inputs, labels = points(3, 20, 0)
     layer = nn.Linear(2, 3)
     angle = torch.arange(3) * (2 * torch.pi / 3)

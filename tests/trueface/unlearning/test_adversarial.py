@@ -124,7 +124,7 @@ def attack_in_batches(
     labels: torch.Tensor,
     size: int,
 ) -> torch.Tensor:
-    """Return the answers to points that are attacked in parts of a size."""
+    """Return the logits of points attacked in batches of a size."""
 
     def parts() -> Iterator[AttackBatch]:
         for rows in torch.split(torch.arange(len(points)), size):

@@ -27,7 +27,7 @@ from trueface.unlearning.registry import METHODS
 
 @dataclass
 class Spy:
-    """A source that remembers what was asked for."""
+    """A source that records the requested samples."""
 
     source: ExampleSource
     learned: set[int] = field(default_factory=set)

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True)
 class Hidden:
-    """Features some of whose labels are wrong."""
+    """Features with some wrong labels."""
 
     model: nn.Module
     retain: Examples
@@ -33,7 +33,7 @@ class Hidden:
     def find(
         self, *, watch: RunContext | None = None, seed: int = 0, cache: Cache | None = None
     ) -> Findings:
-        """Look for them."""
+        """Search for the flipped labels."""
         kept = cache or Cache(None, CostCounter())
         return find_flipped_labels(
             self.model, self.retain, self.known, cache=kept, watch=watch or RunContext(), seed=seed
@@ -203,14 +203,14 @@ def test_meaningless_fractions_are_none() -> None:
 
 
 def labels_without_a_class() -> Hidden:
-    """Return labels of which one class is missing."""
+    """Return labels without one class."""
     hidden = gaussians(0.98)
     ones = [row for row, label in enumerate(hidden.retain.trained) if label]
     return replace(hidden, retain=hidden.retain.subset(ones))
 
 
 def model_with_nan_outputs() -> Hidden:
-    """Return a model that answers no numbers."""
+    """Return a model with NaN outputs."""
     body = nn.Linear(64, 8)
     nn.init.constant_(body.weight, float("nan"))
     return replace(gaussians(0.98), model=nn.Sequential(body, nn.Linear(8, 1)).eval())

@@ -39,12 +39,12 @@ WATCH = RunContext()
 
 @pytest.fixture(scope="module")
 def points() -> Problem:
-    """A trained model that shall forget a class."""
+    """A trained model with a class as the forget set."""
     return make_class_problem()
 
 
 def with_dead_class(model: nn.Module, forgotten: int) -> nn.Module:
-    """Return a copy whose last layer never names a class: its features are as they were."""
+    """Return a copy whose last layer never predicts a class; its features are unchanged."""
     model = copy.deepcopy(model)
     _, layer = last_layer(model)
     with torch.no_grad():

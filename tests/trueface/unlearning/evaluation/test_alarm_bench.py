@@ -27,7 +27,7 @@ KINDS = {
 def unlearn_with_each_method(
     goal: Goal, classes: int, seed: int, methods: Sequence[str]
 ) -> Iterator[Honest]:
-    """Train a model, make it forget by each method, and yield what all of them answer."""
+    """Train a model, unlearn with each method, and yield the predictions of all."""
     inputs, true = points(classes, TRAINED, seed)
     gone = true == classes - 1
     trained = true

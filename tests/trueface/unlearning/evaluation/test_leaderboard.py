@@ -38,14 +38,14 @@ PER_SEED = {0: 0, 1: 2, 2: 1}  # wrong answers that another seed adds
 
 
 def with_seed(base: str, seed: int) -> str:
-    """Return an ID as it is where seeds are swept."""
+    """Return an ID with a swept seed."""
     return f"{base}@seed={seed}"
 
 
 def write_flip_unlearning(
     run: Path, method: str, wrong: int, *, seed: int = 0, **changed: Any
 ) -> Path:
-    """Write an unlearning of one seed; the base has 24 wrong answers of 80."""
+    """Write an unlearning of one seed; the base has 24 wrong predictions of 80."""
     model, base = with_seed(f"{BASE}~{method}", seed), with_seed(BASE, seed)
     before, after = (
         flip_predictions(24, follows=30),

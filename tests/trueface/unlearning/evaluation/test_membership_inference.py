@@ -20,7 +20,7 @@ COUNT = 300
 def predictions_with_margin(
     sure: float, seed: int, *, count: int = COUNT, wrong: bool = False
 ) -> SamplePredictions:
-    """Return answers of one sureness on average, all right (or all wrong) of two classes."""
+    """Return predictions of one mean confidence, all right (or all wrong), of two classes."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 2, count)
     margin = random.normal(sure, 1.0, count) * np.where(truth == 1, 1, -1)
@@ -167,7 +167,7 @@ def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
 
 
 def easy_and_hard_class(easy: int, hard: int) -> SamplePredictions:
-    """Return answers to two classes, of which the first has the lower losses."""
+    """Return predictions of two classes, of which the first has the lower losses."""
     truth = [0] * easy + [1] * hard
     random = np.random.default_rng(easy)
     margins = np.where(np.array(truth) == 0, -4, 0) + random.normal(0, 1, easy + hard)
@@ -177,7 +177,7 @@ def easy_and_hard_class(easy: int, hard: int) -> SamplePredictions:
 
 
 def copy_to_networks(part: SamplePredictions, place: str) -> SamplePredictions:
-    """Return answers to the same pictures in four networks."""
+    """Return predictions of the same images in four networks."""
     names = tuple(
         f"{net}:{place}/{n}" for net in ("pre", "fb", "tl", "tw") for n in range(len(part))
     )

@@ -26,7 +26,7 @@ Parts = dict[str, SamplePredictions]
 
 
 def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
-    """Return answers of a model of ten classes that shall forget class 0.
+    """Return predictions of a model of ten classes that was to forget class 0.
 
     Args:
         wrong: fraction of wrong predictions on the retain set, spread over all other classes.
@@ -53,14 +53,14 @@ def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) 
 
 
 def ruin_alarms(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
-    """Return what says that a model is ruined."""
+    """Return the alarms of a ruined model."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind in RUINS)
 
 
 def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
-    """Return what a model of ten classes is warned of."""
+    """Return the kinds of ruin alarms of a model of ten classes."""
     alarms = ruin_alarms(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
     return {alarm.alarm_kind for alarm in alarms}
 
@@ -68,7 +68,7 @@ def class_ruin_kinds(
 def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
-    """Return what a detector is warned of."""
+    """Return the kinds of ruin alarms of a detector."""
     alarms = ruin_alarms(parts, goal="flips", before=before, retrained=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
@@ -256,7 +256,7 @@ def other_alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Ala
 
 
 def other_alarm_kinds(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
-    """Return what a model is warned of."""
+    """Return the kinds of other alarms of a model."""
     return {one.alarm_kind for one in other_alarms(parts, goal="flips", names=NAMES, **given)}
 
 

@@ -227,7 +227,7 @@ PROBLEMS: list[Callable[[], Problem]] = [
 
 
 def unchanged_fraction(before: list[Tensor], model: nn.Module) -> float:
-    """Return the share of parameters that are the same bit by bit."""
+    """Return the fraction of parameters that are bit-identical."""
     same = [old == new for old, new in zip(before, model.parameters(), strict=True)]
     return float(torch.cat([one.flatten() for one in same]).float().mean())
 

@@ -34,7 +34,7 @@ from trueface.unlearning.methods.fisher import (
 
 
 def exact_fisher_diagonal(problem: Problem) -> dict[str, Tensor]:
-    """Return the exact diagonal of the Fisher information, one image and class after another."""
+    """Return the exact diagonal of the Fisher information, computed per image and class."""
     named = dict(problem.model.named_parameters())
     sums = {name: torch.zeros_like(one) for name, one in named.items()}
     inputs = torch.cat([batch.inputs for batch in problem.retain.batches("trained", epoch=None)])
@@ -48,7 +48,7 @@ def exact_fisher_diagonal(problem: Problem) -> dict[str, Tensor]:
 
 
 class Branching(nn.Module):
-    """A model that looks at its numbers, which cannot be vectorised."""
+    """A model that branches on its values and cannot be vectorized."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

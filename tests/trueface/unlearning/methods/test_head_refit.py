@@ -23,7 +23,7 @@ from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 def make_linear_problem(
     classes: int, *, bias: bool = True, seed: int = 0
 ) -> tuple[Problem, Tensor, Tensor]:
-    """Return a linear layer over features of unlike scales, which forgets some flipped labels."""
+    """Return a linear layer over features of different scales, with some flipped labels as the forget set."""
     random = torch.Generator().manual_seed(seed)
     scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
     inputs = (torch.randn(240, 5, generator=random) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
@@ -198,7 +198,7 @@ def test_unreadable_samples_are_left_out() -> None:
     problem = make_flip_problem()
 
     class Gaps:
-        """A source of which every fourth sample cannot be read."""
+        """A source in which every fourth sample is unreadable."""
 
         identity = "gaps"
 

@@ -190,7 +190,7 @@ def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
 
 
 def make_memorized_problem() -> Problem:
-    """Return a model that has learned some wrong labels by heart, of points without their class."""
+    """Return a model that memorized some wrong labels of points without their class."""
     random = torch.Generator().manual_seed(0)
     inputs, labels = torch.randn(96, 24, generator=random), torch.arange(96) % 2
     everything = examples(inputs, labels)
@@ -250,7 +250,7 @@ def test_single_linear_layer_over_features_forgets() -> None:
 
 
 class AllConvolutions(nn.Module):
-    """Convolutions of every sort in one network."""
+    """Convolutions of every kind in one network."""
 
     def __init__(self) -> None:
         super().__init__()
