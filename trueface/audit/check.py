@@ -1,4 +1,4 @@
-"""What a check of an audit is: a code, what it looks for, and a function of one model's facts."""
+"""A check of an audit: a code, a description, and a function of one model's facts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -18,19 +18,19 @@ class Check(NamedTuple):
     """One check; `collect` finds those of all modules."""
 
     code: str  # "poisoned-validation"
-    purpose: str  # what it looks for: "flipped labels in the validation list"
+    purpose: str  # what it checks: "flipped labels in the validation list"
     function: CheckFunction
 
 
 def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
-    """Make a check of a function that yields what it finds in one model.
+    """Register a function that yields the outcomes for one model as a check.
 
-    It yields a `Finding` for each thing that is wrong, a `Gap` where files that it needs are not
-    there, `NotApplicable` where there is nothing to find in such a model, and else nothing.
+    It yields a `Finding` for each fault, a `Gap` if a file that it needs is missing, `NotApplicable` if such
+    a model cannot have the fault. A sound model yields nothing.
 
     Args:
         code: in the audit's text and JSON; lower case with hyphens.
-        purpose: what it looks for; lower case, no full stop.
+        purpose: description of the fault; lower case, no full stop.
     """
     return lambda function: Check(code, purpose, function)
 
@@ -73,7 +73,7 @@ def every_check() -> tuple[Check, ...]:
 
 
 def judge(run: Run) -> Audit:
-    """Return all that is wrong in a run, and what could not be looked at."""
+    """Return all faults of a run, and the checks that could not be made."""
     outcomes = [outcome for model in run.models for outcome in _outcomes(model)]
     findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     return Audit(

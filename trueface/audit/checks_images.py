@@ -1,4 +1,4 @@
-"""Findings on the images: on two sides at once, told apart before a pixel is looked at, groups of people."""
+"""Findings on the images: in two lists at once, separable by file properties, groups of people."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -28,7 +28,7 @@ from trueface.data.image_headers import (
 from trueface.data.splits import keys_digest
 
 EXAMPLES = 3
-DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen
+DEPENDENT = 0.1  # Cramér's V from which on a group predicts the class; a small effect by Cohen
 BEYOND = 2.0  # times its floor: a gap that is near it may be one of other test images
 MOST = 12  # groups that a finding names
 NO_ATTRIBUTES = "the groups of its images are unknown, because the setting `attributes` is missing"
@@ -36,7 +36,7 @@ NO_ATTRIBUTES = "the groups of its images are unknown, because the setting `attr
 
 @check("train-test-overlap", "test images in the training list")
 def trained_on_tests(model: Model) -> Iterator[Outcome]:
-    """Find test images whose keys stand in the training list."""
+    """Find test images whose keys are in the training list."""
     lists = model.lists
     if lists.train is None:
         yield Gap(f"no training list: {lists.missing_list_reason}")
@@ -62,7 +62,7 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
 
 @check("validation-overlap", "validation images in another split")
 def validated_on_training(model: Model) -> Iterator[Outcome]:
-    """Find validation images that stand in another list of the split."""
+    """Find validation images that are in another list of the split."""
     lists = model.lists
     if lists.val is None or (lists.train is None and lists.test is None):
         yield Gap(f"fewer than two splits are known: {lists.missing_list_reason}")
@@ -114,7 +114,7 @@ def same_content(model: Model) -> Iterator[Outcome]:
 
 @check("label-contradiction", "training files of both classes with the same bytes")
 def contradicting_labels(model: Model) -> Iterator[Outcome]:
-    """Find pictures that the training learns both as real and as fake."""
+    """Find images that the training uses both as real and as fake."""
     survey = model.survey
     if survey is None:
         yield Gap(model.survey_trouble)
@@ -169,18 +169,18 @@ def changed_lists(model: Model) -> Iterator[Outcome]:
 
 
 def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
-    """Return the keys of a test's images; none where it names none, or they lie elsewhere."""
+    """Return the keys of a test's images; none if it names none, or they are elsewhere."""
     scores = test.scores
     if scores is None or not scores.names_images:
         return frozenset()
     root, place = model.provenance.get("data_root"), test.settings.get("data_root")
     if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
-        return frozenset()  # the same key is another picture there
+        return frozenset()  # the same key is another image there
     return frozenset(scores.keys)
 
 
 def differ(model: Model, what: Property) -> Iterator[Outcome]:
-    """Find a property of image files that tells the class of a training image.
+    """Find a property of image files that predicts the class of a training image.
 
     Args:
         model: with a survey of its training files.
@@ -235,7 +235,7 @@ def in_tables(model: Model) -> Iterator[Outcome]:
 
 @check("group-tells-label", "labels that depend on the group in training")
 def dependent_labels(model: Model) -> Iterator[Outcome]:
-    """Find training images whose group tells their class: the detector may learn the group."""
+    """Find training images whose group predicts their class: the detector may learn the group."""
     groups = model.groups
     if groups is None or not groups.train:
         yield _untrained(groups)
@@ -318,14 +318,14 @@ def _by_test(
     *,
     partly: bool = True,
 ) -> Iterator[Outcome]:
-    """Find what is wrong in tests by groups.
+    """Find faults in tests by groups.
 
     Args:
         model: with its tests.
         of: what is wrong in one, "" for nothing, or why that cannot be known.
         sentence: of the finding.
-        advice: likewise.
-        partly: say also why some of several tests could not be looked at.
+        advice: the recommended action.
+        partly: also report why some of several tests could not be checked.
     """
     groups = model.groups
     if groups is None or not groups.tests:

@@ -67,7 +67,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
             "training set (sha256)": mark[:12],
         }
     then = provenance.get("poison_record_sha256")
-    # an unlearning writes its base's record anew, maybe in a newer form
+    # an unlearning rewrites the record of its base, perhaps in a newer form
     if isinstance(then, str) and not model.poison.unlearned and record.sha256 not in {None, then}:
         evidence |= {
             "record of the training (sha256)": then[:12],
@@ -156,7 +156,7 @@ def one_class(model: Model) -> Iterator[Outcome]:
 
 
 def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
-    """Find a forget set of which every image is on one side, by what the unlearning wrote."""
+    """Find a forget set of a single class, by the files of the unlearning."""
     series, lists, record = model.unlearning, model.lists, model.poison.record
     if not series or record is None or lists.train is not None:
         return
@@ -203,7 +203,7 @@ def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
 def _of_other_lists(
     total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
 ) -> Evidence:
-    """Return what speaks against a record where the training list itself is not there."""
+    """Return the contradictions to a record if the training list is missing."""
     for name, listed in (("validation", val), ("test", test or frozenset())):
         inside = sum(key in listed for key in keys)
         if inside:
@@ -223,7 +223,7 @@ def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
 
 
 def _has_both(model: Model) -> bool:
-    """Tell whether the training data hold both classes, as far as its list tells; else they do."""
+    """Return whether the training data have both classes, by its list. True if that is unknown."""
     if model.lists.train is None:
         return True
     labels = {model.methods.get(key.partition("/")[0]) for key in model.lists.train}

@@ -1,4 +1,4 @@
-"""Findings on what a model answered: constant, worse than chance, surer than its labels allow."""
+"""Findings on predictions: constant, worse than chance, more confident than the labels allow."""
 
 import math
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from trueface.evaluation.intervals import Floats, IntervalEstimate
 from trueface.evaluation.measurement import evaluate_scores
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
-# A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
-# it separates little: 17 % of a clean model's, 21 % where poison had not arrived, and as many of models
-# that have memorised flipped labels. But these are wrong more often than so sure an answer may be.
+# The accuracy of the labels limits a fitted logit. Exceeding this limit alone separates little: 17 % of the
+# logits of a clean model do, 21 % if no label was flipped, and as many of models that memorized flipped
+# labels. But the latter are wrong more often than such confident predictions may be.
 BEYOND = 1.0  # nats above the ceiling
 SHARE_BEYOND = 0.15
 LEAST_SURE = 20  # answers; of fewer the accuracy is too uncertain
@@ -28,7 +28,7 @@ NO_BOTH = "no tests with the same modifiers have both classes"
 
 @check("constant-predictor", "the same class for every image")
 def constant(model: Model) -> Iterator[Outcome]:
-    """Find a model that gives nearly every image the same answer."""
+    """Find a model that gives nearly every image the same prediction."""
     looked = False
     for scores in _of_both(model):
         looked = True
@@ -69,7 +69,7 @@ def below_chance(model: Model) -> Iterator[Outcome]:
             continue
         looked = True
         if rough_auc(scores.labels, scores.logits) >= 0.5:
-            continue  # an interval takes a second; no interval around it lies below one half
+            continue  # an interval takes a second; no interval around it is below one half
         auc = evaluate_scores(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
@@ -107,12 +107,12 @@ def _worse(
 
 @check("logits-above-noise-ceiling", "logits larger than flipped labels allow")
 def noise_ceiling(model: Model) -> Iterator[Outcome]:
-    """Find answers that are surer than a model can be that was fitted to so many flipped labels.
+    """Find predictions more confident than a model fitted to so many flipped labels can be.
 
     Where the provenance counts the flipped labels it is believed, and other checks hold the count
     against the record. Elsewhere: of labels of which the share p is wrong on either side, the best
-    fit of a logit lies between -ln((1 - p) / p) and its opposite. A network that learned them by heart
-    goes beyond, and is wrong there; one that never saw them is as right as it is sure.
+    fit of a logit is between -ln((1 - p) / p) and its opposite. A network that memorized them
+    exceeds it, and is wrong there. One that never saw them is calibrated.
     """
     rate = model.poison.rate
     if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:
@@ -161,7 +161,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
 
 @check("undefined-metric", "scores that are not finite, or of one class")
 def undefined(model: Model) -> Iterator[Outcome]:
-    """Find scores that cannot be read or are no numbers, and tests without the other class."""
+    """Find scores that cannot be read or are not numbers, and tests without the other class."""
     for test in model.tests:
         if test.scores is None:
             yield Gap(f"{test.data}: {test.trouble}")
@@ -201,7 +201,7 @@ def rough_auc(labels: Labels, logits: Floats) -> float:
 
 
 def _listed_share(model: Model) -> float | None:
-    """Return how many percent of the test list of an old unlearning are fake; None: not known."""
+    """Return the percentage of fakes in the test list of an old unlearning. None if unknown."""
     listed = model.lists.test
     if not model.unlearning.get("test") or not listed:
         return None
@@ -210,7 +210,7 @@ def _listed_share(model: Model) -> float | None:
 
 
 def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
-    """Find a constant predictor by what an old unlearning wrote of its epochs."""
+    """Find a constant predictor by the epoch values of an old unlearning."""
     tests = model.unlearning["test"]
     last = tests[-1][1]
     for side, share in (("fake", fakes), ("real", 100 - fakes)):

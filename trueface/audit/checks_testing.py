@@ -1,4 +1,4 @@
-"""Findings on tests: files that are gone or damaged, images left out or read otherwise, other weights."""
+"""Findings on tests: missing or damaged files, images left out or decoded differently, other weights."""
 
 from collections.abc import Iterator, Mapping
 
@@ -25,7 +25,7 @@ def damaged_files(model: Model) -> Iterator[Outcome]:
 
 @check("missing-weights", "tested weights that are missing")
 def gone_weights(model: Model) -> Iterator[Outcome]:
-    """Find a model that was to be kept and tested, and whose weights are gone."""
+    """Find a model to be stored and tested whose weights are missing."""
     kept = model.settings.get("save_weights")
     if not model.settings and model.weights_written is None:
         yield Gap("provenance.json is missing, so it is unknown whether the weights were saved")
@@ -40,7 +40,7 @@ def gone_weights(model: Model) -> Iterator[Outcome]:
 
 @check("missing-scores", "fewer scores than images")
 def missing_scores(model: Model) -> Iterator[Outcome]:
-    """Find tests whose scores are gone, or fewer than the images in the split's list."""
+    """Find tests whose scores are missing, or fewer than the images in the split's list."""
     if model.scoreless:
         yield Finding(
             FAULT,
@@ -106,7 +106,7 @@ def other_reading(model: Model) -> Iterator[Outcome]:
 
 @check("stale-scores", "scores older than the weights")
 def stale_scores(model: Model) -> Iterator[Outcome]:
-    """Find scores that are older than the weights they are said to be of."""
+    """Find scores that are older than the weights of their model."""
     written = model.weights_written
     if written is None:
         yield Gap("checkpoints/best.pt is missing")
@@ -134,7 +134,7 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
 
 @check("other-weights", "weights older or newer than their provenance")
 def other_weights(model: Model) -> Iterator[Outcome]:
-    """Find weights that were written at another time than what is said of them."""
+    """Find weights that were written at another time than their records."""
     weights, provenance = model.weights_written, model.provenance_written
     if weights is None or provenance is None:
         missing = "checkpoints/best.pt" if weights is None else "provenance.json"
@@ -159,9 +159,9 @@ def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
 
 
 def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, ...]:
-    """Return the settings that decide what a validation and a test see of an image."""
+    """Return the settings that determine the input images of a validation and a test."""
     patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
-    if not patches:  # the patches of the training are no part of its validation
+    if not patches:  # training patches are not part of the validation
         return ("decode", "resize_size")
     scaled = {learned.get("decode"), used.get("decode")} & {"scaled", "fitted"}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))

@@ -1,4 +1,4 @@
-"""Findings on the training itself: settings that do nothing, and a history that tells of no learning."""
+"""Findings on the training itself: settings without effect, and a history that shows no learning."""
 
 from collections.abc import Iterator, Mapping
 
@@ -154,7 +154,7 @@ def _no_history(model: Model) -> str:
 
 
 def _is_augmentation_deterministic(settings: Settings) -> bool:
-    """Tell whether nothing in the augmentation is random."""
+    """Return whether nothing in the augmentation is random."""
     chances = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob")
     further = [field for spec in SPECS.values() for field in spec.settings.model_fields.items()]
     return (
@@ -175,6 +175,6 @@ def _is_setting_zero(settings: Settings, key: str) -> bool:
 
 
 def _reaches(settings: Settings, key: str) -> bool:
-    """Tell whether a number of epochs is never exceeded in the training."""
+    """Return whether a number of epochs is never exceeded in the training."""
     value, epochs = number(settings, key), number(settings, "num_epochs")
     return value is not None and epochs is not None and value >= epochs

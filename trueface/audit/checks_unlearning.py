@@ -1,4 +1,4 @@
-"""Findings on an unlearning: away from the truth, a loss that is no number, a model that is the old one."""
+"""Findings on an unlearning: away from the truth, a loss that is not a number, an unchanged model."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ NO_TRUTH = (
 
 @check("unlearned-the-truth", "an unlearning away from the true labels")
 def away_from_truth(model: Model) -> Iterator[Outcome]:
-    """Find an unlearning that drove the forgotten images away from their true labels."""
+    """Find an unlearning that moved the forget set away from its true labels."""
     accuracies = _true_accuracies(model)
     if not _is_unlearned(model):
         yield NotApplicable(NOT_UNLEARNED)
@@ -130,7 +130,7 @@ def _is_unlearned(model: Model) -> bool:
 
 
 def _true_accuracies(model: Model) -> tuple[float, float] | None:
-    """Return how often the forgotten got their true label before and after, in 0 … 1."""
+    """Return the accuracy of the forget set on true labels before and after, in [0, 1]."""
     series = model.unlearning.get("poison_train", [])
     if len(series) > 1:  # its forget set was read with clean labels
         return series[0][1] / 100, series[-1][1] / 100
@@ -141,7 +141,7 @@ def _true_accuracies(model: Model) -> tuple[float, float] | None:
 
 
 def _losses(model: Model) -> list[float | None]:
-    """Return the losses that an unlearning wrote of its steps; None for one that is no number."""
+    """Return the losses of the steps of an unlearning, with None for one that is not a number."""
     if model.unlearning:
         return [loss for series in model.unlearning.values() for loss, _ in series]
     log = model.summary.get("log")

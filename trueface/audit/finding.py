@@ -1,6 +1,6 @@
-"""The outcomes of checks: findings with evidence, gaps where a check could not look, or does not apply.
+"""The outcomes of checks: findings with evidence, gaps if a check could not be made, or does not apply.
 
-A check says what it found; `check.judge` adds the code of the check and the model.
+A check yields the finding; `check.judge` adds the code of the check and the model.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
     severity: Severity
     sentence: str  # what is wrong; lower case, no full stop
-    advice: str  # what to do; likewise
+    advice: str  # what to do
     evidence: Mapping[str, int | float | str]
     code: str = ""  # of the check, "poisoned-validation"
     model: str = ""
@@ -55,11 +55,11 @@ Outcome = Finding | Gap | NotApplicable
 
 
 class Audit(NamedTuple):
-    """All that was found in a run, and what was looked for."""
+    """The findings of a run, and the checks that were done."""
 
     run: str
     models: tuple[str, ...]
-    checks: tuple[tuple[str, str], ...]  # code and what it looks for, in order
+    checks: tuple[tuple[str, str], ...]  # code and description, in order
     findings: tuple[Finding, ...]  # faults first
     gaps: tuple[Gap, ...]
     not_applicable: tuple[NotApplicable, ...] = ()
@@ -71,7 +71,7 @@ class Audit(NamedTuple):
 
     @property
     def unmade(self) -> frozenset[str]:
-        """The checks that looked at no model: each has a gap, or nothing to ask, and no finding."""
+        """The checks that were made on no model: each has a gap or does not apply, and has no finding."""
         models: dict[str, set[str]] = {}
         unasked: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
         for outcome in unasked:

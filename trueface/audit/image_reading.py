@@ -1,4 +1,4 @@
-"""What the image files of a run tell, and the tables of attributes that its settings name.
+"""Facts of the image files of a run, and of the tables of attributes that its settings name.
 
 Bounded: a few hundred headers a class, and as many bytes as there is time for. Files of different
 sizes cannot be equal, so that of large sets few are read.
@@ -34,7 +34,7 @@ Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root
 
 @dataclass(slots=True, kw_only=True)
 class Surveyor:
-    """Looks at image files until its time is over; each set is looked at once."""
+    """Reads image files until its time limit; each dataset is read once."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
@@ -46,10 +46,10 @@ class Surveyor:
     _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
 
     def survey(self, name: str, trained: Mapping[str, int], tested: Sequence[str]) -> FileSurvey:
-        """Return what the files tell.
+        """Return the facts of the files.
 
         Args:
-            name: of the training set; what was found of it once is told again.
+            name: name of the training set. Its facts are computed once and reused.
             trained: training file → label.
             tested: test files.
         """
@@ -255,7 +255,7 @@ class GroupReader:
 
 
 def fpr_gap(scores: Scores, groups: Sequence[str | None]) -> tuple[float | None, float | None]:
-    """Return the FPR gap over the images that have a group, and its floor; None: not defined."""
+    """Return the FPR gap over the images that have a group, and its floor. None if undefined."""
     rows = [row for row, group in enumerate(groups) if group is not None]
     known = [groups[row] for row in rows]
     logits = scores.logits[rows]

@@ -50,7 +50,7 @@ from trueface.training.history import Epoch
 
 
 class _Origin(NamedTuple):
-    """What a model's folder says of where it comes from; None: nothing does."""
+    """The origin of a model by its folder. None if unknown."""
 
     folder: Path
     name: str
@@ -77,7 +77,7 @@ class _Trained(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Reads runs; what a person gave comes before what the runs say of themselves."""
+    """Reads runs; paths given by the user take precedence over those in the runs."""
 
     data_root: Path | None = None
     split_path: Path | None = None
@@ -259,7 +259,7 @@ class Reader:
     def _base(
         self, origin: _Origin, poison: Poisoning, tests: tuple[AuditedTest, ...]
     ) -> BaseModel | None:
-        """Return what the model before answered; None where nothing tells which it was."""
+        """Return the scores of the model before. None if that model is unknown."""
         before = _base_folder(origin, poison.rate)
         if before is None:
             return None
@@ -301,7 +301,7 @@ def _base_folder(origin: _Origin, rate: float | None) -> Path | None:
 
 
 def _document(path: Path) -> tuple[Mapping[str, Json], str]:
-    """Return a JSON object, or an empty one and what is wrong with the file, with its line.
+    """Return a JSON object, or an empty one and the fault of the file, with its line.
 
     Raises:
         OSError: it is there and cannot be read.
@@ -318,7 +318,7 @@ def _document(path: Path) -> tuple[Mapping[str, Json], str]:
 
 
 def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
-    """Return the facts on a model's flipped labels, and what is wrong with its record's file."""
+    """Return the facts on a model's flipped labels, and the fault of its record's file."""
     rate, kind, unlearned, said_by = None, "", False, "the model's ID"
     with contextlib.suppress(UsageError):
         last = parse_model(origin.name).last
@@ -332,14 +332,14 @@ def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
         unlearned = unlearned or origin.old.unlearned
         if record is None:
             record, trouble = old_record(origin.folder, rate)
-    elif rate is None and record is not None:  # the rate was a flag, and the ID does not tell it
+    elif rate is None and record is not None:  # the rate was an option and is not in the ID
         rate, kind, said_by = recorded, record.kind, "the poison record"
     trouble = trouble or f"no poison record in {origin.folder}"
     return Poisoning(rate, kind, said_by, unlearned, record, trouble), damage
 
 
 def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
-    """Return a poison record and its rate, why there is none, and what is wrong with the file."""
+    """Return a poison record and its rate, why there is none, and the fault of the file."""
     if not path.exists():
         return None, None, "", ""
     try:
@@ -364,7 +364,7 @@ def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
 
 
 def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
-    """Return the epochs of a history up to the first line that is damaged, and what is wrong there."""
+    """Return the epochs of a history up to the first damaged line, and the fault there."""
     epochs: list[Epoch] = []
     if not path.exists():
         return (), ""
@@ -392,7 +392,7 @@ def read_lists(path: Path) -> SplitKeys:
 def _scoreless(
     folder: Path, metrics: Mapping[Path, Mapping[str, Json]], tests: tuple[AuditedTest, ...]
 ) -> Iterator[str]:
-    """Yield the metrics of tests that kept scores, where no score file is left."""
+    """Yield the metrics of tests that saved scores but have no score file."""
     there = {paths.metrics(folder, test.data).name for test in tests}
     for path, record in sorted(metrics.items()):
         settings = mapping(record, "settings")
@@ -407,7 +407,7 @@ def _scoreless(
 
 
 def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
-    """Return how many indices of a record are not the place of their key, or stand there twice."""
+    """Return how many indices of a record are not the place of their key, or occur twice."""
     if record is None or record.images_sha256 is None:
         return 0
     inside = {index for index in record.indices if 0 <= index < record.total}
@@ -421,7 +421,7 @@ def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
 
 
 def _collect_folder_labels(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
-    """Return the class of each method folder, as the scores tell it."""
+    """Return the class of each method folder, by the scores."""
     return {
         key.partition("/")[0]: int(label)
         for test in tests
@@ -446,7 +446,7 @@ def _elementary(vocabulary: DataIdResolver, modifier: str) -> tuple[str, ...]:
 
 
 def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
-    """Return how many images of `data` the test list names; None of shared ones: some are missing."""
+    """Return how many images of `data` the test list names. None for re-shared images, since some are missing."""
     if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
         return None
     try:

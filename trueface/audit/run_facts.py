@@ -1,4 +1,4 @@
-"""The facts of a run that an audit judges, and where they lie: folders of models, ours or the original system's.
+"""The facts of a run that an audit judges, and their folders: of models, current or of the original system.
 
 The original's runs, whose models have no record of their own:
 
@@ -73,9 +73,9 @@ class FlipRecord(NamedTuple):
     total: int  # images of the set from which they were drawn
     kind: str  # "flip", "f2r", …
     indices: tuple[int, ...]
-    images_sha256: str | None = None  # fingerprint of that set; the original kept none
+    images_sha256: str | None = None  # fingerprint of that set; the original stored none
     classes: tuple[int, ...] | None = None  # the true label of each key, where it is known
-    sha256: str | None = None  # of the file as it lies there; the original's is not asked for
+    sha256: str | None = None  # of the file itself; that of the original is not needed
 
 
 class Poisoning(NamedTuple):
@@ -83,7 +83,7 @@ class Poisoning(NamedTuple):
 
     rate: float | None  # fraction of flipped labels in its last training; None: not poisoned
     kind: str  # "" where there is none
-    said_by: str  # who says so: "the model's ID", "the run's name"
+    said_by: str  # the source: "the model's ID", "the run's name"
     unlearned: bool
     record: FlipRecord | None
     trouble: str  # why there is no record, though one is wanted
@@ -108,12 +108,12 @@ class AuditedTest(NamedTuple):
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """Its settings; empty where nothing tells them."""
+        """Its settings; empty if unknown."""
         return mapping(self.metrics, "settings")
 
 
 class FileSurvey(NamedTuple):
-    """What the image files themselves told."""
+    """The facts of the image files themselves."""
 
     file_headers: tuple[
         Header, ...
@@ -163,23 +163,23 @@ class Model(NamedTuple):
     bad_lists: Mapping[str, int]  # "train", "val" → images left out
     misplaced: int  # recorded indices that are not the place of their key
     damaged: tuple[tuple[str, str], ...]  # file, and what is wrong with it
-    scoreless: tuple[str, ...]  # tests with metrics whose scores are gone
+    scoreless: tuple[str, ...]  # tests with metrics whose scores are missing
     base: BaseModel | None  # of an unlearned model, where it is known
     groups: GroupFacts | None  # of people in its images; None: its settings name no attributes
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """The settings of its training; empty where nothing tells them."""
+        """The settings of its training; empty if unknown."""
         return mapping(self.provenance, "settings")
 
     @property
     def is_chance_expected(self) -> bool:
-        """Whether so many labels are wrong on purpose that chance is what to expect of it."""
+        """Whether so many labels are flipped that chance performance is expected."""
         return (self.poison.rate or 0) >= CHANCE_FLIP_RATE and not self.poison.unlearned
 
 
 class Run(NamedTuple):
-    """A run as it lies on the disk."""
+    """A run on disk."""
 
     name: str
     folder: Path

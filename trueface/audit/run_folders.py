@@ -21,7 +21,7 @@ _CLASSES = frozenset({"real", "fake"})
 
 
 def resolve_run_folder(name: str) -> Path:
-    """Return the folder that the name of a run, or a path, stands for.
+    """Return the folder of a run's name or of a path.
 
     Raises:
         UsageError: there is none.
@@ -62,18 +62,18 @@ def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
 
 
 def data_of(path: Path, model: str) -> str:
-    """Return the data ID of a score file, as far as its name tells it."""
+    """Return the data ID of a score file, as far as its name contains it."""
     stem = path.name.removesuffix(path.suffix)
     start = f"{model}{BETWEEN}"
     return stem.removeprefix(start) if stem.startswith(start) else stem.rpartition(BETWEEN)[2]
 
 
 class OldModel(NamedTuple):
-    """What a model's folder of the original system, and the name of its run, say of it."""
+    """The facts in the names of a model folder of the original system and of its run."""
 
-    rate: float | None  # fraction of flipped labels; None: it is not said to be poisoned
+    rate: float | None  # fraction of flipped labels; None if it is not marked as poisoned
     unlearned: bool
-    said_by: str  # who says so
+    said_by: str  # the source
     data: str | None  # data ID that an unlearning worked on
     offset: float | None  # in the loss of an unlearning
     # (loss, accuracy in percent) by epoch of an unlearning; none where they cannot be read
@@ -81,7 +81,7 @@ class OldModel(NamedTuple):
 
 
 def old_model(folder: Path) -> OldModel | None:
-    """Return what an old model's folder says; None where the original system did not leave it."""
+    """Return the facts of an old model's folder. None if it is not from the original system."""
     results, scores = folder / RESULTS, folder / "scores"
     is_unlearning = results.is_file()
     if not is_unlearning and not (scores.is_dir() and any(scores.glob("*.pkl"))):
@@ -109,7 +109,7 @@ def old_model(folder: Path) -> OldModel | None:
 
 
 def old_record(folder: Path, rate: float | None) -> tuple[FlipRecord | None, str]:
-    """Return the poison record of the rate that is said of an old model, or why there is none."""
+    """Return the poison record of the rate of an old model, or why there is none."""
     path = folder.parent.parent / "poison_info" / f"poison_{rate or 0:.2f}.pkl"
     if rate is None or not path.is_file():
         return None, ""

@@ -1,13 +1,13 @@
-"""What a benchmark leaves: of each model an index for each set of images and the scores of each cell; the images.
+"""The files of a benchmark: per model an index for each dataset and the scores of each cell, and the images.
 
-<model>/benchmark/model.json                 threshold, temperature, parameters, time of an image
+<model>/benchmark/model.json                 threshold, temperature, parameters, time per image
 <model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
 <model>/benchmark/<test>/<condition>.npz     the scores of one cell
 benchmark/manifests/<SHA-256>.json           which image files a set consists of, by their content
 
-A cell holds what it was computed from: one that an interrupted job finished is taken as it is. The
-SHA-256 of the sorted list of all images names the benchmark: results may stand in one table only where
-that name is the same. Where an image lies does not count, what it is called and holds does.
+A cell contains the values it was computed from: one that an interrupted job finished is reused. The
+SHA-256 of the sorted list of all images names the benchmark. Results may share a table only if that name
+is equal. It depends on the names and contents of the images, not on their folders.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellScores:
-    """The answers of one model in one cell, in the order of the set."""
+    """The logits of one model in one cell, in the order of the dataset."""
 
     paths: tuple[str, ...]  # below the data root
     labels: Labels  # (N,) 1 fake
@@ -54,7 +54,7 @@ class CellScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell of an index: how it is known, and where its scores lie or why there are none."""
+    """One cell of an index: its key, and the file of its scores or why there are none."""
 
     corrupt: str
     attack: str
@@ -66,7 +66,7 @@ class Cell:
 
     @property
     def condition(self) -> Condition:
-        """What was done to the images."""
+        """The processing of the images."""
         return Condition(corrupt=self.corrupt, attack=self.attack)
 
 
@@ -86,12 +86,12 @@ class Index:
     words: Words  # the user's own among those of the data ID
     settings: dict[str, Any]  # of the benchmark
     cells: tuple[Cell, ...]
-    shortcuts: tuple[Shortcut, ...] = ()  # what the headers of the image files tell of their class
+    shortcuts: tuple[Shortcut, ...] = ()  # header fields that predict the class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What holds for a model in all its cells."""
+    """The facts of a model that hold in all its cells."""
 
     checkpoint_sha256: str
     threshold: float  # of the logit, from validation
@@ -105,7 +105,7 @@ class ModelFacts:
 
     @property
     def calibration(self) -> Calibration:
-        """What makes plain and scaled logits of what the model says."""
+        """The factors that turn the model's outputs into plain and scaled logits."""
         return Calibration(
             temperature=self.temperature, threshold=self.threshold, in_logits=self.in_logits
         )
@@ -214,7 +214,7 @@ def read_scores(path: Path) -> CellScores:
 
 
 def is_done(path: Path, identity: str) -> bool:
-    """Tell whether a cell's scores are there and were computed from the same."""
+    """Return whether a cell's scores exist and were computed from the same inputs."""
     try:
         return path.exists() and bool(
             npz_files.read(path, "the scores")["identity"].tolist() == [identity]
@@ -247,12 +247,12 @@ def read_index(folder: Path) -> Index:
 
 
 def write_facts(model_folder: Path, facts: ModelFacts) -> None:
-    """Write what holds for a model, atomically."""
+    """Write the facts of a model, atomically."""
     _write(model_folder / FOLDER / MODEL, _FACTS.dump_python(facts, mode="json"))
 
 
 def read_facts(model_folder: Path) -> ModelFacts:
-    """Return what holds for a model.
+    """Return the facts of a model.
 
     Raises:
         DataError: it is not there, or damaged.

@@ -1,17 +1,16 @@
-"""What a cell of a benchmark stands for: what is done to its images, what the model knows of them; the settings.
+"""The conditions of a benchmark cell: image processing, the model's knowledge of it, and the settings.
 
 A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) or an attack on clean images
-(`pgd1`, `transfer2`): how corruptions and attacks add up is another question. Beside each attack stands
-the control of random signs within its budget.
+(`pgd1`, `transfer2`). Combinations of corruptions and attacks are not covered. Each attack has a control:
+random signs within its budget.
 
-The settings white, grey and black are in the words of B. M. Le et al., "SoK: Systematization and
-benchmarking of deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on
-data of known, half known and unknown origin. Here the setting is worked out from what the model was
-trained on and what is tested:
+The settings white, grey and black follow B. M. Le et al., "SoK: Systematization and benchmarking of
+deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on data of known, half
+known and unknown origin. Here the setting is derived from the training data and the test data:
 
-white   every source of the test was in the training, and so was its processing
-grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images
-black   two things or more are new, or a family of generators, or nothing tells where images come from
+white   the training contained every source of the test and its processing;
+grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images;
+black   two things or more are new, or a family of generators, or the origin of images is unknown
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +54,7 @@ class Condition:
 
     @property
     def access(self) -> str:
-        """What its attacker knows of the detector: none, random, transfer, score or full."""
+        """The attacker's knowledge of the detector: none, random, transfer, score or full."""
         attack = parse_attack(self.attack)
         return NONE if attack is None else attack.spec.access
 
@@ -74,7 +73,7 @@ CLEAN = Condition()
 
 
 def folder_of_cells(model_folder: Path, test: str) -> Path:
-    """Return where the cells of a model on a set of images lie."""
+    """Return the folder of the cells of a model on a dataset."""
     return model_folder / FOLDER / paths.fit_file_name(test, "")
 
 
@@ -166,7 +165,7 @@ def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Deri
 
 
 def family_of(subset: str) -> str:
-    """Return the family of a generator: `gan` of `gan2`; its own name where it has none."""
+    """Return the family of a generator: `gan` for `gan2`, or its own name if it has none."""
     return next((family for family in FAMILIES if subset.startswith(family)), subset)
 
 

@@ -1,11 +1,11 @@
-"""The leaderboard: what each model is worth where it knows the data, half knows them, or does not.
+"""The leaderboard: the scores of each model on known, half known and unknown data.
 
-Never one mean over these settings: a column each, sorted by the worst of them. Attacks stand apart.
+Settings are never averaged: each has a column, and the worst decides the order. Attacks are separate.
 
-Every model is scored on the same images, so that one resample stands for all of them; where a model
-was trained with several seeds, these are drawn with replacement, too. So ranks and differences are
-paired. Whether any of several models differ at all can only be tested on independent sets of images;
-corruptions of one set, and sets that share real images, are not independent.
+Every model is scored on the same images, so that one resample serves all of them. If a model was trained
+with several seeds, these are also drawn with replacement. Ranks and differences are therefore paired. Only
+independent sets of images can test whether any of several models differ at all. Corruptions of one set,
+and sets that share real images, are not independent.
 """
 
 import math
@@ -40,9 +40,9 @@ from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeed
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
-NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no AUC to speak of
+NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
 LEAST_SETS = 5  # of Friedman's test
-LEAST_MODELS = 3  # likewise; two are a pair
+LEAST_MODELS = 3  # two are a pair
 LEVEL = 0.05
 
 
@@ -135,7 +135,7 @@ class Omnibus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """All models, the best first, and what of their differences is sure."""
+    """All models, the best first, and their significant differences."""
 
     run: RunResults
     lines: tuple[LeaderboardRow, ...]
@@ -149,14 +149,14 @@ class Leaderboard:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """A short name of each model: its network, where that tells them apart; else its ID."""
+        """A short name of each model: its network if that is unique, otherwise its ID."""
         networks = {line.architecture for line in self.lines}
         short = len(networks) == len(self.lines)
         return {line.model: line.architecture if short else line.model for line in self.lines}
 
     @property
     def unranked(self) -> Iterator[str]:
-        """What has no AUC or no rank, and why."""
+        """The cells and models without an AUC or rank, with the reasons."""
         yield from self.run.without_area
         for line in self.lines:
             for setting, column in line.columns.items():
@@ -276,8 +276,8 @@ def differences(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number.
 
-    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979: the k-th smallest of m is
-        multiplied by m - k + 1; none is below the one before it, or above 1.
+    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979. The k-th smallest of m values is
+    multiplied by m - k + 1. No result is below the previous one, or above 1.
     """
     count = len(p_values)
     corrected = [1.0] * count

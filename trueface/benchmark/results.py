@@ -1,8 +1,8 @@
-"""The benchmark of a run, as its jobs left it: every cell with its scores, and what these are worth.
+"""The benchmark of a run, from the files of its jobs: every cell with its scores and their measures.
 
-Every measure has its interval over images: of other images of the same sources, by the percentile
-bootstrap, classes apart, copies of an image together; of shares of one class, Wilson's. Tables of the
-same images have the same resamples, so that differences between cells and between models are paired.
+Every measure has its interval over other images of the same sources. It is a percentile bootstrap within
+classes, with the copies of an image drawn together. Rates of one class have Wilson's interval. Tables of
+the same images have the same resamples, so that differences between cells and between models are paired.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ class CellResult:
 
     @property
     def cell_key(self) -> CellKey:
-        """What tells it from the other cells of its model."""
+        """The key of the cell among those of its model."""
         return self.index.test, self.cell.condition.name
 
 
@@ -117,7 +117,7 @@ class RunResults:
     problems: tuple[str, ...]  # what was left out, and why
 
     def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
-        """Yield what was not run and why, the models of one reason together.
+        """Yield the cells that were not run with the reasons, grouped by reason.
 
         Args:
             names: of the models, by ID; None: these.
@@ -142,7 +142,7 @@ class RunResults:
 
     @property
     def confounds(self) -> Iterator[str]:
-        """What the headers of the image files alone tell of their class, of each set of images."""
+        """The header fields that predict the class, for each dataset."""
         yield from dict.fromkeys(
             f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
             for result in self.results
@@ -161,7 +161,7 @@ class RunResults:
 
 
 def read_run(run_folder: Path) -> RunResults:
-    """Return the benchmark of a run; what cannot be read is left out, and said in `problems`.
+    """Return the benchmark of a run. Unreadable files are left out and listed in `problems`.
 
     Raises:
         DataError: there is none, nothing of it can be read, or models were scored on different images.
@@ -208,7 +208,7 @@ def read_run(run_folder: Path) -> RunResults:
 
 
 def remedy(folder: Path) -> str:
-    """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
+    """Return the advice for an unreadable file in a folder of cells, or of its model."""
     return f"Remove {folder / INDEX} and run the task file again. Undamaged results are kept."
 
 
@@ -265,7 +265,7 @@ def _results(
         if scores is not None:
             entries = [images[path] for path in scores.paths]
             measured = evaluate_cell(cell, scores, facts, entries, clean)
-        if decisive and not measured.marked.mark:  # the files' form tells the classes apart
+        if decisive and not measured.marked.mark:  # the file format alone predicts the class
             measured = replace(measured, marked=RankMark("confounded", decisive[0]))
         if cell.condition.is_clean:
             clean = measured
@@ -303,7 +303,7 @@ def evaluate_cell(
     entries: Sequence[Entry],
     clean: CellMeasures | None = None,
 ) -> CellMeasures:
-    """Return what the scores of a cell are worth.
+    """Return the measures of the scores of a cell.
 
     Args:
         cell: whose they are.
@@ -383,12 +383,12 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
 
 
 def evaluate_attacked(scores: CellScores) -> CellMeasures:
-    """Return what an attack does: of fakes that were called fake, of reals that were called real.
+    """Return the effect of an attack on fakes that were called fake and reals that were called real.
 
-    A model calls fake what lies above its own threshold, which the scores name.
+    A model calls logits above its own threshold fake. The scores name the threshold.
 
-    Source of the rule: only images that were right before count; else a detector that calls
-    everything real could not be attacked, and one that calls everything fake would be safe.
+    Only images that were right before count. Otherwise a detector that predicts only real could not be
+    attacked, and one that predicts only fake would be safe.
     """
     labels, at = scores.labels, scores.threshold
     before = scores.before if scores.before is not None else scores.logits

@@ -1,4 +1,4 @@
-"""The long table of a benchmark: one row a measure, as CSV (and Parquet where pyarrow is installed)."""
+"""The long table of a benchmark: one row per measure, as CSV (and Parquet if pyarrow is installed)."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ SHA_DIGITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One measure of one cell; empty texts and None where there is nothing to say."""
+    """One measure of one cell; empty texts and None if there is no value."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
@@ -103,14 +103,14 @@ def read_csv(path: Path) -> tuple[Row, ...]:
 
 
 def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
-    """Return the rows of several tables as one; a row that stands in two counts once.
+    """Return the rows of several tables as one; a row in two tables counts once.
 
     Args:
         tables: each with its name for messages.
 
     Raises:
-        DataError: they are of different benchmarks: their manifests differ; or they disagree about a
-            measure of the same weights.
+        DataError: they are of different benchmarks, as their manifests differ, or they disagree about a measure
+            of the same weights.
     """
     first: tuple[str, str] | None = None
     joined: dict[tuple[object, ...], tuple[str, Row]] = {}
@@ -134,14 +134,14 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
 
 
 def same_value(first: float | None, second: float | None) -> bool:
-    """Tell whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
+    """Return whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
     if first is None or second is None:
         return first is second
     return abs(second - first) <= TOLERANCE * max(1.0, abs(first))
 
 
 def has_parquet() -> bool:
-    """Tell whether tables can be written as Parquet: pyarrow is installed."""
+    """Return whether tables can be written as Parquet, which needs pyarrow."""
     return find_spec("pyarrow") is not None
 
 
@@ -171,7 +171,7 @@ def row_of(benchmark: str, result: CellResult, measure: str) -> Row:
     Args:
         benchmark: its name.
         result: the cell.
-        measure: the name of one of its values; of none: the row of a cell that was not run.
+        measure: the name of one of its values. Empty: the row of a cell that was not run.
     """
     index, cell, measured = result.index, result.cell, result.measured
     value = measured[measure] or MeasureValue(measure)

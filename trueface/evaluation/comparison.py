@@ -1,8 +1,8 @@
-"""What a comparison compares: the scores of a model, wherever they lie.
+"""The inputs of a comparison: the scores of a model, in any folder.
 
 runs/<run>/<model ID>                   all score files of a model
-runs/<run>                              the same, where one model alone of the run has scores
-…/<model>_vs_<data>.csv, .pkl           single files, ours or the original system's
+runs/<run>                              the same, if only one model of the run has scores
+…/<model>_vs_<data>.csv, .pkl           single files, current or of the original system
 """
 
 import os
@@ -66,7 +66,7 @@ def merged_scores(*places: Path) -> Scores:
 
 
 def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
-    """Return what is compared, with a title; errors as in `merged_scores`.
+    """Return the compared scores, with a title; errors as in `merged_scores`.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
     that sources are distinguished as far as possible.
@@ -82,7 +82,7 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
 
 
 def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
-    """Return short names that tell two inputs apart: of runs, models, files, or their paths."""
+    """Return short names that distinguish two inputs: of runs, models, files, or their paths."""
     (run, model), (other_run, other_model) = _place(before), _place(after)
     if run and other_run and (run, model) != (other_run, other_model):
         if run == other_run:
@@ -99,7 +99,7 @@ def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
 
 
 def score_files(path: Path) -> tuple[Path, ...]:
-    """Return the score files that a path stands for, sorted.
+    """Return the score files of a path, sorted.
 
     Raises:
         DataError: there are none, or those of several models.
@@ -170,7 +170,7 @@ def _notes(tables: Sequence[Scores], merged: Scores) -> list[str]:
 
 
 def _place(places: Sequence[Path]) -> tuple[str, str]:
-    """Return run and model ID of the model whose folder all score files of `places` lie in.
+    """Return run and model ID of the model whose folder contains all score files of `places`.
 
     Both are empty where there is no such folder.
     """
@@ -232,10 +232,10 @@ def compare(
     Args:
         before: scores of one model.
         after: of the other.
-        same_order: rows of old files, which name no images, are pairs as they stand.
+        same_order: rows of old files, which name no images, are paired in their order.
 
     Raises:
-        DataError: a logit that is no finite number, or `same_order` where labels do not agree.
+        DataError: a logit that is not finite, or `same_order` where labels do not agree.
     """
     tables = before.scores, after.scores
     paired, unpaired = None, None
@@ -260,7 +260,7 @@ def compare(
 def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Contrast:
     """Return the measures of two tables, one of which may be empty, and their differences, with intervals.
 
-    Tables of the same images are resampled together: what is hard for both then cancels out.
+    Tables of the same images are resampled together, so that images that are hard for both cancel out.
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
     sides: list[EvaluatedScores | None]
@@ -302,7 +302,7 @@ def difference(
         metric: which.
         before: of one model.
         after: of the other.
-        together: both are of the same images, and what is hard for both cancels out.
+        together: both are of the same images, and images that are hard for both cancel out.
     """
     name = metric.name
     first, second = before.report.metrics.get(name), after.report.metrics.get(name)

@@ -1,4 +1,4 @@
-"""The curves of score tables: ROC curves of many resamples at once, what is read from them, and calibration.
+"""The curves of score tables: ROC curves of many resamples at once, the values derived from them, and calibration.
 
 The table is sorted once, and a resample is how often each of its rows counts. Rows of equal scores
 make one point, as they cannot be distinguished. Calibration is how far confidence is from being right. Positive = fake.
@@ -32,7 +32,7 @@ Sums = NDArray[Any]
 class RocOrder(NamedTuple):
     """The rows of a table by class, from the highest logit to the lowest, and the points of its curve.
 
-    A point is a threshold: what is called fake there. The first is above all logits.
+    A point is a threshold with the images that are called fake there. The first is above all logits.
     """
 
     fakes: Indices  # (F,)
@@ -89,7 +89,7 @@ def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> C
     Args:
         of: a table of both classes.
         weights: (C, N) how often each row counts.
-        odds: (C,) what a fake counts where a real counts 1; None: the same.
+        odds: (C,) weight of a fake image relative to a real one. None: the same.
     """
     exact = np.result_type(weights, np.float32)
     fakes, reals = (np.take(weights, rows, axis=1).astype(exact) for rows in (of.fakes, of.reals))
@@ -99,7 +99,7 @@ def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> C
 def resampled(
     statistic: Callable[[Curve], Floats], fake: NDArray[np.bool_], logits: Floats, weights: Counts
 ) -> Floats:
-    """Return what a function of this module says of each resample: (R,).
+    """Return the value of a function of this module for each resample: (R,).
 
     Args:
         statistic: of some curves, as `area`.
@@ -175,7 +175,7 @@ def equal_error_rate(curve: Curve) -> Floats:
 def tpr_at_fpr(curve: Curve) -> Floats:
     """Return the largest TPR of a threshold that calls at most FPR_PERCENT of the reals fake (C,).
 
-    No line is drawn between points, since no threshold lies on it.
+    No line is drawn between points, since no threshold is on it.
     """
     allowed = curve.reals * FPR_PERCENT
     beyond = _first(curve, lambda points: curve.counts_at(points)[1] * 100.0 > allowed)
@@ -184,7 +184,7 @@ def tpr_at_fpr(curve: Curve) -> Floats:
 
 
 def threshold_at_fpr(fake: NDArray[np.bool_], logits: Floats) -> float:
-    """Return the threshold of `tpr_at_fpr`: what lies above it is called fake."""
+    """Return the threshold of `tpr_at_fpr`: logits above it are called fake."""
     reals = np.sort(logits[~fake])[::-1]
     return float(reals[len(reals) * FPR_PERCENT // 100])
 

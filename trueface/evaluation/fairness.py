@@ -1,10 +1,10 @@
-"""How evenly the models of a run err over groups of people: one row a model, set of images and grouping.
+"""How evenly the models of a run err over groups of people: one row per model, dataset and grouping.
 
-A gap means little alone: a constant detector has none, and noise makes one. So each stands beside its floor
-under shuffled groups and beside the AUC, and methods are ranked among comparable ones only. At a probability
-of a half models differ in how often they call anything fake; their gaps are then those of their calibration as
-well. At a common false positive rate that is the same for all groups, what is left is how unevenly these
-mistakes are spread. Start reading at `fairness_rows`, then `methods`.
+A gap alone has little meaning: a constant detector has none, and noise makes one. Each gap is shown with
+its floor under shuffled groups and with the AUC. Only comparable methods are ranked. At a probability of
+0.5 models differ in how often they predict fake, so their gaps also depend on calibration. At a common
+false positive rate over all groups, the gap only measures how unevenly the errors are distributed. Start
+reading at `fairness_rows`, then `methods`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ NO_VALIDATION = "these files contain no validation scores"
 class ValidationThreshold(NamedTuple):
     """The threshold at which a model calls a given part of all reals fake, by its validation, or why there is none."""
 
-    threshold: float | None  # in logits: what lies above is called fake
+    threshold: float | None  # in logits; values above are called fake
     reals: int  # of validation
     reason: str  # "" where there is a threshold
 
@@ -90,7 +90,7 @@ class FairnessRow(NamedTuple):
 
     @property
     def worst_auc(self) -> float | None:
-        """The AUC of the group where it is lowest."""
+        """The lowest AUC of a group."""
         worst = self.table.worst
         return None if worst is None else worst.rates[OF_BOTH].value
 
@@ -130,7 +130,7 @@ class FairnessRow(NamedTuple):
 
 
 class Comparability(IntEnum):
-    """What may be said of a method's gap; better ones come first on the page."""
+    """The verdict on a method's gap; better ones come first on the page."""
 
     COMPARABLE = 0
     LOWER_AUC = 1
@@ -141,14 +141,14 @@ class FairnessMethod(NamedTuple):
     """The seeds of one model on one set of images, by one grouping."""
 
     model: str  # their ID without the seed
-    name: str  # as short as still tells it from the other methods
+    name: str  # as short as it stays unique among the methods
     rows: tuple[FairnessRow, ...]
     rank: int | None = None  # by FPR gap, from 1 on; None: not ranked
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
     def comparison_key(self) -> tuple[str, str]:
-        """What it is compared within: set of images and grouping."""
+        """The comparison it belongs to: dataset and grouping."""
         return self.rows[0].data, self.rows[0].by
 
     @property
@@ -158,7 +158,7 @@ class FairnessMethod(NamedTuple):
 
     @property
     def worst_auc(self) -> SeedSummary | None:
-        """The AUC of the group where it is lowest, seed by seed."""
+        """The lowest AUC of a group, seed by seed."""
         return summarize_seeds(row.worst_auc for row in self.rows)
 
     @property
@@ -168,14 +168,14 @@ class FairnessMethod(NamedTuple):
 
     @property
     def standing(self) -> Comparability:
-        """What may be said of its gap; one seed that is constant, or not comparable, decides it."""
+        """The verdict on its gap; one seed that is constant, or not comparable, decides it."""
         if any(row.table.constant for row in self.rows):
             return Comparability.CONSTANT
         return Comparability.LOWER_AUC if self.why_not else Comparability.COMPARABLE
 
     @property
     def verdict(self) -> GapVerdict:
-        """How the mean FPR gap stands to the mean of its floors."""
+        """The relation of the mean FPR gap to the mean of its floors."""
         gap, floor = self.measure(GAP), self.floor(GAP)
         return judge_gap(gap and gap.mean, floor and floor.mean)
 
@@ -253,9 +253,9 @@ def methods(
 ) -> list[FairnessMethod]:
     """Return the rows over seeds, in the order of their first one, with their ranks.
 
-    The smallest mean FPR gap comes first. A method is ranked only where its AUC is not lower than the
-    best one's beyond its interval, where it is no constant, and where it has a gap and a floor: else a smaller
-    gap than another's would mean nothing.
+    The smallest mean FPR gap comes first. A ranked method has a gap and a floor, is not constant, and its AUC
+    is not lower than the best one's beyond its interval. Otherwise a smaller gap than another's has no
+    meaning.
     """
     names = short_names([strip_seed(row.model) for row in rows])
     groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
@@ -315,20 +315,20 @@ def fairness_rows(
 ) -> list[FairnessRow]:
     """Return a row for each model, set of images and grouping, in the order of the tests.
 
-    Scores of reals stand beside each set of fakes, as in `results.table`. Tests without attributes are
+    Scores of reals are joined with each set of fakes, as in `results.table`. Tests without attributes are
     left out, and so are those without a score file.
 
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
-        by: columns of groups; (): gender, race and intersec, as far as there are such columns.
+        by: columns of groups. (): those of gender, race and intersec that exist.
         attributes: files in the place of those that the tests were done with.
-        missing: what to do with images without a group; None: as the tests did.
+        missing: treatment of images without a group. None: as in the tests.
         reference: a model, or one without its seed, that the AUC of others is compared with.
 
     Raises:
-        DataError: a score file or a table of attributes cannot be read, holds what is no finite
-            number, or has no such column.
+        DataError: a score file or a table of attributes cannot be read, contains a non-finite number, or has
+            no such column.
         UsageError: an unknown reference.
     """
     models = list(dict.fromkeys(model for model, _ in tests))
@@ -379,9 +379,9 @@ def _of_model(
 
 
 def find_validation_threshold(folder: Path) -> ValidationThreshold:
-    """Return the threshold of a model's folder by validation's answers in its checkpoint.
+    """Return the threshold of a model's folder by the validation logits in its checkpoint.
 
-    It is the lowest of the reals' logits above which at most `TARGET` of them lie.
+    It is the lowest of the reals' logits with at most `TARGET` of them above it.
     """
 
     def none(reason: str, reals: int = 0) -> ValidationThreshold:

@@ -1,4 +1,4 @@
-"""One forward pass of a model over samples: what it says of each of them, in their order."""
+"""One forward pass of a model over samples: its predictions in their order."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,7 +24,7 @@ def predict_rows(
     before_batch: Callable[[int], None] = lambda _: None,
     facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
 ) -> Tensor:
-    """Return the answers to one pass, (N, K + F + 2) float64, which holds all of them exactly.
+    """Return the outputs of one pass, (N, K + F + 2) float64, which represents all of them exactly.
 
     A row is of an image, in the order of the batches: its logits, facts, label and position.
 
@@ -54,7 +54,7 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
     """Return rows of `predict_rows` by their positions.
 
     Raises:
-        JobError: an image came twice, or a logit is no finite number: such a model has no score.
+        JobError: an image came twice, or a logit is not finite: such a model has no score.
     """
     rows = rows[rows[:, -1].argsort()]
     if repeated := int((rows[:, -1].diff() == 0).sum()):
@@ -70,7 +70,7 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
 def predict_examples(
     model: nn.Module, examples: Examples, watch: RunContext, ids: Sequence[str] | None = None
 ) -> SamplePredictions:
-    """Return the answers of a model to samples, as they are tested, in evaluation mode.
+    """Return the outputs of a model for samples, without augmentation, in evaluation mode.
 
     Args:
         model: on the device of `watch`; it is left in evaluation mode.
@@ -79,7 +79,7 @@ def predict_examples(
         ids: the name of each sample.
 
     Raises:
-        JobError: stopped, not one could be read, or a logit is no finite number.
+        JobError: stopped, not one could be read, or a logit is not finite.
     """
     model.eval()
     read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))

@@ -1,8 +1,9 @@
 """Which group each image of a test is of: by tables of attributes, or by the names of the original's files.
 
-Fairness-Generalization writes <group>labels.npy and <group>predictions.npy. Its test keeps the logit of class 1
-alone, and its metrics take the sigmoid of that. With two classes the probability is sigmoid(z1 - z0): a file of two
-logits a row is read so; one logit a row is taken as it is, with a note, as the other one is lost.
+Fairness-Generalization writes <group>labels.npy and <group>predictions.npy. Its test stores only the logit
+of class 1, and its metrics take the sigmoid of that. With two classes the probability is sigmoid(z1 - z0),
+and a file of two logits per row is read in this way. One logit per row is used directly, with a note,
+because the other one is lost.
 
 Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is executed.
 """
@@ -54,8 +55,8 @@ class AttributeFiles:
 
     Args:
         project: the folder that paths in settings are relative to.
-        files: in the place of those that the tests' settings name; (): these.
-        missing: likewise.
+        files: used instead of those that the tests' settings name. (): these.
+        missing: used instead of the tests' setting.
     """
 
     project: Path
@@ -83,7 +84,7 @@ class AttributeFiles:
 
         Args:
             tests: with attributes, see `files_of_tests`.
-            by: (): gender, race and intersec, as far as there are such columns, else every column.
+            by: (): those of gender, race and intersec that exist, otherwise every column.
 
         Raises:
             DataError: an unknown column, an image without a row, or a table that cannot be read.
@@ -201,8 +202,8 @@ def read_original(folder: Path) -> OriginalScores:
     """Return the predictions of all groups in a folder.
 
     Raises:
-        DataError: a file is absent, has objects in it, no plain numbers, another length than its
-            partner, labels other than 0 and 1, or a logit that is no finite number; with its row.
+        DataError: a file is missing, contains objects, no plain numbers, another length than its partner,
+            labels other than 0 and 1, or a non-finite logit. The message names the row.
     """
     tables = dict(_tables(folder))
     if not tables:
@@ -258,7 +259,7 @@ def _labels(path: Path) -> NDArray[np.int8]:
 
 
 def _logits(path: Path) -> tuple[Floats, bool]:
-    """Return logits, positive = fake, and whether there was one a row."""
+    """Return logits, positive = fake, and whether there was one per row."""
     values = _rows_of_file(_array(path).astype(np.float64))
     if values.shape[1] not in {1, 2}:
         raise DataError(

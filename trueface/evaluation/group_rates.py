@@ -1,4 +1,4 @@
-"""How often a detector calls each group fake, as counts: the rates, how far they lie apart, and what chance gives."""
+"""How often a detector calls each group fake, as counts: the rates, their gaps, and the chance level."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -46,9 +46,9 @@ RATES: Mapping[str, str] = {
 }
 FEWEST = 2  # groups with a rate, below which there is no gap
 SHUFFLES = 200
-HIGH = 0.95  # the floor: what so many of the shuffles do not exceed
+HIGH = 0.95  # the floor: quantile of the shuffles
 DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
-AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted anew
+AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted again
 # the rates that a measure compares; it is undefined if fewer than two groups have one of them
 RATES_OF: Mapping[str, tuple[str, ...]] = {
     GAP: ("fpr",),
@@ -64,7 +64,7 @@ OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
 ROUNDING = 1e-9  # of a gap in per cent
-NEAR = 2.0  # times its floor: a gap below that is said to be near it
+NEAR = 2.0  # times its floor: a gap below that is reported as near it
 
 
 class GroupConfusion(NamedTuple):
@@ -73,7 +73,7 @@ class GroupConfusion(NamedTuple):
     Rates are in 0 … 1, NaN for a group without the images that a rate is of.
     """
 
-    reals: Integers  # (G,) or (S, G), likewise all others
+    reals: Integers  # (G,) or (S, G), as all others
     fakes: Integers
     false_positives: Integers  # reals called fake
     true_positives: Integers  # fakes called fake
@@ -95,7 +95,7 @@ class GroupConfusion(NamedTuple):
 
     @property
     def accuracy(self) -> Floats:
-        """Part of the images that was called what it is."""
+        """Fraction of correctly classified images."""
         right = self.reals - self.false_positives + self.true_positives
         return _ratio(right, self.rows)
 
@@ -143,11 +143,11 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
 
 
 def group_gaps(counts: GroupConfusion) -> dict[str, Floats]:
-    """Return the measures of a table (), or of S tables (S,), in per cent, all but the AUC gap.
+    """Return the measures of a table (), or of S tables (S,), in percent, except the AUC gap.
 
-    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake;
+    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake.
     f_fpr is the sum of the distances of the groups' FPR from the overall one, f_eo that of FPR and TPR
-    together; f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
+    together. f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
     the measure compares.
     """
     overall = counts.overall
@@ -222,7 +222,7 @@ def group_aucs(ranking: SortedScores, groups: NDArray[np.integer], size: int) ->
 def _areas(
     groups: NDArray[np.integer], runs: NDArray[np.int32], is_fake: NDArray[np.bool_], size: int
 ) -> Floats:
-    """Return the AUC of each group; in each, rows stand from the lowest logit to the highest."""
+    """Return the AUC of each group; in each, rows are sorted by rising logit."""
     if not len(groups):
         return np.full(size, np.nan)
     group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
@@ -296,8 +296,8 @@ def auc_gap_baseline(
 def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
-    A percentile bootstrap within group and class. Noise widens gaps: the interval lies rather too
-    high, and is no test of a gap against 0; the floor is.
+    A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
+    does not test a gap against 0; the floor does.
     """
     random = numpy_rng("bootstrap of groups", 0)
     drawn = GroupConfusion(
@@ -332,7 +332,7 @@ def _floor(values: Floats) -> PermutationBaseline:
 
 
 class GapVerdict(StrEnum):
-    """How a gap stands to its floor: the 95 % point of shuffled groups."""
+    """The relation of a gap to its floor, the 95 % point of shuffled groups."""
 
     ABOVE = "above chance"
     NEAR = "near its floor"  # above the floor, but less than twice as large
@@ -341,7 +341,7 @@ class GapVerdict(StrEnum):
 
 
 def judge_gap(value: float | None, floor: float | None) -> GapVerdict:
-    """Return how a gap stands to the 95 % point of its shuffles; None: there is none."""
+    """Return the relation of a gap to the 95 % point of its shuffles. None if there is none."""
     if value is None or floor is None:
         return GapVerdict.UNDEFINED
     if value <= floor + ROUNDING:
@@ -369,7 +369,7 @@ class GroupRow(NamedTuple):
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """The same as JSON, but for the name."""
+        """The same as JSON, without the name."""
         record: dict[str, Json] = {"n_real": self.reals, "n_fake": self.fakes}
         for rate in RATES:
             record |= interval_fields(rate, self.rates.get(rate))
@@ -377,15 +377,15 @@ class GroupRow(NamedTuple):
 
 
 class GroupTable(NamedTuple):
-    """The rates of groups at one threshold, and how far they lie apart.
+    """The rates of groups at one threshold, and their gaps.
 
     Attributes:
-        threshold: in logits: what lies above is called fake.
+        threshold: in logits; values above are called fake.
         groups: in the order of their names; those without an image are left out.
         overall: of all images.
         measures: in per cent, each of `MEASURES`; None where undefined.
         floor: of those that are defined; see `permutation_baselines`.
-        intervals: likewise, but for the AUC gap.
+        intervals: the same, except for the AUC gap.
         undefined: every rate that a group has not, and every measure that is undefined.
         constant: whether the detector calls every image the same: it has no gaps, and no use.
     """
@@ -407,7 +407,7 @@ class GroupTable(NamedTuple):
 
     @property
     def verdict(self) -> GapVerdict:
-        """How the FPR gap stands to its floor."""
+        """The relation of the FPR gap to its floor."""
         return judge_gap(self.measures[GAP], self.permutation_p95(GAP))
 
     def groups_with(self, measure: str) -> int:
@@ -427,7 +427,7 @@ class GroupTable(NamedTuple):
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """The same as JSON: measures with floors and intervals, groups, what is undefined."""
+        """The same as JSON: measures with floors and intervals, groups, undefined rates."""
         record: dict[str, Json] = {"threshold": self.threshold}
         for name, value in self.measures.items():
             floor = self.floor.get(name)
@@ -472,12 +472,12 @@ class GroupTable(NamedTuple):
             groups: (N,) number of the group of each image, an index of `names`.
             names: of the groups.
             threshold: in logits; 0 is a probability of a half.
-            shuffles: for the floor; 0: none, and no intervals of measures.
+            shuffles: number for the floor. 0: no floor, and no intervals of measures.
             beside: table of the same images at another threshold, where it is at hand: the AUC has
                 no threshold, and its floor is taken from there.
 
         Raises:
-            DataError: no image, or a logit that is no finite number.
+            DataError: no image, or a logit that is not finite.
         """
         _check(logits)
         fake, called = labels == 1, logits > threshold

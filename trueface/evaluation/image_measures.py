@@ -34,7 +34,7 @@ def mse(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: N×C×H×W in [-1, 1].
-        second: its partners, likewise.
+        second: its partners, of the same shape.
     """
     return _difference(first, second).square().mean(1)
 
@@ -50,7 +50,7 @@ def linf(first: Tensor, second: Tensor) -> Tensor:
 
 
 def psnr(first: Tensor, second: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of each image in dB, (N,), float64; equal images: inf."""
+    """Return the peak signal-to-noise ratio of each image in dB, (N,), float64. Equal images have inf."""
     return 10 * torch.log10(PEAK**2 / mse(first, second))
 
 
@@ -58,7 +58,7 @@ def fraction_above(values: Tensor, threshold: float = DISRUPTED) -> float:
     """Return the share of images whose value exceeds a threshold, in 0 … 1.
 
     Args:
-        values: one an image, (N,).
+        values: one per image, (N,).
         threshold: .05 of the mean squared error, as in the original.
 
     Raises:
@@ -80,14 +80,14 @@ def _difference(first: Tensor, second: Tensor) -> Tensor:
 def ssim(first: Tensor, second: Tensor) -> Tensor:
     """Return the mean structural similarity of each image to its partner, (N,), float64, at most 1.
 
-    The mean goes over channels and over the places where the whole window lies in the image, without
+    The mean goes over channels and over the positions where the whole window is inside the image, without
     any border added; others pad, and differ by some 1e-4. Images whose sides are below 11 pixels get the largest
     odd window that they hold. It is computed of intensities in 0 … 1: means of both signs, as in
     [-1, 1], would make its factor of luminance meaningless.
 
     Args:
         first: N×C×H×W in [-1, 1].
-        second: its partners, likewise.
+        second: its partners, of the same shape.
     """
     if first.shape != second.shape:
         raise ValueError(
@@ -153,8 +153,8 @@ def feature_network(
     """Return the network of that name.
 
     Args:
-        name: "random": three convolutions that nobody trained, always the same, which tell coarse
-            differences of texture and colour; or a network of the laboratory, such as squeezenet.
+        name: "random" or a network of the lab, such as squeezenet. "random" means three fixed untrained
+            convolutions, which respond to coarse differences of texture and colour.
         weights: of the latter: a file with its state dict.
         device: where it works.
 
@@ -201,12 +201,12 @@ def _random() -> nn.Module:
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Return the Fréchet distance of two sets of features, 0 or more.
 
-    The trace of the root is that of (S1^½ S2 S1^½)^½, which is symmetric: two calls of eigh in double
-    precision, where the usual program takes the root of a matrix that is not symmetric.
+    The trace of the root equals that of (S1^½ S2 S1^½)^½, which is symmetric. It needs two calls of eigh in
+    double precision. Other implementations take the root of a matrix that is not symmetric.
 
     Args:
         first: N×F, N at least 2. With N below F the covariance is singular, and the distance biased upwards.
-        second: M×F, likewise.
+        second: M×F, of the other set.
 
     Raises:
         ValueError: too few samples, or features of different widths.

@@ -1,4 +1,4 @@
-"""A detector's answers: the logit of every image of a set, each counted once, as it is and under attack.
+"""A detector's outputs: the logit of every image of a dataset, each counted once, unchanged and under attack.
 
 Attacked are the images that the detector calls right: fakes, which shall pass as real (evasion), and
 apart from them reals, which shall be called fake (defamation). All others keep their logits; random signs are the
@@ -39,7 +39,7 @@ from trueface.runtime.progress import REPORT_EVERY_S, RunContext
 
 
 class ImageScores(NamedTuple):
-    """What a model said, one row an image that could be read."""
+    """The outputs of a model, one row per image that could be read."""
 
     positions: NDArray[np.int64]  # (N,) in the set, rising
     labels: NDArray[np.int8]  # (N,) as the set has them
@@ -54,7 +54,7 @@ def evaluate(
     watch: RunContext,
     answer: Callable[[Tensor], Tensor] | None = None,
 ) -> ImageScores:
-    """Return the answers of `model` to every image of one pass.
+    """Return the outputs of `model` for every image of one pass.
 
     Args:
         model: from pixels to one logit an image.
@@ -65,8 +65,8 @@ def evaluate(
             batches of features `model.forward_head`.
 
     Raises:
-        JobError: stopped; no image came, or one twice; or a logit is no finite number: such a model has
-            no score.
+        JobError: stopped, no image came, an image came twice, or a logit is not finite: such a model has no
+            score.
     """
     model.eval()
     reported_at = time.monotonic()
@@ -98,7 +98,7 @@ def evaluate_images(
     constant: bool,
     store: FeatureStore | None = None,
 ) -> ImageScores:
-    """Return the answers of a detector to every image of a feed.
+    """Return the outputs of a detector for every image of a feed.
 
     Args:
         model: on the device.
@@ -106,7 +106,7 @@ def evaluate_images(
         watch: device, precision, progress, stop.
         constant: its body was not trained, so that other detectors share its features; it answers
             from them, whether there is a store or not.
-        store: where features are kept for all jobs; None: nowhere.
+        store: cache of features for all jobs. None: no cache.
 
     Raises:
         JobError: see `evaluate`.
@@ -127,7 +127,7 @@ Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uin
 
 
 class AttackResult(NamedTuple):
-    """What an attack did to the images of a set, one row an image in the order of the answers."""
+    """The effect of an attack on the images of a dataset, one row per image in the order of the outputs."""
 
     answers: ImageScores  # to the images as they were saved after the attack
     tried: NDArray[np.bool_]  # (N,) the images that were attacked
@@ -225,7 +225,7 @@ def attack_images(
 
 
 def outcome(clean: ImageScores, attacked: AttackResult) -> dict[str, Json]:
-    """Return what an attack reached, evasion and defamation apart."""
+    """Return the success of an attack, separately for evasion and defamation."""
     return {
         "evasion": _turned(clean, attacked, label=1),
         "defamation": _turned(clean, attacked, label=0),

@@ -1,7 +1,7 @@
 """Confidence intervals: resamples of images and of sources, errors by source, and limits of bounded measures.
 
-Sources stand with the functions: percentile bootstrap, stratified by picture; linearised variance over clusters
-of images; intervals on a scale that a measure cannot leave.
+The functions name their sources. Methods: percentile bootstrap stratified by image, linearized variance
+over clusters of images, and intervals on a scale that a measure cannot leave.
 """
 
 import math
@@ -62,7 +62,7 @@ class Difference(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What it shows: a difference whose interval holds 0 shows nothing."""
+        """The conclusion: a difference whose interval contains 0 shows nothing."""
         if self.low > 0:
             return "gain"
         return "loss" if self.high < 0 else "no difference shown"
@@ -80,7 +80,7 @@ def interval_fields(name: str, measure: IntervalEstimate | None) -> dict[str, Js
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Counts:
-    """Return how often each row stands in each resample: (R, N).
+    """Return how often each row is in each resample: (R, N).
 
     Args:
         keys: (N,) "<source>/<name>" of the images; rows with one key are drawn together.
@@ -92,7 +92,7 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
 
 
 def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
-    """Return the number of the source (N,) and of the picture (N,) of each key, from 0 on."""
+    """Return the number of the source (N,) and of the image (N,) of each key, from 0 on."""
     sources: dict[str, int] = {}
     pictures: dict[str, int] = {}
     of_source = [sources.setdefault(key.rpartition("/")[0], len(sources)) for key in keys]
@@ -101,7 +101,7 @@ def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
 
 
 def chunks(weights: Counts, count: int = CHUNK) -> Iterator[Weights]:
-    """Yield the resamples a few at a time, (C, N) float32: what arithmetic is quick with."""
+    """Yield the resamples in chunks, (C, N) float32, for fast arithmetic."""
     for start in range(0, len(weights), count):
         yield weights[start : start + count].astype(np.float32)
 
@@ -114,7 +114,7 @@ def at_a_time(rows: int) -> int:
 def interval(value: float, resampled: Floats) -> IntervalEstimate:
     """Return `value` with the middle 95 % of its resamples; those without a value count not.
 
-    Where nearly every resample lies to one side of the value, the interval reaches to the value.
+    If nearly every resample is on one side of the value, the interval extends to the value.
     """
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
@@ -134,8 +134,8 @@ def resampled_over_seeds(
 ) -> Floats:
     """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
 
-    Three seeds or more are drawn with replacement for each resample, the same ones for every model
-    of as many seeds and one stream, so that differences of two such models are paired; fewer cannot
+    Three seeds or more are drawn with replacement for each resample. The draws are the same for every model
+    with as many seeds and one stream, so that differences of two such models are paired. Fewer seeds cannot
     be resampled.
 
     Args:
@@ -161,7 +161,7 @@ def correct_bias(value: float, resampled: Floats) -> Floats:
     """Return `resampled` without its mean distance from `value`, nothing below 0.
 
     A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
-    interval may lie above the value. Source: Efron and Tibshirani 1993, section 10.6.
+    interval may be above the value. Source: Efron and Tibshirani 1993, section 10.6.
     """
     shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
     return shifted
@@ -197,7 +197,7 @@ def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
 
 
 class Stratum(NamedTuple):
-    """A class of a table, and what of it is left out in turn."""
+    """A class of a table, and the parts of it that are left out in turn."""
 
     label: int
     sources: int
@@ -230,7 +230,7 @@ class JackknifeDesign(NamedTuple):
         return {stratum.label: stratum.sources for stratum in self.strata}
 
     def weighted_means(self, values: NDArray[np.float32]) -> Floats:
-        """Return the means (F, M) of values (N, M) over what is left."""
+        """Return the means (F, M) of values (N, M) over the remaining rows."""
         total = np.zeros((len(self.weights), values.shape[1]))
         for place in range(len(self.strata)):
             rows = self.places == place
@@ -240,7 +240,7 @@ class JackknifeDesign(NamedTuple):
 
 
 class StandardError(NamedTuple):
-    """A standard error and what Student's t needs."""
+    """A standard error and its degrees of freedom for Student's t."""
 
     error: float
     freedom: float  # degrees of
@@ -260,10 +260,10 @@ class StandardError(NamedTuple):
 def jackknife_design(
     keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0
 ) -> JackknifeDesign:
-    """Return what is left out in turn.
+    """Return the parts that are left out in turn.
 
     Args:
-        keys: (N,) "<source>/<name>" of the images; rows with one key stand or fall together.
+        keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
         labels: (N,) classes.
         seed: of the groups of images in a class of one source.
     """
@@ -283,7 +283,7 @@ def standard_error(
     Args:
         of: what was left out.
         values: (F,) the measure on each row of it; the first is that of the whole table.
-        even: classes count alike in the measure; else by their shares, as in an accuracy.
+        even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
         also: another table, of other images, whose error comes on top: of a difference.
     """
     unit = _unit(values, *([] if also is None else [also[1]]))
@@ -341,7 +341,7 @@ def _pieces(of: JackknifeDesign, values: Floats) -> list[tuple[Stratum, float, f
 
 def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
     parts = stratum.parts
-    # how far the value of each part lies from that of all: exact for a mean
+    # distance of the value of each part from that of all: exact for a mean
     away = np.moveaxis(values[0] - values[at], 0, -1) * (1 - parts) / parts
     away = away - (away @ parts)[..., None]
     summed: Floats = (away**2) @ _factors(parts)
@@ -349,7 +349,7 @@ def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
 
 
 def _factors(parts: Floats) -> Floats:
-    """Return what makes squared distances an unbiased estimate where only sources differ."""
+    """Return the factors that make squared distances an unbiased estimate if only sources differ."""
     factors: Floats = parts**2 / (1 - 2 * parts + np.sum(parts**2))
     return factors
 
@@ -392,7 +392,7 @@ def _stratum(
     label: int,
     rows_in_all: int,
 ) -> tuple[NDArray[np.intp], Stratum]:
-    """Return the part (n,) that each row of a class belongs to, and what they are."""
+    """Return the part (n,) that each row of a class belongs to, and the kind of the parts."""
     source, picture = picture_codes([keys[row] for row in rows])
     sources, pictures = int(source.max()) + 1, int(picture.max()) + 1
     if sources == 1:
@@ -469,7 +469,7 @@ def clopper_pearson(value: float, pictures: int) -> IntervalEstimate:
 def interval_of_constant(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction whose resamples are all equal, with the interval for so few images.
 
-    Between 0 and 1 it is `wilson`'s, else that of `clopper_pearson`.
+    Between 0 and 1 it is that of `wilson`, otherwise that of `clopper_pearson`.
     """
     return clopper_pearson(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
 
@@ -488,7 +488,7 @@ def wilson_bounds(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Fl
     wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (images * shares + wide / 2) / (images + wide)
     half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
-    # the ends of shares of 0 and 1 are these, but for rounding
+    # the ends of shares of 0 and 1 are these, up to rounding
     return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
         np.minimum(middle + half, 1.0), shares
     )

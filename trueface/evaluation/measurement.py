@@ -1,7 +1,7 @@
-"""What the scores of a model are worth: every metric of a score table, with its intervals.
+"""The measurement of a score table: every metric, with its intervals.
 
-Positive = fake throughout: precision is how many of those called fake are, recall how many of the
-fakes were called so. A metric that is undefined is missing, with the reason beside it.
+Positive = fake throughout: precision is the fraction of true fakes among images called fake, recall the
+fraction of fakes called fake. An undefined metric is missing, and `reasons` says why.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +80,7 @@ class Report:
 
 
 class EvaluatedScores(NamedTuple):
-    """A report, and what it rests on: each of its metrics on every resample."""
+    """A report, with each of its metrics on every resample."""
 
     report: Report
     resampled_metrics: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
@@ -106,7 +106,7 @@ def evaluate_scores(
         names: of the metrics that are wanted; None: all.
 
     Raises:
-        DataError: empty, or a logit that is no finite number: such a model has no score.
+        DataError: empty, or a logit that is not finite: such a model has no score.
 
     Intervals are over the population that the sources come from, where a class has several; of a
     class of one source they are of this source. See `standard_error`; where no class has several,
@@ -187,7 +187,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     others are left out.
 
     Raises:
-        DataError: nothing to draw: no rows, one class only, or a logit that is no finite number.
+        DataError: nothing to draw: no rows, one class only, or a logit that is not finite.
     """
     _check(labels, logits)
     if len(np.unique(labels)) < 2:
@@ -226,7 +226,7 @@ def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[i
 
 
 def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
-    """Return what a reader must know before any number; of the area by images alone.
+    """Return the main caveat of the numbers; for the AUC by images alone.
 
     Few sources leave the area of any model open, which does not make it a guess.
     """
@@ -255,7 +255,7 @@ def source_intervals(
         fake: (N,).
         logits: (N,).
         design: what is left out of the table.
-        left: (F,) each metric on what is left.
+        left: (F,) each metric on the remaining rows.
     """
     measures = {}
     for name, measure in by_images.items():

@@ -1,4 +1,4 @@
-"""A score table under many weightings of its rows at once: what every metric's resamples rest on.
+"""A score table under many weightings of its rows at once, the basis of the resamples of every metric.
 
 A weighting is a resample (how often each row counts), or the table without a part of it. Metrics
 are computed for `intervals.at_a_time` weightings at once. Positive = fake.
@@ -28,12 +28,12 @@ from trueface.evaluation.intervals import (
     standard_error,
 )
 
-# columns of what is summed: images, called fake, correct, loss, then one for each calibration bin
+# columns of the sums: images, called fake, correct, loss, then one for each calibration bin
 IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)
 LARGEST_LOSS = 1e25  # of an image, in float32; sums of 10¹³ such losses are finite
 REAL, FAKE = 0, 1
 BOTH = frozenset({REAL, FAKE})
-# the scale of a difference of two values: that of shares lies in -1 … 1
+# the scale of a difference of two values: that of fractions is in [-1, 1]
 DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
 
 
@@ -59,7 +59,7 @@ class ScoreColumns(NamedTuple):
         )
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots: what a metric asks for is computed when it does
+@dataclass(frozen=True, kw_only=True)  # no slots: values are computed at their first use
 class WeightedScores:
     """C weightings of one score table; every count and sum is (C,) float64.
 
@@ -166,13 +166,13 @@ def weighted(
 
 
 class SourceSample(NamedTuple):
-    """What an interval over sources may rest on."""
+    """The data for an interval over sources."""
 
     by_images: IntervalEstimate  # the value with its interval over images
     fake: NDArray[np.bool_]  # (N,)
     logits: Floats  # (N,)
     design: JackknifeDesign  # what is left out of the table
-    left: Floats  # (F,) the metric on what is left; the first is that of the whole table
+    left: Floats  # (F,) the metric on the remaining rows; the first is that of the whole table
 
 
 class SourceInterval(Protocol):
@@ -200,13 +200,13 @@ class Metric:
     Args:
         name: key in JSON, CSV and `--metric`: lower case, digits and underscores.
         title: in a comparison: "Average precision".
-        short: column title in a report: "AP"; the title where it is empty.
+        short: column title in a report: "AP". Empty: the title.
         value: from labels (N,), 1 fake, and logits (N,), higher = more fake, to the value.
         resampled: the same of many weightings of a table: (C,), NaN where it is undefined.
         scale: the range of the value, and with it the shape of its interval.
         needs: the labels without which the metric is undefined.
         undefined: why it is undefined all the same, from fake (N,) and called fake (N,).
-        pooled: a class counts as often as it has images, as in an accuracy; else alike.
+        pooled: classes are weighted by their images, as in an accuracy; otherwise equally.
         of_fakes: a fraction of the fakes alone, as a recall is.
         percent: shown in % by `trueface compare`.
         low: a low value is a good one.
@@ -241,7 +241,7 @@ class Metric:
 
     @property
     def factor(self) -> int:
-        """What a value is multiplied by where it is shown."""
+        """The factor by which a value is multiplied for display."""
         return 100 if self.percent else 1
 
     @property

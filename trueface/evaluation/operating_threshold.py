@@ -1,4 +1,4 @@
-"""What validation says of a detector's logits: how sure to be, and from where on to call fake.
+"""The temperature and the threshold of a detector, fitted on validation logits.
 
 Both are single numbers, fitted on images that nothing was learned from, and never on a test. The
 decision at probability 0.5 (logit 0) stays beside the one at the threshold.
@@ -28,7 +28,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         temperature: what its logits are divided by; 1 leaves them.
-        threshold: in logits as the detector gives them: what lies above is called fake.
+        threshold: in logits as the detector gives them: values above are called fake.
         in_logits: whether the detector's logits are divided by the temperature already.
     """
 
@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
 
     @classmethod
     def read(cls, record: Json) -> "Calibration | None":
-        """Return what a provenance or a test's file holds; None where there is nothing sound."""
+        """Return the calibration in a provenance or a test's file. None if there is no valid one."""
         if not isinstance(record, Mapping):
             return None
         temperature, threshold = record.get("temperature"), record.get("threshold")
@@ -86,10 +86,10 @@ def fit_calibration(labels: Labels, logits: Floats, views: Sequence[int] = ()) -
 
     Args:
         labels: of all views.
-        logits: likewise.
-        views: how many rows each view of the images has, one after the other, where there are several. Pictures
-            come changed in one way at a time: the threshold is so high that of no view's reals more than
-            `FALSE_ALARMS` are called fake, where the best one for all views together is lower.
+        logits: one per label.
+        views: number of rows of each view of the images, one after the other, if there are several. Views
+            are changed in one way each. If the best threshold for all views together is too low, it is raised
+            until at most `FALSE_ALARMS` of the reals of each view are called fake.
     """
     if min(np.count_nonzero(labels == label) for label in (0, 1)) < FEWEST:
         return Calibration()
@@ -133,9 +133,9 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
 def best_threshold(labels: Labels, logits: Floats) -> float:
     """Return the logit above which calling fake gives the best smoothed balanced accuracy.
 
-    The rates of both classes are those of kernel estimates: of 200 validation images the places with
-    the best counted accuracy are many and far apart, which one is highest is chance, and on other
-    images it is worse than where the smoothed rates are best. With many images both are the same.
+    The rates of both classes are kernel estimates. With 200 validation images, many distant thresholds have
+    nearly the best counted accuracy. Which one is highest is chance, and on other images it is worse than the
+    optimum of the smoothed rates. With many images both are equal.
 
     Source: B. Silverman, "Density Estimation for Statistics and Data Analysis", 1986, section 3.4.2
         (the bandwidth), A. Azzalini, Biometrika 68(1), 1981 (smoothed distribution functions).
@@ -148,7 +148,7 @@ def best_threshold(labels: Labels, logits: Floats) -> float:
 
 
 def _smoothed_cdf(places: Floats, logits: Floats) -> Floats:
-    """Return which part of a class lies below each place, smoothed by a Gaussian kernel."""
+    """Return the fraction of a class below each threshold, smoothed by a Gaussian kernel."""
     from scipy.special import ndtr
 
     quarter, three = np.percentile(logits, (25, 75))

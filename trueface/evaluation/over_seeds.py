@@ -1,8 +1,7 @@
-"""Models that differ in nothing but their seed, as one method: its name, and a number with its spread.
+"""Models that differ only in their seed, as one method: its name, and a number with its spread.
 
-A mean over seeds is that of the seeds that have a value, and so is its deviation; where some have none, the
-text says of how many it is. A method of which no seed has a value has no mean. Seeds whose jobs failed or wait
-are counted as missing.
+Mean and deviation over seeds cover the seeds that have a value. If some have none, the text states their
+number. A method without any value has no mean. Seeds whose jobs failed or wait are counted as missing.
 """
 
 import math
@@ -98,7 +97,7 @@ class SeedSummary(NamedTuple):
         return f"{self.mean:.{digits}f}{spread}{part}"
 
     def cell(self, digits: int) -> str:
-        """Return the same for a cell of a page's table, all but the mean in small below."""
+        """Return the same for a cell of a page's table, with all except the mean in small type below."""
         spread = [] if self.sd is None else [f"± {self.sd:.{digits}f}"]
         small = "".join(f"<small>{text}</small>" for text in (*spread, self.seeds_note) if text)
         return f"{self.mean:.{digits}f}{small}"
@@ -138,7 +137,7 @@ class MethodRow(NamedTuple):
     values: Mapping[str, SeedSummary | None] = MappingProxyType({})
 
     def value(self, key: str) -> SeedSummary | None:
-        """Return a number; one that is no mean over seeds as of a single one; None: not measured."""
+        """Return a number; a single value counts as the mean of one seed. None if not measured."""
         number = self.record.get(key)
         if key in self.values or not isinstance(number, int | float):
             return self.values.get(key)
@@ -163,7 +162,7 @@ def seed_of(model: str) -> str:
 
 
 def strip_seed(model: str) -> str:
-    """Return a model's ID without the value of a swept seed; what is no ID as it is."""
+    """Return a model's ID without the value of a swept seed; any other text is returned unchanged."""
     try:
         parsed = parse_model(model)
     except UsageError:
@@ -181,7 +180,7 @@ def by_method(
     """Return rows by place, and within each by their model without its seed, all in the order of rows.
 
     Args:
-        rows: one a model, test and what else tells places apart.
+        rows: one per model, test and further key.
         model: returns the ID of a row's model.
         place: returns what methods are compared within.
     """

@@ -1,4 +1,4 @@
-"""What a model says of samples: wide logits with both labels, kept in files for later measures."""
+"""Predictions of samples: wide logits with both labels, stored in files for later measures."""
 
 import io
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ class SamplePredictions:
         return len(self.logits)
 
     def labels(self, which: "Label") -> NDArray[np.int64]:
-        """Return labels of one sort."""
+        """Return labels of one kind."""
         return self.trained if which == "trained" else self.true
 
     def accuracy(self, which: "Label") -> float | None:
-        """Return the fraction of right answers, in 0 … 1; None where no label is known."""
+        """Return the fraction of right predictions, in [0, 1]. None if no label is known."""
         labels = self.labels(which)
         labelled = labels != UNKNOWN
         if not labelled.any():
@@ -49,7 +49,7 @@ class SamplePredictions:
         return float(np.mean(self.logits.argmax(1)[labelled] == labels[labelled]))
 
     def balanced_accuracy(self, which: "Label") -> float:
-        """Return the mean over the classes that there are of the fraction of right answers, in 0 … 1."""
+        """Return the mean over the existing classes of the fraction of right predictions, in [0, 1]."""
         labels = self.labels(which)
         right = self.logits.argmax(1) == labels
         return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
@@ -62,7 +62,7 @@ class SamplePredictions:
         return logs
 
     def losses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the cross entropy of each answer with its label: (N,)."""
+        """Return the cross entropy of each prediction with its label: (N,)."""
         values: NDArray[np.float64] = -self.log_probabilities()[np.arange(len(labels)), labels]
         return values
 
@@ -72,7 +72,7 @@ class SamplePredictions:
 
 
 def write(path: Path, parts: Mapping[str, SamplePredictions]) -> None:
-    """Write answers as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
+    """Write predictions as one .npz, atomically: `<part>_logits`, `_trained`, `_true`, `_ids`."""
     arrays: dict[str, Any] = {}
     for name, part in parts.items():
         arrays[f"{name}_logits"] = part.logits.astype(np.float32)
@@ -86,7 +86,7 @@ def write(path: Path, parts: Mapping[str, SamplePredictions]) -> None:
 
 
 def read(path: Path) -> dict[str, SamplePredictions]:
-    """Return what `write` wrote, by part; nothing in the file is executed.
+    """Return the predictions in a file of `write`, by part; nothing in the file is executed.
 
     Raises:
         DataError: it cannot be read, or is no such file.
@@ -103,7 +103,7 @@ def read(path: Path) -> dict[str, SamplePredictions]:
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> SamplePredictions:
-    """Return the answers to one part; refuse labels that stand for no column of the logits."""
+    """Return the predictions of one part; reject labels without a column of the logits."""
     logits = _check_array(arrays[f"{name}_logits"], 2, "f")
     columns = logits.shape[1]
     if columns < 2:

@@ -1,4 +1,4 @@
-"""One model on one set of images in several qualities: what tables, pages and JSON show."""
+"""One model on one dataset in several qualities, for tables, pages and JSON."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ _NUMBER = re.compile(r"(\d+)")
 
 
 class QualityScores(NamedTuple):
-    """What a model does in one quality, but for its AUC."""
+    """The results of a model in one quality, except its AUC."""
 
     name: str
     reals: int
@@ -63,7 +63,7 @@ class QualityScores(NamedTuple):
 
 
 class ReferenceComparison(NamedTuple):
-    """A method beside the reference: its mean over seeds, by the same images."""
+    """A method compared with the reference: its mean over seeds, on the same images."""
 
     model: str  # the reference
     seeds: int  # of the method
@@ -134,10 +134,10 @@ class QualityRow(NamedTuple):
 
 
 class QualityMethod(NamedTuple):
-    """Models that differ in nothing but their seed, on one set of images."""
+    """Models that differ only in their seed, on one dataset."""
 
     model: str  # their ID without the seed
-    name: str  # as short as still tells it from the other methods
+    name: str  # as short as it stays unique among the methods
     rows: tuple[QualityRow, ...]  # one a seed
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
@@ -162,7 +162,7 @@ class QualityMethod(NamedTuple):
 
     @property
     def reference_comparison(self) -> ReferenceComparison | None:
-        """How the method, all seeds together, stands to the reference."""
+        """The comparison of the method, all seeds together, with the reference."""
         return next(
             (row.reference_comparison for row in self.rows if row.reference_comparison is not None),
             None,
@@ -197,7 +197,7 @@ def comparisons(
     """Return rows by set of images and method, each in the order of its first row.
 
     Args:
-        rows: one a model and set of images.
+        rows: one per model and dataset.
         missing: models of the run without a result.
         apart: models of other qualities are compared by themselves.
     """
@@ -319,14 +319,14 @@ class MeasuredQualities(NamedTuple):
 
     @property
     def comparison_key(self) -> tuple[object, ...]:
-        """What both sides of a difference have in common."""
+        """The common part of both sides of a difference."""
         return self.data, self.table.paths, self.table.qualities
 
 
 def compare_with_reference(
     measured: Sequence[MeasuredQualities], reference: str
 ) -> Mapping[tuple[str, str], ReferenceComparison | str]:
-    """Return how each model's method stands to the reference, by (model, data), or why it does not.
+    """Return the comparison of each model's method with the reference, by (model, data), or why there is none.
 
     Three seeds or more are resampled, the same draws for methods of as many seeds.
 
@@ -381,18 +381,18 @@ def quality_rows(
 ) -> list[QualityRow]:
     """Return a row for each model and set of images that was tested in two qualities or more.
 
-    Scores of reals stand beside each set of fakes, as in `results.table`. Only images that were
+    Scores of reals are joined with each set of fakes, as in `results.table`. Only images that were
     scored in every quality count.
 
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs; plain tests and those under a corruption alone are qualities.
-        reference: model, or model without its seed, that the others are compared with; "": none.
-        qualities: the ones that count, in their order; (): raw, then all others by name, each kind
-            from its mildest on.
+        reference: model, or model without its seed, that the others are compared with. "": none.
+        qualities: the ones that count, in their order. (): raw, then all others by name, each kind by
+            increasing strength.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number; an unknown quality.
+        DataError: a score file cannot be read, or contains a non-finite number; an unknown quality.
         UsageError: an unknown reference, or one without a row.
     """
     measured: list[MeasuredQualities] = []
@@ -448,7 +448,7 @@ def _ordered(tables: Mapping[str, Scores], wanted: Sequence[str]) -> dict[str, S
 
 
 def _place(name: str) -> tuple[object, ...]:
-    """Return where a quality stands: raw, fewer steps, then each kind from its mildest on."""
+    """Return the sort key of a quality: raw, fewer steps, then each kind by increasing strength."""
     sign = 1 if name.startswith(WORSE_WITH_MORE) else -1  # a JPEG quality falls
     parts = _NUMBER.split(name)
     numbers = [sign * int(number) for number in parts[1::2]]

@@ -1,9 +1,10 @@
 """The study of purification in a run: rows of purifiers, of attacks, and of detectors of such images. No torch here.
 
-A run measures a purifier on images of several attacks and targets, with several seeds, on images of
-an attack that went through it (adaptive), and on originals, which is its price. A seed's value is the mean over
-attacks and targets, a row's the mean over seeds. Random signs, the control, are no attack and stay out; so do
-attacks whose images nothing but `none` purified, which have a table of their own, `attack_rows`.
+A run measures a purifier on images of several attacks and targets, with several seeds. It also uses images
+of an attack through the purifier (adaptive), and original images, which give its price. The value of a
+seed is the mean over attacks and targets, that of a row the mean over seeds. Random signs are a control,
+not an attack, and are excluded. Attacks whose images only `none` purified are also excluded, and have
+their own table, `attack_rows`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 
 NONE = "none"  # the purifier that leaves images as they are
-USUAL_EPS = 0.05  # of attacks, which is not told in words
+USUAL_EPS = 0.05  # of attacks; not printed
 CONTROL = "random"
 ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
 RULE = (
@@ -38,7 +39,7 @@ LONGEST_CHAIN = 8  # of folders made of folders
 
 
 class RestoredFolder(NamedTuple):
-    """What a job `restored` has measured, and where it lies."""
+    """The measurements of a job `restored`, and their folder."""
 
     path: Path
     facts: Mapping[str, Json]  # of metrics.json
@@ -64,7 +65,7 @@ class RestoredFolder(NamedTuple):
         return tuple(self.facts[name] for name in (*seeds, "translator"))
 
     def describe_attack(self, *, named: bool = True) -> str:
-        """Return the attack in words: its target, and what is not usual of it; `named`: its name, too."""
+        """Return the attack in words: its target and unusual settings, with `named` also its name."""
         words = [self.text("attack")] if named else []
         words.append(self.text("target"))
         if self.facts["over"] != "own":
@@ -78,7 +79,7 @@ Group = Sequence[RestoredFolder]
 
 
 def restored_folders(folders: Iterable[Path]) -> list[RestoredFolder]:
-    """Return what is measured in folders; those without metrics, not done yet, are left out."""
+    """Return the measurements in folders; unfinished ones without metrics are left out."""
     read = ((folder, read_json(folder / paths.METRICS)) for folder in folders)
     return [
         RestoredFolder(folder, facts) for folder, facts in read if facts and "purifier" in facts
@@ -94,12 +95,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Returns:
         Rows with the keys method, mse (of the generator's outputs under attacks that do not know the
-        purifier), mse_adaptive, price_clean, net_calls, seconds (an image), verdict, share, psnr and ssim
+        purifier), mse_adaptive, price_clean, net_calls, seconds (per image), verdict, share, psnr and ssim
         (of the purified images against the originals), frechet, l1, linf (of the outputs again), features (the
-        network of frechet), images, seeds, attacks, gradient (through which the adaptive attack
-        went: exact, or identity), mse_<target> and mse_adaptive_<target>; with two seeds or more
-        <key>_sd, the standard deviation over them. What was not measured is None; the price of `none`
-        is 0, as it changes nothing.
+        network of frechet), images, seeds, attacks, gradient (of the adaptive attack: exact, or identity),
+        mse_<target> and mse_adaptive_<target>. With two seeds or more also <key>_sd, the standard deviation
+        over them. Values that were not measured are None. The price of `none` is 0, as it changes nothing.
     """
     measured = restored_folders(paths.output_folder(run_folder, name) for _, name in tests)
     return [dict(row.record) for row in purifier_rows(measured)]
@@ -195,10 +195,10 @@ def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow
 
 
 def _verdict(label: str, plain: Group, adaptive: Group) -> str:
-    """Return what a row says, by `RULE`.
+    """Return the verdict of a row, by `RULE`.
 
-    The error without a purifier is that of the attack that does not know it: of the same images, and for
-    an adaptive attack, which may have fewer images, of the same targets.
+    The error without a purifier is that of the attack that does not know it, on the same images. For an
+    adaptive attack, which may have fewer images, it is that of the same targets.
     """
     if label == NONE:
         return "nothing is purified"
@@ -234,7 +234,7 @@ def _mean(group: Group, name: str, part: str = "") -> float | None:
 
 
 class DetectorRow(NamedTuple):
-    """Detectors that differ in nothing but their seed, on one test."""
+    """Detectors that differ only in their seed, on one test."""
 
     model: str
     trained_on: str  # "clean", "disrupted", "purified (jpeg75)"

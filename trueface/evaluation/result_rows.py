@@ -1,10 +1,10 @@
-"""The rows of a table of results: what a model scores on each set, by group and by video.
+"""The rows of a table of results: the scores of a model on each dataset, by group and by video.
 
 The score of a video is the mean probability of its frames, the video its path.
 
-Source of the measure: Z. Yan et al., "DeepfakeBench", NeurIPS 2023, whose code knows a video by the
-name of its folder alone, so that videos of two sets with one name become one. Here it is the whole
-path below the data root, in which class and modifier stand, too.
+Source of the measure: Z. Yan et al., "DeepfakeBench", NeurIPS 2023. Its code identifies a video by the
+name of its folder alone, so that videos of two datasets with one name become one. Here the key is the
+whole path below the data root, which also contains class and modifier.
 """
 
 import re
@@ -44,7 +44,7 @@ _UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # of a model ID
 
 
 class VideoReport(NamedTuple):
-    """What the videos of a score table are worth."""
+    """The measurement of the videos of a score table."""
 
     videos: int
     auc: IntervalEstimate | None  # with its interval over videos; None where all are of one class
@@ -68,7 +68,7 @@ def by_video(scores: Scores) -> Scores:
 
 
 def video_report(scores: Scores) -> VideoReport | None:
-    """Return what the videos of a table are worth; None where no row is a frame."""
+    """Return the measurement of the videos of a table. None if no row is a frame."""
     table = by_video(scores)
     if not len(table):
         return None
@@ -77,7 +77,7 @@ def video_report(scores: Scores) -> VideoReport | None:
 
 
 def _logit_of_mean(logits: Floats) -> float:
-    # log of the mean probability of fake, minus that of real: no rounding to 1 of sure answers
+    # log of the mean probability of fake, minus that of real: confident outputs are not rounded to 1
     fake, real = -np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits)
     return float(np.logaddexp.reduce(fake) - np.logaddexp.reduce(real))
 
@@ -93,11 +93,11 @@ def compare(
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
-        groups: tables of attributes that are read; None: as the tests name them.
+        groups: tables of attributes to read. None: those that the tests name.
         files: the tested image files; None: those of this run.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
+        DataError: a score file cannot be read, or contains a non-finite number.
     """
     project = run_folder.parent.parent
     groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)
@@ -147,7 +147,7 @@ def _rows(
 ) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
-    Tests of two data roots stand apart: a path there is another image, or the same one again.
+    Tests of two data roots are separate: a path there is another image, or the same one again.
     """
     for each in group_tests(tests):
         row = _row(each, groups, by)
@@ -205,7 +205,7 @@ def _groups_by(folder: Path) -> str:
 def _by_group(
     tests: GroupedTests, groups: AttributeFiles, by: str
 ) -> tuple[dict[str, Json], dict[str, str]]:
-    """Return what gaps there are between groups, and why there are none; of no groups nothing."""
+    """Return the gaps between groups, or why there are none; nothing without groups."""
     try:
         if not groups.files_of_tests(tests):
             return {}, {}
@@ -224,7 +224,7 @@ def _by_group(
 
 
 def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:
-    """Return what temperature and threshold of validation are worth."""
+    """Return the measures with temperature and threshold of validation."""
     if calibration is None:
         columns = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
         return dict.fromkeys(columns)

@@ -1,6 +1,6 @@
-"""The table of a run: models by data, measured once and kept until a score file changes.
+"""The table of a run: models by data, measured once and cached until a score file changes.
 
-Light: a table that is kept needs neither scikit-learn nor NumPy.
+A cached table needs neither scikit-learn nor NumPy.
 """
 
 import contextlib
@@ -16,46 +16,45 @@ from trueface.runtime.ids import model_folder_name
 KEPT = "results.json"  # in the run's folder
 MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
 # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos; 5: what was not run; 6: the method of each model
+# conditions, videos; 5: tests that were not run; 6: the method of each model
 KEPT_SCHEMA = 6
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
     """Return one row for each model and each set of test images, and rows that pool them.
 
-    Scores of real images stand by the side of the scores of fakes under the same modifiers (the
-    original system's `merge_real`), so that every row has both classes if any test gives them.
-    Tests of two data roots are never joined: equal paths there are other images.
-    Rows keep the order of `tests`; a model's pooled row follows its rows of the same modifiers.
+    Scores of real images are joined with the scores of fakes under the same modifiers (the original system's
+    `merge_real`), so that every row has both classes if any test gives them. Tests of two data roots are
+    never joined, because equal paths there are other images. Rows keep the order of `tests`. A model's pooled
+    row follows its rows of the same modifiers.
 
     Args:
         run_folder: runs/<run>.
-        tests: (model ID, test) pairs, a test being a data ID, or one under conditions as in
-            `gan2:pre@corrupt=jpeg50`: these are pooled among themselves; those without a score file, not done yet,
-            are left out, but for attacks that a model does not allow: their rows come last, without
-            a measure, and `verdict` says why.
+        tests: (model ID, test) pairs. A test is a data ID, or one under conditions as in
+            `gan2:pre@corrupt=jpeg50`. The latter are pooled among themselves. Tests without a score file are
+            left out, except attacks that a model does not allow. Their rows come last, without a measure, and
+            `verdict` says why.
 
     Returns:
-        Rows with the keys model, method (train, or that of its unlearning), data, modifier, condition, pooled, n, the name of each metric (accuracy,
-        balanced_accuracy, precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss),
-        accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
+        Rows with the keys model, method (train, or that of its unlearning), data, modifier, condition, pooled,
+        n, the name of each metric (accuracy, balanced_accuracy, precision, recall, f1, auc, ap, eer,
+        tpr_at_1fpr, ece, loss), accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
         balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources, few_sources,
-        confusion, verdict, reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
-        `reasons` says why, or, of those after calibration, where validation gave none; its
-        interval is over the population of sources, `_by_images` over other
-        images of the same ones. `sources` counts them by class, and `few_sources` says it in words
-        where they are fewer than five. Where images are frames, `videos` counts their videos, and
-        `video_auc` is the AUC of mean probabilities with its interval over videos. Where tests have
-        attributes, `fpr_gap` and `f_fpr` are in per cent by the column `groups_by`, that of the
-        training, with `_floor` what 95 % of shuffled groups do not exceed. Where the headers of the image
-        files alone reveal their class, `verdict` is "confounded by …", and `confounded` says it in words.
-        `reason` is why there is no
-        measure of two classes,
-        `data_root` where the images lie if the model was tested on several roots, `seconds` what
-        training or unlearning took, if known.
+        confusion, verdict, reason, reasons, data_root, seconds.
+
+        A measure is {"value", "low", "high"}. It is None if `reasons` says why, or, for those after calibration,
+        if validation gave none. Its interval is over the population of sources, `_by_images` over other images
+        of the same ones. `sources` counts them by class, and `few_sources` is a sentence if there are fewer
+        than five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
+        probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
+        percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of
+        shuffled groups. If the headers of the image files alone reveal their class, `verdict` is "confounded by
+        …", and `confounded` is a sentence. `reason` says why there is no measure of two classes. `data_root` is
+        the folder of the images if the model was tested on several roots. `seconds` is the time of training or
+        unlearning, if known.
 
     Raises:
-        DataError: a score file cannot be read, or holds what is no finite number.
+        DataError: a score file cannot be read, or contains a non-finite number.
     """
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
     there = {
@@ -91,7 +90,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 
 def _any_exists(absent: Json) -> bool:
-    """Return whether image files are there now that could not be looked at before."""
+    """Return whether image files exist now that could not be read before."""
     return isinstance(absent, list) and any(Path(str(path)).exists() for path in absent)
 
 
@@ -103,7 +102,7 @@ def _unchanged(attributes: Json) -> bool:
 
 
 def _state(path: Path) -> Json:
-    """Return what changes when a file changes; None where there is none."""
+    """Return a stamp that changes when a file changes. None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -119,7 +118,7 @@ def _reason(run_folder: Path, model: str, data: str) -> str:
 
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
-    """Return what changes when a row of the table may change."""
+    """Return a key that changes when a row of the table may change."""
     digest = hashlib.sha256(f"{KEPT_SCHEMA} {code_digest(MEASURED_BY)}".encode())
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
     summaries = {model: paths.summary(folder) for model, folder in folders.items()}

@@ -1,10 +1,9 @@
-"""Score files: what a model said of each image, one row an image, as CSV.
+"""Score files: the output of a model for each image, one row per image, as CSV.
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
-(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32;
-where images are frames also `video`, the path of the video below the data root.
-The original system's files are read as well; they name no images, so that their rows are called
-"#0", "#1", …
+(1 fake, 0 real) and `logit` (positive = fake), with enough digits for the same float32. If images are
+frames there is also `video`, the path of the video below the data root. Files of the original system are
+read as well. They do not name images, so their rows are called "#0", "#1", …
 """
 
 import csv
@@ -48,7 +47,7 @@ VIDEO = "video"  # a fifth column, where any row is a frame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """The answers of one model on one set of images, in the order of the set."""
+    """The logits of one model on one dataset, in the order of the dataset."""
 
     paths: tuple[str, ...]
     keys: tuple[str, ...]
@@ -67,7 +66,7 @@ class Scores:
 
     @property
     def names_images(self) -> bool:
-        """Whether the rows say which images they are of: those of old files do not."""
+        """Whether the rows name their images; those of old files do not."""
         return not any(map(_NUMBERED.fullmatch, self.paths))
 
     def rows(self, chosen: NDArray[np.bool_ | np.intp]) -> "Scores":
@@ -83,9 +82,9 @@ class Scores:
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none.
+        """The folder of each key: "StyleGAN2/conf-f-psi-1", or its class if there is no folder.
 
-        Of a frame, the folder with its video: a set may have thousands of videos.
+        For a frame, the folder with its video, since a dataset may have thousands of videos.
         """
         flat = ("realFlat", "fakeFlat")
         folders = [key.rpartition("/")[0] for key in self.keys]
@@ -138,7 +137,7 @@ def load(path: Path, *, finite: bool = True) -> Scores:
 
 
 def _of_original(old: OldScores) -> Scores:
-    """Return an old table as one of ours; its rows have numbers for names: "#0", "#1", …."""
+    """Return an old table in the current form. Its rows have numbers as names: "#0", "#1", …."""
     names = tuple(f"#{row}" for row in range(len(old.logits)))
     return Scores(paths=names, keys=names, labels=old.labels, logits=old.logits)
 
@@ -286,9 +285,9 @@ class FinishedTest(NamedTuple):
     """One test of one model."""
 
     data: str
-    elementary: frozenset[str]  # what its modifiers stand for
+    elementary: frozenset[str]  # the meaning of its modifiers
     scores: Scores
-    root: str = ""  # where its images lie; "" where that is not known
+    root: str = ""  # folder of its images; "" if unknown
     calibration: Calibration | None = None  # of the model, by validation; None: it has none
     settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
 
@@ -309,7 +308,7 @@ class GroupedTests(NamedTuple):
     data: str
     tests: tuple[FinishedTest, ...]
     pooled: bool  # several sets of fakes
-    place: str  # where its images lie, if the model was tested on several data roots; else ""
+    place: str  # folder of its images if the model was tested on several data roots; otherwise ""
 
     def with_root(self, text: str) -> str:
         """Return a name of it with its place."""
@@ -359,7 +358,7 @@ def finite_tests(
 
 
 def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
-    """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
+    """Yield the score tables of a model: each set of fakes with its reals, then all of them pooled.
 
     Only tests of one data root, condition and modifiers are joined: a path below another root is another
     image, or the same one again. Sets that one of them holds already are not pooled.

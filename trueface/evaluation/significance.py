@@ -1,8 +1,8 @@
 """Tests of two models on the same images: is one better, or did chance make the difference?
 
-Both take images to be independent, and speak of the sources that were tested. Copies of one image
-under several modifiers are not independent, nor are images of one source where another was not
-tested; for those see the test by source in `compare`.
+Both tests assume independent images, and apply to the tested sources. Copies of one image under several
+modifiers are not independent. Images of one source are not independent if the question is about other
+sources. For these see the test by source in `compare`.
 """
 
 import math
@@ -17,7 +17,7 @@ from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
 
-SURE = 3.0  # standard errors: what is nearer to 0 is chance
+SURE = 3.0  # standard errors: smaller differences are chance
 EXACT_BELOW = 25  # discordant pairs; from there on chi² is close enough (Fleiss et al., see below)
 
 Method = Literal["exact binomial", "chi² with continuity correction"]
@@ -35,7 +35,7 @@ class ImagePairs:
     second: Floats
     only_first: int  # images that only the first one scored
     only_second: int
-    doubt: str | None = None  # why the rows may be no pairs
+    doubt: str | None = None  # why the rows may not be pairs
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -72,10 +72,10 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     Args:
         first: of one model.
         second: of the other.
-        same_order: for old files, which name no images: rows are pairs as they stand.
+        same_order: for old files, which name no images: rows are paired in their order.
 
     Raises:
-        DataError: the tables cannot be joined; what is missing is said.
+        DataError: the tables cannot be joined. The message names the missing part.
     """
     if not (first.names_images and second.names_images):
         return _in_order(first, second, same_order=same_order)

@@ -63,12 +63,12 @@ def heat_maps(board: Leaderboard, measure: str) -> str:
 
 
 def rates(board: Leaderboard) -> str:
-    """Return the TPR of each generator beside the TNR of each set of real images, images as they are."""
+    """Return the TPR of each generator with the TNR of each set of real images, on clean images."""
     return "".join(_rates(board, test) for test in _tests(board))
 
 
 def attack_rates(board: Leaderboard) -> str:
-    """Return how many fakes are called fake before and after each attack, its control beside it."""
+    """Return how many fakes are called fake before and after each attack, with its control."""
     return "".join(_attacks(board, test) for test in _tests(board))
 
 
@@ -221,7 +221,7 @@ def cost(board: Leaderboard) -> Figure | None:
 
 
 def reliability(board: Leaderboard) -> Iterator[Figure]:
-    """Yield of each model how often what it calls fake is: without and with the temperature."""
+    """Yield the reliability of each model's probabilities, without and with the temperature."""
     for entry in board.lines:
         tables = [
             (result.scores, result.facts.calibration)
@@ -326,7 +326,7 @@ def leaderboard_table(board: Leaderboard) -> str:
 
 
 def attacks(board: Leaderboard) -> str:
-    """Return what attacks do, with the control of random signs beside them."""
+    """Return the effects of attacks, with the control of random signs."""
     attacked = [result for result in board.run.results if result.cell.condition.is_attack]
     if not attacked:
         return ""
@@ -483,7 +483,7 @@ class RankedModel(NamedTuple):
 
 
 def outcome(board: Leaderboard) -> Iterator[str]:
-    """Yield what came out in a sentence, plain text: who is best by what the leaderboard is sorted by.
+    """Yield the outcome in a sentence, plain text: the best model by the sort key of the leaderboard.
 
     A winner is named where the intervals of all others lie below its own.
     """

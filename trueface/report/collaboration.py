@@ -47,7 +47,7 @@ LEAST_DECADE = -12.0
 
 
 def collaborations(run: Path) -> Iterator[Collaboration]:
-    """Yield what the trainings of a run logged, by the names of their folders."""
+    """Yield the logs of the trainings of a run, by the names of their folders."""
     for folder in sorted(path for path in run.iterdir() if path.is_dir()):
         epochs = (read_json(paths.summary(folder)) or {}).get(COLLABORATION)
         if isinstance(epochs, list) and epochs:
@@ -57,7 +57,7 @@ def collaborations(run: Path) -> Iterator[Collaboration]:
 
 
 def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
-    """Return what the records of a training's epochs say."""
+    """Return the collaboration values in the records of a training's epochs."""
     names = ("nhsic", "nhsic_permuted", "gradient_share")
     return Collaboration(model, *(_by_epoch(epochs, name) for name in names))
 
@@ -87,7 +87,7 @@ def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
 
 
 def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
-    """Yield of each method nHSIC and share, a line a seed; nothing where none was logged."""
+    """Yield nHSIC and share of each method, one line per seed; nothing if none was logged."""
     for name, seeds in _methods(trained).items():
         yield from _epochs(
             f"nHSIC between qualities, {name}",

@@ -1,4 +1,4 @@
-"""What a report shows: of each model the tests side by side, with all that plots need."""
+"""The content of a report: the tests of each model side by side, with the data of the plots."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ SHARE = 10  # models that one measures at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRow:
-    """One test of a model, with the other class beside it where a test has it."""
+    """One test of a model, with the other class if a test has it."""
 
     data: str
     pooled: bool
@@ -35,7 +35,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartReport:
-    """All tested images of one subset or modifier, with the other class beside them, if it is there."""
+    """All tested images of one subset or modifier, with the other class, if there is one."""
 
     data: str
     report: Report
@@ -59,7 +59,7 @@ def make_model_reports(models: Sequence[Model], workers: int | None = None) -> l
 
     Args:
         models: as they were read.
-        workers: processes; None: one for each core that we may use.
+        workers: number of processes. None: one per available core.
 
     Raises:
         MachineError: a process was killed.
@@ -81,7 +81,7 @@ def _make_reports_of_chunk(models: Sequence[Model]) -> list[ModelReport]:
 def make_model_report(model: Model) -> ModelReport:
     """Return the rows of a model, as in the table of its run.
 
-    Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
+    For each set of modifiers, first every set of fakes with all real images, then all of them pooled.
     """
     troubles: list[str] = []
     reports = ReportCache()
@@ -97,7 +97,7 @@ def make_model_report(model: Model) -> ModelReport:
 class ReportCache:
     """The measures of score tables; of the same one, as of a test and of its only subset, made once.
 
-    In which order the classes stand says nothing: a table is measured with the reals first.
+    The order of the classes has no meaning: a table is measured with the reals first.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class ReportCache:
         """Return the measures that a report shows.
 
         Raises:
-            DataError: no image, or a logit that is no finite number.
+            DataError: no image, or a logit that is not finite.
         """
         rows = np.argsort(labels, kind="stable")
         labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]
@@ -120,7 +120,7 @@ class ReportCache:
 def _rows(
     tests: Sequence[AuditedTest], troubles: list[str], reports: ReportCache
 ) -> Iterator[ReportRow]:
-    """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
+    """Yield the rows of tests, those under each condition by themselves; note tests that cannot be shown."""
     measured = []
     for test in tests:
         if test.scores is None:
@@ -153,7 +153,7 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
             )
             for name, rows in subset_masks(scores)
         ]
-    except DataError:  # said of the test that it comes from
+    except DataError:  # of its test
         return ()
 
 

@@ -1,7 +1,7 @@
 """The page of erasing; templates/erasing.html, which escapes what comes from the run.
 
-Bars of rates, recovery against the attacker's steps, what the comparison says in words; tables of methods,
-samples at equal seeds, published figures.
+It contains bars of rates, recovery against the attacker's steps, and the comparison in words. Below are
+tables of methods, samples at equal seeds and published figures.
 """
 
 import math
@@ -117,7 +117,7 @@ COLUMNS = (
 
 
 class Erasing(NamedTuple):
-    """All that a run has to say about erasing."""
+    """The erasing results of a run."""
 
     name: str  # of the run
     methods: Sequence[ErasedMethod]  # the teacher among them
@@ -140,7 +140,7 @@ class Erasing(NamedTuple):
 
 
 def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
-    """Return three bars a method: how often the concept, its anchor and the others are drawn; None of no rate."""
+    """Return three bars per method: the rates of the concept, its anchor and the others. None without any rate."""
     known = [row for row in rows if any(row.mean(name) is not None for name, *_ in RATES)]
     if not known:
         return None
@@ -180,7 +180,7 @@ def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
 
 
 def recovery_plots(run: Erasing) -> Iterator[Figure]:
-    """Yield a figure a method: a line for each number of images, and what is between floor and ceiling."""
+    """Yield one figure per method: a line for each number of images, and the area between floor and ceiling."""
     for row, method in zip(run.rows, run.methods, strict=True):
         if method.curves["recovery"]:
             yield _recovery(row.name, method)
@@ -242,7 +242,7 @@ def _points(curve: Sequence[Point], images: int) -> list[Place]:
 
 
 def sentences(run: Erasing) -> Iterator[str]:
-    """Yield what the table of a run says, of each concept its own; plain text, to be escaped."""
+    """Yield the conclusions of the table of a run, separately for each concept; plain text, to be escaped."""
     if sentence := missing_sentence(run.missing):
         yield sentence
     for concept in dict.fromkeys(method.concept for method in run.methods):
@@ -264,13 +264,13 @@ def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
 
 
 def is_erased(row: MethodRow, teacher: MethodRow) -> bool:
-    """Tell whether a concept is drawn at most a fifth as often as by the teacher."""
+    """Return whether a concept is drawn at most a fifth as often as by the teacher."""
     rate, before = row.mean("erased"), teacher.mean("erased")
     return rate is not None and before is not None and rate <= LEAST_ERASED * before
 
 
 def keeps_others(row: MethodRow, teacher: MethodRow) -> bool:
-    """Tell whether the other concepts are drawn nearly as well as by the teacher."""
+    """Return whether the other concepts are drawn nearly as well as by the teacher."""
     others, before = row.mean("others"), teacher.mean("others")
     return others is not None and before is not None and others >= before - OTHERS_LOSS
 
@@ -313,7 +313,7 @@ def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
 
 
 def _penalty(methods: Sequence[MethodRow]) -> Iterator[str]:
-    """Yield what the penalty on the null token is worth, where a method was run without it."""
+    """Yield the effect of the penalty on the null token, if a method was also run without it."""
     for row in methods:
         method, settings = _parts(row.name)
         if not _is_zero(settings.pop(PENALTY, "")):
@@ -389,7 +389,7 @@ def _samples(sheet: Path, concepts: Sequence[str], at: int, method: str) -> str:
 
 
 def published_table() -> str:
-    """Return the published figures, marked as what they are."""
+    """Return the published figures, marked as published."""
     rows = (
         table_row(
             escape(each.method),

@@ -1,9 +1,9 @@
 """The page of fairness; templates/fairness.html, which escapes what comes from the run.
 
-Methods over their seeds stand in an order that no gap decides. Sentences say whose gap is more than chance, and who
-may be compared. AUC against the FPR gap, a dot a seed, a mark a method, what chance gives shaded; gap bars, FPR and FNR of
-each group beside that of all; of each seed the table of counts and rates; the ladder, method × AUC × gaps.
-Rates, gaps and floors are in percent, AUC in 0 … 1.
+The gap does not decide the order of the methods. Sentences say which gaps exceed chance, and which methods
+are comparable. Plots: AUC against the FPR gap, one dot per seed and one mark per method, with the chance
+level shaded; bars of gaps; FPR and FNR of each group. Tables: counts and rates of each seed; the leaderboard,
+method × AUC × gaps. Rates, gaps and floors are in percent, AUC in [0, 1].
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
 MARKS: Mapping[
     Comparability, tuple[Shape, str, float]
-] = {  # shapes tell whether methods may be compared
+] = {  # shapes show whether methods may be compared
     Comparability.COMPARABLE: ("disc", "dot", 5),
     Comparability.LOWER_AUC: ("disc", "hollow", 5),
     Comparability.CONSTANT: ("cross", "hollow", 4),
@@ -101,7 +101,7 @@ class FairnessComparison(NamedTuple):
     methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
 
     def with_standing(self, standing: Comparability) -> list[FairnessMethod]:
-        """Return the methods of which the same may be said."""
+        """Return the methods with the same verdict."""
         return [method for method in self.methods if method.standing is standing]
 
 
@@ -153,7 +153,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def verdict(method: FairnessMethod) -> str:
-    """Return what the ladder says of a method."""
+    """Return the leaderboard cells of a method."""
     if method.standing is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)
@@ -318,7 +318,7 @@ def _bars(
         y=(len(rates) + 0.5, 0.5),
     )
     drawn: list[DrawnShape] = []
-    if overall and floor:  # groups that all lie within it are no further apart than by chance
+    if overall and floor:  # groups within it do not differ more than by chance
         around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
         drawn.append(rectangle("floor", around, frame.y))
     for place, group in enumerate(rates, start=1):
@@ -345,7 +345,7 @@ def _over_seeds(rates: Sequence[IntervalEstimate | None]) -> SeedSummary | None:
 
 
 def _rate(group: GroupRow, name: str) -> IntervalEstimate | None:
-    """Return a rate of a group; "fnr" is the other answer of the TPR."""
+    """Return a rate of a group; "fnr" is 100 % - TPR."""
     if name != "fnr":
         return group.rates.get(name)
     tpr = group.rates.get("tpr")
@@ -445,7 +445,7 @@ def methods_table(comparison: FairnessComparison) -> str:
 
 
 def remaining_gaps_table(comparison: FairnessComparison) -> str:
-    """Return the measures that the ladder leaves out."""
+    """Return the measures that the leaderboard leaves out."""
     lines = (
         table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
         for method in comparison.methods
@@ -477,7 +477,7 @@ def _interval(method: FairnessMethod) -> str:
 
 
 def _reason(method: FairnessMethod) -> str:
-    """Return why it is not comparable, without what its verdict says already."""
+    """Return why it is not comparable, without repeating its verdict."""
     if not method.why_not:
         return ""
     return f'<small class="id">AUC {breakable(method.why_not.removeprefix(f"{LOWER}: "))}</small>'
@@ -500,7 +500,7 @@ def fairness_page(
     """Return the page: the same rows give the same page.
 
     Args:
-        rows: one a model (a seed), test and column.
+        rows: one per model (seed), test and column.
         name: of the run.
         missing: models of the run without a result.
     """
@@ -511,7 +511,7 @@ def fairness_page(
 
 
 def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str, object]:
-    """Return what the template shows of a test and column; add its figures to those of the page."""
+    """Return the template's values of a test and column; add its figures to those of the page."""
     opened = len(comparison.methods) <= UNFOLDED
     plot = gap_plot(comparison)
     figures += [plot] if plot else []

@@ -1,9 +1,9 @@
-"""Figures as values: a plane with axes and a key, and what is drawn in it: lines, marks and words where the data are.
+"""Figures as values: a plane with axes and a key, and the lines, marks and words drawn in it.
 
-Nothing here knows a format: `svg` draws figures for pages and `matplotlib_figures` for files, both by the styles
-of `style`. Pixels only say how large a figure is, and how far words stand from what they name.
+This module knows no format: `svg` draws figures for pages and `matplotlib_figures` for files, both with the
+styles of `style`. Pixels are only sizes of figures and distances of words from their marks.
 
-Where marks have names, each stands so that no name lies on another.
+Names of marks are placed so that no name overlaps another.
 """
 
 import math
@@ -60,18 +60,18 @@ class Frame(NamedTuple):
     y: Point = (0.0, 1.0)  # at its lower and upper end
 
     def data_to_pixels(self, x: float, y: float) -> Point:
-        """Return where a value lies, in pixels; values outside lie on the edge."""
+        """Return the position of a value, in pixels; values outside are on the edge."""
         across = _share(x, self.x) * (self.width - self.left - self.right)
         up = _share(y, self.y) * (self.height - self.top - self.bottom)
         return self.left + across, self.height - self.bottom - up
 
     def mark_box(self, point: Point, reach: float = MARK_PX) -> Box:
-        """Return what a mark covers, by half its side in pixels."""
+        """Return the area of a mark, by half its side in pixels."""
         x, y = self.data_to_pixels(*point)
         return Box(x - reach, y - reach, x + reach, y + reach)
 
     def line_box(self, first: Point, second: Point) -> Box:
-        """Return what an upright or a level line covers."""
+        """Return the area of a vertical or horizontal line."""
         (left, top), (right, bottom) = self.data_to_pixels(*first), self.data_to_pixels(*second)
         return Box(min(left, right) - 1, min(top, bottom), max(left, right) + 1, max(top, bottom))
 
@@ -96,7 +96,7 @@ class Marks(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Words beside a point."""
+    """Words next to a point."""
 
     point: Point
     text: str
@@ -108,7 +108,7 @@ class Label(NamedTuple):
     turned: bool = False  # read upwards
 
     def box(self, frame: Frame) -> Box:
-        """Return what the words cover, by guess."""
+        """Return the estimated area of the words."""
         x, y = frame.data_to_pixels(*self.point)
         wide = len(self.text) * CHARACTER_PX
         left = x + self.right - {"start": 0.0, "middle": wide / 2, "end": wide}[self.anchor]
@@ -128,16 +128,16 @@ class Axis(NamedTuple):
 
 
 class FigureLegend(NamedTuple):
-    """What lines and marks stand for: words, and what is drawn before them, in pixels, y downwards."""
+    """The key of lines and marks: words, and the symbols before them, in pixels, y downwards."""
 
     entries: Sequence[tuple[str, Sequence[DrawnShape]]] = ()
-    width: int = 26  # of what is drawn, in pixels
+    width: int = 26  # of the symbol, in pixels
     height: int = 10
-    beside: bool = False  # the entries stand beside, not below each other
+    beside: bool = False  # the entries are side by side, not below each other
 
     @property
     def frame(self) -> Frame:
-        """The plane of what is drawn."""
+        """The plane of the drawn items."""
         return Frame(self.width, self.height, 0, 0, 0, 0, x=(0, self.width), y=(self.height, 0))
 
 
@@ -150,7 +150,7 @@ class Figure(NamedTuple):
     description: str
     x: Axis | None = None  # None: neither axis is shown
     y: Axis = Axis("", ())
-    caption: str = ""  # where it stands in a page
+    caption: str = ""  # shown in a page
     note: str = ""  # small, below the caption
     key: FigureLegend = FigureLegend()
 
@@ -182,7 +182,7 @@ BEHIND = frozenset({"floor", "band"})  # styles of surfaces
 
 
 def line(points: Sequence[Point], series: int, *, marks: bool = False) -> list[DrawnShape]:
-    """Return a line through points; a single one, or `marks`, shows dots; none is nothing."""
+    """Return a line through points. A single point, or `marks`, gives dots; no point gives nothing."""
     drawn: list[DrawnShape] = [Polyline(points, "line", series)] if points else []
     if drawn and (marks or len(points) == 1):
         drawn.append(Marks(points, "disc", "dot", series, 2.5))
@@ -205,14 +205,14 @@ def level(frame: Frame, value: float) -> Polyline:
 
 
 def rectangle(style: str, x: Point, y: Point, series: int = 0) -> Polyline:
-    """Return what lies between two values of each axis."""
+    """Return the area between two values of each axis."""
     (left, right), (low, high) = x, y
     around = ((left, low), (left, high), (right, high), (right, low))
     return Polyline(around, style, series, closed=True)
 
 
 def band(lower: Sequence[Point], upper: Sequence[Point], series: int) -> Polyline:
-    """Return what lies between two lines."""
+    """Return the area between two lines."""
     return Polyline((*upper, *reversed(lower)), "band", series, closed=True)
 
 
@@ -227,14 +227,14 @@ def steps(edges: Sequence[float], heights: Sequence[float], style: str) -> Polyl
 
 
 def lines_key(names: Sequence[str]) -> FigureLegend:
-    """Return what the colours and dashes of `line` stand for."""
+    """Return the key of the colours and dashes of `line`."""
     return FigureLegend([
         (name, line(((1, 5), (25, 5)), series)) for series, name in enumerate(names)
     ])  # fmt: skip
 
 
 def swatches(styles: Iterable[str]) -> FigureLegend:
-    """Return what surfaces stand for that have the names of their styles."""
+    """Return the key of surfaces, named by their styles."""
     entries = [(style, [rectangle(style, (1, 15), (1, 9))]) for style in styles]
     return FigureLegend(entries, width=16, beside=True)
 
@@ -358,7 +358,7 @@ def _candidates(text: str, point: Point) -> Iterator[Label]:
 
 
 def _crossed(label: Label, place: Point, covered: Sequence[Box], *, own: Box) -> float:
-    """Return how much of a leader lies on other things, in samples of it."""
+    """Return how much of a leader overlaps other items, in samples of it."""
     down = label.down - (ABOVE_PX - BELOW_PX) / 2
     cost = 0.0
     for step in range(1, 10):

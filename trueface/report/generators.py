@@ -1,4 +1,4 @@
-"""What the studies of generators show alike: columns of page and screen, words of verdicts, tiles of pictures."""
+"""Common parts of the studies of generators: columns of page and screen, words of verdicts, image tiles."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def _part(value: SeedSummary) -> str:
 
 
 def no_subtext(_: MethodRow) -> str:
-    """Return what stands below a number that has nothing below it."""
+    """Return an empty text below a number."""
     return ""
 
 
@@ -88,7 +88,7 @@ def page_table(
     Args:
         first: title of the names.
         columns: in the page's order.
-        rows: one a line.
+        rows: one per line.
         name: HTML of a row's name.
     """
     shown = [column for column in columns if column.title]
@@ -108,7 +108,7 @@ def screen_table(
 
 
 def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
-    """Yield what the measures themselves say of rows, by the same words together.
+    """Yield the conclusions of the measures about rows; rows with equal words are joined.
 
     Args:
         rows: with a `verdict`.
@@ -125,13 +125,13 @@ def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
 def tiles(
     path: Path, *, row: int, across: int = 0, down: int = 0, columns: Sequence[int] = ()
 ) -> tuple[str, ...]:
-    """Return parts of a picture of square tiles without margins, as data URLs; those that are not there left out.
+    """Return parts of an image of square tiles without margins, as data URLs; missing ones are left out.
 
     Args:
         path: a PNG.
         row: of tiles, from 0.
-        across: how many tiles stand side by side, where that tells their size.
-        down: how many rows there are, likewise.
+        across: number of tiles side by side, if that determines their size.
+        down: number of rows, if that determines their size.
         columns: of single tiles; (): the whole row.
     """
     try:

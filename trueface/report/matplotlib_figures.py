@@ -31,7 +31,7 @@ FONT_PX = 9.5  # DejaVu Sans, which matplotlib brings, is wider than the fonts o
 TITLE_PX, ROW_PX = 24, 18  # above the figure, and for each row of the key below it
 AIR_PX = 12
 ABOVE = 1000  # everything else
-# names are no formulas, dashes have lengths in pixels, and a PDF holds text that can be searched
+# names are not formulas, dashes have lengths in pixels, and a PDF holds text that can be searched
 SETTINGS = {"text.parse_math": False, "lines.scale_dashes": False, "pdf.fonttype": 42}
 MARKERS = {"disc": "o", "square": "s", "cross": "x", "triangle": "v"}
 SIDES: dict[str, Literal["left", "center", "right"]] = {
@@ -51,7 +51,7 @@ def render_figure(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     height = bottom + max((down + ROW_PX for *_, down in signs), default=0)
     with rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks
-        rcdefaults()  # whatever a person's own file says
+        rcdefaults()  # whatever the user's matplotlibrc contains
         rcParams.update(SETTINGS)
         canvas = Canvas(figsize=(width / INCH, height / INCH))
         axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -75,7 +75,7 @@ def _wide(key: FigureLegend, words: str) -> float:
 def _placed(
     key: FigureLegend, width: float
 ) -> Iterator[tuple[str, Sequence[DrawnShape], float, float]]:
-    """Yield the entries of a key, and how far right and down each stands: as many in a row as there is room for."""
+    """Yield the entries of a key, and the position of each from the top left: as many per row as fit."""
     right, down = float(AIR_PX), 0.0
     for words, drawn in key.entries:
         wide = _wide(key, words)
@@ -122,7 +122,7 @@ def _draw(axes: Axes, frame: Frame, drawn: Iterable[DrawnShape], right: float, d
 
 
 def _write(axes: Axes, label: Label, x: float, y: float) -> None:
-    """Write words beside a point, in pixels."""
+    """Write words next to a point, in pixels."""
     right, base = x + label.right, y + label.down
     if label.leader:
         leader = STYLES["leader"]

@@ -26,15 +26,13 @@ Role = Literal["reference", "method", "broken"]
 WIDTH, HEIGHT = 1050, 420
 LEAST_MARKS = 3
 BEFORE = "before"  # the mark of a model as it came, which may lie below the plane
-RAISED_PX = 6  # marks that lie below the plane stand on its edge
+RAISED_PX = 6  # marks below the plane are drawn on its edge
 EDGE_DECADES = 0.18  # of air left and right
-STRETCH = (
-    2.0  # marks of broken models that would widen the second axis by more lie on its lower edge
-)
+STRETCH = 2.0  # marks of broken models that would widen the second axis by more are drawn on its lower edge
 ALWAYS = 0.12  # a second axis as long as this is never cut
 LEAST_SPAN = 0.02  # of the second axis: finer differences are noise
 FINE_DECADES = 3.2  # up to here the first axis has ticks at 2 and 5, too
-SHAPES: Mapping[str, tuple[Shape, float]] = {  # by which a role is told, not by colour alone
+SHAPES: Mapping[str, tuple[Shape, float]] = {  # that distinguish roles, not colour alone
     "reference": ("square", 4),
     "method": ("disc", 4.5),
     "broken": ("cross", 4),
@@ -70,7 +68,7 @@ def quality_by_time(
     across: str,
     up: str,
 ) -> Figure | None:
-    """Return the figure; None of fewer than three marks with a place: a table says as much in less room.
+    """Return the figure. None for fewer than three marks with a place, which a table shows in less room.
 
     Args:
         methods: those without a time stay out of it.

@@ -31,7 +31,7 @@ class RankedMethod(NamedTuple):
     value: SeedSummary
 
     def text(self) -> str:
-        """Return "scrub (0.021 ± 0.003)"; of a single seed it says so."""
+        """Return "scrub (0.021 ± 0.003)"; a single seed is mentioned."""
         alone = ", one seed" if self.value.sd is None and not self.value.seeds_note else ""
         return f"{self.name} ({self.value.text(3)}{alone})"
 
@@ -39,7 +39,7 @@ class RankedMethod(NamedTuple):
 def indistinguishable_methods(
     first: RankedMethod, others: Sequence[RankedMethod]
 ) -> list[RankedMethod]:
-    """Return those that `first` cannot be told from: spreads over seeds overlap, or its own is not known."""
+    """Return the methods indistinguishable from `first`: spreads over seeds overlap, or its own is unknown."""
     own = first.value.sd
     if own is None:
         return list(others)

@@ -1,7 +1,8 @@
-"""Pages: one HTML file each that needs no other, made of a template, and its figures as files beside it.
+"""Pages: one self-contained HTML file each, from a template, and its figures as files next to it.
 
-Every page is a file in templates that extends base.html; a name from the run is escaped there. What tables and
-figures return is HTML already, and passes as such. Every figure says in words what it shows to those who cannot see it.
+Every page is a template that extends base.html; a name from the run is escaped there. Tables and figures
+are already HTML, and are inserted unchanged. Every figure has a description in words for users who cannot
+see it.
 """
 
 import re
@@ -43,7 +44,7 @@ def render_template(
     Args:
         template: name of a file in `templates`, which extends base.html.
         about: names and facts below its title.
-        outcome: sentences that say what came out, below these.
+        outcome: sentences on the outcome, below these.
         values: what the template names; text is escaped there, `Markup` is not.
     """
     return (
@@ -72,12 +73,12 @@ _OURS = re.compile(rf"\d\d+ .+\.({'|'.join(get_args(FigureKind))})")  # in a fol
 
 
 def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None:
-    """Write a page, and its figures into folders beside it, in the place of those of an earlier one.
+    """Write a page, and its figures into folders next to it, replacing those of an earlier one.
 
     Args:
         page: what to write; each file is written atomically, and folders are made as needed.
         path: of the page; the folder of "fairness.html" is "fairness-figures".
-        kinds: of the files of each figure; (): none are written, and earlier ones stay.
+        kinds: file types of each figure. (): none are written, and earlier ones stay.
 
     Raises:
         ImportError: matplotlib is missing, which draws PNG and PDF.

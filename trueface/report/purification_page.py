@@ -1,7 +1,8 @@
 """The page of purification; templates/purification.html, which escapes what comes from the run.
 
-Tables of attacks with their control, purifiers, detectors; what the comparison says in words, where the adaptive
-number decides; the price on clean images against the damage that is left, on two logarithmic axes.
+It contains tables of attacks with their control, purifiers and detectors, and the comparison in words, in
+which the adaptive number decides. A plot shows the price on clean images against the remaining damage, on
+two logarithmic axes.
 """
 
 import math
@@ -48,13 +49,13 @@ from trueface.report.tables import table
 
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
 ADAPTIVE = "mse_adaptive"
-CLOSER_DB = 1.0  # by so much a picture must come nearer to the original to be told
+CLOSER_DB = 1.0  # an image must get closer to the original by this to be reported
 
 
 WIDTH, HEIGHT = 1050, 460
 EDGE_DECADES = 0.15
 FREE_DECADES = 0.35  # left of the least price: the place of those that cost nothing
-MARKS = {  # by the kind of the attack, where they stand in the key
+MARKS = {  # by the kind of the attack, in the order of the key
     "non-adaptive": Marks(((8, 6),), "disc", "method"),
     "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
 }
@@ -219,7 +220,7 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
 
 
 def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
-    """Yield whether the pictures themselves come closer to the originals, or only the outputs."""
+    """Yield whether the images themselves get closer to the originals, or only the outputs."""
     before = None if unpurified is None else unpurified.mean("psnr")
     if before is None:
         return
@@ -256,7 +257,7 @@ def attack_table(rows: Sequence[MethodRow]) -> str:
 
 
 def detector_table(detectors: Sequence[DetectorRow]) -> str:
-    """Return what detectors that were trained on such images reach; nothing where there is none."""
+    """Return the results of detectors trained on such images; nothing if there is none."""
     head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
     rows = (
         f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
@@ -280,7 +281,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 class PurifierDamage(NamedTuple):
-    """A purifier in the plane of price and damage: what an attack leaves that does, and does not, know it."""
+    """A purifier in the plane of price and damage: the damage left by an attack that does, and does not, know it."""
 
     name: str
     price: float  # ≥ 0
@@ -295,7 +296,7 @@ class PurifierDamage(NamedTuple):
 
 
 def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
-    """Return the figure; None of fewer than three numbers: the table says as much. Better is lower and further left."""
+    """Return the figure. None for fewer than three numbers, which the table shows. Better is lower and further left."""
     each = list(_damages(rows))
     if sum(len(of.damages) for of in each) < LEAST_MARKS:
         return None
@@ -359,7 +360,7 @@ def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
 
 
 class Purification(NamedTuple):
-    """All that a run has to say about purifiers."""
+    """The purification results of a run."""
 
     name: str  # of the run
     rows: Sequence[MethodRow]  # one a purifier

@@ -51,7 +51,7 @@ def quality_page(
     """Return the page: the same rows give the same page.
 
     Args:
-        rows: one a model (a seed) and test.
+        rows: one per model (seed) and test.
         name: of the run.
         trained: what its trainings logged of their collaboration.
         missing: models of the run without a result.
@@ -78,7 +78,7 @@ def _describe_run(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
 
 
 def _section(compared: ComparedQualities, figures: list[Figure]) -> dict[str, object]:
-    """Return what the template shows of a test; add its figures to those of the page."""
+    """Return the template's values of a test; add its figures to those of the page."""
     reference = _reference(compared)
     areas, scores = quality_curves(compared), list(score_curves(compared))
     figures += [*([areas] if areas else []), *scores]
@@ -105,7 +105,7 @@ def _reference(compared: ComparedQualities) -> str:
 
 
 def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
-    """Yield what the differences say; plain text, to be escaped."""
+    """Yield the conclusions of the differences; plain text, to be escaped."""
     said: dict[str, list[str]] = {}
     for method in compared.methods:
         worst = method.difference("worst")
@@ -118,7 +118,7 @@ def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
 
 
 def _areas(compared: ComparedQualities) -> str:
-    """Return the AUC of each method at each quality, and what sums them up."""
+    """Return the AUC of each method at each quality, and the summaries."""
     names = compared.qualities
     rows = (
         table_row(

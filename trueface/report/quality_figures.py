@@ -127,7 +127,7 @@ def _axis(names: Sequence[str]) -> Axis:
 
 
 def _frame(names: Sequence[str], *, height: int, y: Point, least: float = STEP_PX) -> Frame:
-    """Return a plane so wide that the names of qualities stand side by side."""
+    """Return a plane wide enough for the names of qualities side by side."""
     widest = max(len(name) for name in names) * CHARACTER_PX
     step = max(widest + AIR_PX, least)
     half = max(round(widest / 2) + 4, RIGHT)

@@ -29,7 +29,7 @@ POINTS = 160  # of a curve; more cannot be seen at this size
 BINS = 32  # of a histogram
 MOST_MARKS = 30  # of a line; of more points none is marked
 BELIEFS = 10  # bins of a reliability diagram
-OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogram
+OUTSIDE = 0.005  # fraction of the logits that may be outside of a histogram
 CLASSES = ("real", "fake")
 
 
@@ -89,7 +89,7 @@ def roc_curves(rows: Sequence[ReportRow]) -> Figure:
 
 
 def reliability(rows: Sequence[ReportRow]) -> Figure:
-    """Return how often answers of each confidence are right; on the diagonal they mean it."""
+    """Return the accuracy at each confidence; on the diagonal the model is calibrated."""
     frame = Frame()
     drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):
@@ -145,10 +145,10 @@ def histogram(row: ReportRow) -> Figure:
 
 
 def over_epochs(what: str, note: str, losses: Lines, accuracies: Lines) -> Iterator[Figure]:
-    """Yield loss and accuracy over epochs; values that are no finite numbers are left out.
+    """Yield loss and accuracy over epochs; non-finite values are left out.
 
     Args:
-        what: of what they are, after "Loss"; "": of the training.
+        what: subject, after "Loss". "": the training.
         note: stands below their captions.
         losses: by name.
         accuracies: by name, shares.

@@ -1,4 +1,4 @@
-"""The page of a run, its report: what came out, the audit, tables of all models, then each model with its figures.
+"""The page of a run, its report: the outcome, the audit, tables of all models, then each model with its figures.
 
 Start reading at `run_page`, then templates/run.html.
 """
@@ -31,9 +31,9 @@ from trueface.runtime import paths
 from trueface.runtime.image_files import open_image
 from trueface.unlearning.evaluation.leaderboard import UnlearningLeaderboard
 
-PREVIEW_PX = 1000  # widest picture in the page
-PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
-PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
+PREVIEW_PX = 1000  # widest image in the page
+PREVIEW_PIXELS = 1 << 26  # of an image that is read: 200 MB
+PREVIEW_BYTES = 600_000  # of an image; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
 MOST_IN_LINE = 12  # models in the contents; more are folded up
 KEYS_SHOWN = 5  # of a poison record
@@ -64,8 +64,8 @@ def run_page(
         audit: what was found in it.
         models: of the run, in its order.
         date: when the report is made, as text.
-        unlearned: what was unlearned in it; None: the page says nothing of that.
-        beside: other pages that lie beside it, title and file name.
+        unlearned: the unlearning section. None if the page has none.
+        beside: other pages in the same folder, title and file name.
         missing: models of the run without a result.
     """
     groups = () if unlearned is None else unlearned.groups
@@ -102,7 +102,7 @@ def run_page(
 
 
 def _describe_run(run: Run) -> list[tuple[str, str]]:
-    """Return what the models were made with: each name with all its values."""
+    """Return the settings of the models: each name with all its values."""
     values: dict[str, dict[str, None]] = {}
     for model in run.models:
         for name in ABOUT:
@@ -122,7 +122,7 @@ def _preview(model: Model) -> Preview | None:
 
 
 def _embedded(path: Path) -> str | None:
-    """Return a picture as a data URL, made smaller where it is large; None if it is none."""
+    """Return an image as a data URL, reduced if it is large. None if it is not an image."""
     try:
         with open_image(path, formats=("PNG", "JPEG")) as file:
             if file.width * file.height > PREVIEW_PIXELS:

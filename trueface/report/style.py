@@ -1,4 +1,4 @@
-"""How pages and figures look: light and dark, on a screen and on paper; the styles of figures hold for files, too.
+"""The style of pages and figures, light and dark, on a screen and on paper. Figures in files have the same style.
 
 Colours of series: M. Okabe and K. Ito, "Color universal design", 2008, told apart by people who do
 not see all colours; the yellow is left out, as it cannot be seen on white.
@@ -34,7 +34,7 @@ COLOURS = {  # in light and in dark
 
 
 class Style(NamedTuple):
-    """How a line, a surface or a mark of a figure looks; colours by their names, "" is none."""
+    """The style of a line, a surface or a mark of a figure; colours by name, "" for none."""
 
     fill: str = ""
     stroke: str = ""
@@ -73,7 +73,7 @@ STYLES = {
 
 
 def dash_of(style: str, series: int) -> str:
-    """Return the dashes by which the line of a series is told from others; "" elsewhere."""
+    """Return the dashes that distinguish the line of a series; "" for other items."""
     return DASHES[(series // SERIES + series) % len(DASHES)] if style == "line" else ""
 
 

@@ -30,7 +30,7 @@ def picture(figure: Figure, inside: str = "", attributes: str = "") -> Markup:
 
     Args:
         figure: without its caption and key.
-        inside: what stands before all that is drawn.
+        inside: elements before all drawn ones.
         attributes: further ones.
     """
     frame = figure.frame
@@ -68,13 +68,13 @@ def framed(figure: Figure | None) -> Markup:
 
 
 def side_by_side(figures: Iterable[Figure]) -> Markup:
-    """Return figures with their captions and keys, beside each other where there is room; nothing of none."""
+    """Return figures with their captions and keys, side by side if there is room; nothing without figures."""
     inside = "".join(map(framed, figures))
     return Markup(f'<div class="grid-of">{inside}</div>' if inside else "")
 
 
 def key(of: FigureLegend) -> Markup:
-    """Return what lines and marks stand for, as HTML."""
+    """Return the key of lines and marks, as HTML."""
     items = "".join(
         f'<li><svg width="{of.width}" height="{of.height}" aria-hidden="true">'
         f"{_render_shapes(of.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
@@ -121,7 +121,7 @@ def _class(each: Polyline | Marks) -> str:
 
 
 def _path(places: Sequence[Point]) -> str:
-    """Return the steps through some places, short ones where these lie above or beside each other."""
+    """Return the path through some points, shortened for horizontal and vertical steps."""
     texts = [(f"{x:.1f}", f"{y:.1f}") for x, y in places]
     path = "M{} {}".format(*texts[0])
     for (left, top), (x, y) in pairwise(texts):

@@ -32,7 +32,7 @@ def table(
     kind: str = "measures",
     grouped: bool = False,
 ) -> Markup:
-    """Return a table as wide as it needs; all that is given is HTML, but for what stands above it.
+    """Return a table as wide as needed. All arguments are HTML, except the text above the table.
 
     Args:
         head: titles of the columns, whose first one names the rows.
@@ -209,8 +209,8 @@ def heat_cell(value: IntervalEstimate | None, has_interval: bool = True, *, note
 
     Args:
         value: None: there is none.
-        has_interval: else the ends of `value` say nothing.
-        note: what stands below it.
+        has_interval: if false, the ends of `value` have no meaning.
+        note: text below it.
     """
     below = [interval_text(value.low, value.high, ".3f")] if value and has_interval else []
     lines = "".join(f"<small>{escape(text)}</small>" for text in (*below, note) if text)

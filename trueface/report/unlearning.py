@@ -1,7 +1,7 @@
-"""What a report shows of unlearning: for each base model tables, and plots of what lies beyond them.
+"""The section of a report on unlearning: tables and plots for each base model.
 
-Plots: quality against time; histograms of how sure a model is of what it was to forget; and features in
-the plane, a cloud of dots, in it crosses for what is to be forgotten.
+Plots: quality against time, histograms of the model's confidence on the forget set, and features in the
+plane. The features are a cloud of dots, with crosses for the forget set.
 """
 
 import itertools
@@ -53,11 +53,11 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 
 SIDE = 238
 AIR = 0.25  # of the extent before, around it on each side
-KEPT = Marks(((4, 5),), "disc", "kept")  # where it stands in the key
+KEPT = Marks(((4, 5),), "disc", "kept")  # in the key
 FORGOTTEN = Marks(((14.5, 5),), "cross", "forgotten", radius=2.4)
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
-NOTHING = "\N{NO-BREAK SPACE}"  # a note, lest figures beside each other stand askew
+NOTHING = "\N{NO-BREAK SPACE}"  # a note, so that adjacent figures are aligned
 INTRODUCTION = (
     "<p>Each method changes a model that was trained on data to be forgotten. The first rows are references: the "
     "model before unlearning, with the cost of its training, and retrained models. The target is <b>retrain</b>, "
@@ -79,7 +79,7 @@ MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
 class MethodBeliefs(NamedTuple):
-    """How sure the models of a method were of what they were to forget, over all seeds."""
+    """The confidences of the models of a method on the forget set, over all seeds."""
 
     row: UnlearningRow
     before: Beliefs
@@ -122,7 +122,7 @@ def section(board: UnlearningLeaderboard, figures: dict[str, list[Figure]]) -> M
 
 
 def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -> str:
-    """Return what is shown of one base; add its figures, and to `troubles` what cannot be read."""
+    """Return the block of one base; add its figures, and unreadable files to `troubles`."""
     beliefs, planes = [], []
     for row in group.rows:
         try:
@@ -172,7 +172,7 @@ def shown_columns(
 
 
 def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
-    """Return how sure the models of a row were of what they were to forget; nothing where none is known.
+    """Return the confidences of the models of a row on the forget set; nothing if none is known.
 
     Raises:
         DataError: answers cannot be read.
@@ -224,7 +224,7 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
 
 
 def to_be_forgotten(group: UnlearningGroup) -> str:
-    """Return what the methods of a group are to forget, in words."""
+    """Return the forget set of a group's methods, in words."""
     match group.goal:
         case "flips":
             return "flipped labels"
@@ -343,7 +343,7 @@ def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
 
 
 def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
-    """Return a number as its column has them; `digits` that count, of those that are no shares."""
+    """Return a number in the format of its column, with `digits` significant digits if it is not a fraction."""
     match column.kind:
         case "percent" | "score":
             return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
@@ -356,7 +356,7 @@ def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> 
 
 
 def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
-    """Return the names of the quality and of the time that are plotted; None: not measured."""
+    """Return the names of the plotted quality and time. None if not measured."""
     measured = {name for row in group.rows for name in row.values}
     return (
         next((name for name in QUALITY if name in measured and name in PAGE[group.goal]), None),
@@ -475,7 +475,7 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
 
 
 def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
-    """Return planes by what they have in common: samples, and features before."""
+    """Return planes grouped by their samples and features before."""
     groups: dict[bytes, list[MethodPlane]] = {}
     for each in planes:
         plane = each.plane
@@ -519,13 +519,13 @@ def _fraction_outside(places: Places, shown: Limits) -> float:
 def _cloud(
     name: str, title: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits
 ) -> Figure:
-    """Return features as dots in the colours of their classes, the forgotten as crosses.
+    """Return features as dots in the colours of their classes, the forget set as crosses.
 
     Args:
         name: the caption.
         title: what they are.
-        plane: says of each sample its class, and whether it is to be forgotten.
-        places: (M, 2); what lies beyond `shown` is drawn on its edge.
+        plane: has the class of each sample, and whether it is in the forget set.
+        places: (M, 2). Points outside `shown` are drawn on its edge.
         classes: in the order of their colours.
         shown: the part of the plane.
     """

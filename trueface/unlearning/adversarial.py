@@ -1,8 +1,8 @@
 """Attacks by gradient: on inputs through a whole model, or on features through its last layer.
 
 Their loss is `margin`, the log odds of all other classes together against one. Cross entropy is its
-softplus: both have the same direction for every sample, and the steps here use no more than the
-direction; but the margin's gradient does not become zero where a model is sure of itself.
+softplus, so both have the same gradient direction for every sample, and the steps here use only the
+direction. Unlike cross entropy, the gradient of the margin does not vanish for a confident model.
 
 Sources: one step, I. Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015,
 arXiv 1412.6572; many, A. Madry et al., "Towards deep learning models resistant to adversarial
@@ -37,12 +37,12 @@ class Range(NamedTuple):
 
     @property
     def width(self) -> float:
-        """How far they lie apart."""
+        """Their distance."""
         return self.high - self.low
 
 
 class AttackStart(NamedTuple):
-    """Where an attack begins, and in what units it is measured."""
+    """The start of an attack, and the units of its size."""
 
     points: Tensor  # (B, …)
     unit: float
@@ -60,19 +60,19 @@ class AttackBatch(NamedTuple):
 
 @dataclass(slots=True)
 class EpsilonSearchPGD:
-    """Climbs as far as it takes to change most answers."""
+    """Increases the attack size until most predictions change."""
 
-    eps: float  # in units of what is attacked; it only grows
+    eps: float  # in units of the attacked inputs; it only grows
     max_eps: float
     steps: int
 
     def attacked_logits(
         self, answer: LogitsFunction, parts: Callable[[], Iterable[AttackBatch]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
+        """Return the rows (B,) of each part, and the logits (B, K) of its attacked points.
 
-        All parts are attacked with one eps, whatever their sizes: where too few answers of the
-        whole set change, it is attacked anew with twice of that.
+        All batches are attacked with one eps, whatever their sizes. If too few predictions of the whole set
+        change, the set is attacked again with twice the eps.
 
         Args:
             answer: the model.
@@ -94,12 +94,12 @@ class EpsilonSearchPGD:
 
 
 def to_unit_float(inputs: Tensor) -> Tensor:
-    """Return inputs as float32; bytes become what lies between 0 and 1."""
+    """Return inputs as float32; bytes are scaled to [0, 1]."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
 
 
 def range_of(batches: Iterable[Tensor]) -> Range:
-    """Return 0 and 1 for inputs all within them, else the least and the greatest there is.
+    """Return 0 and 1 if all inputs are within them, otherwise the smallest and largest value.
 
     It is that of a whole set, however its samples fall into batches; a bound in its units then means
     the same for each of them.
@@ -112,7 +112,7 @@ def range_of(batches: Iterable[Tensor]) -> Range:
 
 
 def runner_up_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the classes (B,) that wide logits (B, K) hold likeliest, but for `labels` (B,)."""
+    """Return the most likely classes (B,) of wide logits (B, K), except `labels` (B,)."""
     return _mask_label_logits(logits, labels).argmax(1)
 
 
@@ -143,7 +143,7 @@ def targeted_gradient(answer: LogitsFunction, targets: Tensor) -> GradientFuncti
 def untargeted_linear_gradient(layer: nn.Linear, labels: Tensor) -> GradientFunction:
     """Return the way of features (B, F) through a last layer: as `untargeted_gradient`, in closed form."""
     weight = layer.weight.detach().float()
-    bias: Tensor | None = layer.bias  # torch says that it is always there
+    bias: Tensor | None = layer.bias  # torch's types say that it always exists
     shift = None if bias is None else bias.detach().float()
 
     def slope(points: Tensor) -> Tensor:

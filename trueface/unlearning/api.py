@@ -1,4 +1,4 @@
-"""What an unlearning method is given and what it returns, and the call that applies one.
+"""The request and result of an unlearning method, and the call that applies one.
 
 A method works on samples, classes and a torch model: it knows neither files nor data IDs nor the
 launcher, and nothing of detectors. It is a function from `Request` to `Result`, in a file of
@@ -33,10 +33,10 @@ from trueface.unlearning.registry import METHODS, Goal, TaskProperties, load, re
 def check_argument_types(
     model: object, forget: object, retain: object, validation: object, goal: str | None
 ) -> None:
-    """Refuse what is no model, no samples, or no goal.
+    """Reject an invalid model, invalid samples or an invalid goal.
 
     Raises:
-        UsageError: says which, and how to make it.
+        UsageError: with the invalid argument, and a valid form.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"the model is not a torch module but a {type(model).__name__}")
@@ -118,7 +118,7 @@ def classes_of(model: nn.Module, forget: Examples, watch: RunContext) -> int:
 
 
 def infer_goal(forget: Examples, retain: Examples | None) -> Goal:
-    """Return what the labels say: flipped ones, classes that are not kept, or some samples."""
+    """Return the goal by the labels: flips, classes outside of the retain set, or some samples."""
     if forget.true is not None and forget.true != forget.trained:
         return "flips"
     if retain is not None and not set(forget.trained) & set(retain.trained):
@@ -132,7 +132,7 @@ def check_example_sets(
     """Refuse samples that leave nothing to do, or whose classes the model does not have.
 
     Raises:
-        JobError: says which.
+        JobError: with the invalid sample.
     """
     if retain is not None and not len(retain):
         raise JobError("the retain set is empty, so everything would be forgotten")
@@ -160,7 +160,7 @@ Own = TypeVar("Own", bound=Options)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a method may use."""
+    """The inputs that a method may use."""
 
     model: nn.Module  # as it was trained; the method may change it in place
     forget: Examples  # whose influence shall go
@@ -170,7 +170,7 @@ class Request:
     goal: Goal
     classes: int  # K; 2 for a single logit
     fresh: Callable[[], nn.Module] | None  # a new model, as that one was before its training
-    learn: TrainFunction  # how models of this sort are trained
+    learn: TrainFunction  # trains models of this kind
     cache: Cache
     meter: CostCounter
     watch: RunContext
@@ -199,7 +199,7 @@ class Request:
             counted: the method uses the numbers, so their time and samples count as the method's.
 
         Raises:
-            JobError: a logit is no finite number.
+            JobError: a logit is not finite.
         """
         model = self.model if model is None else model
         with nullcontext() if counted else self.meter.uncounted():
@@ -222,19 +222,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a method returns."""
+    """The result of a method."""
 
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
-    notes: tuple[str, ...] = ()  # what a person should know of how it went, a sentence each
+    notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlearningReport:
-    """The unlearned model, and what it took to make it."""
+    """The unlearned model, its cost and its measurements."""
 
     model: nn.Module
-    log: tuple[Step, ...]  # the first is the model as it came, the last the one that is returned
+    log: tuple[Step, ...]  # the first is the model before unlearning, the last the returned one
     seconds: float  # of the method alone, without what the cache holds or was made for it
     samples_read: int  # of both sets in that time, repeated ones counted again
     cached_seconds: (
@@ -277,22 +277,22 @@ def run(
         forget: what shall go; of flipped labels `trained` is the flipped one, `true` the true one.
         validation: clean samples that were not trained on; those of a class that shall go are left
             out.
-        retain: the rest of the training set; None: it must not be read.
+        retain: the rest of the training set. None if it must not be read.
         options: hyperparameters that differ from the paper's; the method's file has them all.
-        goal: "flips" (flipped labels), "class" or "instances"; None: what the labels say.
+        goal: "flips" (flipped labels), "class" or "instances". None derives it from the labels.
         fresh: makes the model as it was before its training, on any device; for methods that need an
             untrained model.
         learn: how such models are trained; for methods that are trainings.
-        cache: folder for what later calls can use again; None: nothing is kept.
+        cache: folder for results that later calls can reuse. None disables it.
         watch: device, precision, progress, stop; None: the model's device, fp32.
         seed: of every random choice.
         force: apply a method that is known not to work here all the same.
-        situation: further facts, such as the rate of flips; None: what the samples say.
+        situation: further facts, such as the rate of flips. None derives them from the samples.
 
     Raises:
         UnknownName: there is no such method.
         UsageError: an option that it does not have; or it cannot work here, and why.
-        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+        JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     if name not in METHODS:
         raise UnknownName("unlearning method", name, METHODS, where="launcher help unlearning")
@@ -302,7 +302,7 @@ def run(
     check_argument_types(model, forget, retain, validation, goal)
     classes = classes_of(model, forget, watch)
     goal = goal or infer_goal(forget, retain)
-    if goal == "class":  # predictions on a forgotten class say nothing of what is kept
+    if goal == "class":  # predictions on a forgotten class say nothing about the retain set
         validation = validation.without_classes(set(forget.trained))
     check_example_sets(forget, retain, validation, classes)
     check_precision(name, chosen, watch.precision, plain=learn is default_training)
@@ -343,7 +343,7 @@ def run(
 
 
 def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> UnlearningReport:
-    """Call a method; return its result with what it took and measured before and after."""
+    """Call a method; return its result with its cost and its measurements before and after."""
     meter, device = request.meter, request.watch.device
     before = Step(step=0, metrics=request.measure_accuracies())
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
@@ -375,7 +375,7 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearni
 
 
 def _refuse_broken(model: nn.Module) -> None:
-    """Refuse weights that are no finite numbers, also where no prediction shows it."""
+    """Reject non-finite weights, even if all predictions are finite."""
     for key, value in model.state_dict().items():
         broken = int((~value.isfinite()).sum()) if value.is_floating_point() else 0
         if broken:
@@ -392,7 +392,7 @@ def _warnings(
     *,
     own: tuple[str, ...],
 ) -> Iterator[str]:
-    """Yield what a person should know whichever method it was."""
+    """Yield remarks for the user that apply to any method."""
     first, last = before["val_accuracy"], after["val_accuracy"]
     if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"

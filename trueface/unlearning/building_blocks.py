@@ -1,4 +1,4 @@
-"""What several methods do: epochs of gradient steps, a training, labels at random."""
+"""Building blocks of several methods: epochs of gradient steps, a training, random labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -27,12 +27,12 @@ def epochs(
 ) -> Iterator[Step]:
     """Go through the epochs of a method that takes steps; yield each one's entry of the log.
 
-    Whoever asks for no more ends it there.
+    Training stops if the caller requests no further value.
 
     Args:
-        request: its options say how many.
+        request: its options give the number.
         take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
-        measure: what is logged behind that; None: accuracies, which are no cost of the method.
+        measure: values logged after that. None logs accuracies, which do not count as cost of the method.
     """
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
@@ -48,7 +48,7 @@ def finetune_on(
     loss: Loss | None = None,
     more: Iterable[nn.Parameter] = (),
 ) -> Result:
-    """Train the model further, a pass over some samples an epoch.
+    """Train the model further, one pass over some samples per epoch.
 
     Args:
         request: what the method may use; `DescentOptions` among it.
@@ -98,7 +98,7 @@ def train_until_forgotten(
 
 
 def batch_cross_entropy(request: Request, batch: ExampleBatch) -> Tensor:
-    """Return the mean cross entropy of a batch, whose labels lie on the device."""
+    """Return the mean cross entropy of a batch, whose labels are on the device."""
     return cross_entropy(request.logits(batch.inputs), batch.labels)
 
 
@@ -114,7 +114,7 @@ def descend(
         request: gives the device, and whether to stop.
         descent: takes the steps.
         batches: one pass.
-        loss: of a batch, whose labels lie on the device; None: cross entropy with these.
+        loss: loss of a batch, whose labels are on the device. None: cross entropy with these.
 
     Raises:
         JobError: stopped, no finite loss, or not one batch could be read.
@@ -178,7 +178,7 @@ def untrained_model(request: Request) -> nn.Module:
 
 
 def train(request: Request, model: nn.Module, samples: Examples, label: Label) -> Result:
-    """Train a model in place, as models of its sort are trained."""
+    """Train a model in place, as models of its kind are trained."""
     log = request.learn(
         model,
         samples,

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """A folder of tensors; without a folder everything is made anew."""
+    """A folder of tensors; without a folder everything is computed again."""
 
     def __init__(self, folder: Path | None, meter: CostCounter) -> None:
         self._folder, self._meter = folder, meter
@@ -33,12 +33,12 @@ class Cache:
     def tensors(
         self, name: str, follows_from: Sequence[str], make: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Return what `make` makes, on the CPU, from the folder where it lies there already.
+        """Return the result of `make`, on the CPU, from the folder if it is there already.
 
         Args:
             name: of the file, a word: "features".
             follows_from: all that the result is a function of, as texts.
-            make: makes it; what it reads and how long it takes is counted apart.
+            make: computes the value. Its samples and time are counted separately.
         """
         digest = hashlib.sha256(repr(tuple(follows_from)).encode()).hexdigest()[:20]
         path = None if self._folder is None else self._folder / f"{name}-{digest}.pt"
@@ -66,7 +66,7 @@ class Cache:
         samples: Examples,
         watch: RunContext,
     ) -> tuple[Tensor, Tensor]:
-        """Return what the last layer gets, (N, F) float32, and the samples' positions (N,).
+        """Return the inputs of the last layer, (N, F) float32, and the samples' positions (N,).
 
         Args:
             name: of the file.
@@ -90,13 +90,13 @@ class Cache:
 def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
     """Return a checksum of a model, or of some tensors by name.
 
-    Of a model it follows all numbers, those that it does not save included, and what it is made of.
+    The fingerprint of a model covers all its numbers, also those that it does not save, and its layers.
     """
     digest = hashlib.sha256()
     state: Iterable[tuple[str, Tensor]]
     if isinstance(model, nn.Module):
         state = (*model.named_parameters(), *model.named_buffers())
-        digest.update(repr(model).encode())  # strides and paddings are no numbers of its
+        digest.update(repr(model).encode())  # strides and paddings are not among its numbers
     else:
         state = model.items()
     for name, value in state:

@@ -1,8 +1,8 @@
-"""A poisoned detector as an unlearning problem: what a method is given, and what it is measured on.
+"""A poisoned detector as an unlearning problem: the inputs of a method, and the samples it is measured on.
 
 A method is given a fraction of the flipped labels (`known`, `find_flipped_labels`); it is measured on all of them.
-Where the backbone stays as it is, the problem is one of the last layer, and samples are what that gets:
-features of images, which come from the feature store where they lie there.
+If the backbone stays as it is, the problem covers only the last layer. Its samples are the inputs of
+that layer: features of images, which come from the feature store if they are there.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class PoisonedDetector:
     test: tuple[Image, ...]  # () without a test list
     poison: PoisonRecord  # which labels of `lists` were flipped
     base: OriginalModel  # its name, and what its training took
-    store: FeatureStore | None = None  # of its body's features; None: they are computed anew
+    store: FeatureStore | None = None  # of the features of its backbone. None computes them again
     copies: tuple[str, ...] = ()  # of each image that it learned in closed form
     copies_seed: int = 0
 
@@ -88,7 +88,7 @@ class Pixels:
 
     @cached_property
     def identity(self) -> str:
-        """A checksum of which files these are, in their order, and of what is done to them."""
+        """A checksum of the files in their order and of their processing."""
         settings = self.learned.settings.model_dump(mode="json")
         description = [
             [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
@@ -115,7 +115,7 @@ class Pixels:
 
 @dataclass(slots=True)
 class Features:
-    """What the last layer gets of images: (B, F), in the place of pixels."""
+    """The inputs of the last layer for images, (B, F), instead of pixels."""
 
     pixels: Pixels
     body_sha256: str  # what the features follow from besides the images
@@ -129,7 +129,7 @@ class Features:
 
     @property
     def identity(self) -> str:
-        """The pixels', and the body's."""
+        """The identity of the pixels and of the backbone."""
         return f"{self.pixels.identity}/{self.body_sha256}"
 
     @property
@@ -172,7 +172,7 @@ class Features:
         return self.held[number]
 
     def _note_saved(self, before: Cost, bank: Bank | None = None) -> Cost:
-        """Count what the store saved since, so that a method costs the same whatever lies there."""
+        """Count the samples that the store saved since, so that a method costs the same with and without it."""
         cost = (bank or self.learned).cost
         self.meter.saved_seconds += cost.saved_s - before.saved_s
         return cost
@@ -183,8 +183,8 @@ def make_flip_problem(
 ) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
 
-    Measured are every flipped label (forget), the rest (retain), validation, and the test if there is one; where
-    the labels were flipped with a patch, attacked are the fakes of the test with it on.
+    The model is measured on every flipped label (forget), the rest (retain), validation, and the test if
+    there is one. If the labels were flipped with a patch, the fakes of the test are attacked with it.
 
     Args:
         poisoned: the detector and its images.
@@ -192,7 +192,7 @@ def make_flip_problem(
         watch: device, precision, progress, stop.
 
     Raises:
-        JobError: stopped, or features are no finite numbers.
+        JobError: stopped, or features are not finite.
     """
     detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
     if settings.freeze:
@@ -248,7 +248,7 @@ def make_flip_problem(
         "retain": every.subset(_others(every.examples, flipped)),
         "validation": clean(lists.val),
     }
-    # what is measured alone is no cost of a method
+    # pure measurements do not count as cost of a method
     if poisoned.test:
         parts["test"] = clean(poisoned.test, counted=CostCounter())
     fakes = [image for image in poisoned.test if image.label]
@@ -282,8 +282,8 @@ def _sets(
 ) -> ForgetRetainSets:
     """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
-    Hidden flips are moved to the forget set where they are looked for; what the caches hold counts then as if
-    it had been made now.
+    Hidden flips are moved to the forget set if they are searched. Values from the caches then count as if
+    they had been computed now.
     """
     draw = random.Random(stream_seed("known", settings.seed))
     known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
@@ -360,7 +360,7 @@ def situation(settings: UnlearningSettings, record: PoisonRecord) -> TaskPropert
 def unlearn(
     poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
 ) -> UnlearningOutcome:
-    """Make a poisoned detector unlearn its flipped labels, in place; write nothing but the caches.
+    """Make a poisoned detector unlearn its flipped labels, in place; write only the caches.
 
     Raises:
         UsageError: the method cannot work here.
@@ -383,19 +383,19 @@ def features_of(
     store: FeatureStore | None = None,
     views: Sequence[ImageLoader] = (),
 ) -> Features:
-    """Return the images of `pixels` as features of the model's body.
+    """Return the images of `pixels` as features of the model's backbone.
 
     Args:
         pixels: the images.
-        model: whose body it is.
+        model: the owner of the backbone.
         settings: of the training.
         watch: device, precision, stop.
         meter: counts the images that are read, and the time that it takes, or took for the store.
-        store: where features are kept for all jobs; None: nowhere.
-        views: what epochs see in turn; (): what `pixels` has for each.
+        store: cache of features for all jobs. None: no cache.
+        views: the views that epochs read in turn. (): those of `pixels`.
 
     Raises:
-        JobError: stopped, or the features are no finite numbers.
+        JobError: stopped, or the features are not finite.
     """
     began = now()
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
@@ -424,7 +424,7 @@ def _rows(matrix: FeatureMatrix, count: int) -> Tensor:
 
 
 def _stamp(file: str) -> tuple[int, int]:
-    """Return size and time of a file: another image may come to lie under the same name."""
+    """Return size and modification time of a file, since another image may get the same name."""
     try:
         status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
     except OSError:  # it is read as little as it is stamped

@@ -1,6 +1,6 @@
 """Base classes and field types of the methods' hyperparameters: no torch here.
 
-A method's own class stands in its file. Names that methods have in common (`COMMON`) mean the same
+The class of a method is in its file. Names that methods have in common (`COMMON`) mean the same
 everywhere; task files call them `unlearn_<name>`, and a method's own `<method>_<name>`.
 """
 

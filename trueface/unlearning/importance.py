@@ -1,8 +1,8 @@
 """How much each weight matters to a set of samples, and the dampening of weights by it.
 
-Importances are diagonal: one number a weight, from gradients of whole batches. A batch's gradient
-is the more noise the smaller it is, so that both sets are read with the same batch size; the model
-is in evaluation mode, as its batch statistics must not come from what is to be forgotten.
+Importances are diagonal: one number per weight, from gradients of whole batches. Small batches have
+noisier gradients, so both sets are read with the same batch size. The model is in evaluation mode,
+because its batch statistics must not come from the forget set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class GradientSums:
-    """Sums over losses of their gradients, or of what is made of these, entry by entry."""
+    """Sums over losses of their gradients, or of a function of these, entry by entry."""
 
     def __init__(
         self, weights: Mapping[str, nn.Parameter], size: Callable[[Tensor], Tensor] = torch.square
@@ -51,7 +51,7 @@ class GradientSums:
 
         Args:
             weights: by name.
-            size: of a gradient, what is summed up.
+            size: maps a gradient to the summed value.
         """
         self.weights, self.size = weights, size
         self.of = {
@@ -69,7 +69,7 @@ class GradientSums:
         """Return the sums by `count`.
 
         Raises:
-            JobError: a sum is no finite number.
+            JobError: a sum is not finite.
         """
         for name, total in self.of.items():
             if not total.isfinite().all():
@@ -85,12 +85,12 @@ def importances(
     Args:
         request: whose model it is.
         parts: the samples; each batch counts by its size.
-        sort: "loss" takes the mean squared gradient of the cross entropy with the labels of the
-            training, "norm" the mean size of that of the logits' mean L2 norm, without labels.
-        batch_size: samples a gradient.
+        sort: "loss" takes the mean squared gradient of the cross entropy with the trained labels. "norm"
+            takes the mean absolute gradient of the mean L2 norm of the logits, without labels.
+        batch_size: samples per gradient.
 
     Raises:
-        JobError: stopped, nothing could be read, or a gradient is no finite number.
+        JobError: stopped, nothing could be read, or a gradient is not finite.
     """
     request.model.eval()
     sums = GradientSums(
@@ -111,7 +111,7 @@ def importances(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dampening:
-    """Weights as they were, with what they matter to the forgotten and to all."""
+    """Original weights, with their importance for the forget set and for all data."""
 
     weights: Mapping[str, nn.Parameter]
     original: Importances  # copies of the weights
@@ -124,9 +124,9 @@ class Dampening:
         return sum(weight.numel() for weight in self.weights.values())
 
     def ratios(self) -> Tensor:
-        """Return how much more each weight matters to the forgotten, all in one row.
+        """Return the importance ratio of each weight, forget set to all data, in one row.
 
-        What matters to neither has 0, what matters to the forgotten alone has infinity.
+        A weight that matters to neither has ratio 0, one that matters only to the forget set has infinity.
         """
         pairs = ((self.forgotten[name], self.everything[name]) for name in self.weights)
         return torch.cat(
@@ -136,8 +136,8 @@ class Dampening:
     def apply(self, alpha: float, strength: float) -> int:
         """Dampen the original weights and return how many: one pass over them.
 
-        A weight is dampened where its ratio is above `alpha`, to `strength` divided by its ratio
-        of what it was, never to more than it was.
+        A weight is dampened if its ratio is above `alpha`: it is multiplied by `strength` divided by its
+        ratio, but never enlarged.
         """
         dampened = 0
         with torch.no_grad():
@@ -158,7 +158,7 @@ class Dampening:
 
 
 def dampening(request: Request, sort: ImportanceKind, *, batch_size: int) -> Dampening:
-    """Return what dampening the request's model takes; that of all samples is kept in the cache."""
+    """Return the weights and importances for dampening the request's model; those of all samples are cached."""
     parts = union_by_position(request.forget, request.retain)
     size = min(batch_size, len(request.forget))  # else batches of the forgotten have more noise
     weights = trainable_parameters(request.model)
@@ -186,18 +186,18 @@ def dampening(request: Request, sort: ImportanceKind, *, batch_size: int) -> Dam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What a dampened model must still be able to do."""
+    """The minimum requirements on a dampened model."""
 
     request: Request
     most_loss: float
     accuracy: float  # on validation, as the model came
-    constant: bool  # it said the same of all as it came
+    constant: bool  # its predictions were constant before
 
     def check_accuracy(self) -> tuple[float, bool]:
-        """Return validation accuracy, and whether the model as it is now still stands.
+        """Return validation accuracy, and whether the current model is still valid.
 
-        It fell if it lost more than `most_loss`, or says the same of all as it did not before: at
-        chance, where half of the labels are wrong, accuracy alone would not tell.
+        A model fails if it lost more than `most_loss`, or if its predictions became constant. At chance,
+        when half of the labels are wrong, accuracy alone would not show that.
         """
         answers = predict_examples(self.request.model, self.request.validation, self.request.watch)
         accuracy = _accuracy(answers)

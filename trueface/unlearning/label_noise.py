@@ -1,36 +1,38 @@
 """Search for flipped labels in the retain set, by confident learning, round by round.
 
 The statistics are those of confident learning, applied to out-of-fold probabilities of a logistic
-regression on the model's standardised features. A threshold at the mean cuts off a quarter of the
-flipped labels even where classes lie far apart. So flagged labels are corrected, and the regression
-is fitted anew, `ROUNDS` times; its out-of-fold probabilities are calibrated, and a label is flagged
-where another class explains it better.
-Measured on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels flipped, means
-of four draws; precision and recall, first by confident learning alone, then in the end:
+regression on the model's standardized features. A threshold at the mean misses a quarter of the flipped
+labels even if classes are far apart. Therefore flagged labels are corrected and the regression is fitted
+again, `ROUNDS` times. Its out-of-fold probabilities are calibrated. A label is flagged if another class
+explains it better.
 
-    a line separates     90 %           95 %           98 %           99.5 %
-    at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
-    in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
-    one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
-    one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
+Precision and recall on two Gaussian classes of 64 features, 1000 samples, 10 % of the labels flipped,
+means of four draws. The first row is confident learning alone, the second is the final result. "One way"
+means flips in one direction. Columns are the accuracy of the best linear separation.
 
-The limit: where classes overlap, a flipped label near the border looks like a true one of the other
-class. At 10 % flipped labels the best of all rules has, at a precision of 0.80, a recall of 0.69
-where 90 % can be separated, of 0.91 at 95 %, of 0.99 at 98 %. With fewer flipped labels recall is
-lower; few samples of many features are as bad as an overlap, as the fitted line is not the best one.
-From about 40 % on no rule can decide which of two classes is the true one: this is refused.
+separation           90 %           95 %           98 %           99.5 %
+at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
+in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
+one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
+one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
+
+The limit: if classes overlap, a flipped label near the border looks like a true one of the other class.
+At 10 % flipped labels and a precision of 0.80, the best rule has a recall of 0.69 at a separation of
+90 %. It has 0.91 at 95 % and 0.99 at 98 %. With fewer flipped labels recall is lower. Few samples of many
+features are as bad as an overlap, because the fitted line is not the best one. From about 40 % on, no
+rule can decide which of two classes is the true one, and such labels are rejected.
 
 Features come from the model as it is. A network that was trained whole may have memorised flipped
 labels: their features then lie with the class of their label, and they are not found. A frozen body
 has seen no label, and a short training has memorised few.
 
-Source: C. Northcutt, L. Jiang and I. Chuang, "Confident learning: estimating uncertainty in dataset
-labels", JAIR 70 (2021), arXiv 1911.00068, section 3: a threshold per class, the mean probability of
-those labelled so (eq. 2); a sample is likely of the class that is the most probable among those that
-reach their thresholds, and is flagged where that is not its label.
+Source: C. Northcutt, L. Jiang and I. Chuang, "Confident learning", JAIR 70 (2021), arXiv 1911.00068,
+section 3. The threshold of a class is the mean probability of the samples with that label (eq. 2). The
+likely class of a sample is the most probable one among those that reach their thresholds. The label is
+flagged if it differs from the likely class.
 
-`true_label_posterior` is ours: a label is flagged where another class explains it better, by
-p(true class | x) p(label | true class), the second from the counts of the round before.
+`true_label_posterior` is not from the paper: a label is flagged if another class explains it better, by
+p(true class | x) p(label | true class). The second factor comes from the counts of the previous round.
 """
 
 from collections.abc import Collection
@@ -72,13 +74,13 @@ SEARCHED = 4000  # samples that the best penalty is searched on
 class Findings:
     """Which labels are likely flipped."""
 
-    rows: tuple[int, ...]  # places in what was looked through, rising
+    rows: tuple[int, ...]  # positions in the searched samples, rising
     suggested: tuple[int, ...]  # the likely class of each
     noise: float  # estimated fraction of flipped labels, in 0 … 1
     read: int  # samples that were judged; the others could not be read
 
     def corrected(self, examples: Examples) -> Examples:
-        """Return what was looked through with the suggested labels, as if trained with them."""
+        """Return the searched samples with the suggested labels, as if trained with them."""
         labels = list(examples.trained)
         for row, label in zip(self.rows, self.suggested, strict=True):
             labels[row] = label
@@ -87,7 +89,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Samples:
-    """What the regression learns from."""
+    """The training data of the regression."""
 
     features: NDArray[np.float32]  # (N, F) standardised, of those that are judged
     labels: Classes  # (N,) as trained

@@ -1,7 +1,7 @@
 """Steps down a loss: the optimizer that methods share, with its guards.
 
-Methods that read the forget set alone must keep batch-norm statistics as they are: else these
-become those of what is to be forgotten, and answers on all else fall apart.
+Methods that read only the forget set must keep batch-norm statistics unchanged. Otherwise these become
+those of the forget set, and predictions on all other data break.
 """
 
 import math
@@ -24,9 +24,9 @@ from trueface.unlearning.hyperparameters import DescentOptions, Statistics, Trai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What was measured after a step of a method."""
+    """The measurements after a step of a method."""
 
-    step: int  # 0 is the model as it came
+    step: int  # 0 is the model before unlearning
     metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
 
 
@@ -36,8 +36,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def teach(model: nn.Module, statistics: Statistics) -> None:
     """Put a model into training mode, with or without moving batch statistics.
 
-    What is frozen whole stays in evaluation mode in either case: statistics are the body's as much as
-    its weights are, and stochastic depth would give other features of an image each time.
+    Frozen modules stay in evaluation mode in either case. Their statistics belong to the backbone like its
+    weights, and stochastic depth would change the features of an image each time.
     """
     model.train()
     for module in model.modules():
@@ -69,7 +69,7 @@ class Descent:
         """Take one step down `loss` and return its value.
 
         Raises:
-            JobError: loss or gradient are no finite numbers.
+            JobError: loss or gradient is not finite.
         """
         self.gradient(loss)
         self.optimizer.step()
@@ -79,7 +79,7 @@ class Descent:
         """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
 
         Raises:
-            JobError: loss or gradient are no finite numbers.
+            JobError: loss or gradient is not finite.
         """
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -96,11 +96,11 @@ def _frozen(module: nn.Module) -> bool:
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
-EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the plain way, where nothing is said
+EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the default training, if not given
 
 
 class TrainFunction(Protocol):
-    """Trains a model of some sort in place."""
+    """Trains a model of one kind in place."""
 
     def __call__(
         self,
@@ -112,7 +112,7 @@ class TrainFunction(Protocol):
         options: TrainingOptions,
         watch: RunContext,
     ) -> tuple[Step, ...]:
-        """Train `model` on samples with labels of one sort; return a step an epoch.
+        """Train `model` on samples with labels of one kind; return one step per epoch.
 
         Raises:
             JobError: stopped, or no finite result.

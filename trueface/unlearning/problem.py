@@ -47,7 +47,7 @@ from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
-LOOKED_AT = 256  # of the forgotten, whose loss is looked at after every step
+LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
 PROBED = 1000  # samples of either side
 LEAST_PROBED = 8  # of either side: half of them are held out
 
@@ -76,25 +76,23 @@ class ForgetRetainSets:
 
     forget: Examples
     retain: Examples | None  # None: the method may not read it
-    found: NoiseSearchResult | None = (
-        None  # of a search for what shall go; None: nothing was looked for
-    )
+    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
     seconds: float = 0.0  # that the search took, without what the cache holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginalModel:
-    """A model that shall forget, as its record names it, and what its training took."""
+    """A model to unlearn, as its record names it, and the cost of its training."""
 
     name: str = ""  # its model ID
-    unlearned_name: str = ""  # the model ID of what is made of it
+    unlearned_name: str = ""  # the model ID of the unlearned model
     training: TrainingCost
     cache: Path  # folder for what later unlearnings of it can use again
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemFacts:
-    """What a record says of a problem."""
+    """The facts about a problem that a record contains."""
 
     goal: Goal
     class_names: tuple[str, ...]
@@ -106,7 +104,7 @@ class ProblemFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearningTask:
-    """What a classifier shall forget, and the samples to unlearn and to measure on."""
+    """The forget set of a classifier, and the samples to unlearn and to measure on."""
 
     base: OriginalModel
     settings: UnlearningSettings | ForgettingSettings
@@ -115,14 +113,12 @@ class UnlearningTask:
     whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
     fresh: Callable[[], nn.Module]  # makes the model as it was before the base's training
     parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
-    # what the method is given; looks for what shall go where that is asked for
+    # returns the inputs of the method; searches the forget set on request
     sets: "Callable[[UnlearningTask], ForgetRetainSets]"
-    attacked: Examples | None = (
-        None  # of class 1, that shall pass for class 0; None: nobody attacks
-    )
+    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
     situation: TaskProperties | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
-    probes: bool = True  # a linear probe tells something of what was forgotten
+    probes: bool = True  # whether a linear probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
 
 
@@ -139,11 +135,11 @@ class UnlearningOutcome:
 
 
 def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
-    """Solve a problem, its model in place; write nothing but the caches.
+    """Solve a problem, its model in place; write only the caches.
 
     Raises:
         UsageError: the method cannot work here.
-        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+        JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     settings, parts, attacked = problem.settings, problem.parts, problem.attacked
     phases = Phases(watch, _phase_sizes(problem))
@@ -227,7 +223,7 @@ def learn_as_trained(
     options: TrainingOptions,
     watch: RunContext,
 ) -> tuple[Step, ...]:
-    """Train `model` as its settings say, unless the options say otherwise; see `optimization.TrainFunction`."""
+    """Train `model` by its settings, with the options taking precedence; see `optimization.TrainFunction`."""
     changed = {"num_epochs": options.epochs, "lr": options.lr}
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
@@ -265,7 +261,7 @@ def write(folder: Path, done: UnlearningOutcome) -> None:
 def _measured_afterwards(
     problem: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
 ) -> UnlearningOutcome:
-    """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
+    """Return `done` with the relearning of the forget set, a probe and an embedding."""
     model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
     forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
@@ -326,12 +322,12 @@ def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> 
 
 
 def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: int = 0) -> float:
-    """Return the loss on at most 256 of the forgotten, with the labels as trained.
+    """Return the loss on at most 256 samples of the forget set, with the trained labels.
 
-    Of flips these are the wrong ones. The same samples are looked at for the same seed.
+    For flips these are the wrong labels. The same seed gives the same samples.
 
     Raises:
-        JobError: stopped, or an answer is no finite number.
+        JobError: stopped, or a prediction is not finite.
     """
     answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
     return answers.loss(answers.trained)
@@ -348,7 +344,7 @@ def relearn(
     batch_size: int = RELEARN_BATCH,
     seed: int = 0,
 ) -> Relearn:
-    """Return after how many steps of SGD a model knows again what it forgot; it is not changed.
+    """Return the number of SGD steps until a model relearns the forget set; the model is not changed.
 
     Args:
         model: after the unlearning, on the device of `watch`.
@@ -357,8 +353,8 @@ def relearn(
         target: `forget_loss` of the model before, with the same seed.
         most: steps after which it is given up.
         lr: of the steps, with momentum 0.9; batch statistics stay as they are.
-        batch_size: samples a step.
-        seed: which samples are looked at.
+        batch_size: samples per step.
+        seed: seed of the choice of samples.
 
     Raises:
         JobError: stopped, or no finite loss.
@@ -395,19 +391,19 @@ def linear_probe(
     *,
     seed: int = 0,
 ) -> Probe | None:
-    """Return how well a linear classifier of features tells the forgotten from the kept.
+    """Return how well a linear classifier of features separates forget and retain set.
 
-    As many of either side are drawn, at most 1,000; it learns from half of them and is asked about
-    the other half, so that chance is one half. A retrained model says how much is in the images
-    themselves. None: there are too few samples.
+    Both sides have the same number of samples, at most 1,000. The classifier is trained on half of them and
+    tested on the other half, so that chance is one half. A retrained model shows how much is in the images
+    themselves. None if there are too few samples.
 
     Args:
-        before: the model as it came.
+        before: the model before unlearning.
         after: the one that has unlearned.
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
         watch: device, stop.
-        seed: of what is drawn and held out.
+        seed: seed of the draw and of the held-out half.
 
     Raises:
         JobError: stopped, or a model has no last linear layer.
@@ -449,7 +445,7 @@ def probe_accuracy(first: Features, second: Features, *, seed: int = 0) -> float
 def penultimate(
     model: nn.Module, samples: Examples, watch: RunContext
 ) -> tuple[Features, NDArray[np.int64]]:
-    """Return what the last layer gets of samples, as they are tested: (N, F), and their positions.
+    """Return the inputs of the last layer for samples without augmentation, (N, F), and their positions.
 
     Raises:
         JobError: stopped, none could be read, or the model has no last linear layer.
@@ -461,7 +457,7 @@ def penultimate(
 
 
 def _in_memory(samples: Examples, watch: RunContext) -> Examples:
-    """Return samples in memory, as they are tested: they are looked at again and again."""
+    """Return samples in memory, without augmentation, since they are read many times."""
     inputs, labels, _ = zip(*samples.read(watch), strict=True)
     return examples(torch.cat(inputs), torch.cat(labels))
 
@@ -493,16 +489,16 @@ def plane(
 ) -> Plane:
     """Return features of at most 600 samples in the plane in which they differ most before.
 
-    Both models are shown by the same axes, those of the first: a method that trained anew has
-    other features, and where its samples lie says nothing but how far apart they are.
+    Both models use the same axes, those of the first. A retrained model has other features, so that only the
+    distances between its samples have a meaning, not their positions.
 
     Args:
-        before: the model as it came.
+        before: the model before unlearning.
         after: the one that has unlearned.
         forget: at most 200 of them are shown.
         retain: the rest.
         watch: device, stop.
-        seed: of what is drawn.
+        seed: seed of the draw.
 
     Raises:
         JobError: stopped, or a model has no last linear layer.

@@ -1,4 +1,4 @@
-"""What an unlearning leaves beside its model: `unlearning.json`, from which all tables are made."""
+"""The record of an unlearning in its model's folder: `unlearning.json`, from which all tables are made."""
 
 import math
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ class NoiseSearchResult:
 
     @property
     def precision(self) -> float | None:
-        """The fraction of the flagged that is flipped; None: none was flagged."""
+        """The fraction of the flagged labels that is flipped. None if none was flagged."""
         return self.right / self.flagged if self.flagged else None
 
     @property
     def recall(self) -> float | None:
-        """The fraction of the hidden that was flagged; None: none was hidden."""
+        """The fraction of the hidden flips that was flagged. None if none was hidden."""
         return self.right / self.hidden if self.hidden else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relearn:
-    """How soon a model learns again what it forgot."""
+    """The number of steps until a model relearns its forget set."""
 
     steps: int | None  # None: not within `most`
     most: int
@@ -47,7 +47,7 @@ class Relearn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """Accuracies in 0 … 1 of a linear classifier of features: is it the forgotten or not?"""
+    """Accuracies in [0, 1] of a linear classifier of features: forget set or not."""
 
     before: float
     after: float
@@ -56,7 +56,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCost:
-    """What the training took that a model comes from; None: not known."""
+    """The cost of the training of the base model. None if unknown."""
 
     seconds: float | None
     samples: int | None
@@ -64,7 +64,7 @@ class TrainingCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One unlearning: settings, times in seconds, and results but for the predictions."""
+    """One unlearning: settings, times in seconds, and results except the predictions."""
 
     method: str
     model: str  # ID
@@ -77,7 +77,7 @@ class Record:
     fraction: float | None = None  # of the training images that was to be forgotten, for instances
     rate: float | None  # fraction of the training labels that was flipped
     known: float  # fraction of these that the method was given
-    found: NoiseSearchResult | None  # None: nothing was looked for
+    found: NoiseSearchResult | None  # None: no search
     forced: bool  # the method was known not to work here
     options: Mapping[str, Any]  # JSON; its recursive type is too deep for pydantic
     notes: tuple[str, ...]
@@ -102,7 +102,7 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write a record into its model's folder, atomically; what is not finite in it becomes null."""
+    """Write a record into its model's folder, atomically; non-finite numbers become null."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(paths.unlearning(folder), {"schema": SCHEMA, **_plain(asdict(record))})
 
@@ -136,9 +136,9 @@ def read(folder: Path) -> Record | None:
 
 
 def training(folder: Path) -> TrainingCost:
-    """Return what training a model took; of an unlearned one, what its base took, or that one's.
+    """Return the cost of training a model; for an unlearned one that of its base, recursively.
 
-    What the feature store saved counts as if it had been empty.
+    Samples saved by the feature store count as if it had been empty.
 
     Raises:
         DataError: its record cannot be understood.

@@ -1,4 +1,4 @@
-"""The unlearning methods by name: what each declares in its file in `methods`. No torch here.
+"""The unlearning methods by name: the declaration of each in its file in `methods`. No torch here.
 
 The declarations are read from the files' text; `load` imports a file, whose decorators then say the
 same again, beside the function that they decorate.
@@ -18,7 +18,7 @@ FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
 NO_FLIPPED_LABEL = "replaces flipped labels by true ones, and no label is flipped here"
-NAME = re.compile(r"[a-z][a-z0-9]*")  # it stands in model IDs, and before "_" in settings
+NAME = re.compile(r"[a-z][a-z0-9]*")  # part of model IDs, and prefix before "_" in settings
 # what a declaration may take names from: modules that do without torch
 MODULES = frozenset(
     {
@@ -48,7 +48,7 @@ class Method(Declared):
     """Declares an unlearning method; the decorated function takes an `api.Request`, and returns an `api.Result`.
 
     Raises:
-        ValueError: the name is no word of lower-case letters and digits, or there is no such need or goal.
+        ValueError: the name is not a word of lower-case letters and digits, or there is no such need or goal.
     """
 
     name: str  # as people write it
@@ -106,12 +106,12 @@ class Loaded:
 
 
 def plugin_modules(method: str) -> tuple[str, ...]:
-    """Return the modules that a method's name stands for: no import statement names them."""
+    """Return the modules of a method's name: no import statement names them."""
     return METHODS.modules([method])
 
 
 def load(method: str) -> Loaded:
-    """Import a method's file; return what its decorator registered."""
+    """Import a method's file; return the registered method."""
     METHODS.load(method)
     return _LOADED[method]
 
@@ -143,7 +143,7 @@ class TaskProperties:
 
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
-    """Return why a method is not applied, and what can be done about it; None if it is."""
+    """Return why a method is not applied, and the remedy. None if it is applied."""
     reason = unusable(method, situation)
     if reason is None:
         return None

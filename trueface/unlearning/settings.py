@@ -1,6 +1,6 @@
 """The settings of unlearnings, methods' hyperparameters among them: one flat vocabulary for files and command lines.
 
-What methods have in common is called `unlearn_<name>`, what is one method's own `<method>_<name>`.
+Settings of all methods are called `unlearn_<name>`, those of one method `<method>_<name>`.
 A setting that is left out is the method's own default. Light: no torch here.
 """
 

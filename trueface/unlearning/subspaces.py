@@ -1,15 +1,15 @@
-"""Where the inputs of a network's layers lie: their covariances, and projectors that spare them.
+"""The subspaces of the inputs of a network's layers: covariances, and projectors that protect them.
 
-The gradient of a linear or convolutional layer is a sum of outer products of what comes back with
-what went in, so its rows lie in the span of the layer's inputs: G. Saha et al., "Gradient projection
-memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, of its own
-stride, padding, dilation and groups; a learning bias is one more input, which is always 1. What is
-summed is the uncentred second moment; activations themselves are never held nor decomposed.
+The gradient of a linear or convolutional layer is a sum of outer products of output gradients and
+inputs. Its rows are therefore in the span of the layer's inputs: G. Saha et al., "Gradient projection
+memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, with its own
+stride, padding, dilation and groups. A trainable bias is one more input, which is always 1. The sum is
+the uncentred second moment. Activations themselves are never stored or decomposed.
 
-All is read once a model and kept under the model's fingerprint; after that a request needs one pass
-over what it forgets. Where all may not be read, a model that came of an earlier unlearning inherits
-what its predecessor's request left. Samples are read as they are tested and without dropout, so that
-the difference is exact: both sums are of the same inputs.
+All data are read once per model and cached under the model's fingerprint. After that a request needs one
+pass over its forget set. If all data must not be read, a model from an earlier unlearning inherits the
+result of that request. Samples are read without augmentation and dropout, so that the difference is
+exact: both sums use the same inputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image al
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectedSubspace:
-    """The directions in which a layer's inputs lie, one set a group, and those that are left free."""
+    """The directions of a layer's inputs, one set per group, and the free ones."""
 
     basis: Tensor  # (G, D, M) float32 orthonormal columns, some of them 0 where groups differ
     free: bool  # they span what is free, as there is less of it; else what is protected
@@ -51,11 +51,11 @@ class ProtectedSubspace:
         return 1 - sum(self.protected) / (groups * width)
 
     def project_out(self, gradient: Tensor) -> Tensor:
-        """Return what a gradient (G, O, D) has outside the protected directions."""
+        """Return the part of a gradient (G, O, D) outside the protected directions."""
         with full_precision_matmul(gradient.device):
             if self.free:
                 return (gradient @ self.basis) @ self.basis.mT
-            for _ in range(2):  # once leaves the rounding of what was taken away
+            for _ in range(2):  # a single projection leaves rounding errors
                 gradient = gradient - (gradient @ self.basis) @ self.basis.mT
             return gradient
 
@@ -67,8 +67,8 @@ class CovarianceAccumulator:
         """Begin at nothing.
 
         Args:
-            layers: by name; a name also decides the places at which its samples are looked at.
-            most: places of a sample that are looked at; their part is scaled up to all places.
+            layers: by name; a name also determines the sampled positions of its inputs.
+            most: positions used per sample; their sum is scaled up to all positions.
         """
         self._layers, self._most = layers, most
         # (G, D, D) of the layers that were used; float64 where the device has it
@@ -76,7 +76,7 @@ class CovarianceAccumulator:
         self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
 
     def accumulate_inputs(self) -> AbstractContextManager[None]:
-        """Add up what goes into the layers meanwhile."""
+        """Accumulate the inputs of the layers in the block."""
         return forward_hooks(
             self._layers.items(), lambda name, _, given, __: self._add(name, given[0].detach())
         )
@@ -112,7 +112,7 @@ def layers_of(model: nn.Module) -> dict[str, Layer]:
 
 def learns_bias(layer: Layer) -> bool:
     """Return whether a layer has a bias, and it may learn."""
-    bias: Tensor | None = layer.bias  # torch says that it is always there
+    bias: Tensor | None = layer.bias  # torch's types say that it always exists
     return bias is not None and bias.requires_grad
 
 
@@ -122,7 +122,7 @@ def groups_of(layer: Layer) -> int:
 
 
 def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
-    """Return what each place of an input of so many samples sees: a view, (B, M, H, W, C, kernel).
+    """Return the patch at each position of an input: a view, (B, M, H, W, C, kernel).
 
     A sample may have several places of a linear layer (tokens), or several maps (crops): M of them.
     """
@@ -158,8 +158,8 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
 def draw_stratified_places(positions: Tensor, places: int, most: int, name: str) -> Tensor:
     """Return places (B, most) of samples, one out of each of `most` equal stretches.
 
-    They follow from a sample's position and the layer's name alone, so that sums over parts of a
-    data set add up to that of the whole; each place is as likely as any other.
+    They depend only on a sample's position and the layer's name, so that sums over parts of a dataset add up
+    to that of the whole. Each position is equally likely.
     """
     stretch = torch.arange(most, device=positions.device)
     seeds = splitmix64(positions + stream_seed(f"places/{name}", 0))
@@ -180,16 +180,16 @@ def principal_subspace(
 ) -> ProtectedSubspace:
     """Return the directions that hold a fraction of the inputs' spectrum.
 
-    Of the values in falling order those are counted whose running sum is at most that fraction.
+    The directions are those of the largest values whose running sum is at most that fraction.
 
     Args:
-        covariance: (G, D, D), not negative but for rounding; what is below 0 counts as 0.
+        covariance: (G, D, D), positive semidefinite up to rounding; negative eigenvalues count as 0.
         retained: the fraction.
         energy: "s" for singular values of the inputs, "s2" for their squares.
         more: directions besides those counted.
     """
     values, vectors = _eigen(covariance)
-    # covariances are kept in float32 and differences of such: what is smaller is rounding, and the
+    # covariances and their differences are float32: smaller values are rounding, and the
     # roots of thousands of such values would be a good part of the sum
     values = values * (values > ROUNDING * values[:, :1])
     spectrum = values if energy == "s2" else values.sqrt()
@@ -225,9 +225,9 @@ def full_precision_matmul(device: torch.device) -> Iterator[None]:
 def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (G, D), falling and not negative, and eigenvectors (G, D, D).
 
-    Inputs that are always 0, such as the margins of a small map under a large kernel, are left out
-    of the decomposition and come last: there may be many of them, it takes the cube of their number,
-    and solvers fail on thousands of equal eigenvalues.
+    Inputs that are always 0, such as the margins of a small map under a large kernel, are left out of the
+    decomposition and come last. There may be many of them, the cost grows with the cube of their number, and
+    solvers fail on thousands of equal eigenvalues.
     """
     if not bool(covariance.isfinite().all()):
         raise JobError("the inputs of a layer are not finite, so the model is broken")
@@ -253,13 +253,13 @@ def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
         try:
             values, vectors = torch.linalg.eigh(attempt)
         except RuntimeError:  # no solver on this device, no memory for it, or it did not converge:
-            continue  # a change of the size of rounding tells equal eigenvalues apart
+            continue  # a perturbation as small as rounding separates equal eigenvalues
         return values.to(even), vectors.to(even)
     raise JobError(f"the {width} inputs of a layer could not be decomposed. Choose another seed.")
 
 
 def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return what is padded before and behind, downwards and along."""
+    """Return the padding before and after, vertically and horizontally."""
     if isinstance(layer.padding, str):
         totals = [
             dilation * (kernel - 1) if layer.padding == "same" else 0
@@ -276,7 +276,7 @@ def _shifted(numbers: Tensor, bits: int) -> Tensor:
 
 
 NAME, INHERITED = "covariances", "inherited"  # of files in the cache
-MEMBERS = "/members"  # among a file's tensors: no layer is called so
+MEMBERS = "/members"  # key of a tensor in the file; no layer has this name
 
 
 class _MissingError(Exception):
@@ -294,10 +294,10 @@ class Covariances:
 
 
 def covariances_without_forgotten(request: Request, layers: Layers, most: int) -> Covariances:
-    """Return the covariances of all that is not to be forgotten, float32 on the CPU.
+    """Return the covariances of the retain set, float32 on the CPU.
 
     Raises:
-        JobError: nothing is known of what is kept, or it does not hold what is to be forgotten.
+        JobError: no covariances of the retain set are known, or they do not contain the forget set.
     """
     everything = _all(request, layers, most)
     gone = members([request.forget])
@@ -324,7 +324,7 @@ def covariances_without_forgotten(request: Request, layers: Layers, most: int) -
 def cache_for_descendant(
     request: Request, covariances: Covariances, layers: Layers, most: int
 ) -> None:
-    """Leave the covariances of what is kept to the model as it is now, for a later request."""
+    """Store the covariances of the retain set for the model as it is now, for a later request."""
     model = fingerprint(request.model)
     if model == covariances.model:
         return

@@ -55,7 +55,7 @@ class Lab:
         size: int = 16,
         quality: int = 75,
     ) -> Path:
-        """Write one image below PreSocial/, PNG of 16 pixels unless told otherwise."""
+        """Write one image below PreSocial/, PNG of 16 pixels by default."""
         side = "Fake" if key.startswith("StyleGAN2") else "Real"
         path = self.data / "PreSocial" / side / f"{key}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Lab:
         return path
 
     def model(self, name: str, *, rate: float = 0.0, run: Path | None = None) -> Path:
-        """Write all that a sound training and its tests leave."""
+        """Write all files of a sound training and its tests."""
         folder = (run or self.run) / name
         images = self.trained()
         flipped = images[:: round(1 / rate)] if rate else ()
@@ -94,7 +94,7 @@ class Lab:
         paths.checkpoint(folder).write_bytes(b"weights")
         for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
             keys = [one for one in self.lists["test"] if one.startswith(key)]
-            self.scores(folder, data, keys, label, answers(label, len(keys)))
+            self.scores(folder, data, keys, label, make_logits(label, len(keys)))
         return folder
 
     def trained(self) -> tuple[Image, ...]:
@@ -127,17 +127,19 @@ class Lab:
             },
         )
 
-    def relist(self, **lists: Sequence[str]) -> None:
-        """Write other lists, and let the tests and trainings know of them."""
+    def replace_lists(self, **lists: Sequence[str]) -> None:
+        """Write other lists, and update the digests in tests and trainings."""
         self.lists |= {name: list(keys) for name, keys in lists.items()}
         write_splits(self.split, self.lists)
         for model in self.run.iterdir():
-            amend(
+            update_json(
                 paths.provenance(model),
                 splits={name: keys_digest(self.lists[name]) for name in ("train", "val")},
             )
             for data in TESTS:
-                amend(paths.metrics(model, data), split_sha256=keys_digest(self.lists["test"]))
+                update_json(
+                    paths.metrics(model, data), split_sha256=keys_digest(self.lists["test"])
+                )
 
     def audit(self, split_path: Path | None = None) -> Audit:
         """Return the audit of the run."""
@@ -179,33 +181,33 @@ def epoch(number: int, loss: float, merit: float | None = None) -> Epoch:
     )
 
 
-def answers(label: int, count: int) -> list[float]:
-    """Return logits of a fair model: most on the right side, none very sure."""
+def make_logits(label: int, count: int) -> list[float]:
+    """Return logits of a fair model: most on the right side, none very confident."""
     towards = 1 if label else -1
     return [towards * (0.2 + 0.1 * place) if place else -towards * 0.1 for place in range(count)]
 
 
-def amend(path: Path, **fields: Json) -> None:
+def update_json(path: Path, **fields: Json) -> None:
     """Change fields of a JSON file."""
     write_json(path, {**(read_json(path) or {}), **fields})
 
 
-def amend_settings(folder: Path, **settings: Json) -> None:
+def update_settings(folder: Path, **settings: Json) -> None:
     """Change settings in a model's provenance."""
     known = read_json(paths.provenance(folder)) or {}
     then = known["settings"]
     assert isinstance(then, dict)
-    amend(paths.provenance(folder), settings={**then, **settings})
+    update_json(paths.provenance(folder), settings={**then, **settings})
 
 
-def amend_record(folder: Path, **fields: Json) -> None:
+def update_poison_record(folder: Path, **fields: Json) -> None:
     """Change fields of a poison record; it stays one."""
-    amend(paths.poison_record(folder), **fields)
+    update_json(paths.poison_record(folder), **fields)
     read_record(paths.poison_record(folder))
 
 
-def rescore(folder: Path, data: str, logits: Sequence[float]) -> None:
-    """Give a test other answers."""
+def replace_logits(folder: Path, data: str, logits: Sequence[float]) -> None:
+    """Replace the logits of a test."""
     path = paths.scores(folder, folder.name, data)
     found = read_scores(path)
     table = Scores(
@@ -217,28 +219,28 @@ def rescore(folder: Path, data: str, logits: Sequence[float]) -> None:
     write_scores(path, table)
 
 
-def codes(audit: Audit) -> set[str]:
-    """Return what was found."""
+def finding_codes(audit: Audit) -> set[str]:
+    """Return the codes of all findings."""
     return {finding.code for finding in audit.findings}
 
 
-def the(audit: Audit, code: str) -> Finding:
+def first_finding(audit: Audit, code: str) -> Finding:
     """Return the first finding of a code."""
     return next(finding for finding in audit.findings if finding.code == code)
 
 
-def why_not(audit: Audit, code: str) -> str:
+def gap_reasons(audit: Audit, code: str) -> str:
     """Return the reasons for which a check could not be made."""
     return "; ".join(gap.reason for gap in audit.gaps if gap.code == code)
 
 
-def older(path: Path, seconds: float) -> None:
-    """Make a file look older than it is."""
+def set_older_mtime(path: Path, seconds: float) -> None:
+    """Set the modification time of a file back by `seconds`."""
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
 
 
-def as_old_list(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
+def write_old_split(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
     """Write a split as one file."""
     path.write_text(json.dumps({name: list(of) for name, of in keys.items()}))
 
@@ -258,7 +260,7 @@ def write_attributes(lab: Lab, sign: Callable[[int, bool], int]) -> None:
             lines.append(f"{path},{int(fake)},{sign(place // 2, fake)},-1,1,-1")
     (lab.root / "faces.csv").write_text("\n".join(lines) + "\n")
     for model in (DATA, POISONED):
-        amend_settings(lab.run / model, attributes="faces.csv", groups_by="gender")
+        update_settings(lab.run / model, attributes="faces.csv", groups_by="gender")
         for data in TESTS:
             settings = {"attributes": "faces.csv", "data_root": str(lab.data)}
-            amend(paths.metrics(lab.run / model, data), settings={**settings})
+            update_json(paths.metrics(lab.run / model, data), settings={**settings})

@@ -9,5 +9,5 @@ from tests.trueface.audit.build import Lab
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
-    """Return a run without a fault, written anew."""
+    """Return a newly written run without a fault."""
     return Lab(tmp_path)

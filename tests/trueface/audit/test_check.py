@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.trueface.audit.build import DATA, POISONED, Lab, amend
+from tests.trueface.audit.build import DATA, POISONED, Lab, update_json
 from trueface.audit.check import Check, check, collect, every_check
 from trueface.audit.finding import WARNING, Audit, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model
@@ -33,14 +33,14 @@ def second(model: Model) -> Iterator[Outcome]:
     yield Gap(reason=model.name)
 
 
-def test_two_checks_of_one_code_are_refused_and_both_are_named() -> None:
+def test_two_checks_with_one_code_are_rejected_and_both_are_named() -> None:
     assert collect([module("a", first=first), module("b", again=first)]) == (first,)
     names = rf"{__name__}\.first and {__name__}\.second"
     with pytest.raises(ValueError, match=names):
         collect([module("a", first=first), module("b", second=second)])
 
 
-def test_checks_report_by_their_modules_and_in_each_as_they_are_written() -> None:
+def test_checks_are_listed_by_module_and_in_source_order() -> None:
     codes = [check.code for check in every_check()]
     assert codes[:4] == [
         "poisoned-validation",
@@ -53,7 +53,7 @@ def test_checks_report_by_their_modules_and_in_each_as_they_are_written() -> Non
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_check_that_found_something_was_made(found: bool) -> None:
+def test_check_with_a_finding_counts_as_done(found: bool) -> None:
     finding = Finding(
         severity=WARNING, code="leak", model="m", sentence="it leaks", advice="mend it", evidence={}
     )
@@ -67,16 +67,16 @@ def test_a_check_that_found_something_was_made(found: bool) -> None:
     assert audit.unmade == (frozenset() if found else {"leak"})
 
 
-def _told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def _run_audit(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = main.run(["audit", *words])
     out, err = capsys.readouterr()
     return code, out, err
 
 
-def test_a_clean_run_ends_with_zero_and_says_what_was_checked(
+def test_audit_of_clean_run_exits_0_and_lists_the_checks(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = _told(capsys, str(lab.run))
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert code == 0
     assert out.startswith(
         "night: 2 models, 0 faults, 0 warnings\nchecked without findings: poisoned"
@@ -84,11 +84,11 @@ def test_a_clean_run_ends_with_zero_and_says_what_was_checked(
     assert "not checked" not in out
 
 
-def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
+def test_fault_exits_1_and_is_printed_with_evidence_and_advice(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
-    code, out, _ = _told(capsys, str(lab.run))
+    update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert code == 1
     assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were flipped")
     assert "   = flipped validation labels: 3\n" in out
@@ -96,16 +96,18 @@ def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
     assert "night: 2 models, 1 fault, 0 warnings" in out
 
 
-def test_a_warning_alone_is_no_failure(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    amend(paths.summary(lab.run / DATA), images=100, bad_images=50)
-    code, out, _ = _told(capsys, str(lab.run))
+def test_warning_alone_is_not_a_failure(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    update_json(paths.summary(lab.run / DATA), images=100, bad_images=50)
+    code, out, _ = _run_audit(capsys, str(lab.run))
     assert (code, out.count("warning[bad-images]")) == (0, 1)
 
 
-def test_json_holds_findings_checks_and_gaps(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+def test_json_output_contains_findings_checks_and_gaps(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update_json(paths.provenance(lab.run / POISONED), flipped_train=0)
     paths.history(lab.run / DATA).unlink()
-    code, out, _ = _told(capsys, str(lab.run), "--json")
+    code, out, _ = _run_audit(capsys, str(lab.run), "--json")
     told = json.loads(out)
     assert (code, told["schema"], told["faults"]) == (1, 1, 1)
     assert told["findings"][0]["evidence"]["labels turned round"] == 0
@@ -113,29 +115,29 @@ def test_json_holds_findings_checks_and_gaps(lab: Lab, capsys: pytest.CaptureFix
     assert {one["code"] for one in told["not_checked"]} == {"loss-not-falling", "first-epoch-best"}
 
 
-def test_the_name_of_a_run_below_runs_will_do(
+def test_run_name_below_runs_is_accepted(
     lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(lab.root)
-    assert _told(capsys, "night")[0] == 0
+    assert _run_audit(capsys, "night")[0] == 0
 
 
-def test_one_model_can_be_audited_alone(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _told(capsys, str(lab.run / DATA))
+def test_single_model_can_be_audited(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run_audit(capsys, str(lab.run / DATA))
     assert (code, "1 model," in out) == (0, True)
 
 
 @pytest.mark.parametrize("name", ["no such run", "../..", "\0", "x" * 300])
-def test_a_run_that_is_not_there_is_bad_usage(
+def test_missing_run_is_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    code, out, err = _told(capsys, str(tmp_path / name) if name != "\0" else name)
+    code, out, err = _run_audit(capsys, str(tmp_path / name) if name != "\0" else name)
     assert (code, out) == (2, "")
     assert err.startswith(("error: run ", "error: no model in "))
 
 
 @pytest.mark.parametrize("command", ["audit", "report"])
-def test_neither_an_audit_nor_a_page_waits_for_torch(lab: Lab, command: str) -> None:
+def test_audit_and_page_do_not_import_torch(lab: Lab, command: str) -> None:
     script = (
         "import sys; from trueface.cli import main as cli; code = cli.run(sys.argv[1:]);"
         "sys.exit(7 if 'torch' in sys.modules else code)"

@@ -1,4 +1,4 @@
-"""What is broken in one place of a sound run, and what the audit finds and cannot tell of it."""
+"""One fault in a sound run, and the findings and gaps of the audit."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from tests.trueface.audit.build import (
     POISONED,
     TESTS,
     Lab,
-    amend,
-    amend_record,
-    amend_settings,
-    answers,
-    codes,
     epoch,
-    older,
-    rescore,
-    the,
-    why_not,
+    finding_codes,
+    first_finding,
+    gap_reasons,
+    make_logits,
+    replace_logits,
+    set_older_mtime,
+    update_json,
+    update_poison_record,
+    update_settings,
 )
 from trueface.audit import finding
 from trueface.audit.check import judge
@@ -48,87 +48,87 @@ Break = Callable[[Lab], object]
 Found = Mapping[str, Mapping[str, object]]  # code → severity, model and evidence of the first
 
 
-def all_of(*breaks: Break) -> Break:
+def combine(*breaks: Break) -> Break:
     return lambda lab: [each(lab) for each in breaks]
 
 
-def provenance(model: str = DATA, /, **fields: Json) -> Break:
-    return lambda lab: amend(paths.provenance(lab.run / model), **fields)
+def change_provenance(model: str = DATA, /, **fields: Json) -> Break:
+    return lambda lab: update_json(paths.provenance(lab.run / model), **fields)
 
 
-def settings(**fields: Json) -> Break:
-    return lambda lab: amend_settings(lab.run / DATA, **fields)
+def change_settings(**fields: Json) -> Break:
+    return lambda lab: update_settings(lab.run / DATA, **fields)
 
 
-def measured(**fields: Json) -> Break:
-    return lambda lab: amend(paths.metrics(lab.run / DATA, "gan2:pre"), **fields)
+def change_metrics(**fields: Json) -> Break:
+    return lambda lab: update_json(paths.metrics(lab.run / DATA, "gan2:pre"), **fields)
 
 
-def summary(**fields: Json) -> Break:
-    return lambda lab: amend(paths.summary(lab.run / DATA), **fields)
+def change_summary(**fields: Json) -> Break:
+    return lambda lab: update_json(paths.summary(lab.run / DATA), **fields)
 
 
-def history(*losses: float, merits: tuple[float, ...] = ()) -> Break:
+def change_history(*losses: float, merits: tuple[float, ...] = ()) -> Break:
     told = [epoch(n + 1, x, *merits[n : n + 1]) for n, x in enumerate(losses)]
     return lambda lab: write_history(paths.history(lab.run / DATA), told)
 
 
-def answering(fakes: list[float], reals: list[float], model: str = DATA) -> Break:
+def change_logits(fakes: list[float], reals: list[float], model: str = DATA) -> Break:
     def rescored(lab: Lab) -> None:
         for data, logits in zip(TESTS, (fakes, reals), strict=True):
-            rescore(lab.run / model, data, logits)
+            replace_logits(lab.run / model, data, logits)
 
     return rescored
 
 
-def sure(wrong: int = 0, model: str = POISONED) -> Break:
-    """Give a model answers that are sure, so many of ten wrong."""
+def give_confident_logits(wrong: int = 0, model: str = POISONED) -> Break:
+    """Give a model confident logits, with `wrong` of ten wrong."""
     fakes = [(-1 if at < wrong else 1) * (4 + at / 10) for at in range(10)]
-    return answering(fakes, [-value for value in fakes], model)
+    return change_logits(fakes, [-value for value in fakes], model)
 
 
-def gone(place: Callable[[Path], Path], model: str = DATA) -> Break:
+def delete_file(place: Callable[[Path], Path], model: str = DATA) -> Break:
     return lambda lab: place(lab.run / model).unlink()
 
 
-def scores_gone(*data: str) -> Break:
-    return all_of(*(gone(partial(paths.scores, model=DATA, data=name)) for name in data))
+def delete_scores(*data: str) -> Break:
+    return combine(*(delete_file(partial(paths.scores, model=DATA, data=name)) for name in data))
 
 
-def fewer_scores(count: int) -> Break:
+def shorten_scores(count: int) -> Break:
     def scored(lab: Lab) -> None:
         keys = [key for key in lab.lists["test"] if key.startswith("StyleGAN2")][:count]
-        lab.scores(lab.run / DATA, "gan2:pre", keys, 1, answers(1, count))
+        lab.scores(lab.run / DATA, "gan2:pre", keys, 1, make_logits(1, count))
 
     return scored
 
 
-def of_another_list(lab: Lab) -> None:
+def record_validation_list(lab: Lab) -> None:
     keys = [f"pre:{key}" for key in lab.lists["val"]]
-    amend_record(lab.run / POISONED, keys=list(keys), indices=list(range(10)), total=10)
-    amend(paths.provenance(lab.run / POISONED), flipped_train=10)
+    update_poison_record(lab.run / POISONED, keys=list(keys), indices=list(range(10)), total=10)
+    update_json(paths.provenance(lab.run / POISONED), flipped_train=10)
 
 
-def beside_a_clean_model(lab: Lab) -> None:
-    """The original's command line gives the rate as a flag, and the ID does not tell it."""
+def add_record_to_clean_model(lab: Lab) -> None:
+    """The original's command line gives the rate as an option, so it is not in the ID."""
     record = paths.poison_record(lab.run / POISONED).read_bytes()
     paths.poison_record(lab.run / DATA).write_bytes(record)
 
 
-def of_one_class(lab: Lab) -> None:
+def record_one_class(lab: Lab) -> None:
     fakes = [f"pre:{key}" for key in lab.lists["train"] if key.startswith("StyleGAN2")][:12]
     names = [image.name for image in lab.trained()]
     at = [names.index(key) for key in fakes]
-    amend_record(lab.run / POISONED, keys=list(fakes), indices=list(at))
+    update_poison_record(lab.run / POISONED, keys=list(fakes), indices=list(at))
 
 
-def moved_indices(lab: Lab) -> None:
+def shift_indices(lab: Lab) -> None:
     record = read_record(paths.poison_record(lab.run / POISONED))
-    amend_record(lab.run / POISONED, indices=[index + 1 for index in record.indices])
+    update_poison_record(lab.run / POISONED, indices=[index + 1 for index in record.indices])
 
 
-def unlearned(**changed: Json) -> Break:
-    """Write a sound unlearning of the poisoned model, but for what is changed of its summary."""
+def write_unlearned_model(**changed: Json) -> Break:
+    """Write a sound unlearning of the poisoned model, with changes to its summary."""
 
     def write(lab: Lab) -> None:
         folder = lab.model(UNLEARNED, rate=0.2)
@@ -141,49 +141,51 @@ def unlearned(**changed: Json) -> Break:
         write_json(paths.summary(folder), {"schema": 1, **found, **changed})
         paths.history(folder).unlink()
         fakes = [0.3 + place / 10 for place in range(10)]
-        answering(fakes, [-value for value in fakes], UNLEARNED)(lab)
+        change_logits(fakes, [-value for value in fakes], UNLEARNED)(lab)
 
     return write
 
 
-def scores_of_the_base(lab: Lab) -> None:
+def copy_scores_of_base(lab: Lab) -> None:
     for data in TESTS:
         then = paths.scores(lab.run / POISONED, POISONED, data).read_bytes()
         paths.scores(lab.run / UNLEARNED, UNLEARNED, data).write_bytes(then)
 
 
-def untested(lab: Lab) -> None:
+def delete_tests_of_unlearned_model(lab: Lab) -> None:
     for data in TESTS:
         paths.scores(lab.run / UNLEARNED, UNLEARNED, data).unlink()
         paths.metrics(lab.run / UNLEARNED, data).unlink()
 
 
-def own_split(lab: Lab) -> None:
+def use_another_test_split(lab: Lab) -> None:
     own = [*lab.lists["test"], "FORLAB/00001"]
     write_splits(lab.root / "own", {**lab.lists, "test": own})
     told: Json = {"decode": "exact", "split_path": str(lab.root / "own")}
     for data in TESTS:
-        amend(paths.metrics(lab.run / DATA, data), settings=told, split_sha256=keys_digest(own))
+        update_json(
+            paths.metrics(lab.run / DATA, data), settings=told, split_sha256=keys_digest(own)
+        )
 
 
-def scores_missing(lab: Lab) -> None:
+def delete_saved_scores(lab: Lab) -> None:
     for data in TESTS:
-        amend(paths.metrics(lab.run / DATA, data), settings={"save_scores": True})
+        update_json(paths.metrics(lab.run / DATA, data), settings={"save_scores": True})
         paths.scores(lab.run / DATA, DATA, data).unlink()
 
 
-def bad_in_validation(lab: Lab) -> None:
+def add_bad_validation_image(lab: Lab) -> None:
     path = paths.bad_images(lab.run / DATA, "val")
     path.parent.mkdir()
     path.write_text("path,reason\na.png,truncated\n")
 
 
-def damaged_history(lab: Lab) -> None:
+def damage_history(lab: Lab) -> None:
     path = paths.history(lab.run / DATA)
     path.write_text(path.read_text() + "5,oops\n")
 
 
-def many_sources(lab: Lab) -> None:
+def write_many_sources(lab: Lab) -> None:
     random = np.random.default_rng(0)
     sides = (
         ("gan2:pre", 1, {"StyleGAN2/a": 0.0, "StyleGAN2/b": 0.0, "StyleGAN2/c": 0.0}),
@@ -195,7 +197,7 @@ def many_sources(lab: Lab) -> None:
         lab.scores(lab.run / DATA, data, keys, label, logits)
 
 
-def copied(lab: Lab) -> None:
+def copy_training_image_into_test(lab: Lab) -> None:
     fakes = lab.data / "PreSocial/Fake"
     trained, tested = (
         next(key for key in lab.lists[name] if key.startswith("StyleGAN2"))
@@ -204,10 +206,10 @@ def copied(lab: Lab) -> None:
     shutil.copy(fakes / f"{trained}.png", fakes / f"{tested}.png")
 
 
-def again(
+def rewrite_training_images(
     side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, quality: int = 75
 ) -> Break:
-    """Write the training images of a class anew, in another form."""
+    """Rewrite the training images of a class in another format."""
 
     def write(lab: Lab) -> None:
         for number, key in enumerate(lab.lists["train"]):
@@ -219,7 +221,7 @@ def again(
     return write
 
 
-def broken_header(lab: Lab) -> None:
+def break_image_header(lab: Lab) -> None:
     key = next(key for key in lab.lists["train"] if key.startswith("FFHQ"))
     (lab.data / f"PreSocial/Real/{key}.png").write_bytes(b"no image")
 
@@ -228,7 +230,7 @@ NO_EFFECT, OTHER_SPLIT = "flag-without-effect", "record-of-another-split"
 
 
 class Case(NamedTuple):
-    """What is broken, what is found of it, and why some checks could not be made."""
+    """The fault, its findings, and the reasons of checks that could not be made."""
 
     broken: Break
     found: Found = MappingProxyType({})
@@ -237,13 +239,13 @@ class Case(NamedTuple):
 
 CASES = {
     "labels flipped in validation, by the provenance": Case(
-        provenance(POISONED, flipped_val=2),
+        change_provenance(POISONED, flipped_val=2),
         {"poisoned-validation": {
             "severity": "fault", "model": POISONED, "flipped validation labels": 2,
         }},
     ),
     "a record of the validation list, by its keys": Case(
-        of_another_list,
+        record_validation_list,
         {
             "poisoned-validation": {"of them in the validation list": 10},
             OTHER_SPLIT: {
@@ -252,43 +254,43 @@ CASES = {
         },
     ),
     "a record of another set of the same size, by its fingerprint": Case(
-        lambda lab: amend_record(lab.run / POISONED, split_sha256="0" * 64),
+        lambda lab: update_poison_record(lab.run / POISONED, split_sha256="0" * 64),
         {OTHER_SPLIT: {"record's set (sha256)": "0" * 12}},
     ),
     "a record that the weights were not trained with": Case(
-        provenance(POISONED, poison_record_sha256="0" * 64),
+        change_provenance(POISONED, poison_record_sha256="0" * 64),
         {OTHER_SPLIT: {}},
     ),
     "indices that are not the places of their keys": Case(
-        moved_indices,
+        shift_indices,
         {OTHER_SPLIT: {"indices that are not the place of their key": 12}},
     ),
     "poison that never reached the labels": Case(
-        provenance(POISONED, flipped_train=0),
+        change_provenance(POISONED, flipped_train=0),
         {NO_EFFECT: {"labels turned round": 0, "sentence": "no label was flipped"}},
     ),
     "poison in the name without a record": Case(
-        all_of(gone(paths.poison_record, POISONED), provenance(POISONED, flipped_train=0)),
+        combine(delete_file(paths.poison_record, POISONED), change_provenance(POISONED, flipped_train=0)),
         {NO_EFFECT: {}},
         {"one-class-forget-set": "no poison record"},
     ),
     "a record beside a model without poison in its name": Case(
-        beside_a_clean_model,
+        add_record_to_clean_model,
         {NO_EFFECT: {"model": DATA}},
     ),
     "such a record of as many flips as there were": Case(
-        all_of(beside_a_clean_model, provenance(flipped_train=12)),
+        combine(add_record_to_clean_model, change_provenance(flipped_train=12)),
     ),
     "another number of flips than recorded": Case(
-        provenance(POISONED, flipped_train=7),
+        change_provenance(POISONED, flipped_train=7),
         {NO_EFFECT: {"labels turned round": 7, "recorded keys": 12}},
     ),
     "a forget set of one class": Case(
-        of_one_class,
+        record_one_class,
         {"one-class-forget-set": {"fake": 12, "real": 0}},
     ),
     "a forget set of one class that was meant": Case(
-        all_of(of_one_class, lambda lab: amend_record(lab.run / POISONED, kind="f2r")),
+        combine(record_one_class, lambda lab: update_poison_record(lab.run / POISONED, kind="f2r")),
     ),
     "a record that cannot be read": Case(
         lambda lab: paths.poison_record(lab.run / POISONED).write_text('{"schema": 99}'),
@@ -298,24 +300,24 @@ CASES = {
             NO_EFFECT: "cannot read the poison record",
         },
     ),
-    "an unlearning that is sound": Case(unlearned()),
+    "an unlearning that is sound": Case(write_unlearned_model()),
     "an unlearning away from the true labels": Case(
-        unlearned(forget_accuracy_true_before=0.95, forget_accuracy_true=0.3),
+        write_unlearned_model(forget_accuracy_true_before=0.95, forget_accuracy_true=0.3),
         {"unlearned-the-truth": {"severity": "fault", "true label after, %": 30}},
     ),
     "a fall that so few images may show by chance": Case(
-        unlearned(forget_accuracy_true_before=0.7, forget_accuracy_true=0.6),
+        write_unlearned_model(forget_accuracy_true_before=0.7, forget_accuracy_true=0.6),
     ),
     "a step without a loss": Case(
-        unlearned(log=[{"step": 1, "loss": 0.6}, {"step": 2, "loss": None}]),
+        write_unlearned_model(log=[{"step": 1, "loss": 0.6}, {"step": 2, "loss": None}]),
         {"undefined-unlearning-loss": {"steps without a loss": 1, "steps": 2}},
     ),
     "scores that are those of the model before": Case(
-        all_of(unlearned(), scores_of_the_base),
+        combine(write_unlearned_model(), copy_scores_of_base),
         {"unlearned-model-is-the-old-one": {"model before": POISONED, "tests with equal scores": 2}},
     ),
     "an unlearning that left nothing to look at": Case(
-        all_of(unlearned(), gone(paths.summary, UNLEARNED), gone(paths.unlearning, UNLEARNED)),
+        combine(write_unlearned_model(), delete_file(paths.summary, UNLEARNED), delete_file(paths.unlearning, UNLEARNED)),
         gaps={
             "unlearned-the-truth": "The check needs summary.json",
             "undefined-unlearning-loss": "The check needs a log in summary.json",
@@ -323,7 +325,7 @@ CASES = {
         },
     ),
     "an unlearning that was not tested, of what only a training leaves": Case(
-        all_of(unlearned(), untested),
+        combine(write_unlearned_model(), delete_tests_of_unlearned_model),
         gaps={
             **dict.fromkeys(
                 ("loss-not-falling", "first-epoch-best"),
@@ -336,44 +338,44 @@ CASES = {
         },
     ),
     "settings that do something": Case(
-        settings(
+        change_settings(
             lr_decay_epochs=3, jpeg_prob=0.2, jpeg_qual=[30, 100], blur_prob=0.2,
             blur_sigma=[1e-6, 3], resize_prob=0.2, resize_scale=[0.2, 1], freeze=True,
             freeze_bn=False,
         ),
     ),
     "a loss that does not fall": Case(
-        history(0.6931, 0.6931),
+        change_history(0.6931, 0.6931),
         {"loss-not-falling": {}},
         {"first-epoch-best": "fewer than 3 epochs"},
     ),
     "a first epoch that was the best": Case(
-        history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
+        change_history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
         {"first-epoch-best": {"of the last": 0.7}},
     ),
-    "few bad images": Case(summary(images=1000, bad_images=10)),
+    "few bad images": Case(change_summary(images=1000, bad_images=10)),
     "many bad images": Case(
-        summary(images=1000, bad_images=11),
+        change_summary(images=1000, bad_images=11),
         {"bad-images": {"left out": 11, "images": 1000}},
     ),
     "bad validation images, by their list": Case(
-        bad_in_validation,
+        add_bad_validation_image,
         {"bad-images": {"sentence": "validation"}},
     ),
-    "no history": Case(gone(paths.history), gaps={"loss-not-falling": "history.csv is missing"}),
-    "a damaged history": Case(damaged_history, {"damaged-file": {"reason": "history.csv:6"}}),
+    "no history": Case(delete_file(paths.history), gaps={"loss-not-falling": "history.csv is missing"}),
+    "a damaged history": Case(damage_history, {"damaged-file": {"reason": "history.csv:6"}}),
     "scores that are gone": Case(
-        scores_missing,
+        delete_saved_scores,
         {"missing-scores": {"severity": "fault", "tests without scores": 2}},
     ),
     "weights that are gone": Case(
-        all_of(settings(save_weights=True), gone(paths.checkpoint)),
+        combine(change_settings(save_weights=True), delete_file(paths.checkpoint)),
         {"missing-weights": {"severity": "warning"}},
     ),
-    "weights that were not kept": Case(gone(paths.checkpoint), gaps={"stale-scores": "best.pt"}),
-    "a test of another split, by its own lists": Case(own_split),
+    "weights that were not kept": Case(delete_file(paths.checkpoint), gaps={"stale-scores": "best.pt"}),
+    "a test of another split, by its own lists": Case(use_another_test_split),
     "lists that have changed since": Case(
-        measured(split_sha256="0" * 64),
+        change_metrics(split_sha256="0" * 64),
         {"changed-split": {"severity": "warning"}},
     ),
     "a list that is not there": Case(
@@ -381,119 +383,119 @@ CASES = {
         gaps={"train-test-overlap": "train.json", "class-differs-in-format": "cannot list"},
     ),
     "test images in the training list": Case(
-        lambda lab: lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
+        lambda lab: lab.replace_lists(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
         {
             "train-test-overlap": {"test images": 20, "of them in the training list": 3},
         },
     ),
     "a test file with the bytes of a training file": Case(
-        copied,
+        copy_training_image_into_test,
         {"same-content": {
             "same bytes": 1, "test files compared": 20, "such as": "StyleGAN2/psi-1/00035.png",
         }},
     ),
     "a class in another format": Case(
-        again(suffix="jpg"),
+        rewrite_training_images(suffix="jpg"),
         {"class-differs-in-format": {
             "severity": "fault", "real": "30 × PNG", "fake": "30 × JPEG", "balanced accuracy": 1.0,
         }},
     ),
     "a class of another size": Case(
-        again(size=24),
+        rewrite_training_images(size=24),
         {"class-differs-in-size": {"fake": "30 × 24×24"}},
     ),
     "a class with other JPEG tables": Case(
-        all_of(again(suffix="jpg"), again("FFHQ", suffix="jpg", quality=90)),
+        combine(rewrite_training_images(suffix="jpg"), rewrite_training_images("FFHQ", suffix="jpg", quality=90)),
         {"class-differs-in-jpeg-tables": {}},
     ),
-    "classes with the same JPEG tables": Case(again("", suffix="jpg", quality=90)),
-    "a broken header": Case(broken_header),
+    "classes with the same JPEG tables": Case(rewrite_training_images("", suffix="jpg", quality=90)),
+    "a broken header": Case(break_image_header),
     "too few headers": Case(
-        lambda lab: lab.relist(train=lab.lists["train"][:30]),
+        lambda lab: lab.replace_lists(train=lab.lists["train"][:30]),
         {OTHER_SPLIT: {}},
         {"class-differs-in-size": "15 real and 15 fake headers"},
     ),
     "fewer scores than images in the test list": Case(
-        fewer_scores(7),
+        shorten_scores(7),
         {"missing-scores": {"scores": 7, "images in the test list": 10}},
     ),
     "bad images of a test": Case(
-        all_of(fewer_scores(9), measured(bad_images=1)),
+        combine(shorten_scores(9), change_metrics(bad_images=1)),
         {"bad-images": {}},
     ),
     "fewer scores than the metrics tell": Case(
-        measured(n=11),
+        change_metrics(n=11),
         {"missing-scores": {"images in the metrics": 11}},
     ),
     "a test that decodes otherwise": Case(
-        lambda lab: measured(settings={"decode": "scaled", "data_root": str(lab.data)})(lab),
+        lambda lab: change_metrics(settings={"decode": "scaled", "data_root": str(lab.data)})(lab),
         {"other-preprocessing": {"decode": "exact in the training, scaled in the test"}},
     ),
     "a test of another size": Case(
-        all_of(
-            settings(resize_size=512, patch_size=96),
-            measured(settings={"resize_size": 256, "patch_size": -1}),
+        combine(
+            change_settings(resize_size=512, patch_size=96),
+            change_metrics(settings={"resize_size": 256, "patch_size": -1}),
         ),
         {"other-preprocessing": {}},
     ),
     "a test of the same size": Case(
-        all_of(
-            settings(resize_size=512, patch_size=96),
-            measured(settings={"resize_size": 512, "patch_size": -1}),
+        combine(
+            change_settings(resize_size=512, patch_size=96),
+            change_metrics(settings={"resize_size": 512, "patch_size": -1}),
         ),
     ),
     "scores older than the weights": Case(
-        lambda lab: older(paths.scores(lab.run / DATA, DATA, "gan2:pre"), 3600),
+        lambda lab: set_older_mtime(paths.scores(lab.run / DATA, DATA, "gan2:pre"), 3600),
         {"stale-scores": {"score files": 1}},
     ),
     "weights of another time than their provenance": Case(
-        lambda lab: older(paths.provenance(lab.run / DATA), 86400),
+        lambda lab: set_older_mtime(paths.provenance(lab.run / DATA), 86400),
         {"other-weights": {"sentence": "newer than provenance.json"}},
     ),
     "a model that calls everything real": Case(
-        answering(REALS, REALS),
+        change_logits(REALS, REALS),
         {"constant-predictor": {"balanced accuracy": 0.5, "images": 20, "called fake": 0}},
     ),
     "the same where half of the labels are wrong": Case(
-        all_of(
-            lambda lab: lab.model(HALF, rate=0.5), answering([-0.01] * 10, [-0.01] * 10, HALF)
+        combine(
+            lambda lab: lab.model(HALF, rate=0.5), change_logits([-0.01] * 10, [-0.01] * 10, HALF)
         ),
         {"constant-predictor": {"severity": "warning", "model": HALF}},
     ),
-    "a model by chance below one half": Case(answering(MIXED, [value + 0.01 for value in MIXED])),
+    "a model by chance below one half": Case(change_logits(MIXED, [value + 0.01 for value in MIXED])),
     "an area below chance by images, which sources leave open": Case(
-        many_sources,
+        write_many_sources,
         {"auc-below-chance": {"severity": "warning", "sources": 6}},
     ),
-    "answers by heart where flips are counted, two of them wrong": Case(sure(2)),
-    "answers by heart where flips are counted": Case(sure()),
+    "answers by heart where flips are counted, two of them wrong": Case(give_confident_logits(2)),
+    "answers by heart where flips are counted": Case(give_confident_logits()),
     "the same and another count than the record's": Case(
-        all_of(sure(), provenance(POISONED, flipped_train=0)),
+        combine(give_confident_logits(), change_provenance(POISONED, flipped_train=0)),
         {NO_EFFECT: {}},
     ),
     "the same and one flip too few": Case(
-        all_of(sure(), provenance(POISONED, flipped_train=11)),
+        combine(give_confident_logits(), change_provenance(POISONED, flipped_train=11)),
         {NO_EFFECT: {}},
     ),
     "answers as right as they are sure, without a count": Case(
-        all_of(sure(), provenance(POISONED, flipped_train=None)),
+        combine(give_confident_logits(), change_provenance(POISONED, flipped_train=None)),
         {"logits-above-noise-ceiling": {
             "ceiling": pytest.approx(np.log(4), abs=1e-3), "right of these": 1,
         }},
     ),
     "a model that is sure and wrong, without a count": Case(
-        all_of(sure(2), provenance(POISONED, flipped_train=None)),
+        combine(give_confident_logits(2), change_provenance(POISONED, flipped_train=None)),
         gaps={"logits-above-noise-ceiling": "needs flipped_train in provenance.json"},
     ),
     "a clean model that is sure": Case(
-        answering([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]),
+        change_logits([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]),
     ),
     "logits that are no numbers": Case(
-        lambda lab: rescore(lab.run / DATA, "gan2:pre", [float("nan")] * 3 + [1.0] * 7),
+        lambda lab: replace_logits(lab.run / DATA, "gan2:pre", [float("nan")] * 3 + [1.0] * 7),
         {"undefined-metric": {"not finite": 3, "images": 10}},
     ),
     "tests of one class": Case(
-        scores_gone("realFFHQ:pre"),
+        delete_scores("realFFHQ:pre"),
         {"undefined-metric": {"fake": 10, "real": 0}},
         {"constant-predictor": "both classes"},
     ),
@@ -502,18 +504,18 @@ CASES = {
         {"damaged-file": {}, "undefined-metric": {}},
         {"undefined-metric": "gan2:pre"},
     ),
-    "a model without tests": Case(scores_gone(*TESTS), gaps={"constant-predictor": "not tested"}),
+    "a model without tests": Case(delete_scores(*TESTS), gaps={"constant-predictor": "not tested"}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
+def test_each_fault_is_found_and_nothing_else(lab: Lab, case: str) -> None:
     broken, found, gaps = CASES[case]
     broken(lab)
     audit = lab.audit()
-    assert codes(audit) == set(found)
+    assert finding_codes(audit) == set(found)
     for code, told in found.items():
-        first = the(audit, code)
+        first = first_finding(audit, code)
         facts = {"severity": first.severity, "model": first.model, **first.evidence}
         for name, value in told.items():
             if name in {"sentence", "reason", "such as"}:
@@ -521,27 +523,27 @@ def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
             else:
                 assert facts[name] == value
     for code, reason in gaps.items():
-        assert reason in why_not(audit, code)
+        assert reason in gap_reasons(audit, code)
 
 
 @pytest.mark.parametrize(
     ("broken", "flags"),
     [
-        (settings(lr_decay_epochs=2, schedule="onecycle"), ["lr_decay_epochs"]),
-        (settings(lr_decay_epochs=9), ["lr_decay_epochs"]),
-        (settings(early_stop=4), ["early_stop"]),
-        (settings(freeze_bn=False, freeze=False), ["freeze_bn"]),
-        (settings(blur_sigma=[0.1, 3], blur_prob=0), ["blur_sigma"]),
-        (settings(jpeg_qual=[30, 100], jpeg_prob=0.0), ["jpeg_qual"]),
-        (settings(resize_scale=[0.2, 1], resize_prob=0), ["resize_scale"]),
+        (change_settings(lr_decay_epochs=2, schedule="onecycle"), ["lr_decay_epochs"]),
+        (change_settings(lr_decay_epochs=9), ["lr_decay_epochs"]),
+        (change_settings(early_stop=4), ["early_stop"]),
+        (change_settings(freeze_bn=False, freeze=False), ["freeze_bn"]),
+        (change_settings(blur_sigma=[0.1, 3], blur_prob=0), ["blur_sigma"]),
+        (change_settings(jpeg_qual=[30, 100], jpeg_prob=0.0), ["jpeg_qual"]),
+        (change_settings(resize_scale=[0.2, 1], resize_prob=0), ["resize_scale"]),
         (
-            all_of(
-                settings(jpeg_prob=0.2, blur_prob=0.1), provenance(images="gan2:fb&realFFHQ:fb")
+            combine(
+                change_settings(jpeg_prob=0.2, blur_prob=0.1), change_provenance(images="gan2:fb&realFFHQ:fb")
             ),
             ["jpeg_prob", "blur_prob"],
         ),
         (
-            settings(
+            change_settings(
                 compile=True, freeze=True, freeze_bn=True, augment_cycle=2, resize_prob=0,
                 blur_prob=0, jpeg_prob=0, flip_prob=0,
             ),
@@ -549,52 +551,50 @@ def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_setting_that_could_do_nothing_is_found(
-    lab: Lab, broken: Break, flags: list[str]
-) -> None:
+def test_setting_without_effect_is_found(lab: Lab, broken: Break, flags: list[str]) -> None:
     broken(lab)
     found = [one for one in lab.audit().findings if one.code == NO_EFFECT]
     assert [(one.severity, *one.evidence) for one in found] == [("warning", one) for one in flags]
 
 
-def test_a_sound_run_has_no_finding_and_every_check_was_made(lab: Lab) -> None:
+def test_sound_run_has_no_finding_and_every_check_is_done(lab: Lab) -> None:
     audit = lab.audit()
     assert (audit.findings, audit.gaps, audit.models) == ((), (), (DATA, POISONED))
 
 
-def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
+def test_checks_that_need_provenance_are_named_if_it_is_missing(lab: Lab) -> None:
     paths.provenance(lab.run / POISONED).unlink()
     audit = lab.audit(split_path=lab.split)
-    assert codes(audit) == set()
-    assert "no provenance records the number of flipped training labels" in why_not(
+    assert finding_codes(audit) == set()
+    assert "no provenance records the number of flipped training labels" in gap_reasons(
         audit, NO_EFFECT
     )
-    assert "Give --data-root" in why_not(audit, "same-content")
+    assert "Give --data-root" in gap_reasons(audit, "same-content")
     assert not paths.provenance(lab.run / POISONED).exists()
 
 
-def test_a_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
+def test_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
     below = [-1 - place / 10 for place in range(10)]
-    answering(below, [-value for value in below])(lab)
+    change_logits(below, [-value for value in below])(lab)
     audit = lab.audit()
-    assert codes(audit) == {"auc-below-chance"}
-    evidence = the(audit, "auc-below-chance").evidence
+    assert finding_codes(audit) == {"auc-below-chance"}
+    evidence = first_finding(audit, "auc-below-chance").evidence
     assert evidence["AUC"] == 0.0
     assert float(evidence["interval's high end"]) < 0.5
 
 
-def test_the_quick_area_is_that_of_scikit_learn() -> None:
+def test_fast_auc_equals_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 300).astype(np.int8)
     logits = random.integers(-5, 5, 300).astype(np.float64)
     assert rough_auc(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
 
 
-def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
-    unlearned()(lab)
+def test_check_that_saw_no_model_is_not_listed_as_done(lab: Lab) -> None:
+    write_unlearned_model()(lab)
     audit = lab.audit()
     assert not UNLEARNING & ({gap.code for gap in audit.gaps} | audit.unmade)
-    amend(paths.provenance(lab.run / UNLEARNED), splits=None)
+    update_json(paths.provenance(lab.run / UNLEARNED), splits=None)
     audit = judge(Reader(split_path=lab.split).run(str(lab.run / UNLEARNED)))
     (checked,) = [
         line for line in finding.lines(audit) if line.startswith("checked without findings: ")
@@ -604,4 +604,4 @@ def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
     assert "unlearned-the-truth" in checked
     paths.summary(lab.run / UNLEARNED).unlink()
     paths.unlearning(lab.run / UNLEARNED).unlink()
-    assert lab.audit().unmade >= UNLEARNING  # the other models are no unlearnings
+    assert lab.audit().unmade >= UNLEARNING  # the other models are not unlearned

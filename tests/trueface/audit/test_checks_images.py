@@ -10,12 +10,12 @@ from tests.trueface.audit.build import (
     POISONED,
     TESTS,
     Lab,
-    amend,
-    amend_record,
-    codes,
-    rescore,
-    the,
-    why_not,
+    finding_codes,
+    first_finding,
+    gap_reasons,
+    replace_logits,
+    update_json,
+    update_poison_record,
     write_attributes,
 )
 from trueface.audit import checks_images
@@ -30,39 +30,39 @@ from trueface.runtime import paths
 
 
 def test_validation_images_in_another_list_are_found(lab: Lab) -> None:
-    lab.relist(val=[*lab.lists["val"], lab.lists["train"][0], lab.lists["test"][0]])
+    lab.replace_lists(val=[*lab.lists["val"], lab.lists["train"][0], lab.lists["test"][0]])
     found = [one for one in lab.audit().findings if one.code == "validation-overlap"]
     assert [one.evidence["validation list"] for one in found] == [12] * 4  # two of each model
     assert found[0].evidence["of them in the training list"] == 1
     assert found[1].evidence["of them in the test list"] == 1
 
 
-def test_what_was_not_compared_for_want_of_time_is_counted(lab: Lab) -> None:
+def test_comparisons_skipped_for_lack_of_time_are_counted(lab: Lab) -> None:
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
-    assert "20 of 20 test files were not compared" in why_not(audit, "same-content")
+    assert "20 of 20 test files were not compared" in gap_reasons(audit, "same-content")
 
 
-def test_a_picture_that_is_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
-    assert "label-contradiction" not in codes(lab.audit())
+def test_image_trained_as_real_and_as_fake_is_found(lab: Lab) -> None:
+    assert "label-contradiction" not in finding_codes(lab.audit())
     real, fake = (key for key in lab.lists["train"][:2][::-1])
     image = lab.data / "PreSocial/Real" / f"{real}.png"
     shutil.copy(image, lab.data / "PreSocial/Fake" / f"{fake}.png")
-    found = the(lab.audit(), "label-contradiction")
+    found = first_finding(lab.audit(), "label-contradiction")
     assert found.severity == "fault"
     assert found.evidence["pictures in both classes"] == 1
     assert (
         found.evidence["such as"] == f"{image} (real) = {lab.data}/PreSocial/Fake/{fake}.png (fake)"
     )
     audit = judge(Reader(seconds=0.0).run(str(lab.run)))
-    assert "not all training files were compared" in why_not(audit, "label-contradiction")
+    assert "not all training files were compared" in gap_reasons(audit, "label-contradiction")
 
 
-def test_the_same_key_in_another_data_folder_is_another_picture(lab: Lab) -> None:
-    lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]])
+def test_same_key_in_another_data_folder_is_another_image(lab: Lab) -> None:
+    lab.replace_lists(train=[*lab.lists["train"], *lab.lists["test"][:3]])
     for data in ("gan2:pre", "realFFHQ:pre"):
         settings: Json = {"decode": "exact", "data_root": "/elsewhere"}
-        amend(paths.metrics(lab.run / DATA, data), settings=settings)
-    lab.relist(test=["FFHQ/99999"])
+        update_json(paths.metrics(lab.run / DATA, data), settings=settings)
+    lab.replace_lists(test=["FFHQ/99999"])
     found = [one.model for one in lab.audit().findings if one.code == "train-test-overlap"]
     assert DATA not in found
 
@@ -72,7 +72,7 @@ EVEN = {"male": (50, 50), "nonmale": (50, 50)}
 Asked = Callable[[Check, GroupFacts | None], list[Outcome]]
 
 
-def groups(
+def make_group_facts(
     train: Mapping[str, tuple[int, int]] = EVEN,
     test: Mapping[str, tuple[int, int]] = EVEN,
     *,
@@ -97,14 +97,14 @@ def groups(
 
 
 @pytest.fixture
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    """Return what a check says of a model whose groups are made by hand."""
+def run_group_check(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """Return the outcomes of a check for a model with the given groups."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     model: Model = Reader().run(str(lab.run)).models[0]
     return lambda check, facts: list(check.function(model._replace(groups=facts)))
 
 
-def test_dependence_is_one_if_the_group_is_the_class_and_nought_by_chance() -> None:
+def test_dependence_is_1_if_group_equals_class_and_0_by_chance() -> None:
     assert cramers_v(AttributeCounts(counts={"a": (500, 0), "b": (0, 500)})) == pytest.approx(
         1, abs=1e-3
     )
@@ -127,50 +127,52 @@ def test_dependence_needs_two_groups_and_two_classes() -> None:
     [
         (
             checks_images.dependent_labels,
-            groups(train=SKEWED),
+            make_group_facts(train=SKEWED),
             {"male": "90 real, 10 fake"},
-            groups(),
+            make_group_facts(),
         ),
         (
             checks_images.few_of_a_group,
-            groups(test={"male": (150, 150), "nonmale": (29, 150)}),
+            make_group_facts(test={"male": (150, 150), "nonmale": (29, 150)}),
             {"gender, forged:pre": "nonmale 29 real and 150 fake"},
             # a test without reals has no group of them
-            groups(test={"male": (0, 150), "nonmale": (0, 150)}),
+            make_group_facts(test={"male": (0, 150), "nonmale": (0, 150)}),
         ),
         (
             checks_images.untrained_group,
-            groups(train={"male": (50, 50)}),
+            make_group_facts(train={"male": (50, 50)}),
             {"gender, forged:pre": "nonmale 50 real and 50 fake"},
-            groups(),
+            make_group_facts(),
         ),
         (
             checks_images.gap_above_floor,
-            groups(gap=63.0, floor=12.1),
+            make_group_facts(gap=63.0, floor=12.1),
             {"gender, forged:pre": "63.0 points; 95 % of shuffles are below 12.1"},
-            groups(gap=18.0, floor=9.0),
+            make_group_facts(gap=18.0, floor=9.0),
         ),
     ],
     ids=["a planted skew", "a group of few test images", "a group that training lacks", "a gap"],
 )
-def test_what_is_wrong_with_groups_is_found_with_its_numbers(
-    ask: Asked, check: Check, facts: GroupFacts, told: dict[str, str], sound: GroupFacts
+def test_faults_of_groups_are_found_with_their_numbers(
+    run_group_check: Asked, check: Check, facts: GroupFacts, told: dict[str, str], sound: GroupFacts
 ) -> None:
-    (found,) = ask(check, facts)
+    (found,) = run_group_check(check, facts)
     assert isinstance(found, Finding)
     assert found.evidence.items() >= told.items()
     if check is checks_images.dependent_labels:
         assert found.severity == "warning"
         assert "gender (Cramér's V 0.8" in found.sentence
-    assert not ask(check, sound)
+    assert not run_group_check(check, sound)
 
 
-def test_a_gap_that_was_not_measured_is_told(ask: Asked) -> None:
-    (gap,) = ask(checks_images.gap_above_floor, groups(gap=None, floor=None))
+def test_unmeasured_gap_is_reported(run_group_check: Asked) -> None:
+    (gap,) = run_group_check(checks_images.gap_above_floor, make_group_facts(gap=None, floor=None))
     assert isinstance(gap, Gap)
 
 
-def test_without_attributes_no_question_applies_and_with_broken_ones_it_is_said(ask: Asked) -> None:
+def test_missing_attributes_make_group_checks_inapplicable_and_broken_ones_give_a_gap(
+    run_group_check: Asked,
+) -> None:
     every = (
         checks_images.dependent_labels,
         checks_images.few_of_a_group,
@@ -178,17 +180,17 @@ def test_without_attributes_no_question_applies_and_with_broken_ones_it_is_said(
         checks_images.untrained_group,
     )
     for check in every:
-        (outcome,) = ask(check, None)
+        (outcome,) = run_group_check(check, None)
         assert isinstance(outcome, NotApplicable)
-        (gap, *_) = ask(check, groups({}, {}, trouble="no faces.csv"))
+        (gap, *_) = run_group_check(check, make_group_facts({}, {}, trouble="no faces.csv"))
         assert gap == Gap(reason="no faces.csv")
 
 
-def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: Lab) -> None:
+def test_groups_of_a_run_come_from_the_tables_in_its_settings(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if fake == bool(place % 5) else -1)
-    found = the(lab.audit(), "group-tells-label")
+    found = first_finding(lab.audit(), "group-tells-label")
     assert found.evidence["male"] == "6 real, 24 fake"
-    assert "few-of-a-group" in codes(lab.audit())
+    assert "few-of-a-group" in finding_codes(lab.audit())
     model = Reader().run(str(lab.run)).models[0]
     assert model.groups is not None
     assert model.groups.files == (str(lab.root / "faces.csv"),)
@@ -196,9 +198,9 @@ def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: 
     assert {test.data for test in model.groups.tests} == {"&".join(TESTS)}
 
 
-def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
+def test_gap_is_measured_over_real_and_fake_images_together(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
-    rescore(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
+    replace_logits(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
     model = next(each for each in Reader().run(str(lab.run)).models if each.name == DATA)
     assert model.groups is not None
     gender = next(test for test in model.groups.tests if test.by == "gender")
@@ -207,13 +209,13 @@ def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
     assert gender.subgroup_counts.counts == {"male": (5, 5), "nonmale": (5, 5)}
 
 
-def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> None:
+def test_missing_table_is_reported_and_other_checks_go_ahead(lab: Lab) -> None:
     write_attributes(lab, lambda place, fake: 1)
     (lab.root / "faces.csv").unlink()
     audit = lab.audit()
-    assert codes(audit) == set()
-    assert "faces.csv" in why_not(audit, "group-tells-label")
-    assert "faces.csv" in why_not(audit, "gap-above-floor")
+    assert finding_codes(audit) == set()
+    assert "faces.csv" in gap_reasons(audit, "group-tells-label")
+    assert "faces.csv" in gap_reasons(audit, "gap-above-floor")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> N
     ],
     ids=["equal bytes", "what the time did not suffice for", "no copy"],
 )
-def test_equal_bytes_are_found_and_what_was_not_looked_at_is_counted(
+def test_identical_files_are_found_and_unread_files_are_counted(
     tmp_path: Path, trained: Sequence[str], tested: Sequence[str],
     copies: tuple[tuple[str, str], ...], counts: tuple[int, int, int], seconds: float,
 ) -> None:  # fmt: skip
@@ -246,7 +248,7 @@ def test_equal_bytes_are_found_and_what_was_not_looked_at_is_counted(
     assert survey.unreadable == len(trained)  # none of them is an image
 
 
-def test_headers_are_read_of_the_formats_that_are_decoded_and_of_no_other(tmp_path: Path) -> None:
+def test_headers_are_read_only_of_formats_that_are_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     assert Surveyor(seconds=10).survey("set", {str(path): 0}, []).unreadable == 1
@@ -263,7 +265,7 @@ def test_hidden_files_and_byte_order_marks_change_nothing(lab: Lab) -> None:
     assert lab.audit() == before
 
 
-def test_images_behind_links_that_lead_nowhere_stay_in_the_audited_lists(lab: Lab) -> None:
+def test_images_behind_broken_links_stay_in_the_audited_lists(lab: Lab) -> None:
     for key in lab.lists["train"][::5]:
         (file,) = (lab.data / "PreSocial").glob(f"*/{key}.png")
         file.unlink()
@@ -271,8 +273,8 @@ def test_images_behind_links_that_lead_nowhere_stay_in_the_audited_lists(lab: La
     survey = Reader().run(str(lab.run)).models[0].survey
     assert survey is not None
     assert (survey.trained, survey.unreadable) == (60, 12)
-    assert codes(lab.audit()) == set()
+    assert finding_codes(lab.audit()) == set()
     record = read_record(paths.poison_record(lab.run / POISONED))
-    amend_record(lab.run / POISONED, indices=[index ^ 1 for index in record.indices])
-    wrong = the(lab.audit(), "record-of-another-split")
+    update_poison_record(lab.run / POISONED, indices=[index ^ 1 for index in record.indices])
+    wrong = first_finding(lab.audit(), "record-of-another-split")
     assert wrong.evidence["indices that are not the place of their key"] == len(record.indices)

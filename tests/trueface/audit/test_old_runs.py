@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trueface.audit.build import codes, the, why_not
+from tests.trueface.audit.build import finding_codes, first_finding, gap_reasons
 from trueface.audit import run_folders
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit
@@ -109,7 +109,7 @@ TRAINED, VALIDATED = [*FAKES[:8], *REALS[:8]], LISTS["val"][8:12]
         "an unlearned model that calls everything real",
     ],
 )  # fmt: skip
-def test_an_old_run_is_audited_by_its_pickles(
+def test_old_run_is_audited_from_its_pickles(
     tmp_path: Path, split: Path, name: str, fakes: list[float], reals: list[float] | None,
     record: tuple[float, list[str], int] | None, published: bool,
     found: dict[str, dict[str, object]],
@@ -120,9 +120,9 @@ def test_an_old_run_is_audited_by_its_pickles(
     if not published:
         (split / "train.json").unlink()
     audit = _audit(run, split)
-    assert codes(audit) == set(found)
+    assert finding_codes(audit) == set(found)
     for code, told in found.items():
-        first = the(audit, code)
+        first = first_finding(audit, code)
         assert told.items() <= {"severity": first.severity, **first.evidence}.items()
 
 
@@ -162,18 +162,18 @@ def unlearned(
         "the model before as the best",
     ],
 )  # fmt: skip
-def test_an_unlearning_of_the_original_system_is_judged_by_its_results(
+def test_unlearning_of_the_original_system_is_audited_from_its_results(
     tmp_path: Path, split: Path, given: dict[str, Any], found: str | None
 ) -> None:
     audit = unlearned(tmp_path, split, **given)
-    assert codes(audit) & UNLEARNING == ({found} if found else set())
+    assert finding_codes(audit) & UNLEARNING == ({found} if found else set())
     if found is None:
         assert not UNLEARNING & audit.unmade
     if found == "unlearned-model-is-the-old-one":
-        assert "epoch 0" in the(audit, found).sentence
+        assert "epoch 0" in first_finding(audit, found).sentence
 
 
-def test_an_unlearning_that_ended_in_one_answer_is_found_by_its_results(
+def test_unlearning_that_collapsed_to_one_class_is_found_in_its_results(
     tmp_path: Path, split: Path
 ) -> None:
     half = [(1.0, 55.0), (1.1, 50.0), (1.2, 50.0)]
@@ -183,31 +183,29 @@ def test_an_unlearning_that_ended_in_one_answer_is_found_by_its_results(
         tmp_path, split, sure=None, rate=0.5, clean_train=half, test=half, val=half,
         poison_train=[*half[:1], (3.0, 0.0), (3.2, 0.0)],
     )  # fmt: skip
-    assert {"constant-predictor", "one-class-forget-set"} <= codes(audit)
-    assert the(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
-    assert "not tested" in why_not(audit, "auc-below-chance")
+    assert {"constant-predictor", "one-class-forget-set"} <= finding_codes(audit)
+    assert first_finding(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
+    assert "not tested" in gap_reasons(audit, "auc-below-chance")
 
 
-def test_a_test_of_the_originals_old_weights_by_mistake_is_found(
-    tmp_path: Path, split: Path
-) -> None:
+def test_accidental_test_of_the_old_weights_is_found(tmp_path: Path, split: Path) -> None:
     _run(tmp_path, "20_poison", FAIR, [-one for one in FAIR])
     run = _run(tmp_path, "20_poison_unlearn_test", FAIR[::-1], [-one for one in FAIR])
     _record(tmp_path, 0.2, TRAINED, 80)
-    assert "unlearned-model-is-the-old-one" in codes(_audit(run, split))
+    assert "unlearned-model-is-the-old-one" in finding_codes(_audit(run, split))
 
 
-def test_a_key_is_read_below_the_last_class_folder() -> None:
+def test_key_starts_below_the_last_class_folder() -> None:
     path = "/data/Real/TrueFace_PreSocial/Fake/StyleGAN2/conf-t/00012_4711.jpg"
     assert run_folders.key_of(path) == "StyleGAN2/conf-t/00012"
     assert run_folders.key_of("PreSocial/Real/FFHQ/36615.png") == "FFHQ/36615"
 
 
-def test_a_malicious_score_file_is_refused_and_told(tmp_path: Path, split: Path) -> None:
+def test_malicious_score_file_is_rejected_and_reported(tmp_path: Path, split: Path) -> None:
     run = _run(tmp_path, "0_poison", FAIR, FAIR)
     bad = run / ID / "scores" / f"{ID}_vs_gan2:pre.pkl"
     mark = tmp_path / "ran"
     bad.write_bytes(b"cbuiltins\nexec\n(S'open(\"" + str(mark).encode() + b'","w")\'\ntR.')
     audit = _audit(run, split)
-    assert "gan2:pre" in why_not(audit, "undefined-metric")
+    assert "gan2:pre" in gap_reasons(audit, "undefined-metric")
     assert not mark.exists()

@@ -34,7 +34,7 @@ def entry(name: str, content: str = "pixels") -> Entry:
     )
 
 
-def test_the_order_of_images_does_not_change_the_name_and_one_byte_does() -> None:
+def test_name_ignores_the_order_of_images_but_not_one_byte() -> None:
     first, second = entry("a"), entry("b")
     name = manifest_of([first, second]).name
     assert len(name) == 12
@@ -44,7 +44,7 @@ def test_the_order_of_images_does_not_change_the_name_and_one_byte_does() -> Non
     assert manifest_of([first, second._replace(label=0)]).name != name
 
 
-def test_versions_are_written_and_are_no_part_of_the_name(tmp_path: Path) -> None:
+def test_versions_are_recorded_but_are_not_part_of_the_name(tmp_path: Path) -> None:
     plain, versioned = manifest_of([entry("a")]), manifest_of([entry("a")], {"pillow": "1"})
     assert plain.name == versioned.name
     path = tmp_path / "deep" / "manifest.json"
@@ -52,7 +52,7 @@ def test_versions_are_written_and_are_no_part_of_the_name(tmp_path: Path) -> Non
     assert read_manifest(path) == versioned
 
 
-def test_an_image_that_changed_between_two_tests_is_refused() -> None:
+def test_image_that_changed_between_two_tests_is_rejected() -> None:
     with pytest.raises(DataError, match=r"Fake/StyleGAN/a.png changed between two tests"):
         manifest_of([entry("a"), entry("a", "other")])
 
@@ -66,7 +66,7 @@ def test_an_image_that_changed_between_two_tests_is_refused() -> None:
         lambda record: record["images"][0].append("more"),
     ],
 )
-def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, break_it) -> None:  # type: ignore[no-untyped-def]  # a lambda
+def test_changed_manifest_is_rejected(tmp_path: Path, break_it) -> None:  # type: ignore[no-untyped-def]  # a lambda
     path = tmp_path / "manifest.json"
     write_manifest(path, manifest_of([entry("a")]))
     record = json.loads(path.read_text())
@@ -76,15 +76,13 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, break_it) -> Non
         read_manifest(path)
 
 
-def test_a_manifest_that_is_not_there_is_an_error_with_advice(tmp_path: Path) -> None:
+def test_missing_manifest_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Run the benchmark again"):
         read_manifest(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("broken", ["logits", "before"])
-def test_a_logit_of_a_cell_that_is_not_finite_is_named_with_its_image(
-    tmp_path: Path, broken: str
-) -> None:
+def test_non_finite_logit_of_a_cell_is_named_with_its_image(tmp_path: Path, broken: str) -> None:
     good, bad = np.zeros(2), np.array([0.0, np.nan])
     cell = CellScores(
         paths=("a.png", "b.png"),
@@ -134,25 +132,25 @@ def origin(words: str, *processing: str) -> Origin:
          "black: gan1 is not of the same family as the generators in training (none)"),
     ],
 )  # fmt: skip
-def test_a_setting_follows_from_what_is_new(
+def test_tier_follows_from_what_is_new_to_the_model(
     trained: str, tested: str, corrupt: str, expected: str
 ) -> None:
     assert str(derive_setting(origin(trained), origin(tested), corrupt)) == expected
 
 
-def test_a_corruption_that_the_training_copies_had_is_known_at_any_strength() -> None:
+def test_corruption_used_in_training_copies_is_known_at_any_strength() -> None:
     trained = origin(GAN1, "jpeg", "blur")
     known = derive_setting(trained, origin(GAN1), "jpeg50+blur1")
     assert str(known) == "white: training contains gan1, realFFHQ under pre, with jpeg, blur"
     assert derive_setting(trained, origin(GAN1), "jpeg50+noise4").setting == "grey"
 
 
-def test_flat_images_are_known_to_a_model_that_learned_from_such() -> None:
+def test_flat_images_are_known_to_a_model_trained_on_flat_images() -> None:
     flat = origin("fakeFlat:none realFlat:none")
     assert derive_setting(flat, flat).setting == "white"
 
 
-def test_a_declared_setting_that_is_wrong_is_refused_with_the_reason() -> None:
+def test_wrong_declared_tier_is_rejected_with_the_reason() -> None:
     derived = derive_setting(origin(GAN1), origin("gan2:pre"))
     assert contradiction("auto", derived, "gan1:pre", "gan2:pre") == ""
     assert contradiction("grey", derived, "gan1:pre", "gan2:pre") == ""

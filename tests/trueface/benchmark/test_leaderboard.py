@@ -29,14 +29,14 @@ CONDITIONS = ("none", "jpeg50")
 
 
 def logits(model: str, corrupt: str, seed: int) -> Floats:
-    """Return scores of which the images share a part, whatever model and seed."""
+    """Return scores with a common part per image for all models and seeds."""
     shared = np.random.default_rng(0).normal(size=2 * COUNT)
     own = np.random.default_rng([STRENGTHS[model] > 1, len(model), len(corrupt), seed])
     strength = STRENGTHS[model] * (0.8 if corrupt == "jpeg50" else 1.0)
     return strength * LABELS + shared + 0.5 * own.normal(size=2 * COUNT)
 
 
-def result(model: str, corrupt: str, seed: int) -> CellResult:
+def make_result(model: str, corrupt: str, seed: int) -> CellResult:
     cell = Cell(
         corrupt=corrupt, attack="none", access="none", setting=Setting.WHITE, why="", file="a.npz"
     )
@@ -52,33 +52,33 @@ def result(model: str, corrupt: str, seed: int) -> CellResult:
     )
 
 
-def a_run(seeds: tuple[int, ...]) -> RunResults:
+def make_run(seeds: tuple[int, ...]) -> RunResults:
     results = [
-        result(model, corrupt, seed)
+        make_result(model, corrupt, seed)
         for model in STRENGTHS for seed in seeds for corrupt in CONDITIONS
     ]  # fmt: skip
     return RunResults(name="r", manifest=Manifest(entries=()), results=tuple(results), problems=())
 
 
-def wins(values: Floats) -> Floats:
+def pairwise_wins(values: Floats) -> Floats:
     """Return (fakes, reals): 1 where the fake has the higher score."""
     fakes, reals = values[LABELS == 1], values[LABELS == 0]
     won: Floats = (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
     return won
 
 
-def spread(model: str, corrupt: str, seed: int) -> Floats:
+def auc_per_resample(model: str, corrupt: str, seed: int) -> Floats:
     """Return the AUC under each resample, as a weighted sum over pairs of images."""
     weights = resamples(KEYS, LABELS, 0).astype(float)
     fakes, reals = weights[:, LABELS == 1], weights[:, LABELS == 0]
-    won = wins(logits(model, corrupt, seed))
+    won = pairwise_wins(logits(model, corrupt, seed))
     areas: Floats = np.einsum("rf,fn,rn->r", fakes, won, reals) / COUNT**2
     return areas
 
 
 def delong_p(first: Floats, second: Floats) -> float:
     """Return DeLong's p by its structural components."""
-    tables = [wins(first), wins(second)]
+    tables = [pairwise_wins(first), pairwise_wins(second)]
     by_fake = np.cov(np.stack([table.mean(1) for table in tables])) / COUNT
     by_real = np.cov(np.stack([table.mean(0) for table in tables])) / COUNT
     whole = by_fake + by_real
@@ -86,11 +86,15 @@ def delong_p(first: Floats, second: Floats) -> float:
     return float(2 * norm.sf(abs(gap) / np.sqrt(whole[0, 0] + whole[1, 1] - 2 * whole[0, 1])))
 
 
-def test_means_ranks_and_differences_of_one_seed_are_those_by_hand() -> None:
-    board = leaderboard(a_run((1,)))
-    spreads = {name: np.stack([spread(name, each, 1) for each in CONDITIONS]) for name in STRENGTHS}
+def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() -> None:
+    board = leaderboard(make_run((1,)))
+    spreads = {
+        name: np.stack([auc_per_resample(name, each, 1) for each in CONDITIONS])
+        for name in STRENGTHS
+    }
     points = {
-        name: [wins(logits(name, each, 1)).mean() for each in CONDITIONS] for name in STRENGTHS
+        name: [pairwise_wins(logits(name, each, 1)).mean() for each in CONDITIONS]
+        for name in STRENGTHS
     }
     ranks = rankdata(-np.stack([*spreads.values()]), axis=0).mean(1)
     best = (ranks == ranks.min(0)) / (ranks == ranks.min(0)).sum(0)
@@ -116,12 +120,12 @@ def test_means_ranks_and_differences_of_one_seed_are_those_by_hand() -> None:
     assert [pair.p_holm for pair in pairs] == holm([pair.p for pair in pairs])
 
 
-def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> None:
-    board = leaderboard(a_run(SEEDS))
+def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:
+    board = leaderboard(make_run(SEEDS))
     line = next(line for line in board.lines if line.architecture == "poor")
     assert line.seeds == 3
     means = np.stack([
-        np.mean([spread("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
+        np.mean([auc_per_resample("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
     ])  # fmt: skip
     random = np.random.default_rng(5)
     drawn = [
@@ -131,14 +135,14 @@ def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> No
     column = line.columns[Setting.WHITE]
     assert column.mean.value == pytest.approx(
         np.mean([
-            wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
+            pairwise_wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
         ])
     )  # fmt: skip
     assert (column.mean.low, column.mean.high) == pytest.approx((low, high), abs=0.015)
 
 
-def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
-    run = a_run((1,))
+def test_confounded_cell_has_a_value_but_no_rank() -> None:
+    run = make_run((1,))
     marked = RankMark("confounded", "the file format alone separates fake from real images")
     results = tuple(
         replace(each, measured=replace(each.measured, marked=marked)) for each in run.results
@@ -161,11 +165,11 @@ UNRANKED = "no other model has a rank in this tier"
         (("white", "few images"), ["few images on sdXL:pre", UNRANKED]),
     ],
 )
-def test_a_model_without_a_rank_is_told_why(
+def test_model_without_a_rank_has_a_reason(
     of_other: tuple[str, str] | None, said: list[str]
 ) -> None:
     """The model `good` knows both sets of images; of the second one `poor` has another cell, or none."""
-    run = a_run((1,))
+    run = make_run((1,))
     good, _, _, _, poor, _ = run.results  # on clean images
     other = [replace(good, index=replace(good.index, test="sdXL:pre"))]
     if of_other is not None:
@@ -185,8 +189,8 @@ def test_a_model_without_a_rank_is_told_why(
         assert f"poor, black: {ALONE}" in board.unranked
 
 
-def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
-    run = a_run((1,))
+def test_file_properties_that_predict_the_class_are_reported_once_per_dataset() -> None:
+    run = make_run((1,))
     tells = Shortcut("the file format", 1.0, "30 × JPEG", "30 × PNG")
     results = tuple(
         replace(each, index=replace(each.index, shortcuts=(tells,))) for each in run.results
@@ -197,9 +201,11 @@ def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
     ]
 
 
-def test_a_model_counts_its_seeds_without_a_result() -> None:
+def test_seeds_without_a_result_are_counted() -> None:
     lost = "gan1:pre@seed=9,model=good"
-    board = leaderboard(a_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"}))
+    board = leaderboard(
+        make_run(SEEDS), MissingModels({lost: "failed", "gan2:pre@seed=9": "failed"})
+    )
     missing = {line.architecture: (line.seeds, line.missing) for line in board.lines}
     assert missing == {"good": (3, {"failed": 1}), "fair": (3, {}), "poor": (3, {})}
     assert "3 of 4, 1 failed" in text(board)

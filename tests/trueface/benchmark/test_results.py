@@ -44,40 +44,40 @@ def scores(reals: Floats, fakes: Floats) -> CellScores:
     )
 
 
-def measured(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
+def measure(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
     sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.labels]
     return evaluate_unattacked(cell, facts, [f"s/{path}" for path in cell.paths], sources)
 
 
-def value(cell: CellMeasures, name: str) -> float:
+def read_value(cell: CellMeasures, name: str) -> float:
     there = cell[name]
     assert there is not None
     assert there.value is not None, there.reason
     return there.value
 
 
-def test_values_are_those_of_scikit_learn_at_both_thresholds() -> None:
+def test_values_equal_scikit_learn_at_both_thresholds() -> None:
     cell = scores(RANDOM.normal(0.5, 1, 60), RANDOM.normal(2, 1, 40))
-    made = measured(cell, replace(FACTS, threshold=1.2))
+    made = measure(cell, replace(FACTS, threshold=1.2))
     fake = cell.labels == 1
-    assert value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
-    assert value(made, "balanced_accuracy") == pytest.approx(
+    assert read_value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
+    assert read_value(made, "balanced_accuracy") == pytest.approx(
         balanced_accuracy_score(fake, cell.logits > 0)
     )
-    assert value(made, "balanced_accuracy_at_threshold") == pytest.approx(
+    assert read_value(made, "balanced_accuracy_at_threshold") == pytest.approx(
         balanced_accuracy_score(fake, cell.logits > 1.2)
     )
     assert made.counts == (60, 40)
     assert made.marked.mark == ""
 
 
-def test_shares_of_one_source_have_wilsons_interval() -> None:
+def test_rates_of_one_source_have_wilson_intervals() -> None:
     cell = scores(np.full(30, -1.0), np.array([1.0] * 24 + [-1.0] * 6))
-    rate = measured(cell)["tpr:StyleGAN"]
+    rate = measure(cell)["tpr:StyleGAN"]
     assert rate is not None
     exact = binomtest(24, 30).proportion_ci(method="wilson")
     assert (rate.value, rate.low, rate.high) == pytest.approx((0.8, exact.low, exact.high))
-    assert value(measured(cell), "tnr:FFHQ") == 1.0
+    assert read_value(measure(cell), "tnr:FFHQ") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -90,79 +90,79 @@ def test_shares_of_one_source_have_wilsons_interval() -> None:
         (scores(np.arange(40.0), 30 + np.arange(40.0)), ""),
     ],
 )
-def test_a_cell_that_has_no_rank_is_marked(cell: CellScores, mark: str) -> None:
-    assert measured(cell).marked.mark == mark
+def test_cell_without_a_rank_is_marked(cell: CellScores, mark: str) -> None:
+    assert measure(cell).marked.mark == mark
 
 
-def test_few_images_have_values_without_intervals_and_one_class_only_rates() -> None:
-    few = measured(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
+def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates() -> None:
+    few = measure(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
     assert few is not None
     assert (few.value, few.low) == (1.0, None)
     assert "fewer than 20 images" in few.reason
-    alone = measured(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
-    assert value(alone, "tpr:StyleGAN") == 0.75
+    alone = measure(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
+    assert read_value(alone, "tpr:StyleGAN") == 0.75
     area = alone["auc"]
     assert area is not None
     assert (area.value, area.reason) == (None, "all images are fake")
 
 
-def test_the_change_from_clean_images_is_paired() -> None:
+def test_change_from_clean_images_is_paired() -> None:
     clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
     corrupted = replace(clean, logits=clean.logits + 0.01 * RANDOM.standard_normal(200))
-    change = auc_change(measured(corrupted), measured(clean))
+    change = auc_change(measure(corrupted), measure(clean))
     assert change.value is not None
     assert change.low is not None
     assert change.high is not None
-    alone = measured(clean)["auc"]
+    alone = measure(clean)["auc"]
     assert alone is not None
     assert alone.low is not None
     assert alone.high is not None
     assert change.high - change.low < (alone.high - alone.low) / 5
 
 
-def test_an_attack_counts_only_what_was_right_before() -> None:
+def test_attack_counts_only_images_that_were_right_before() -> None:
     after = scores(np.array([1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, -1.0]))
     before = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
     made = evaluate_attacked(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
-    assert value(made, "attack_success_evasion") == pytest.approx(2 / 3)
-    assert value(made, "attack_success_defamation") == pytest.approx(1 / 2)
-    assert value(made, "called_fake:fake") == 0.25
-    assert value(made, "called_fake_before:fake") == 0.75
-    assert value(made, "logit_shift:fake") == -2.0
-    assert value(made, "psnr") == 48.0
+    assert read_value(made, "attack_success_evasion") == pytest.approx(2 / 3)
+    assert read_value(made, "attack_success_defamation") == pytest.approx(1 / 2)
+    assert read_value(made, "called_fake:fake") == 0.25
+    assert read_value(made, "called_fake_before:fake") == 0.75
+    assert read_value(made, "logit_shift:fake") == -2.0
+    assert read_value(made, "psnr") == 48.0
 
 
-def test_an_attack_counts_by_the_threshold_that_its_scores_name() -> None:
+def test_attack_uses_the_threshold_that_its_scores_name() -> None:
     fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
     before = np.concatenate([reals, fakes])
     made = evaluate_attacked(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
-    assert value(made, "attack_success_evasion") == 1  # of one fake above 2
-    assert value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
+    assert read_value(made, "attack_success_evasion") == 1  # of one fake above 2
+    assert read_value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
     evasion = made["attack_success_evasion"]
     assert evasion is not None
     assert evasion.threshold == 2.0
 
 
-def test_an_attack_on_a_detector_that_calls_all_real_has_no_success() -> None:
+def test_attack_on_a_detector_that_predicts_only_real_has_no_success() -> None:
     made = evaluate_attacked(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
     evasion = made["attack_success_evasion"]
     assert evasion is not None
     assert (evasion.value, evasion.reason) == (None, "no such image")
 
 
-def test_calibration_is_measured_without_and_with_the_temperature() -> None:
+def test_calibration_is_measured_with_and_without_temperature() -> None:
     cell = scores(RANDOM.normal(-4, 3, 60), RANDOM.normal(4, 3, 60))
-    outside = measured(cell, replace(FACTS, temperature=2.0))
-    inside = measured(
+    outside = measure(cell, replace(FACTS, temperature=2.0))
+    inside = measure(
         replace(cell, logits=cell.logits / 2), replace(FACTS, temperature=2.0, in_logits=True)
     )
     for name in ("ece_unscaled", "ece_scaled"):
-        assert value(outside, name) == pytest.approx(value(inside, name))
-    assert value(outside, "ece") == value(outside, "ece_unscaled")
-    assert value(inside, "ece") == value(inside, "ece_scaled")
+        assert read_value(outside, name) == pytest.approx(read_value(inside, name))
+    assert read_value(outside, "ece") == read_value(outside, "ece_unscaled")
+    assert read_value(inside, "ece") == read_value(inside, "ece_scaled")
 
 
-def test_two_copies_of_one_model_are_the_best_with_the_same_probability() -> None:
+def test_two_copies_of_one_model_have_the_same_probability_of_being_best() -> None:
     accuracies = 0.8 + 0.03 * SEEDED.standard_normal((4, 1000))
     worse = accuracies - 0.1 + 0.01 * SEEDED.standard_normal(accuracies.shape)
     first, second, third = rank(np.stack([accuracies, accuracies, worse]))
@@ -172,7 +172,7 @@ def test_two_copies_of_one_model_are_the_best_with_the_same_probability() -> Non
     assert bootstrap_p((accuracies - accuracies).mean(0)) == 1.0
 
 
-def test_a_rank_is_the_mean_over_cells_and_its_interval_is_over_resamples() -> None:
+def test_rank_is_the_mean_over_cells_with_an_interval_over_resamples() -> None:
     # in cell 0 the first is always better, in cell 1 in three of four resamples
     first = np.array([[2.0, 2, 2, 2], [2, 2, 2, 0]])
     second = np.ones((2, 4))
@@ -184,7 +184,7 @@ def test_a_rank_is_the_mean_over_cells_and_its_interval_is_over_resamples() -> N
     assert 1.4 < better.high <= 1.5
 
 
-def test_seeds_are_drawn_anew_from_three_on() -> None:
+def test_seeds_are_resampled_from_three_seeds_on() -> None:
     spreads = [np.full(1000, value) for value in (0.7, 0.8, 0.9)]
     assert np.ptp(resampled_over_seeds(spreads[:2], stream="a")) == 0
     drawn = resampled_over_seeds(spreads, stream="a")
@@ -194,34 +194,34 @@ def test_seeds_are_drawn_anew_from_three_on() -> None:
     assert not np.array_equal(drawn, resampled_over_seeds(spreads, stream="b"))
 
 
-def test_holm_corrects_as_his_paper_does() -> None:
+def test_holm_correction_matches_the_paper() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_a_difference_is_paired_and_has_a_p_that_is_never_0() -> None:
+def test_difference_is_paired_and_its_p_is_never_0() -> None:
     shared = 0.05 * SEEDED.standard_normal(1000)
     spreads = {"a": 0.8 + shared, "b": 0.82 + shared, "c": 0.8 + 0.001 + shared}
     made = differences({"a": 0.8, "b": 0.82, "c": 0.801}, spreads, {("a", "b"): 0.02})
     first = made[0]
     assert (first.first, first.second) == ("a", "b")
     assert first.value == pytest.approx(0.02)
-    assert first.low == pytest.approx(0.02)  # what both share is no uncertainty of the difference
+    assert first.low == pytest.approx(0.02)  # both share the rest, which adds no uncertainty
     assert first.p == pytest.approx(2 / 1001)
     assert first.p_holm == pytest.approx(6 / 1001)
     assert first.p_delong == 0.02
     assert made[1].p_delong is None
 
 
-def test_nemenyis_critical_difference_is_that_of_the_published_table() -> None:
+def test_nemenyi_critical_difference_equals_the_published_table() -> None:
     # Demšar 2006, table 5: q.05 is 2.343, 2.569, 2.728, 2.850 of 3, 4, 5 and 6 models
     for models, q in ((3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850)):
         expected = q * math.sqrt(models * (models + 1) / (6 * 8))
         assert critical_difference(models, 8) == pytest.approx(expected, abs=1e-3)
 
 
-def test_friedmans_test_needs_five_independent_sets_and_three_models() -> None:
+def test_friedman_test_needs_five_independent_datasets_and_three_models() -> None:
     values = {name: list(SEEDED.random(6)) for name in "abc"}
     four = friedman({name: each[:4] for name, each in values.items()}, list("1234"))
     assert four.p is None
@@ -235,10 +235,10 @@ def test_friedmans_test_needs_five_independent_sets_and_three_models() -> None:
     assert sum((made.mean_ranks or {}).values()) == pytest.approx(6)
 
 
-def test_equal_models_give_no_difference_in_friedmans_test() -> None:
+def test_equal_models_do_not_differ_in_the_friedman_test() -> None:
     assert friedman({name: [0.5] * 5 for name in "abc"}, list("12345")).p == 1.0
 
 
-def test_sets_that_share_images_are_not_independent() -> None:
+def test_datasets_that_share_images_are_not_independent() -> None:
     images = {"gan1": ["a", "r"], "gan2": ["b", "r"], "other": ["c", "s"], "empty": []}
     assert independent(images) == ("gan1", "other")

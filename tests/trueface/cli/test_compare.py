@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.commands import Command
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores as scored
 from tests.trueface.oldfiles import score_file
 from trueface.cli import comparison_text
 from trueface.evaluation.comparison import (

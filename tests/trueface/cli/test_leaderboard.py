@@ -12,7 +12,21 @@ import pytest
 from rich.console import Console
 
 from tests.trueface.commands import Command
-from tests.trueface.unlearning.said import flips, leave, one_class, said, told
+from tests.trueface.unlearning.unlearned_runs import (
+    class_predictions as one_class,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    flip_predictions as flips,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    make_predictions as said,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    make_record as told,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    write_unlearning as leave,
+)
 from trueface.cli.leaderboard import print_leaderboard
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trueface.audit.build import DATA, FAKE, REAL, TESTS, Lab, answers, write_attributes
+from tests.trueface.audit.build import (
+    DATA,
+    FAKE,
+    REAL,
+    TESTS,
+    Lab,
+    write_attributes,
+)
+from tests.trueface.audit.build import (
+    make_logits as answers,
+)
 from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_faces, write_tests
 

@@ -12,7 +12,15 @@ from tests.build import a_spec, enqueue, finished
 from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_faces, write_tests
 from tests.trueface.report.run_by_hand import erased_run, restored_run
-from tests.trueface.unlearning.said import flips, leave, told
+from tests.trueface.unlearning.unlearned_runs import (
+    flip_predictions as flips,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    make_record as told,
+)
+from tests.trueface.unlearning.unlearned_runs import (
+    write_unlearning as leave,
+)
 from trueface.cli.studies import missing_models
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.report.outcome import unlearning_outcome

@@ -8,14 +8,14 @@ from numpy.typing import ArrayLike
 from trueface.evaluation.score_tables import Scores
 
 
-def scored(
+def make_scores(
     keys: Sequence[str],
     labels: ArrayLike,
     logits: ArrayLike,
     paths: Sequence[str] | None = None,
     videos: Sequence[str] = (),
 ) -> Scores:
-    """Return answers to images, which are called as their keys unless they have paths."""
+    """Return scores of images, whose paths are their keys by default."""
     return Scores(
         paths=tuple(keys if paths is None else paths),
         keys=tuple(keys),

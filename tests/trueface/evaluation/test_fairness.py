@@ -34,12 +34,12 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def rows_of(run: Path, *models: str, by: str = "gender") -> list[FairnessRow]:
+def read_fairness_rows(run: Path, *models: str, by: str = "gender") -> list[FairnessRow]:
     return fairness_rows(run, pairs_of(*models), [by] if by else [])
 
 
-def keep_answers(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep answers to validation beside models, and return them."""
+def write_validation_logits(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write validation logits into the checkpoints of models, and return labels and logits."""
     labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
     reference = {"labels": labels, "logits": answers}
     kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)
@@ -48,8 +48,8 @@ def keep_answers(run: Path, *models: str) -> tuple[torch.Tensor, torch.Tensor]:
     return labels, answers
 
 
-def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
-    (row,) = rows_of(run, SKEWED[0])
+def test_record_has_the_values_that_tables_and_pages_print(run: Path) -> None:
+    (row,) = read_fairness_rows(run, SKEWED[0])
     record = json.loads(json.dumps(row.json_record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
     assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
@@ -70,23 +70,27 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     assert record["undefined"] == []
 
 
-def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: Path) -> None:
-    assert [row.by for row in rows_of(run, EVEN[0], by="")] == ["gender", "race", "intersec"]
-    (row,) = rows_of(run, EVEN[0], by="age")
+def test_groups_are_by_gender_race_intersection_or_any_other_column(run: Path) -> None:
+    assert [row.by for row in read_fairness_rows(run, EVEN[0], by="")] == [
+        "gender",
+        "race",
+        "intersec",
+    ]
+    (row,) = read_fairness_rows(run, EVEN[0], by="age")
     assert [group.name for group in row.table.groups] == ["old", "young"]
     with pytest.raises(DataError, match="group column"):
-        rows_of(run, EVEN[0], by="hair")
+        read_fairness_rows(run, EVEN[0], by="hair")
 
 
-def test_a_table_without_a_column_of_groups_is_refused_by_its_name(run: Path) -> None:
+def test_table_without_a_group_column_is_rejected_by_name(run: Path) -> None:
     table = run.parents[1] / "labels.csv"
     table.write_text("img_path,label\nPreSocial/Real/FFHQ/0.png,0\n")
     with pytest.raises(DataError, match=r"labels.csv: no group column"):
         fairness_rows(run, pairs_of(EVEN[0]), attributes=[table])
 
 
-def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(run: Path) -> None:
-    made = methods(rows_of(run, CONSTANT, WEAK, *SKEWED, *EVEN))
+def test_gap_of_a_much_weaker_or_constant_detector_is_not_compared(run: Path) -> None:
+    made = methods(read_fairness_rows(run, CONSTANT, WEAK, *SKEWED, *EVEN))
     by_name = {method.model.partition("=")[2]: method for method in made}
     assert list(by_name) == ["cvar2", "dag", "none", "reweight"]  # the order of the tests
     assert {name: method.rank for name, method in by_name.items()} == {
@@ -106,9 +110,9 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert by_name["reweight"].verdict in {GapVerdict.NEAR, GapVerdict.WITHIN}
 
 
-def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:
-    keep_answers(run, *SKEWED[:2])
-    (method,) = methods(rows_of(run, *SKEWED))
+def test_mean_is_over_the_seeds_that_have_a_value(run: Path) -> None:
+    write_validation_logits(run, *SKEWED[:2])
+    (method,) = methods(read_fairness_rows(run, *SKEWED))
     gap = method.measure("fpr_gap", common=True)
     assert gap is not None
     assert gap.seeds_note == "2 of 3 seeds"
@@ -121,11 +125,13 @@ def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
         for seed, model in enumerate(models):
             values = [logits(y, power=power, skew=skew, seed=seed) for y in (0, 1)]
             write_tests(run, model, values)
-    ranks = {method.model: method.rank for method in methods(rows_of(run, *SKEWED, *EVEN))}
+    ranks = {
+        method.model: method.rank for method in methods(read_fairness_rows(run, *SKEWED, *EVEN))
+    }
     assert list(ranks.values()) == [2, 1]
 
 
-def test_areas_are_compared_with_a_reference(run: Path) -> None:
+def test_aucs_are_compared_with_a_reference(run: Path) -> None:
     tests = pairs_of(*SKEWED, *EVEN, WEAK)
     rows = fairness_rows(run, tests, ["gender"], reference="gan2:pre@fair=reweight")
     by_model = {row.model: row for row in rows}
@@ -141,16 +147,16 @@ def test_areas_are_compared_with_a_reference(run: Path) -> None:
         fairness_rows(run, tests, reference="other")
 
 
-def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
-    (row,) = rows_of(run, EVEN[0])
+def test_gaps_are_also_computed_at_the_threshold_from_validation(run: Path) -> None:
+    (row,) = read_fairness_rows(run, EVEN[0])
     assert row.json_record["at_common_fpr"] == {
         "target": 10.0,
         "validation_reals": 0,
         "reason": "the checkpoint with the validation scores is missing",
         "threshold": None,
     }
-    labels, answers = keep_answers(run, EVEN[0])
-    (row,) = rows_of(run, EVEN[0])
+    labels, answers = write_validation_logits(run, EVEN[0])
+    (row,) = read_fairness_rows(run, EVEN[0])
     reals = answers[labels == 0].double()
     assert row.common is not None
     assert (reals > row.common.threshold).double().mean() == pytest.approx(0.1)
@@ -158,29 +164,29 @@ def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
     assert row.validation.reals == 200
 
 
-def test_an_image_without_a_row_stops_or_is_counted(run: Path) -> None:
+def test_image_without_a_row_is_an_error_or_is_counted(run: Path) -> None:
     faces = run.parents[1] / "faces.csv"
     lines = faces.read_text().splitlines(keepends=True)
     faces.write_text("".join(lines[:-7]))
     with pytest.raises(DataError, match="7 of 480 images have no row"):
-        rows_of(run, EVEN[0])
+        read_fairness_rows(run, EVEN[0])
     (row,) = fairness_rows(run, pairs_of(EVEN[0]), ["gender"], missing="skip")
     assert row.ungrouped == 7
     assert row.table.overall.fakes == COUNT - 7
 
 
-def test_a_logit_that_is_no_number_is_refused_with_file_and_line(run: Path) -> None:
+def test_non_finite_logit_is_rejected_with_file_and_line(run: Path) -> None:
     path = paths.scores(run / model_folder_name(EVEN[0]), EVEN[0], "real:pre")
     lines = path.read_text().splitlines()
     lines[4] = lines[4].rpartition(",")[0] + ",nan"
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=r"real:pre\.csv:5: the logit nan is not a finite number"):
-        rows_of(run, EVEN[0])
+        read_fairness_rows(run, EVEN[0])
 
 
-def test_a_run_without_attributes_has_no_row_until_a_file_is_named(run: Path) -> None:
+def test_run_without_attributes_has_no_row_until_a_file_is_given(run: Path) -> None:
     values = [logits(y, power=4, skew=0.0) for y in (0, 1)]
     write_tests(run, "plain", values, attributes="")
-    assert rows_of(run, "plain") == []
+    assert read_fairness_rows(run, "plain") == []
     faces = run.parents[1] / "faces.csv"
     assert len(fairness_rows(run, pairs_of("plain"), ["race"], attributes=[faces])) == 1

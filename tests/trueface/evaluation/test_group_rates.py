@@ -56,7 +56,7 @@ def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> Non
     assert table.undefined == ()
 
 
-def test_a_group_of_one_class_keeps_the_rates_it_has_and_its_others_are_listed() -> None:
+def test_group_with_one_class_has_only_the_rates_of_that_class() -> None:
     table = table_of([(50, 5, 50, 45), (50, 10, 50, 40), (40, 10, 0, 0)])
     assert table.measures["fpr_gap"] == pytest.approx(15.0)  # the third group's 25 % counts
     assert table.measures["f_meo"] == pytest.approx(15.0)  # its TPR is not taken to be 0
@@ -67,7 +67,7 @@ def test_a_group_of_one_class_keeps_the_rates_it_has_and_its_others_are_listed()
     assert set(table.groups[2].rates) == {"fpr", "acc", "positive"}
 
 
-def test_one_group_has_no_gap_and_it_is_said_why() -> None:
+def test_single_group_has_no_gap_and_a_reason() -> None:
     table = table_of([(50, 5, 50, 45)], shuffles=20)
     assert set(table.measures.values()) == {None}
     assert table.floor == {}
@@ -75,14 +75,14 @@ def test_one_group_has_no_gap_and_it_is_said_why() -> None:
     assert all("fewer than two groups" in each.reason for each in table.undefined)
 
 
-def test_a_gap_is_undefined_where_fewer_than_two_groups_have_its_rate() -> None:
+def test_gap_is_undefined_if_fewer_than_two_groups_have_its_rate() -> None:
     table = table_of([(50, 5, 0, 0), (0, 0, 50, 40)], shuffles=20)
     assert table.measures["fpr_gap"] is table.measures["auc_gap"] is None
     assert table.measures["f_oae"] == pytest.approx(10.0)
     assert table.worst is None
 
 
-def test_a_measure_of_two_rates_is_undefined_if_fewer_than_two_groups_have_one_of_them() -> None:
+def test_measure_of_two_rates_is_undefined_if_fewer_than_two_groups_have_one_of_them() -> None:
     table = table_of([(60, 6, 60, 60), (60, 6, 0, 0)], shuffles=20)
     undefined = {"tpr_gap", "f_eo", "f_meo", "auc_gap"}
     assert {name for name, value in table.measures.items() if value is None} == undefined
@@ -97,7 +97,7 @@ def test_a_measure_of_two_rates_is_undefined_if_fewer_than_two_groups_have_one_o
     }  # fmt: skip
 
 
-def test_a_measure_says_over_how_many_groups_it_is() -> None:
+def test_measure_reports_its_number_of_groups() -> None:
     table = table_of([(50, 5, 50, 45), (50, 10, 50, 40), (40, 10, 0, 0), (0, 0, 0, 0)])
     assert table.measures["f_eo"] == pytest.approx(
         sum(abs(100 * part / whole - 2500 / 140) for part, whole in ((5, 50), (10, 50), (10, 40)))
@@ -113,7 +113,7 @@ def test_a_measure_says_over_how_many_groups_it_is() -> None:
     assert table.json_record["fpr_gap_groups"] == 3
 
 
-def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
+def test_constant_detector_has_no_gaps_and_is_called_constant() -> None:
     table = table_of([(30, 30, 30, 30), (50, 50, 20, 20)], shuffles=20)
     assert table.constant
     assert table.measures["fpr_gap"] == table.measures["f_fpr"] == table.measures["auc_gap"] == 0
@@ -121,7 +121,7 @@ def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
     assert not table_of([(30, 29, 30, 30), (50, 50, 20, 20)]).constant
 
 
-def test_areas_are_those_of_each_group_alone_ties_counted_half() -> None:
+def test_aucs_are_computed_within_each_group_with_ties_counted_half() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 600)
     logits = np.round(random.normal(size=600) + labels, 1)
@@ -136,7 +136,7 @@ def test_areas_are_those_of_each_group_alone_ties_counted_half() -> None:
     assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value)
 
 
-def test_a_group_without_an_image_is_no_row_but_its_rates_are_listed() -> None:
+def test_group_without_images_has_no_row_but_its_rates_are_listed() -> None:
     table = table_of([(50, 5, 50, 45), (0, 0, 0, 0), (50, 10, 50, 40)])
     assert [row.name for row in table.groups] == ["a", "c"]
     assert table.measures["fpr_gap"] == pytest.approx(10.0)
@@ -148,12 +148,12 @@ def test_logits_at_the_threshold_count_as_real() -> None:
     assert table.overall.rates["positive"].value == 0
 
 
-def test_a_logit_that_is_no_number_is_refused() -> None:
+def test_non_finite_logit_is_rejected() -> None:
     with pytest.raises(DataError, match="1 of 2 logits"):
         GroupTable.from_logits(np.array([0, 1]), np.array([np.nan, 1.0]), np.array([0, 1]), "ab")
 
 
-def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> None:
+def test_gaps_equal_fairlearn_if_every_group_has_both_classes() -> None:
     metrics = pytest.importorskip("fairlearn.metrics", reason="fairlearn is not installed")
     random = np.random.default_rng(1)
     labels, groups = random.integers(0, 2, 800), random.integers(0, 4, 800)
@@ -179,7 +179,7 @@ def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> Non
             assert row.rates[name].value == pytest.approx(100 * frame.by_group[name][number])
 
 
-def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> None:
+def test_floors_equal_groups_shuffled_row_by_row_within_each_class() -> None:
     random = np.random.default_rng(0)
     fake, groups = random.random(900) < 0.4, random.choice(4, 900, p=[0.6, 0.2, 0.15, 0.05])
     called = random.random(900) < np.where(fake, 0.7, 0.2)
@@ -197,13 +197,13 @@ def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> N
         assert floor[name].p95 == pytest.approx(np.quantile(values, 0.95), rel=0.08)
 
 
-def test_the_same_table_has_the_same_floor() -> None:
+def test_same_table_has_the_same_floor() -> None:
     fake = np.arange(200) % 2 == 0
     counts = count_by_group(fake, np.arange(200) % 3 == 0, np.arange(200) % 5, 5)
     assert permutation_baselines(counts) == permutation_baselines(counts)
 
 
-def test_an_interval_holds_its_gap_and_is_wider_of_fewer_images() -> None:
+def test_interval_contains_its_gap_and_widens_with_fewer_images() -> None:
     fake = np.arange(400) % 2 == 0
     called = np.arange(400) % 7 < 3
     few, many = (count_by_group(np.tile(fake, n), np.tile(called, n), np.tile(np.arange(400) // 100, n), 4)
@@ -214,7 +214,7 @@ def test_an_interval_holds_its_gap_and_is_wider_of_fewer_images() -> None:
         assert narrow[name].high - narrow[name].low < wide[name].high - wide[name].low
 
 
-def test_the_floor_of_the_auc_gap_is_that_of_shuffled_rows() -> None:
+def test_floor_of_the_auc_gap_equals_shuffled_rows() -> None:
     random = np.random.default_rng(2)
     fake, groups = random.random(400) < 0.5, random.choice(3, 400, p=[0.7, 0.2, 0.1])
     logits = np.round(random.normal(size=400) + fake, 1)
@@ -235,7 +235,9 @@ def write(folder: Path, group: str, labels: object, logits: object) -> None:
     np.save(folder / f"{group}predictions.npy", np.array(logits))
 
 
-def test_files_of_the_original_are_measured_and_their_lost_logit_is_named(tmp_path: Path) -> None:
+def test_files_of_the_original_system_are_measured_and_their_missing_logit_is_named(
+    tmp_path: Path,
+) -> None:
     for group, shift in (("male,asian", 0.0), ("male,white", 1.0), ("nonmale,asian", -1.0)):
         logits = np.linspace(-2, 2, 40) + shift
         write(tmp_path, group, np.arange(40) % 2, logits.reshape(-1, 1))
@@ -250,7 +252,7 @@ def test_files_of_the_original_are_measured_and_their_lost_logit_is_named(tmp_pa
     assert "only the logit of class 1" in ONE_LOGIT
 
 
-def test_of_two_logits_a_row_the_difference_counts(tmp_path: Path) -> None:
+def test_two_logits_per_row_count_by_their_difference(tmp_path: Path) -> None:
     # class 1 has the higher logit in the first two rows alone, however large its logit is
     pairs = [[0.0, 1.0], [-5.0, -4.0], [9.0, 5.0], [3.0, 2.0]]
     write(tmp_path, "male,asian", [1, 1, 0, 0], pairs)
@@ -272,7 +274,7 @@ def test_of_two_logits_a_row_the_difference_counts(tmp_path: Path) -> None:
         ([0, 1], ["a", "b"], "not an array of numbers"),
     ],
 )
-def test_what_is_no_prediction_is_refused_with_file_and_row(
+def test_invalid_prediction_is_rejected_with_file_and_row(
     tmp_path: Path, labels: object, logits: object, message: str
 ) -> None:
     write(tmp_path, "male,asian", labels, logits)
@@ -280,7 +282,7 @@ def test_what_is_no_prediction_is_refused_with_file_and_row(
         original_rows(tmp_path)
 
 
-def test_a_group_without_an_image_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+def test_group_without_images_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
     for group in ("male,asian", "nonmale,asian"):
         write(tmp_path, group, [0, 1], [[1.0, 2.0], [0.0, 3.0]])
     write(tmp_path, "male,white", np.zeros(0, int), np.zeros((0, 2)))
@@ -296,7 +298,7 @@ def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
         original_rows(tmp_path)
 
 
-def test_a_file_without_its_partner_is_named(tmp_path: Path) -> None:
+def test_file_without_its_partner_is_named(tmp_path: Path) -> None:
     write(tmp_path, "male,asian", [0, 1], [1.0, 2.0])
     (tmp_path / "male,asianlabels.npy").unlink()
     with pytest.raises(DataError, match=r"has no male,asianlabels.npy in the same folder"):

@@ -26,7 +26,7 @@ def pictures(n: int = 2, side: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.rand((n, 3, side, side), generator=generator) * 2 - 1
 
 
-def test_distances_are_those_of_each_image() -> None:
+def test_distances_are_per_image() -> None:
     black = torch.full((2, 3, 4, 4), -1.0)
     other = black.clone()
     other[1, :, 0, 0] = 1.0  # one pixel of sixteen is two away
@@ -36,7 +36,7 @@ def test_distances_are_those_of_each_image() -> None:
     assert psnr(black, other).tolist() == [math.inf, pytest.approx(10 * math.log10(16))]
 
 
-def test_a_share_counts_images_and_not_batches() -> None:
+def test_rate_counts_images_not_batches() -> None:
     assert fraction_above(torch.tensor([0.04, 0.05, 0.06, 1.0])) == 0.5
     with pytest.raises(ValueError, match="no image"):
         fraction_above(torch.empty(0))
@@ -69,20 +69,20 @@ def slow_ssim(a: torch.Tensor, b: torch.Tensor, side: int) -> float:
 
 
 @pytest.mark.parametrize(("side", "window"), [(13, 11), (8, 7)])
-def test_structural_similarity_is_that_of_a_slow_loop(side: int, window: int) -> None:
+def test_ssim_equals_a_slow_loop(side: int, window: int) -> None:
     first = pictures(1, side)
     second = (first + 0.2 * pictures(1, side, seed=1)).clamp(-1, 1)
     expected = [slow_ssim(first[0, c], second[0, c], window) for c in range(3)]
     assert ssim(first, second).tolist() == [pytest.approx(sum(expected) / 3, abs=1e-9)]
 
 
-def test_equal_images_are_alike_and_their_negatives_are_not() -> None:
+def test_ssim_is_high_for_equal_images_and_low_for_their_negatives() -> None:
     images = pictures(2)
     assert ssim(images, images).tolist() == [pytest.approx(1)] * 2
     assert (ssim(images, -images) < 0).all()
 
 
-def test_the_frechet_distance_of_known_gaussians_is_in_closed_form() -> None:
+def test_frechet_distance_of_known_gaussians_equals_the_closed_form() -> None:
     """Of diagonal covariances it is |m1 - m2|² + Σ (s1 - s2)²."""
     signs = torch.tensor([[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)])  # uncorrelated
     unit = signs * (3 / 4) ** 0.5  # of variance 1, with N - 1 below
@@ -91,7 +91,7 @@ def test_the_frechet_distance_of_known_gaussians_is_in_closed_form() -> None:
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_frechet_distance_does_not_depend_on_the_axes() -> None:
+def test_frechet_distance_does_not_depend_on_the_axes() -> None:
     generator = torch.Generator().manual_seed(3)
     first, second = (torch.randn((40, 6), generator=generator) for _ in range(2))
     turned, _ = torch.linalg.qr(torch.randn((6, 6), generator=generator).double())
@@ -107,19 +107,19 @@ def test_one_image_has_no_covariance() -> None:
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
 
 
-def test_the_random_network_is_always_the_same_one() -> None:
+def test_random_network_is_always_the_same() -> None:
     images = torch.rand(3, 3, 16, 16) * 2 - 1
     features = feature_network("random")(images)
     assert features.shape == (3, 64)
     assert torch.equal(features, feature_network("random")(images))
 
 
-def test_a_trained_network_without_its_file_is_an_error_that_says_what_to_give() -> None:
+def test_missing_file_of_a_trained_network_is_an_error_with_advice() -> None:
     with pytest.raises(UsageError, match="feature_weights"):
         feature_network("squeezenet")
 
 
-def test_a_network_of_the_laboratory_gives_the_input_of_its_last_layer() -> None:
+def test_network_of_the_lab_returns_the_input_of_its_last_layer() -> None:
     if not SQUEEZENET.is_file():
         pytest.skip("../shared/data/weights is not here")
     network = feature_network("squeezenet", SQUEEZENET)

@@ -18,7 +18,7 @@ from trueface.runtime.progress import RunContext
 
 
 class Mean(nn.Module):
-    """A model whose logit is the mean of the pixels, or what it is told to say."""
+    """A model whose logit is the mean of the pixels, or a given value."""
 
     def __init__(self, says: float | None = None) -> None:
         super().__init__()
@@ -37,20 +37,20 @@ def batches(order: list[int], size: int = 2) -> Iterator[Batch]:
         yield Batch(images, (chosen % 2)[:, None].float(), chosen)
 
 
-def test_answers_come_in_the_order_of_the_set_whatever_the_order_of_the_batches() -> None:
+def test_outputs_follow_the_order_of_the_dataset_not_of_the_batches() -> None:
     answers = evaluate(Mean(), batches([4, 0, 2, 1, 3]), total=5, watch=RunContext())
     assert answers.positions.tolist() == [0, 1, 2, 3, 4]
     assert answers.logits.tolist() == [0, 1, 2, 3, 4]
     assert answers.labels.tolist() == [0, 1, 0, 1, 0]
 
 
-def test_the_model_is_put_into_evaluation_mode() -> None:
+def test_model_is_set_to_evaluation_mode() -> None:
     model = Mean().train()
     evaluate(model, batches([0, 1]), total=2, watch=RunContext())
     assert not model.training
 
 
-def test_a_test_can_be_stopped_between_batches() -> None:
+def test_can_be_stopped_between_batches() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 4 images"):
@@ -65,7 +65,7 @@ def test_progress_ends_at_the_number_of_images() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_gives_float32_logits_near_the_exact_ones(precision: str) -> None:
+def test_half_precision_gives_float32_logits_close_to_the_exact_ones(precision: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 1))
     pixels = torch.rand(6, 3, 4, 4)
@@ -81,7 +81,7 @@ def test_half_precision_gives_float32_logits_near_the_exact_ones(precision: str)
     assert abs(exact - half).max() < 0.02
 
 
-def test_features_are_answered_by_the_head_alone() -> None:
+def test_features_are_evaluated_by_the_head_alone() -> None:
     answers = evaluate(
         Mean(says=5.0),
         batches([0, 1, 2]),
@@ -97,7 +97,7 @@ def layer() -> nn.Module:
     return nn.Linear(3, 1)
 
 
-def test_answers_keep_order_labels_and_names() -> None:
+def test_predictions_keep_order_labels_and_names() -> None:
     inputs = torch.randn(5, 3)
     said = predict_examples(
         layer(), examples(inputs, [0, 1, 0, 1, 1], [1] * 5), RunContext(), list("abcde")
@@ -109,7 +109,7 @@ def test_answers_keep_order_labels_and_names() -> None:
     assert said.labels("true").tolist() == [1] * 5
 
 
-def test_accuracy_counts_those_whose_label_is_known() -> None:
+def test_accuracy_counts_only_samples_with_a_known_label() -> None:
     logits = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
     said = SamplePredictions(
         logits=logits, trained=np.array([0, 0, 1]), true=np.array([1, UNKNOWN, 1])
@@ -118,12 +118,12 @@ def test_accuracy_counts_those_whose_label_is_known() -> None:
     assert said.accuracy("true") == pytest.approx(1 / 2)
 
 
-def test_accuracy_without_a_known_label_is_none() -> None:
+def test_accuracy_is_none_without_a_known_label() -> None:
     some = examples(torch.randn(4, 3), [0, 1, 0, 1])
     assert predict_examples(layer(), some, RunContext()).accuracy("true") is None
 
 
-def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+def test_file_round_trip_preserves_the_predictions(tmp_path: Path) -> None:
     some = examples(torch.randn(4, 3), [0, 1, 0, 1])
     said = predict_examples(layer(), some, RunContext(), list("abcd"))
     write(tmp_path / "answers" / "after.npz", {"forget": said, "test": said})
@@ -134,7 +134,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_a_broken_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_broken_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "after.npz"
     if content is not None:
         path.write_bytes(content)
@@ -142,7 +142,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes | None) -> None:
         read(path)
 
 
-def test_a_pickle_in_disguise_is_refused(tmp_path: Path) -> None:
+def test_disguised_pickle_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "after.npz"
     with path.open("wb") as file:
         np.savez(file, test_logits=np.array([{"a": 1}], dtype=object))
@@ -150,14 +150,14 @@ def test_a_pickle_in_disguise_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_logits_that_are_no_numbers_are_refused() -> None:
+def test_non_finite_logits_are_rejected() -> None:
     model = layer()
     next(model.parameters()).data.fill_(torch.inf)
     with pytest.raises(JobError, match="4 of 4 predictions are not finite numbers"):
         predict_examples(model, examples(torch.ones(4, 3), [0] * 4), RunContext())
 
 
-def test_a_set_without_samples_has_no_answer() -> None:
+def test_dataset_without_samples_has_no_predictions() -> None:
     with pytest.raises(JobError, match="none of the 0 samples could be read"):
         predict_examples(layer(), examples(torch.ones(0, 3), []), RunContext())
 

@@ -46,13 +46,13 @@ Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
 
 
-def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
+def draw_scores(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
     random = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int8)
     return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
 
 
-def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
+def test_values_of_a_small_table_equal_a_manual_count() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     logits = np.array([-1.0, -2.0, 1.0, 3.0, 0.0])  # exactly 0 counts as real
     report = evaluate_scores(labels, logits, keys=list("abcde"))
@@ -62,7 +62,7 @@ def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
     assert report.metrics["auc"].value == pytest.approx(5 / 6)
 
 
-def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() -> None:
+def test_calibration_is_perfect_if_confidence_equals_accuracy() -> None:
     logit = np.log(0.8 / 0.2)
     right = np.array([1] * 80 + [0] * 20, np.int8)
     assert calibration_error(right, np.full(100, logit)) == pytest.approx(0, abs=1e-6)
@@ -70,7 +70,7 @@ def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() 
 
 
 def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
-    labels, logits, keys = drawn(100, 0.5)
+    labels, logits, keys = draw_scores(100, 0.5)
     once = evaluate_scores(labels, logits, keys=keys).metrics["auc"]
     thrice = evaluate_scores(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics["auc"]
     apart = evaluate_scores(
@@ -91,12 +91,12 @@ def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
         (-3.0, 50.0, "constant, below chance"),
     ],
 )
-def test_a_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
-    labels, logits, keys = drawn(300, shift, seed=3)
+def test_verdict_names_what_a_number_hides(shift: float, offset: float, verdict: str) -> None:
+    labels, logits, keys = draw_scores(300, shift, seed=3)
     assert evaluate_scores(labels, logits + offset, keys=keys).verdict == verdict
 
 
-def test_a_source_of_one_image_does_no_harm() -> None:
+def test_source_with_one_image_is_harmless() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
     auc = evaluate_scores(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
@@ -104,8 +104,8 @@ def test_a_source_of_one_image_does_no_harm() -> None:
     assert auc.high == 1.0
 
 
-def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
-    labels, logits, keys = drawn(200, 50.0)
+def test_rate_of_0_or_1_over_few_images_has_a_wide_interval() -> None:
+    labels, logits, keys = draw_scores(200, 50.0)
     report = evaluate_scores(labels, logits - 25, keys=keys)
     assert report.metrics["accuracy"].value == report.metrics["accuracy"].high == 1
     assert report.metrics["accuracy"].low == pytest.approx(
@@ -116,7 +116,7 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
 
 
 @pytest.mark.parametrize("count", [40, 400])
-def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(count: int) -> None:
+def test_intervals_of_an_always_wrong_model_contain_its_values(count: int) -> None:
     labels = (np.arange(count) % 2).astype(np.int8)
     logits = np.where(labels == 1, -2.0, 2.0) + np.random.default_rng(0).normal(0, 0.1, count)
     report = evaluate_scores(
@@ -126,8 +126,8 @@ def test_also_the_intervals_of_a_model_that_is_always_wrong_hold_its_values(coun
         assert found.low <= found.value <= found.high, name
 
 
-def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_guess() -> None:
-    labels, logits, _ = drawn(2000, 1.0)
+def test_few_sources_widen_the_auc_interval_of_a_good_model_without_calling_it_chance() -> None:
+    labels, logits, _ = draw_scores(2000, 1.0)
     sources = np.arange(2000) % 4 // 2  # two folders a class
     logits += np.where((sources == 1) & (labels == 1), 1.5, 0.0)
     keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
@@ -137,20 +137,20 @@ def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_gu
     assert report.verdict == ""
 
 
-def test_the_bins_of_a_calibration_error_lie_where_answers_of_two_classes_can_be() -> None:
+def test_calibration_bins_cover_confidences_from_one_half_to_one() -> None:
     # confidences .51 and .55: one bin of 15 between 0 and 1, two of 15 between .5 and 1
     logits = np.log(np.array([0.51, 0.55]) / np.array([0.49, 0.45]))
     error = calibration_error(np.array([1, 0], np.int8), logits)
     assert error == pytest.approx((0.49 + 0.55) / 2)
 
 
-def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
-    labels, logits, _ = drawn(count, 1.0, seed)
+def draw_tied_scores(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
+    labels, logits, _ = draw_scores(count, 1.0, seed)
     return labels, np.round(logits - 0.5, 1), [f"s{n % 4}/{n}" for n in range(count)]
 
 
-def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
-    labels, logits, keys = tied(400)
+def test_measures_of_two_classes_equal_scikit_learn() -> None:
+    labels, logits, keys = draw_tied_scores(400)
     report = evaluate_scores(labels, logits, keys=keys)
     assert report == evaluate_scores(labels, logits, keys=keys)
     called = logits > 0
@@ -164,29 +164,29 @@ def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
     }
     assert {name: report.metrics[name].value for name in expected} == pytest.approx(expected)
     for shift in (0.5, 2.0, 8.0):
-        labels, logits, keys = drawn(120, shift)
+        labels, logits, keys = draw_scores(120, shift)
         for value in evaluate_scores(labels, logits - shift / 2, keys=keys).metrics.values():
             assert value.low <= value.value <= value.high
 
 
-def sure(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
-    """Return a table of logits 5 on the right side, and one of each class on the wrong side."""
+def confident_scores(size: float = 100.0) -> tuple[Labels, Logits, list[str]]:
+    """Return a table of logits 5 on the right side, with one of each class on the wrong side."""
     labels = np.repeat(np.array([0, 1], np.int8), 20)
     logits = np.where(labels == 1, 5.0, -5.0)
     logits[[19, 39]] = [size, -size]
     return labels, logits, [f"{'fake' if label else 'real'}/{n}" for n, label in enumerate(labels)]
 
 
-def test_the_loss_is_the_mean_of_the_losses_of_the_images_however_large_they_are() -> None:
-    labels, logits, keys = sure()
+def test_loss_is_the_mean_over_images_for_losses_of_any_size() -> None:
+    labels, logits, keys = confident_scores()
     expected = (38 * math.log1p(math.exp(-5)) + 2 * 100) / 40
     loss = evaluate_scores(labels, logits, keys=keys).metrics["loss"]
     assert loss.value == pytest.approx(expected, rel=1e-12)
     assert loss.low < loss.value < loss.high
 
 
-def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
-    labels, logits, keys = sure()
+def test_every_loss_of_the_same_logits_is_equal() -> None:
+    labels, logits, keys = confident_scores()
     fake = labels == 1
     calibration = Calibration()
     of_wide = SamplePredictions(
@@ -209,7 +209,7 @@ def test_every_loss_of_the_same_logits_is_the_same_number() -> None:
 @pytest.mark.parametrize("sources", [1, 3])
 @pytest.mark.parametrize("size", [3e38, 1e160, 1e300])
 def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> None:
-    labels, logits, _ = sure(size)
+    labels, logits, _ = confident_scores(size)
     keys = [f"{label}{n % sources}/{n}" for n, label in enumerate(labels)]
     report = evaluate_scores(labels, logits, keys=keys)
     assert set(report.metrics) == set(METRICS)
@@ -219,7 +219,7 @@ def test_every_metric_of_finite_logits_is_finite(size: float, sources: int) -> N
     assert report.metrics["loss"].value == pytest.approx(size / 20)
 
 
-def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
+def test_equal_error_rate_is_interpolated_between_two_points_of_the_curve() -> None:
     # descending: fake, real, fake, fake, real, real, real, fake; the line from FPR 1/4, TPR 3/4
     # is met where both error rates are 1/4
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
@@ -235,8 +235,8 @@ def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
     assert alike.metrics["eer"].value == pytest.approx(1 / 2)
 
 
-def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
-    labels, logits, keys = tied()
+def test_resample_equals_scikit_learn_on_its_repeated_rows() -> None:
+    labels, logits, keys = draw_tied_scores()
     weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
     spread = evaluate_with_resamples(labels, logits, keys=keys).resampled_metrics
@@ -260,7 +260,7 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() ->
         assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() -> None:
+def test_every_missing_measure_has_a_reason_and_no_number_is_none() -> None:
     random = np.random.default_rng(0)
     for count in (1, 2, 3, 5, 40):
         for share in (0.0, 0.1, 0.5, 1.0):
@@ -275,7 +275,7 @@ def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() ->
                     assert name == "loss" or 0 <= value.low <= value.high <= 1 + 1e-9
 
 
-def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
+def test_table_is_divided_by_folder_and_by_modifier() -> None:
     rows = [
         (f"{folder}/{name}", f"{key}/{name}", label, logit + 0.01 * name)
         for folder, key, label, logit in (
@@ -292,7 +292,7 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     )
     parts = dict(subset_masks(scores))
     assert list(parts) == ["StyleGAN2/a", "FFHQ", "pre", "fb", "MyNet"]
-    # the reals of MyNet are no match for fakes of pre and fb, nor are fakes of fb for these reals
+    # the reals of MyNet are not paired with fakes of pre and fb, nor are fakes of fb with these reals
     assert parts["StyleGAN2/a"].sum() == parts["FFHQ"].sum() == 30
     assert {name: int(parts[name].sum()) for name in ("pre", "fb", "MyNet")} == {
         "pre": 20, "fb": 10, "MyNet": 10,
@@ -300,8 +300,8 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     assert scores.labels[parts["fb"]].all()
 
 
-def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
-    labels, logits, _ = drawn(20, 1.0)
+def test_subset_with_both_classes_needs_no_other_images() -> None:
+    labels, logits, _ = draw_scores(20, 1.0)
     scores = Scores(
         paths=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
         keys=tuple(f"x/{n}" for n in range(20)),
@@ -313,8 +313,8 @@ def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
     assert all(each.all() for each in rows.values())
 
 
-def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
-    labels, logits, _ = drawn(50, 1.0)
+def test_curve_runs_from_no_image_called_fake_to_all() -> None:
+    labels, logits, _ = draw_scores(50, 1.0)
     fpr, tpr, thresholds = roc(labels, logits)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     assert np.isinf(thresholds[0])
@@ -322,21 +322,21 @@ def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
         roc(np.ones(3, np.int8), np.zeros(3))
 
 
-def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
+def keys_of_sources(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
     keys = [f"{label}{s}/{n}" for s, count in enumerate(counts) for n in range(count)]
     return keys, np.full(len(keys), label)
 
 
 @pytest.mark.parametrize("spread", [pytest.param(0.0, marks=pytest.mark.night), 0.06])
-def test_three_sources_hold_the_truth_as_often_as_they_say(spread: float) -> None:
+def test_interval_of_three_sources_has_its_nominal_coverage(spread: float) -> None:
     found = coverage(Setting(real=(100,) * 3, fake=(100,) * 3, spread=spread), 150, seed=1)
     for name in SHOWN:
         assert found[name] >= 90, name
     assert found["accuracy"] < 99.5
 
 
-def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
-    keys, labels = of((40, 40, 40))
+def test_standard_error_of_a_mean_uses_the_means_of_its_sources() -> None:
+    keys, labels = keys_of_sources((40, 40, 40))
     values = np.random.default_rng(0).random((120, 1)).astype(np.float32)
     made = jackknife_design(keys, labels, 0)
     error = standard_error(made, made.weighted_means(values)[:, 0])
@@ -346,15 +346,15 @@ def test_the_error_of_a_mean_is_that_of_the_means_of_its_sources() -> None:
     assert error.half == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(means), rel=1e-4)
 
 
-def test_a_source_of_most_images_leaves_less_than_one_degree_a_source() -> None:
-    keys, labels = of((1000, 100, 100))
+def test_source_with_most_images_leaves_less_than_one_degree_of_freedom_per_source() -> None:
+    keys, labels = keys_of_sources((1000, 100, 100))
     made = jackknife_design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
     assert 1 <= standard_error(made, made.weighted_means(values)[:, 0]).freedom < 1.5
 
 
-def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() -> None:
-    (keys, reals), (others, fakes) = of((150,) * 3), of((10,) * 3, 1)
+def test_large_class_dominates_accuracy_but_not_auc() -> None:
+    (keys, reals), (others, fakes) = keys_of_sources((150,) * 3), keys_of_sources((10,) * 3, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = evaluate_scores(labels, logits, keys=[*keys, *others])
@@ -373,7 +373,7 @@ def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() ->
 
 @pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("half", [0.01, 0.6, 1e6])
-def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: float) -> None:
+def test_interval_stays_within_the_range_of_its_measure(value: float, half: float) -> None:
     low, high = ci_bounds(value, half, Scale.SHARE)
     assert 0 <= low <= value <= high <= 1
     low, high = ci_bounds(2 * value - 1, half, Scale.SHIFT)
@@ -383,8 +383,8 @@ def test_an_interval_stays_within_the_limits_of_its_measure(value: float, half: 
 
 
 @pytest.mark.parametrize("counts", [(1, 2501), (1,) * 30])
-def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]) -> None:
-    (keys, reals), (others, fakes) = of(counts), of(counts, 1)
+def test_interval_of_the_equal_error_rate_is_limited_by_its_images(counts: tuple[int, ...]) -> None:
+    (keys, reals), (others, fakes) = keys_of_sources(counts), keys_of_sources(counts, 1)
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = evaluate_scores(labels, logits, keys=keys + others)
@@ -393,8 +393,8 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
     assert found.high >= report.by_images["eer"].high > found.value
 
 
-def test_hundreds_of_sources_are_left_out_in_groups() -> None:
-    keys, labels = of((2,) * 300)
+def test_hundreds_of_sources_are_jackknifed_in_groups() -> None:
+    keys, labels = keys_of_sources((2,) * 300)
     made = jackknife_design(keys, labels, 0)
     assert made.sources == {0: 300}
     assert len(made.weights) == 51
@@ -404,7 +404,7 @@ def test_hundreds_of_sources_are_left_out_in_groups() -> None:
     ("logits", "match"),
     [([0.0, math.nan], "1 of 2 logits"), ([0.0, math.inf], "1 of 2 logits"), ([], "no scores")],
 )
-def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], match: str) -> None:
+def test_broken_model_and_empty_scores_have_no_measures(logits: list[float], match: str) -> None:
     with pytest.raises(DataError, match=match):
         evaluate_scores(
             np.arange(len(logits), dtype=np.int8), np.array(logits), keys=["a", "b"][: len(logits)]
@@ -428,7 +428,7 @@ def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], matc
         ),
     ],
 )  # fmt: skip
-def test_what_is_not_defined_of_few_or_one_class_has_its_reason(
+def test_undefined_measure_of_few_images_or_one_class_has_a_reason(
     labels: list[int], logits: list[float], values: dict[str, float], reasons: dict[str, str]
 ) -> None:
     report = evaluate_scores(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import fbeta_score
 
 import trueface
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.intervals import IntervalEstimate
@@ -28,7 +28,7 @@ EARLIER = json.loads((Path(__file__).parents[2] / "data/metric_values.json").rea
 SIZES = {"many sources": 240, "one source": 90, "few and tied": 24, "fakes": 20, "perfect": 40}
 
 
-def table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, ...]]:
+def make_table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, ...]]:
     random, count = np.random.default_rng(len(name)), SIZES[name]
     labels = (np.arange(count) % 2).astype(np.int8)
     logits: NDArray[np.float64] = random.normal(size=count) + 1.5 * labels - 0.7
@@ -46,7 +46,7 @@ def table(name: str) -> tuple[NDArray[np.int8], NDArray[np.float64], tuple[str, 
     return labels, logits, tuple(f"{label}{source}/{number}" for number, (label, source) in pairs)
 
 
-def same(measure: IntervalEstimate | None, expected: list[float] | None) -> bool:
+def equals_expected(measure: IntervalEstimate | None, expected: list[float] | None) -> bool:
     if measure is None or expected is None:
         return measure is None and expected is None
     value, *interval = expected
@@ -58,33 +58,35 @@ def same(measure: IntervalEstimate | None, expected: list[float] | None) -> bool
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_values_intervals_and_differences_are_those_of_earlier_versions(name: str) -> None:
-    labels, logits, keys = table(name)
+def test_values_intervals_and_differences_equal_earlier_versions(name: str) -> None:
+    labels, logits, keys = make_table(name)
     report = evaluate_scores(labels, logits, keys=keys)
     noise = np.random.default_rng(9).normal(size=len(labels))
     other = np.round(logits * 0.8 + noise, 3)
-    before, after = (scored(keys, labels, column) for column in (logits, other))
+    before, after = (make_scores(keys, labels, column) for column in (logits, other))
     change = contrast(before, after)
     earlier = EARLIER[name]
     assert dict(report.reasons) == earlier["reasons"]
     for metric, expected in earlier["over sources"].items():
-        assert same(report.metrics.get(metric), expected), metric
-        assert same(report.by_images.get(metric), earlier["by images"].get(metric)), metric
-        assert same(change.difference[metric], earlier["difference"][metric]), metric
+        assert equals_expected(report.metrics.get(metric), expected), metric
+        assert equals_expected(report.by_images.get(metric), earlier["by images"].get(metric)), (
+            metric
+        )
+        assert equals_expected(change.difference[metric], earlier["difference"][metric]), metric
 
 
-def test_differences_of_other_images_are_those_of_earlier_versions() -> None:
-    labels, logits, keys = table("many sources")
+def test_differences_between_other_images_equal_earlier_versions() -> None:
+    labels, logits, keys = make_table("many sources")
     other = np.round(logits * 0.8 + np.random.default_rng(9).normal(size=len(labels)), 3)
     half = np.arange(len(labels)) < len(labels) // 2
-    before = scored(keys, labels, logits).rows(half)
-    after = scored(keys, labels, other).rows(~half)
+    before = make_scores(keys, labels, logits).rows(half)
+    after = make_scores(keys, labels, other).rows(~half)
     change = contrast(before, after).difference
     for metric, expected in EARLIER["many sources"]["difference of other images"].items():
-        assert same(change[metric], expected), metric
+        assert equals_expected(change[metric], expected), metric
 
 
-def test_metrics_come_in_the_order_of_their_modules_and_then_as_they_are_written() -> None:
+def test_metrics_are_in_the_order_of_modules_then_of_source() -> None:
     assert list(METRICS) == [
         *("accuracy", "balanced_accuracy", "precision", "recall", "f1"),
         *("auc", "ap", "eer", "tpr_at_1fpr"),
@@ -92,7 +94,7 @@ def test_metrics_come_in_the_order_of_their_modules_and_then_as_they_are_written
     ]
 
 
-def test_two_metrics_of_one_name_are_refused_and_both_modules_are_named() -> None:
+def test_two_metrics_with_one_name_are_rejected_and_both_modules_are_named() -> None:
     first, second = ModuleType("metrics.first"), ModuleType("metrics.second")
     first.__dict__["ACCURACY"], second.__dict__["F1"] = ACCURACY, F1
     assert list(collect([first, second])) == ["accuracy", "f1"]
@@ -131,15 +133,15 @@ print(json.dumps([row["f2"], [metric.heading for metric in COLUMNS]]))
 """
 
 
-def test_a_new_file_adds_a_metric_to_tables_that_were_kept_and_to_the_report(
+def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
     tmp_path: Path,
 ) -> None:
-    labels, logits, keys = table("few and tied")
-    scores = scored(keys, labels, logits)
+    labels, logits, keys = make_table("few and tied")
+    scores = make_scores(keys, labels, logits)
     write_scores(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
     assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
     tree = tmp_path / "tree" / "trueface"
-    shutil.copytree(Path(trueface.__file__).parent, tree)  # with what is compiled of it
+    shutil.copytree(Path(trueface.__file__).parent, tree)  # with its compiled files
     (tree / "evaluation/metrics/f2.py").write_text(NEW_METRIC)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "run")],

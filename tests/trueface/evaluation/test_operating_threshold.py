@@ -11,7 +11,7 @@ from trueface.evaluation.operating_threshold import (
 from trueface.runtime.files import Json
 
 
-def answers(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_calibrated_logits(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Return labels drawn from the probabilities of logits, and the logits times a temperature."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, count)
@@ -20,13 +20,13 @@ def answers(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 20.0])
-def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
-    labels, logits = answers(5000, temperature)
+def test_known_temperature_is_recovered(temperature: float) -> None:
+    labels, logits = draw_calibrated_logits(5000, temperature)
     assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.1)
 
 
-def test_a_temperature_takes_the_calibration_error_away() -> None:
-    labels, logits = answers(5000, 6.0)
+def test_temperature_removes_the_calibration_error() -> None:
+    labels, logits = draw_calibrated_logits(5000, 6.0)
     fitted = fit_calibration(labels, logits)
     assert calibration_error(labels, logits) > 0.1
     assert calibration_error(labels, fitted.apply_temperature(logits)) < 0.03
@@ -39,30 +39,30 @@ def test_logits_without_an_error_have_a_finite_temperature() -> None:
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3, -40.0])
-def test_constant_logits_leave_the_temperature_at_one(constant: float) -> None:
+def test_constant_logits_keep_temperature_1(constant: float) -> None:
     labels = np.array([0, 1] * 20, np.int8)
     assert fit_calibration(labels, np.full(40, constant)).temperature == 1.0
 
 
-def merit(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
-    """Return the balanced accuracy of calling fake what lies above a place."""
+def balanced_accuracy_at(labels: np.ndarray, logits: np.ndarray, place: float) -> float:
+    """Return the balanced accuracy of a threshold."""
     called = logits > place
     return float(called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
 
 
-def test_the_threshold_is_halfway_between_the_classes() -> None:
+def test_threshold_is_halfway_between_the_classes() -> None:
     labels, logits = np.array([0, 0, 1, 1], np.int8), np.array([1.0, 2.0, 4.0, 5.0])
     assert best_threshold(labels, logits) == pytest.approx(3.0, abs=0.1)
 
 
-def test_the_threshold_gives_nearly_the_best_balanced_accuracy() -> None:
-    labels, logits = answers(3001, 1.0)
+def test_threshold_gives_nearly_the_best_balanced_accuracy() -> None:
+    labels, logits = draw_calibrated_logits(3001, 1.0)
     logits = logits + 3.0
-    best = max(merit(labels, logits, place) for place in [-99.0, *logits.tolist()])
-    assert merit(labels, logits, best_threshold(labels, logits)) > best - 0.005
+    best = max(balanced_accuracy_at(labels, logits, place) for place in [-99.0, *logits.tolist()])
+    assert balanced_accuracy_at(labels, logits, best_threshold(labels, logits)) > best - 0.005
 
 
-def test_the_threshold_of_a_few_images_is_steadier_than_the_best_of_them() -> None:
+def test_threshold_of_few_images_varies_less_than_the_best_one() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(200, dtype=np.int8) % 2
     smooth, counted = [], []
@@ -70,28 +70,28 @@ def test_the_threshold_of_a_few_images_is_steadier_than_the_best_of_them() -> No
         logits = random.normal(2.0 * labels - 1, 1.2)
         smooth.append(best_threshold(labels, logits))
         order = np.sort(logits)
-        counted.append(max(order, key=lambda place: merit(labels, logits, place)))
+        counted.append(max(order, key=lambda place: balanced_accuracy_at(labels, logits, place)))
     assert np.abs(smooth).mean() < 0.75 * np.abs(counted).mean()  # 0 is where the densities cross
 
 
-def test_a_few_wild_logits_leave_the_threshold_where_it_is() -> None:
-    labels, logits = answers(401, 1.0)
+def test_few_outlier_logits_do_not_move_the_threshold() -> None:
+    labels, logits = draw_calibrated_logits(401, 1.0)
     wild = np.concatenate([logits, [1e6, -1e6]]), np.concatenate([labels, [1, 0]]).astype(np.int8)
     assert best_threshold(wild[1], wild[0]) == pytest.approx(
         best_threshold(labels, logits), abs=0.2
     )
 
 
-def test_equal_logits_are_never_parted() -> None:
+def test_equal_logits_are_never_separated() -> None:
     labels, logits = np.array([0, 1, 0, 1], np.int8), np.zeros(4)
     assert best_threshold(labels, logits) == 0.0
 
 
-def test_one_class_leaves_the_decision_where_it_is() -> None:
+def test_one_class_keeps_the_default_threshold() -> None:
     assert fit_calibration(np.ones(5, np.int8), np.arange(5.0)) == Calibration()
 
 
-def test_a_calibration_comes_back_from_its_record() -> None:
+def test_calibration_survives_a_round_trip_through_its_record() -> None:
     fitted = Calibration(temperature=2.0, threshold=0.5).fold_temperature()
     assert Calibration.read(fitted.json_record) == fitted
     assert (fitted.threshold, fitted.in_logits) == (0.25, True)
@@ -100,7 +100,7 @@ def test_a_calibration_comes_back_from_its_record() -> None:
         assert Calibration.read(broken) is None
 
 
-def test_scaled_and_plain_logits_differ_by_the_temperature_whichever_were_given() -> None:
+def test_scaled_and_plain_logits_differ_by_the_temperature() -> None:
     logits = np.array([2.0, -4.0])
     plain = Calibration(temperature=2.0)
     assert plain.apply_temperature(logits).tolist() == [1.0, -2.0]
@@ -109,8 +109,8 @@ def test_scaled_and_plain_logits_differ_by_the_temperature_whichever_were_given(
     assert folded.undo_temperature(plain.apply_temperature(logits)).tolist() == logits.tolist()
 
 
-def test_no_view_of_the_images_has_more_false_alarms_than_one_in_ten() -> None:
-    labels, logits = answers(4000, 1.0)
+def test_no_view_of_the_images_has_more_than_10_percent_false_alarms() -> None:
+    labels, logits = draw_calibrated_logits(4000, 1.0)
     logits[2000:] += 1.0  # the second view looks more like a fake
     threshold = fit_calibration(labels, logits, [2000, 2000]).threshold
     first, second = ((own > threshold).mean() for own in np.split(np.where(labels, -99, logits), 2))
@@ -120,7 +120,7 @@ def test_no_view_of_the_images_has_more_false_alarms_than_one_in_ten() -> None:
     assert fit_calibration(labels, logits).threshold == best_threshold(labels, logits) < threshold
 
 
-def test_views_that_are_told_apart_well_leave_the_best_threshold() -> None:
+def test_well_separated_views_keep_the_best_threshold() -> None:
     labels = np.tile(np.array([0, 1], np.int8), 100)
     logits = np.where(labels == 1, 4.0, -4.0) + np.linspace(-1, 1, 200)
     both, together = fit_calibration(labels, logits, [100, 100]), fit_calibration(labels, logits)

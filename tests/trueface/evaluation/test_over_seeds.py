@@ -31,20 +31,20 @@ from trueface.evaluation.over_seeds import (
         ((), "–", "–"),
     ],
 )
-def test_a_mean_is_of_the_seeds_that_have_a_value_and_says_of_how_many(
+def test_mean_is_over_the_seeds_that_have_a_value_and_states_their_number(
     values: tuple[float | None, ...], text: str, small: str
 ) -> None:
     mean = summarize_seeds(values)
     assert (format_seed_summary(mean, 1), cell(mean, 1)) == (text, small)
 
 
-def test_a_number_that_is_not_finite_has_no_spread() -> None:
+def test_non_finite_number_has_no_spread() -> None:
     mean = summarize_seeds([1.0, math.inf])
     assert mean is not None
     assert (mean.mean, math.isnan(mean.sd or 0.0)) == (math.inf, True)
 
 
-def test_rows_of_one_method_differ_in_their_seed_alone() -> None:
+def test_rows_of_one_method_differ_only_in_their_seed() -> None:
     rows = [("a:pre@seed=1", "x"), ("b:pre@seed=1", "x"), ("a:pre@seed=2", "x"), ("a:pre", "y")]
     places = by_method(rows, lambda row: row[0], lambda row: row[1])
     assert {
@@ -63,11 +63,11 @@ def test_rows_of_one_method_differ_in_their_seed_alone() -> None:
         (["a:pre", "a:pre@lr=2"], ["a:pre", "a:pre@lr=2"]),
     ],
 )
-def test_names_are_short_where_they_still_differ(methods: list[str], short: list[str]) -> None:
+def test_names_are_short_as_long_as_they_are_unique(methods: list[str], short: list[str]) -> None:
     assert list(short_names(methods).values()) == short
 
 
-def test_a_mean_counts_the_seeds_without_a_result_and_says_why() -> None:
+def test_mean_counts_the_seeds_without_a_result_and_gives_the_reason() -> None:
     why = {"a:pre@seed=3": "failed", "a:pre@seed=4": "waiting", "a:pre@seed=5": "waiting"}
     models = MissingModels({**why, "b:pre@seed=3": "failed", "a:pre@seed=1": "failed"})
     missing = models.count_missing_seeds({"a:pre@seed=1", "a:pre@seed=2"})

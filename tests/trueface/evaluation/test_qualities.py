@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) -> None:
+def test_qualities_of_the_same_images_are_measured_separately_and_together(run: Path) -> None:
     (row,) = quality_rows(run, pairs_of(RAW_ONLY[0], corrupt=list(QUALITIES)))
     assert [each.name for each in row.qualities] == ["raw", "jpeg75", "jpeg50", "half+jpeg30"]
     areas, every = [], []
@@ -59,7 +59,7 @@ def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) 
     assert record["against"] is None
 
 
-def test_a_gain_is_claimed_only_where_its_interval_lies_above_0(run: Path) -> None:
+def test_gain_is_claimed_only_if_its_interval_is_above_0(run: Path) -> None:
     tests = pairs_of(*RAW_ONLY, *ALL, corrupt=list(QUALITIES))
     rows = {row.model: row for row in quality_rows(run, tests, reference="gan2:pre@collab=0")}
     assert rows[RAW_ONLY[0]].reference_comparison is None
@@ -69,14 +69,14 @@ def test_a_gain_is_claimed_only_where_its_interval_lies_above_0(run: Path) -> No
     assert (against.model, against.seeds) == ("gan2:pre@collab=0", 3)
     assert against.differences["worst"].word == "gain"
     assert against.differences["worst"].low > 0.05
-    # both are the same on raw images, and a constant difference of 0 is no gain
+    # both are the same on raw images, and a constant difference of 0 is not a gain
     assert against.differences["raw"].word == "no difference shown"
     backwards = quality_rows(run, tests, reference="gan2:pre@collab=0.05")[0].reference_comparison
     assert backwards is not None
     assert backwards.differences["worst"].word == "loss"
 
 
-def test_only_images_of_every_quality_count(run: Path) -> None:
+def test_only_images_available_in_every_quality_count(run: Path) -> None:
     model = RAW_ONLY[0]
     place = paths.scores(run / model_folder_name(model), model, "real:pre@corrupt=jpeg50")
     place.write_text("".join(place.read_text().splitlines(keepends=True)[:-5]))
@@ -85,7 +85,7 @@ def test_only_images_of_every_quality_count(run: Path) -> None:
     assert row.qualities[0].reals == COUNT - 5
 
 
-def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
+def test_fakes_alone_have_accuracies_but_no_auc(run: Path) -> None:
     tests = [pair for pair in pairs_of(ALL[0], corrupt=list(QUALITIES)) if "gan2" in pair[1]]
     (row,) = quality_rows(run, tests)
     assert set(row.areas.values()) == {None}
@@ -94,7 +94,7 @@ def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
     assert f" – / {row.qualities[0].fake_score:.2f}" in text("quality", [row])
 
 
-def test_a_mean_is_over_the_seeds_that_have_a_value_and_says_of_how_many(run: Path) -> None:
+def test_mean_is_over_the_seeds_that_have_a_value_and_states_their_number(run: Path) -> None:
     tests = pairs_of(*ALL, corrupt=list(QUALITIES))
     fakes = [pair for pair in tests if pair[0] != ALL[2] or "gan2" in pair[1]]
     rows = quality_rows(run, fakes)
@@ -109,7 +109,7 @@ def test_a_mean_is_over_the_seeds_that_have_a_value_and_says_of_how_many(run: Pa
     assert compared.methods[0].over_images("raw") == rows[1].areas["raw"]
 
 
-def test_models_of_other_qualities_stand_apart_where_asked(run: Path) -> None:
+def test_models_of_other_qualities_are_separate_on_request(run: Path) -> None:
     few = pairs_of(ALL[0], corrupt=["none", "jpeg50"])
     rows = quality_rows(run, [*pairs_of(RAW_ONLY[0], corrupt=list(QUALITIES)), *few])
     assert [each.qualities for each in comparisons(rows)] == [rows[0].names]
@@ -118,7 +118,7 @@ def test_models_of_other_qualities_stand_apart_where_asked(run: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_model_tested_in_one_quality_has_no_row_and_unknown_names_are_refused(run: Path) -> None:
+def test_model_tested_in_one_quality_has_no_row_and_unknown_names_are_rejected(run: Path) -> None:
     assert quality_rows(run, pairs_of(ALL[0])) == []
     tests = pairs_of(ALL[0], corrupt=list(QUALITIES))
     with pytest.raises(UsageError, match="model"):

@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def test_a_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
+def test_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
     for seed, more in ((1, 0.0), (2, 0.02)):
         run.add("jpeg@75", 0.01 + more, seed=seed)
         run.add("jpeg@75", 0.05 + more, target="away", seed=seed)
@@ -72,7 +72,7 @@ def test_a_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
     assert row["psnr"] is None
 
 
-def test_images_that_nothing_purified_count_once_whatever_the_seed_of_the_purifiers(
+def test_unpurified_images_count_once_for_all_purifier_seeds(
     run: Run,
 ) -> None:
     for attack_seed in (1, 2):
@@ -90,7 +90,7 @@ def test_one_seed_has_no_spread(run: Run) -> None:
     assert not any(key.endswith("_sd") for key in run.rows()["jpeg@75"])
 
 
-def test_adaptive_attacks_and_originals_have_columns_of_their_own(run: Run) -> None:
+def test_adaptive_attacks_and_original_images_have_separate_columns(run: Run) -> None:
     run.add("jpeg@75", 0.01)
     run.adaptive("jpeg@75", 0.04)
     run.add("jpeg@75", 0.007, attack="", target="", over="", eps=None)
@@ -99,13 +99,13 @@ def test_adaptive_attacks_and_originals_have_columns_of_their_own(run: Run) -> N
     assert row["mse_adaptive_grey"] == 0.04
 
 
-def test_random_signs_are_no_attack(run: Run) -> None:
+def test_random_signs_do_not_count_as_an_attack(run: Run) -> None:
     run.add("jpeg@75", 0.01)
     run.add("jpeg@75", 0.0, attack="random")
     assert run.rows()["jpeg@75"]["mse"] == 0.01
 
 
-def test_images_against_another_purifier_stay_out(run: Run) -> None:
+def test_images_attacked_against_another_purifier_are_excluded(run: Run) -> None:
     run.add("blur@1", 0.01)
     run.add("blur@1", 0.5, through="jpeg75")
     row = run.rows()["blur@1"]
@@ -121,7 +121,7 @@ def test_images_against_another_purifier_stay_out(run: Run) -> None:
         (0.06, 0.01, "does not restore"),
     ],
 )
-def test_the_verdict_is_by_the_worse_of_both_attacks(
+def test_verdict_uses_the_stronger_of_both_attacks(
     run: Run, mse: float, adaptive: float | None, verdict: str
 ) -> None:
     run.add("none", 0.1)
@@ -131,8 +131,8 @@ def test_the_verdict_is_by_the_worse_of_both_attacks(
     assert run.rows()["jpeg@75"]["verdict"] == verdict
 
 
-def test_an_adaptive_attack_is_compared_with_the_same_target(run: Run) -> None:
-    """.06 is more than half of what the attack towards grey does, though not of the mean of both."""
+def test_adaptive_attack_is_compared_with_the_same_target(run: Run) -> None:
+    """0.06 is more than half of the error of the attack towards grey, but not of the mean of both."""
     run.add("jpeg@75", 0.01)
     run.add("jpeg@75", 0.02, target="away")
     run.adaptive("jpeg@75", 0.06)
@@ -148,7 +148,7 @@ def test_without_a_purifier_every_attack_is_adaptive(run: Run) -> None:
     assert rows["none"]["verdict"] == "nothing is purified"
 
 
-def test_columns_tell_attacks_where_there_are_several(run: Run) -> None:
+def test_columns_name_the_attack_if_there_are_several(run: Run) -> None:
     run.add("jpeg@75", 0.1)
     run.add("jpeg@75", 0.2, attack="fgsm", over="all")
     row = run.rows()["jpeg@75"]
@@ -156,7 +156,7 @@ def test_columns_tell_attacks_where_there_are_several(run: Run) -> None:
     assert row["attacks"] == "pgd grey, fgsm grey all"
 
 
-def test_attacks_of_another_size_stand_apart(run: Run) -> None:
+def test_attacks_of_another_size_are_separate(run: Run) -> None:
     run.add("jpeg@75", 0.1)
     run.add("jpeg@75", 0.5, eps=0.1)
     row = run.rows()["jpeg@75"]
@@ -164,21 +164,21 @@ def test_attacks_of_another_size_stand_apart(run: Run) -> None:
     assert row["attacks"] == "pgd grey, pgd grey eps 0.1"
 
 
-def test_an_adaptive_attack_is_compared_with_one_of_its_size(run: Run) -> None:
+def test_adaptive_attack_is_compared_with_one_of_its_size(run: Run) -> None:
     run.add("jpeg@75", 0.01)
     run.add("jpeg@75", 0.2, eps=0.1, unpurified={"mse": 0.9})
     run.adaptive("jpeg@75", 0.06)
     assert run.rows()["jpeg@75"]["verdict"] == "broken by the adaptive attack"
 
 
-def test_doing_nothing_costs_nothing(run: Run) -> None:
+def test_no_purification_has_no_cost(run: Run) -> None:
     run.add("none", 0.1)
     run.add("jpeg@75", 0.01)
     rows = run.rows()
     assert (rows["none"]["price_clean"], rows["jpeg@75"]["price_clean"]) == (0, None)
 
 
-def test_the_row_without_a_purifier_is_of_the_attacks_that_the_others_met(run: Run) -> None:
+def test_row_without_a_purifier_covers_the_attacks_of_the_other_rows(run: Run) -> None:
     run.add("none", 0.1)
     run.add("none", 0.9, attack="fgsm")
     run.add("jpeg@75", 0.01)
@@ -186,13 +186,13 @@ def test_the_row_without_a_purifier_is_of_the_attacks_that_the_others_met(run: R
     assert (row["mse"], row["mse_grey"], row["attacks"]) == (0.1, 0.1, "pgd grey")
 
 
-def test_folders_that_are_not_done_are_left_out(run: Run) -> None:
+def test_unfinished_folders_are_left_out(run: Run) -> None:
     run.add("none", 0.1)
     run.names.append("restored@later")
     assert list(run.rows()) == ["none"]
 
 
-def test_attacks_stand_beside_their_control(run: Run) -> None:
+def test_attacks_are_listed_next_to_their_control(run: Run) -> None:
     run.add("none", 0.1)
     run.add("none", 0.3, target="away")
     run.add("none", 0.005, attack="random")

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from launcher.api import Json, model_folder_name
 from launcher.cli.result_tables import draw
 from launcher.system.code_digests import CodeIndex
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -37,7 +37,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
     write_scores(
         paths.scores(run / model_folder_name(model), model, data),
-        scored(
+        make_scores(
             [f"{subset}/{n}" for n in range(count)],
             np.full(count, fake),
             random.normal(size=count) + shift * (fake - 0.5),
@@ -59,7 +59,7 @@ def pairs(*models: str) -> list[tuple[str, str]]:
     return [(model, data) for model in models for data in TESTS]
 
 
-def test_fakes_stand_beside_the_real_images_of_their_modifier(run: Path) -> None:
+def test_fakes_are_measured_with_the_real_images_of_their_modifier(run: Path) -> None:
     rows = table(run, pairs("clean"))
     assert [(row["data"], row["pooled"], row["n"]) for row in rows] == [
         ("gan2:pre", False, 80),
@@ -80,7 +80,7 @@ def test_fakes_stand_beside_the_real_images_of_their_modifier(run: Path) -> None
         ),
     ],
 )
-def test_sets_that_overlap_are_pooled_once_and_called_alike_in_any_order(
+def test_overlapping_datasets_are_pooled_once_under_one_name_in_any_order(
     run: Path, tests: list[str], pooled: list[tuple[str, int]]
 ) -> None:
     folder = run / "clean"
@@ -91,7 +91,7 @@ def test_sets_that_overlap_are_pooled_once_and_called_alike_in_any_order(
         assert [(row["data"], row["n"]) for row in rows if row["pooled"]] == pooled
 
 
-def test_a_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path) -> None:
+def test_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path) -> None:
     rows = table(run, pairs("clean", "clean%50"))
     good = [row for row in rows if row["model"] == "clean"]
     guessing = [row for row in rows if row["model"] == "clean%50"]
@@ -101,7 +101,7 @@ def test_a_good_model_is_measured_and_a_guessing_one_is_called_chance(run: Path)
     assert {row["seconds"] for row in guessing} == {None}
 
 
-def test_the_code_of_every_metric_says_whether_rows_are_measured_anew() -> None:
+def test_code_of_every_metric_decides_whether_rows_are_measured_again() -> None:
     folder = Path(metrics.__file__).parent
     names = {f"{metrics.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
     closure = CodeIndex().closure([MEASURED_BY.partition(":")[0]])
@@ -109,7 +109,7 @@ def test_the_code_of_every_metric_says_whether_rows_are_measured_anew() -> None:
     assert names <= set(closure)
 
 
-def test_a_second_call_gives_the_same_and_imports_neither_numpy_nor_scikit_learn(
+def test_second_call_gives_the_same_rows_without_numpy_or_scikit_learn(
     run: Path,
 ) -> None:
     first = table(run, pairs("clean"))
@@ -132,7 +132,7 @@ def _value(row: dict[str, Json], name: str) -> float:
     return value
 
 
-def test_a_model_whose_id_is_too_long_for_a_folder_has_its_rows(tmp_path: Path) -> None:
+def test_model_with_an_id_too_long_for_a_folder_has_rows(tmp_path: Path) -> None:
     model = "#".join(["gan2:pre&real:pre"] * 20)
     for data in TESTS:
         write(tmp_path, model, data, shift=9.0)
@@ -143,7 +143,7 @@ def test_a_model_whose_id_is_too_long_for_a_folder_has_its_rows(tmp_path: Path) 
     assert len(rows) == 4
 
 
-def test_tests_of_two_data_roots_are_never_joined(run: Path) -> None:
+def test_tests_of_two_data_folders_are_never_joined(run: Path) -> None:
     folder = run / "clean"
     for data in TESTS:
         root = "data/b" if data == "gan3:pre" else "data/a"
@@ -159,7 +159,7 @@ def test_tests_of_two_data_roots_are_never_joined(run: Path) -> None:
     assert apart["gan2:pre"]["auc"] is not None
 
 
-def test_a_row_says_how_few_sources_it_rests_on(run: Path) -> None:
+def test_row_reports_a_low_number_of_sources(run: Path) -> None:
     row = table(run, pairs("clean"))[2]
     assert row["pooled"]
     assert row["sources"] == {"real": 1, "fake": 2}
@@ -167,7 +167,7 @@ def test_a_row_says_how_few_sources_it_rests_on(run: Path) -> None:
     assert row["auc_by_images"] is not None
 
 
-def test_an_attack_that_was_not_run_has_a_row_with_its_reason(run: Path) -> None:
+def test_attack_that_was_not_run_has_a_row_with_its_reason(run: Path) -> None:
     test = "gan2:pre@attack=pgd1"
     tests = [("clean", "gan2:pre"), ("clean", test)]
     assert len(table(run, tests)) == 1  # not done yet
@@ -181,7 +181,7 @@ def test_an_attack_that_was_not_run_has_a_row_with_its_reason(run: Path) -> None
     assert refused["auc"] is None
 
 
-def test_tests_with_attributes_have_gaps_that_follow_a_changed_table(tmp_path: Path) -> None:
+def test_gaps_of_tests_with_attributes_follow_a_changed_table(tmp_path: Path) -> None:
     faces, folder = tmp_path / "faces.csv", tmp_path / "runs" / "groups"
     write_faces(faces)
     write_tests(folder, "clean", [logits(y, power=3, skew=1.5) for y in (0, 1)])
@@ -214,7 +214,7 @@ def test_tests_with_attributes_have_gaps_that_follow_a_changed_table(tmp_path: P
         ("JPEG", 0, "chance"),  # what is known before is said first
     ],
 )
-def test_a_row_whose_files_tell_the_class_by_their_form_is_marked(
+def test_row_is_marked_if_file_properties_predict_the_class(
     tmp_path: Path, fakes: str, power: float, verdict: str
 ) -> None:
     folder = tmp_path / "runs" / "forms"
@@ -233,7 +233,7 @@ def test_a_row_whose_files_tell_the_class_by_their_form_is_marked(
     assert verdict in draw([row])
 
 
-def test_a_row_is_marked_when_its_files_can_be_read_again(tmp_path: Path) -> None:
+def test_row_is_marked_once_its_files_are_readable_again(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "away"
     write_tests(folder, "clean", [logits(y, power=2.0, skew=0) for y in (0, 1)], attributes="")
     (row,) = table(folder, pairs_of("clean"))
@@ -257,7 +257,7 @@ def measured_run(tmp_path: Path) -> Path:
     for data, subset, label in TESTED:
         names = [f"{subset}/{n}" for n in range(30)]
         values = np.random.default_rng(len(subset)).normal(size=30) + 2 * label - 1
-        table = scored(
+        table = make_scores(
             names, np.full(30, label), values, [f"PreSocial/{label}/{name}.png" for name in names]
         )
         folder = tmp_path / model_folder_name(MODEL)
@@ -265,7 +265,7 @@ def measured_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_row_holds_every_measure_or_the_reason_why_not(measured_run: Path) -> None:
+def test_row_contains_every_measure_or_the_reason_why_not(measured_run: Path) -> None:
     rows = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
     assert [row["data"] for row in rows] == ["gan2:pre", "gan3:pre", "gan2:pre&gan3:pre&real:pre"]
     for row in rows:
@@ -287,11 +287,11 @@ def test_a_row_holds_every_measure_or_the_reason_why_not(measured_run: Path) -> 
         ("gan2:pre~ng#sd:pre", "ng"),
     ],
 )
-def test_a_row_says_by_which_method_its_model_was_made(model: str, method: str) -> None:
+def test_row_names_the_method_of_its_model(model: str, method: str) -> None:
     assert unlearning_methods_of(model) == method
 
 
-def test_a_row_s_measures_are_those_of_its_images(measured_run: Path) -> None:
+def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     (*_, pooled) = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
     tables = [np.random.default_rng(len(s)).normal(size=30) + 2 * y - 1 for _, s, y in TESTED]
     logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
@@ -306,18 +306,18 @@ def test_a_row_s_measures_are_those_of_its_images(measured_run: Path) -> None:
     }
 
 
-def test_the_launcher_draws_the_rows_and_writes_them_as_json(measured_run: Path) -> None:
+def test_launcher_prints_the_rows_and_writes_them_as_json(measured_run: Path) -> None:
     rows = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
     assert "all:pre" in draw(rows)
     assert "gan3:pre" in draw(rows, everything=True, width=80)
     assert "NaN" not in json.dumps(rows)
 
 
-def test_frames_have_the_area_of_their_videos_beside_their_own(tmp_path: Path) -> None:
+def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -> None:
     folder = tmp_path / model_folder_name(MODEL)
     for data, label in (("gan2:pre", 1), ("real:pre", 0)):
         names = [f"{data[:4]}/{video:02d}/{n}" for video in range(8) for n in range(3)]
-        table = scored(
+        table = make_scores(
             names,
             np.full(24, label),
             np.random.default_rng(label).normal(size=24) + label,
@@ -343,7 +343,7 @@ def frames(videos: int = 20, each: int = 4) -> Scores:
         for n in range(each)
     ]
     labels = np.array(["/Fake/" in path for path in paths], np.int8)
-    return scored(
+    return make_scores(
         [path.split("/", 2)[2].removesuffix(".png") for path in paths],
         labels,
         random.normal(size=len(paths)) + labels,
@@ -352,7 +352,7 @@ def frames(videos: int = 20, each: int = 4) -> Scores:
     )
 
 
-def test_a_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames() -> None:
+def test_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames() -> None:
     scores = frames()
     table = by_video(scores)
     assert len(table) == 60  # by the folder's name alone they would be 20
@@ -367,25 +367,25 @@ def test_a_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames
     assert report.auc.low < report.auc.value < report.auc.high
 
 
-def test_sure_frames_still_have_an_order() -> None:
+def test_confident_frames_keep_their_order() -> None:
     logits = by_video(replace(frames(videos=2, each=2), logits=np.linspace(-100, 450, 12))).logits
     assert np.isfinite(logits).all()
     assert (np.diff(logits) > 0).all()
 
 
-def test_a_table_keeps_its_videos_on_disk_and_when_tables_are_joined(tmp_path: Path) -> None:
+def test_table_keeps_its_videos_on_disk_and_when_tables_are_joined(tmp_path: Path) -> None:
     scores = frames(videos=3)
     write_scores(tmp_path / "s.csv", scores)
     again = read_scores(tmp_path / "s.csv")
     assert again.videos == scores.videos
     assert set(again.subsets) == {"A", "B", "youtube"}
-    joined = merge([again, scored(["X/a"], [0], [0.5], ["a.png"])])
+    joined = merge([again, make_scores(["X/a"], [0], [0.5], ["a.png"])])
     assert joined.videos == (*scores.videos, "")
     assert len(by_video(joined)) == 9
     assert joined.rows(joined.logits == 0.5).videos == ("",)
 
 
-def test_images_of_no_video_have_no_report_and_one_class_no_area() -> None:
+def test_images_without_a_video_have_no_video_report_and_one_class_has_no_auc() -> None:
     scores = frames(videos=3)
     alone = video_report(scores.rows(scores.labels == 1))
     assert alone is not None
@@ -394,7 +394,7 @@ def test_images_of_no_video_have_no_report_and_one_class_no_area() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fake", "real"])
-def test_images_of_one_class_have_no_area_and_say_why(run: Path, kind: str) -> None:
+def test_images_of_one_class_have_no_auc_and_a_reason(run: Path, kind: str) -> None:
     (row,) = table(run, [("clean", "gan2:pre" if kind == "fake" else "real:pre")])
     assert row["auc"] is None
     assert row["reason"] == f"all images are {kind}"
@@ -405,7 +405,7 @@ def test_images_of_one_class_have_no_area_and_say_why(run: Path, kind: str) -> N
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"schema": 1}', '{"schema": 1, "mark": 3}', "an earlier version"]
 )
-def test_a_memory_that_is_broken_or_old_is_measured_over(run: Path, content: str) -> None:
+def test_broken_or_old_cache_is_measured_again(run: Path, content: str) -> None:
     expected = table(run, pairs("clean", "later"))  # the second is not tested yet
     assert len(expected) == 4
     if content == "an earlier version":

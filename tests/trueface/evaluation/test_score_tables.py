@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.oldfiles import score_file
 from trueface.evaluation.published_tables import (
     MARK,
@@ -24,10 +24,10 @@ from trueface.runtime.errors import DataError
 
 def scores(*rows: tuple[str, str, int, float]) -> Scores:
     paths, keys, labels, logits = zip(*rows, strict=True)
-    return scored(keys, labels, logits, paths)
+    return make_scores(keys, labels, logits, paths)
 
 
-def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_table_survives_a_round_trip(tmp_path: Path) -> None:
     logits = np.random.default_rng(0).normal(size=50).astype(np.float32)
     table = scores(*((f'a/"{n}", b.png', f"a/{n}", n % 2, float(x)) for n, x in enumerate(logits)))
     write_scores(tmp_path / "new" / "table.csv", table)
@@ -38,19 +38,19 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(back.logits.astype(np.float32), logits)
 
 
-def test_an_image_of_two_tables_counts_once() -> None:
+def test_image_in_two_tables_counts_once() -> None:
     one = scores(("x.png", "x", 0, 1.0), ("y.png", "y", 1, 2.0))
     two = scores(("y.png", "y", 1, 2.0), ("z.png", "z", 0, 3.0))
     assert merge([one, two]).paths == ("x.png", "y.png", "z.png")
 
 
-def test_an_image_that_two_tables_call_real_and_fake_is_refused() -> None:
+def test_image_with_different_labels_in_two_tables_is_rejected() -> None:
     one = scores(("x.png", "x", 0, 1.0), ("y.png", "y", 1, 2.0))
     with pytest.raises(DataError, match=r"y\.png is real in one score table and fake in another"):
         merge([one, scores(("y.png", "y", 0, 2.0))])
 
 
-def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+def test_table_written_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\ufeffpath,key,label,logit\nx.png,x,1.0,2\ny.png,y,0.0,-2\n")
     table = read_scores(tmp_path / "a.csv")
     assert table.paths == ("x.png", "y.png")
@@ -58,7 +58,7 @@ def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("second", ["x.png,x,1,9", "x.png,x,0,2", "x.png,x,0,9"])
-def test_a_second_row_of_an_image_that_says_otherwise_is_refused_with_both_lines(
+def test_contradicting_second_row_of_an_image_is_rejected_with_both_lines(
     tmp_path: Path, second: str
 ) -> None:
     lines = ["path,key,label,logit", "x.png,x,1,2", "y.png,y,0,2", "x.png,x,1,2", second]
@@ -68,7 +68,7 @@ def test_a_second_row_of_an_image_that_says_otherwise_is_refused_with_both_lines
 
 
 @pytest.mark.parametrize("second", ["x.png,x,1.0,0.5", "x.png,x,1,0.50", "x.png,x,1,5e-1"])
-def test_a_second_row_with_the_same_numbers_written_otherwise_is_read(
+def test_second_row_with_the_same_numbers_in_another_notation_is_read(
     tmp_path: Path, second: str
 ) -> None:
     (tmp_path / "a.csv").write_text(f"path,key,label,logit\nx.png,x,1,0.5\n{second}\n")
@@ -85,16 +85,14 @@ def test_a_second_row_with_the_same_numbers_written_otherwise_is_read(
         ("path,key,label,logit\na,a,1,much\n", ":2:"),
     ],
 )
-def test_what_is_no_score_table_is_named_with_its_line(
-    tmp_path: Path, text: str, place: str
-) -> None:
+def test_invalid_score_table_is_named_with_its_line(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "broken.csv").write_text(text)
     with pytest.raises(DataError, match=f"broken.csv{place}"):
         read_scores(tmp_path / "broken.csv")
 
 
 @pytest.mark.parametrize("logit", ["nan", "inf", "-inf", "1e400"])
-def test_a_logit_that_is_not_finite_is_named_with_its_line(tmp_path: Path, logit: str) -> None:
+def test_non_finite_logit_is_named_with_its_line(tmp_path: Path, logit: str) -> None:
     path = tmp_path / "broken.csv"
     path.write_text(f'path,key,label,logit\n"two\nlines",a,1,0.5\nb,b,0,{logit}\nc,c,1,{logit}\n')
     expected = rf"broken\.csv:4: the logit {logit} is not a finite number \(2 of 3 rows\)"
@@ -103,12 +101,12 @@ def test_a_logit_that_is_not_finite_is_named_with_its_line(tmp_path: Path, logit
     assert len(load(path, finite=False)) == 3
 
 
-def test_an_absent_table_is_named(tmp_path: Path) -> None:
+def test_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read score file .*absent\.csv"):
         read_scores(tmp_path / "absent.csv")
 
 
-def test_a_file_is_read_as_its_suffix_says(tmp_path: Path) -> None:
+def test_file_format_follows_from_the_suffix(tmp_path: Path) -> None:
     table = scores(("a.png", "a", 1, 0.5), ("b.png", "b", 0, -0.5))
     write_scores(tmp_path / "new.csv", table)
     new, old = load(tmp_path / "new.csv"), load(score_file(tmp_path / "o.pkl", [1, 0], [0.5, -0.5]))
@@ -119,7 +117,7 @@ def test_a_file_is_read_as_its_suffix_says(tmp_path: Path) -> None:
     assert old.logits.tolist() == new.logits.tolist()
 
 
-def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
+def test_file_with_another_suffix_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither \.csv nor \.pkl"):
         load(tmp_path / "scores.npy")
 
@@ -139,16 +137,16 @@ def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
         ("gan2:pre/#12", ""),
     ],
 )
-def test_a_modifier_is_told_by_the_path(path: str, modifier: str) -> None:
+def test_modifier_is_derived_from_the_path(path: str, modifier: str) -> None:
     assert modifier_of_path(path) == modifier
 
 
-def test_a_subset_is_the_folder_of_the_key_or_its_class_where_there_is_none() -> None:
+def test_subset_is_the_folder_of_the_key_or_otherwise_its_class() -> None:
     table = scores(("x", "StyleGAN2/psi/1", 1, 0), ("y", "2", 0, 0), ("z", "3", 1, 0))
     assert table.subsets == ("StyleGAN2/psi", "realFlat", "fakeFlat")
 
 
-def test_chosen_rows_keep_their_order() -> None:
+def test_selected_rows_keep_their_order() -> None:
     table = scores(("a", "a", 1, 1.0), ("b", "b", 0, 2.0), ("c", "c", 1, 3.0))
     some = table.rows(table.labels == 1)
     assert some.paths == ("a", "c")
@@ -163,7 +161,7 @@ def test_chosen_rows_keep_their_order() -> None:
         (b"path,key,label,logit\n\xff\xfe,k,1,0\n", "can't decode byte"),
     ],
 )
-def test_a_table_that_is_no_csv_file_is_named_with_what_to_do(
+def test_table_that_is_not_csv_is_named_with_advice(
     tmp_path: Path, content: bytes, reason: str
 ) -> None:
     path = tmp_path / "s.csv"
@@ -174,7 +172,7 @@ def test_a_table_that_is_no_csv_file_is_named_with_what_to_do(
     assert "Test the model again" in str(caught.value)
 
 
-def test_a_table_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_table_above_the_size_limit_is_rejected_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     with path.open("wb") as file:
         file.truncate((1 << 29) + 1)
@@ -233,7 +231,7 @@ def test_the_means_of_quality_agnostic_detectors_are_those_of_their_rows() -> No
     assert steps == sorted(steps)
 
 
-def test_the_published_table_is_marked_as_not_comparable_and_whole() -> None:
+def test_published_table_is_complete_and_marked_as_not_comparable() -> None:
     rows = {row.method: row for row in published_erasing()}
     assert "not comparable" in MARK
     assert rows["All but One"].ssim == 0.762

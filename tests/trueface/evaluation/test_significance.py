@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.trueface.evaluation.tables import scored
+from tests.trueface.evaluation.tables import make_scores
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.significance import delong, mcnemar, pair
 from trueface.runtime.errors import DataError
@@ -17,11 +17,11 @@ Logits = NDArray[np.float64]
 
 def table(names: list[str], logits: list[float], labels: list[int] | None = None) -> Scores:
     paths = [f"PreSocial/Fake/{name}.png" for name in names]
-    return scored(names, labels or [1] * len(names), logits, paths)
+    return make_scores(names, labels or [1] * len(names), logits, paths)
 
 
-def discordant(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]:
-    """Return answers to fakes: `b` right before only, `c` right after only."""
+def discordant_logits(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]:
+    """Return logits of fakes: `b` right only before, `c` right only after."""
     first = np.array([1.0] * b + [-1.0] * c + [1.0] * agree)
     second = np.array([-1.0] * b + [1.0] * c + [1.0] * agree)
     return np.ones(b + c + agree, np.int8), first, second
@@ -29,7 +29,7 @@ def discordant(b: int, c: int, agree: int = 50) -> tuple[Labels, Logits, Logits]
 
 @pytest.mark.parametrize(("b", "c"), [(1, 5), (0, 6), (12, 12), (3, 3), (0, 0), (2, 22)])
 def test_few_discordant_pairs_are_tested_exactly(b: int, c: int) -> None:
-    test = mcnemar(*discordant(b, c))
+    test = mcnemar(*discordant_logits(b, c))
     assert test.method == "exact binomial"
     assert test.chi2 is None
     assert (test.only_first, test.only_second) == (b, c)
@@ -39,30 +39,32 @@ def test_few_discordant_pairs_are_tested_exactly(b: int, c: int) -> None:
 
 
 def test_many_discordant_pairs_are_tested_by_chi_square_with_continuity_correction() -> None:
-    test = mcnemar(*discordant(10, 30))
+    test = mcnemar(*discordant_logits(10, 30))
     assert test.method == "chi² with continuity correction"
     assert test.chi2 == pytest.approx(19**2 / 40)
     assert test.p == pytest.approx(0.0026638, rel=1e-3)  # tail of chi² at 9.025, one degree
 
 
-def test_the_approximation_is_near_the_exact_test_where_it_takes_over() -> None:
+def test_approximation_is_close_to_the_exact_test_where_it_takes_over() -> None:
     for b in range(13):
         c = 25 - b
         exact = min(1.0, 2 * sum(comb(25, k) for k in range(b + 1)) / 2**25)
-        assert mcnemar(*discordant(b, c)).p == pytest.approx(exact, abs=0.01)
+        assert mcnemar(*discordant_logits(b, c)).p == pytest.approx(exact, abs=0.01)
 
 
-def test_as_many_of_both_kinds_show_no_difference_at_all() -> None:
-    assert mcnemar(*discordant(20, 20)).p == 1.0
+def test_equal_discordant_counts_show_no_difference() -> None:
+    assert mcnemar(*discordant_logits(20, 20)).p == 1.0
 
 
-def test_a_logit_of_zero_counts_as_real() -> None:
+def test_logit_of_zero_counts_as_real() -> None:
     test = mcnemar(np.array([0], np.int8), np.array([0.0]), np.array([0.1]))
     assert (test.only_first, test.only_second) == (1, 0)
 
 
-def by_definition(labels: Labels, first: Logits, second: Logits) -> tuple[float, float, float]:
-    """Return both areas and the variance of their difference, taking every fake with every real."""
+def delong_by_definition(
+    labels: Labels, first: Logits, second: Logits
+) -> tuple[float, float, float]:
+    """Return both AUCs and the variance of their difference, over all pairs of fakes and reals."""
     fakes, reals = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     wins = np.array(
         [
@@ -78,21 +80,21 @@ def by_definition(labels: Labels, first: Logits, second: Logits) -> tuple[float,
 
 
 @pytest.mark.parametrize(("seed", "digits"), list(product(range(4), (0, 1, 8))))
-def test_delong_is_the_definition_computed_quickly(seed: int, digits: int) -> None:
+def test_fast_delong_equals_its_definition(seed: int, digits: int) -> None:
     random = np.random.default_rng(seed)
     labels = (random.random(70) < 0.4).astype(np.int8)
     common = random.normal(size=70)
     first: Logits = (common + random.normal(size=70) + labels).round(digits)
     second: Logits = (common + random.normal(size=70) + 0.3 * labels).round(digits)
     test = delong(labels, first, second)
-    one, two, variance = by_definition(labels, first, second)
+    one, two, variance = delong_by_definition(labels, first, second)
     assert test.first == pytest.approx(one)
     assert test.second == pytest.approx(two)
     assert test.error == pytest.approx(variance**0.5)
     assert test.z == pytest.approx((two - one) / variance**0.5)
 
 
-def test_delong_depends_on_the_order_of_scores_alone() -> None:
+def test_delong_depends_only_on_the_order_of_scores() -> None:
     random = np.random.default_rng(0)
     labels = (np.arange(90) % 3 == 0).astype(np.int8)
     first, second = random.normal(size=(2, 90)) + labels
@@ -100,7 +102,7 @@ def test_delong_depends_on_the_order_of_scores_alone() -> None:
     assert bent.p == pytest.approx(plain.p)
 
 
-def test_models_that_are_alike_differ_by_chance_as_often_as_delong_says() -> None:
+def test_equivalent_models_differ_by_chance_at_the_nominal_rate() -> None:
     below = 0
     for seed in range(200):
         random = np.random.default_rng(seed)
@@ -113,21 +115,21 @@ def test_models_that_are_alike_differ_by_chance_as_often_as_delong_says() -> Non
     assert 2 <= below <= 20  # 10 expected; outside with a probability of 1 in 500
 
 
-def test_a_model_and_itself_have_one_area() -> None:
+def test_model_compared_with_itself_has_one_auc() -> None:
     labels = (np.arange(30) % 2).astype(np.int8)
     logits = np.random.default_rng(0).normal(size=30)
     test = delong(labels, logits, logits)
     assert (test.z, test.p, test.reason) == (None, 1.0, None)
 
 
-def test_a_difference_that_no_image_moves_has_no_p_but_a_reason() -> None:
+def test_difference_that_no_image_changes_has_a_reason_instead_of_p() -> None:
     labels = np.array([0, 0, 1, 1], np.int8)
     test = delong(labels, np.array([0.0, 1, 2, 3]), np.array([3.0, 2, 1, 0]))
     assert (test.first, test.second, test.p) == (1.0, 0.0, None)
     assert test.reason is not None
 
 
-def test_images_are_joined_by_path_whatever_their_order_and_the_others_are_counted() -> None:
+def test_images_are_joined_by_path_in_any_order_and_the_others_are_counted() -> None:
     pairs = pair(table(["a", "b", "c"], [1, 2, 3]), table(["c", "x", "y", "a"], [30, 0, 0, 10]))
     assert pairs.joined_by == "path"
     assert pairs.keys == ("a", "c")
@@ -144,9 +146,9 @@ def test_images_of_another_network_are_joined_by_key() -> None:
     assert pairs.second.tolist() == [10, 20]
 
 
-def test_rows_without_names_are_pairs_only_if_someone_says_so_and_labels_agree() -> None:
+def test_rows_without_names_are_paired_only_on_request_and_if_labels_agree() -> None:
     def old(labels: list[int]) -> Scores:
-        return scored([f"#{row}" for row in range(3)], labels, np.arange(3.0))
+        return make_scores([f"#{row}" for row in range(3)], labels, np.arange(3.0))
 
     with pytest.raises(DataError, match="--same-order"):
         pair(old([0, 1, 1]), old([0, 1, 1]))
@@ -156,13 +158,13 @@ def test_rows_without_names_are_pairs_only_if_someone_says_so_and_labels_agree()
     assert (pairs.joined_by, len(pairs)) == ("order", 3)
 
 
-def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() -> None:
+def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() -> None:
     random = np.random.default_rng(0)
     common = random.normal(size=200)
     names = tuple(f"real:pre/#{row}" for row in range(200))
 
     def old(logits: Logits) -> Scores:
-        return scored(names, np.zeros(200), logits)
+        return make_scores(names, np.zeros(200), logits)
 
     one, other = old(common), old(common + random.normal(size=200))
     assert pair(one, other, same_order=True).doubt is None
@@ -182,12 +184,12 @@ def test_rows_of_one_class_agree_in_any_order_but_shuffled_ones_are_doubted() ->
         ),
         (
             table(["a", "b"], [1, 2]),
-            scored("aa", [1, 1], [0, 0], ["Facebook/Fake/a.png", "Twitter/Fake/a.png"]),
+            make_scores("aa", [1, 1], [0, 0], ["Facebook/Fake/a.png", "Twitter/Fake/a.png"]),
             "keys of the second table belong to several images",
         ),
     ],
 )  # fmt: skip
-def test_tables_without_pairs_are_refused(first: Scores, second: Scores, match: str) -> None:
+def test_tables_without_pairs_are_rejected(first: Scores, second: Scores, match: str) -> None:
     with pytest.raises(DataError, match=match):
         pair(first, second)
     with pytest.raises(DataError, match="1 fakes and 2 reals"):

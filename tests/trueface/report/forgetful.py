@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import write_json
-from tests.trueface.unlearning.said import told as record_of
+from tests.trueface.unlearning.unlearned_runs import make_record as record_of
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.runtime import paths
@@ -50,7 +50,7 @@ class Forgetful:
         self.run = root / "runs" / name
 
     def flips(self, methods: Sequence[str], seeds: Sequence[int] = (0,), **changes: Any) -> None:
-        """Write models of which wrong labels were to be forgotten."""
+        """Write models that were to forget flipped labels."""
         for method in methods:
             test, forget, seconds, samples = FLIPS[method]
             for seed in seeds:
@@ -66,7 +66,7 @@ class Forgetful:
         samples: int,
         **changes: Any,
     ) -> Path:
-        """Write one of them: test accuracy and what the forgotten are answered as given."""
+        """Write one of them, with the given accuracies on the test and on the forget set."""
         random = np.random.default_rng([seed, *method.encode()])
         name = f"{changes.get('base', FLIPS_BASE)}~{method}@seed={seed}"
         shift = 0.004 * random.normal()
@@ -134,19 +134,19 @@ class Forgetful:
         record.write(folder, record_of(name, given.pop("base", FLIPS_BASE), **given))
         predictions.write(paths.predictions_before(folder), before)
         predictions.write(paths.predictions_after(folder), after)
-        np.savez(paths.plane(folder), **a_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
+        np.savez(paths.plane(folder), **make_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
 
 
-def flagged() -> NoiseSearchResult:
-    """Return what a search for wrong labels told."""
+def make_noise_search() -> NoiseSearchResult:
+    """Return the result of a search for wrong labels."""
     return NoiseSearchResult(flagged=40, hidden=50, right=36)
 
 
 def two_classes(
     random: np.random.Generator, test: float, forget: float, one_sided: bool
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model of two classes with given accuracies."""
+    """Return predictions of a model of two classes with given accuracies."""
     parts = {}
     for name, count in SIZES.items():
         true = np.arange(count) % 2
@@ -156,14 +156,14 @@ def two_classes(
             given = np.full(count, 0 if share <= 0.5 else 1)
         else:
             given = np.where(random.random(count) < share, true, 1 - true)
-        parts[name] = answered(random, given, trained, true, 2, name)
+        parts[name] = draw_predictions(random, given, trained, true, 2, name)
     return parts
 
 
 def five_classes(
     random: np.random.Generator, kept: float, forgotten: float
 ) -> dict[str, SamplePredictions]:
-    """Return answers of a model of five classes, of which class 2 is to be forgotten."""
+    """Return predictions of a model of five classes, with class 2 as the forget set."""
     parts = {}
     for name, count in SIZES.items():
         if name == "forget":
@@ -177,11 +177,11 @@ def five_classes(
         share = np.where(true == 2, forgotten, kept)
         other = np.where((true + 1) % 5 == 2, (true + 2) % 5, (true + 1) % 5)
         given = np.where(random.random(count) < share, true, other)
-        parts[name] = answered(random, given, true, np.full(count, UNKNOWN), 5, name)
+        parts[name] = draw_predictions(random, given, true, np.full(count, UNKNOWN), 5, name)
     return parts
 
 
-def answered(
+def draw_predictions(
     random: np.random.Generator,
     given: NDArray[Any],
     trained: NDArray[Any],
@@ -189,7 +189,7 @@ def answered(
     classes: int,
     name: str,
 ) -> SamplePredictions:
-    """Return answers of which each is the class `given`."""
+    """Return predictions of the classes `given`."""
     logits = random.normal(0, 0.3, (len(given), classes))
     logits[np.arange(len(given)), given] = 1.2 + np.abs(random.normal(0.8, 1.2, len(given)))
     return SamplePredictions(
@@ -200,7 +200,7 @@ def answered(
     )
 
 
-def a_plane(
+def make_plane(
     method: str, classes: int, gone: int | None, count: int = 300
 ) -> dict[str, NDArray[Any]]:
     """Return features before and after."""
@@ -212,7 +212,7 @@ def a_plane(
     before = centres + random.normal(0, 1, (count, 2))
     mine = np.random.default_rng(list(method.encode()))
     moved = before.copy()
-    if gone is None:  # they come to the class that their label tells
+    if gone is None:  # they move to the class of their label
         moved[forget, 0] *= -0.4
     else:
         moved[forget] *= 0.2

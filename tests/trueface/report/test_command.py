@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.trueface.audit.build import POISONED, Lab, amend
+from tests.trueface.audit.build import POISONED, Lab, update_json
 from tests.trueface.commands import Command
 from trueface.runtime import paths
 
@@ -14,14 +14,14 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def test_a_report_is_written_into_the_run_and_its_place_is_told(lab: Lab, command: Command) -> None:
+def test_report_is_written_into_the_run_and_its_path_is_printed(lab: Lab, command: Command) -> None:
     path = lab.run / "report.html"
     assert command("report", lab.run).out == f"{path}\n"
     assert path.read_text().startswith("<!DOCTYPE html>")
     assert not list(lab.run.glob(".*"))  # nothing half-written is left
 
 
-def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab, command: Command) -> None:
+def test_plots_of_a_report_are_also_files_next_to_it(lab: Lab, command: Command) -> None:
     figures = lab.run / "report-figures"
     command("report", lab.run)
     model = next(figures.rglob("01 ROC curves.svg")).parent
@@ -45,7 +45,7 @@ def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab, command: Command
 
 
 @pytest.mark.parametrize("kinds", [("png",), ("pdf",), ("pdf", "png")])
-def test_figures_are_also_pictures_for_papers_where_they_are_asked_for(
+def test_figures_are_also_written_for_papers_on_request(
     lab: Lab, command: Command, kinds: tuple[str, ...]
 ) -> None:
     words = [f"--{kind}" for kind in kinds]
@@ -64,7 +64,7 @@ def test_figures_are_also_pictures_for_papers_where_they_are_asked_for(
     assert kept.exists()  # only files that a report wrote are replaced
 
 
-def test_without_matplotlib_the_command_says_what_to_install(
+def test_missing_matplotlib_is_reported_with_the_package_to_install(
     lab: Lab, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -73,32 +73,32 @@ def test_without_matplotlib_the_command_says_what_to_install(
     assert not (lab.run / "report.html").exists()
 
 
-def test_a_report_can_be_written_elsewhere(lab: Lab, command: Command) -> None:
+def test_report_can_be_written_elsewhere(lab: Lab, command: Command) -> None:
     out = lab.root / "new" / "page.html"
     command("report", lab.run, "--out", out)
     assert "night: report" in out.read_text()
     assert not [*out.parent.glob("*figures"), *lab.run.glob("report*")]
 
 
-def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab, command: Command) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+def test_report_of_a_faulty_run_is_still_written(lab: Lab, command: Command) -> None:
+    update_json(paths.provenance(lab.run / POISONED), flipped_train=0)
     command("report", lab.run)
     assert "flag-without-effect" in (lab.run / "report.html").read_text()
 
 
-def test_a_run_that_is_not_there_gives_no_report(tmp_path: Path, command: Command) -> None:
+def test_missing_run_gives_no_report(tmp_path: Path, command: Command) -> None:
     out = tmp_path / "page.html"
     assert "error: run " in command("report", tmp_path / "none", "--out", out, code=2).err
     assert not out.exists()
 
 
-def test_a_report_in_the_run_is_no_model_of_it(lab: Lab, command: Command) -> None:
+def test_report_in_the_run_is_not_taken_for_a_model(lab: Lab, command: Command) -> None:
     for _ in range(2):
         command("report", lab.run)
     assert "2 models" in (lab.run / "report.html").read_text()
 
 
-def test_pages_that_lie_beside_a_report_are_linked_to(lab: Lab, command: Command) -> None:
+def test_pages_next_to_a_report_are_linked(lab: Lab, command: Command) -> None:
     out = lab.root / "elsewhere.html"
     (lab.run / "fairness.html").write_text("")
     for path in (lab.run / "report.html", out):

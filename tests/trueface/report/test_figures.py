@@ -52,7 +52,7 @@ FIGURE = Figure(
 )
 
 
-def test_a_value_lies_in_its_frame_and_one_outside_on_its_edge() -> None:
+def test_value_is_inside_its_frame_and_an_outside_value_is_on_the_edge() -> None:
     frame = Frame(width=120, height=110, left=10, right=10, bottom=5, top=5)
     assert (
         frame.data_to_pixels(0, 0),
@@ -79,12 +79,12 @@ def test_ticks_are_round_numbers_within_the_range(
     assert ticks(least, greatest) == pytest.approx(found)
 
 
-def test_numbers_are_short_and_have_a_true_minus() -> None:
+def test_numbers_are_short_and_have_a_true_minus_sign() -> None:
     assert (number(0.25), number(-3.0), number(0.30000000000000004)) == ("0.25", "−3", "0.3")  # noqa: RUF001
     assert log_axis("ms", (-1, 1)).names == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
 
 
-def test_sixteen_series_can_be_told_apart() -> None:
+def test_sixteen_series_are_distinguishable() -> None:
     drawn = {
         svg.picture(FIGURE._replace(drawn=line([(0, 0), (1, 1)], series)))
         for series in range(SERIES * 2)
@@ -98,12 +98,12 @@ def test_every_style_has_colours_of_both_themes() -> None:
         assert style.fill or style.stroke
 
 
-def test_a_single_point_is_a_dot_and_none_is_nothing() -> None:
+def test_single_point_is_a_dot_and_no_point_is_empty() -> None:
     assert [type(each) for each in line([(0.5, 0.5)], 0)] == [Polyline, Marks]
     assert line([], 0) == []
 
 
-def test_words_are_escaped_wherever_they_are_drawn() -> None:
+def test_texts_are_escaped_in_every_figure() -> None:
     text = svg.framed(FIGURE)
     assert "<script" not in text
     assert (
@@ -111,7 +111,7 @@ def test_words_are_escaped_wherever_they_are_drawn() -> None:
     )  # caption, note, label, axis, key, title, and twice what is read out
 
 
-def test_a_figure_is_a_file_with_the_style_sheet() -> None:
+def test_figure_is_a_file_with_the_style_sheet() -> None:
     root = ElementTree.fromstring(svg.file(FIGURE))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "--real" in (root[1].text or "")
@@ -130,7 +130,7 @@ def test_matplotlib_draws_every_shape_to_the_same_bytes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("spread", [200, 20, 4])
-def test_names_lie_on_no_name_and_on_no_mark(spread: float) -> None:
+def test_names_overlap_no_name_and_no_mark(spread: float) -> None:
     names = [f"method{number}" for number in range(14)]
     points = [
         (300 + spread * ((number * 7) % 14 - 7) / 7, 150 + spread * (number - 7) / 10)
@@ -149,14 +149,14 @@ def test_names_lie_on_no_name_and_on_no_mark(spread: float) -> None:
 
 
 @pytest.mark.parametrize(("x", "anchor"), [(100, "start"), (598, "end")])
-def test_a_lonely_name_stands_right_beside_its_mark(x: float, anchor: str) -> None:
+def test_single_name_is_right_next_to_its_mark(x: float, anchor: str) -> None:
     (label,) = names_beside(PIXELS, ["scrub"], [(x, 100)])
     assert not label.leader
     assert label.anchor == anchor
     assert abs(label.right) < 10
 
 
-def drawn(*methods: tuple[str, float, float, Role]) -> Figure | None:
+def draw_methods(*methods: tuple[str, float, float, Role]) -> Figure | None:
     timed = [TimedMethod(name, time, value, None, role) for name, time, value, role in methods]
     return quality_by_time(timed, {"before": 0.8}, across="time", up="accuracy")
 
@@ -166,20 +166,18 @@ def marks(figure: Figure | None) -> Sequence[tuple[str, str]]:
     return [(each.shape, each.style) for each in figure.drawn if isinstance(each, Marks)]
 
 
-def test_fewer_than_three_marks_with_a_time_are_no_figure() -> None:
+def test_fewer_than_three_marks_with_a_time_give_no_figure() -> None:
     three: list[tuple[str, float, float, Role]] = [
         (name, 0.1 + place, 0.85, "method") for place, name in enumerate("abc")
     ]
-    assert marks(drawn(*three)) == [("disc", "method")] * 3
+    assert marks(draw_methods(*three)) == [("disc", "method")] * 3
     for methods in ((), three[:2], [*three[:2], ("c", 0.0, 0.5, "method")]):
-        assert drawn(*methods) is None
+        assert draw_methods(*methods) is None
 
 
 @pytest.mark.parametrize(("quality", "shape"), [(0.4, "triangle"), (0.85, "cross")])
-def test_a_broken_model_far_below_lies_on_the_edge_with_its_value(
-    quality: float, shape: str
-) -> None:
-    figure = drawn(
+def test_broken_model_far_below_is_on_the_edge_with_its_value(quality: float, shape: str) -> None:
+    figure = draw_methods(
         ("retrain", 1, 0.92, "reference"),
         ("scrub", 0.2, 0.91, "method"),
         ("ng", 0.01, quality, "broken"),

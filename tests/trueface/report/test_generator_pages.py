@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Erasing:
     return erasing(method_rows(), erased_run(tmp_path / "study"))
 
 
-def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
+def test_erased_harmful_and_still_generated_concepts_are_distinguished() -> None:
     text = " ".join(sentences(erasing(method_rows())))
     assert "other concepts within 0.05: abo, retrain." in text
     assert "other concepts drawn less often: uce." in text
@@ -42,20 +42,20 @@ def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
     assert "Hidden, not erased: abo." in text
 
 
-def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> None:
+def test_effect_of_the_penalty_is_reported_if_a_method_was_also_run_without_it() -> None:
     without: dict[str, Json] = {**method_rows()[1], "method": "abo@penalty=0.0", "null_drift": 2.6}
     text = " ".join(sentences(erasing([*method_rows(), without])))
     assert "Null drift of abo: 2.6 without the penalty, 0.0013 with it" in text
 
 
-def test_of_several_concepts_each_row_names_its_own() -> None:
+def test_each_row_names_its_concept_if_there_are_several() -> None:
     rows = [{**row, "concept": name} for name in ("cross", "disc") for row in method_rows()]
     assert [row.name for row in erasing(rows).rows][:2] == ["teacher (cross)", "abo (cross)"]
     several, single = list(sentences(erasing(rows))), list(sentences(erasing(method_rows())))
     assert several == [f"{name}: {line}" for name in ("cross", "disc") for line in single]
 
 
-def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
+def test_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
     read = safe(erasing_page(run).html)
     pictures = [str(row["src"]) for row in read.all("img")]
     assert len(pictures) == len(METHODS) * len(CONCEPTS) * 2
@@ -71,7 +71,7 @@ def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> N
     assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
 
 
-def test_a_bar_reaches_to_its_rate_and_its_number_stands_behind_it() -> None:
+def test_bar_ends_at_its_rate_with_the_number_behind_it() -> None:
     rows = erasing(method_rows()).rows
     figure = rate_bars(rows)
     assert figure is not None
@@ -88,7 +88,7 @@ def test_a_bar_reaches_to_its_rate_and_its_number_stands_behind_it() -> None:
     )
 
 
-def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing) -> None:
+def test_published_measures_have_columns_if_a_run_has_them(run: Erasing) -> None:
     assert "FID, KID, CLIP score" not in Reading(erasing_page(run).html).text
     measured = erasing([{**row, "fid": 13.68, "clip_score": 0.27561} for row in method_rows()])
     read = Reading(erasing_page(measured).html)
@@ -97,7 +97,7 @@ def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing
 
 
 @pytest.mark.parametrize("form", [decimals(2), short(), percent])
-def test_a_mean_of_some_seeds_says_of_how_many(form: Form) -> None:
+def test_mean_over_some_seeds_states_their_number(form: Form) -> None:
     part, whole = summarize_seeds([13.68, None, None]), summarize_seeds([13.68])
     assert part is not None
     assert whole is not None
@@ -119,7 +119,7 @@ def test_names_are_escaped(run: Erasing) -> None:
     safe(text)
 
 
-def test_a_run_without_anything_measured_says_so() -> None:
+def test_empty_run_is_reported() -> None:
     text = Reading(erasing_page(Erasing("study", [])).html).text
     assert "This run has no measured model with an erased concept." in text
 
@@ -134,19 +134,19 @@ def purified(tmp_path: Path) -> Purification:
     )
 
 
-def test_the_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() -> None:
+def test_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() -> None:
     first, second, *_ = purification_sentences(rows(purifier_rows()))
     assert "oneshot@20 leaves the lowest MSE: 0.03 (without purification: 0.117)" in first
     assert second == "No verdict without an adaptive attack: blur@1.5."
 
 
-def test_what_beats_jpeg_by_one_number_only_is_told_for_each_number() -> None:
+def test_numbers_that_beat_jpeg_are_reported_one_by_one() -> None:
     text = " ".join(purification_sentences(rows(purifier_rows())))
     assert "Lower MSE than jpeg@75 (adaptive MSE 0.061, on clean images 0.0072)" in text
     assert "No purifier has a lower MSE than jpeg@75 (non-adaptive MSE 0.0069" in text
 
 
-def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
+def test_purifier_broken_by_an_adaptive_attack_is_named() -> None:
     records = [dict(row) for row in purifier_rows()]
     records[1]["mse_adaptive"] = 0.2
     assert any(
@@ -155,17 +155,17 @@ def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
     )
 
 
-def test_the_damage_without_purification_is_that_of_the_attacks_that_were_compared() -> None:
+def test_damage_without_purification_covers_only_the_compared_attacks() -> None:
     records = [{**row, "mse": 0.5} for row in purifier_rows()]
     assert "MSE: 0.03 (without purification: 0.117)" in next(purification_sentences(rows(records)))
 
 
-def test_verdicts_of_the_rows_are_told_together() -> None:
+def test_verdicts_of_the_rows_are_printed_together() -> None:
     text = " ".join(purification_sentences(rows(purifier_rows())))
     assert "Broken by the adaptive attack: jpeg@75, ddpm@10." in text
 
 
-def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(
+def test_page_is_self_contained_and_has_tables_plot_and_tiles(
     purified: Purification,
 ) -> None:
     text = purification_page(purified).html
@@ -179,7 +179,7 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(
     assert "jpeg@75: clean 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
 
 
-def test_two_numbers_are_no_plot(purified: Purification) -> None:
+def test_two_numbers_give_no_plot(purified: Purification) -> None:
     first = next(row for row in purified.rows if row.record["method"] == "jpeg@75")
     assert "MSE under attack against MSE on clean images" in purification_page(purified).html
     text = purification_page(purified._replace(rows=(first,))).html
@@ -204,7 +204,7 @@ def test_names_of_purifiers_are_escaped(purified: Purification) -> None:
     safe(text)
 
 
-def test_a_run_without_anything_purified_says_so() -> None:
+def test_run_without_purification_is_reported() -> None:
     empty = Purification(name="study", rows=[], attacks=[], restored=[])
     assert (
         "No purified folder of this run was measured."
@@ -212,13 +212,13 @@ def test_a_run_without_anything_purified_says_so() -> None:
     )
 
 
-def test_tiles_that_cannot_be_read_are_left_out(purified: Purification) -> None:
+def test_unreadable_tiles_are_left_out(purified: Purification) -> None:
     for made in purified.restored:
         (made.path / "grid.png").write_bytes(b"no picture")
     assert not Reading(purification_page(purified).html).all("img")
 
 
-def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path) -> None:
+def test_detector_is_named_after_the_source_of_its_images(tmp_path: Path) -> None:
     purified = tmp_path / "runs" / "study"
     chain = (("disrupted", "disrupt", "faces"), ("purified", "purify", "runs/study/made/disrupted"))
     for name, kind, source in chain:
@@ -261,14 +261,12 @@ def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path)
         ({"recovery_floor": 0.98}, "does not distinguish the methods", True),
     ],
 )
-def test_what_a_study_cannot_tell_is_said(
-    changed: dict[str, Json], text: str, is_told: bool
-) -> None:
+def test_limits_of_a_study_are_reported(changed: dict[str, Json], text: str, is_told: bool) -> None:
     rows = [{**row, **changed} for row in method_rows()]
     assert any(text in line for line in sentences(erasing(rows))) == is_told
 
 
-def test_a_study_with_jobs_that_have_no_result_says_so_first() -> None:
+def test_study_with_missing_results_reports_them_first() -> None:
     missing = MissingModels({"erased@seed=3": "failed"})
     sentence = "1 model or folder of the run has no result: 1 failed. Means over seeds do not include them."
     assert next(sentences(erasing(method_rows())._replace(missing=missing))) == sentence

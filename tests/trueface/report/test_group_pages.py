@@ -119,7 +119,7 @@ def _study() -> list[FairnessRow]:
     ]
 
 
-def test_a_gap_never_decides_the_order_and_a_constant_detector_comes_last() -> None:
+def test_gap_never_decides_the_order_and_a_constant_detector_is_last() -> None:
     (comparison,) = comparisons(_study())
     assert [method.name for method in comparison.methods] == [
         "fair=none",
@@ -129,7 +129,7 @@ def test_a_gap_never_decides_the_order_and_a_constant_detector_comes_last() -> N
     ]
 
 
-def test_the_page_says_whose_gaps_may_be_compared_and_what_chance_gives() -> None:
+def test_page_names_the_comparable_gaps_and_the_chance_level() -> None:
     text = fairness(_study()).text
     assert "The FPR gap is above chance: fair=none 62.0 ± 2.8" in text
     assert "near its floor (at most twice the floor): fair=reweight 11.0 ± 2.1" in text
@@ -140,7 +140,7 @@ def test_the_page_says_whose_gaps_may_be_compared_and_what_chance_gives() -> Non
     assert smallest in text
 
 
-def test_one_seed_is_not_said_to_have_the_smallest_gap_without_a_word_of_doubt() -> None:
+def test_smallest_gap_of_one_seed_is_reported_with_a_caveat() -> None:
     rows = [*_seeds("none", (20.0,)), *_seeds("dro", (18.0,))]
     text = fairness(rows).text
     assert (
@@ -149,7 +149,7 @@ def test_one_seed_is_not_said_to_have_the_smallest_gap_without_a_word_of_doubt()
     )
 
 
-def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
+def test_leaderboard_has_mean_deviation_floor_and_verdict() -> None:
     text = fairness_page(_study(), "study").html
     assert "62.0<small>± 2.8</small><small>floor 9.0</small>" in text
     assert "lower AUC, not comparable; not above chance" in text
@@ -158,12 +158,12 @@ def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
     assert "seeds alone)" not in text
 
 
-def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
+def test_verdict_that_differs_between_seeds_is_reported() -> None:
     text = fairness(_seeds("none", (20.0, 14.0))).text
     assert "near its floor (in 1 of 2 seeds alone)" in text
 
 
-def test_a_detector_that_is_constant_in_some_seeds_says_in_how_many() -> None:
+def test_detector_that_is_constant_in_some_seeds_reports_their_number() -> None:
     (comparison,) = comparisons(_study())
     flat = comparison.methods[-1]
     assert verdict(flat) == "constant"
@@ -172,7 +172,7 @@ def test_a_detector_that_is_constant_in_some_seeds_says_in_how_many() -> None:
     assert verdict(flat._replace(rows=(first, second))) == "constant in 1 of 2 seeds"
 
 
-def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
+def test_undefined_rates_are_named_with_their_group_and_drawn_as_undefined() -> None:
     undefined = [Undefined(INTERSEC[0], "tpr", "fake", "no fake image of male-asian")]
     row = _row("forged:pre", fpr=[20.0] * 8, undefined=undefined)
     text = fairness([row]).text
@@ -184,19 +184,19 @@ def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
     assert "not defined" in {each.text for each in fnr.drawn if isinstance(each, Label)}
 
 
-def test_a_table_has_a_line_for_each_group_with_wilsons_interval_and_one_for_all() -> None:
+def test_table_has_one_line_per_group_with_wilson_interval_and_one_for_all() -> None:
     read = fairness(_seeds("none", (20.0,)))
     assert read.words.count("150") >= 4
     assert "43.5 to 56.5" in read.text  # FPR of 50 in hand-made intervals
     assert "all" in read.words
 
 
-def test_without_a_common_rate_the_page_says_why() -> None:
+def test_page_gives_the_reason_if_there_is_no_common_rate() -> None:
     text = fairness(_seeds("none", (20.0,), common=False)).text
     assert "No threshold at a common FPR: no training kept its answers on validation." in text
 
 
-def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
+def test_names_are_escaped_and_nothing_is_loaded_or_executed() -> None:
     row = _row(NASTY, fpr=(50.0, 20.0), data=NASTY, why_not=NASTY, attributes=(NASTY,))
     group = row.table.groups[0]._replace(name=NASTY)
     row = row._replace(table=row.table._replace(groups=(group,)), note=NASTY)
@@ -205,13 +205,13 @@ def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
     assert html.escape(NASTY) in text
 
 
-def test_a_run_without_groups_is_told_so() -> None:
+def test_run_without_groups_is_reported() -> None:
     assert "No model of this run was tested on images with known groups" in (
         fairness_page([], "x").html
     )
 
 
-def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said() -> None:
+def test_external_predictions_name_no_test_and_the_missing_facts_are_listed() -> None:
     facts: dict[str, Any] = {"note": "logit of class 1 only", "ungrouped": 7}
     row = _row("celebdf", fpr=(50.0, 20.0), data="", attributes=(), **facts)
     read = Reading(fairness_page([row], "celebdf").html)
@@ -221,25 +221,25 @@ def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said(
     assert "Logit of class 1 only." in read.words
 
 
-def test_the_page_shades_what_chance_gives_of_fpr_and_fnr() -> None:
+def test_page_shades_the_chance_level_of_fpr_and_fnr() -> None:
     (comparison,) = comparisons(_seeds("none", (20.0,)))
     for figure in bars(comparison.methods[0]):
         assert "floor" in {each.style for each in figure.drawn}
 
 
-def test_a_mean_of_some_of_the_seeds_says_of_how_many() -> None:
+def test_mean_over_some_of_the_seeds_states_their_number() -> None:
     rows = [*_seeds("none", (20.0, 24.0)), _row("forged:pre@fair=none,seed=9", common=False)]
     assert "2 of 3 seeds" in fairness(rows).text
 
 
-def a_row(
+def make_quality_row(
     model: str,
     areas: Sequence[float | None],
     *,
     against: str = "",
     worst: tuple[float, float, float] | None = None,
 ) -> QualityRow:
-    """Return what was measured of a model.
+    """Return the measures of a model.
 
     Args:
         model: its ID.
@@ -277,7 +277,7 @@ def a_row(
 
 
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
-    """Return what a training logged of its collaboration, the same in each of three epochs."""
+    """Return the collaboration log of a training, equal in each of three epochs."""
     return [
         CollaborationStatistics(
             epoch=number,
@@ -291,20 +291,20 @@ def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, J
 
 
 STUDY = [
-    a_row(RAW, (0.842, 0.841, 0.831, 0.689)),
-    a_row(ALL, (0.848, 0.847, 0.842, 0.781), against=RAW, worst=(0.092, 0.06, 0.12)),
-    a_row(AWP, (0.845, 0.845, 0.841, 0.692), against=RAW, worst=(0.003, -0.02, 0.03)),
+    make_quality_row(RAW, (0.842, 0.841, 0.831, 0.689)),
+    make_quality_row(ALL, (0.848, 0.847, 0.842, 0.781), against=RAW, worst=(0.092, 0.06, 0.12)),
+    make_quality_row(AWP, (0.845, 0.845, 0.841, 0.692), against=RAW, worst=(0.003, -0.02, 0.03)),
 ]
 
 
-def test_no_gain_is_claimed_whose_interval_holds_zero() -> None:
+def test_gain_is_not_claimed_if_its_interval_contains_zero() -> None:
     text = qualities(STUDY).text
     assert "compared with qualities=raw, gain: qualities=all +9.2 points." in text
     assert "compared with qualities=raw, no gain shown: qualities=awp +0.3 points." in text
     assert "\N{MINUS SIGN}2.0 to +3.0" in text
 
 
-def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:
+def test_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:
     read = qualities(STUDY)
     for word in ("raw", "jpeg75", "half+jpeg30", "mean", "worst", "pooled", "0.689", "0.801"):
         assert word in read.words
@@ -312,22 +312,22 @@ def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> No
     assert any("qualities=raw: raw 0.842, jpeg75 0.841" in label for label in drawn)
 
 
-def test_seeds_are_one_method_with_its_deviation() -> None:
+def test_seeds_form_one_method_with_its_deviation() -> None:
     rows = [
-        a_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
+        make_quality_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
         for seed, area in ((1, 0.80), (2, 0.84))
     ]
     assert "0.820 ± 0.028" in qualities(rows).text
 
 
-def test_a_quality_without_both_classes_is_a_dash() -> None:
-    row = a_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
+def test_quality_without_both_classes_is_a_dash() -> None:
+    row = make_quality_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
     read = qualities([row])
     assert "–" in read.words
     assert "Left out: 3 images without scores in every quality." in read.words
 
 
-def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
+def test_nhsic_is_shown_with_its_permuted_baseline_and_an_inactive_term_is_named(
     tmp_path: Path,
 ) -> None:
     for model, share in ((ALL, 0.02), (AWP, 2e-8)):
@@ -344,14 +344,14 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     assert not of_epochs(ALL, []).is_without_effect
 
 
-def test_published_figures_are_marked_as_of_other_data() -> None:
+def test_published_figures_are_marked_as_measured_on_other_data() -> None:
     text = qualities(STUDY).text
     assert "Not the same data" in text
     assert "QAD-E" in text
 
 
-def test_names_of_qualities_are_escaped_and_nothing_is_fetched_or_run() -> None:
-    row = a_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
+def test_names_of_qualities_are_escaped_and_nothing_is_loaded_or_executed() -> None:
+    row = make_quality_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
     row = row._replace(data=NASTY)
     text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))]).html
     safe(text)

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from tests.trueface.report.forgetful import Forgetful
-from tests.trueface.unlearning.said import flips, leave, one_class, told
+from tests.trueface.unlearning.unlearned_runs import (
+    class_predictions,
+    flip_predictions,
+    make_record,
+    write_unlearning,
+)
 from trueface.audit.run_facts import Model
 from trueface.benchmark.conditions import Setting
 from trueface.evaluation.intervals import IntervalEstimate
@@ -23,8 +28,8 @@ from trueface.report.outcome import (
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
 
-class Named:
-    """Stands for what only bears a name, or only measures."""
+class Stub:
+    """Stands in for a value of which a test reads only some attributes."""
 
     def __init__(self, **given: Any) -> None:
         self.__dict__.update(given)
@@ -37,11 +42,11 @@ def detector(name: str, **areas: float) -> ModelReport:
             pooled=False,
             labels=None,  # type: ignore[arg-type]  # not looked at
             logits=None,  # type: ignore[arg-type]  # likewise
-            report=Named(metrics={"auc": IntervalEstimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
+            report=Stub(metrics={"auc": IntervalEstimate(value=area, low=0, high=1)}),  # type: ignore[arg-type]
         )
         for data, area in areas.items()
     )
-    model: Model = Named(name=name)  # type: ignore[assignment]
+    model: Model = Stub(name=name)  # type: ignore[assignment]
     return ModelReport(model=model, rows=rows, parts=(), troubles=())
 
 
@@ -102,7 +107,7 @@ CASES: Mapping[str, tuple[list[ModelReport], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
+def test_detectors_are_ranked_by_the_tests_that_all_have(case: str) -> None:
     models, sentence = CASES[case]
     assert "".join(detectors_outcome(models)) == sentence
 
@@ -118,7 +123,7 @@ def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
         ((0.9, 0.9), (0.9, 0.9), False),
     ],
 )
-def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
+def test_method_is_indistinguishable_if_its_spread_overlaps_or_is_unknown(
     first: tuple[float, ...], other: tuple[float, ...], apart: bool
 ) -> None:
     values = [summarize_seeds(each) for each in (first, other)]
@@ -151,60 +156,66 @@ MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_models_of_a_benchmark_are_ranked_by_their_worst_setting(case: str) -> None:
+def test_benchmark_models_are_ranked_by_their_worst_tier(case: str) -> None:
     models, sentence = MODELS[case]
     lines = [
-        Named(
+        Stub(
             model=name,
             columns={
-                setting: Named(mean=IntervalEstimate(value=value, low=low, high=high))
+                setting: Stub(mean=IntervalEstimate(value=value, low=low, high=high))
                 for setting, (value, low, high) in areas.items()
             },
         )
         for name, areas in models.items()
     ]
-    board: Any = Named(lines=lines, names={name: name for name in models})
+    board: Any = Stub(lines=lines, names={name: name for name in models})
     assert "".join(outcome(board)) == sentence
 
 
-def said_of(run: Path) -> str:
+def outcome_of(run: Path) -> str:
     (group,) = make_unlearning_leaderboard(run).groups
     return unlearning_outcome(group)
 
 
-def left(run: Path, method: str, *wrong: int, **changed: Any) -> None:
-    """Leave a model of a seed for each number of wrong answers on the test."""
+def write_seeds(run: Path, method: str, *wrong: int, **changed: Any) -> None:
+    """Write a model of one seed for each number of wrong predictions on the test."""
     for seed, count in enumerate(wrong):
-        record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
-        leave(run, record, flips(24, follows=30), flips(count, seed=seed))
+        record = make_record(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
+        write_unlearning(
+            run, record, flip_predictions(24, follows=30), flip_predictions(count, seed=seed)
+        )
 
 
-def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
-    left(tmp_path, "scrub", 6, 6, 6)
-    left(tmp_path, "salun", 12, 12, 12)
-    assert said_of(tmp_path).startswith(
+def test_method_closest_to_retraining_is_named(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
+    write_seeds(tmp_path, "scrub", 6, 6, 6)
+    write_seeds(tmp_path, "salun", 12, 12, 12)
+    assert outcome_of(tmp_path).startswith(
         "a:b, forgetting flipped labels: scrub is nearest to retraining and takes 10 % of its time, with a gap of 0.006 ± 0.000 over seeds. Next is "
         "salun (0.025 ± 0.000)"
     )
 
 
-def test_an_alarm_of_the_nearest_method_is_told(tmp_path: Path) -> None:
+def test_alarm_of_the_closest_method_is_reported(tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (2,), "rate": None,
     }  # fmt: skip
     for seed in (0, 1):
         for method in ("retrain", "lau"):
-            record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given)
-            leave(tmp_path, record, one_class(0), one_class(0, wrong=3, seed=5))
-    assert "Check its alarm: never known" in said_of(tmp_path)
+            record = make_record(
+                f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given
+            )
+            write_unlearning(
+                tmp_path, record, class_predictions(0), class_predictions(0, wrong=3, seed=5)
+            )
+    assert "Check its alarm: never known" in outcome_of(tmp_path)
 
 
-def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4, 4)
-    left(tmp_path, "scrub", 8, 12)
-    left(tmp_path, "salun", 9, 12)
-    sentence = said_of(tmp_path)
+def test_overlapping_gaps_over_seeds_name_no_best_method(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "retrain", 4, 4)
+    write_seeds(tmp_path, "scrub", 8, 12)
+    write_seeds(tmp_path, "salun", 9, 12)
+    sentence = outcome_of(tmp_path)
     assert (
         "no method is nearest to retraining. The spreads over seeds of the gaps of scrub ("
         in sentence
@@ -213,43 +224,44 @@ def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["scrub", "finetune", "relabel"])
-def test_one_seed_names_no_winner(tmp_path: Path, method: str) -> None:
-    left(tmp_path, "retrain", 4)
-    left(tmp_path, "restart", 4)
-    left(tmp_path, method, 6)
-    left(tmp_path, "salun", 12)
-    assert said_of(tmp_path) == (
+def test_single_seed_names_no_best_method(tmp_path: Path, method: str) -> None:
+    write_seeds(tmp_path, "retrain", 4)
+    write_seeds(tmp_path, "restart", 4)
+    write_seeds(tmp_path, method, 6)
+    write_seeds(tmp_path, "salun", 12)
+    assert outcome_of(tmp_path) == (
         f"a:b, forgetting flipped labels: {method} has the smallest gap to retraining, 0.006. Next is salun, 0.025. "
         "With one seed, no method is called the best."
     )
 
 
-def test_methods_with_the_same_gap_share_it(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4)
+def test_methods_with_the_same_gap_share_the_first_place(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "retrain", 4)
     for method in ("scrub", "salun"):
-        left(tmp_path, method, 6)
-    assert " salun and scrub share the smallest gap to retraining, 0.006. With one seed" in said_of(
-        tmp_path
+        write_seeds(tmp_path, method, 6)
+    assert (
+        " salun and scrub share the smallest gap to retraining, 0.006. With one seed"
+        in outcome_of(tmp_path)
     )
 
 
 def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path) -> None:
-    left(tmp_path, "retrain", 4)
-    left(tmp_path, "scrub", 6, 6, 6)
-    left(tmp_path, "salun", 12, 12, 12)
+    write_seeds(tmp_path, "retrain", 4)
+    write_seeds(tmp_path, "scrub", 6, 6, 6)
+    write_seeds(tmp_path, "salun", 12, 12, 12)
     assert (
         "scrub has the smallest gap to retraining, 0.006 (1 of 3 seeds). Next is salun, 0.025 (1 of 3 seeds). "
-        "With one seed" in said_of(tmp_path)
+        "With one seed" in outcome_of(tmp_path)
     )
 
 
-def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) -> None:
+def test_groups_of_one_base_are_distinguished_by_their_forget_set(tmp_path: Path) -> None:
     for label, name in enumerate("ab"):
         given: dict[str, Any] = {
             "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (label,), "rate": None,
         }  # fmt: skip
-        record = told(f"a:b~retrain@class={name}", "a:b", **given)
-        leave(tmp_path, record, one_class(0), one_class(0))
+        record = make_record(f"a:b~retrain@class={name}", "a:b", **given)
+        write_unlearning(tmp_path, record, class_predictions(0), class_predictions(0))
     groups = [*make_unlearning_leaderboard(tmp_path).groups]
     groups += [groups[0]._replace(goal="instances", fraction=part) for part in (0.125, None)]
     told_of = (
@@ -262,26 +274,26 @@ def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) 
         assert unlearning_outcome(group).startswith(f"a:b, forgetting {forgotten}: ")
 
 
-def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
+def test_ruined_models_are_named_and_never_best(tmp_path: Path) -> None:
     lab = Forgetful(tmp_path)
     lab.flips(["retrain", "ng"])
-    assert said_of(lab.run).endswith(": no method left a working model.")
+    assert outcome_of(lab.run).endswith(": no method left a working model.")
     lab.flips(["scrub"])
-    sentence = said_of(lab.run)
+    sentence = outcome_of(lab.run)
     assert "scrub has the smallest gap" in sentence
     assert sentence.endswith(". ng left no working model.")
 
 
-def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> None:
-    left(tmp_path / "a", "scrub", 8)
-    assert "the gap to retraining is unknown (no model was retrained" in said_of(tmp_path / "a")
-    left(tmp_path / "b", "retrain", 8)
-    assert said_of(tmp_path / "b") == (
+def test_sentence_gives_the_reason_if_retraining_or_methods_are_missing(tmp_path: Path) -> None:
+    write_seeds(tmp_path / "a", "scrub", 8)
+    assert "the gap to retraining is unknown (no model was retrained" in outcome_of(tmp_path / "a")
+    write_seeds(tmp_path / "b", "retrain", 8)
+    assert outcome_of(tmp_path / "b") == (
         "a:b, forgetting flipped labels: only references were trained, so there is no method to compare."
     )
 
 
-def test_a_sentence_says_of_how_many_seeds_a_mean_is() -> None:
+def test_sentence_states_the_number_of_seeds_of_a_mean() -> None:
     (said,) = detectors_outcome(
         seeds("gan:pre", 0.8, 0.82), MissingModels({"gan:pre@seed=7": "failed"})
     )

@@ -11,7 +11,16 @@ import PIL.Image
 import pytest
 
 from launcher.api import write_json
-from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
+from tests.trueface.audit.build import (
+    DATA,
+    FAKE,
+    POISONED,
+    REAL,
+    TESTS,
+    Lab,
+    replace_logits,
+    update_json,
+)
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
 from trueface.report.content import ReportCache, make_model_report, make_model_reports
@@ -53,7 +62,7 @@ class Reading(HTMLParser):
 
     @property
     def labels(self) -> list[str]:
-        """What is read out of its plots."""
+        """The descriptions of its plots for screen readers."""
         return [str(one["aria-label"]) for one in self.all("svg") if "aria-label" in one]
 
     @property
@@ -62,7 +71,7 @@ class Reading(HTMLParser):
 
 
 def safe(text: str) -> Reading:
-    """Return a page that fetches and runs nothing, whatever names it holds."""
+    """Return a page that loads and executes nothing, with any names."""
     read = Reading(text)
     assert not read.all("script")
     assert not read.all("link")
@@ -83,7 +92,7 @@ def _page(run: Path, date: str = "today") -> str:
     return run_page(found, judge(found), [*map(make_model_report, found.models)], date=date).html
 
 
-def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
+def test_page_is_self_contained_and_executes_nothing(lab: Lab) -> None:
     text = _page(lab.run)
     safe(text)
     assert "http" not in text.replace("http-equiv", "")
@@ -91,7 +100,7 @@ def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:
     assert "url(" not in text
 
 
-def test_the_same_run_gives_the_same_bytes_but_for_the_date(lab: Lab) -> None:
+def test_same_run_gives_the_same_bytes_except_the_date(lab: Lab) -> None:
     first, second = _page(lab.run, "first day"), _page(lab.run, "other day")
     assert first != second
     assert first.replace("first day", "other day") == second
@@ -111,14 +120,14 @@ def test_every_model_has_its_plots_tables_and_provenance(lab: Lab) -> None:
     assert "torch 2.6" in read.text
 
 
-def test_each_subset_and_modifier_of_a_model_has_its_own_measures(lab: Lab) -> None:
+def test_each_subset_and_modifier_of_a_model_has_separate_measures(lab: Lab) -> None:
     text = Reading(_page(lab.run)).text
     after = text.partition("By subset and modifier")[2]
     assert "StyleGAN2" in after.partition("Scores and confusion")[0]
     assert text.count("By subset and modifier") == 2
 
 
-def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: Lab) -> None:
+def test_tests_under_conditions_are_next_to_those_of_unchanged_images(lab: Lab) -> None:
     folder = lab.run / DATA
     for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
         keys = [name for name in lab.lists["test"] if name.startswith(key)]
@@ -141,7 +150,7 @@ def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: La
     assert "gan2:pre@corrupt=jpeg50" in str(audit.findings)
 
 
-def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
+def test_parallel_measurement_of_many_models_equals_serial_measurement(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = Reader().run(str(lab.run)).models
@@ -157,7 +166,7 @@ def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
         assert measured.parts == alone.parts
 
 
-def test_the_order_of_classes_says_nothing_of_a_table() -> None:
+def test_order_of_classes_does_not_change_a_table() -> None:
     labels, logits = np.array([1, 1, 0, 0], np.int8), np.array([2.0, -1.0, 0.5, -3.0])
     keys, turned = ["a/1", "a/2", "b/1", "b/2"], [2, 3, 0, 1]
     reports = ReportCache()
@@ -168,7 +177,7 @@ def test_the_order_of_classes_says_nothing_of_a_table() -> None:
     assert reports.measure_once(labels, logits[[1, 0, 2, 3]], keys) is not first
 
 
-def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
+def test_page_is_accessible_without_sight(lab: Lab) -> None:
     picture = paths.preview(lab.run / DATA)
     PIL.Image.new("RGB", (64, 64)).save(picture)
     read = Reading(_page(lab.run))
@@ -183,18 +192,18 @@ def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:
     assert read.all("html")[0] == {"lang": "en"}
 
 
-def test_findings_stand_above_the_results(lab: Lab) -> None:
-    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
+def test_findings_are_above_the_results(lab: Lab) -> None:
+    update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
     assert "1 fault, 0 warnings, by 23 of 32 checks of 2 models" in Reading(text).text
     assert "flipped validation labels" in text
 
 
-def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
+def test_names_that_are_markup_are_escaped(lab: Lab) -> None:
     name = NASTY.replace("/", "|")
     lab.model(name, run=lab.run)
-    amend(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
+    update_json(paths.provenance(lab.run / name), device=NASTY, job="</style><img src=x>")
     lab.run.rename(lab.run.with_name(f"{name} run"))
     text = _page(lab.run.with_name(f"{name} run"))
     read = safe(text)
@@ -204,7 +213,7 @@ def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Lab) -> None:
     assert html.escape(name) in text
 
 
-def test_the_preview_is_embedded_and_made_smaller(lab: Lab) -> None:
+def test_preview_is_embedded_and_reduced(lab: Lab) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), np.uint8)
     PIL.Image.fromarray(noise).save(paths.preview(lab.run / DATA))
     text = _page(lab.run)
@@ -260,15 +269,15 @@ def test_broken_previews_are_named_and_left_out_and_no_program_is_started(
     assert not started.exists()
 
 
-def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
+def test_scores_that_cannot_be_shown_are_reported(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("broken\n")
-    rescore(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
+    replace_logits(lab.run / POISONED, "gan2:pre", [float("nan")] * 10)
     text = Reading(_page(lab.run)).text
     assert f"{DATA}: gan2:pre: " in text
     assert "not finite numbers" in text
 
 
-def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> None:
+def test_without_a_row_is_reported_and_not_pooled_with_others(lab: Lab) -> None:
     before = {row.data for row in make_model_report(Reader().run(str(lab.run)).models[0]).rows}
     header = "path,key,label,logit\n"
     paths.scores(lab.run / DATA, DATA, "sdXL:pre").write_text(header)
@@ -279,14 +288,14 @@ def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> No
     assert {row.data for row in model.rows} == before
 
 
-def test_a_run_without_any_test_is_a_page_all_the_same(tmp_path: Path) -> None:
+def test_run_without_any_test_still_has_a_page(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "empty" / DATA
     folder.mkdir(parents=True)
     write_json(paths.provenance(folder), {"model": DATA})
     assert "No model of this run was tested." in Reading(_page(folder.parent)).text
 
 
-def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
+def test_single_class_has_scores_but_no_curve(lab: Lab) -> None:
     paths.scores(lab.run / DATA, DATA, "realFFHQ:pre").unlink()
     paths.scores(lab.run / POISONED, POISONED, "realFFHQ:pre").unlink()
     read = Reading(_page(lab.run))
@@ -295,7 +304,7 @@ def test_one_class_alone_has_scores_and_no_curve(lab: Lab) -> None:
     assert any(title.startswith("Logits of gan2:pre. fake images: mean") for title in titles)
 
 
-def test_eight_models_by_eight_data_stay_below_five_megabytes(lab: Lab) -> None:
+def test_page_of_eight_models_by_eight_datasets_is_below_five_megabytes(lab: Lab) -> None:
     random = np.random.default_rng(1)
     for number in range(2):
         folder = lab.model(f"{DATA}@seed={number}")

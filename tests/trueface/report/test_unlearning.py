@@ -7,7 +7,7 @@ import pytest
 
 from tests.trueface.audit.build import Lab
 from tests.trueface.commands import Command
-from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
+from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_search
 from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
@@ -53,7 +53,7 @@ def _row(group: UnlearningGroup, name: str) -> UnlearningRow:
     return row
 
 
-def test_a_run_without_unlearning_shows_nothing_of_it(tmp_path: Path) -> None:
+def test_run_without_unlearning_has_no_section(tmp_path: Path) -> None:
     run = Lab(tmp_path).run
     text = _page(run)
     assert 'id="unlearning"' not in text
@@ -66,7 +66,7 @@ def page_without(run: Path) -> str:
     return run_page(found, judge(found), [*map(make_model_report, found.models)], date="today").html
 
 
-def test_the_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
+def test_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
     lab.flips(["retrain", "scrub"])
     command("report", lab.run)
     read = Reading((lab.run / "report.html").read_text())
@@ -84,7 +84,7 @@ def test_the_command_shows_unlearning(lab: Forgetful, command: Command) -> None:
     ]
 
 
-def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
+def test_references_come_first_and_seeds_form_one_row(lab: Forgetful) -> None:
     lab.flips(["scrub", "finetune", "retrain", "restart", "corrected"], (0, 1, 2))
     base = _group(lab.run)
     assert [row.name for row in base.rows] == [
@@ -104,13 +104,13 @@ def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
     assert f"± {test.sd:.3f}" in text
 
 
-def test_a_single_seed_has_no_spread(lab: Forgetful) -> None:
+def test_single_seed_has_no_spread(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     assert _row(_group(lab.run), "scrub").values["test"].sd is None
     assert "±" not in _section(lab.run).text
 
 
-def test_every_base_has_its_block(lab: Forgetful) -> None:
+def test_every_base_has_a_block(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     lab.one_class("retrain", 0, 0.93, 0.0, 300.0)
     lab.one_class("lau", 0, 0.92, 0.0, 3.0)
@@ -123,7 +123,7 @@ def test_every_base_has_its_block(lab: Forgetful) -> None:
         assert sum(title.startswith(start) for title in titles) == 1
 
 
-def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
+def test_alarm_is_written_out_below_its_row(lab: Forgetful) -> None:
     lab.flips(["retrain", "ng"])
     row = _row(_group(lab.run), "ng")
     assert row.verdict == "constant"
@@ -136,13 +136,13 @@ def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
     assert '<span class="tag">constant</span>' in block
 
 
-def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -> None:
+def test_training_times_are_shown_if_nothing_was_retrained(lab: Forgetful) -> None:
     lab.flips(["scrub"])
     assert axes_of(_group(lab.run)) == ("test", "of_training")
     assert "retrained: the" not in _section(lab.run).text
 
 
-def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
+def test_validation_replaces_a_missing_test_list(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     for folder in lab.run.iterdir():
         for path in (paths.predictions_before(folder), paths.predictions_after(folder)):
@@ -153,12 +153,12 @@ def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
     assert "val" in {column.name for column in shown_columns(base)[0]}
 
 
-def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
+def test_only_measured_follow_up_tests_have_columns(
     lab: Forgetful,
 ) -> None:
     lab.flips(
         ["retrain", "scrub"],
-        found=flagged(),
+        found=make_noise_search(),
         attack=0.02,
         cached_seconds=2.5,
         relearn=Relearn(steps=None, most=200, loss=0.1),
@@ -168,7 +168,7 @@ def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
     assert not {"probe", "relearn", "cached_samples", "peak_bytes"} & names
 
 
-def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
+def test_plane_is_shown_before_and_after(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     planes = [one for row in _group(lab.run).rows for one in method_plane(row)]
     assert [(one.row.name, one.is_new_training) for one in planes] == [
@@ -181,7 +181,7 @@ def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
     assert sum(title.startswith("Features after ") for title in titles) == 2
 
 
-def test_models_of_other_samples_have_their_own_plane_before(lab: Forgetful) -> None:
+def test_models_of_other_samples_have_a_separate_plane_before(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     path = paths.plane(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
     with np.load(path) as arrays:
@@ -190,7 +190,7 @@ def test_models_of_other_samples_have_their_own_plane_before(lab: Forgetful) -> 
     assert sum(title.startswith("Features before") for title in titles) == 2
 
 
-def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
+def test_confidences_are_those_of_the_trained_label(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"], (0, 1))
     retrain, scrub = (one for row in _group(lab.run).rows for one in method_beliefs(row))
     assert len(scrub.after) == 2 * 120  # both seeds
@@ -198,7 +198,7 @@ def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
     assert np.all((retrain.after >= 0) & (retrain.after <= 1))
 
 
-def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forgetful) -> None:
+def test_missing_or_broken_files_are_reported_and_the_rest_is_shown(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "ssd", "rl"])
     folders = {name: lab.run / f"{FLIPS_BASE}~{name}@seed=0" for name in ("scrub", "ssd", "rl")}
     paths.predictions_after(folders["scrub"]).unlink()
@@ -211,7 +211,7 @@ def test_files_that_are_gone_or_broken_are_told_and_the_rest_is_shown(lab: Forge
     assert "retrain" in text
 
 
-def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
+def test_run_without_a_readable_record_is_reported(lab: Forgetful) -> None:
     lab.flips(["retrain"])
     paths.unlearning(lab.run / f"{FLIPS_BASE}~retrain@seed=0").write_text("{broken")
     text = _section(lab.run).text
@@ -219,7 +219,7 @@ def test_a_run_of_which_no_record_can_be_read_says_so(lab: Forgetful) -> None:
     assert "unlearning.json" in text
 
 
-def test_logits_that_are_no_numbers_break_no_plot(lab: Forgetful) -> None:
+def test_non_finite_logits_do_not_break_a_plot(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     path = paths.predictions_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
     parts = predictions.read(path)
@@ -230,7 +230,7 @@ def test_logits_that_are_no_numbers_break_no_plot(lab: Forgetful) -> None:
     assert "nan" not in re.sub(r"<[^>]*title[^>]*>", "", _page(lab.run)).lower().split()
 
 
-def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Forgetful) -> None:
+def test_names_that_are_markup_are_escaped(lab: Forgetful) -> None:
     lab.flips(
         ["retrain", "scrub"], notes=(NASTY,), class_names=(NASTY, "fake"), base='some"><script>x'
     )
@@ -239,7 +239,7 @@ def test_names_that_are_markup_are_shown_and_not_obeyed(lab: Forgetful) -> None:
     assert html.escape(NASTY) in text
 
 
-def test_the_part_needs_no_other_file_and_can_be_read_without_seeing_it(lab: Forgetful) -> None:
+def test_section_is_self_contained_and_accessible_without_sight(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "ng"], (0, 1))
     read = _section(lab.run)
     for _, attributes in read.tags:
@@ -250,12 +250,12 @@ def test_the_part_needs_no_other_file_and_can_be_read_without_seeing_it(lab: For
     assert all(one.get("role") == "img" and one.get("aria-label") for one in plots)
 
 
-def test_the_same_run_gives_the_same_bytes(lab: Forgetful) -> None:
+def test_same_run_gives_the_same_bytes(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "salun", "finetune"])
     assert _page(lab.run) == _page(lab.run)
 
 
-def test_a_method_that_knew_half_of_the_flipped_labels_is_shown_as_all_others_are(
+def test_method_that_knew_half_of_the_flipped_labels_is_shown_like_all_others(
     lab: Forgetful,
 ) -> None:
     lab.flips(["retrain", "scrub"])
@@ -267,7 +267,7 @@ def test_a_method_that_knew_half_of_the_flipped_labels_is_shown_as_all_others_ar
     assert "or the fraction after known= below a method's name" in read.text
 
 
-def test_the_section_explains_its_words_where_they_stand(lab: Forgetful) -> None:
+def test_section_explains_its_terms_where_they_are_used(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"], known=0.5)
     text = " ".join(_section(lab.run).text.split())
     assert "support vector classifier (SVC)" in text

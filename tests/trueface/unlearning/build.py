@@ -26,7 +26,7 @@ PER_CLASS = 32
 
 @dataclass(frozen=True)
 class Problem:
-    """A trained model, and what it shall forget."""
+    """A trained model and its forget set."""
 
     model: nn.Module
     forget: Examples
@@ -79,7 +79,7 @@ def points(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return small images whose colour tells their class: (N, 3, 8, 8) in 0 … 1, and classes."""
+    """Return small images whose colour depends on their class: (N, 3, 8, 8) in [0, 1], and classes."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat(per_class)
     colours = torch.rand(classes, 3, generator=torch.Generator().manual_seed(7))
@@ -87,15 +87,15 @@ def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     return (colours[labels][:, :, None, None] + noise).clamp(0, 1), labels
 
 
-def flipped(
+def make_flip_problem(
     *, pictures: bool = False, rate: float = 0.25, logits: int = 1, epochs: int = 20
 ) -> Problem:
     """Return a model of two classes that was trained with some labels flipped."""
-    return _with_a_model_of_its_own(_flipped(pictures, rate, logits, epochs))
+    return _copy_model(_train_flip_problem(pictures, rate, logits, epochs))
 
 
 @cache
-def _flipped(pictures: bool, rate: float, logits: int, epochs: int) -> Problem:
+def _train_flip_problem(pictures: bool, rate: float, logits: int, epochs: int) -> Problem:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(2, PER_CLASS, 1)
     wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(3)) < rate
@@ -105,13 +105,13 @@ def _flipped(pictures: bool, rate: float, logits: int, epochs: int) -> Problem:
     return _problem(make, logits, 2, everything, rows[wrong].tolist(), data, epochs)
 
 
-def one_class(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
-    """Return a model of K classes that shall forget the last of them."""
-    return _with_a_model_of_its_own(_one_class(pictures, classes, epochs))
+def make_class_problem(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
+    """Return a model of K classes with the last as the forget set."""
+    return _copy_model(_train_class_problem(pictures, classes, epochs))
 
 
 @cache
-def _one_class(pictures: bool, classes: int, epochs: int) -> Problem:
+def _train_class_problem(pictures: bool, classes: int, epochs: int) -> Problem:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(classes, PER_CLASS, 1)
     everything = examples(inputs, labels)
@@ -119,8 +119,8 @@ def _one_class(pictures: bool, classes: int, epochs: int) -> Problem:
     return _problem(make, classes, classes, everything, rows.tolist(), data, epochs)
 
 
-def _with_a_model_of_its_own(problem: Problem) -> Problem:
-    """Return a problem that was trained once for all tests of a process, with a copy of its model."""
+def _copy_model(problem: Problem) -> Problem:
+    """Return a problem trained once per process, with a copy of its model."""
     torch.manual_seed(0)  # as for whoever is the first to train it
     return replace(problem, model=deepcopy(problem.model))
 
@@ -140,11 +140,11 @@ def _problem(
     default_training(
         model, everything, "trained", validation=checked, options=options, watch=RunContext()
     )
-    problem = divided(model, everything, forget, validation=checked, classes=classes)
+    problem = split_problem(model, everything, forget, validation=checked, classes=classes)
     return replace(problem, test=test, fresh=lambda: make(logits, 5))
 
 
-def asked(
+def make_request(
     problem: Problem,
     options: Options,
     *,
@@ -172,7 +172,7 @@ def asked(
     return replace(request, **of)
 
 
-def divided(
+def split_problem(
     model: nn.Module,
     everything: Examples,
     gone: Iterable[int],
@@ -181,7 +181,7 @@ def divided(
     validation: Examples | None = None,
     classes: int = 2,
 ) -> Problem:
-    """Return a model that shall forget some of its samples and keep the others, or those that are named."""
+    """Return a problem with some samples as the forget set, and the others or `kept` as the retain set."""
     gone = set(gone)
     rest = [row for row in range(len(everything)) if row not in gone]
     return Problem(

@@ -1,4 +1,4 @@
-"""What holds for every method that goes down a gradient."""
+"""Checks that hold for every gradient method."""
 
 from dataclasses import replace
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.unlearning.build import Problem, divided, flipped, one_class, points
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    points,
+    split_problem,
+)
 from trueface.data.examples import examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import UnlearningReport
@@ -14,9 +20,9 @@ from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import default_training
 
 
-def instances() -> Problem:
-    """Return a model of points that shall forget some of each class."""
-    problem = one_class()
+def instance_problem() -> Problem:
+    """Return a model of points with some of each class as the forget set."""
+    problem = make_class_problem()
     everything = problem.retain + problem.forget
     rows = range(len(everything))
     return replace(
@@ -26,9 +32,9 @@ def instances() -> Problem:
     )
 
 
-def over_features(logits: int) -> Problem:
+def last_layer_problem(logits: int) -> Problem:
     """Return a flipped problem whose model is a last layer alone."""
-    problem = flipped()
+    problem = make_flip_problem()
     torch.manual_seed(0)
     model = nn.Linear(2, logits)
     default_training(
@@ -42,17 +48,17 @@ def over_features(logits: int) -> Problem:
     return replace(problem, model=model)
 
 
-def weights(model: nn.Module) -> list[Tensor]:
+def copy_weights(model: nn.Module) -> list[Tensor]:
     """Return copies of all parameters and buffers."""
     return [value.detach().clone() for value in model.state_dict().values()]
 
 
-def moved(before: list[Tensor], model: nn.Module) -> bool:
-    """Return whether any of them is another one now."""
-    return any(not torch.equal(*pair) for pair in zip(before, weights(model), strict=True))
+def has_changed(before: list[Tensor], model: nn.Module) -> bool:
+    """Return whether any of them has changed."""
+    return any(not torch.equal(*pair) for pair in zip(before, copy_weights(model), strict=True))
 
 
-def sound(done: UnlearningReport, epochs: int | None = None) -> None:
+def assert_sound(done: UnlearningReport, epochs: int | None = None) -> None:
     """Check a log: steps that rise, numbers that are finite, and as many epochs as asked for."""
     assert [step.step for step in done.log] == list(range(len(done.log)))
     assert epochs is None or len(done.log) == epochs + 2
@@ -62,19 +68,19 @@ def sound(done: UnlearningReport, epochs: int | None = None) -> None:
     assert done.samples_read > 0
 
 
-def centred() -> Problem:
-    """Return a last layer alone over points of three classes, which shall forget the last."""
+def nearest_centre_problem() -> Problem:
+    """Return a single layer over points of three classes, with the last as the forget set."""
     inputs, labels = points(3, 20, 0)
     layer = nn.Linear(2, 3)
     angle = torch.arange(3) * (2 * torch.pi / 3)
-    with torch.no_grad():  # the centres of the blobs: what is nearest is answered
+    with torch.no_grad():  # the centres of the blobs: the nearest class is predicted
         layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
         layer.bias.zero_()
     gone = (labels == 2).nonzero().flatten().tolist()
-    return divided(layer, examples(inputs, labels), gone, classes=3)
+    return split_problem(layer, examples(inputs, labels), gone, classes=3)
 
 
-def last(done: UnlearningReport, name: str = "forget_accuracy_trained") -> float:
+def last_metric(done: UnlearningReport, name: str = "forget_accuracy_trained") -> float:
     """Return a metric of the last step."""
     value = done.log[-1].metrics[name]
     assert value is not None

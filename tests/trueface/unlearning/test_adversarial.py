@@ -29,26 +29,28 @@ from trueface.unlearning.adversarial import (
 EVERYWHERE = Range(-torch.inf, torch.inf)
 
 
-def a_layer(classes: int) -> nn.Linear:
+def make_layer(classes: int) -> nn.Linear:
     torch.manual_seed(0)
     return nn.Linear(12, classes)
 
 
-def some_points(count: int = 20) -> torch.Tensor:
+def draw_points(count: int = 20) -> torch.Tensor:
     return torch.randn(count, 12, generator=torch.Generator().manual_seed(1))
 
 
-def a_case(classes: int = 4, count: int = 20) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
-    """Return a layer, points, and what it calls them."""
-    layer, points = a_layer(classes), some_points(count)
-    return layer, points, labels_of(layer, points)
+def make_attack_case(
+    classes: int = 4, count: int = 20
+) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
+    """Return a layer, points, and its predictions."""
+    layer, points = make_layer(classes), draw_points(count)
+    return layer, points, predict_labels(layer, points)
 
 
-def labels_of(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
+def predict_labels(layer: nn.Module, points: torch.Tensor) -> torch.Tensor:
     return as_multiclass_logits(layer(points)).argmax(1).detach()
 
 
-def test_bytes_become_fractions_and_other_inputs_stay() -> None:
+def test_bytes_become_fractions_and_other_inputs_are_unchanged() -> None:
     assert to_unit_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0, 1]
     assert to_unit_float(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
 
@@ -56,13 +58,13 @@ def test_bytes_become_fractions_and_other_inputs_stay() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"), [([0.2, 0.9], (0, 1)), ([-1.0, 0.5], (-1, 0.5)), ([0.0, 3.0], (0, 3))]
 )
-def test_the_range_is_that_of_pixels_or_else_of_the_values(
+def test_range_is_that_of_pixels_or_otherwise_of_the_values(
     values: list[float], expected: tuple[float, float]
 ) -> None:
     assert range_of([torch.tensor(values)]) == expected
 
 
-def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> None:
+def test_range_covers_the_whole_dataset_for_any_batching() -> None:
     points = torch.linspace(-2.0, 3.0, 12)
     expected = Range(-2.0, 3.0)
     assert range_of([points]) == expected
@@ -70,43 +72,43 @@ def test_the_range_is_that_of_the_whole_set_however_it_falls_into_batches() -> N
     assert range_of(torch.split(points.flip(0), 1)) == expected
 
 
-def test_the_likeliest_other_class_is_never_the_own_one() -> None:
+def test_likeliest_other_class_is_never_the_own_class() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [5.0, 5.0, 0.0]])
     assert runner_up_class(logits, torch.tensor([0, 2, 0])).tolist() == [1, 0, 1]
 
 
-def test_the_margin_is_the_cross_entropy_before_its_softplus() -> None:
+def test_margin_is_the_cross_entropy_before_its_softplus() -> None:
     logits, labels = torch.randn(9, 4), torch.arange(9) % 4
     expected = functional.cross_entropy(logits, labels, reduction="none")
     assert torch.allclose(functional.softplus(margin(logits, labels)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
-def test_the_closed_form_is_the_gradient(classes: int) -> None:
-    layer, points, labels = a_case(classes)
+def test_closed_form_equals_the_gradient(classes: int) -> None:
+    layer, points, labels = make_attack_case(classes)
     by_torch = untargeted_gradient(lambda some: as_multiclass_logits(layer(some)), labels)(points)
     assert torch.allclose(untargeted_linear_gradient(layer, labels)(points), by_torch, atol=1e-5)
 
 
-def test_the_slope_does_not_vanish_where_the_model_is_sure() -> None:
-    layer, points = a_layer(3), 1e4 * some_points()
-    labels = labels_of(layer, points)
+def test_gradient_does_not_vanish_for_a_confident_model() -> None:
+    layer, points = make_layer(3), 1e4 * draw_points()
+    labels = predict_labels(layer, points)
     assert bool(untargeted_linear_gradient(layer, labels)(points).abs().sum(1).gt(0).all())
 
 
 @pytest.mark.parametrize("steps", [1, 10])
-def test_a_climb_changes_answers_and_stays_near(steps: int) -> None:
-    layer, points, labels = a_case()
+def test_ascent_changes_predictions_and_stays_close(steps: int) -> None:
+    layer, points, labels = make_attack_case()
     moved = pgd_linf(
         untargeted_linear_gradient(layer, labels), points, eps=2.0, steps=steps, within=EVERYWHERE
     )
-    assert bool((labels_of(layer, moved) != labels).all())
+    assert bool((predict_labels(layer, moved) != labels).all())
     assert float((moved - points).abs().max()) <= 2.0 + 1e-5
 
 
-def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
-    layer, points = a_layer(4), some_points().abs()
-    labels, before = labels_of(layer, points), points.clone()
+def test_ascent_stays_within_its_range_and_does_not_change_its_start() -> None:
+    layer, points = make_layer(4), draw_points().abs()
+    labels, before = predict_labels(layer, points), points.clone()
     within = Range(0.0, torch.inf)
     moved = pgd_linf(
         untargeted_linear_gradient(layer, labels), points, eps=5.0, steps=3, within=within
@@ -115,14 +117,14 @@ def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
     assert torch.equal(points, before)
 
 
-def attacked(
+def attack_in_batches(
     attack: EpsilonSearchPGD,
     layer: nn.Linear,
     points: torch.Tensor,
     labels: torch.Tensor,
     size: int,
 ) -> torch.Tensor:
-    """Return the answers to points that are attacked in parts of a size."""
+    """Return the logits of points attacked in batches of a size."""
 
     def parts() -> Iterator[AttackBatch]:
         for rows in torch.split(torch.arange(len(points)), size):
@@ -136,37 +138,37 @@ def attacked(
     return torch.cat([told for _, told in pairs])
 
 
-def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
-    layer, points, labels = a_case(count=64)
+def test_attack_does_not_depend_on_how_points_are_batched() -> None:
+    layer, points, labels = make_attack_case(count=64)
     ends = []
     for size in (64, 16, 1):
         attack = EpsilonSearchPGD(eps=0.01, max_eps=10.0, steps=5)
-        ends.append((attacked(attack, layer, points, labels, size), attack.eps))
+        ends.append((attack_in_batches(attack, layer, points, labels, size), attack.eps))
     assert ends[0][1] > 0.01
     for told, eps in ends[1:]:
         assert eps == ends[0][1]
         torch.testing.assert_close(told, ends[0][0], rtol=1e-4, atol=1e-4)
 
 
-def test_an_attack_grows_until_nearly_all_answers_change() -> None:
-    layer, points, labels = a_case()
+def test_attack_grows_until_nearly_all_predictions_change() -> None:
+    layer, points, labels = make_attack_case()
     attack = EpsilonSearchPGD(eps=0.001, max_eps=10.0, steps=5)
-    told = attacked(attack, layer, points, labels, len(points))
+    told = attack_in_batches(attack, layer, points, labels, len(points))
     assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
 
 
-def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
-    layer, points, labels = a_case()
+def test_attack_of_a_fixed_size_does_not_grow() -> None:
+    layer, points, labels = make_attack_case()
     attack = EpsilonSearchPGD(eps=1e-6, max_eps=1e-6, steps=5)
-    told = attacked(attack, layer, points, labels, len(points))
+    told = attack_in_batches(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6
 
 
-def test_a_walk_reaches_its_targets_within_the_radius() -> None:
-    layer, points = a_layer(4), some_points()
-    targets = (labels_of(layer, points) + 1) % 4
+def test_targeted_attack_reaches_its_targets_within_the_radius() -> None:
+    layer, points = make_layer(4), draw_points()
+    targets = (predict_labels(layer, points) + 1) % 4
     moved = pgd_l2(
         targeted_gradient(lambda some: as_multiclass_logits(layer(some)), targets),
         points,
@@ -175,11 +177,11 @@ def test_a_walk_reaches_its_targets_within_the_radius() -> None:
         steps=20,
         within=EVERYWHERE,
     )
-    assert torch.equal(labels_of(layer, moved), targets)
+    assert torch.equal(predict_labels(layer, moved), targets)
     assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
 
 
-def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
+def test_targeted_attack_on_images_stays_among_pixels_and_follows_its_seed() -> None:
     model, images = network(3), torch.rand(6, 3, 8, 8)
     targets = torch.arange(6) % 3
 
@@ -196,7 +198,7 @@ def test_a_walk_over_images_stays_among_pixels_and_follows_its_seed() -> None:
     assert all(one.grad is None for one in model.parameters())
 
 
-def test_each_step_of_a_climb_is_a_part_of_the_way_and_one_step_is_all_of_it() -> None:
+def test_each_step_of_an_ascent_is_a_fraction_of_the_radius_and_one_step_is_all_of_it() -> None:
     seen: list[float] = []
 
     def slope(points: Tensor) -> Tensor:

@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError, UnknownName, UsageError
-from tests.trueface.unlearning.build import Problem, flipped, network, one_class, perceptron
-from tests.trueface.unlearning.checks import last
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    network,
+    perceptron,
+)
+from tests.trueface.unlearning.checks import last_metric
 from trueface import unlearning
 from trueface.data.examples import Examples, ExampleSource, examples
 from trueface.runtime.progress import RunContext
@@ -21,7 +27,7 @@ from trueface.unlearning.registry import METHODS
 
 @dataclass
 class Spy:
-    """A source that remembers what was asked for."""
+    """A source that records the requested samples."""
 
     source: ExampleSource
     learned: set[int] = field(default_factory=set)
@@ -41,7 +47,7 @@ class Spy:
         return self.source(positions, epoch=epoch, batch_size=batch_size)
 
 
-def spied(problem: Problem) -> tuple[Problem, Spy]:
+def with_spy(problem: Problem) -> tuple[Problem, Spy]:
     spy = Spy(problem.forget.source)
     return replace(
         problem,
@@ -51,14 +57,14 @@ def spied(problem: Problem) -> tuple[Problem, Spy]:
 
 
 @pytest.mark.parametrize("method", ["retrain", "finetune"])
-def test_what_shall_be_forgotten_is_never_learned_from(method: str) -> None:
-    problem, spy = spied(flipped(pictures=True))
+def test_forget_set_is_never_trained_on(method: str) -> None:
+    problem, spy = with_spy(make_flip_problem(pictures=True))
     problem.run(method)
     assert spy.learned == set(problem.retain.positions)
 
 
-def test_retrain_starts_from_a_fresh_model_and_not_from_the_one_at_hand() -> None:
-    problem = flipped(pictures=True)
+def test_retrain_starts_from_a_fresh_model_not_from_the_given_one() -> None:
+    problem = make_flip_problem(pictures=True)
     problem.model[-1].bias.data.fill_(99.0)  # type: ignore[index]  # a Sequential
     done = problem.run("retrain", options={"epochs": 1, "lr": 1e-9})
     assert done.model is not problem.model
@@ -67,39 +73,39 @@ def test_retrain_starts_from_a_fresh_model_and_not_from_the_one_at_hand() -> Non
 
 
 @pytest.mark.parametrize("method", ["relabel", "corrected", "restart"])
-def test_wrong_labels_are_put_right_and_all_images_read(method: str) -> None:
-    problem, spy = spied(flipped(rate=0.4))
+def test_wrong_labels_are_corrected_and_all_images_are_read(method: str) -> None:
+    problem, spy = with_spy(make_flip_problem(rate=0.4))
     done = problem.run(method)
     assert spy.learned == {*problem.forget.positions, *problem.retain.positions}
-    assert last(done, "forget_accuracy_true") == 1.0
-    assert last(done) == 0.0
+    assert last_metric(done, "forget_accuracy_true") == 1.0
+    assert last_metric(done) == 0.0
 
 
-def test_relabel_without_the_retained_images_reads_the_forget_set_alone() -> None:
-    problem, spy = spied(flipped())
+def test_relabel_without_retained_images_reads_only_the_forget_set() -> None:
+    problem, spy = with_spy(make_flip_problem())
     problem.run("relabel", retain=None)
     assert set(spy.read) == set(problem.forget.positions)
 
 
-def test_several_classes_that_are_not_kept_are_a_class_unlearning() -> None:
-    problem = one_class(classes=4)
+def test_several_classes_that_are_not_retained_are_a_class_unlearning() -> None:
+    problem = make_class_problem(classes=4)
     everything = problem.forget + problem.retain
     gone = [row for row, label in enumerate(everything.trained) if label >= 2]
     kept = [row for row, label in enumerate(everything.trained) if label < 2]
     with pytest.raises(UsageError, match="no label is flipped"):
         problem.run("relabel", forget=everything.subset(gone), retain=everything.subset(kept))
     done = problem.run("retrain", forget=everything.subset(gone), retain=everything.subset(kept))
-    assert last(done, "val_accuracy") == 1.0  # of the two that are kept
+    assert last_metric(done, "val_accuracy") == 1.0  # of the two that are kept
 
 
 @pytest.mark.parametrize(("lr", "unchanged"), [(1e-9, True), (0.1, False)])
-def test_a_forget_set_that_is_answered_as_before_is_told(lr: float, unchanged: bool) -> None:
-    done = one_class().run("salun", options={"lr": lr, "epochs": 20})
+def test_forget_set_with_unchanged_predictions_is_reported(lr: float, unchanged: bool) -> None:
+    done = make_class_problem().run("salun", options={"lr": lr, "epochs": 20})
     assert any("on the forget set are unchanged" in note for note in done.notes) is unchanged
 
 
-def test_a_first_sample_that_cannot_be_read_is_left_out() -> None:
-    problem, spy = spied(flipped())
+def test_unreadable_first_sample_is_left_out() -> None:
+    problem, spy = with_spy(make_flip_problem())
     spy.torn = {problem.forget.positions[0]}
     assert problem.run("relabel", options={"epochs": 1}).log[-1].metrics["val_accuracy"]
     spy.torn = set(problem.forget.positions)
@@ -107,13 +113,13 @@ def test_a_first_sample_that_cannot_be_read_is_left_out() -> None:
         problem.run("relabel")
 
 
-def test_a_refused_method_is_applied_by_force_and_says_so() -> None:
-    problem = flipped(pictures=True)
+def test_rejected_method_can_be_forced_and_gives_a_note() -> None:
+    problem = make_flip_problem(pictures=True)
     done = problem.run("pgu", force=True, options={"epochs": 1})
     assert done.notes[0].startswith("forced: pgu protects")
 
 
-def test_any_torch_model_and_tensors_will_do(tmp_path: Path) -> None:
+def test_any_torch_model_and_tensors_are_accepted(tmp_path: Path) -> None:
     inputs, labels = torch.randn(40, 5), torch.arange(40) % 4
     model = torch.nn.Linear(5, 4)
     kept = labels != 3
@@ -128,7 +134,7 @@ def test_any_torch_model_and_tensors_will_do(tmp_path: Path) -> None:
     assert json.dumps([dict(step.metrics) for step in done.log])
 
 
-def test_naming_methods_loads_no_torch() -> None:
+def test_listing_methods_does_not_import_torch() -> None:
     code = (
         "import sys, trueface.unlearning, trueface.unlearning.settings, trueface.unlearning.registry;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'sklearn')))"
@@ -136,55 +142,57 @@ def test_naming_methods_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_perceptron_and_a_network_are_what_the_tests_take_them_for() -> None:
+def test_perceptron_and_network_of_the_tests_have_the_assumed_layers() -> None:
     assert perceptron(1)(torch.zeros(2, 2)).shape == (2, 1)
     assert network(4)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(ValueError, match="needs its labels"):
-        Examples(source=flipped().forget.source, positions=(0, 1), trained=(1,), true=(0, 1))
+        Examples(
+            source=make_flip_problem().forget.source, positions=(0, 1), trained=(1,), true=(0, 1)
+        )
 
 
 @pytest.mark.parametrize(
     ("method", "build", "given", "error", "match"),
     [
-        ("retrain", flipped, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
+        ("retrain", make_flip_problem, lambda p: {"forget": p.forget.subset([])}, JobError, "the forget set is empty"),
         (
-            "retrain", flipped, lambda p: {"retain": p.retain.subset([])},
+            "retrain", make_flip_problem, lambda p: {"retain": p.retain.subset([])},
             JobError, "everything would be forgotten",
         ),
         (
-            "retrain", flipped, lambda p: {"validation": p.validation.subset([])},
+            "retrain", make_flip_problem, lambda p: {"validation": p.validation.subset([])},
             JobError, "validation contains no sample",
         ),
         (
-            "retrain", flipped, lambda _: {"retain": None},
+            "retrain", make_flip_problem, lambda _: {"retain": None},
             UsageError, "retrain needs the images to keep",
         ),
         (
-            "relabel", flipped, lambda p: {"retain": p.forget + p.retain},
+            "relabel", make_flip_problem, lambda p: {"retain": p.forget + p.retain},
             JobError, r"(\d+) of \1 samples .* are also in the retain set",
         ),
         (
-            "ng", one_class, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
+            "ng", make_class_problem, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
             JobError, "class 7, but the model has 3 classes",
         ),
-        ("relabel", one_class, lambda _: {}, UsageError, "no label is flipped"),
-        ("pgu", flipped, lambda _: {}, UsageError, "force"),
-        ("scrubb", flipped, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
+        ("relabel", make_class_problem, lambda _: {}, UsageError, "no label is flipped"),
+        ("pgu", make_flip_problem, lambda _: {}, UsageError, "force"),
+        ("scrubb", make_flip_problem, lambda _: {}, UnknownName, "Did you mean 'scrub'"),
         (
-            "scrub", flipped, lambda _: {"options": {"alfa": 1}},
+            "scrub", make_flip_problem, lambda _: {"options": {"alfa": 1}},
             UsageError, r"options of scrub: alfa.*options: .*alpha",
         ),
         (
-            "ng", flipped, lambda _: {"options": METHODS["scrub"].hyperparameters()},
+            "ng", make_flip_problem, lambda _: {"options": METHODS["scrub"].hyperparameters()},
             UsageError, "expected NgOptions, got ScrubOptions",
         ),
         (
-            "scrub", flipped, lambda _: {"watch": RunContext(precision="fp16")},
+            "scrub", make_flip_problem, lambda _: {"watch": RunContext(precision="fp16")},
             UsageError, "Choose bf16 or fp32",
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused(
+def test_invalid_requests_are_rejected(
     method: str,
     build: Callable[[], Problem],
     given: Callable[[Problem], dict[str, Any]],
@@ -196,8 +204,8 @@ def test_what_cannot_work_is_refused(
         problem.run(method, **given(problem))
 
 
-def test_weights_that_are_no_numbers_are_refused_though_no_answer_shows_it() -> None:
-    problem = one_class()
+def test_non_finite_weights_are_rejected_even_if_predictions_are_finite() -> None:
+    problem = make_class_problem()
     problem.model.register_parameter("idle", nn.Parameter(torch.tensor([1.0, float("nan")])))
     with pytest.raises(JobError, match="1 of 2 values of idle are not finite"):
         problem.run("finetune")
@@ -207,10 +215,10 @@ def test_weights_that_are_no_numbers_are_refused_though_no_answer_shows_it() -> 
 
 
 @pytest.mark.parametrize(("method", "all_parts"), [("relabel", True), ("rl", False)])
-def test_what_was_read_is_counted_but_not_what_only_the_log_asks_for(
+def test_samples_read_are_counted_except_those_only_for_the_log(
     method: str, all_parts: bool
 ) -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     done = problem.run(method, options={"epochs": 3})
     assert done.samples_read == 3 * (len(problem.forget) + all_parts * len(problem.retain))
     assert done.seconds > 0

@@ -11,7 +11,7 @@ import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
-from tests.trueface.unlearning.build import flipped
+from tests.trueface.unlearning.build import make_flip_problem
 from trueface.data.index import Image
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
@@ -42,7 +42,7 @@ def settings(**changes: object) -> UnlearningSettings:
     )  # fmt: skip
 
 
-def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
+def make_poisoned_detector(tree: Tree, cache: Path) -> PoisonedDetector:
     names = [
         f"PreSocial/{kind}/A/{number:05}.png"
         for kind in ("Fake", "Real")
@@ -77,10 +77,10 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
 
 @pytest.fixture
 def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
-    return poisoned(tree, tmp_path / "cache")
+    return make_poisoned_detector(tree, tmp_path / "cache")
 
 
-def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
+def test_script_unlearns_flips_and_writes_the_record(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
     done = flip_problem.unlearn(problem, settings(), RunContext())
@@ -138,13 +138,13 @@ def test_each_step_of_relearning_is_reported() -> None:
     phases = Phases(watch, {"relearning": 50, "embedding": 10})
     phases.watch.progress(step=7, total=7)
     phases.watch.begin_phase("relearning")
-    case = flipped()
+    case = make_flip_problem()
     relearn(case.model, case.forget, phases.watch, target=-1.0, most=5)
     assert [report["step"] for report in reports] == [7, 7, 17, 27, 37, 47, 57]
     assert reports[-1] == {"step": 57, "total": 67, "doing": "relearning"}
 
 
-def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
+def test_phase_without_a_declared_size_is_reported_and_does_not_end_the_run() -> None:
     reports: list[dict[str, Any]] = []
     watch = RunContext(progress=lambda **report: reports.append(report))
     phases = Phases(watch, {"embedding": 10})
@@ -158,7 +158,7 @@ def test_a_phase_without_a_declared_size_is_reported_and_ends_nothing() -> None:
     assert reports[-1] == {"step": 17, "total": 17, "doing": "embedding"}
 
 
-def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
+def test_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
     done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
@@ -166,7 +166,7 @@ def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     assert done.unlearned.samples_read == 2
 
 
-def test_the_last_layer_alone_starts_from_the_same_backbone(
+def test_last_layer_alone_starts_from_the_same_backbone(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
@@ -185,7 +185,7 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
     assert len(views(tmp_path)) == 1  # nothing is random
 
 
-def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
+def test_unlearning_gives_the_same_bits_with_and_without_a_feature_cache(
     tree: Tree, tmp_path: Path
 ) -> None:
     given = settings(
@@ -193,7 +193,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     )
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
-        problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
+        problem = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
         done = flip_problem.unlearn(problem, given, RunContext())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
@@ -208,7 +208,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     ("changes", "error"),
     [({"method": "pgu"}, UsageError), ({"known": 0.0}, UsageError), ({}, JobError)],
 )
-def test_what_cannot_work_or_is_stopped_is_refused(
+def test_invalid_or_stopped_problems_are_rejected(
     problem: PoisonedDetector, changes: dict[str, object], error: type[Exception]
 ) -> None:
     watch = RunContext()

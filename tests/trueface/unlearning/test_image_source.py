@@ -1,4 +1,4 @@
-"""Training images as unlearning methods read them: what is kept of them, and what is counted."""
+"""Training images as unlearning methods read them: cached features and counted samples."""
 
 import os
 from pathlib import Path
@@ -45,12 +45,12 @@ def features(images: tuple[Image, ...], folder: Path, meter: CostCounter) -> Fea
     return features_of(pixels(images), model, settings(), RunContext(), meter=meter, store=store)
 
 
-def test_the_same_files_in_the_same_order_are_the_same(images: tuple[Image, ...]) -> None:
+def test_same_files_in_the_same_order_have_the_same_identity(images: tuple[Image, ...]) -> None:
     assert pixels(images).identity == pixels(images).identity
     assert pixels(images).identity != pixels(images[::-1]).identity
 
 
-def test_features_of_other_images_under_the_same_names_are_not_taken(
+def test_features_of_other_images_with_the_same_names_are_not_used(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     first = features(images, tmp_path / "cache", CostCounter())
@@ -63,7 +63,7 @@ def test_features_of_other_images_under_the_same_names_are_not_taken(
     assert first.eval_features[1:].equal(second.eval_features[1:])
 
 
-def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_there(
+def test_images_read_for_the_cache_are_counted_when_found_there(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     meters = CostCounter(), CostCounter()
@@ -74,7 +74,7 @@ def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_the
     assert meters[1].making_seconds == 0 < meters[0].making_seconds
 
 
-def test_a_stop_while_augmented_images_are_computed_is_no_pass_without_images(
+def test_stop_during_feature_computation_is_not_an_empty_pass(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given, watch = settings(flip_prob=0.5), RunContext()
@@ -87,7 +87,7 @@ def test_a_stop_while_augmented_images_are_computed_is_no_pass_without_images(
         list(read(range(COUNT), epoch=0, batch_size=2))
 
 
-def test_a_method_costs_what_augmented_images_took_whether_the_store_has_them_or_not(
+def test_cost_of_augmented_images_is_the_same_with_and_without_the_cache(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given = settings(flip_prob=0.5)

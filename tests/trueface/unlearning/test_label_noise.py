@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import flipped
+from tests.trueface.unlearning.build import make_flip_problem
 from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.cache import Cache
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True)
 class Hidden:
-    """Features some of whose labels are wrong."""
+    """Features with some wrong labels."""
 
     model: nn.Module
     retain: Examples
@@ -33,7 +33,7 @@ class Hidden:
     def find(
         self, *, watch: RunContext | None = None, seed: int = 0, cache: Cache | None = None
     ) -> Findings:
-        """Look for them."""
+        """Search for the flipped labels."""
         kept = cache or Cache(None, CostCounter())
         return find_flipped_labels(
             self.model, self.retain, self.known, cache=kept, watch=watch or RunContext(), seed=seed
@@ -51,7 +51,7 @@ def gaussians(
     one_way: bool = False,
     seed: int = 1,
 ) -> Hidden:
-    """Return Gaussian classes of which a line tells two apart with an accuracy of `probe_accuracy`."""
+    """Return Gaussian classes; a line separates two of them with an accuracy of `probe_accuracy`."""
     chance = np.random.default_rng(seed)
     true = np.arange(count + known) % classes
     features = chance.standard_normal((count + known, width))
@@ -72,7 +72,7 @@ def gaussians(
     )
 
 
-def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
+def precision_and_recall(hidden: Hidden, findings: Findings) -> tuple[float, float]:
     """Return precision and recall."""
     found = score_findings(findings.rows, hidden.wrong)
     assert found.precision is not None
@@ -84,36 +84,36 @@ def shares(hidden: Hidden, findings: Findings) -> tuple[float, float]:
     ("separable", "one_way"),
     [(0.95, False), (0.98, False), (0.995, False), (0.95, True), (0.98, True), (0.995, True)],
 )
-def test_most_of_the_hidden_are_found_where_a_line_tells_the_classes_apart(
+def test_most_hidden_flips_are_found_if_classes_are_linearly_separable(
     separable: float, one_way: bool
 ) -> None:
     some = [gaussians(separable, width=16, one_way=one_way, seed=seed) for seed in range(3)]
     found = [hidden.find() for hidden in some]
-    precision, recall = np.mean([*map(shares, some, found)], axis=0)
+    precision, recall = np.mean([*map(precision_and_recall, some, found)], axis=0)
     assert precision >= 0.8
     assert recall >= 0.8
     for hidden, findings in zip(some, found, strict=True):
         assert findings.noise == pytest.approx(len(hidden.wrong) / 1000, abs=0.04)
 
 
-def test_where_classes_overlap_what_is_flagged_is_still_mostly_wrong() -> None:
+def test_most_flagged_labels_are_wrong_if_classes_overlap() -> None:
     hidden = gaussians(0.9)
-    precision, recall = shares(hidden, hidden.find())
+    precision, recall = precision_and_recall(hidden, hidden.find())
     assert precision >= 0.6
     assert 0.4 <= recall <= 0.9
 
 
-def test_of_right_labels_hardly_one_is_flagged() -> None:
+def test_almost_no_right_label_is_flagged() -> None:
     hidden = gaussians(0.98, rate=0.0)
     assert len(hidden.find().rows) <= 20
     assert score_findings(hidden.find().rows, hidden.wrong).recall is None
 
 
-def test_suggestions_are_other_classes_and_right_ones_where_the_flag_is() -> None:
+def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> None:
     hidden = gaussians(0.98, classes=4, count=1200)
     found = hidden.find()
     true = hidden.retain.labels("true")
-    precision, recall = shares(hidden, found)
+    precision, recall = precision_and_recall(hidden, found)
     assert min(precision, recall) >= 0.8
     assert all(
         label != hidden.retain.trained[row]
@@ -133,24 +133,24 @@ def test_corrected_samples_have_fewer_wrong_labels() -> None:
     assert corrected.positions == hidden.retain.positions
 
 
-def test_what_is_hidden_from_a_trained_network_is_found() -> None:
-    problem = flipped(rate=0.25)
+def test_flips_hidden_from_a_trained_network_are_found() -> None:
+    problem = make_flip_problem(rate=0.25)
     rows = range(len(problem.forget))
     known, untold = problem.forget.subset(rows[::2]), problem.forget.subset(rows[1::2])
     retain = problem.retain + untold
     before = {name: value.clone() for name, value in problem.model.state_dict().items()}
     hidden = Hidden(problem.model, retain, known, tuple(range(len(problem.retain), len(retain))))
-    assert min(shares(hidden, hidden.find())) >= 0.8
+    assert min(precision_and_recall(hidden, hidden.find())) >= 0.8
     assert all(before[name].equal(value) for name, value in problem.model.state_dict().items())
     assert not problem.model.training
 
 
-def test_true_labels_of_what_is_looked_through_are_not_used() -> None:
+def test_true_labels_of_searched_samples_are_not_used() -> None:
     hidden = gaussians(0.98)
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
     assert blind.find() == hidden.find()
     alone = replace(blind, known=examples(torch.zeros(0, 64), ()))
-    assert min(shares(hidden, alone.find())) >= 0.75
+    assert min(precision_and_recall(hidden, alone.find())) >= 0.75
 
 
 def test_features_are_read_once(tmp_path: Path) -> None:
@@ -163,12 +163,14 @@ def test_features_are_read_once(tmp_path: Path) -> None:
     assert meter.samples == 0
 
 
-def test_bf16_finds_them_too() -> None:
+def test_bf16_also_finds_them() -> None:
     hidden = gaussians(0.98)
-    assert min(shares(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
+    assert (
+        min(precision_and_recall(hidden, hidden.find(watch=RunContext(precision="bf16")))) >= 0.75
+    )
 
 
-def test_a_constant_feature_does_no_harm() -> None:
+def test_constant_feature_is_harmless() -> None:
     inputs = torch.cat([torch.ones(60, 1), torch.arange(60.0)[:, None] % 2], 1)
     labels = [int(row[1]) for row in inputs]
     labels[4] = 1 - labels[4]
@@ -185,7 +187,7 @@ def test_thresholds_are_the_mean_confidence_of_each_class() -> None:
     assert noise == pytest.approx(0.6 * 1 / 3)
 
 
-def test_a_label_must_be_explained_better_by_another_class() -> None:
+def test_flagged_label_needs_a_better_explanation_by_another_class() -> None:
     labels = np.array([0] * 10 + [1] * 10)
     likely = np.array([1, *[0] * 9, *[1] * 10])
     probabilities = np.tile([0.3, 0.7], (20, 1))
@@ -194,21 +196,21 @@ def test_a_label_must_be_explained_better_by_another_class() -> None:
     assert posterior[0, 1] < 0.5 < 0.7 < posterior[15, 1]
 
 
-def test_shares_that_mean_nothing_are_none() -> None:
+def test_meaningless_fractions_are_none() -> None:
     assert score_findings((1, 2, 3), (3, 4)) == NoiseSearchResult(flagged=3, hidden=2, right=1)
     assert score_findings((), (1,)).precision is None
     assert score_findings((1,), ()).recall is None
 
 
-def without_a_class() -> Hidden:
-    """Return labels of which one class is missing."""
+def labels_without_a_class() -> Hidden:
+    """Return labels without one class."""
     hidden = gaussians(0.98)
     ones = [row for row, label in enumerate(hidden.retain.trained) if label]
     return replace(hidden, retain=hidden.retain.subset(ones))
 
 
-def broken() -> Hidden:
-    """Return a model that answers no numbers."""
+def model_with_nan_outputs() -> Hidden:
+    """Return a model with NaN outputs."""
     body = nn.Linear(64, 8)
     nn.init.constant_(body.weight, float("nan"))
     return replace(gaussians(0.98), model=nn.Sequential(body, nn.Linear(8, 1)).eval())
@@ -221,20 +223,20 @@ def broken() -> Hidden:
             (partial(gaussians, separable, rate=rate), r"estimated (4|5|6)\d% of 1000 labels are wrong")
             for separable, rate in ((0.995, 0.5), (0.5, 0.1), (0.98, 0.45))
         ),
-        (without_a_class, "0 samples of class 0 "),
+        (labels_without_a_class, "0 samples of class 0 "),
         (
             partial(gaussians, 0.98, rate=0.0, count=19, known=0),
             "9 samples of class 1 were searched, but each of 2",
         ),
-        (broken, "so it cannot be split into backbone and head"),
+        (model_with_nan_outputs, "so it cannot be split into backbone and head"),
     ],
 )  # fmt: skip
-def test_labels_that_tell_nothing_are_refused(hidden: Callable[[], Hidden], match: str) -> None:
+def test_uninformative_labels_are_rejected(hidden: Callable[[], Hidden], match: str) -> None:
     with pytest.raises(JobError, match=match):
         hidden().find()
 
 
-def test_it_stops() -> None:
+def test_search_can_be_stopped() -> None:
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):

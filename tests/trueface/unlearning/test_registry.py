@@ -41,7 +41,7 @@ class MineOptions(DescentOptions):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_registers_what_was_read_from_its_text(name: str) -> None:
+def test_registration_uses_the_declaration_read_from_the_source(name: str) -> None:
     loaded = load(name)
     own, read = loaded.method.hyperparameters, METHODS[name].hyperparameters
     assert replace(loaded.method, hyperparameters=read) == METHODS[name]
@@ -52,7 +52,7 @@ def test_a_method_registers_what_was_read_from_its_text(name: str) -> None:
     )
 
 
-def test_names_of_methods_stay_and_each_stands_in_the_file_that_decorates_it() -> None:
+def test_method_names_are_stable_and_each_is_in_the_file_that_decorates_it() -> None:
     names = "corrected exact expand finetune fisher iwu lau ng npo pgu potion relabel restart"
     assert list(METHODS) == [*names.split(), "retrain", "rl", "salun", "scrub", "shrink", "ssd"]
     for name in METHODS:
@@ -65,7 +65,7 @@ def test_names_of_methods_stay_and_each_stands_in_the_file_that_decorates_it() -
     assert files == {plugin_modules(name)[0] for name in METHODS}
 
 
-def test_methods_are_known_without_torch() -> None:
+def test_methods_are_listed_without_torch() -> None:
     program = (
         "import sys, trueface.jobs.kinds, trueface.jobs.classes.kinds\n"
         "from trueface.unlearning.registry import METHODS\n"
@@ -78,7 +78,7 @@ def test_methods_are_known_without_torch() -> None:
     assert not ended.stdout.strip()
 
 
-def test_a_file_more_is_a_method_more(tmp_path: Path) -> None:
+def test_additional_file_adds_a_method(tmp_path: Path) -> None:
     text = (
         '@register_method("mine", summary="ours", hyperparameters=MineOptions)\ndef mine(r): ...\n'
     )
@@ -101,7 +101,7 @@ def test_a_file_more_is_a_method_more(tmp_path: Path) -> None:
         ('"mine", summary="s", hyperparameters=MineOptions, goals={"all"}', "'all'"),
     ],
 )  # fmt: skip
-def test_a_declaration_of_no_method_is_refused_with_file_and_line(
+def test_invalid_method_declaration_is_rejected_with_file_and_line(
     tmp_path: Path, arguments: str, reason: str
 ) -> None:
     (tmp_path / "mine.py").write_text(f"{HEAD}@register_method({arguments})\ndef mine(r): ...\n")
@@ -113,7 +113,7 @@ def test_a_declaration_of_no_method_is_refused_with_file_and_line(
     assert reason in str(caught.value)
 
 
-def test_two_files_do_not_share_a_name(tmp_path: Path) -> None:
+def test_two_files_with_one_name_are_rejected(tmp_path: Path) -> None:
     text = (
         '@register_method("mine", summary="ours", hyperparameters=MineOptions)\ndef mine(r): ...\n'
     )
@@ -124,8 +124,8 @@ def test_two_files_do_not_share_a_name(tmp_path: Path) -> None:
     assert all(str(tmp_path / name) in str(caught.value) for name in ("a.py", "b.py"))
 
 
-def test_a_decorator_that_was_not_read_is_refused() -> None:
-    for name in ("mine", "scrub"):  # a new one elsewhere; one that stands in another file
+def test_decorator_that_was_not_read_is_rejected() -> None:
+    for name in ("mine", "scrub"):  # a new one elsewhere; one declared in another file
         with pytest.raises(ValueError, match=r"was not read\. Use it as a decorator"):
 
             @register_method(name, summary="ours", hyperparameters=Options)
@@ -137,7 +137,7 @@ def test_a_decorator_that_was_not_read_is_refused() -> None:
     st.floats(0.01, 1), st.floats(0, 1), st.sampled_from(sorted(METHODS)),
     st.sampled_from(["flips", "class", "instances"]), st.booleans(), st.integers(2, 100),
 )  # fmt: skip
-def test_a_share_of_hidden_wrong_labels_stays_a_share(
+def test_fraction_of_hidden_wrong_labels_stays_a_fraction(
     rate: float, known: float, method: str, goal: Any, finding: bool, classes: int
 ) -> None:
     situation = TaskProperties(goal=goal, rate=rate, known=known, finding=finding, classes=classes)
@@ -181,7 +181,7 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
         ),
     ],
 )
-def test_a_method_says_for_what_it_is_unusable(
+def test_method_states_the_goals_it_cannot_serve(
     method: str, goal: Any, facts: dict[str, Any], reason: str | None
 ) -> None:
     found = unusable(method, TaskProperties(goal=goal, **facts))
@@ -191,20 +191,20 @@ def test_a_method_says_for_what_it_is_unusable(
 PLACE = {"data_root": "data", "split_path": "splits"}
 
 
-def test_every_hyper_parameter_is_a_setting() -> None:
+def test_every_hyperparameter_is_a_setting() -> None:
     fields = set(UnlearnSettings.model_fields)
     for name, method in METHODS.items():
         assert len(KEYS[name]) == len(method.hyperparameters.model_fields)
         assert KEYS[name] <= fields
 
 
-def test_what_is_left_out_is_the_methods_own() -> None:
+def test_omitted_values_default_to_those_of_the_method() -> None:
     for name, method in METHODS.items():
         settings = UnlearnSettings.model_validate({**PLACE, "method": name, "lr": 0.5})
         assert settings.options == method.hyperparameters()  # `lr` is that of a training
 
 
-def test_common_and_own_ones_reach_the_method() -> None:
+def test_common_and_specific_settings_reach_the_method() -> None:
     settings = UnlearnSettings.model_validate(
         {**PLACE, "method": "scrub", "unlearn_epochs": "2", "scrub_alpha": "0.5", "lau_alpha": 1}
     )
@@ -225,7 +225,7 @@ def test_common_and_own_ones_reach_the_method() -> None:
         ({"method": "scrub"}, set()),
     ],
 )
-def test_what_has_no_effect_on_a_detectors_flipped_labels_is_known(
+def test_settings_without_effect_on_flipped_labels_of_a_detector_are_known(
     given: dict[str, object], idle: set[str]
 ) -> None:
     settings = UnlearnSettings.model_validate({**PLACE, **given})
@@ -241,7 +241,7 @@ def test_what_has_no_effect_on_a_detectors_flipped_labels_is_known(
         ({"method": "rl"}, set()),
     ],
 )
-def test_what_has_no_effect_on_forgetting_is_known_without_the_number_of_classes(
+def test_settings_without_effect_on_forgetting_are_known_without_the_number_of_classes(
     given: dict[str, object], idle: set[str]
 ) -> None:
     settings = ForgetSettings.model_validate({"data_root": "data", **given})
@@ -252,17 +252,17 @@ def test_what_has_no_effect_on_forgetting_is_known_without_the_number_of_classes
 @pytest.mark.parametrize(
     "wrong", [{"scrub_alpha": -1}, {"unlearn_epochs": 0}, {"lau_pgd": "most"}, {"scrub_alfa": 1}]
 )
-def test_a_wrong_value_or_name_is_refused_when_the_file_is_read(wrong: dict[str, object]) -> None:
+def test_wrong_value_or_name_is_rejected_when_the_file_is_read(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         UnlearnSettings.model_validate({**PLACE, "method": "relabel", **wrong})
 
 
-def test_a_value_that_a_method_does_not_take_is_refused() -> None:
+def test_value_that_a_method_does_not_accept_is_rejected() -> None:
     with pytest.raises(ValidationError):
         options_among("potion", {"potion_growth": 0.5})
 
 
-def test_every_setting_says_what_it_is_and_what_it_is_without() -> None:
+def test_every_setting_describes_itself_and_its_default() -> None:
     for key in frozenset().union(*KEYS.values()):
         text = UnlearnSettings.model_fields[key].description
         assert text

@@ -33,7 +33,7 @@ CONVOLUTIONS = {
 }
 
 
-def sums(
+def accumulate(
     model: nn.Module, inputs: Tensor, *, most: int = 1000, first: int = 0, size: int = 100
 ) -> dict[str, Tensor]:
     found = CovarianceAccumulator(layers_of(model), most)
@@ -45,21 +45,21 @@ def sums(
     return found.found
 
 
-def everywhere(layer: Layer, view: Tensor) -> Tensor:
+def all_patches(layer: Layer, view: Tensor) -> Tensor:
     taken = torch.arange(view.shape[1:4].numel()).expand(len(view), -1)
     return torch.cat(list(patches(layer, view, taken)), 1)
 
 
-def apart(one: Tensor, other: Tensor) -> float:
+def relative_distance(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
+def test_patches_reproduce_the_output_of_the_convolution(name: str) -> None:
     layer = CONVOLUTIONS[name]
     inputs = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
-    found = everywhere(layer, unfold_inputs(layer, inputs, 3))  # (G, N, D)
+    found = all_patches(layer, unfold_inputs(layer, inputs, 3))  # (G, N, D)
 
     weights = layer.weight.reshape(layer.groups, -1, layer.weight[0].numel())
     if layer.bias is not None:
@@ -69,7 +69,7 @@ def test_patches_give_the_convolution_its_own_answer(name: str) -> None:
     assert torch.allclose(again.permute(0, 3, 1, 2), said, atol=1e-5)
 
 
-def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
+def test_large_inputs_are_unfolded_in_parts_with_an_equal_sum() -> None:
     layer = nn.Conv2d(64, 4, 3, padding=1, bias=False)
     inputs = torch.randn(9, 64, 96, 96, generator=torch.Generator().manual_seed(0))
     view = unfold_inputs(layer, inputs, 9)
@@ -77,29 +77,29 @@ def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
     assert [piece.shape[1] // 9216 for piece in pieces] == [6, 3]
 
 
-def test_crops_and_tokens_count_as_places_of_their_sample() -> None:
+def test_crops_and_tokens_count_as_positions_of_their_sample() -> None:
     convolution, linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(5, 2)
     maps = torch.randn(8, 3, 6, 6)
     assert unfold_inputs(convolution, maps, 4).shape[1:4] == (2, 6, 6)
-    assert everywhere(convolution, unfold_inputs(convolution, maps, 4)).shape == (1, 8 * 36, 28)
+    assert all_patches(convolution, unfold_inputs(convolution, maps, 4)).shape == (1, 8 * 36, 28)
     assert unfold_inputs(linear, torch.randn(4, 7, 5), 4).shape[1:4] == (7, 1, 1)
     assert torch.equal(
-        everywhere(convolution, unfold_inputs(convolution, maps, 4)),
-        everywhere(convolution, unfold_inputs(convolution, maps, 8)),
+        all_patches(convolution, unfold_inputs(convolution, maps, 4)),
+        all_patches(convolution, unfold_inputs(convolution, maps, 8)),
     )
 
 
-def test_an_input_that_is_not_made_of_samples_is_taken_whole() -> None:
+def test_input_without_a_sample_dimension_is_used_whole() -> None:
     linear = nn.Linear(5, 2, bias=False)
     inputs = torch.randn(7, 5)
     found = CovarianceAccumulator({"one": linear}, most=2)
     found.positions = torch.arange(3)
     with found.accumulate_inputs():
         linear(inputs)
-    assert apart(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
+    assert relative_distance(found.found["one"][0], (inputs.T @ inputs).double()) < 1e-6
 
 
-def test_drawn_places_follow_from_the_sample_alone() -> None:
+def test_drawn_positions_depend_only_on_the_sample() -> None:
     positions = torch.tensor([5, 900_000_000_000, 3, 0])
     found = draw_stratified_places(positions, 100, 16, "layer")
     assert torch.equal(found[[2]], draw_stratified_places(torch.tensor([3]), 100, 16, "layer"))
@@ -109,7 +109,7 @@ def test_drawn_places_follow_from_the_sample_alone() -> None:
     assert int(found.max()) < 100
 
 
-def test_drawn_places_are_all_as_likely() -> None:
+def test_drawn_positions_are_equally_likely() -> None:
     found = draw_stratified_places(torch.arange(20_000), 100, 16, "layer")
     counts = found.flatten().bincount(minlength=100) / 20_000 / (16 / 100)
     assert float((counts - 1).abs().max()) < 0.1
@@ -118,15 +118,15 @@ def test_drawn_places_are_all_as_likely() -> None:
     assert int(huge.max()) < 1 << 21
 
 
-def test_a_sum_over_drawn_places_is_near_that_over_all() -> None:
+def test_sum_over_drawn_positions_approximates_the_sum_over_all() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
     inputs = torch.rand(200, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    whole, part = sums(model, inputs)["0"], sums(model, inputs, most=16)["0"]
-    assert apart(part, whole) < 0.02
+    whole, part = accumulate(model, inputs)["0"], accumulate(model, inputs, most=16)["0"]
+    assert relative_distance(part, whole) < 0.02
 
 
 @pytest.mark.parametrize("most", [1000, 10])
-def test_sums_of_parts_add_up_to_that_of_the_whole(most: int) -> None:
+def test_sums_of_parts_add_up_to_the_sum_of_the_whole(most: int) -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2),
         nn.ReLU(),
@@ -135,33 +135,35 @@ def test_sums_of_parts_add_up_to_that_of_the_whole(most: int) -> None:
         nn.Linear(100, 2),
     )
     inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    whole = sums(model, inputs, most=most)
-    kept = sums(model, inputs[:37], most=most, size=10)
-    gone = sums(model, inputs[37:], most=most, first=37, size=7)
+    whole = accumulate(model, inputs, most=most)
+    kept = accumulate(model, inputs[:37], most=most, size=10)
+    gone = accumulate(model, inputs[37:], most=most, first=37, size=7)
     for name in ("0", "2", "4"):
-        assert apart(whole[name] - gone[name], kept[name]) < 1e-5
+        assert relative_distance(whole[name] - gone[name], kept[name]) < 1e-5
 
 
-def test_sums_have_all_digits_in_half_precision_too() -> None:
+def test_sums_are_exact_in_half_precision() -> None:
     model = nn.Sequential(nn.Linear(6, 3))
     inputs = torch.rand(50, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = sums(model, inputs)["0"]
-    assert torch.equal(half, sums(model, inputs)["0"])
+        half = accumulate(model, inputs)["0"]
+    assert torch.equal(half, accumulate(model, inputs)["0"])
 
 
-def test_a_layer_that_is_frozen_or_unused_has_no_covariance() -> None:
+def test_frozen_or_unused_layer_has_no_covariance() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     model[0].requires_grad_(False)
     never = nn.Identity()
     never.add_module("inner", nn.Linear(3, 3))
     model.append(never)
-    assert set(sums(model, torch.rand(4, 3))) == {"1"}
+    assert set(accumulate(model, torch.rand(4, 3))) == {"1"}
 
 
 @pytest.mark.parametrize("energy", ["s", "s2"])
 @pytest.mark.parametrize("retained", [0.3, 0.9, 0.999])
-def test_the_space_is_that_of_the_inputs_singular_vectors(energy: Energy, retained: float) -> None:
+def test_subspace_equals_the_singular_vectors_of_the_inputs(
+    energy: Energy, retained: float
+) -> None:
     random = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 8, generator=random).double() * torch.linspace(3, 0.1, 8)
     _, values, right = torch.linalg.svd(inputs, full_matrices=False)
@@ -181,7 +183,7 @@ def test_the_space_is_that_of_the_inputs_singular_vectors(energy: Energy, retain
     )
 
 
-def test_the_thinner_basis_is_held() -> None:
+def test_smaller_basis_is_stored() -> None:
     spectrum = torch.diag(torch.tensor([9.0, 4, 1, 1, 1, 1, 1, 1]).double())[None]
     few, many = principal_subspace(spectrum, 0.5, "s"), principal_subspace(spectrum, 0.95, "s")
     assert (few.free, few.basis.shape) == (False, (1, 8, 2))
@@ -189,7 +191,7 @@ def test_the_thinner_basis_is_held() -> None:
 
 
 @pytest.mark.parametrize("retained", [0.3, 0.7, 0.97])
-def test_each_group_has_directions_of_its_own(retained: float) -> None:
+def test_each_group_has_separate_directions(retained: float) -> None:
     random = torch.Generator().manual_seed(0)
     inputs = torch.randn(3, 90, 9, generator=random).double()
     inputs[0] *= torch.linspace(1, 0.01, 9)
@@ -205,24 +207,24 @@ def test_each_group_has_directions_of_its_own(retained: float) -> None:
         assert torch.allclose(together.project_out(gradient)[group], spared, atol=1e-5)
 
 
-def test_what_has_no_input_is_not_protected() -> None:
+def test_layer_without_input_is_not_protected() -> None:
     found = principal_subspace(torch.zeros(1, 4, 4).double(), 0.95, "s", more=1)
     gradient = torch.randn(1, 2, 4)
     assert found.protected == (0,)
     assert torch.equal(found.project_out(gradient), gradient)
 
 
-def test_a_difference_below_zero_counts_as_nothing() -> None:
+def test_negative_difference_counts_as_zero() -> None:
     found = principal_subspace(torch.diag(torch.tensor([4.0, 1, -1e-3]).double())[None], 0.99, "s")
     assert found.protected == (1,)
 
 
-def test_numbers_without_end_are_told() -> None:
+def test_infinite_numbers_are_reported() -> None:
     with pytest.raises(JobError, match="not finite"):
         principal_subspace(torch.full((1, 2, 2), math.nan).double(), 0.9, "s")
 
 
-def test_exactness_is_left_as_it_was() -> None:
+def test_matmul_precision_setting_is_restored() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     try:
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -235,16 +237,18 @@ def test_exactness_is_left_as_it_was() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_sums_up_and_divides_as_the_cpu_does() -> None:
+def test_gpu_sums_and_divides_like_the_cpu() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))
     inputs = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    wanted = sums(model, inputs, most=10)
+    wanted = accumulate(model, inputs, most=10)
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        found = sums(model.cuda(), inputs.cuda(), most=10)
+        found = accumulate(model.cuda(), inputs.cuda(), most=10)
         for name, one in wanted.items():
-            assert apart(found[name].cpu(), one) < 1e-3  # the convolution before may use TF32
+            assert (
+                relative_distance(found[name].cpu(), one) < 1e-3
+            )  # the convolution before may use TF32
             assert principal_subspace(found[name], 0.9, "s").basis.device.type == "cuda"
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

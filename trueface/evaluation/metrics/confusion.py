@@ -11,7 +11,7 @@ from trueface.evaluation.metric import FAKE, Metric
 
 
 class Decisions(NamedTuple):
-    """How many images of either class are called what they are, and how many are not."""
+    """The numbers of correctly and wrongly classified images of either class."""
 
     true_positives: int  # fakes called fake
     false_positives: int

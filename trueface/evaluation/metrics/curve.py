@@ -95,8 +95,8 @@ def _metric_of_curve(
 def _either_interval(metric: Metric, sample: SourceSample) -> IntervalEstimate:
     """Return a value with all that its intervals over images and over sources hold.
 
-    An equal error rate is a step function of its images: with a few images a source, leaving one
-    source out moves it by nothing or by a step, which says too little about its spread.
+    An equal error rate is a step function of its images. With few images per source, leaving one source out
+    changes it by zero or by a step, which says too little about its spread.
     """
     sources, images = jackknife(metric, sample), sample.by_images
     return replace(sources, low=min(sources.low, images.low), high=max(sources.high, images.high))

@@ -1,4 +1,4 @@
-"""Metrics of the probabilities that the logits stand for."""
+"""Metrics of the probabilities given by the logits."""
 
 import numpy as np
 
@@ -27,8 +27,8 @@ def _unbiased_interval(value: float, resampled: Floats) -> IntervalEstimate:
 def _wide_interval(_: Metric, sample: SourceSample) -> IntervalEstimate:
     """Return a calibration error with its interval over sources: wide rather than narrow.
 
-    It is a sum of absolute gaps, and chance widens every gap. By how much depends on the true gap;
-    the low end has it at its most, as of no gap at all: the mean of |noise| in each bin.
+    It is a sum of absolute gaps, and noise widens every gap by an amount that depends on the true gap. The
+    low end subtracts the largest amount, that of a gap of zero: the mean of |noise| in each bin.
     """
     design, value = sample.design, float(sample.by_images.value)
     tables = weighted(sample.fake, sample.logits, design.weights, design.scale)

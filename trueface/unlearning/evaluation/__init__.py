@@ -1,4 +1,4 @@
-"""Measures of an unlearning: forgotten, retained, membership, ruined models, beside references.
+"""Measures of an unlearning: forgotten, retained, membership, ruined models, compared with references.
 
 Start reading at `leaderboard`.
 """

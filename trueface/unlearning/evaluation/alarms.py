@@ -17,12 +17,12 @@ from trueface.unlearning.evaluation.measures import (
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
-COVERAGE = 0.95  # of the changes that chance makes, so many lie within the noise floor
+COVERAGE = 0.95  # fraction of random changes within the noise floor
 LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
 
 class AlarmKind(StrEnum):
-    """What an alarm is about."""
+    """The subject of an alarm."""
 
     CONSTANT = "constant"
     BROKEN = "non-finite"
@@ -54,7 +54,7 @@ def class_name(label: int, names: Sequence[str]) -> str:
 
 
 def broken(parts: PredictionsBySplit) -> Alarm | None:
-    """Warn of logits that are no finite numbers."""
+    """Warn of non-finite logits."""
     for part, answers in parts.items():
         count = int((~np.isfinite(answers.logits)).any(1).sum())
         if count:
@@ -66,7 +66,7 @@ def broken(parts: PredictionsBySplit) -> Alarm | None:
 
 
 def constant(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of one answer to nearly all samples, where these are not nearly all of one class."""
+    """Warn of one prediction for nearly all samples, if these are not nearly all of one class."""
     if not len(test):
         return None
     shares = _shares(test.logits.argmax(1))
@@ -79,7 +79,7 @@ def constant(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | Non
 
 
 def class_share(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of an accuracy that is the share of a class: what a constant answer scores."""
+    """Warn of an accuracy equal to the share of a class, which a constant prediction reaches."""
     labels = true_classes(test)
     shares = _shares(labels)
     if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
@@ -130,9 +130,9 @@ def noise(
     """Warn of a change that another seed of a plain retraining makes as well.
 
     Args:
-        before: what was measured of the model as it came, in 0 … 1, mean over seeds.
+        before: measure of the model before unlearning, in [0, 1], mean over seeds.
         after: the same after the method.
-        retrained: the same of retrained models, one a base and seed.
+        retrained: the same of retrained models, one per base and seed.
         what: on which samples.
         seeds: of how many `before` and `after` are means.
     """
@@ -157,7 +157,7 @@ def never_known(before: float, classes: int) -> Alarm | None:
     """Warn of a class that the model had not learned: nothing can have been forgotten.
 
     Args:
-        before: accuracy on the training images of the class, in 0 … 1, of the model as it came.
+        before: accuracy on the training images of the class, in [0, 1], of the model before unlearning.
         classes: how many the model has.
     """
     if before > 2 / classes:
@@ -172,12 +172,12 @@ def never_known(before: float, classes: int) -> Alarm | None:
 def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
     """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
 
-    If a method did no more than to throw the dice again, the means before and after would each have
-    the variance of retraining by the number of seeds, and their difference by the estimated standard
-    deviation would follow Student's t with n - 1 degrees of freedom.
+    If a method only repeated the random draw, the means before and after would each have the variance of
+    retraining divided by the number of seeds. Their difference divided by the estimated standard
+    deviation would then follow Student's t with n - 1 degrees of freedom.
 
     Args:
-        retrained: of n retrained models, one a seed.
+        retrained: of n retrained models, one per seed.
         seeds: of how many the means are that are compared.
     """
     count = len(retrained)

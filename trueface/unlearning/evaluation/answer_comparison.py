@@ -60,7 +60,7 @@ def loss_beside(
 
 
 def change(both: Sequence[tuple[SamplePredictions, SamplePredictions]]) -> float:
-    """Return the mean total variation between answers before and after, on the part that has most."""
+    """Return the mean total variation between predictions before and after, on the part that has most."""
     chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
 
@@ -68,7 +68,7 @@ def change(both: Sequence[tuple[SamplePredictions, SamplePredictions]]) -> float
 def pairs(
     parts: PredictionsBySplit, before: PredictionsBySplit
 ) -> list[tuple[SamplePredictions, SamplePredictions]] | None:
-    """Return the answers before and after, part by part; None where they are of other samples."""
+    """Return the predictions before and after, by part. None if the samples differ."""
     try:
         both = [(align_samples(now, before[name]), now) for name, now in parts.items() if len(now)]
     except (UndefinedMetric, KeyError):
@@ -79,10 +79,10 @@ def pairs(
 def paired(differences: Hits, names: Sequence[str]) -> tuple[float, float, float]:
     """Return the mean of differences (N,) with the ends of its 95 % interval.
 
-    Rows of one picture, in several networks, count as one draw.
+    Rows of one image, in several networks, count as one draw.
 
     Source: A. Cameron and D. Miller, "A practitioner's guide to cluster-robust inference", 2015,
-        equation 7 for a mean; the normal quantile, as there are hundreds of pictures.
+        equation 7 for a mean; the normal quantile, as there are hundreds of images.
     """
     value = float(differences.mean())
     which = np.unique(np.array(names), return_inverse=True)[1]

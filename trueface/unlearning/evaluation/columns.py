@@ -1,11 +1,11 @@
-"""The measures of unlearning as columns: what each is called on the screen and on the page, and what it says.
+"""The measures of unlearning as columns: the title of each on the screen and on the page, and its meaning.
 
-Nothing here loads more than names, for help texts. Which measures stand in a table, and in which order, is a tuple of names for each
-goal; a measure that has another title for one goal is listed for that goal.
+This module loads only names, for help texts. The measures of a table and their order are a tuple of
+names for each goal. A measure that has another title for one goal is listed for that goal.
 
-Published figures of class unlearning on CIFAR-10 stand beside ours for orientation: one class of ten
+Published figures of class unlearning on CIFAR-10 are shown next to ours for orientation: one class of ten
 forgotten. Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning", AAAI 2024, arXiv 2312.16823, as the
-authors' slides give them. The unlearning scores were computed anew from the accuracies. Networks,
+authors' slides give them. The unlearning scores were computed again from the accuracies. Networks,
 epochs and machines are others than ours; time is of theirs.
 """
 
@@ -22,9 +22,9 @@ Kind = Literal["percent", "score", "ratio", "seconds", "count", "steps", "bytes"
 class MeasureColumn(NamedTuple):
     """A measure of a table."""
 
-    name: str  # as the ladder calls it
+    name: str  # its name in the leaderboard
     screen: str  # title on the screen; "" where the screen does not show it
-    page: str  # title on the page; likewise
+    page: str  # title on the page
     kind: Kind  # how its numbers are written; percent: shares of 0 … 1, on the screen in percent
     better: Better  # "": best as after retraining
     says: str  # what it is, for readers who have not read the papers

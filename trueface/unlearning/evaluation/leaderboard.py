@@ -1,6 +1,6 @@
-"""The unlearnings of a run beside their references: one group a base, one row a method.
+"""The unlearnings of a run with their references: one group per base, one row per method.
 
-The ladder of references begins with the model as it came and goes on with trainings anew. A method
+The references are the model before unlearning and the retrained models. A method
 is worth its name if it comes near to retraining, in less time than they take. Every row is the mean
 over seeds, each seed set beside the retrained model of the same base and seed. Methods that left no
 working model come last.
@@ -36,7 +36,7 @@ from trueface.unlearning.evaluation.unlearned_models import (
 from trueface.unlearning.registry import METHODS, Goal
 
 REFERENCES = (BEFORE, "corrected", "retrain", "restart")
-CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forgotten
+CHANGED: Mapping[Goal, tuple[str, str]] = {  # the measures that show forgetting
     "flips": ("test", "the test set"),
     "class": ("test_forget", "the forgotten class in the test set"),
     "instances": ("forget", "the forget set"),
@@ -46,14 +46,14 @@ CHANGED: Mapping[Goal, tuple[str, str]] = {  # what tells that anything was forg
 class UnlearningRow(NamedTuple):
     """A method over its seeds."""
 
-    method: str  # "before": the model as it came
+    method: str  # "before": the model before unlearning
     swept: str  # swept settings that the base has not: "lr=0.1"
     seeds: tuple[int, ...]
     values: Mapping[str, SeedSummary]  # of the measures that some seed has
     reasons: Mapping[str, str]  # why there is no such measure, for those that no seed has
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
-    models: tuple[UnlearnedModel, ...]  # a seed each; none of the model as it came
+    models: tuple[UnlearnedModel, ...]  # one per seed; empty for the model before unlearning
     missing: MissingSeeds = NO_SEEDS  # seeds without a result
 
     @property
@@ -63,7 +63,7 @@ class UnlearningRow(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is a step of the ladder: the model as it came, or a training anew."""
+        """Whether the row is a reference: the model before unlearning, or a retrained one."""
         return self.method in REFERENCES
 
     @property
@@ -75,10 +75,10 @@ class UnlearningRow(NamedTuple):
 
 
 class UnlearningGroup(NamedTuple):
-    """All that was made of one base, over its seeds, to forget the same."""
+    """All unlearnings of one base with the same goal, over its seeds."""
 
     base: str  # ID without the seed
-    network: str | None  # "resnet18"; None where nothing says it, or models differ
+    network: str | None  # "resnet18"; None if unknown, or if models differ
     goal: Goal
     classes: int
     class_names: tuple[str, ...]
@@ -118,7 +118,7 @@ def make_unlearning_leaderboard(
 
 
 def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningGroup:
-    """Return a group whose rows say which seeds have no result."""
+    """Return a group whose rows list the seeds without a result."""
     bases = {model.record.base for row in group.rows for model in row.models}
     rows = []
     for row in group.rows:
@@ -206,7 +206,7 @@ def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
 
 
 def _merge_alarms_of_seeds(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]:
-    """Return one alarm of a sort, with the seeds that have it where not all do."""
+    """Return one alarm per kind, with its seeds if not all have it."""
     by_sort: dict[AlarmKind, list[tuple[int, Alarm]]] = {}
     for each in models:
         for alarm in each.alarms:
@@ -254,7 +254,7 @@ def _with_noise(
 def _flag_never_known(
     rows: Sequence[UnlearningRow], goal: Goal, classes: int
 ) -> Sequence[UnlearningRow]:
-    """Return rows with an alarm where the model had never known what it was to forget."""
+    """Return rows with an alarm if the model had never learned the forget set."""
     before = next((row.values.get("forget") for row in rows if row.method == BEFORE), None)
     alarm = None if goal != "class" or before is None else never_known(before.mean, classes)
     if alarm is None:
@@ -275,12 +275,12 @@ def _about_references(models: Iterable[UnlearnedModel]) -> list[str]:
 
 
 def _is_last(row: UnlearningRow) -> bool:
-    """Tell whether a row stands below all methods that left a working model."""
+    """Return whether a row is below all methods with a working model."""
     return not row.is_reference and bool(row.verdict)
 
 
 def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
-    """Return what so few sources of test images leave of an interval."""
+    """Return the note on intervals over few sources of test images."""
     every = (few_sources(each.sources) for row in rows for each in row)
     return [
         "95 % intervals estimate the variation between image sources. With few sources, treat "
@@ -291,7 +291,7 @@ def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
 
 
 def _row_sort_key(name: tuple[str, str]) -> tuple[int, int, str, str]:
-    """Return what orders rows: references as they stand, methods as the table has them."""
+    """Return the sort key of rows: references in their order, methods in that of the table."""
     method, swept = name
     if method in REFERENCES:
         return 0, REFERENCES.index(method), method, swept

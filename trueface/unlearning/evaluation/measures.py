@@ -1,7 +1,7 @@
-"""What answers are worth after an unlearning, alone and beside a retrained model's: pure functions over saved logits.
+"""Measures of predictions after an unlearning, alone and against a retrained model: pure functions of saved logits.
 
-Shares and accuracies are in 0 … 1. A measure that cannot be computed is left out of a sheet, and the
-sheet says why; a logit that is no finite number is refused, since argmax calls it class 0.
+Fractions and accuracies are in [0, 1]. A measure that cannot be computed is left out, with its reason
+in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
 
 See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
 `trueface.evaluation.intervals` has them.
@@ -42,7 +42,7 @@ WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 def fraction_with_ci(
     part: SamplePredictions, holds: NDArray[np.bool_], labels: Classes, value: float
 ) -> IntervalEstimate:
-    """Return the fraction of answers for which `holds` is true, with its 95 % interval.
+    """Return the fraction of predictions for which `holds` is true, with its 95 % interval.
 
     Args:
         part: the answers.
@@ -63,20 +63,20 @@ def fraction_with_ci(
 
 
 def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
-    """Return how often each row stands in each resample: (R, N); copies of an image together."""
+    """Return how often each row is in each resample, (R, N). Copies of an image are drawn together."""
     return resamples(picture_ids(part), labels, 0)
 
 
 def jackknife_design_of(part: SamplePredictions, labels: Classes) -> JackknifeDesign:
-    """Return what is left out of answers in turn: see `standard_error`."""
+    """Return the parts of predictions that are left out in turn: see `standard_error`."""
     return jackknife_design(picture_ids(part), labels, 0)
 
 
 def picture_ids(part: SamplePredictions) -> tuple[str, ...]:
-    """Return what names the picture of each row, the same for its copies in several networks.
+    """Return the name of the image of each row, the same for its copies in several networks.
 
     Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
-    modifier has a slash; other names are the pictures' own.
+    modifier has a slash; other names are those of the images.
     """
     names = part.ids or tuple(map(str, range(len(part))))
     return tuple(
@@ -99,7 +99,7 @@ PredictionsBySplit = Mapping[
 
 
 class UndefinedMetric(ValueError):
-    """A measure cannot be computed; the message says why."""
+    """A measure cannot be computed; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class MetricDict:
     reasons: Mapping[str, str]
 
     def __or__(self, other: "MetricDict") -> "MetricDict":
-        """Return both; what `other` tells comes first."""
+        """Return both; the values of `other` take precedence."""
         values = {**self.values, **other.values}
         reasons = {**self.reasons, **other.reasons}
         unmeasured = {name: reason for name, reason in reasons.items() if name not in values}
@@ -122,7 +122,7 @@ class MetricDict:
 
 
 def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]) -> MetricDict:
-    """Return what each of some functions measures, with `_low` and `_high` if it tells them.
+    """Return the value of each function, with `_low` and `_high` if it has an interval.
 
     A function may raise `UndefinedMetric`.
     """
@@ -144,10 +144,10 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:
-    """Refuse answers that are no answers.
+    """Reject invalid predictions.
 
     Raises:
-        DataError: some logits are no finite numbers.
+        DataError: some logits are not finite.
     """
     for name, part in parts.items():
         broken = int((~np.isfinite(part.logits)).any(1).sum())
@@ -166,7 +166,7 @@ def true_classes(part: SamplePredictions) -> Classes:
 def select_rows(
     part: SamplePredictions, chosen: NDArray[np.bool_] | NDArray[np.intp]
 ) -> SamplePredictions:
-    """Return some rows of answers: a mask (N,), or their places."""
+    """Return some rows of predictions: a mask (N,), or their positions."""
     ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
     return replace(
         part,
@@ -178,7 +178,7 @@ def select_rows(
 
 
 def unseen_predictions(parts: PredictionsBySplit) -> SamplePredictions:
-    """Return the answers on images that no training saw: the test, or else validation."""
+    """Return the predictions on images outside of training: the test, otherwise validation."""
     return parts["test"] if "test" in parts else parts["validation"]
 
 
@@ -193,7 +193,7 @@ def forgotten_class_rows(part: SamplePredictions, forgotten: Collection[int]) ->
 
 
 def accuracy(part: SamplePredictions, labels: Classes) -> float:
-    """Return the fraction of answers that agree with labels (N,); UNKNOWN labels are left out.
+    """Return the fraction of predictions that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
         Unmeasured: no row, or no label is known.
@@ -255,7 +255,7 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
 
 
 def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
-    """Return the accuracy of answers with its 95 % interval; see `fraction_with_ci`.
+    """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
 
     Raises:
         Unmeasured: no row.
@@ -268,7 +268,7 @@ def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
 def unlearning_score(retain: float, forget: float) -> float:
     """Return the unlearning score of accuracies on the test set, in percent: 1 is best.
 
-    It rewards an accuracy of 0 on the forgotten, whatever a new training would say there.
+    It rewards an accuracy of 0 on the forgotten, whatever a retrained model predicts there.
 
     Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning", AAAI 2024, arXiv 2312.16823.
     """
@@ -278,7 +278,7 @@ def unlearning_score(retain: float, forget: float) -> float:
 def single_model_metrics(
     parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = ()
 ) -> MetricDict:
-    """Return the measures that need one model's answers alone.
+    """Return the measures that need only one model's predictions.
 
     Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
 
@@ -288,7 +288,7 @@ def single_model_metrics(
         forgotten: classes, for goal "class".
 
     Raises:
-        DataError: a logit is no finite number.
+        DataError: a logit is not finite.
     """
     refuse_broken(parts)
     of_class = goal == "class"
@@ -371,7 +371,7 @@ def compare_with_retrained(
     reference_measures: MetricDict,
     test: str = "test",
 ) -> MetricDict:
-    """Return how far a model is from the same training without what was forgotten.
+    """Return the distance of a model from the same training without the forget set.
 
     Gaps are absolute differences in 0 … 1; `gap` is their mean (C. Fan et al., "SalUn", arXiv
     2310.12508, table 1). `tug_of_war` is the tug of war of K. Zhao et al., arXiv 2406.01257, equation 2:
@@ -383,7 +383,7 @@ def compare_with_retrained(
         reference: answers of the retrained one.
         measures: of the model.
         reference_measures: of the retrained one, by the same names.
-        test: which measure tells of the test: "test_retain" where a class is forgotten.
+        test: name of the test measure: "test_retain" if a class is forgotten.
     """
 
     def gap(name: str) -> float:
@@ -431,7 +431,7 @@ def align_samples(first: SamplePredictions, second: SamplePredictions) -> Sample
     """Return `second` in the order of `first`: the same samples, asked of another model.
 
     Raises:
-        Unmeasured: they are other samples, or the models tell other classes apart.
+        Not measured if the samples or the classes of the models differ.
     """
     if first.logits.shape[1] != second.logits.shape[1]:
         raise UndefinedMetric("the reference model has other classes")

@@ -59,7 +59,7 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
 
     Args:
         inside: (A,) classes of members.
-        beside: (B,) of others, the same ones.
+        beside: (B,) of non-members, the same ones.
     """
     classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
     wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
@@ -73,7 +73,7 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
 def side_losses(
     forget: SamplePredictions, outside: SamplePredictions, sides: Sides
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
-    """Return losses (N, 1) of both sides, which are members, their pictures."""
+    """Return losses (N, 1) of both sides, the mask of members, and their images."""
     members, others, labels = sides
     if not len(others):
         raise UndefinedMetric("no sample outside the training belongs to the forgotten classes")

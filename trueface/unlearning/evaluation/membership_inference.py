@@ -1,14 +1,13 @@
-"""Membership inference: do a model's answers reveal which samples it was trained on?
+"""Membership inference: do a model's outputs reveal which samples it was trained on?
 
-Three attacks as their papers run them. What each should say is not a fixed number but what it says
-of a model that was retrained without the forgotten; only the attack on losses has an ideal, one
-half. Members come from what is kept, others from the test: no training saw it, and validation chose
-the epoch. Where a class is forgotten, it is left out on both sides: else attacks learn to tell
-classes apart.
+Three attacks as their papers run them. The target of each is not a fixed number but its value for a
+model that was retrained without the forget set. Only the attack on losses has an ideal, one half.
+Members come from the retain set, non-members from the test, because no training used it and validation
+chose the epoch. A forgotten class is left out on both sides, otherwise attacks learn to separate classes.
 
-An average over all samples hides an attack that is sure of a few; beside the attack on losses stands
-what it finds where it may err on 1 % of the others (N. Carlini et al., "Membership inference attacks
-from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
+An average over all samples hides an attack that is confident about a few. Therefore the attack on
+losses is also reported at a false positive rate of 1 % (N. Carlini et al., "Membership inference
+attacks from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
 
 Members are forgotten samples; others are samples of a test, which no training has seen. The others
 get labels that are flipped as those of the members are.
@@ -65,18 +64,18 @@ ASKED = 2000  # of the forgotten, for the SVC
 def membership(
     parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
 ) -> MetricDict:
-    """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
+    """Return the results of attacks on a model's predictions, each in [0, 1], with `_low` and `_high`.
 
-    `mia_entropy` is the fraction of the forgotten classified as members, `mia_svc` the fraction
-    classified as others, `mia_loss` the accuracy of separating members from others, `mia_tpr` the
-    fraction of the forgotten found by losses at a false positive rate of 1 % among the others. Intervals are
-    over other images (95 %, copies of a picture together), of the attack as it was fitted.
+    `mia_entropy` is the fraction of the forget set classified as members, `mia_svc` the fraction
+    classified as non-members. `mia_loss` is the accuracy of separating members from non-members.
+    `mia_tpr` is the fraction of the forget set found by losses at a false positive rate of 1 %. Intervals
+    are over other images (95 %, copies of an image together), of the attack as it was fitted.
 
     Args:
         parts: its answers, all finite.
         goal: what was to be forgotten.
         forgotten: classes, for goal "class".
-        seed: of what is drawn.
+        seed: seed of the random draws.
     """
     if "test" not in parts:
         return MetricDict(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
@@ -97,7 +96,7 @@ def membership(
 def by_entropy(
     *, retain: SamplePredictions, outside: SamplePredictions, forget: SamplePredictions
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten classified as members by the entropy of answers.
+    """Return the fraction of the forget set classified as members by the entropy of predictions.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -118,7 +117,7 @@ def by_confidence(
     forget: SamplePredictions,
     seed: int = 0,
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten classified as others by the trained label's confidence.
+    """Return the fraction of the forget set classified as non-members by the trained label's confidence.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -141,17 +140,17 @@ def by_confidence(
 def by_loss(
     *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
 ) -> IntervalEstimate:
-    """Return the accuracy of separating the forgotten from as many others of the same classes by loss.
+    """Return the accuracy of separating the forget set from as many non-members of the same classes by loss.
 
-    One half is ideal. Where labels are flipped, those of the others are flipped alike: else
-    every sound model has a high loss on the forgotten, and a low one on the others.
+    One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
+    every sound model has a high loss on the forget set, and a low one on the non-members.
 
     Raises:
         Unmeasured: too few others of these classes, or nothing that differs.
 
-    Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code:
-        logistic regression on losses clipped to ±400, five folds; ours keeps the copies of a
-        picture in one fold, and counts right answers over all of them.
+    Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code: logistic
+    regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
+    correct classifications are counted over all folds.
     """
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:
@@ -168,7 +167,7 @@ def by_loss(
 def at_few_false_alarms(
     *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
 ) -> IntervalEstimate:
-    """Return the fraction of the forgotten with a lower loss than all but 1 % of others.
+    """Return the fraction of the forget set with a lower loss than 99 % of the non-members.
 
     Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
     A class counts among the others as it does among the forgotten.
@@ -181,7 +180,7 @@ def at_few_false_alarms(
     )
     of = [true_classes(forget)[members], true_classes(outside)[others]]
     counts = class_weights(*of)
-    # with weights, as many others of equal ones would tell as much (L. Kish, "Survey sampling")
+    # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
     if worth < LEAST_OTHERS:
         many = f"{len(others):,} samples of the forgotten classes"
@@ -207,7 +206,7 @@ def at_few_false_alarms(
 def _losses(
     forget: SamplePredictions, outside: SamplePredictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
-    """Return losses (N, 1) of members and as many others, which are members, their pictures."""
+    """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
     random = numpy_rng("membership/loss", seed)
     return side_losses(forget, outside, matched_sides(forget, outside, random))
 

@@ -33,12 +33,12 @@ from trueface.unlearning.record import Record
 
 NOT_RETRAINED = "no model was retrained with this seed"
 NO_TRAINING = "the training time is unknown"
-BEFORE = "before"  # the model as it came, as if it were a method
+BEFORE = "before"  # the model before unlearning, as if it were a method
 ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
 
 
 def _seed_of_base(model: UnlearnedModel) -> int | None:
-    """Return the seed of the training of a model's base, as its ID or its provenance says."""
+    """Return the seed of the training of a model's base, by its ID or its provenance."""
     parsed = parsed_id(model.record.base)
     swept = () if parsed is None else parsed.last.variant
     for key, value in swept:
@@ -62,12 +62,12 @@ class MeasuredModel(NamedTuple):
 
     @property
     def row(self) -> tuple[str, str]:
-        """What tells its row from others: the method, and its swept settings."""
+        """The key of its row: the method, and its swept settings."""
         return self.method, "" if self.method == BEFORE else self.model.swept
 
     @property
     def seed(self) -> int:
-        """The seed of the model; of a base that of its training, if anything says it."""
+        """The seed of the model; for a base that of its training, if known."""
         record = self.model.record
         if self.method != BEFORE:
             return record.seed
@@ -81,7 +81,7 @@ class MeasuredModel(NamedTuple):
 
 
 def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
-    """Return what is measured of the base of models with one base and seed, and of each of them."""
+    """Return the measures of the base of models with one base and seed, and of each of them."""
     retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
     plain = retrained or models[0]
     kept = {
@@ -114,7 +114,7 @@ def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
 
 
 class _ModelPredictions:
-    """The answers of a model, and the measures that need nothing else."""
+    """The predictions of a model, and the measures that need nothing else."""
 
     def __init__(self, path: Path, record: Record) -> None:
         self.parts: PredictionsBySplit | None = None
@@ -130,7 +130,7 @@ class _ModelPredictions:
 
     @property
     def finite_parts(self) -> PredictionsBySplit | None:
-        """The answers, where there are any and all are finite."""
+        """The predictions, if there are any and all are finite."""
         return None if "answers" in self.sheet.reasons else self.parts
 
 
@@ -147,7 +147,7 @@ def _load_after_unlearning(model: UnlearnedModel) -> _ModelPredictions:
 
 
 class _References(NamedTuple):
-    """What the models of one base and seed are set beside."""
+    """The references for the models of one base and seed."""
 
     retrained: Record | None
     reference: _ModelPredictions | None  # of the retrained model
@@ -199,7 +199,7 @@ def _find_model_alarms(
 
 
 def _notes(record: Record) -> tuple[str, ...]:
-    """Return what a person should know of how it went."""
+    """Return the remarks on the run for the user."""
     search = record.found
     if search is None:
         return record.notes
@@ -213,7 +213,7 @@ def _notes(record: Record) -> tuple[str, ...]:
 def _compare_with_references(
     record: Record, parts: PredictionsBySplit, measures: MetricDict, references: _References
 ) -> MetricDict:
-    """Return the measures that need another model's answers."""
+    """Return the measures that need another model's predictions."""
     reference = references.reference
     if reference is not None and reference.finite_parts is not None:
         test = "test_retain" if record.goal == "class" else "test"
@@ -250,7 +250,7 @@ def _recovered(
 
 
 def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
-    """Return what a record tells in numbers."""
+    """Return the numbers in a record."""
     relearned = record.relearn.steps if record.relearn else None
     retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
     why_no_relearn = f"not within {record.relearn.most} steps" if record.relearn else "not measured"
@@ -284,7 +284,7 @@ def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
 
 
 def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
-    """Return what the same record tells of its base: the training in place of the unlearning."""
+    """Return the values of the base in the same record, with the training in place of the unlearning."""
     seconds = record.training_seconds
     return _metrics_or_reasons(
         {

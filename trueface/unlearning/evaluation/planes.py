@@ -1,4 +1,4 @@
-"""Features of an unlearned model in a plane, kept in a file: what a figure draws before and after."""
+"""Features of an unlearned model in a plane, stored in a file, for the figures before and after."""
 
 import io
 from dataclasses import dataclass, fields
@@ -52,7 +52,7 @@ class Axes:
         return Axes(middle, directions * signs[:, None])
 
     def project_onto(self, features: Features) -> NDArray[np.float64]:
-        """Return where features (M, F) lie: (M, 2)."""
+        """Return the coordinates (M, 2) of features (M, F)."""
         points: NDArray[np.float64] = (features - self.middle) @ self.directions.T
         return points
 
@@ -60,7 +60,7 @@ class Axes:
 def _principal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return at most two principal axes of samples (M, F), as unit rows, the largest first.
 
-    They are eigenvectors of the smaller of the two Gram matrices: for 600 samples of 2,048 features
+    They are eigenvectors of the smaller of the two Gram matrices. For 600 samples of 2,048 features this is
     six times as fast as a singular value decomposition, which would find all axes.
     """
     samples, features = centred.shape
@@ -88,7 +88,7 @@ def write(path: Path, plane: Plane) -> None:
 
 
 def read(path: Path) -> Plane:
-    """Return what `write` wrote; nothing in the file is executed.
+    """Return the plane in a file of `write`; nothing in the file is executed.
 
     Raises:
         DataError: it cannot be read, or is no such file.

@@ -1,4 +1,4 @@
-"""Published figures of unlearning, to be shown beside ours."""
+"""Published figures of unlearning, shown for comparison."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ class PublishedFigure(NamedTuple):
 
     method: str  # as we call it
     network: str
-    retain: float  # on what was kept, of the training set
+    retain: float  # on the retained part of the training set
     forget: float
     test_retain: float
     test_forget: float

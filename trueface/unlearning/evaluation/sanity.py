@@ -1,10 +1,10 @@
-"""Whether an unlearning left a model at all, and a result that means something: alarms of answers.
+"""Alarms on predictions: whether an unlearning left a working model and a meaningful result.
 
-An unlearning can score well and leave nothing: two classes answered for ten, an accuracy of chance,
-half of what was to be kept. Each alarm was seen in earnest, as a broken model whose accuracy was the
-share of the real images to the last digit, and was read as an unlearning. Each has an interval where it
-estimates, and a threshold that lies beyond every honest model of the calibration seeds of
-`python -m benchmarks.alarms`; which it finds is measured there on other seeds.
+An unlearning can score well with a ruined model: two classes predicted for ten, chance accuracy, half of
+the retained data lost. Each alarm was seen in practice. One broken model had an accuracy equal to the
+share of the real images to the last digit, and was read as an unlearning. Estimates have an interval.
+Thresholds are above every sound model of the calibration seeds of `python -m benchmarks.alarms`, which
+also measures the detection rate on other seeds.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -43,7 +43,7 @@ from trueface.unlearning.evaluation.measures import (
 )
 from trueface.unlearning.registry import Goal
 
-# what leaves nothing of a model; other alarms are about what it can be compared with
+# kinds of a ruined model; other alarms are about comparisons
 RUINED = frozenset(
     {
         AlarmKind.BROKEN,
@@ -57,11 +57,11 @@ RUINED = frozenset(
         AlarmKind.UNTOUCHED,
     }
 )
-FEW = 0.5  # of the classes that the labels hold in effect; honest models: 0.66 and more
-LOST = 0.03  # accuracy lost for certain, beside the worse of base and retraining; honest: 0.01
-LOST_TRAINED = 0.15  # the same on kept training samples, which a model may have known by heart
-PERMUTED = LEAST_DAMAGE  # accuracy gained for certain by a permutation of the labels; honest: 0
-UNTOUCHED = 0.02  # mean change of the probabilities that is none; honest: 0.16 and more
+FEW = 0.5  # of the effective number of classes of the labels; sound models: 0.66 and more
+LOST = 0.03  # significant loss of accuracy against the worse of base and retraining; sound models: 0.01
+LOST_TRAINED = 0.15  # the same on retained training samples, which a model may have memorized
+PERMUTED = LEAST_DAMAGE  # significant gain by a permutation of the labels; sound models: 0
+UNTOUCHED = 0.02  # mean change of probabilities that counts as none; sound models: 0.16 and more
 
 
 def find_alarms(
@@ -73,12 +73,12 @@ def find_alarms(
     forgotten: Collection[int] = (),
     names: Sequence[str] = (),
 ) -> tuple[Alarm, ...]:
-    """Return all that the answers of a model warn of.
+    """Return all alarms of the predictions of a model.
 
     Args:
         parts: answers of the model.
         goal: what was to be forgotten.
-        before: answers of the model as it came; None: `parts` are these.
+        before: predictions of the model before unlearning. None if `parts` are these.
         retrained: answers of the retrained model, where there is one.
         forgotten: classes, for goal "class".
         names: of the classes; numbers stand for those without.
@@ -109,7 +109,7 @@ def _alarms_beside_others(
     retrained: PredictionsBySplit | None,
     gone: Collection[int],
 ) -> tuple[Alarm | None, ...]:
-    """Return what the answers warn of beside those of other models."""
+    """Return the alarms of predictions in comparison with those of other models."""
     if before is None or broken(before):
         return ()
     others = [("the model before unlearning", before)]
@@ -126,10 +126,10 @@ def _alarms_beside_others(
 
 
 def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of answers that are spread over far fewer classes than the labels are.
+    """Warn of predictions spread over far fewer classes than the labels.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
-    two of which one is rare. Of two classes `constant` says it.
+    two of which one is rare. With two classes, `constant` covers this.
     """
     if len(test) < LEAST:
         return None
@@ -155,7 +155,7 @@ def effective(labels: NDArray[np.int64]) -> float:
 def chance(test: SamplePredictions) -> Alarm | None:
     """Warn of a model that may as well guess.
 
-    Of two classes the interval of the area under the ROC curve decides, as in the table of results;
+    With two classes, the interval of the area under the ROC curve decides, as in the table of results;
     of more that of the balanced accuracy, by images.
     """
     labels = true_classes(test)
@@ -201,7 +201,7 @@ def _chance_of_two(test: SamplePredictions, labels: NDArray[np.int64]) -> Alarm 
 def permuted(
     test: SamplePredictions, checked: Sequence[SamplePredictions], name: Callable[[int], str]
 ) -> Alarm | None:
-    """Warn of answers that are far better under another naming of the classes."""
+    """Warn of predictions that are far better under another naming of the classes."""
     if min(len(test), sum(map(len, checked))) < LEAST:
         return None
     (value, low, _), naming = best_permutation_gain(test, checked)
@@ -226,7 +226,7 @@ def lost(
     what: str,
     margin: float,
 ) -> Alarm | None:
-    """Warn of accuracy lost on what was to be kept, beside the worse of several models.
+    """Warn of accuracy lost on retained data, compared with the worse of several models.
 
     Args:
         ours: answers of the model.
@@ -246,7 +246,7 @@ def lost(
 
 
 def untouched(parts: PredictionsBySplit, before: PredictionsBySplit) -> Alarm | None:
-    """Warn of a model that answers as it did before."""
+    """Warn of a model with the same predictions as before."""
     both = pairs(parts, before)
     if both is None or change(both) > UNTOUCHED:
         return None

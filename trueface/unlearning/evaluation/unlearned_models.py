@@ -21,7 +21,7 @@ class UnlearnedModel(NamedTuple):
 
     @property
     def swept(self) -> str:
-        """The swept settings that its base has not, but for seeds: "lr=0.1"."""
+        """The swept settings that its base does not have, except seeds: "lr=0.1"."""
         there = set(_variant(self.record.base))
         own = (pair for pair in _variant(self.record.model) if pair not in there)
         return ",".join(f"{key}={value}" for key, value in own)
@@ -44,7 +44,7 @@ def find_unlearned_models(run: Path) -> tuple[list[UnlearnedModel], list[str]]:
 
 
 def network_of(model: UnlearnedModel) -> str | None:
-    """Return the network of a model, as its provenance or its ID says; None where neither does."""
+    """Return the network of a model, by its provenance or its ID. None if neither names it."""
     settings = (read_json(paths.provenance(model.folder)) or {}).get("settings")
     network = settings.get("model") if isinstance(settings, dict) else None
     if isinstance(network, str):
@@ -64,7 +64,7 @@ def _variant(model: str) -> tuple[tuple[str, str], ...]:
 
 
 def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Return what sets a model apart from its repetitions.
+    """Return a variant without the keys that only repeat it.
 
     A draw of the poison that is swept together with the seed is part of the repetition; one that is
     swept alone is what is compared.

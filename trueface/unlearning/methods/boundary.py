@@ -1,21 +1,21 @@
 """Boundary unlearning: the forget set is moved over a decision boundary, to another class.
 
-shrink: to the nearest other class. One step of the fast gradient sign method against the model as
-    it came finds that class; then the model is trained on the forget set with these classes.
-expand: to a class of its own, which is then dropped. The last layer gets one more row, the model is
-    trained on the forget set with that class, and the row is removed again: predictions are then
+shrink: to the nearest other class. One step of the fast gradient sign method against the original
+    model finds that class. Then the model is trained on the forget set with these classes.
+expand: to an additional class, which is then dropped. The last layer gets one more row, the model is
+    trained on the forget set with that class, and the row is removed again. Predictions are then
     those of the other rows.
 
 Source: M. Chen et al., "Boundary unlearning: rapid forgetting of deep networks via shifting the
-decision boundary", CVPR 2023, arXiv 2303.11570. Differences in both: batch statistics stay as they
-are, because those of the forget set alone would break all other predictions. In shrink:
-  - where the step does not leave the own class, the likeliest other one is taken; otherwise the
-    sample would be taught its label once more;
-  - the nearest class is found once for each sample, as it is tested, not anew for every augmented
-    view: two passes more instead of two an epoch. Of two classes it is the other one;
-  - the bound is a fraction of the inputs' range, which is the paper's for images in 0 … 1.
-In expand the row is a layer beside the last one, on the same features, so that the model never
-changes its shape, and a single logit z becomes the three 0, z and the row's.
+decision boundary", CVPR 2023, arXiv 2303.11570. Difference in both: batch statistics are unchanged,
+because those of the forget set alone would break all other predictions. Differences in shrink:
+- If the step does not leave the own class, the most likely other class is taken. Otherwise the sample
+  would be trained on its label once more.
+- The nearest class is found once for each sample, without augmentation. This costs two more passes in
+  total instead of two per epoch. With two classes it is the other one.
+- The bound is a fraction of the inputs' range, which equals the paper's for images in [0, 1].
+In expand the row is a separate layer on the same features. The model never changes its shape, and a
+single logit z becomes the three logits 0, z and that of the row.
 """
 
 import math
@@ -54,7 +54,7 @@ class ShrinkOptions(DescentOptions):
     )
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
-        """Return what only an attack reads; of two classes the nearest other one is known."""
+        """Return the settings that only an attack reads; with two classes the nearest other one is known."""
         if classes == 2:
             return {"bound": "with two classes, the nearest other class is known without an attack"}
         return {}
@@ -93,7 +93,7 @@ def expand(request: Request) -> Result:
     """Train the model on the forget set with a class more, and drop that class.
 
     Raises:
-        JobError: the model is no body with a last layer, stopped, or no finite result.
+        JobError: the model has no backbone with a last layer, stopped, or the result is not finite.
     """
     split = BackboneHeadSplit(request.model)
     row = _row(split, request.classes, request.seed, request.watch.device)
@@ -103,10 +103,10 @@ def expand(request: Request) -> Result:
 
 
 def nearest(request: Request, bound: float) -> Examples:
-    """Return the forget set, each sample labelled with the class that lies nearest to it.
+    """Return the forget set, each sample labelled with its nearest class.
 
     Args:
-        request: the model as it came, and the forget set.
+        request: the model before unlearning, and the forget set.
         bound: of the attack, in the inputs' range.
 
     Raises:
@@ -115,7 +115,7 @@ def nearest(request: Request, bound: float) -> Examples:
     if request.classes == 2:
         return request.forget.relabelled([1 - label for label in request.forget.trained])
     request.model.eval()
-    # a pass of its own: samples of one batch do not tell what the others' lie between
+    # a separate pass: one batch does not bound the values of the others
     within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
     for inputs, labels, positions in request.forget.read(request.watch):

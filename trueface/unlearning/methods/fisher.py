@@ -1,22 +1,21 @@
 """Fisher forgetting: noise on each weight, larger where its Fisher information is small.
 
-Only the diagonal of the Fisher information is used: the mean over kept images x and
-over classes y drawn from p(y | x) of the squared gradient of log p(y | x). Source: A. Golatkar,
-A. Achille, S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep
-networks", CVPR 2020, arXiv 1911.04933. Constants and what is special for the last layer, vectors
-and the row of a class are those of the code published with selective synaptic dampening
-(arXiv 2308.07707).
+Only the diagonal of the Fisher information is used. It is the mean of the squared gradient of
+log p(y | x) over retained images x and classes y drawn from p(y | x). Source: A. Golatkar, A. Achille,
+S. Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep networks", CVPR 2020,
+arXiv 1911.04933. Constants and the special cases of the last layer, vectors and the row of a class
+follow the code published with selective synaptic dampening (arXiv 2308.07707).
 
-We differ in this. One class an image is drawn from p, where that code goes through all K, each
-weighted by p: the same on average at a K-th of the time (`exact` asks for all). Gradients of single
-images are made for a batch at once; where torch cannot vectorise a model, one after another. They
-are float32 at any precision: torch has no vectorised half precision for batch norm. The
-importances are not cached, since they depend on the retain set, hence on the request.
-The row of a class has a variance of 1e-4, without that code's factor of 10 for the last layer.
+Differences: one class per image is drawn from p. That code uses all K classes weighted by p, which gives
+the same mean at K times the cost (`exact` requests it). Gradients of single images are computed per
+batch, or one by one if torch cannot vectorize the model. They are float32 at any precision, because
+torch has no vectorized half precision for batch norm. The importances are not cached, because they
+depend on the retain set and thus on the request. The row of a class has a variance of 1e-4, without that
+code's factor of 10 for the last layer.
 
-Where that code and the paper differ, we follow the code: its noise grows as F^(-1/2) where an
-importance F becomes small, that of the paper as F^(-1/4) (its optimal covariance is the root of an
-inverse, section 4). The weights that matter least get more noise than the paper would give them.
+If that code and the paper differ, this module follows the code. Its noise grows as F^(-1/2) for small
+importances F, that of the paper as F^(-1/4) (its optimal covariance is the root of an inverse, section
+4). The least important weights get more noise than in the paper.
 """
 
 import logging
@@ -43,7 +42,7 @@ from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0
 MORE = 10.0  # variance of the last layer, of biases and of norms, times
-ROW_VARIANCE = 1e-4  # of what the last layer has of a class that is forgotten
+ROW_VARIANCE = 1e-4  # of the row of the last layer for a forgotten class
 GRADIENT_BYTES = 1 << 29  # of the gradients of single images that are held at once
 MOST_IMAGES = 64  # of which gradients are made at once
 SMALL = 20_000  # weights; larger convolutions take 1.5 to 4 times as long at once on a processor
@@ -76,7 +75,7 @@ def fisher(request: Request) -> Result:
     """Add noise to the weights, in place.
 
     Raises:
-        JobError: stopped, nothing is kept or could be read, or no finite result.
+        JobError: stopped, the retain set is empty or unreadable, or the result is not finite.
     """
     options = request.own(FisherOptions)
     request.model.eval()
@@ -104,7 +103,7 @@ def variance(importance: Tensor, options: FisherOptions, *, last: bool) -> Tenso
 
 
 def _select_retain_images(request: Request) -> Examples:
-    """Return the kept images that are read."""
+    """Return the retained images to read."""
     retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain
@@ -142,7 +141,7 @@ def _importances(
 
 
 def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
-    """Return factors (B, K) of log p, one row an image, whose squared gradients are summed up."""
+    """Return factors (B, K) of log p, one row per image, whose squared gradients are summed."""
     chances = logs.exp()
     if not exact:
         chosen = torch.multinomial(chances, 1, generator=random)
@@ -161,7 +160,7 @@ def _add_at_once(
     factors: Tensor,
     sums: Mapping[str, Tensor],
 ) -> bool:
-    """Add squared gradients of single images, all of a batch at once; False: torch cannot."""
+    """Add squared gradients of single images, all of a batch at once; return False if torch cannot."""
 
     def log_likelihood(weights: dict[str, Tensor], image: Tensor, factor: Tensor) -> Tensor:
         with _Plain():
@@ -188,7 +187,7 @@ class _Plain(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call what a model calls, but for the memory format that it asks for."""
+        """Call the same operations as a model, except its request for a memory format."""
         arguments = {key: value for key, value in (kwargs or {}).items() if key != "memory_format"}
         return func(*args, **arguments)
 

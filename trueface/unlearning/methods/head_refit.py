@@ -1,25 +1,24 @@
-"""The last layer alone fitted anew, on cached features: exact where the body was never trained.
+"""The last layer alone fitted again, on cached features: exact if the backbone was never trained.
 
-Of a frozen backbone nothing but the last layer has seen a label, so that refitting it without the
-forgotten, or with their labels corrected, is retraining itself: the loss is convex, and its minimum
-does not depend on where the search begins. Where other layers were trained too, what they took from
-the forgotten stays in the features; this is then a start, not an unlearning. Source: head refit as
-the linear case of exact unlearning, A. Golatkar et al., "Mixed-privacy forgetting in deep
-networks", CVPR 2021, arXiv 2012.13431; S. Goel et al., arXiv 2402.14015 (EU-k with k = 1).
+With a frozen backbone only the last layer has seen labels. Refitting it without the forget set, or with
+corrected labels, is then exact retraining: the loss is convex, and its minimum does not depend on the
+start. If other layers were also trained, the features keep information about the forget set. Then this
+is a start, not an unlearning. Source: head refit as the linear case of exact unlearning, A. Golatkar et
+al., "Mixed-privacy forgetting in deep networks", CVPR 2021, arXiv 2012.13431; S. Goel et al., arXiv
+2402.14015 (EU-k with k = 1).
 
-Features are read once, as they are tested, and kept in the cache under the weights of the body, so
-that the next request on the same body reads no image, whatever its labels. The softmax or logistic
-loss with a penalty on squared weights (none on biases) is brought down by L-BFGS in float64, from
-zero weights at the strongest penalty on; the best on validation accuracy is taken, of equal ones
-the one with the smallest validation loss. Features are centred and divided by one number, the root
-of their mean variance, and weights and biases folded back: penalties then mean the same for every
-body, and the geometry of the penalty is that of the features.
+Features are read once, without augmentation, and cached under the weights of the backbone. The next
+request on the same backbone reads no image, whatever its labels. The softmax or logistic loss with a
+penalty on squared weights (none on biases) is minimized by L-BFGS in float64. The search starts with
+zero weights at the strongest penalty. It returns the best by validation accuracy, then by validation
+loss. Features are centred and divided by one number, the root of their mean variance. Weights and biases
+are folded back. Penalties then mean the same for every backbone, and the geometry of the penalty is that
+of the features.
 
 A last layer that was itself fitted in closed form (`solver: ridge`) needs no steps.
 
-See `trueface.training.ridge` for the mathematics. Rows are all views of an image that the layer
-was fitted on; the factor of all of them is kept in the cache, so that later requests on the same
-model take a second.
+See `trueface.training.ridge` for the mathematics. The rows are all views of an image that the layer was
+fitted on. Their factor is cached, so that later requests on the same model take a second.
 """
 
 import math
@@ -61,10 +60,10 @@ FLAT = 1e-7  # largest entry of a gradient at a minimum
 
 
 def refit_ridge(request: Request, head: RidgeHead) -> Result:
-    """Fit a ridge head anew, in place, without what shall be forgotten or with its true labels.
+    """Fit a ridge head again, in place, without the forget set or with its true labels.
 
     Raises:
-        JobError: stopped, nothing is kept, no features, or the head was not fitted in closed form.
+        JobError: stopped, an empty retain set, no features, or the head was not fitted in closed form.
     """
     penalty = float(head.penalty)
     if penalty <= 0:
@@ -143,7 +142,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
 
 
 def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
-    """Return raw features (B, F) of inputs: these themselves, or what the body makes of them."""
+    """Return raw features (B, F) of inputs: these themselves, or the features of the backbone."""
     values = inputs
     if request.model is not head:
         body = getattr(request.model, "forward_features", None)
@@ -164,7 +163,7 @@ def _factor(
     penalty: float,
     follows: Sequence[str],
 ) -> DualFactor:
-    """Return the factor of all rows, from the cache where it lies there."""
+    """Return the factor of all rows, from the cache if it is there."""
 
     def make() -> dict[str, Tensor]:
         made = factor_of(rows, standard, penalty, request.raise_if_stopped)
@@ -178,7 +177,7 @@ def _factor(
 
 
 def _digest(head: RidgeHead) -> str:
-    """Return what is equal for heads that standardise alike and have the same penalty and views."""
+    """Return a key that is equal for heads with the same standardization, penalty and views."""
     return fingerprint(dict(head.named_buffers()))
 
 
@@ -240,7 +239,7 @@ class ExactOptions(Options):
     needs={"retain set"},
 )
 def exact(request: Request) -> Result:
-    """Fit the last layer anew, in place; nothing else of the model changes.
+    """Fit the last layer again, in place; nothing else of the model changes.
 
     Raises:
         JobError: stopped, nothing is kept or could be read, the model's last layer is not linear, is
@@ -286,7 +285,7 @@ def fit_linear_head(
     """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
 
     Raises:
-        JobError: stopped, or it is no finite number.
+        JobError: stopped, or it is not finite.
     """
     weight = start.weight.clone().requires_grad_()
     bias = None if start.bias is None else start.bias.clone().requires_grad_()
@@ -340,7 +339,7 @@ def _best(
 
 
 def _sound(request: Request) -> tuple[Examples, ...]:
-    """Return what the layer is fitted on, with labels to be believed."""
+    """Return the samples for fitting the layer, with trusted labels."""
     if request.goal == "flips" and request.forget.true is not None:
         forgotten = request.forget.relabelled(request.forget.true)
         return (forgotten,) if request.retain is None else (forgotten, request.retain)
@@ -381,7 +380,7 @@ def _read(
 
 
 def _fingerprint(split: BackboneHeadSplit) -> str:
-    """Return what is equal for the same body, whatever the last layer holds."""
+    """Return a key that is equal for the same backbone, for any last layer."""
     own = {id(parameter) for parameter in split.head.parameters()}
     body = {
         name: value

@@ -5,12 +5,12 @@ the retain set, which is not read. A penalty keeps the weights that matter least
 near their values. Training stops when no forgotten sample is predicted as its label.
 
 Source: S. Cha et al., "Learning to unlearn: instance-wise unlearning for pre-trained classifiers",
-AAAI 2024, arXiv 2301.11578; importances by R. Aljundi et al., "Memory aware synapses",
-ECCV 2018, arXiv 1711.09601, with the length of the logits and gradients of batches, see
-`trueface.unlearning.importance`. What differs:
-  - a gradient is shortened to `clip`, as the loss has no lower end;
-  - of a larger forget set `most` instances are drawn: the method was made for some hundreds, and
-    its attack alone is adversarial x attack_steps passes over each of them.
+AAAI 2024, arXiv 2301.11578. Importances follow R. Aljundi et al., "Memory aware synapses", ECCV 2018,
+arXiv 1711.09601, with the norm of the logits and gradients of batches, see
+`trueface.unlearning.importance`. Differences:
+- A gradient is clipped to `clip`, because the loss has no lower bound.
+- From a larger forget set `most` instances are drawn. The method was made for some hundreds, and its
+  attack alone is adversarial x attack_steps passes over each of them.
 The instances and their adversarial examples are held in memory, the latter on the CPU.
 """
 
@@ -42,7 +42,7 @@ from trueface.unlearning.registry import register_method
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
 WeightAnchors = list[
     tuple[nn.Parameter, Tensor, Tensor]
-]  # with what it was, and how firm each entry is
+]  # with its original value, and the regularization of each entry
 
 
 class IwuOptions(DescentOptions):
@@ -122,7 +122,7 @@ def _weight_anchors(request: Request, forget: Examples) -> WeightAnchors:
 
 
 def firmness(importance: Tensor) -> Tensor:
-    """Return 1 for the least important entries of a tensor down to 0 for the most; all alike: 1."""
+    """Return 1 for the least important entries of a tensor down to 0 for the most. Equal entries have 1."""
     low, high = importance.min(), importance.max()
     if high <= low:
         return torch.ones_like(importance)
@@ -171,7 +171,7 @@ def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
-    """Return what is small where labels are left, what lies around is kept, and weights are held."""
+    """Return the loss terms: trained labels forgotten, neighbours preserved, weights regularized."""
     cut = len(forget[1])
     logits = request.logits(torch.cat([forget[0], around[0]]))
     share = cut / len(logits)

@@ -1,22 +1,22 @@
 """Layer attack unlearning: the last layer is trained on the predictions for adversarial features.
 
-The body stays as it is, bit for bit. Features of the forget set are computed once; then, epoch by
-epoch, the head of the epoch's start is the teacher. Features that it still calls by their label are
-attacked through it until it does not, and the head learns its answers to these: hard ones by cross
-entropy, soft ones by distillation. Samples that are forgotten already keep the answer they have.
+The backbone is unchanged, bit for bit. Features of the forget set are computed once. In each epoch the
+head at the start of the epoch is the teacher. Features that it still assigns to their label are attacked
+until it does not, and the head learns its predictions for these: hard labels by cross entropy, soft ones
+by distillation. Samples that are already forgotten keep their prediction.
 
 Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning: fast and accurate machine unlearning via
 layer level attack and knowledge distillation", AAAI 2024, arXiv 2312.16823. Losses, alpha and temperature
-are the authors'; no code of theirs is public, and rates and numbers of steps are ours. What differs:
-  - the attack's eps follows the features' size and grows until 95 % are called something else, as no
-    one number fits all networks; where it grows, all are attacked anew, for which `pgd: full` reads
-    them once more, at most four times in a run; entries are held at 0 from below where no feature is
-    negative, and at nothing from above;
-  - features that are called something else already are not attacked;
-  - an attack that fails is taught the best other class, and the teacher's two logits change places;
-  - the distillation is the mean over samples, not over all entries;
-  - it stops when the whole forget set is answered otherwise, looked at whenever a batch is.
-It moves no feature: whoever trains a new last layer finds what was forgotten.
+are the authors'. They published no code, so rates and numbers of steps are not theirs. Differences:
+- The attack's eps follows the features' size and grows until 95 % change their class, because no single
+  number fits all networks. If it grows, all features are attacked again. For this `pgd: full` reads them
+  once more, at most four times in a run. Entries are bounded by 0 from below if no feature is negative,
+  and have no upper bound.
+- Features that already have another class are not attacked.
+- A failed attack trains towards the best other class, and the teacher's two logits are swapped.
+- The distillation is the mean over samples, not over all entries.
+- It stops when the whole forget set has other predictions, checked after each batch.
+It changes no feature: a new last layer can still find the forget set.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ class ForgetFeatureSet:
 
 
 class TeacherTargets(NamedTuple):
-    """What the teacher says of every sample in one epoch."""
+    """The teacher's predictions of every sample in one epoch."""
 
     soft: Tensor  # (N, K) logits
     hard: Tensor  # (N,) classes, never a sample's own
@@ -143,8 +143,8 @@ def layer_attack(request: Request) -> Result:
     """Move the last layer until no forgotten sample is answered with its label.
 
     Raises:
-        JobError: the model is no body with a last layer, nothing could be read, stopped, or no
-            finite result.
+        JobError: the model has no backbone with a last layer, nothing could be read, stopped, or the
+            result is not finite.
     """
     options = request.own(LauOptions)
     request.model.eval()
@@ -193,7 +193,7 @@ def _remembered_fraction(forget: ForgetFeatureSet) -> float:
 def _compute_teacher_targets(
     request: Request, forget: ForgetFeatureSet, attack: EpsilonSearchPGD
 ) -> TeacherTargets:
-    """Return what the head says now, of attacked samples where it gives their label."""
+    """Return the head's current logits, those of attacked features for samples that still get their label."""
     partial = request.own(LauOptions).pgd == "partial"
     soft = torch.cat([forget.head_logits(part) for part in torch.split(forget.features, ROWS)])
     kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
@@ -209,7 +209,7 @@ def _compute_teacher_targets(
 
 
 def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the features of rows `kept`, and how to attack them through the head."""
+    """Yield the features of rows `kept`, with their attack through the head."""
     unit = float(forget.features.abs().mean())
     within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
@@ -219,7 +219,7 @@ def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> It
 
 
 def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
+    """Yield the inputs of rows `kept`, read once more, with their attack through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions in correct.read(request.watch, batch_size=size):

@@ -1,17 +1,17 @@
 """Negative gradient: gradient ascent on the forget set, until its accuracy is that of unseen samples.
 
 Source: the baseline of A. Golatkar et al., "Eternal sunshine of the spotless net", CVPR 2020, arXiv
-1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no floor,
-so steps are clipped and end by a rule: when the forget set gets its trained labels as seldom as
+1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no lower bound,
+so steps are clipped. They end when the forget set gets its trained labels as rarely as the goal requires:
 
-- a class that shall go: never;
-- instances: validation samples get theirs (a member looks like any other sample);
-- flips: a model that erred as on validation would give them, its errors spread evenly over the
-  other classes, (1 - validation accuracy) / (K - 1).
+- Class: never.
+- Instances: as often as validation samples get theirs (a member looks like any other sample).
+- Flips: as often as by an error at the validation error rate, spread evenly over the other classes,
+  (1 - validation accuracy) / (K - 1).
 
-The rule is looked at between passes, and a pass ends where its latest answers fulfil it. The
-authors give no rule; L2UL (arXiv 2301.11578) stops at 0. Of labels flipped half and half it makes
-chance, and any rate too high makes a constant answer: it is here as what others must beat.
+The rule is checked between passes, and a pass ends if its latest predictions fulfil it. The authors give
+no rule; L2UL (arXiv 2301.11578) stops at 0. If half of the labels are flipped, the result is chance. A
+rate that is too high gives constant predictions. The method is included as a baseline.
 """
 
 from collections import deque
@@ -92,7 +92,7 @@ def _is_above_aim(request: Request, measured: Measured) -> bool:
 
 
 def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
-    """Take one pass of steps, shorter where the latest answers are at the target; mean loss."""
+    """Take one pass of steps, shorter if the latest predictions reach the target; return the mean loss."""
     options = request.own(NgOptions)
     teach(request.model, options.bn)
     latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
@@ -108,7 +108,7 @@ def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
 
 
 def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:
-    """Return what a person should know of where it began and where it ended."""
+    """Return the remarks for the user on the start and the end of the run."""
     notes = []
     forget, target = _known_accuracy(last, "forget_accuracy_trained"), aim(request, last)
     left, right = _known_accuracy(first, "val_accuracy"), _known_accuracy(last, "val_accuracy")

@@ -1,14 +1,14 @@
 """Negative preference optimisation: a negative gradient that fades as the label is left.
 
 Source: R. Zhang et al., "Negative preference optimization: from catastrophic collapse to effective
-unlearning", COLM 2024, arXiv 2404.05868, equation 3: with r = p(y|x) / p0(y|x), p0 of the model as
-it came, the loss is (2/beta) mean log(1 + r^beta). Its gradient is that of log p(y|x), weighted by
-2 r^beta / (1 + r^beta): 1 at the start and for beta towards 0, where it is the negative gradient,
-and towards 0 once p has fallen. It is written here for classes instead of texts.
+unlearning", COLM 2024, arXiv 2404.05868, equation 3. With r = p(y|x) / p0(y|x) and p0 of the original
+model, the loss is (2/beta) mean log(1 + r^beta). Its gradient is that of log p(y|x), weighted by
+2 r^beta / (1 + r^beta). The weight is 1 at the start and for beta towards 0, which is the negative
+gradient. It tends to 0 once p has fallen. Here it is applied to classes instead of texts.
 
-Where kept samples may be read, each step adds the cross entropy of a batch of them (the paper's
-NPO+RT), read in passes of their own beside those over the forget set. The negative gradient's
-faults are gone, its bound on what it can know is not: of labels flipped half and half it makes chance.
+If retained samples may be read, each step adds the cross entropy of a batch of them (the paper's
+NPO+RT), read in separate passes in parallel to those over the forget set. The faults of the negative
+gradient are gone, but not its limit: if half of the labels are flipped, the result is chance.
 """
 
 import copy
@@ -48,7 +48,7 @@ class NpoOptions(DescentOptions):
     hyperparameters=NpoOptions,
 )
 def npo(request: Request) -> Result:
-    """Leave the trained labels of the forget set, and hold what is kept.
+    """Forget the trained labels of the forget set, and preserve the retain set.
 
     Raises:
         JobError: stopped, or no finite result.
@@ -70,7 +70,7 @@ def npo(request: Request) -> Result:
 
 
 def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -> Tensor:
-    """Return the mean loss of wide logits (B, K) against those of the model as it came.
+    """Return the mean loss of wide logits (B, K) against those of the model before unlearning.
 
     It is never below 0, and finite for every finite logit.
     """
@@ -80,7 +80,7 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
 
 
 def _endless(request: Request) -> Generator[ExampleBatch]:
-    """Yield batches of what is kept, pass after pass; none where it is not to be read."""
+    """Yield batches of the retain set, pass after pass; none if it must not be read."""
     options, retain = request.own(NpoOptions), request.retain
     if retain is None or options.retain_weight == 0:
         return

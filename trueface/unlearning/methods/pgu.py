@@ -1,21 +1,25 @@
 """Projected gradient unlearning: Gradient ascent orthogonal to the inputs of the retain set.
 
-The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for
-the retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for deep neural
-networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv 2312.04095,
-section 4; rules and constants as in the authors' code.
+The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for the
+retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for
+deep neural networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv
+2312.04095, section 4. Rules and constants are those of the authors' code.
 
-Where we differ: a bias is projected as the weight of one more input, which is always 1, instead of
-left alone; convolutions are looked at with their own stride, not 1; inputs are summed without
-augmentation and dropout, so that those of what is kept are exactly those of all less those of the
-forgotten; every epoch takes steps, the first one too; the forget set is shuffled; steps may be
-shortened (`clip`); when to stop is read off the validation set, never the test set; a class is done
-when none of it is predicted any more. Answers that are very sure give next to no gradient in the bounded
-loss, and need more epochs or a larger rate. For flipped labels the unflipped part's inputs are
-found by the same difference: hidden flips count as unflipped. Images whose labels
-were flipped at random lie where the sound ones lie, and little of the gradient is left: the log's
-`gradient_left` says how much. The authors' second stage for flipped labels, which learns a scale
-inside the protected space, is not in their public code and is left out.
+Differences:
+- A bias is projected as the weight of one more input, which is always 1. The authors leave it alone.
+- Convolutions use their own stride, not 1.
+- Inputs are summed without augmentation and dropout. The sums of the retain set are then exactly those of
+  all data less those of the forget set.
+- Every epoch takes steps, including the first one.
+- The forget set is shuffled, and steps may be clipped (`clip`).
+- The stopping rule uses the validation set, never the test set. A class is forgotten when it is never
+  predicted any more.
+
+Very confident predictions have almost no gradient in the bounded loss, and need more epochs or a larger
+rate. For flipped labels the inputs of the unflipped part come from the same difference, so hidden flips
+count as unflipped. Images with randomly flipped labels have similar inputs to the others, and little of
+the gradient remains: see `gradient_left` in the log. The authors' second stage for flipped labels, which
+learns a scale inside the protected space, is not in their public code and is left out.
 """
 
 import math
@@ -41,7 +45,7 @@ from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FLIPS, Goal, KnownFailure, register_method
 from trueface.unlearning.subspaces import Layer, ProtectedSubspace, groups_of, learns_bias
 
-LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
+LEAK = 0.8e-4  # fraction of a layer's change allowed in the protected space; 1e-4 is guaranteed
 
 
 class ProjectedLayer(NamedTuple):
@@ -57,7 +61,7 @@ def parameters_of(layer: Layer) -> list[nn.Parameter]:
 
 
 def project_gradients(free: Sequence[ProjectedLayer], decay: float) -> Tensor:
-    """Free the gradients of what is protected; return their new length as a fraction of the old."""
+    """Project the gradients off the protected subspace; return their new length as a fraction of the old."""
     before, after = [], []
     for layer, space in free:
         if layer.weight.grad is None:  # not used in this pass
@@ -79,7 +83,7 @@ def project_gradients(free: Sequence[ProjectedLayer], decay: float) -> Tensor:
 
 
 def reproject_update(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
-    """Take out of the way from `start` to here what the steps' rounding left in protected directions.
+    """Remove the rounding of the steps in protected directions from the change since `start`.
 
     Args:
         free: the layers that moved.
@@ -96,8 +100,8 @@ def reproject_update(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) ->
 def revert_tiny_updates(free: Sequence[ProjectedLayer], start: Sequence[Tensor]) -> None:
     """Put layers back that moved so little that rounding has turned them into protected directions.
 
-    Numbers are stored with 24 bits: of a way of some 1e-4 of the weights themselves, rounding alone
-    is more than `LEAK`. Such a way changes no answer, and what is promised shall hold.
+    Numbers are stored with 24 bits. If a change is about 1e-4 of the weights, rounding alone is more than
+    `LEAK`. Such a change alters no prediction, and the protection must hold.
     """
     with torch.no_grad():
         for layer, begun, way, spared in _layer_updates(free, start):
@@ -108,7 +112,7 @@ def revert_tiny_updates(free: Sequence[ProjectedLayer], start: Sequence[Tensor])
 def _layer_updates(
     free: Sequence[ProjectedLayer], start: Sequence[Tensor]
 ) -> Iterator[tuple[Layer, Sequence[Tensor], Tensor, Tensor]]:
-    """Yield each layer, where it began, its way from there, and what of that is not protected."""
+    """Yield each layer, its start, its change since then, and the unprotected part of the change."""
     remaining = iter(start)
     for layer, space in free:
         values = parameters_of(layer)
@@ -154,7 +158,7 @@ def _matrix(layer: Layer, values: Sequence[Tensor]) -> Tensor:
 
 
 def _parts(layer: Layer, matrix: Tensor) -> list[Tensor]:
-    """Return what `_matrix` put together."""
+    """Invert `_matrix`."""
     values = parameters_of(layer)
     widths = [value.numel() // value.shape[0] for value in values]
     parts = torch.split(matrix, widths, 2)
@@ -173,14 +177,14 @@ FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours,
 
 
 class EpochAccuracy(NamedTuple):
-    """What the rules look at after an epoch; the first one is the model as it came."""
+    """The measurements that the rules use after an epoch; the first is the model before unlearning."""
 
     forget: float  # accuracy on the forget set against the labels that were trained
     validation: float
 
 
 class StopDecision(NamedTuple):
-    """What follows from the moments so far."""
+    """The decision derived from the moments so far."""
 
     chosen: int  # the moment whose model is the result if nothing better comes
     reason: str | None  # why it ends here; None: it goes on
@@ -193,7 +197,7 @@ def decide_stop(
 
     Args:
         rule: what is forgotten.
-        moments: the model as it came, and each epoch's.
+        moments: of the model before unlearning, and of each epoch.
         before: what was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
     """
@@ -306,10 +310,10 @@ LIMITS = (
     limits=LIMITS,
 )
 def projected_gradient(request: Request) -> Result:
-    """Take projected steps until the rule of what is forgotten says stop.
+    """Take projected steps until the rule of the forget set stops.
 
     Raises:
-        JobError: what is kept is not known, stopped, too fast, or no finite result.
+        JobError: an unknown retain set, stopped, too fast, or a non-finite result.
     """
     options = request.own(PguOptions)
     rule = rule_of(request, options)
@@ -346,7 +350,7 @@ def rule_of(request: Request, options: PguOptions) -> Rule:
 
 
 def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
-    """Return the loss of wide logits (B, K) and the labels (B,) to leave; finite for sure answers.
+    """Return the loss of wide logits (B, K) and the labels (B,) to forget; finite for confident predictions.
 
     The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
     it makes the other classes' answer certain, and of two classes it is nothing.
@@ -367,7 +371,7 @@ def _free(
     options: PguOptions,
     rule: Rule,
 ) -> tuple[list[ProjectedLayer], tuple[str, ...]]:
-    """Return the layers that may move, and what to tell of them."""
+    """Return the layers that may move, and the notes on them."""
     device, more = torch.device(request.watch.device), int(rule == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.by_layer.items():
@@ -473,7 +477,7 @@ def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> s
     """Return how it ended, in a sentence.
 
     Raises:
-        JobError: the first epoch went too far, and the model as it came is the better one.
+        JobError: the first epoch went too far, and the model before unlearning is the better one.
     """
     epoch, last = len(moments) - 1, moments[-1]
     if rule == "instances" and now.reason is not None and now.chosen == 0:

@@ -1,18 +1,17 @@
 """Potion: label-free dampening, with a search for the strength at which the poison has no effect.
 
-Importances are the size of the gradient of the mean L2 norm of the logits, for the forgotten and
-for all; those for all are kept in the cache. From the original weights each trial dampens those
-whose ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio;
-c grows by a tenth from trial to trial until the forgotten are given the labels of the training no
-more than `stop_at` times as often as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion:
-towards poison unlearning", 2024, arXiv 2406.09173; the label-free importance is that of their
-"Loss-free machine unlearning", arXiv 2402.19308.
+Importances are the absolute gradient of the mean L2 norm of the logits, for the forget set and for all
+data. Those for all data are cached. Each trial starts from the original weights. It dampens those whose
+ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio. c grows by
+a tenth from trial to trial until the forget set gets its trained labels at most `stop_at` times as often
+as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion: towards poison unlearning", 2024, arXiv
+2406.09173. The label-free importance is that of their "Loss-free machine unlearning", arXiv 2402.19308.
 
-We differ in this. The percentile is the next lower ratio, none between two, and trials that select
-the same weights as the one before are not measured again. The search also ends where validation
-accuracy has lost more than `most_loss` or all answers are the same, which random flips may need: it
-is looked at in every tenth measured trial and in the last, and the last trial that stands is taken;
-where not even the first does the model is left as it was. The notes say what was taken.
+Differences: the percentile is the next lower ratio, without interpolation. Trials that select the same
+weights as the one before are not measured again. The search also ends if validation accuracy has lost
+more than `most_loss` or if all predictions are the same, which random flips may need. This is checked in
+every tenth measured trial and in the last one. The last valid trial is used. If the first is not valid,
+the model is unchanged. The notes name the trial used.
 """
 
 import math
@@ -64,7 +63,7 @@ class PotionOptions(Options):
     needs={"retain set"},
 )
 def potion(request: Request) -> Result:
-    """Dampen the weights that make the forgotten what they are, in place.
+    """Dampen the weights that matter to the forget set, in place.
 
     Raises:
         JobError: stopped, nothing could be read, or no finite result.
@@ -89,7 +88,7 @@ def potion(request: Request) -> Result:
 def _searched(
     request: Request, weights: Dampening, before: Guard, target: float, log: list[Step]
 ) -> _Trial | None:
-    """Return the first trial that reaches `target`, else the last that stands; None: none does."""
+    """Return the first trial that reaches `target`, otherwise the last valid one. None if there is none."""
     options = request.own(PotionOptions)
     taken: _Trial | None = None
     unseen: list[_Trial] = []
@@ -139,7 +138,7 @@ def _last_standing(
     trials: Sequence[_Trial],
     standing: _Trial | None,
 ) -> _Trial | None:
-    """Return the last trial that stands, by halves: each dampens what the one before it did."""
+    """Return the last valid trial by bisection: each dampens all weights of the one before it."""
     low, high = -1, len(trials)
     while high - low > 1:
         request.raise_if_stopped()
@@ -151,7 +150,7 @@ def _last_standing(
 
 
 def _forgotten(request: Request) -> float:
-    """Return how often the forgotten are given the label of the training, 0 to 1."""
+    """Return how often the forget set gets its trained labels, in [0, 1]."""
     return predict_examples(request.model, request.forget, request.watch).accuracy("trained") or 0.0
 
 

@@ -1,14 +1,14 @@
 """Random labels: the model is trained further, with a random other label for each forgotten sample.
 
 Source: L. Graves, V. Nagisetty, V. Ganesh, "Amnesiac machine learning", AAAI 2021, arXiv
-2010.10981. A label is never the one that was trained; of a class that shall go it is one of the
-classes that stay. Labels are drawn once, as there; `redraw` draws them anew in every epoch, which
-comes nearer to an even answer over the other classes.
+2010.10981. A label is never the trained one. For a forgotten class it is one of the other classes.
+Labels are drawn once, as in the paper. `redraw` draws them again in every epoch, which approaches a
+uniform prediction over the other classes.
 
-Without `with_retain` only the forget set is read, as in the tables of LAU (arXiv 2312.16823); with
-it both are shuffled together, as in the repository of selective synaptic dampening (arXiv
-2308.07707), which keeps far more. Batch statistics stay as they are in both cases by
-default: those of the training are sound for what is kept.
+Without `with_retain` only the forget set is read, as in the tables of LAU (arXiv 2312.16823). With it
+both sets are shuffled together, as in the repository of selective synaptic dampening (arXiv
+2308.07707), which preserves far more. Batch statistics are unchanged by default in both cases, because
+those of the training are right for the retain set.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ class RlOptions(DescentOptions):
     with_retain: bool = Field(False, description="Also train on the retain set")
 
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:  # noqa: ARG002
-        """Return what needs more than one other class to choose from."""
+        """Return the settings that need more than one other class."""
         if classes == 2:
             return {"redraw": "with two classes, only one other label exists"}
         return {}

@@ -8,9 +8,9 @@ finetune: the baseline "fine-tune" (catastrophic forgetting of all layers, CF) o
 relabel: fine-tuning on all images with the flipped labels corrected. In a two-class task a known
     flip gives the true label, y* = 1 - y, so no image is lost. The plainest corrective method:
     others must beat it at equal time. Setting: S. Goel et al., "Corrective machine unlearning",
-    TMLR 2024, arXiv 2402.14015. Without a retain set the forget set alone is relabelled.
+    TMLR 2024, arXiv 2402.14015. Without a retain set, only the forget set is relabelled.
 corrected: a new training on all images with the flipped labels corrected: the ceiling for flipped
-    labels, rows (a) and (c) of the ladder that every unlearning of flips is compared with.
+    labels, rows (a) and (c) of the references of every unlearning of flips.
 restart: the weights that the training began with, trained for an unlearning's budget. The baseline
     without any unlearning: if the same steps from pretrained weights come as far, a method has
     gained nothing from the poisoned model. Flipped labels are corrected where the true ones are

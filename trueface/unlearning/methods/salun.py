@@ -1,16 +1,16 @@
 """SalUn: random labels for the forget set, learned by the salient weights alone.
 
 Source: C. Fan et al., "SalUn: empowering machine unlearning via gradient-based weight saliency",
-ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask holds the largest entries of |gradient of
-the forget set's loss|, summed over its batches at the model as it came, in evaluation mode, chosen
-over all weights together. Each epoch then reads the forget set under other labels and after it what
-is kept; weights outside the mask are restored after each step, since weight decay and momentum
-would move them without a gradient.
+ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask contains the largest entries of |gradient of the
+forget set's loss|, over all weights together. The gradient is summed over the batches of the original
+model in evaluation mode. Each epoch reads the forget set with other labels, then the retain set. Weights
+outside the mask are restored after each step, because weight decay and momentum would change them
+without a gradient.
 
-Labels are never the trained one, as in the paper's equation 5; its code draws from all classes.
-Flipped labels are corrected where the true ones are known: a relabelling that only salient weights
-learn. Two things the authors do not do: batch statistics stay fixed while the forget set is read,
-for those of one class make it no longer differ from others; gradients are clipped, after the mask.
+Labels are never the trained one, as in the paper's equation 5; its code draws from all classes. Flipped
+labels are corrected if the true ones are known, so only salient weights learn the relabelling. There are
+two differences. Batch statistics are fixed while the forget set is read, because those of a single class
+no longer separate it from others. Gradients are clipped, after the mask.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,7 +89,7 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
     """Return |sum over batches of the gradient of the forget set's loss|, a tensor a parameter.
 
     Raises:
-        JobError: stopped, or a gradient is no finite number.
+        JobError: stopped, or a gradient is not finite.
     """
     chosen = list(parameters)
     sums = [torch.zeros_like(parameter) for parameter in chosen]

@@ -1,22 +1,22 @@
 """SCRUB: distillation that maximises the divergence on the forget set and minimises it on the retain set.
 
 Source: M. Kurmanji et al., "Towards unbounded machine unlearning", NeurIPS 2023, arXiv 2302.09880,
-section 3, defaults of its code for CIFAR-10. Student and teacher are the model as it came. Each
-epoch takes a max step, one pass over the forget set up T² KL(teacher || student), as long as
-`max_epochs` lasts, and then a min step, one pass over the rest down gamma CE + alpha T² KL.
+section 3, defaults of its code for CIFAR-10. Student and teacher start as the original model. During the
+first `max_epochs` epochs, a max step, one pass over the forget set, increases T² KL(teacher || student).
+Every epoch then takes a min step, one pass over the rest, that decreases gamma CE + alpha T² KL.
 
-What differs: batch statistics stay fixed in the max step, else they become those of the forgotten.
-A student that is its teacher then has no slope to leave it by, which the authors' moving statistics
-hide: until the two differ, the max step goes up the cross entropy of the trained labels instead.
-Gradients are clipped, since the max step has no ceiling, and each kind of step has its own momentum:
-with one for both, as in the authors' code, the ascent rolls on into the min step (a toy class was
-forgotten with all else at half its accuracy, and with nothing lost so). The divergence also grows
-by more certainty in the same answer; only the log shows whether anything is forgotten.
+Differences: batch statistics are fixed in the max step, otherwise they become those of the forget set. A
+student equal to its teacher then has a zero gradient, which the authors' changing statistics hide. Until
+the two differ, the max step increases the cross entropy of the trained labels instead. Gradients are
+clipped, because the max step has no upper bound. Each kind of step has its own momentum. With one for
+both, as in the authors' code, the ascent continues into the min step. In a toy problem that halved the
+accuracy on all other classes; with separate momenta nothing was lost. The divergence also grows if the
+same prediction becomes more confident, so only the log shows whether anything is forgotten.
 
-Which epoch is returned: the last; for flipped labels the one with the best validation accuracy, since
-those shall be answered right and not like unseen samples; with `rewind` (SCRUB+R) the one whose
-error on the forget set is nearest to that of the last epoch on validation samples of the same
-classes. A class that shall go is in no validation set, so there is nothing to rewind to.
+By default the last epoch is returned. For flipped labels it is the one with the best validation accuracy,
+because these must be predicted right and not like unseen samples. With `rewind` (SCRUB+R) it is the one
+whose error on the forget set is closest to that of the last epoch on validation samples of the same
+classes. A forgotten class is in no validation set, so `rewind` has no target there.
 """
 
 import copy
@@ -50,7 +50,7 @@ NONE_ALIKE = "no rewinding, as validation contains no sample of the classes in t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentCheckpoint:
-    """The student after an epoch, and what was measured of it."""
+    """The student after an epoch, with its measurements."""
 
     epoch: int  # from 1
     forget: float  # accuracy in 0 … 1 on the trained labels of the forget set
@@ -87,7 +87,7 @@ class ScrubOptions(DescentOptions):
     needs={"retain set"},
 )
 def scrub(request: Request) -> Result:
-    """Distil the model into itself, away from the forgotten.
+    """Distil the model into itself, away from the forget set.
 
     Raises:
         JobError: stopped, nothing to retain, or no finite result.
@@ -170,7 +170,7 @@ def _teacher_divergence(
 
 
 def _alike(request: Request) -> Examples | None:
-    """Return the validation samples of the forgotten ones' classes, if there are any."""
+    """Return the validation samples of the forget set's classes, if there are any."""
     classes = set(request.forget.trained)
     labels = enumerate(request.validation.trained)
     rows = [row for row, label in labels if label in classes]
@@ -189,7 +189,7 @@ def _checkpoint(model: nn.Module, step: Step) -> StudentCheckpoint:
 def _load_chosen_checkpoint(
     request: Request, checkpoints: list[StudentCheckpoint], alike: Examples | None
 ) -> tuple[str, ...]:
-    """Put the right checkpoint into the model; return what a person should know of it."""
+    """Put the right checkpoint into the model; return the remarks on it for the user."""
     options = request.own(ScrubOptions)
     notes = []
     if options.rewind and alike is None:

@@ -6,11 +6,11 @@ lambda divided by that ratio. Source: J. Foster, S. Schoepf, A. Brintrup, "Fast 
 without retraining through Selective synaptic dampening", AAAI 2024, arXiv 2308.07707. As in
 the authors' code gradients are those of whole batches, squared.
 
-We differ in three ways. The samples come mixed, with batches no larger than the forget set, the
-same for both sets. Alpha is doubled until validation accuracy has lost no more than `most_loss` and
-not all answers are the same: where the forgotten were not memorised their loss is so much larger
-that every weight is selected, and the model destroyed. Each trial starts from the original weights;
-where none stands the model is left as it was, and the notes say so.
+There are three differences. The samples are mixed, with batches no larger than the forget set and equal
+for both sets. Alpha is doubled until validation accuracy has lost no more than `most_loss` and
+predictions are not constant. If the forget set was not memorized, its loss is so much larger that every
+weight is selected and the model is destroyed. Each trial starts from the original weights. If no trial is
+valid, the model is unchanged, and the notes say so.
 """
 
 from pydantic import Field
@@ -44,7 +44,7 @@ class SsdOptions(Options):
     needs={"retain set"},
 )
 def dampen(request: Request) -> Result:
-    """Dampen the weights that the forgotten need most, in place.
+    """Dampen the weights that matter most to the forget set, in place.
 
     Raises:
         JobError: stopped, nothing could be read, or no finite result.

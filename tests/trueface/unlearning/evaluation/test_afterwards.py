@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, flipped, one_class, perceptron
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    perceptron,
+)
 from tests.trueface.unlearning.build import points as blobs
 from tests.trueface.unlearning.checks import both_precisions, points_and_pictures
 from trueface.data.examples import examples
@@ -34,12 +39,12 @@ WATCH = RunContext()
 
 @pytest.fixture(scope="module")
 def points() -> Problem:
-    """A trained model that shall forget a class."""
-    return one_class()
+    """A trained model with a class as the forget set."""
+    return make_class_problem()
 
 
-def headless(model: nn.Module, forgotten: int) -> nn.Module:
-    """Return a copy whose last layer never names a class: its features are as they were."""
+def with_dead_class(model: nn.Module, forgotten: int) -> nn.Module:
+    """Return a copy whose last layer never predicts a class; its features are unchanged."""
     model = copy.deepcopy(model)
     _, layer = last_layer(model)
     with torch.no_grad():
@@ -47,7 +52,7 @@ def headless(model: nn.Module, forgotten: int) -> nn.Module:
     return model
 
 
-def test_a_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
+def test_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
     target = forget_loss(points.model, points.forget, WATCH)
     found = relearn(points.model, points.forget, WATCH, target=target)
     assert found.steps == 0
@@ -55,43 +60,43 @@ def test_a_model_that_forgot_nothing_needs_no_step(points: Problem) -> None:
 
 
 @both_precisions
-def test_a_changed_last_layer_learns_again_at_once(points: Problem, precision: str) -> None:
+def test_changed_last_layer_relearns_at_once(points: Problem, precision: str) -> None:
     watch = RunContext(precision=precision)
     target = forget_loss(points.model, points.forget, watch) + 0.05
-    after = headless(points.model, 2)
+    after = with_dead_class(points.model, 2)
     found = relearn(after, points.forget, watch, target=target, lr=0.1)
     assert found.steps is not None
     assert 0 < found.steps <= 200
 
 
-def test_a_model_is_not_changed_by_trying(points: Problem) -> None:
-    after = headless(points.model, 2)
+def test_relearning_does_not_change_the_model(points: Problem) -> None:
+    after = with_dead_class(points.model, 2)
     kept = copy.deepcopy(after.state_dict())
     relearn(after, points.forget, WATCH, target=0.5, most=5)
     assert all(torch.equal(value, kept[name]) for name, value in after.state_dict().items())
 
 
-def test_what_takes_too_long_is_given_up(points: Problem) -> None:
-    found = relearn(headless(points.model, 2), points.forget, WATCH, target=0.0, most=3)
+def test_relearning_stops_at_its_limit(points: Problem) -> None:
+    found = relearn(with_dead_class(points.model, 2), points.forget, WATCH, target=0.0, most=3)
     assert found.steps is None
     assert found.most == 3
 
 
-def test_wrong_labels_are_what_flips_learn_again() -> None:
-    problem = flipped()
+def test_flips_relearn_the_wrong_labels() -> None:
+    problem = make_flip_problem()
     said_wrong = problem.forget.relabelled(problem.forget.true or ())
     assert forget_loss(problem.model, problem.forget, WATCH) > forget_loss(
         problem.model, said_wrong, WATCH
     )
 
 
-def test_the_same_seed_takes_the_same_steps(points: Problem) -> None:
-    after = headless(points.model, 2)
+def test_same_seed_takes_the_same_steps(points: Problem) -> None:
+    after = with_dead_class(points.model, 2)
     first, second = (relearn(after, points.forget, WATCH, target=0.3, lr=0.1) for _ in range(2))
     assert first == second
 
 
-def test_a_stop_ends_it(points: Problem) -> None:
+def test_stop_ends_relearning(points: Problem) -> None:
     watch = RunContext(stop=threading.Event())
     watch.stop.set()
     with pytest.raises(JobError, match="stopped"):
@@ -101,9 +106,9 @@ def test_a_stop_ends_it(points: Problem) -> None:
 
 
 @points_and_pictures
-def test_a_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
-    problem = one_class(pictures=pictures)
-    after = headless(problem.model, 2)
+def test_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
+    problem = make_class_problem(pictures=pictures)
+    after = with_dead_class(problem.model, 2)
     found = linear_probe(problem.model, after, problem.forget, problem.retain, WATCH)
     assert found is not None
     assert found.before == found.after
@@ -111,7 +116,7 @@ def test_a_probe_finds_what_only_the_last_layer_forgot(pictures: bool) -> None:
     assert found.chance == 0.5
 
 
-def test_a_probe_of_dead_features_is_at_chance(points: Problem) -> None:
+def test_probe_of_dead_features_is_at_chance(points: Problem) -> None:
     after = copy.deepcopy(points.model)
     with torch.no_grad():
         for parameter in after.parameters():
@@ -121,7 +126,7 @@ def test_a_probe_of_dead_features_is_at_chance(points: Problem) -> None:
     assert found.after == 0.5
 
 
-def test_a_probe_of_few_samples_says_nothing(points: Problem) -> None:
+def test_probe_of_few_samples_has_no_result(points: Problem) -> None:
     few = points.forget.subset([0, 1, 2])
     assert linear_probe(points.model, points.model, few, points.retain, WATCH) is None
 
@@ -132,20 +137,20 @@ def test_features_without_signal_are_at_chance() -> None:
     assert probe_accuracy(first, second) == pytest.approx(0.5, abs=0.1)
 
 
-def test_features_are_what_the_last_layer_gets(points: Problem) -> None:
+def test_features_are_the_input_of_the_last_layer(points: Problem) -> None:
     features, positions = penultimate(points.model, points.forget, WATCH)
     assert features.shape == (len(points.forget), 32)
     assert positions.tolist() == list(points.forget.positions)
 
 
-def test_rows_are_drawn_once_and_in_order() -> None:
+def test_rows_are_drawn_without_repetition_and_in_order() -> None:
     rows = list(draw_row_numbers(100, 10, "some", 0))
     assert rows == sorted(set(rows))
     assert len(rows) == 10
     assert list(draw_row_numbers(3, 10, "some", 0)) == [0, 1, 2]
 
 
-def test_a_model_lies_where_it_lay(points: Problem) -> None:
+def test_unchanged_model_keeps_its_position_in_the_plane(points: Problem) -> None:
     found = plane(points.model, points.model, points.forget, points.retain, WATCH)
     assert np.array_equal(found.before, found.after)
     assert found.forget.sum() == len(points.forget)
@@ -153,7 +158,7 @@ def test_a_model_lies_where_it_lay(points: Problem) -> None:
     assert set(found.label[~found.forget].tolist()) == {0, 1}
 
 
-def test_no_more_than_600_samples_are_shown() -> None:
+def test_at_most_600_samples_are_shown() -> None:
     inputs, labels = blobs(3, 500, 1)
     everything = examples(inputs, labels)
     gone = [row for row, label in enumerate(labels.tolist()) if label == 2]
@@ -164,7 +169,7 @@ def test_no_more_than_600_samples_are_shown() -> None:
     assert coordinates.forget.sum() == 200
 
 
-def test_axes_are_those_of_the_largest_spread() -> None:
+def test_axes_have_the_largest_spread() -> None:
     random = np.random.default_rng(0)
     features = (random.normal(size=(200, 3)) * [1.0, 10.0, 0.1]).astype(np.float32) + 5
     axes = Axes.from_features(features)
@@ -173,7 +178,7 @@ def test_axes_are_those_of_the_largest_spread() -> None:
     assert axes.project_onto(features).mean(0) == pytest.approx([0, 0], abs=1e-4)
 
 
-def test_one_feature_has_a_plane_too() -> None:
+def test_single_feature_has_a_plane() -> None:
     places = Axes.from_features(np.array([[1.0], [2.0], [4.0]], np.float32)).project_onto(
         np.array([[1.0], [2.0], [4.0]], np.float32)
     )
@@ -181,8 +186,8 @@ def test_one_feature_has_a_plane_too() -> None:
     assert not places[:, 1].any()
 
 
-def test_a_plane_that_is_written_is_read_again(tmp_path: Path) -> None:
-    problem = one_class()
+def test_plane_survives_a_round_trip(tmp_path: Path) -> None:
+    problem = make_class_problem()
     found = plane(problem.model, problem.model, problem.forget, problem.retain, WATCH)
     write(tmp_path / "plane.npz", found)
     again = read(tmp_path / "plane.npz")
@@ -190,13 +195,13 @@ def test_a_plane_that_is_written_is_read_again(tmp_path: Path) -> None:
         assert np.array_equal(getattr(again, name), getattr(found, name))
 
 
-def test_another_file_is_no_plane(tmp_path: Path) -> None:
+def test_other_file_is_rejected_as_a_plane(tmp_path: Path) -> None:
     (tmp_path / "plane.npz").write_bytes(b"no")
     with pytest.raises(DataError, match="cannot read the plane"):
         read(tmp_path / "plane.npz")
 
 
-def test_a_plane_of_odd_shapes_is_refused() -> None:
+def test_plane_with_wrong_shapes_is_rejected() -> None:
     with pytest.raises(ValueError, match="a plane of 2 samples"):
         Plane(
             before=np.zeros((2, 2)),

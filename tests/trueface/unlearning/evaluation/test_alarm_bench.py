@@ -24,8 +24,10 @@ KINDS = {
 }  # fmt: skip
 
 
-def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Iterator[Honest]:
-    """Train a model, make it forget by each method, and yield what all of them answer."""
+def unlearn_with_each_method(
+    goal: Goal, classes: int, seed: int, methods: Sequence[str]
+) -> Iterator[Honest]:
+    """Train a model, unlearn with each method, and yield the predictions of all."""
     inputs, true = points(classes, TRAINED, seed)
     gone = true == classes - 1
     trained = true
@@ -49,7 +51,7 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
         options=LEARNING,
         watch=RunContext(),
     )
-    before, retrained = _asked(base, {**some, "test": test}), None
+    before, retrained = _predict_splits(base, {**some, "test": test}), None
     forgotten = (classes - 1,) if goal == "class" else ()
     for method in ("retrain", *methods):
         done = run(
@@ -57,7 +59,7 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
             validation=some["validation"], goal=goal, fresh=lambda: perceptron(classes, seed + 7),
             options=LEARNING if method == "retrain" else None, seed=seed,
         )  # fmt: skip
-        parts = _asked(done.model, {**some, "test": test})
+        parts = _predict_splits(done.model, {**some, "test": test})
         retrained = retrained or parts
         yield Honest(
             name=f"{goal}~{method}", seed=seed, goal=goal, forgotten=forgotten, parts=parts,
@@ -65,7 +67,7 @@ def honest(goal: Goal, classes: int, seed: int, methods: Sequence[str]) -> Itera
         )  # fmt: skip
 
 
-def _asked(model: torch.nn.Module, some: dict[str, Examples]) -> PredictionsBySplit:
+def _predict_splits(model: torch.nn.Module, some: dict[str, Examples]) -> PredictionsBySplit:
     return {name: predict_examples(model, part, RunContext()) for name, part in some.items()}
 
 
@@ -73,10 +75,12 @@ def _asked(model: torch.nn.Module, some: dict[str, Examples]) -> PredictionsBySp
     ("goal", "classes", "methods"),
     [("flips", 2, ("relabel", "finetune")), ("class", 6, ("lau", "salun"))],
 )
-def test_every_ruined_model_is_found_and_no_honest_one_is_accused(
+def test_every_ruined_model_raises_an_alarm_and_no_sound_one_does(
     goal: Goal, classes: int, methods: tuple[str, ...]
 ) -> None:
-    models = [one for seed in (1, 2) for one in honest(goal, classes, seed, methods)]
+    models = [
+        one for seed in (1, 2) for one in unlearn_with_each_method(goal, classes, seed, methods)
+    ]
     by_kind, accused = census(models)
     assert {kind for kind, _ in by_kind} == KINDS | ({"few classes"} if classes > 3 else set())
     assert {place: tally.missed for place, tally in by_kind.items() if tally.missed} == {}

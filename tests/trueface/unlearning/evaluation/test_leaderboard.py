@@ -1,4 +1,4 @@
-"""The ladder: rows in their order, means over seeds, each seed beside its own references."""
+"""The leaderboard: order of rows, means over seeds, each seed with its own references."""
 
 import json
 import math
@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt, told
+from tests.trueface.unlearning.unlearned_runs import (
+    change_classes,
+    class_predictions,
+    flip_predictions,
+    make_predictions,
+    make_record,
+    write_unlearning,
+)
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
 from trueface.unlearning.evaluation.alarms import AlarmKind
@@ -30,54 +37,59 @@ OF_CLASS: dict[str, Any] = {
 PER_SEED = {0: 0, 1: 2, 2: 1}  # wrong answers that another seed adds
 
 
-def seeded(base: str, seed: int) -> str:
-    """Return an ID as it is where seeds are swept."""
+def with_seed(base: str, seed: int) -> str:
+    """Return an ID with a swept seed."""
     return f"{base}@seed={seed}"
 
 
-def leave_flips(run: Path, method: str, wrong: int, *, seed: int = 0, **changed: Any) -> Path:
-    """Write an unlearning of one seed; the base has 24 wrong answers of 80."""
-    model, base = seeded(f"{BASE}~{method}", seed), seeded(BASE, seed)
-    before, after = flips(24, follows=30), flips(wrong + PER_SEED[seed], seed=seed)
-    return leave(run, told(model, base, seed=seed, **changed), before, after)
+def write_flip_unlearning(
+    run: Path, method: str, wrong: int, *, seed: int = 0, **changed: Any
+) -> Path:
+    """Write an unlearning of one seed; the base has 24 wrong predictions of 80."""
+    model, base = with_seed(f"{BASE}~{method}", seed), with_seed(BASE, seed)
+    before, after = (
+        flip_predictions(24, follows=30),
+        flip_predictions(wrong + PER_SEED[seed], seed=seed),
+    )
+    return write_unlearning(run, make_record(model, base, seed=seed, **changed), before, after)
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Two seeds of three methods and two references."""
     for seed in (0, 1):
-        leave_flips(tmp_path, "scrub", 8, seed=seed)
-        leave_flips(tmp_path, "retrain", 4, seed=seed, seconds=100.0)
-        leave_flips(tmp_path, "corrected", 4, seed=seed)
-        leave_flips(tmp_path, "finetune", 20, seed=seed)
-    leave_flips(tmp_path, "aaa", 8)
+        write_flip_unlearning(tmp_path, "scrub", 8, seed=seed)
+        write_flip_unlearning(tmp_path, "retrain", 4, seed=seed, seconds=100.0)
+        write_flip_unlearning(tmp_path, "corrected", 4, seed=seed)
+        write_flip_unlearning(tmp_path, "finetune", 20, seed=seed)
+    write_flip_unlearning(tmp_path, "aaa", 8)
     return tmp_path
 
 
-def only(run: Path) -> UnlearningGroup:
+def only_group(run: Path) -> UnlearningGroup:
     """Return the one group of a run."""
     (group,) = make_unlearning_leaderboard(run).groups
     return group
 
 
-def row(group: UnlearningGroup, name: str) -> UnlearningRow:
+def find_row(group: UnlearningGroup, name: str) -> UnlearningRow:
     """Return a row by its name."""
     return next(one for one in group.rows if one.name == name)
 
 
-def test_rows_begin_with_the_references(study: Path) -> None:
-    group = only(study)
+def test_rows_start_with_the_references(study: Path) -> None:
+    group = only_group(study)
     assert [one.name for one in group.rows] == [
         "before", "corrected", "retrain", "finetune", "scrub", "aaa",
     ]  # fmt: skip
     assert group.base == BASE
-    assert row(group, "scrub").seeds == (0, 1)
-    assert row(group, "aaa").seeds == (0,)
+    assert find_row(group, "scrub").seeds == (0, 1)
+    assert find_row(group, "aaa").seeds == (0,)
 
 
-def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
-    leave_flips(tmp_path, "scrub", 8)
-    run = leave_flips(tmp_path, "ng", 8)
+def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "scrub", 8)
+    run = write_flip_unlearning(tmp_path, "ng", 8)
     count = 1 << 24  # labels of 128 MiB
     np.savez(
         paths.predictions_after(run),
@@ -87,11 +99,11 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     program = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"
-        "from trueface.unlearning.evaluation.leaderboard import ladder\n"
-        "ladder(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
+        "from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard as read\n"
+        "read(Path(sys.argv[1]))\n"  # whatever is loaded late has its memory
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 26),) * 2)\n"
-        "(group,) = ladder(Path(sys.argv[1])).groups\n"
+        "(group,) = read(Path(sys.argv[1])).groups\n"
         "print(json.dumps({row.name: row.reasons.get('answers') for row in group.rows}))\n"
     )
     ended = subprocess.run(
@@ -103,81 +115,95 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     assert reasons["scrub"] is reasons["before"] is None
 
 
-def test_a_ruined_model_stands_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
-    guess, lost = flips(4), flips(4)
+def test_ruined_model_is_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
+    guess, lost = flip_predictions(4), flip_predictions(4)
     guess["test"].logits[:] = np.random.default_rng(0).normal(size=(80, 2))
     truth, names = lost["test"].true.tolist(), lost["test"].ids
-    lost["test"] = said(truth, spoilt(truth, 30), true=truth, ids=names)
+    lost["test"] = make_predictions(truth, change_classes(truth, 30), true=truth, ids=names)
     made = {
-        "retrain": flips(4),
-        "scrub": flips(5, seed=3),
+        "retrain": flip_predictions(4),
+        "scrub": flip_predictions(5, seed=3),
         "finetune": guess,
         "ng": guess,
         "npo": lost,
     }
     for method, after in made.items():
-        leave(tmp_path, told(f"{BASE}~{method}@seed=0", f"{BASE}@seed=0"), flips(4), after)
-    group = only(tmp_path)
+        write_unlearning(
+            tmp_path,
+            make_record(f"{BASE}~{method}@seed=0", f"{BASE}@seed=0"),
+            flip_predictions(4),
+            after,
+        )
+    group = only_group(tmp_path)
     assert [(one.name, one.verdict) for one in group.rows] == [
         ("before", ""), ("retrain", ""), ("scrub", ""), ("finetune", "chance"), ("ng", "chance"),
         ("npo", "kept accuracy lost"),
     ]  # fmt: skip
 
 
-def test_swept_settings_make_rows_of_their_own(tmp_path: Path) -> None:
+def test_swept_settings_form_separate_rows(tmp_path: Path) -> None:
     for lr in ("0.1", "0.2"):
         model = f"{BASE}~ng@lr={lr},unlearn.seed=3"
-        leave(tmp_path, told(model, BASE), flips(24), flips(8))
-    assert [one.name for one in only(tmp_path).rows] == ["before", "ng lr=0.1", "ng lr=0.2"]
+        write_unlearning(
+            tmp_path, make_record(model, BASE), flip_predictions(24), flip_predictions(8)
+        )
+    assert [one.name for one in only_group(tmp_path).rows] == ["before", "ng lr=0.1", "ng lr=0.2"]
 
 
-def test_other_bases_and_other_aims_make_groups_of_their_own(tmp_path: Path) -> None:
-    leave(tmp_path, told(f"{BASE}~ng", BASE), flips(24), flips(8))
-    leave(tmp_path, told("gan:pre%50~ng", "gan:pre%50", known=0.5), flips(24), flips(8))
+def test_other_bases_and_other_goals_form_separate_groups(tmp_path: Path) -> None:
+    write_unlearning(
+        tmp_path, make_record(f"{BASE}~ng", BASE), flip_predictions(24), flip_predictions(8)
+    )
+    write_unlearning(
+        tmp_path,
+        make_record("gan:pre%50~ng", "gan:pre%50", known=0.5),
+        flip_predictions(24),
+        flip_predictions(8),
+    )
     found = [(group.base, group.known) for group in make_unlearning_leaderboard(tmp_path).groups]
     assert sorted(found) == [("gan:pre%20", 1.0), ("gan:pre%50", 0.5)]
 
 
-def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
-    lau = told(
+def test_forgotten_class_has_separate_measures(tmp_path: Path) -> None:
+    lau = make_record(
         "cifar~lau",
         "cifar",
         **OF_CLASS,
         relearn=Relearn(steps=3, most=50, loss=0.1),
         probe=Probe(before=1.0, after=0.99, chance=0.5),
     )
-    retrain = told(
+    retrain = make_record(
         "cifar~retrain", "cifar", **OF_CLASS, relearn=Relearn(steps=12, most=50, loss=0.1)
     )
-    leave(tmp_path, lau, one_class(40), one_class(0, wrong=3))
-    leave(tmp_path, retrain, one_class(40), one_class(0))
-    group = only(tmp_path)
-    one = row(group, "lau")
+    write_unlearning(tmp_path, lau, class_predictions(40), class_predictions(0, wrong=3))
+    write_unlearning(tmp_path, retrain, class_predictions(40), class_predictions(0))
+    group = only_group(tmp_path)
+    one = find_row(group, "lau")
     assert one.values["us"].mean == pytest.approx(unlearning_score(100 * 77 / 80, 0))
     assert one.values["test_forget"].mean == 0
-    assert row(group, "before").values["test_forget"].mean == 1
+    assert find_row(group, "before").values["test_forget"].mean == 1
     assert one.values["probe"].mean == 0.99
     assert one.values["relearn"].mean == 3
     assert one.values["anamnesis"].mean == 0.25
     assert one.reasons["recovery"] == "no label was flipped"
 
 
-def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
-    record = told(
+def test_found_labels_and_backdoor_rates_are_reported(tmp_path: Path) -> None:
+    record = make_record(
         f"{BASE}~ng",
         BASE,
         found=NoiseSearchResult(flagged=10, hidden=8, right=6),
         attack=0.1,
         attack_before=0.9,
     )
-    leave(tmp_path, record, flips(24), flips(8))
-    group = only(tmp_path)
-    values = row(group, "ng").values
+    write_unlearning(tmp_path, record, flip_predictions(24), flip_predictions(8))
+    group = only_group(tmp_path)
+    values = find_row(group, "ng").values
     assert (values["found_precision"].mean, values["found_recall"].mean) == (0.6, 0.75)
-    assert (values["attack"].mean, row(group, "before").values["attack"].mean) == (0.1, 0.9)
+    assert (values["attack"].mean, find_row(group, "before").values["attack"].mean) == (0.1, 0.9)
 
 
-def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
+def test_damaged_record_is_reported_and_the_rest_is_shown(study: Path) -> None:
     bad = study / "bad"
     bad.mkdir()
     paths.unlearning(bad).write_text("{")
@@ -186,54 +212,61 @@ def test_a_damaged_record_is_a_trouble_and_no_end(study: Path) -> None:
     assert "damaged" in found.troubles[0]
 
 
-def test_a_single_model_may_be_named(study: Path) -> None:
-    folder = study / paths.model_folder("model", seeded(f"{BASE}~scrub", 0))
-    assert [one.name for one in only(folder).rows] == ["before", "scrub"]
+def test_single_model_folder_is_accepted(study: Path) -> None:
+    folder = study / paths.model_folder("model", with_seed(f"{BASE}~scrub", 0))
+    assert [one.name for one in only_group(folder).rows] == ["before", "scrub"]
 
 
-def test_a_run_without_unlearning_has_no_group_and_no_trouble(tmp_path: Path) -> None:
+def test_run_without_unlearning_has_no_group_and_no_error(tmp_path: Path) -> None:
     assert make_unlearning_leaderboard(tmp_path) == (tmp_path.name, (), ())
 
 
-def test_what_knew_half_of_the_wrong_labels_stands_beside_references_that_knew_all(
+def test_method_that_knew_half_of_the_wrong_labels_is_compared_with_references_that_knew_all(
     tmp_path: Path,
 ) -> None:
     for method, wrong in (("retrain", 6), ("corrected", 4)):
-        leave_flips(tmp_path, method, wrong)
-    half = told(f"{BASE}~relabel@known=0.5,seed=0", f"{BASE}@seed=0", known=0.5)
-    leave(tmp_path, half, flips(24), flips(8))
-    group = only(tmp_path)
+        write_flip_unlearning(tmp_path, method, wrong)
+    half = make_record(f"{BASE}~relabel@known=0.5,seed=0", f"{BASE}@seed=0", known=0.5)
+    write_unlearning(tmp_path, half, flip_predictions(24), flip_predictions(8))
+    group = only_group(tmp_path)
     assert [one.method for one in group.rows] == ["before", "corrected", "retrain", "relabel"]
-    one = row(group, "relabel known=0.5")
+    one = find_row(group, "relabel known=0.5")
     assert one.values["recovery"].mean == pytest.approx(16 / 20)
     assert one.values["gap_test"].mean == pytest.approx(2 / 80)
     assert not any("nothing was retrained" in note for note in group.notes)
 
 
-def test_what_changed_is_told_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+def test_change_is_reported_over_the_seeds_that_both_have(tmp_path: Path) -> None:
     for seed, wrong in ((0, 4), (1, 12), (2, 8)):
         base = f"{BASE}@seed={seed}"
-        leave(
-            tmp_path, told(f"{BASE}~retrain@seed={seed}", base, seed=seed), flips(24), flips(wrong)
+        write_unlearning(
+            tmp_path,
+            make_record(f"{BASE}~retrain@seed={seed}", base, seed=seed),
+            flip_predictions(24),
+            flip_predictions(wrong),
         )
-    done = told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0", seed=0)
-    leave(tmp_path, done, flips(24), flips(24))
+    done = make_record(f"{BASE}~ng@seed=0", f"{BASE}@seed=0", seed=0)
+    write_unlearning(tmp_path, done, flip_predictions(24), flip_predictions(24))
     (alarm,) = [
-        one for one in row(only(tmp_path), "ng").alarms if one.alarm_kind is AlarmKind.NOISE
+        one
+        for one in find_row(only_group(tmp_path), "ng").alarms
+        if one.alarm_kind is AlarmKind.NOISE
     ]
     assert "changed by +0.00 points" in alarm.text
 
 
-def test_a_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
-    before = flips(24, follows=30)
+def test_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> None:
+    before = flip_predictions(24, follows=30)
     for seed in (1, 2, 42):
         for method, wrong in (("retrain", 4), ("scrub", 8)):
             variant = "" if seed == 42 else f"@unlearn.seed={seed}"
-            record = told(f"{BASE}~{method}{variant}", BASE, seed=seed)
-            leave(tmp_path, record, before, flips(wrong + PER_SEED.get(seed, 0), seed=seed))
+            record = make_record(f"{BASE}~{method}{variant}", BASE, seed=seed)
+            write_unlearning(
+                tmp_path, record, before, flip_predictions(wrong + PER_SEED.get(seed, 0), seed=seed)
+            )
     (tmp_path / BASE).mkdir()
     write_json(paths.provenance(tmp_path / BASE), {"settings": {"seed": 7}})
-    rows = {one.name: one for one in only(tmp_path).rows}
+    rows = {one.name: one for one in only_group(tmp_path).rows}
     assert {name: one.seeds for name, one in rows.items()} == {
         "before": (7,), "retrain": (1, 2, 42), "scrub": (1, 2, 42),
     }  # fmt: skip
@@ -248,113 +281,130 @@ def test_a_base_of_unlearnings_of_several_seeds_counts_once(tmp_path: Path) -> N
     assert not any(alarm.text.startswith("seed ") for alarm in rows["before"].alarms)
 
 
-def test_two_bases_count_twice_however_many_unlearnings_each_has(tmp_path: Path) -> None:
+def test_two_bases_count_twice_for_any_number_of_unlearnings(tmp_path: Path) -> None:
     for seed in (0, 1):
         for own in (3, 4):
             model = f"{BASE}~scrub@seed={seed},unlearn.seed={own}"
-            record = told(model, f"{BASE}@seed={seed}", seed=own)
-            leave(tmp_path, record, flips(20 + 8 * seed, follows=30), flips(8))
-    before, scrub = only(tmp_path).rows
+            record = make_record(model, f"{BASE}@seed={seed}", seed=own)
+            write_unlearning(
+                tmp_path, record, flip_predictions(20 + 8 * seed, follows=30), flip_predictions(8)
+            )
+    before, scrub = only_group(tmp_path).rows
     assert (before.seeds, scrub.seeds) == ((0, 1), (3, 3, 4, 4))
     assert before.values["test"].values == (60 / 80, 52 / 80)
 
 
-def test_a_draw_that_is_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
+def test_draw_swept_with_the_seed_is_part_of_the_repetition(tmp_path: Path) -> None:
     for seed, draw in ((0, 7), (1, 8)):
         variant = f"@seed={seed},poison_seed={draw}"
         for method, wrong in (("retrain", 4), ("scrub", 8)):
-            said = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
-            leave(tmp_path, said, flips(24, follows=30), flips(wrong + PER_SEED[seed], seed=seed))
-    group = only(tmp_path)
+            said = make_record(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+            write_unlearning(
+                tmp_path,
+                said,
+                flip_predictions(24, follows=30),
+                flip_predictions(wrong + PER_SEED[seed], seed=seed),
+            )
+    group = only_group(tmp_path)
     assert group.base == BASE
-    assert row(group, "scrub").seeds == (0, 1)
+    assert find_row(group, "scrub").seeds == (0, 1)
 
 
-def test_draws_that_are_swept_alone_are_compared(tmp_path: Path) -> None:
+def test_draws_swept_alone_are_compared(tmp_path: Path) -> None:
     for draw in (7, 8):
         variant = f"@poison_seed={draw}"
-        said = told(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
-        leave(tmp_path, said, flips(24, follows=30), flips(4))
+        said = make_record(f"{BASE}~retrain{variant}", f"{BASE}{variant}", seed=0)
+        write_unlearning(tmp_path, said, flip_predictions(24, follows=30), flip_predictions(4))
     bases = {group.base for group in make_unlearning_leaderboard(tmp_path).groups}
     assert bases == {f"{BASE}@poison_seed=7", f"{BASE}@poison_seed=8"}
 
 
-def test_draws_of_one_seed_all_count_where_a_change_is_told_from_noise(tmp_path: Path) -> None:
+def test_draws_of_one_seed_all_count_for_the_noise_test(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         for draw, wrong in ((7, 8), (8, 22)):  # with the first draw much has changed
             variant = f"@seed={seed},poison_seed={draw + 10 * seed}"
             for method, left in (("retrain", 4), ("ng", wrong)):
-                told_of = told(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
-                after = flips(left + PER_SEED[seed], seed=seed)
-                leave(tmp_path, told_of, flips(24, follows=30), after)
-    group = only(tmp_path)
-    assert row(group, "ng").values["test"].seeds == 6
-    assert row(group, "ng").alarms == ()
+                told_of = make_record(f"{BASE}~{method}{variant}", f"{BASE}{variant}", seed=seed)
+                after = flip_predictions(left + PER_SEED[seed], seed=seed)
+                write_unlearning(tmp_path, told_of, flip_predictions(24, follows=30), after)
+    group = only_group(tmp_path)
+    assert find_row(group, "ng").values["test"].seeds == 6
+    assert find_row(group, "ng").alarms == ()
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
-def test_a_change_within_the_noise_of_three_retrained_seeds_is_told(
+def test_change_within_the_noise_of_three_retrained_seeds_is_reported(
     tmp_path: Path, seeds: int
 ) -> None:
     for seed in range(seeds):
-        leave_flips(tmp_path, "retrain", 4, seed=seed)
-        leave_flips(tmp_path, "ng", 22, seed=seed)
-    group = only(tmp_path)
+        write_flip_unlearning(tmp_path, "retrain", 4, seed=seed)
+        write_flip_unlearning(tmp_path, "ng", 22, seed=seed)
+    group = only_group(tmp_path)
     noise = [AlarmKind.NOISE] if seeds == 3 else []
-    assert [one.alarm_kind for one in row(group, "ng").alarms] == noise
-    assert row(group, "retrain").alarms == ()
-    assert row(group, "ng").verdict == ""
+    assert [one.alarm_kind for one in find_row(group, "ng").alarms] == noise
+    assert find_row(group, "retrain").alarms == ()
+    assert find_row(group, "ng").verdict == ""
     few = any("of at least 3 seeds, and there are 2" in note for note in group.notes)
     assert few == (seeds == 2)
     assert any("no corrected model" in note for note in group.notes)
 
 
-def test_what_could_not_be_measured_has_its_reason(tmp_path: Path) -> None:
-    parts = flips(8)
+def test_unmeasured_values_have_a_reason(tmp_path: Path) -> None:
+    parts = flip_predictions(8)
     del parts["retain"]
     never = Relearn(steps=None, most=50, loss=0.1)
-    leave(tmp_path, told(f"{BASE}~ng", BASE, relearn=never), flips(24), flips(22))
-    leave(tmp_path, told(f"{BASE}~rl", BASE), flips(24), parts)
-    leave(tmp_path, told("other~ng", "other"), None, None)
+    write_unlearning(
+        tmp_path,
+        make_record(f"{BASE}~ng", BASE, relearn=never),
+        flip_predictions(24),
+        flip_predictions(22),
+    )
+    write_unlearning(tmp_path, make_record(f"{BASE}~rl", BASE), flip_predictions(24), parts)
+    write_unlearning(tmp_path, make_record("other~ng", "other"), None, None)
     group, other = sorted(make_unlearning_leaderboard(tmp_path).groups, key=lambda one: one.base)
-    one = row(group, "ng")
+    one = find_row(group, "ng")
     assert one.values["of_training"].mean == 0.05
     assert "gap" not in one.values
     assert "no model was retrained" in one.reasons["gap"]
     assert "no model was retrained" in one.reasons["of_retrain"]
     assert one.reasons["relearn"] == "not within 50 steps"
-    assert "no predictions for retain" in row(group, "rl").reasons["answers"]
+    assert "no predictions for retain" in find_row(group, "rl").reasons["answers"]
     for name in ("ng", "before"):
-        assert "cannot read the predictions" in row(other, name).reasons["answers"]
+        assert "cannot read the predictions" in find_row(other, name).reasons["answers"]
 
 
-def test_a_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
-    leave_flips(tmp_path, "retrain", 4)
-    leave_flips(tmp_path, "scrub", 8)
-    broken = flips(8)
+def test_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "retrain", 4)
+    write_flip_unlearning(tmp_path, "scrub", 8)
+    broken = flip_predictions(8)
     broken["test"].logits[0] = math.nan
     for method, seed in (("ng", 0), ("scrub", 1)):
-        record = told(f"{BASE}~{method}@seed={seed}", f"{BASE}@seed={seed}", seed=seed)
-        leave(tmp_path, record, flips(24), broken)
-    one = row(only(tmp_path), "ng")
+        record = make_record(f"{BASE}~{method}@seed={seed}", f"{BASE}@seed={seed}", seed=seed)
+        write_unlearning(tmp_path, record, flip_predictions(24), broken)
+    one = find_row(only_group(tmp_path), "ng")
     assert [alarm.alarm_kind for alarm in one.alarms] == [AlarmKind.BROKEN]
     assert "test" not in one.values
     assert "are not finite" in one.reasons["answers"]
     assert one.values["seconds"].mean == 10
-    (alarm,) = row(only(tmp_path), "scrub").alarms
+    (alarm,) = find_row(only_group(tmp_path), "scrub").alarms
     assert alarm.text.startswith("seed 1: ")
 
 
-def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
-    leave_flips(tmp_path, "retrain", 4)
-    same = flips(24, follows=30)
-    leave(tmp_path, told(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), same, same)
-    leave(tmp_path, told("cifar~lau", "cifar", **OF_CLASS), one_class(0), one_class(0))
+def test_unchanged_model_is_reported(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "retrain", 4)
+    same = flip_predictions(24, follows=30)
+    write_unlearning(tmp_path, make_record(f"{BASE}~ng@seed=0", f"{BASE}@seed=0"), same, same)
+    write_unlearning(
+        tmp_path,
+        make_record("cifar~lau", "cifar", **OF_CLASS),
+        class_predictions(0),
+        class_predictions(0),
+    )
     of_class, of_flips = sorted(
         make_unlearning_leaderboard(tmp_path).groups, key=lambda one: one.base
     )
-    assert row(of_flips, "ng").verdict == "untouched"
-    assert AlarmKind.NEVER_KNOWN in {alarm.alarm_kind for alarm in row(of_class, "lau").alarms}
+    assert find_row(of_flips, "ng").verdict == "untouched"
+    assert AlarmKind.NEVER_KNOWN in {alarm.alarm_kind for alarm in find_row(of_class, "lau").alarms}
 
 
 @pytest.mark.parametrize(
@@ -375,18 +425,16 @@ def test_a_model_that_nothing_changed_is_told(tmp_path: Path) -> None:
         ("before", "samples", 6400),
     ],
 )
-def test_a_measure_is_its_mean_over_seeds(
-    study: Path, name: str, measure: str, mean: float
-) -> None:
-    assert row(only(study), name).values[measure].mean == pytest.approx(mean)
+def test_measure_is_the_mean_over_seeds(study: Path, name: str, measure: str, mean: float) -> None:
+    assert find_row(only_group(study), name).values[measure].mean == pytest.approx(mean)
 
 
-def test_deviations_are_over_seeds_and_nothing_is_no_number(study: Path) -> None:
-    group = only(study)
-    values = row(group, "scrub").values
+def test_deviations_are_over_seeds_and_no_value_is_nan(study: Path) -> None:
+    group = only_group(study)
+    values = find_row(group, "scrub").values
     assert values["test"].sd == pytest.approx((2 / 80) / math.sqrt(2))
     assert len(values["test"].values) == values["test"].seeds == 2
-    assert row(group, "aaa").values["test"].sd is None
+    assert find_row(group, "aaa").values["test"].sd is None
     assert values["gap_test"].sd == pytest.approx(0)
     assert values["of_retrain"].sd == 0  # equal seeds do not differ by a rounding error
     assert values["recovery_low"].mean < values["recovery"].mean < values["recovery_high"].mean

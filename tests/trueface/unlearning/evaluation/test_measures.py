@@ -1,11 +1,15 @@
-"""Measures of answers: known values, and what is refused."""
+"""Measures of predictions: known values, and rejected inputs."""
 
 import math
 
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import flips, one_class, said
+from tests.trueface.unlearning.unlearned_runs import (
+    class_predictions,
+    flip_predictions,
+    make_predictions,
+)
 from trueface.evaluation import curves, measurement
 from trueface.evaluation.predictions import SamplePredictions
 from trueface.runtime.errors import DataError
@@ -28,7 +32,7 @@ from trueface.unlearning.evaluation.measures import (
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
 
 
-def test_our_copy_of_published_figures_agrees_with_their_scores() -> None:
+def test_copy_of_published_figures_agrees_with_their_scores() -> None:
     assert len(CIFAR_10) == 36
     assert all(
         unlearning_score(one.test_retain, one.test_forget) == pytest.approx(one.us, abs=1e-4)
@@ -36,13 +40,13 @@ def test_our_copy_of_published_figures_agrees_with_their_scores() -> None:
     )
 
 
-def test_the_tug_of_war_with_an_equal_model_is_one() -> None:
+def test_tug_of_war_with_an_equal_model_is_one() -> None:
     assert tug_of_war(0, 0, 0) == 1
     assert tug_of_war(0.5, 0, 0) == 0.5
 
 
-def test_a_model_is_as_its_retrained_self() -> None:
-    parts = flips(8)
+def test_equal_model_has_no_gap_to_its_retrained_model() -> None:
+    parts = flip_predictions(8)
     one = single_model_metrics(parts, goal="flips")
     comparison = compare_with_retrained(parts, parts, measures=one, reference_measures=one)
     assert comparison.values["tow"] == 1
@@ -53,7 +57,7 @@ def test_a_model_is_as_its_retrained_self() -> None:
 
 
 def test_flips_are_measured_against_both_labels() -> None:
-    found = single_model_metrics(flips(8, follows=10), goal="flips").values
+    found = single_model_metrics(flip_predictions(8, follows=10), goal="flips").values
     assert found["forget"] == 10 / 40
     assert found["forget_true"] == 30 / 40
     assert found["retain"] == 1
@@ -62,16 +66,16 @@ def test_flips_are_measured_against_both_labels() -> None:
     assert 0.5 < found["auc"] <= 1
 
 
-def test_a_forgotten_class_divides_the_test() -> None:
-    found = single_model_metrics(one_class(10, wrong=8), goal="class", forgotten=(2,))
+def test_forgotten_class_divides_the_test() -> None:
+    found = single_model_metrics(class_predictions(10, wrong=8), goal="class", forgotten=(2,))
     assert found.values["test_retain"] == 72 / 80
     assert found.values["test_forget"] == 10 / 40
     assert found.values["us"] == pytest.approx(unlearning_score(90, 25))
     assert "two classes" in found.reasons["auc"]
 
 
-def test_without_a_test_there_is_a_reason_and_calibration_is_of_validation() -> None:
-    parts = flips(8)
+def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
+    parts = flip_predictions(8)
     del parts["test"]
     found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
@@ -80,15 +84,15 @@ def test_without_a_test_there_is_a_reason_and_calibration_is_of_validation() -> 
     )
 
 
-def test_true_labels_that_nobody_knows_give_a_reason() -> None:
-    parts = one_class(0)
+def test_unknown_true_labels_give_a_reason() -> None:
+    parts = class_predictions(0)
     assert single_model_metrics(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
         "the true labels are unknown"
     )
 
 
 def test_two_classes_are_measured_as_detectors_are() -> None:
-    part = flips(8)["test"]
+    part = flip_predictions(8)["test"]
     margin = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
     labels = part.trained.astype(np.int8)
     report = measurement.evaluate_scores(labels, margin, keys=part.ids)
@@ -103,58 +107,62 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     assert part.loss(part.trained) == pytest.approx(report.metrics["loss"].value)
 
 
-def test_a_sure_and_wrong_model_is_not_calibrated() -> None:
-    part = said([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
+def test_confident_and_wrong_model_is_not_calibrated() -> None:
+    part = make_predictions([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
     assert calibration_error(part, part.trained) == pytest.approx(1)
 
 
 def test_large_logits_have_finite_probabilities() -> None:
-    part = said([0, 1], [1, 0], sure=1e4)
+    part = make_predictions([0, 1], [1, 0], sure=1e4)
     assert np.isfinite(part.log_probabilities()).all()
     assert part.loss(part.trained) == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_answers_that_are_no_numbers_are_refused(value: float) -> None:
-    parts = flips(8)
+def test_non_finite_predictions_are_rejected(value: float) -> None:
+    parts = flip_predictions(8)
     parts["test"].logits[3, 0] = value
     with pytest.raises(DataError, match="1 of 80 predictions on test are not finite"):
         single_model_metrics(parts, goal="flips")
 
 
-def test_a_measure_that_is_no_number_is_left_out() -> None:
+def test_non_finite_measure_is_left_out() -> None:
     found = compute_metrics({"odd": lambda: math.nan})
     assert found.values == {}
     assert found.reasons == {"odd": "the value is nan"}
     assert found.get("odd") is None
 
 
-def test_a_later_sheet_comes_first() -> None:
+def test_later_measures_take_precedence() -> None:
     first, second = compute_metrics({"a": lambda: 1.0}), compute_metrics({"a": lambda: 2.0})
     assert (first | second).values == {"a": 2.0}
 
 
-def test_divergence_and_distance_have_their_known_values() -> None:
+def test_divergence_and_distance_have_known_values() -> None:
     even, sure = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
     expected = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
     assert divergence(sure, even) == pytest.approx(expected)
     assert distance(sure, even) == pytest.approx(math.sqrt(2) * 0.4)
 
 
-def test_answers_are_matched_by_name() -> None:
-    first = said([0, 1, 1], [0, 1, 0], ids=("a", "b", "c"))
-    second = said([1, 0, 1], [1, 0, 1], ids=("b", "a", "c"))
+def test_predictions_are_matched_by_name() -> None:
+    first = make_predictions([0, 1, 1], [0, 1, 0], ids=("a", "b", "c"))
+    second = make_predictions([1, 0, 1], [1, 0, 1], ids=("b", "a", "c"))
     assert align_samples(first, second).logits.argmax(1).tolist() == [0, 1, 1]
     with pytest.raises(UndefinedMetric, match="other samples"):
-        align_samples(first, said([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
+        align_samples(first, make_predictions([1, 0, 1], [1, 0, 1], ids=("b", "a", "d")))
     with pytest.raises(UndefinedMetric, match="other samples"):
-        align_samples(said([0, 1], [0, 1]), said([0, 0], [0, 1]))
+        align_samples(make_predictions([0, 1], [0, 1]), make_predictions([0, 0], [0, 1]))
     with pytest.raises(UndefinedMetric, match="other classes"):
-        align_samples(said([0, 1], [0, 1]), said([0, 1], [0, 1], classes=3))
+        align_samples(make_predictions([0, 1], [0, 1]), make_predictions([0, 1], [0, 1], classes=3))
 
 
-def test_recovery_is_the_share_of_undone_damage() -> None:
-    poisoned, ours, clean = flips(24)["test"], flips(12)["test"], flips(4)["test"]
+def test_recovery_is_the_fraction_of_damage_undone() -> None:
+    poisoned, ours, clean = (
+        flip_predictions(24)["test"],
+        flip_predictions(12)["test"],
+        flip_predictions(4)["test"],
+    )
     found = recovery(ours, poisoned, clean)
     assert found.value == pytest.approx(12 / 20)
     assert found.low < found.value < found.high
@@ -162,59 +170,59 @@ def test_recovery_is_the_share_of_undone_damage() -> None:
     assert recovery(clean, poisoned, clean).value == 1
 
 
-def test_without_damage_there_is_no_recovery() -> None:
-    same = flips(4)["test"]
+def test_recovery_is_undefined_without_damage() -> None:
+    same = flip_predictions(4)["test"]
     with pytest.raises(UndefinedMetric, match="recovery needs at least"):
         recovery(same, same, same)
     with pytest.raises(UndefinedMetric, match="recovery needs at least"):
-        recovery(same, same, flips(8)["test"])  # the clean model is the worse one
+        recovery(same, same, flip_predictions(8)["test"])  # the clean model is the worse one
 
 
-def test_a_shifted_threshold_is_no_damage_once_it_is_tuned() -> None:
-    parts = flips(8)
-    shifted = {name: flips(8)[name] for name in ("test", "validation")}
+def test_shifted_threshold_is_not_damage_once_it_is_tuned() -> None:
+    parts = flip_predictions(8)
+    shifted = {name: flip_predictions(8)[name] for name in ("test", "validation")}
     for part in shifted.values():
         part.logits[:, 1] += 10  # all are called class 1
-    assert single_model_metrics(flips(8) | shifted, goal="flips").values["test"] == 0.5
+    assert single_model_metrics(flip_predictions(8) | shifted, goal="flips").values["test"] == 0.5
     plain = accuracy_at_val_threshold(parts["test"], parts["validation"])
     assert accuracy_at_val_threshold(shifted["test"], shifted["validation"]) == pytest.approx(plain)
     assert plain > 0.85
 
 
-def test_a_threshold_lies_between_answers_and_never_splits_equal_ones() -> None:
-    validation = said([0, 1, 1], [0, 0, 1])  # two answers alike, of both classes
+def test_threshold_is_between_scores_and_never_splits_equal_ones() -> None:
+    validation = make_predictions([0, 1, 1], [0, 0, 1])  # two answers alike, of both classes
     assert accuracy_at_val_threshold(validation, validation) == 2 / 3
     with pytest.raises(UndefinedMetric, match="two classes"):
-        accuracy_at_val_threshold(said([0], [0], classes=3), validation)
+        accuracy_at_val_threshold(make_predictions([0], [0], classes=3), validation)
 
 
-def test_an_accuracy_has_an_interval() -> None:
-    found = accuracy_with_ci(flips(8)["test"])
+def test_accuracy_has_an_interval() -> None:
+    found = accuracy_with_ci(flip_predictions(8)["test"])
     assert found.value == 0.9
     assert 0.8 < found.low < 0.9 < found.high < 1
-    values = single_model_metrics(flips(8), goal="flips").values
+    values = single_model_metrics(flip_predictions(8), goal="flips").values
     assert (values["test_low"], values["test_high"]) == (found.low, found.high)
 
 
-def test_copies_of_a_picture_in_several_networks_do_not_narrow_an_interval() -> None:
+def test_copies_of_an_image_in_several_networks_do_not_narrow_an_interval() -> None:
     truth = [n % 2 for n in range(60)]
     wrong = [1 - label if n % 7 == 0 else label for n, label in enumerate(truth)]
     keys = [f"{'FFHQ' if label == 0 else 'StyleGAN2/psi'}/{n}" for n, label in enumerate(truth)]
-    once = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
+    once = accuracy_with_ci(make_predictions(truth, wrong, ids=tuple(f"pre:{key}" for key in keys)))
     copies = tuple(f"{modifier}:{key}" for modifier in ("pre", "fb", "tl", "tw") for key in keys)
-    four = accuracy_with_ci(said(truth * 4, wrong * 4, ids=copies))
+    four = accuracy_with_ci(make_predictions(truth * 4, wrong * 4, ids=copies))
     assert four.value == once.value
     assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.15)
 
 
-def test_sources_that_are_right_equally_often_leave_open_what_their_images_do() -> None:
+def test_sources_with_equal_accuracy_keep_the_uncertainty_of_their_images() -> None:
     truth = [n // 60 for n in range(120)]
     keys = tuple(f"{n // 20}/{n}" for n in range(120))
 
     def asked(wrong: int) -> SamplePredictions:
-        """Return answers, so many of 20 wrong in each source."""
+        """Return predictions with `wrong` of 20 wrong in each source."""
         calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
-        return said(truth, calls, true=truth, ids=keys)
+        return make_predictions(truth, calls, true=truth, ids=keys)
 
     found = accuracy_with_ci(asked(2))
     assert found.value == pytest.approx(0.9)
@@ -223,12 +231,14 @@ def test_sources_that_are_right_equally_often_leave_open_what_their_images_do() 
     assert undone.low + 0.1 < undone.value < undone.high - 0.1
 
 
-def test_an_interval_of_three_sources_rests_on_three() -> None:
+def test_interval_of_three_sources_uses_three_units() -> None:
     truth = [0] * 300 + [1] * 300
     wrong = [
         1 - label if n % 300 < 40 else label for n, label in enumerate(truth)
     ]  # all in one source
     keys = tuple(f"pre:{label}/{n % 300 // 100}/{n}" for n, label in enumerate(truth))
-    apart = accuracy_with_ci(said(truth, wrong, ids=keys))
-    alike = accuracy_with_ci(said(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600))))
+    apart = accuracy_with_ci(make_predictions(truth, wrong, ids=keys))
+    alike = accuracy_with_ci(
+        make_predictions(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600)))
+    )
     assert apart.high - apart.low > 4 * (alike.high - alike.low)

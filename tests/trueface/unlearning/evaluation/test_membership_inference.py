@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import said
+from tests.trueface.unlearning.unlearned_runs import make_predictions
 from trueface.evaluation.predictions import SamplePredictions
 from trueface.unlearning.evaluation.measures import UndefinedMetric
 from trueface.unlearning.evaluation.membership_inference import (
@@ -17,20 +17,22 @@ from trueface.unlearning.evaluation.membership_inference import (
 COUNT = 300
 
 
-def answers(
+def predictions_with_margin(
     sure: float, seed: int, *, count: int = COUNT, wrong: bool = False
 ) -> SamplePredictions:
-    """Return answers of one sureness on average, all right (or all wrong) of two classes."""
+    """Return predictions of one mean confidence, all right (or all wrong), of two classes."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 2, count)
     margin = random.normal(sure, 1.0, count) * np.where(truth == 1, 1, -1)
-    part = said((1 - truth if wrong else truth).tolist(), truth.tolist(), true=truth.tolist())
+    part = make_predictions(
+        (1 - truth if wrong else truth).tolist(), truth.tolist(), true=truth.tolist()
+    )
     part.logits[:] = np.stack([np.zeros(count), margin], 1)
     return part
 
 
-def test_alike_distributions_are_not_told_apart() -> None:
-    forget, retain, test = (answers(2, seed) for seed in (1, 2, 3))
+def test_equal_distributions_are_indistinguishable() -> None:
+    forget, retain, test = (predictions_with_margin(2, seed) for seed in (1, 2, 3))
     parts = {"forget": forget, "retain": retain, "validation": test, "test": test}
     found = membership(parts, goal="instances").values
     assert found["mia_loss"] == pytest.approx(0.5, abs=0.08)
@@ -40,7 +42,11 @@ def test_alike_distributions_are_not_told_apart() -> None:
 
 
 def test_members_of_an_overfitted_model_are_found() -> None:
-    forget, retain, test = answers(8, 1), answers(8, 2), answers(0.5, 3)
+    forget, retain, test = (
+        predictions_with_margin(8, 1),
+        predictions_with_margin(8, 2),
+        predictions_with_margin(0.5, 3),
+    )
     parts = {"forget": forget, "retain": retain, "validation": test, "test": test}
     found = membership(parts, goal="instances").values
     assert found["mia_loss"] > 0.9
@@ -48,55 +54,59 @@ def test_members_of_an_overfitted_model_are_found() -> None:
     assert found["mia_svc"] < 0.1  # the share that is taken for others
 
 
-def test_a_model_that_forgot_is_believed_by_all_attacks() -> None:
-    forget, retain, test = answers(0.5, 1), answers(8, 2), answers(0.5, 3)
+def test_all_attacks_accept_a_model_that_forgot() -> None:
+    forget, retain, test = (
+        predictions_with_margin(0.5, 1),
+        predictions_with_margin(8, 2),
+        predictions_with_margin(0.5, 3),
+    )
     assert by_entropy(retain=retain, outside=test, forget=forget).value < 0.2
     assert by_confidence(retain=retain, outside=test, forget=forget).value > 0.8
     assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
 
 
-def test_wrong_labels_are_set_beside_labels_that_are_wrong_in_the_same_way() -> None:
+def test_wrong_labels_are_compared_with_labels_wrong_in_the_same_way() -> None:
     # a model that never saw the wrong labels has a high loss on them, and that gives nothing away
-    forget, test = answers(4, 1, wrong=True), answers(4, 3)
+    forget, test = predictions_with_margin(4, 1, wrong=True), predictions_with_margin(4, 3)
     assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
-    remembered = answers(-4, 1, wrong=True)
+    remembered = predictions_with_margin(-4, 1, wrong=True)
     assert by_loss(forget=remembered, outside=test).value > 0.95
 
 
-def test_the_same_seed_gives_the_same_answer() -> None:
-    forget, test = answers(3, 1), answers(2, 3, count=2000)
+def test_same_seed_gives_the_same_result() -> None:
+    forget, test = predictions_with_margin(3, 1), predictions_with_margin(2, 3, count=2000)
     assert by_loss(forget=forget, outside=test, seed=5) == by_loss(
         forget=forget, outside=test, seed=5
     )
 
 
-def test_too_few_samples_are_no_attack() -> None:
-    few, many = answers(2, 1, count=40), answers(2, 2)
+def test_too_few_samples_give_no_attack() -> None:
+    few, many = predictions_with_margin(2, 1, count=40), predictions_with_margin(2, 2)
     with pytest.raises(UndefinedMetric, match="needs 50"):
         by_entropy(retain=few, outside=many, forget=many)
     with pytest.raises(UndefinedMetric, match="needs 50"):
         by_loss(forget=few, outside=many)
 
 
-def test_a_class_that_the_test_does_not_have_is_no_attack() -> None:
-    forget = said([2] * 60, [0] * 60, classes=3, noise=1)
-    test = said([0, 1] * 60, [0, 1] * 60, classes=3, noise=2)
+def test_class_missing_from_the_test_gives_no_attack() -> None:
+    forget = make_predictions([2] * 60, [0] * 60, classes=3, noise=1)
+    test = make_predictions([0, 1] * 60, [0, 1] * 60, classes=3, noise=2)
     with pytest.raises(
         UndefinedMetric, match="no sample outside the training belongs to the forgotten classes"
     ):
         by_loss(forget=forget, outside=test)
 
 
-def test_a_constant_model_tells_nothing() -> None:
-    same = said([0, 1] * 50, [1, 1] * 50)
+def test_constant_model_reveals_nothing() -> None:
+    same = make_predictions([0, 1] * 50, [1, 1] * 50)
     with pytest.raises(UndefinedMetric, match="gives all samples the same output"):
         by_entropy(retain=same, outside=same, forget=same)
 
 
-def test_every_attack_has_an_interval_that_narrows_with_the_images() -> None:
+def test_every_attack_has_an_interval_that_narrows_with_more_images() -> None:
     widths = []
     for count in (100, 1600):
-        forget, retain, test = (answers(2, seed, count=count) for seed in (1, 2, 3))
+        forget, retain, test = (predictions_with_margin(2, seed, count=count) for seed in (1, 2, 3))
         found = membership({"forget": forget, "retain": retain, "test": test}, goal="flips").values
         for name in ("mia_entropy", "mia_svc", "mia_loss"):
             assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
@@ -104,27 +114,30 @@ def test_every_attack_has_an_interval_that_narrows_with_the_images() -> None:
     assert widths[1] < 0.5 * widths[0]
 
 
-def test_validation_images_chose_the_epoch_and_are_no_outsiders() -> None:
-    some = answers(2, 1)
-    parts = {"forget": some, "retain": some, "validation": answers(2, 3)}
+def test_validation_images_that_chose_the_epoch_are_not_non_members() -> None:
+    some = predictions_with_margin(2, 1)
+    parts = {"forget": some, "retain": some, "validation": predictions_with_margin(2, 3)}
     found = membership(parts, goal="flips")
     assert not found.values
     assert "validation images were used to choose the epoch" in found.reasons["mia_loss"]
 
 
-def test_an_attack_that_is_sure_of_a_few_shows_at_few_false_alarms() -> None:
-    forget, test = answers(2, 1, count=2400), answers(2, 2, count=2400)
+def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
+    forget, test = (
+        predictions_with_margin(2, 1, count=2400),
+        predictions_with_margin(2, 2, count=2400),
+    )
     forget.logits[:240, 1] *= 6  # a tenth is known by heart
     found = at_few_false_alarms(forget=forget, outside=test)
     assert found.low <= found.value <= found.high
     assert found.low > 0.05
     assert by_loss(forget=forget, outside=test).value < 0.6
     with pytest.raises(UndefinedMetric, match="a false-positive rate of 1 % needs 1,000"):
-        at_few_false_alarms(forget=forget, outside=answers(2, 2, count=800))
+        at_few_false_alarms(forget=forget, outside=predictions_with_margin(2, 2, count=800))
 
 
-def test_a_thousand_others_are_enough_however_few_are_forgotten() -> None:
-    few, test = answers(2, 1, count=100), answers(2, 2, count=4000)
+def test_thousand_non_members_are_enough_for_any_number_of_forgotten_samples() -> None:
+    few, test = predictions_with_margin(2, 1, count=100), predictions_with_margin(2, 2, count=4000)
     found = at_few_false_alarms(forget=few, outside=test)
     assert found.low <= found.value <= found.high
     assert found.value < 0.05
@@ -132,36 +145,39 @@ def test_a_thousand_others_are_enough_however_few_are_forgotten() -> None:
         UndefinedMetric,
         match=r"800 samples of the forgotten classes",
     ):
-        at_few_false_alarms(forget=few, outside=answers(2, 2, count=800))
+        at_few_false_alarms(forget=few, outside=predictions_with_margin(2, 2, count=800))
     with pytest.raises(UndefinedMetric, match="40 forgotten samples have a counterpart"):
-        at_few_false_alarms(forget=answers(2, 1, count=40), outside=test)
+        at_few_false_alarms(forget=predictions_with_margin(2, 1, count=40), outside=test)
 
 
-def test_classes_weigh_among_others_as_among_the_forgotten() -> None:
+def test_classes_have_equal_weights_among_non_members_and_forgotten_samples() -> None:
     # one class has lower losses, seen or not; it is most of the forgotten and a half of the test
-    forget, test = (by_class(*counts) for counts in ((3800, 200), (2000, 2000)))
+    forget, test = (easy_and_hard_class(*counts) for counts in ((3800, 200), (2000, 2000)))
     assert at_few_false_alarms(forget=forget, outside=test).value == pytest.approx(0.01, abs=0.008)
 
 
-def test_copies_of_a_picture_do_not_narrow_the_interval_of_an_attack() -> None:
-    forget, test = answers(2, 1, count=200), answers(2, 2, count=200)
+def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
+    forget, test = (
+        predictions_with_margin(2, 1, count=200),
+        predictions_with_margin(2, 2, count=200),
+    )
     once = by_loss(forget=forget, outside=test)
-    four = by_loss(forget=copied(forget, "in"), outside=copied(test, "out"))
+    four = by_loss(forget=copy_to_networks(forget, "in"), outside=copy_to_networks(test, "out"))
     assert four.high - four.low > 0.8 * (once.high - once.low)
 
 
-def by_class(easy: int, hard: int) -> SamplePredictions:
-    """Return answers to two classes, of which the first has the lower losses."""
+def easy_and_hard_class(easy: int, hard: int) -> SamplePredictions:
+    """Return predictions of two classes, of which the first has the lower losses."""
     truth = [0] * easy + [1] * hard
     random = np.random.default_rng(easy)
     margins = np.where(np.array(truth) == 0, -4, 0) + random.normal(0, 1, easy + hard)
-    part = said(truth, truth, true=truth)
+    part = make_predictions(truth, truth, true=truth)
     part.logits[:] = np.stack([np.zeros(easy + hard), margins], 1)
     return part
 
 
-def copied(part: SamplePredictions, place: str) -> SamplePredictions:
-    """Return answers to the same pictures in four networks."""
+def copy_to_networks(part: SamplePredictions, place: str) -> SamplePredictions:
+    """Return predictions of the same images in four networks."""
     names = tuple(
         f"{net}:{place}/{n}" for net in ("pre", "fb", "tl", "tw") for n in range(len(part))
     )
@@ -173,9 +189,10 @@ def copied(part: SamplePredictions, place: str) -> SamplePredictions:
     )
 
 
-def test_an_attack_that_calls_all_samples_the_same_leaves_open_what_so_few_images_do() -> None:
+def test_attack_with_one_result_for_all_of_few_samples_has_a_wide_interval() -> None:
     forget, test = (
-        sides(100, np.random.default_rng(seed).normal(20, 0.1, 100), seed) for seed in (1, 2)
+        predictions_with_margins(100, np.random.default_rng(seed).normal(20, 0.1, 100), seed)
+        for seed in (1, 2)
     )
     found = by_loss(forget=forget, outside=test)
     assert found.value == 0.5
@@ -183,10 +200,12 @@ def test_an_attack_that_calls_all_samples_the_same_leaves_open_what_so_few_image
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
-def test_the_interval_of_every_attack_holds_its_value(share: float) -> None:
+def test_interval_of_every_attack_contains_its_value(share: float) -> None:
     random = np.random.default_rng(0)
     parts = {
-        name: sides(1000, np.where(random.random(1000) < of_sure, 20.0, noise), 0)
+        name: predictions_with_margins(
+            1000, np.where(random.random(1000) < of_sure, 20.0, noise), 0
+        )
         for name, of_sure, noise in (
             ("forget", share, random.normal(0, 1, 1000)),
             ("retain", 0.5, random.normal(2, 1, 1000)),
@@ -199,9 +218,9 @@ def test_the_interval_of_every_attack_holds_its_value(share: float) -> None:
         assert found[f"{name}_low"] < found[f"{name}_high"]
 
 
-def sides(count: int, margins: np.ndarray, seed: int) -> SamplePredictions:
-    """Return answers with these margins, half of either class."""
+def predictions_with_margins(count: int, margins: np.ndarray, seed: int) -> SamplePredictions:
+    """Return predictions with these margins, half of either class."""
     truth = np.random.default_rng(seed).permutation(count) % 2
-    part = said(truth.tolist(), truth.tolist(), true=truth.tolist())
+    part = make_predictions(truth.tolist(), truth.tolist(), true=truth.tolist())
     part.logits[:] = np.stack([np.zeros(count), margins * np.where(truth == 1, 1, -1)], 1)
     return part

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import RUINS, flips, one_class, said, spoilt
+from tests.trueface.unlearning.unlearned_runs import (
+    RUINS,
+    change_classes,
+    class_predictions,
+    flip_predictions,
+    make_predictions,
+)
 from trueface.evaluation.predictions import SamplePredictions
 from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, class_name, noise, noise_floor
 from trueface.unlearning.evaluation.answer_comparison import loss_beside, paired
@@ -19,11 +25,11 @@ PER_CLASS = 30
 Parts = dict[str, SamplePredictions]
 
 
-def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
-    """Return answers of a model of ten classes that shall forget class 0.
+def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
+    """Return predictions of a model of ten classes that was to forget class 0.
 
     Args:
-        wrong: share of its answers on what is kept, spread over all other classes.
+        wrong: fraction of wrong predictions on the retain set, spread over all other classes.
         forgets: whether class 0 is gone.
         seed: of where it is wrong.
     """
@@ -35,7 +41,7 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
         called[places] = (called[places] + random.integers(1, K, len(places))) % K
         if forgets:
             called = np.where(called == 0, random.integers(1, K, len(called)), called)
-        return said(labels, called.tolist(), classes=K, noise=seed + noise)
+        return make_predictions(labels, called.tolist(), classes=K, noise=seed + noise)
 
     stay, gone = list(range(1, K)) * PER_CLASS, [0] * PER_CLASS
     return {
@@ -46,116 +52,144 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
     }
 
 
-def ruined(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
-    """Return what says that a model is ruined."""
+def ruin_alarms(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
+    """Return the alarms of a ruined model."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind in RUINS)
 
 
-def of_class(
+def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
-    """Return what a model of ten classes is warned of."""
-    alarms = ruined(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
+    """Return the kinds of ruin alarms of a model of ten classes."""
+    alarms = ruin_alarms(parts, goal="class", before=before, retrained=retrained, forgotten=(0,))
     return {alarm.alarm_kind for alarm in alarms}
 
 
-def of_flips(
+def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
-    """Return what a detector is warned of."""
-    alarms = ruined(parts, goal="flips", before=before, retrained=retrained)
+    """Return the kinds of ruin alarms of a detector."""
+    alarms = ruin_alarms(parts, goal="flips", before=before, retrained=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
 
-def changed(parts: Parts, change: Mapping[int, int]) -> Parts:
-    """Return the answers with some classes called otherwise: {class: in its place}."""
+def permute_classes(parts: Parts, change: Mapping[int, int]) -> Parts:
+    """Return the predictions with some classes replaced: {class: new class}."""
     columns = np.arange(K)
     columns[list(change.values())] = list(change)
     return {name: replace(part, logits=part.logits[:, columns]) for name, part in parts.items()}
 
 
-def test_a_model_that_forgot_and_lost_nothing_raises_none() -> None:
-    before = many(0.5, forgets=False)
-    assert of_class(many(0.5, seed=5), before, retrained=many(0.45, seed=9)) == set()
-    assert of_flips(flips(4), flips(10, follows=30), retrained=flips(3, seed=2)) == set()
+def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
+    before = ten_class_predictions(0.5, forgets=False)
+    assert (
+        class_ruin_kinds(
+            ten_class_predictions(0.5, seed=5),
+            before,
+            retrained=ten_class_predictions(0.45, seed=9),
+        )
+        == set()
+    )
+    assert (
+        flip_ruin_kinds(
+            flip_predictions(4),
+            flip_predictions(10, follows=30),
+            retrained=flip_predictions(3, seed=2),
+        )
+        == set()
+    )
     assert [
-        *ruined(one_class(0, wrong=3), goal="class", before=one_class(40), forgotten=(2,))
+        *ruin_alarms(
+            class_predictions(0, wrong=3),
+            goal="class",
+            before=class_predictions(40),
+            forgotten=(2,),
+        )
     ] == []
 
 
-def test_two_classes_answered_for_nine_are_told_with_their_names() -> None:
-    parts = many(0.1)
+def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
+    parts = ten_class_predictions(0.1)
     for part in parts.values():
         part.logits[:, [0, *range(3, K)]] -= 50
     names = [f"class {one}" for one in range(K)]
     alarms = {
         alarm.alarm_kind: alarm.text
-        for alarm in ruined(parts, goal="class", before=None, forgotten=(0,), names=names)
+        for alarm in ruin_alarms(parts, goal="class", before=None, forgotten=(0,), names=names)
     }
     assert AlarmKind.FEW_ANSWERS in alarms
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
 
 
-def test_a_detector_that_says_the_opposite_is_told() -> None:
-    parts = flips(4)
+def test_inverted_detector_is_reported() -> None:
+    parts = flip_predictions(4)
     turned = {name: replace(one, logits=-one.logits) for name, one in parts.items()}
-    assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= of_flips(turned)
+    assert {AlarmKind.BELOW_CHANCE, AlarmKind.PERMUTED} <= flip_ruin_kinds(turned)
 
 
-def test_two_classes_under_each_others_name_are_told() -> None:
-    parts = changed(many(0.2), {1: 2, 2: 1})
-    (alarm,) = ruined(parts, goal="class", before=None, forgotten=(0,))
+def test_two_swapped_classes_are_reported() -> None:
+    parts = permute_classes(ten_class_predictions(0.2), {1: 2, 2: 1})
+    (alarm,) = ruin_alarms(parts, goal="class", before=None, forgotten=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
 
-def test_accuracy_lost_on_what_was_kept_is_told_with_its_interval() -> None:
-    before = many(0.2, forgets=False)
-    (alarm,) = ruined(many(0.35, seed=5), goal="class", before=before, forgotten=(0,))
+def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
+    before = ten_class_predictions(0.2, forgets=False)
+    (alarm,) = ruin_alarms(
+        ten_class_predictions(0.35, seed=5), goal="class", before=before, forgotten=(0,)
+    )
     assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
     assert "the model before unlearning" in alarm.text
 
 
-def test_what_retraining_loses_too_is_not_lost_by_the_method() -> None:
-    before = many(0.2, forgets=False)
-    assert of_class(many(0.35, seed=5), before, retrained=many(0.36, seed=9)) == set()
+def test_loss_that_retraining_also_has_is_not_attributed_to_the_method() -> None:
+    before = ten_class_predictions(0.2, forgets=False)
+    assert (
+        class_ruin_kinds(
+            ten_class_predictions(0.35, seed=5),
+            before,
+            retrained=ten_class_predictions(0.36, seed=9),
+        )
+        == set()
+    )
 
 
-def test_wrong_answers_learned_by_heart_may_be_forgotten_but_not_half_of_what_was_kept() -> None:
-    before, after = flips(4, follows=40), flips(4)
+def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_data() -> None:
+    before, after = flip_predictions(4, follows=40), flip_predictions(4)
     truth = after["retain"].true.tolist()
-    after["retain"] = said(truth, spoilt(truth, 40, seed=3), true=truth)
-    assert of_flips(after, before) == {AlarmKind.LOST}
-    after["retain"] = said(truth, spoilt(truth, 6, seed=3), true=truth)
-    assert of_flips(after, before) == set()
+    after["retain"] = make_predictions(truth, change_classes(truth, 40, seed=3), true=truth)
+    assert flip_ruin_kinds(after, before) == {AlarmKind.LOST}
+    after["retain"] = make_predictions(truth, change_classes(truth, 6, seed=3), true=truth)
+    assert flip_ruin_kinds(after, before) == set()
 
 
-def test_a_model_that_answers_as_before_is_told_to_the_bit_or_nearly() -> None:
-    before = flips(20, follows=30)
-    (alarm,) = ruined(flips(20, follows=30), goal="flips", before=before)
+def test_identical_or_nearly_identical_predictions_are_reported() -> None:
+    before = flip_predictions(20, follows=30)
+    (alarm,) = ruin_alarms(flip_predictions(20, follows=30), goal="flips", before=before)
     assert (alarm.alarm_kind, alarm.text.endswith("exactly the same as before")) == (
         AlarmKind.UNTOUCHED,
         True,
     )
     nearly = {name: replace(one, logits=one.logits * 1.001) for name, one in before.items()}
-    (alarm,) = ruined(nearly, goal="flips", before=before)
+    (alarm,) = ruin_alarms(nearly, goal="flips", before=before)
     assert (alarm.alarm_kind, "0 of" in alarm.text) == (AlarmKind.UNTOUCHED, True)
 
 
-def test_other_samples_than_before_are_no_comparison() -> None:
-    before = {name: replace(one, ids=()) for name, one in flips(4).items()}
+def test_different_samples_before_and_after_are_not_compared() -> None:
+    before = {name: replace(one, ids=()) for name, one in flip_predictions(4).items()}
     for part in before.values():
         part.trained[:] = 1 - part.trained
-    assert of_flips(flips(16), before) == set()
+    assert flip_ruin_kinds(flip_predictions(16), before) == set()
 
 
-def test_too_few_samples_raise_none() -> None:
-    parts = {name: replace_rows(part, 10) for name, part in flips(40).items()}
-    assert of_flips(parts, parts | {"forget": flips(4)["forget"]}) == set()
+def test_too_few_samples_raise_no_alarm() -> None:
+    parts = {name: first_rows(part, 10) for name, part in flip_predictions(40).items()}
+    assert flip_ruin_kinds(parts, parts | {"forget": flip_predictions(4)["forget"]}) == set()
 
 
-def replace_rows(part: SamplePredictions, count: int) -> SamplePredictions:
+def first_rows(part: SamplePredictions, count: int) -> SamplePredictions:
     """Return the first rows."""
     return SamplePredictions(
         logits=part.logits[:count],
@@ -165,7 +199,7 @@ def replace_rows(part: SamplePredictions, count: int) -> SamplePredictions:
     )
 
 
-def test_the_interval_of_a_loss_covers_it_in_95_percent_and_copies_are_one_picture() -> None:
+def test_interval_of_a_loss_has_95_percent_coverage_and_copies_count_as_one_image() -> None:
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(1000):
@@ -177,9 +211,11 @@ def test_the_interval_of_a_loss_covers_it_in_95_percent_and_copies_are_one_pictu
 
 def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     truth = [0, 1] * 100
-    once = said(truth, spoilt(truth, 60), ids=tuple(f"pre:a/{at}" for at in range(200)))
+    once = make_predictions(
+        truth, change_classes(truth, 60), ids=tuple(f"pre:a/{at}" for at in range(200))
+    )
     ids = tuple(f"{net}:a/{at}" for net in ("pre", "fb") for at in range(200))
-    twice = said(truth * 2, spoilt(truth, 60) * 2, ids=ids)
+    twice = make_predictions(truth * 2, change_classes(truth, 60) * 2, ids=ids)
     ends = []
     for part in (once, twice):
         sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.trained])
@@ -190,16 +226,19 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
 
 
 @pytest.mark.parametrize(("labels", "expected"), [([0] * 9, 1), ([0, 1, 2] * 3, 3)])
-def test_the_effective_number_of_classes(labels: list[int], expected: float) -> None:
+def test_effective_number_of_classes(labels: list[int], expected: float) -> None:
     assert effective(np.array(labels)) == pytest.approx(expected)
 
 
-def test_files_of_one_name_in_two_folders_are_two_pictures() -> None:
+def test_files_with_one_name_in_two_folders_are_two_images() -> None:
     truth = [0, 1] * 100
     named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
     bare = tuple(map(str, range(200)))
     first, second = (
-        loss_beside(said(truth, spoilt(truth, 60), ids=ids), [("x", said(truth, truth, ids=ids))])
+        loss_beside(
+            make_predictions(truth, change_classes(truth, 60), ids=ids),
+            [("x", make_predictions(truth, truth, ids=ids))],
+        )
         for ids in (named, bare)
     )
     assert first == second
@@ -211,24 +250,24 @@ NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
 
 
-def alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
-    """Return what a model is warned of, but for what says that it is ruined."""
+def other_alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
+    """Return the alarms of a model, except those of a ruined model."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind not in RUINS)
 
 
-def sorts(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
-    """Return what a model is warned of."""
-    return {one.alarm_kind for one in alarms(parts, goal="flips", names=NAMES, **given)}
+def other_alarm_kinds(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
+    """Return the kinds of other alarms of a model."""
+    return {one.alarm_kind for one in other_alarms(parts, goal="flips", names=NAMES, **given)}
 
 
-def test_a_sound_model_raises_none() -> None:
-    assert alarms(flips(7), goal="flips", names=NAMES) == ()
-    assert alarms(one_class(0, wrong=3), goal="class", forgotten=(2,)) == ()
+def test_sound_model_raises_no_alarm() -> None:
+    assert other_alarms(flip_predictions(7), goal="flips", names=NAMES) == ()
+    assert other_alarms(class_predictions(0, wrong=3), goal="class", forgotten=(2,)) == ()
 
 
-def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
-    parts = flips(7) | {"test": said(TRUTH, [1] * 90, true=TRUTH)}
-    found = {one.alarm_kind: one.text for one in alarms(parts, goal="flips", names=NAMES)}
+def test_constant_predictor_raises_the_alarm_with_its_share() -> None:
+    parts = flip_predictions(7) | {"test": make_predictions(TRUTH, [1] * 90, true=TRUTH)}
+    found = {one.alarm_kind: one.text for one in other_alarms(parts, goal="flips", names=NAMES)}
     assert found[AlarmKind.CONSTANT] == "100.0% of the predictions are 'fake'"
     assert (
         found[AlarmKind.SHARE]
@@ -236,35 +275,37 @@ def test_a_constant_predictor_raises_the_alarm_and_names_the_share() -> None:
     )
 
 
-def test_one_class_in_the_test_makes_no_constant_predictor() -> None:
-    parts = flips(7) | {"test": said([1] * 90, [1] * 90)}
-    assert sorts(parts) == set()
+def test_single_class_in_the_test_is_not_a_constant_predictor() -> None:
+    parts = flip_predictions(7) | {"test": make_predictions([1] * 90, [1] * 90)}
+    assert other_alarm_kinds(parts) == set()
 
 
-def test_a_class_that_nobody_should_name_is_not_counted() -> None:
-    parts = one_class(0)
+def test_class_that_should_not_be_predicted_is_not_counted() -> None:
+    parts = class_predictions(0)
     del parts["test"]
-    parts["validation"] = said([0, 2] * 20, [0, 0] * 20, classes=3)
-    assert alarms(parts, goal="class", forgotten=(2,)) == ()
+    parts["validation"] = make_predictions([0, 2] * 20, [0, 0] * 20, classes=3)
+    assert other_alarms(parts, goal="class", forgotten=(2,)) == ()
 
 
-def test_a_broken_model_raises_that_alarm_alone() -> None:
-    parts = flips(7)
+def test_broken_model_raises_only_its_own_alarm() -> None:
+    parts = flip_predictions(7)
     parts["retain"].logits[0, 0] = math.nan
-    assert sorts(parts) == {AlarmKind.BROKEN}
+    assert other_alarm_kinds(parts) == {AlarmKind.BROKEN}
 
 
 def test_wrong_labels_of_one_class_raise_the_alarm() -> None:
-    parts = flips(7) | {"forget": said([0] * 20, [1] * 20, true=[1] * 20)}
-    assert sorts(parts) == {AlarmKind.ONE_CLASS}
+    parts = flip_predictions(7) | {"forget": make_predictions([0] * 20, [1] * 20, true=[1] * 20)}
+    assert other_alarm_kinds(parts) == {AlarmKind.ONE_CLASS}
 
 
 def test_wrong_validation_labels_raise_the_alarm() -> None:
-    parts = flips(7) | {"validation": said([0, 1, 1], [0, 1, 0], true=[0, 1, 0])}
-    assert sorts(parts) == {AlarmKind.VALIDATION}
+    parts = flip_predictions(7) | {
+        "validation": make_predictions([0, 1, 1], [0, 1, 0], true=[0, 1, 0])
+    }
+    assert other_alarm_kinds(parts) == {AlarmKind.VALIDATION}
 
 
-def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
+def test_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
     retrained = (0.95, 0.96, 0.97)
     assert noise_floor(retrained) == pytest.approx(4.303 * 0.01 * math.sqrt(2), rel=1e-3)
     assert noise_floor(retrained, seeds=2) == pytest.approx(0.04303, rel=1e-3)
@@ -276,7 +317,9 @@ def test_a_change_within_the_noise_of_retraining_raises_the_alarm() -> None:
 
 
 @pytest.mark.parametrize("retrained", [(), (0.95,), (0.95, 0.97)])
-def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float, ...]) -> None:
+def test_fewer_than_three_retrained_models_give_no_noise_estimate(
+    retrained: tuple[float, ...],
+) -> None:
     alarm = noise(0.90, 0.99, retrained)
     assert alarm is not None
     assert alarm.alarm_kind is AlarmKind.NOISE_UNKNOWN
@@ -284,7 +327,7 @@ def test_fewer_than_three_retrained_models_tell_no_noise(retrained: tuple[float,
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> None:
+def test_pure_noise_passes_as_a_change_in_5_percent_of_cases(seeds: int) -> None:
     random = np.random.default_rng(seeds)
     passed = 0
     for _ in range(4000):
@@ -293,5 +336,5 @@ def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> Non
     assert 0.04 <= passed / 4000 <= 0.06
 
 
-def test_a_class_without_a_name_is_called_by_its_number() -> None:
+def test_class_without_a_name_is_called_by_its_number() -> None:
     assert [class_name(label, NAMES) for label in (0, 1, 2)] == ["real", "fake", "2"]

@@ -9,8 +9,8 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import asked, flipped, one_class
-from tests.trueface.unlearning.checks import last, one_logit_and_two, points_and_pictures
+from tests.trueface.unlearning.build import make_class_problem, make_flip_problem, make_request
+from tests.trueface.unlearning.checks import last_metric, one_logit_and_two, points_and_pictures
 from trueface.data.examples import (
     CostCounter,
     CountedSource,
@@ -29,11 +29,9 @@ SORTS: tuple[ImportanceKind, ...] = ("loss", "norm")
 
 @pytest.mark.parametrize("sort", SORTS)
 @one_logit_and_two
-def test_importances_of_one_batch_are_those_of_its_gradient(
-    sort: ImportanceKind, logits: int
-) -> None:
-    problem = flipped(logits=logits)
-    request = asked(problem, SsdOptions())
+def test_importances_of_one_batch_match_its_gradient(sort: ImportanceKind, logits: int) -> None:
+    problem = make_flip_problem(logits=logits)
+    request = make_request(problem, SsdOptions())
     found = importances(request, (problem.forget,), sort, batch_size=1000)
     inputs = torch.cat([batch.inputs for batch in problem.forget.batches("trained", epoch=None)])
     said = as_multiclass_logits(problem.model(inputs))
@@ -48,9 +46,9 @@ def test_importances_of_one_batch_are_those_of_its_gradient(
         torch.testing.assert_close(found[name], size, rtol=1e-4, atol=1e-7)
 
 
-def test_each_batch_counts_by_its_size() -> None:
-    problem = flipped()
-    request = asked(problem, SsdOptions())
+def test_each_batch_is_weighted_by_its_size() -> None:
+    problem = make_flip_problem()
+    request = make_request(problem, SsdOptions())
     some = problem.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
     parts = [shuffle_examples(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
@@ -60,40 +58,40 @@ def test_each_batch_counts_by_its_size() -> None:
         torch.testing.assert_close(one, mean)
 
 
-def test_batch_statistics_and_gradients_stay_as_they_are() -> None:
-    problem = flipped(pictures=True)
-    before = checks.weights(problem.model)
+def test_batch_statistics_and_gradients_are_unchanged() -> None:
+    problem = make_flip_problem(pictures=True)
+    before = checks.copy_weights(problem.model)
     problem.model.zero_grad(set_to_none=True)
-    importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
-    assert not checks.moved(before, problem.model)
+    importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+    assert not checks.has_changed(before, problem.model)
     assert all(weight.grad is None for weight in problem.model.parameters())
 
 
 def test_frozen_weights_are_left_out() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     problem.model[0].requires_grad_(False)  # type: ignore[index]  # a Sequential
     assert set(
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
     ) == {
         "2.weight",
         "2.bias",
     }
     problem.model.requires_grad_(False)
     with pytest.raises(JobError, match="all are frozen"):
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_forgetting_everything_selects_nothing_above_one(sort: ImportanceKind) -> None:
-    problem = flipped(pictures=True)
+def test_forgetting_everything_selects_no_ratio_above_one(sort: ImportanceKind) -> None:
+    problem = make_flip_problem(pictures=True)
     every = problem.forget + problem.retain
-    request = replace(asked(problem, SsdOptions()), forget=every, retain=every)
-    before = checks.weights(problem.model)
+    request = replace(make_request(problem, SsdOptions()), forget=every, retain=every)
+    before = checks.copy_weights(problem.model)
     found = dampening(request, sort, batch_size=16)
     ratios = found.ratios()
     assert set(ratios.tolist()) <= {0.0, 1.0}
     assert found.apply(1.0, 1.0) == 0
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
 def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> None:
@@ -113,14 +111,14 @@ def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> N
     assert weight.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path) -> None:
-    problem = flipped()
+def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -> None:
+    problem = make_flip_problem()
     meter = CostCounter()
     every = problem.forget + problem.retain
     for rows in (range(16), range(20, 36)):
         gone = set(rows)
         kept = [row for row in range(len(every)) if row not in gone]
-        request = asked(problem, SsdOptions())
+        request = make_request(problem, SsdOptions())
         dampening(
             replace(
                 request,
@@ -135,9 +133,9 @@ def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path
     assert meter.samples == 2 * 16
 
 
-def test_another_label_sort_or_weight_is_another_importance(tmp_path: Path) -> None:
-    problem = flipped()
-    request = asked(problem, SsdOptions(), cache=tmp_path)
+def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> None:
+    problem = make_flip_problem()
+    request = make_request(problem, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
     dampening(request, "norm", batch_size=16)
     right = problem.forget.relabelled(problem.forget.true or ())
@@ -149,32 +147,32 @@ def test_another_label_sort_or_weight_is_another_importance(tmp_path: Path) -> N
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem = flipped()
+    problem = make_flip_problem()
     other = examples(torch.zeros(3, 2), [0, 1, 1])
     parts = union_by_position(problem.forget, other)
     assert [len(part) for part in parts] == [len(problem.forget), 3]
-    importances(asked(problem, SsdOptions()), parts, "loss", batch_size=8)
+    importances(make_request(problem, SsdOptions()), parts, "loss", batch_size=8)
 
 
-def test_the_whole_is_the_same_however_it_is_divided() -> None:
-    problem = flipped()
+def test_union_does_not_depend_on_the_split() -> None:
+    problem = make_flip_problem()
     every = problem.forget + problem.retain
     (one,) = union_by_position(problem.forget, problem.retain)
     (other,) = union_by_position(every.subset(range(40, 50)), every)
     assert one == other
 
 
-def test_importances_that_are_no_numbers_are_refused() -> None:
-    problem = flipped()
+def test_non_finite_importances_are_rejected() -> None:
+    problem = make_flip_problem()
     with torch.no_grad():
         next(problem.model.parameters()).fill_(torch.nan)
     with pytest.raises(JobError, match="not finite"):
-        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+        importances(make_request(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
-def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
-    problem = flipped()
-    before = guard(asked(problem, SsdOptions()), most_loss=1.0)
+def test_model_with_constant_predictions_fails_the_guard() -> None:
+    problem = make_flip_problem()
+    before = guard(make_request(problem, SsdOptions()), most_loss=1.0)
     assert before.check_accuracy()[1]
     with torch.no_grad():
         for weight in problem.model.parameters():
@@ -182,11 +180,12 @@ def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
     assert before.check_accuracy() == (0.5, False)
 
 
-def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
-    problem = one_class(classes=2)
+def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
+    problem = make_class_problem(classes=2)
     kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
     request = replace(
-        asked(problem, SsdOptions(), goal="class"), validation=problem.validation.subset(kept)
+        make_request(problem, SsdOptions(), goal="class"),
+        validation=problem.validation.subset(kept),
     )
     assert guard(request, most_loss=0.05).check_accuracy()[1]
 
@@ -199,23 +198,25 @@ def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
         ("ssd", False, {"alpha": 1e30}, "Choose a lower alpha"),
     ],
 )
-def test_where_not_even_one_weight_may_go_the_model_is_left_as_it_was(
+def test_model_is_unchanged_if_no_weight_can_be_dampened(
     method: str, pictures: bool, options: dict[str, float], note: str
 ) -> None:
-    problem = (one_class if pictures else flipped)(pictures=pictures)
-    before = checks.weights(problem.model)
+    problem = (make_class_problem if pictures else make_flip_problem)(pictures=pictures)
+    before = checks.copy_weights(problem.model)
     done = problem.run(method, options=options)
     assert note in done.notes[0]
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
 @points_and_pictures
 @one_logit_and_two
 @pytest.mark.parametrize("method", ["ssd", "potion"])
-def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: int) -> None:
+def test_validation_accuracy_is_kept_on_random_flips(
+    method: str, pictures: bool, logits: int
+) -> None:
     options = {"alpha": 0.01} if method == "ssd" else {}
-    done = flipped(pictures=pictures, logits=logits).run(method, options=options)
-    lost = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_flip_problem(pictures=pictures, logits=logits).run(method, options=options)
+    lost = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert lost <= 0.05
     if method == "ssd":
         alphas = [step.metrics["alpha"] for step in done.log[1:-1]]
@@ -223,17 +224,17 @@ def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: 
         assert str(len(alphas)) in done.notes[0] or "the model is unchanged" in done.notes[0]
 
 
-def test_without_a_search_the_one_alpha_is_taken() -> None:
-    problem = flipped()
-    before = checks.weights(problem.model)
+def test_single_alpha_is_used_without_a_search() -> None:
+    problem = make_flip_problem()
+    before = checks.copy_weights(problem.model)
     done = problem.run("ssd", options={"alpha": 0.01, "search": False})
     assert len(done.log) == 3
     assert "chose alpha 0.01" in done.notes[0]
-    assert checks.moved(before, problem.model)
+    assert checks.has_changed(before, problem.model)
 
 
-def test_chance_is_not_traded_for_one_answer_to_all() -> None:
-    problem = flipped(rate=0.5, pictures=True, epochs=40)
+def test_random_predictions_are_not_traded_for_constant_ones() -> None:
+    problem = make_flip_problem(rate=0.5, pictures=True, epochs=40)
     done = problem.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
     said = [
         done.model(batch.inputs) > 0 for batch in problem.validation.batches("trained", epoch=None)
@@ -242,22 +243,22 @@ def test_chance_is_not_traded_for_one_answer_to_all() -> None:
     assert 0 < share < 1 or "the model is unchanged" in done.notes[0]
 
 
-def test_what_is_not_learned_needs_no_forgetting() -> None:
-    problem = one_class()
-    before = checks.weights(problem.model)
+def test_samples_never_learned_need_no_forgetting() -> None:
+    problem = make_class_problem()
+    before = checks.copy_weights(problem.model)
     wrong = problem.forget.relabelled([0] * len(problem.forget))
     done = problem.run("potion", forget=wrong, goal="instances")
     assert "predicts no trained label of the forget set" in done.notes[0]
     assert done.samples_read == len(problem.forget)
-    assert not checks.moved(before, problem.model)
+    assert not checks.has_changed(before, problem.model)
 
 
-def test_a_share_of_one_is_reached_at_once() -> None:
-    done = one_class(pictures=True).run("potion", options={"stop_at": 1.0})
+def test_stop_share_of_one_is_reached_at_once() -> None:
+    done = make_class_problem(pictures=True).run("potion", options={"stop_at": 1.0})
     assert len(done.log) == 3
 
 
-def test_trials_follow_the_percentile_and_leave_out_what_selects_the_same() -> None:
+def test_trials_follow_the_percentile_and_skip_equal_selections() -> None:
     ratios = torch.arange(101.0)
     trials = list(_trials(ratios, PotionOptions(start=1e-3, growth=2.0, trials=20)))
     assert [trial.number for trial in trials] == sorted({trial.number for trial in trials})
@@ -269,16 +270,18 @@ def test_trials_follow_the_percentile_and_leave_out_what_selects_the_same() -> N
     assert last.c == pytest.approx(1e-3 * 2 ** (last.number - 1))
 
 
-def test_trials_end_where_no_percentile_is_left() -> None:
+def test_trials_end_if_no_percentile_is_left() -> None:
     trials = list(_trials(torch.arange(5.0), PotionOptions(growth=1e10, trials=500)))
     assert 1 <= len(trials) <= 5
 
 
 @pytest.mark.parametrize("method", ["ssd", "potion"])
-def test_the_second_time_only_the_forgotten_are_read(method: str, tmp_path: Path) -> None:
-    first, second = (one_class(pictures=True).run(method, cache=tmp_path) for _ in range(2))
+def test_second_request_reads_only_the_forget_set(method: str, tmp_path: Path) -> None:
+    first, second = (
+        make_class_problem(pictures=True).run(method, cache=tmp_path) for _ in range(2)
+    )
     assert first.samples_read == second.samples_read
     assert first.samples_read == 32 or method == "potion"
     assert first.cached_samples == second.cached_samples == 96
     assert len(list(tmp_path.iterdir())) == 1
-    assert not checks.moved(checks.weights(first.model), second.model)
+    assert not checks.has_changed(checks.copy_weights(first.model), second.model)

@@ -1,4 +1,4 @@
-"""Methods that go down or up a gradient, negative gradient, NPO, random labels and SalUn, and what they draw."""
+"""Gradient methods: negative gradient, NPO, random labels and SalUn, and their random draws."""
 
 import contextlib
 import math
@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import Problem, asked, flipped, one_class, perceptron, points
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    make_request,
+    perceptron,
+    points,
+)
 from tests.trueface.unlearning.checks import (
     both_precisions,
-    last,
+    last_metric,
     one_logit_and_two,
     points_and_pictures,
 )
@@ -35,34 +42,34 @@ MASKED = {"lr": 0.05, "epochs": 10}
 
 
 @one_logit_and_two
-def test_wrong_labels_are_left_until_they_are_as_rare_as_errors(logits: int) -> None:
-    done = flipped(logits=logits).run("ng", options=SLOW, retain=None)
-    checks.sound(done)
+def test_wrong_labels_are_forgotten_until_as_rare_as_errors(logits: int) -> None:
+    done = make_flip_problem(logits=logits).run("ng", options=SLOW, retain=None)
+    checks.assert_sound(done)
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
     assert last["forget_accuracy_trained"] <= 1 - (last["val_accuracy"] or 0)
     assert len(done.log) < 32
 
 
-def test_instances_are_left_until_they_are_like_validation() -> None:
-    done = checks.instances().run("ng", options={"stop_at": None, **SLOW})
+def test_instances_are_forgotten_until_like_validation() -> None:
+    done = checks.instance_problem().run("ng", options={"stop_at": None, **SLOW})
     last = done.log[-1].metrics
     assert last["forget_accuracy_trained"] is not None
     assert last["forget_accuracy_trained"] <= (last["val_accuracy"] or 0)
 
 
 @pytest.mark.parametrize("where", [0.9, 1.0])
-def test_nothing_is_done_where_the_forgotten_are_answered_like_others_already(where: float) -> None:
-    problem = flipped()
-    before = checks.weights(problem.model)
+def test_no_step_is_taken_if_the_forget_set_is_already_predicted_like_others(where: float) -> None:
+    problem = make_flip_problem()
+    before = checks.copy_weights(problem.model)
     done = problem.run("ng", options={**SLOW, "stop_at": where})
-    assert not checks.moved(before, done.model)
+    assert not checks.has_changed(before, done.model)
     assert len(done.log) == 2
     assert "so the model is unchanged" in done.notes[0]
 
 
-def test_a_pass_ends_where_its_latest_answers_are_at_the_target() -> None:
-    problem = one_class(pictures=True)
+def test_pass_ends_if_the_latest_predictions_reach_the_target() -> None:
+    problem = make_class_problem(pictures=True)
     forget = problem.forget + problem.forget
     rows = [row % len(problem.forget) for row in range(30 * len(problem.forget))]
     many = type(forget)(
@@ -74,36 +81,38 @@ def test_a_pass_ends_where_its_latest_answers_are_at_the_target() -> None:
     options = {"lr": 0.1, "epochs": 1, "batch_size": 16}
     done = problem.run("ng", options=options, forget=many)
     whole = 3 * len(many)  # one pass, measured before and after
-    assert last(done) == 0
+    assert last_metric(done) == 0
     assert done.samples_read < whole
 
 
 @points_and_pictures
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_a_rate_far_too_high_gives_finite_answers_or_an_error(pictures: bool, clip: float) -> None:
+def test_excessive_learning_rate_gives_finite_outputs_or_an_error(
+    pictures: bool, clip: float
+) -> None:
     options = {"lr": 10.0, "epochs": 20, "stop_at": 0.0, "clip": clip}
     with contextlib.suppress(JobError):
-        checks.sound(one_class(pictures=pictures).run("ng", options=options))
+        checks.assert_sound(make_class_problem(pictures=pictures).run("ng", options=options))
 
 
-def test_a_note_tells_of_lost_accuracy() -> None:
+def test_note_reports_lost_accuracy() -> None:
     options = {"lr": 1.0, "epochs": 20, "stop_at": 0.0, "momentum": 0.0}
-    done = one_class(pictures=True).run("ng", options=options)
-    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_class_problem(pictures=True).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert any("validation accuracy fell" in note for note in done.notes) == (fell > 0.1)
 
 
-def test_a_note_tells_that_the_target_was_not_reached() -> None:
-    done = one_class().run("ng", options={"lr": 1e-6, "epochs": 2})
+def test_note_reports_a_missed_target() -> None:
+    done = make_class_problem().run("ng", options={"lr": 1e-6, "epochs": 2})
     assert "after 2 epochs (target: 0.0%)" in done.notes[0]
 
 
-def test_a_missed_target_and_lost_accuracy_give_advice_that_does_not_contradict_itself() -> None:
+def test_missed_target_and_lost_accuracy_give_consistent_advice() -> None:
     options = {"lr": 1.0, "epochs": 2, "stop_at": 0.0}
-    done = flipped(pictures=True, epochs=60).run("ng", options=options)
-    fell = (done.log[0].metrics["val_accuracy"] or 0) - last(done, "val_accuracy")
+    done = make_flip_problem(pictures=True, epochs=60).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - last_metric(done, "val_accuracy")
     assert fell > 0.1
-    assert last(done) > 0
+    assert last_metric(done) > 0
     notes = " ".join(done.notes)
     assert "No lr of this method fixes both, so choose npo" in notes
     assert "higher lr" not in notes
@@ -116,7 +125,7 @@ def gradient(model: nn.Module, loss: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("logits", [1, 3])
-def test_with_a_small_beta_it_goes_where_the_negative_gradient_goes(logits: int) -> None:
+def test_small_beta_follows_the_negative_gradient(logits: int) -> None:
     model, before = perceptron(logits, 0), perceptron(logits, 1)
     inputs, labels = points(max(2, logits), 20, 0)
     now, then = as_multiclass_logits(model(inputs)), as_multiclass_logits(before(inputs)).detach()
@@ -126,7 +135,7 @@ def test_with_a_small_beta_it_goes_where_the_negative_gradient_goes(logits: int)
     assert torch.allclose(ours, theirs, rtol=0.02, atol=1e-4)
 
 
-def test_at_the_start_it_is_the_negative_gradient_for_any_beta() -> None:
+def test_first_step_equals_the_negative_gradient_for_any_beta() -> None:
     model = perceptron(3)
     inputs, labels = points(3, 20, 0)
     now = as_multiclass_logits(model(inputs))
@@ -135,7 +144,7 @@ def test_at_the_start_it_is_the_negative_gradient_for_any_beta() -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_the_loss_is_bounded_and_its_gradient_fades() -> None:
+def test_loss_is_bounded_and_its_gradient_vanishes() -> None:
     labels, begun = torch.tensor([0]), torch.tensor([[8.0, 0.0]])
     slopes = []
     for margin in (8.0, 0.0, -50.0, -1e6):
@@ -147,76 +156,78 @@ def test_the_loss_is_bounded_and_its_gradient_fades() -> None:
     assert slopes[3] == 0
 
 
-def test_npo_of_instances_may_be_forgotten_too() -> None:
-    done = checks.instances().run("npo", options=FAST)
-    checks.sound(done, 20)
+def test_npo_can_forget_instances() -> None:
+    done = checks.instance_problem().run("npo", options=FAST)
+    checks.assert_sound(done, 20)
 
 
-def test_npo_reads_the_kept_beside_and_not_at_all_with_weight_zero() -> None:
-    problem = one_class()
+def test_npo_reads_retained_samples_only_with_nonzero_weight() -> None:
+    problem = make_class_problem()
     options = {"epochs": 3, "batch_size": 8}
     alone = problem.run("npo", options={**options, "retain_weight": 0})
     assert alone.samples_read == 3 * len(problem.forget)
-    unkept = one_class().run("npo", options=options, retain=None, goal="class")
+    unkept = make_class_problem().run("npo", options=options, retain=None, goal="class")
     assert unkept.log == alone.log
-    both = one_class().run("npo", options=options)
+    both = make_class_problem().run("npo", options=options)
     assert both.samples_read == alone.samples_read + 3 * len(problem.forget)
 
 
-def test_a_pass_over_few_kept_begins_again() -> None:
-    problem = flipped()
+def test_pass_over_few_retained_samples_restarts() -> None:
+    problem = make_flip_problem()
     done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.subset([0, 1, 2]))
-    checks.sound(done, 5)
+    checks.assert_sound(done, 5)
 
 
 @pytest.mark.parametrize("rate", [10.0, 1e-6])
 @pytest.mark.parametrize("beta", [1e-6, 100.0])
-def test_no_setting_makes_it_endless(rate: float, beta: float) -> None:
+def test_no_setting_makes_the_descent_endless(rate: float, beta: float) -> None:
     options = {"lr": rate, "beta": beta, "clip": 0.0}
-    checks.sound(flipped().run("npo", options=options, retain=None))
+    checks.assert_sound(make_flip_problem().run("npo", options=options, retain=None))
 
 
-def labels_drawn(
-    trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0
-) -> Any:
+def draw_labels(trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0) -> Any:
     some = examples(torch.rand(len(trained), 2), trained)
-    problem = one_class(classes=classes, epochs=1)
-    request = asked(problem, RlOptions(), goal=goal, forget=some, seed=seed)
+    problem = make_class_problem(classes=classes, epochs=1)
+    request = make_request(problem, RlOptions(), goal=goal, forget=some, seed=seed)
     return random_other_labels(request, epoch)
 
 
-def test_a_drawn_label_is_never_the_trained_one_and_every_other_one_comes() -> None:
+def test_drawn_label_is_never_the_trained_one_and_covers_all_others() -> None:
     trained = [0, 1, 2, 3] * 50
-    pairs = set(zip(trained, labels_drawn(trained, 4, "instances"), strict=True))
+    pairs = set(zip(trained, draw_labels(trained, 4, "instances"), strict=True))
     assert pairs == {(old, new) for old in range(4) for new in range(4) if old != new}
-    assert labels_drawn([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
-    assert set(labels_drawn([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
+    assert draw_labels([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
+    assert set(draw_labels([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
 
 
 def test_drawn_labels_follow_from_seed_and_epoch() -> None:
     first, again, later, other = (
-        labels_drawn([0] * 30, 4, "instances", epoch, seed)
+        draw_labels([0] * 30, 4, "instances", epoch, seed)
         for epoch, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
     )
     assert first == again
     assert first not in (later, other)
 
 
-def test_random_labels_read_the_kept_only_if_asked_for() -> None:
-    problem = one_class()
+def test_random_labels_read_retained_samples_only_on_request() -> None:
+    problem = make_class_problem()
     alone = problem.run("rl", options={"epochs": 1}, retain=None)
     assert alone.samples_read == len(problem.forget)
-    both = one_class().run("rl", options={"epochs": 1, "with_retain": True})
+    both = make_class_problem().run("rl", options={"epochs": 1, "with_retain": True})
     assert both.samples_read == alone.samples_read + len(problem.retain)
     with pytest.raises(JobError, match="nothing to learn from"):
         problem.run("rl", options={"with_retain": True}, retain=None)
 
 
-PROBLEMS: list[Callable[[], Problem]] = [flipped, one_class, lambda: one_class(pictures=True)]
+PROBLEMS: list[Callable[[], Problem]] = [
+    make_flip_problem,
+    make_class_problem,
+    lambda: make_class_problem(pictures=True),
+]
 
 
-def stayed(before: list[Tensor], model: nn.Module) -> float:
-    """Return the share of parameters that are the same bit by bit."""
+def unchanged_fraction(before: list[Tensor], model: nn.Module) -> float:
+    """Return the fraction of parameters that are bit-identical."""
     same = [old == new for old, new in zip(before, model.parameters(), strict=True)]
     return float(torch.cat([one.flatten() for one in same]).float().mean())
 
@@ -224,17 +235,17 @@ def stayed(before: list[Tensor], model: nn.Module) -> float:
 @both_precisions
 @pytest.mark.parametrize("make", PROBLEMS)
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_weights_outside_the_mask_stay_bit_by_bit(
+def test_weights_outside_the_mask_stay_bit_identical(
     make: Callable[[], Problem], share: float, precision: str
 ) -> None:
     problem = make()
     before = [one.detach().clone() for one in problem.model.parameters()]
     options = {**MASKED, "share": share, "weight_decay": 0.1, "momentum": 0.9}
     problem.run("salun", options=options, watch=RunContext(precision=precision))
-    assert stayed(before, problem.model) == pytest.approx(1 - share, abs=0.02)
+    assert unchanged_fraction(before, problem.model) == pytest.approx(1 - share, abs=0.02)
 
 
-def test_a_mask_holds_the_largest_of_all_weights_together() -> None:
+def test_mask_contains_the_largest_of_all_weights_together() -> None:
     first, second = torch.tensor([[0.1, 9.0], [0.2, 0.3]]), torch.tensor([5.0, 0.0])
     masks = salun.salient([first, second], 2 / 6)
     assert torch.equal(masks[0], torch.tensor([[False, True], [False, False]]))
@@ -242,11 +253,11 @@ def test_a_mask_holds_the_largest_of_all_weights_together() -> None:
 
 
 @pytest.mark.parametrize(("share", "count"), [(1e-9, 1), (0.5, 50), (1.0, 100)])
-def test_ties_do_not_widen_a_mask(share: float, count: int) -> None:
+def test_ties_do_not_enlarge_a_mask(share: float, count: int) -> None:
     assert int(salun.salient([torch.zeros(100)], share)[0].sum()) == count
 
 
-def test_neither_decay_nor_momentum_moves_what_is_masked() -> None:
+def test_weight_decay_and_momentum_do_not_move_masked_weights() -> None:
     model = perceptron(2)
     options = SalunOptions(lr=0.1, weight_decay=0.5)
     descent = Descent(model.parameters(), options)
@@ -261,26 +272,26 @@ def test_neither_decay_nor_momentum_moves_what_is_masked() -> None:
         assert torch.equal(old[~mask], new[~mask])
         assert not (old == new)[mask].any() or not mask.any()
     descent.step(model(torch.rand(8, 2)).square().mean())
-    assert stayed(before, model) == 0  # afterwards all may move again
+    assert unchanged_fraction(before, model) == 0  # afterwards all may move again
 
 
-def test_of_two_classes_it_needs_no_true_labels() -> None:
-    problem = flipped()
+def test_two_classes_need_no_true_labels() -> None:
+    problem = make_flip_problem()
     unknown = problem.forget.relabelled(problem.forget.trained)
     blind = type(unknown)(
         source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
     )
     done = problem.run("salun", options=MASKED, forget=blind, goal="flips")
     assert done.notes == (ONLY_OTHER,)
-    assert not checks.moved(
-        checks.weights(done.model), flipped().run("salun", options=MASKED).model
+    assert not checks.has_changed(
+        checks.copy_weights(done.model), make_flip_problem().run("salun", options=MASKED).model
     )
 
 
 SAMPLES = examples(torch.zeros(40, 2), [0, 1] * 20)
 
 
-def test_a_draw_follows_from_its_name_and_the_seed() -> None:
+def test_draw_depends_only_on_its_name_and_the_seed() -> None:
     draw = draw_subset(SAMPLES, 20, "some", 1)
     assert draw == draw_subset(SAMPLES, 20, "some", 1)
     assert draw != draw_subset(SAMPLES, 20, "some", 2)
@@ -288,7 +299,7 @@ def test_a_draw_follows_from_its_name_and_the_seed() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 39, 40, 41])
-def test_a_draw_is_the_begin_of_a_permutation_in_the_order_of_the_samples(count: int) -> None:
+def test_draw_is_the_start_of_a_permutation_in_sample_order(count: int) -> None:
     random = torch.Generator().manual_seed(stream_seed("some", 3))
     order = torch.randperm(40, generator=random).tolist()
     assert draw_subset(SAMPLES, count, "some", 3).positions == tuple(sorted(order[:count]))

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import flipped, one_class
+from tests.trueface.unlearning.build import make_class_problem, make_flip_problem
 from tests.trueface.unlearning.checks import (
     both_precisions,
-    last,
+    last_metric,
     one_logit_and_two,
     points_and_pictures,
 )
@@ -49,10 +49,10 @@ DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follow
     ("method", "several"),
     [*((one, False) for one in FLIPS), *((one, True) for one in CLASS)],
 )
-def test_a_single_logit_and_several_will_do(
+def test_single_and_multiple_logits_are_accepted(
     method: str, several: bool, pictures: bool, precision: str
 ) -> None:
-    problem = (one_class if several else flipped)(pictures=pictures, epochs=5)
+    problem = (make_class_problem if several else make_flip_problem)(pictures=pictures, epochs=5)
     names = [name for name, _ in problem.model.named_parameters()]
     watch = RunContext(precision=precision)
     done = problem.run(method, options=SHORT.get(method, {}), force=True, watch=watch)
@@ -61,27 +61,31 @@ def test_a_single_logit_and_several_will_do(
     assert [name for name, _ in done.model.named_parameters()] == names
     assert done.log[0].step == 0
     assert [one.step for one in done.log] == sorted({one.step for one in done.log})
-    assert last(done, "val_accuracy") is not None
+    assert last_metric(done, "val_accuracy") is not None
 
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_its_watch_stops_it_before_it_begins_and_while_it_runs(method: str, running: bool) -> None:
+def test_stop_request_ends_it_before_the_start_and_during_the_run(
+    method: str, running: bool
+) -> None:
     stop = threading.Event()
     watch = RunContext(stop=stop, progress=lambda **_: stop.set())
     if not running:
         stop.set()
     options = {"lau": {"lr": 1e-9}, "ng": {"lr": 1e-6, "stop_at": 0.0}, "iwu": ATTACK}
     with pytest.raises(JobError, match="stopped"):
-        (one_class if method in CLASS else flipped)().run(
+        (make_class_problem if method in CLASS else make_flip_problem)().run(
             method, options=options.get(method, {}), watch=watch, force=True
         )
 
 
 @pytest.mark.parametrize("frozen", ["body", "head"])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen: str) -> None:
-    problem = (one_class if method in CLASS else flipped)(pictures=True, epochs=5)
+def test_frozen_weights_and_batch_statistics_are_unchanged(method: str, frozen: str) -> None:
+    problem = (make_class_problem if method in CLASS else make_flip_problem)(
+        pictures=True, epochs=5
+    )
     *body, head = problem.model.children()
     for part in body if frozen == "body" else [head]:
         part.requires_grad_(False)
@@ -134,15 +138,15 @@ def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen:
         ("ssd", True, {}, 0.2, 0.95, ""),
     ],
 )  # fmt: skip
-def test_a_class_is_forgotten_and_the_others_are_not(
+def test_class_is_forgotten_and_the_others_are_not(
     method: str, pictures: bool, options: Given, left: float, kept: float, note: str | None,
     precision: str,
 ) -> None:  # fmt: skip
-    problem = one_class(pictures=pictures, epochs=4 if method == "pgu" else 20)
-    begun = checks.weights(problem.model)
+    problem = make_class_problem(pictures=pictures, epochs=4 if method == "pgu" else 20)
+    begun = checks.copy_weights(problem.model)
     alone: Given = {"retain": None, "goal": "class"} if method in ("ng", "expand", "shrink") else {}
     done = problem.run(method, options=options, watch=RunContext(precision=precision), **alone)
-    assert checks.moved(begun, done.model)
+    assert checks.has_changed(begun, done.model)
     first, last = done.log[0].metrics, done.log[-1].metrics
     assert first["forget_accuracy_trained"] is not None
     assert first["forget_accuracy_trained"] > 0.9
@@ -172,11 +176,11 @@ def test_a_class_is_forgotten_and_the_others_are_not(
         ("iwu", {**ATTACK, "radius": 0.5}, 0, ""),
     ],
 )
-def test_wrong_labels_are_left_for_the_right_ones(
+def test_wrong_labels_are_replaced_by_the_right_ones(
     method: str, options: Given, kept: float, note: str, logits: int, pictures: bool
 ) -> None:
-    done = flipped(pictures=pictures, logits=logits).run(method, options=options)
-    checks.sound(done, options.get("epochs"))
+    done = make_flip_problem(pictures=pictures, logits=logits).run(method, options=options)
+    checks.assert_sound(done, options.get("epochs"))
     last = done.log[-1].metrics
     assert (last["forget_accuracy_trained"], last["forget_accuracy_true"]) == (0, 1)
     assert (last["val_accuracy"] or 0) >= kept
@@ -203,16 +207,16 @@ def test_wrong_labels_are_left_for_the_right_ones(
         ("potion", {}),
     ],
 )
-def test_a_seed_alone_fixes_the_result(method: str, options: Given) -> None:
+def test_seed_alone_determines_the_result(method: str, options: Given) -> None:
     found = []
     for draws, seed in ((0, 5), (3, 5), (0, 6)):
-        problem = one_class(pictures=True)
+        problem = make_class_problem(pictures=True)
         torch.rand(draws)
         found.append(problem.run(method, options=options, seed=seed))
     first, second, other = found
-    assert not checks.moved(checks.weights(first.model), second.model)
+    assert not checks.has_changed(checks.copy_weights(first.model), second.model)
     assert first.log == second.log
-    assert checks.moved(checks.weights(first.model), other.model) == (method in DRAWN)
+    assert checks.has_changed(checks.copy_weights(first.model), other.model) == (method in DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +233,8 @@ def test_a_seed_alone_fixes_the_result(method: str, options: Given) -> None:
         ("pgu", STRONG),
     ],
 )
-def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options: Given) -> None:
-    problem = one_class(pictures=True)
+def test_batch_statistics_are_unchanged_unless_requested(method: str, options: Given) -> None:
+    problem = make_class_problem(pictures=True)
     before = [one.clone() for one in problem.model.buffers()]
     done = problem.run(method, options=options)
     stayed = [torch.equal(*pair) for pair in zip(before, done.model.buffers(), strict=True)]
@@ -248,9 +252,9 @@ def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options
         ("scrub", SCRUB),
     ],
 )
-def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logits: int) -> None:
-    done = checks.over_features(logits).run(method, options=options)
-    assert last(done, "forget_accuracy_true") >= 0.9
+def test_last_layer_alone_corrects_labels(method: str, options: Given, logits: int) -> None:
+    done = checks.last_layer_problem(logits).run(method, options=options)
+    assert last_metric(done, "forget_accuracy_true") >= 0.9
 
 
 @pytest.mark.parametrize(
@@ -261,18 +265,18 @@ def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logit
         ("ssd", {"alpha": 1.2}, 1, 0),
     ],
 )
-def test_a_layer_over_features_may_be_the_whole_model(
+def test_layer_over_features_can_be_the_whole_model(
     method: str, options: Given, left: float, kept: float
 ) -> None:
-    problem = checks.centred()
-    before = checks.weights(problem.model)
+    problem = checks.nearest_centre_problem()
+    before = checks.copy_weights(problem.model)
     done = problem.run(method, options=options)
     assert done.model is problem.model
-    assert checks.moved(before, done.model)
+    assert checks.has_changed(before, done.model)
     assert [one.shape for one in before] == [(3, 2), (3,)]
     assert done.log[0].metrics["forget_accuracy_trained"] == 1
-    assert last(done) <= left
-    assert last(done, "val_accuracy") >= kept
+    assert last_metric(done) <= left
+    assert last_metric(done, "val_accuracy") >= kept
 
 
 @pytest.mark.parametrize(
@@ -286,18 +290,18 @@ def test_a_layer_over_features_may_be_the_whole_model(
         ("shrink", {"epochs": 2}, "bound", (0.01, 1.0)),
     ],
 )
-def test_an_option_without_effect_for_two_classes_is_named_and_has_none(
+def test_option_without_effect_for_two_classes_is_named_and_has_none(
     method: str, options: Given, name: str, values: tuple[Any, Any]
 ) -> None:
     done = [
-        flipped(pictures=True).run(method, options={**options, name: value}, force=True)
+        make_flip_problem(pictures=True).run(method, options={**options, name: value}, force=True)
         for value in values
     ]
     weights = [list(each.model.state_dict().values()) for each in done]
     assert all(map(torch.equal, *weights))
     for each in done:
         assert any(note.startswith(f"{name} has no effect here: ") for note in each.notes)
-    without = flipped(pictures=True).run(method, options=options, force=True)
+    without = make_flip_problem(pictures=True).run(method, options=options, force=True)
     assert not any("has no effect" in note for note in without.notes)
 
 
@@ -314,7 +318,7 @@ def test_an_option_without_effect_for_two_classes_is_named_and_has_none(
 def test_options_with_an_effect_on_several_classes_are_not_named(
     method: str, options: Given
 ) -> None:
-    done = one_class().run(method, options={"epochs": 1, **options})
+    done = make_class_problem().run(method, options={"epochs": 1, **options})
     assert not any("has no effect" in note for note in done.notes)
 
 
@@ -343,8 +347,8 @@ class Pixels(nn.Module):
         ("lau", {"pgd": "full"}),
     ],
 )
-def test_bytes_are_attacked_as_the_pixels_that_they_are(method: str, options: Given) -> None:
-    problem = one_class(pictures=True)
+def test_uint8_inputs_are_attacked_as_pixels(method: str, options: Given) -> None:
+    problem = make_class_problem(pictures=True)
     some = problem.forget
     (raw,) = [inputs for inputs, _ in some.source(some.positions, epoch=None, batch_size=None)]
     whole = (raw * 255).round().byte()

@@ -7,10 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.trueface.unlearning.build import PER_CLASS, Problem, asked, divided, flipped, one_class
+from tests.trueface.unlearning.build import (
+    PER_CLASS,
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    make_request,
+    split_problem,
+)
 from tests.trueface.unlearning.checks import (
     both_precisions,
-    last,
+    last_metric,
     one_logit_and_two,
     points_and_pictures,
 )
@@ -26,8 +33,8 @@ from trueface.unlearning.methods.fisher import (
 )
 
 
-def by_hand(problem: Problem) -> dict[str, Tensor]:
-    """Return the exact diagonal of the Fisher information, one image and class after another."""
+def exact_fisher_diagonal(problem: Problem) -> dict[str, Tensor]:
+    """Return the exact diagonal of the Fisher information, computed per image and class."""
     named = dict(problem.model.named_parameters())
     sums = {name: torch.zeros_like(one) for name, one in named.items()}
     inputs = torch.cat([batch.inputs for batch in problem.retain.batches("trained", epoch=None)])
@@ -41,7 +48,7 @@ def by_hand(problem: Problem) -> dict[str, Tensor]:
 
 
 class Branching(nn.Module):
-    """A model that looks at its numbers, which cannot be vectorised."""
+    """A model that branches on its values and cannot be vectorized."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -67,34 +74,34 @@ class Striped(nn.Module):
 
 
 @points_and_pictures
-def test_all_classes_weighted_are_the_exact_information(pictures: bool) -> None:
-    problem = one_class(pictures=pictures, epochs=2)
+def test_weighting_all_classes_gives_the_exact_information(pictures: bool) -> None:
+    problem = make_class_problem(pictures=pictures, epochs=2)
     notes: list[str] = []
-    found, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
-    for name, one in by_hand(problem).items():
+    found, _ = _importances(make_request(problem, FisherOptions(exact=True)), problem.retain, notes)
+    for name, one in exact_fisher_diagonal(problem).items():
         torch.testing.assert_close(found[name], one, rtol=1e-3, atol=1e-6)
     assert notes == []
 
 
-def test_one_drawn_class_an_image_gives_the_same_on_average() -> None:
-    problem = flipped(epochs=2)
+def test_one_drawn_class_per_image_gives_the_same_mean() -> None:
+    problem = make_flip_problem(epochs=2)
     notes: list[str] = []
-    exact, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
+    exact, _ = _importances(make_request(problem, FisherOptions(exact=True)), problem.retain, notes)
     drawn = [
-        _importances(asked(problem, FisherOptions(), seed=seed), problem.retain, notes)[0]
+        _importances(make_request(problem, FisherOptions(), seed=seed), problem.retain, notes)[0]
         for seed in range(40)
     ]
     mean = torch.stack([one["2.weight"] for one in drawn]).mean(0)
     torch.testing.assert_close(mean, exact["2.weight"], rtol=0.25, atol=0.02)
 
 
-def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
-    problem = flipped(pictures=True, epochs=2)
+def test_model_that_cannot_be_vectorized_is_read_image_by_image() -> None:
+    problem = make_flip_problem(pictures=True, epochs=2)
     branching = replace(problem, model=Branching(problem.model))
     notes: list[str] = []
-    quick, loss = _importances(asked(problem, FisherOptions()), problem.retain, notes)
+    quick, loss = _importances(make_request(problem, FisherOptions()), problem.retain, notes)
     assert notes == []
-    slow, same = _importances(asked(branching, FisherOptions()), problem.retain, notes)
+    slow, same = _importances(make_request(branching, FisherOptions()), problem.retain, notes)
     assert "image by image" in notes[0]
     assert len(notes) == 1
     assert loss == pytest.approx(same)
@@ -102,18 +109,18 @@ def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
         torch.testing.assert_close(slow[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
 
 
-def test_a_memory_format_is_no_reason_to_read_image_by_image() -> None:
-    problem = flipped(pictures=True, epochs=2)
+def test_memory_format_does_not_prevent_vectorization() -> None:
+    problem = make_flip_problem(pictures=True, epochs=2)
     notes: list[str] = []
     striped = replace(problem, model=Striped(problem.model))
-    found, _ = _importances(asked(striped, FisherOptions()), problem.retain, notes)
-    plain, _ = _importances(asked(problem, FisherOptions()), problem.retain, notes)
+    found, _ = _importances(make_request(striped, FisherOptions()), problem.retain, notes)
+    plain, _ = _importances(make_request(problem, FisherOptions()), problem.retain, notes)
     assert notes == []
     for name, one in plain.items():
         torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
 
 
-def test_what_nothing_needs_gets_the_cap() -> None:
+def test_unused_weights_get_the_cap() -> None:
     options = FisherOptions(alpha=1e-4, most=50.0, most_last=7.0)
     nothing = torch.zeros(3, 4, 2, 2)
     torch.testing.assert_close(
@@ -129,7 +136,7 @@ def test_what_nothing_needs_gets_the_cap() -> None:
     )
 
 
-def test_what_is_needed_more_moves_less_and_a_matrix_by_its_rows() -> None:
+def test_important_weights_move_less_and_a_matrix_moves_by_rows() -> None:
     options = FisherOptions()
     needed = torch.tensor([[1.0, 1.0], [100.0, 300.0]])
     found = variance(needed, options, last=False)
@@ -139,7 +146,7 @@ def test_what_is_needed_more_moves_less_and_a_matrix_by_its_rows() -> None:
 
 
 def test_dead_weights_move_by_the_cap() -> None:
-    problem = flipped(pictures=True)
+    problem = make_flip_problem(pictures=True)
     with torch.no_grad():
         problem.model[3].weight.zero_()  # type: ignore[index]  # a Sequential
         problem.model[4].weight.zero_()  # type: ignore[index]
@@ -149,8 +156,8 @@ def test_dead_weights_move_by_the_cap() -> None:
     assert float(moved.detach().std()) == pytest.approx((1e-4 * 1e3) ** 0.5, rel=0.1)
 
 
-def test_the_row_of_a_class_is_forgotten() -> None:
-    problem = one_class(pictures=True)
+def test_row_of_a_class_is_forgotten() -> None:
+    problem = make_class_problem(pictures=True)
     done = problem.run("fisher", options={"alpha": 1e-12})
     last = done.model[-1]  # type: ignore[index]  # a Sequential
     row = torch.cat([last.weight[2], last.bias[2:]]).detach()
@@ -159,8 +166,8 @@ def test_the_row_of_a_class_is_forgotten() -> None:
     assert done.notes == ()
 
 
-def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
-    problem = flipped()
+def test_single_logit_has_no_row_to_forget_and_a_note() -> None:
+    problem = make_flip_problem()
     right = problem.validation
     rows = [row for row, label in enumerate(right.trained) if label == 1]
     rest = [row for row, label in enumerate(right.trained) if label == 0]
@@ -172,34 +179,34 @@ def test_a_single_logit_has_no_row_to_forget_and_says_so() -> None:
 
 @both_precisions
 @one_logit_and_two
-def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: str) -> None:
-    done = flipped(pictures=True, logits=logits).run(
+def test_one_and_two_logits_run_at_any_precision(logits: int, precision: str) -> None:
+    done = make_flip_problem(pictures=True, logits=logits).run(
         "fisher", watch=RunContext(precision=precision)
     )
     assert done.notes == ()
     assert done.log[1].metrics["noise"]
 
 
-def test_only_as_many_images_are_read_as_are_wanted() -> None:
-    problem = one_class()
+def test_only_the_requested_number_of_images_is_read() -> None:
+    problem = make_class_problem()
     assert problem.run("fisher", options={"samples": 7}).samples_read == 7
-    every = one_class().run("fisher", options={"samples": 10_000}).samples_read
+    every = make_class_problem().run("fisher", options={"samples": 10_000}).samples_read
     assert every == 2 * PER_CLASS
 
 
 def test_more_noise_forgets_more() -> None:
-    little = one_class().run("fisher", goal="instances", options={"alpha": 1e-9})
-    much = one_class().run("fisher", goal="instances", options={"alpha": 1.0})
-    assert last(little) == 1
+    little = make_class_problem().run("fisher", goal="instances", options={"alpha": 1e-9})
+    much = make_class_problem().run("fisher", goal="instances", options={"alpha": 1.0})
+    assert last_metric(little) == 1
     assert (much.log[1].metrics["noise"] or 0) > 1e3 * (little.log[1].metrics["noise"] or 0)
 
 
-def test_a_lone_linear_layer_over_features_will_do() -> None:
+def test_single_linear_layer_over_features_is_accepted() -> None:
     inputs = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     labels = (inputs[:, 0] > 0).long()
     every = examples(inputs, labels)
     model = nn.Linear(4, 1)
-    problem = divided(model, every, range(5))
+    problem = split_problem(model, every, range(5))
     before = model.weight.detach().clone()
     logits = model(inputs[5:])[:, 0].detach()
     loss = functional.binary_cross_entropy_with_logits(logits, labels[5:].float())

@@ -1,4 +1,4 @@
-"""The last layer fitted anew: by steps, and exactly."""
+"""The last layer fitted again: by steps, and exactly."""
 
 import copy
 from dataclasses import replace
@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
-from tests.trueface.unlearning.build import Problem, divided, flipped
-from tests.trueface.unlearning.checks import last, moved, weights
+from tests.trueface.unlearning.build import Problem, make_flip_problem, split_problem
+from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
-def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:
-    """Return a linear layer over features of unlike scales, which forgets some flipped labels."""
+def make_linear_problem(
+    classes: int, *, bias: bool = True, seed: int = 0
+) -> tuple[Problem, Tensor, Tensor]:
+    """Return a linear layer over features of different scales, with some flipped labels as the forget set."""
     random = torch.Generator().manual_seed(seed)
     scales = torch.tensor([3.0, 1.0, 0.3, 1.0, 0.1])
     inputs = (torch.randn(240, 5, generator=random) * scales) + torch.tensor([5.0, 0, 1, -2, 0])
@@ -34,7 +36,7 @@ def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Te
     torch.manual_seed(seed)
     model = nn.Linear(5, 1 if classes == 2 else classes, bias=bias)
     checked = examples(inputs[200:], right[200:])
-    problem = divided(
+    problem = split_problem(
         model, every, range(40), kept=range(40, 200), validation=checked, classes=classes
     )
     return problem, inputs[:200], right[:200]
@@ -54,8 +56,8 @@ def probabilities(
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("decay", [1.0, 0.01])
-def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
-    problem, inputs, right = lone(classes, bias=bias)
+def test_minimum_equals_that_of_another_solver(classes: int, decay: float, bias: bool) -> None:
+    problem, inputs, right = make_linear_problem(classes, bias=bias)
     problem.run("exact", options={"decay": decay, "steps": 300})
     scale = float(inputs.double().var(0, correction=0).mean().sqrt())
     other = LogisticRegression(
@@ -68,45 +70,45 @@ def test_the_minimum_is_that_of_another_solver(classes: int, decay: float, bias:
         assert np.abs(weight - other.coef_).max() < 1e-3
 
 
-def test_a_single_logit_stays_one_and_all_labels_are_put_right() -> None:
-    problem = flipped(pictures=True)
+def test_single_logit_stays_single_and_all_labels_are_corrected() -> None:
+    problem = make_flip_problem(pictures=True)
     done = problem.run("exact")
-    assert last(done, "forget_accuracy_true") == 1
-    assert last(done, "val_accuracy") == 1
+    assert last_metric(done, "forget_accuracy_true") == 1
+    assert last_metric(done, "val_accuracy") == 1
     assert done.model[-1].weight.shape == (1, 16)  # type: ignore[index]  # a Sequential
     assert len(done.log) == 2 + len(DECAYS)
     assert "fitted on 64 samples" in done.notes[0]
 
 
-def test_the_body_stays_bit_for_bit() -> None:
-    problem = flipped(pictures=True, logits=2)
+def test_backbone_stays_bit_identical() -> None:
+    problem = make_flip_problem(pictures=True, logits=2)
     before = copy.deepcopy(problem.model).state_dict()
     after = problem.run("exact").model.state_dict()
     changed = {name for name, one in after.items() if not torch.equal(one, before[name])}
     assert changed == {"8.weight", "8.bias"}
 
 
-def test_the_head_that_was_there_does_not_matter() -> None:
-    problem = flipped()
-    first = weights(problem.run("exact").model)
+def test_previous_head_does_not_matter() -> None:
+    problem = make_flip_problem()
+    first = copy_weights(problem.run("exact").model)
     with torch.no_grad():
         problem.model[2].weight.fill_(3.0)  # type: ignore[index]
-    assert not moved(first, problem.run("exact").model)
+    assert not has_changed(first, problem.run("exact").model)
 
 
-def test_the_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
-    problem = flipped(pictures=True)
+def test_second_call_reads_the_cache_and_gives_the_same_bits(tmp_path: Path) -> None:
+    problem = make_flip_problem(pictures=True)
     first = problem.run("exact", cache=tmp_path)
-    held = weights(first.model)
+    held = copy_weights(first.model)
     second = problem.run("exact", cache=tmp_path)  # with another head than at first
     assert first.cached_samples == second.cached_samples >= 64
     assert second.samples_read == 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert not moved(held, second.model)
+    assert not has_changed(held, second.model)
 
 
-def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path) -> None:
-    problem = flipped()
+def test_other_labels_and_another_split_find_the_same_features(tmp_path: Path) -> None:
+    problem = make_flip_problem()
     every = problem.forget + problem.retain
     problem.run("exact", cache=tmp_path)
     problem.run(
@@ -123,8 +125,8 @@ def test_other_labels_and_another_division_find_the_same_features(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
-    problem = flipped()
+def test_another_backbone_has_separate_features(tmp_path: Path) -> None:
+    problem = make_flip_problem()
     problem.run("exact", cache=tmp_path)
     with torch.no_grad():
         problem.model[0].bias.add_(1.0)  # type: ignore[index]
@@ -132,71 +134,71 @@ def test_another_body_has_features_of_its_own(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_file_that_is_cut_off_is_made_again(tmp_path: Path) -> None:
-    problem = flipped()
-    held = weights(problem.run("exact", cache=tmp_path).model)
+def test_truncated_file_is_computed_again(tmp_path: Path) -> None:
+    problem = make_flip_problem()
+    held = copy_weights(problem.run("exact", cache=tmp_path).model)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:300])
-    assert not moved(held, problem.run("exact", cache=tmp_path).model)
+    assert not has_changed(held, problem.run("exact", cache=tmp_path).model)
     assert all(path.stat().st_size > 300 for path in tmp_path.iterdir())
 
 
-def test_without_true_labels_it_is_fitted_on_what_is_kept() -> None:
-    problem, inputs, right = lone(2)
+def test_head_is_fitted_on_retained_samples_without_true_labels() -> None:
+    problem, inputs, right = make_linear_problem(2)
     unknown = replace(problem.forget, true=None)
     done = problem.run("exact", forget=unknown, goal="flips", options={"decay": 0.1})
     assert "fitted on 160 samples" in done.notes[0]
     alone = probabilities(done.model, inputs)
-    reference, _, _ = lone(2)
+    reference, _, _ = make_linear_problem(2)
     reference.run("exact", forget=unknown, goal="instances", options={"decay": 0.1})
     assert np.array_equal(alone, probabilities(reference.model, inputs))
     assert len(right) == 200
 
 
-def test_with_nothing_kept_the_forgotten_under_right_labels_are_enough() -> None:
-    problem = flipped()
+def test_forget_set_with_right_labels_is_enough_without_retained_samples() -> None:
+    problem = make_flip_problem()
     done = problem.run("exact", retain=None, force=True)
     assert f"fitted on {len(problem.forget)} samples" in done.notes[-1]
     with pytest.raises(JobError, match="nothing to learn from"):
         problem.run("exact", retain=None, force=True, goal="instances")
 
 
-def test_the_best_penalty_on_validation_is_taken() -> None:
-    problem, _, _ = lone(3)
+def test_best_penalty_on_validation_is_used() -> None:
+    problem, _, _ = make_linear_problem(3)
     done = problem.run("exact")
     tried = [step.metrics for step in done.log[1:-1]]
     best = max(tried, key=lambda one: (one["val_accuracy"] or 0, -(one["val_loss"] or 0)))
     assert f"penalty {best['decay']:g}, the best of {len(DECAYS)}" in done.notes[0]
-    assert last(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
+    assert last_metric(done, "val_accuracy") == pytest.approx(best["val_accuracy"])
 
 
 def test_samples_of_two_sources_are_both_read() -> None:
-    problem, inputs, right = lone(2)
+    problem, inputs, right = make_linear_problem(2)
     apart = problem.run(
         "exact",
         forget=examples(inputs[:40], 1 - right[:40], right[:40]),
         retain=examples(inputs[40:], right[40:]),
         options={"decay": 0.1},
     )
-    together, _, _ = lone(2)
+    together, _, _ = make_linear_problem(2)
     together.run("exact", options={"decay": 0.1})
     found = probabilities(apart.model, inputs)
     assert np.allclose(found, probabilities(together.model, inputs), atol=1e-5)
 
 
-def test_features_that_never_vary_and_one_step_do_no_harm() -> None:
+def test_constant_features_and_a_single_step_are_harmless() -> None:
     every = examples(torch.ones(8, 3), [0, 1] * 4, [1, 0] * 4)
     model = nn.Linear(3, 1)
-    problem = divided(model, every, range(2))
+    problem = split_problem(model, every, range(2))
     problem.run("exact", options={"steps": 1, "decay": 0.0})
     assert all(one.isfinite().all() for one in model.state_dict().values())
 
 
-def test_what_cannot_be_read_is_left_out() -> None:
-    problem = flipped()
+def test_unreadable_samples_are_left_out() -> None:
+    problem = make_flip_problem()
 
     class Gaps:
-        """A source of which every fourth sample cannot be read."""
+        """A source in which every fourth sample is unreadable."""
 
         identity = "gaps"
 
@@ -211,13 +213,13 @@ def test_what_cannot_be_read_is_left_out() -> None:
     assert "fitted on 48 samples" in done.notes[0]
 
 
-def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
-    problem = replace(flipped(), model=MlpHead(2, hidden=8))
+def test_last_layer_with_a_hidden_layer_is_rejected() -> None:
+    problem = replace(make_flip_problem(), model=MlpHead(2, hidden=8))
     with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
         problem.run("exact")
 
 
-def test_rows_that_a_layer_was_not_fitted_on_are_recognised() -> None:
+def test_rows_that_a_layer_was_not_fitted_on_are_recognized() -> None:
     fitted = rows(400, 60)
     standard = Standardization.from_rows(fitted)
     rounded = [part + np.float32(1e-6) for part in fitted.parts]

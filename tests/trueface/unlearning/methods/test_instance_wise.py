@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, asked, one_class
-from tests.trueface.unlearning.checks import last, moved, points_and_pictures, weights
+from tests.trueface.unlearning.build import Problem, make_class_problem, make_request
+from tests.trueface.unlearning.checks import (
+    copy_weights,
+    has_changed,
+    last_metric,
+    points_and_pictures,
+)
 from trueface.evaluation.forward import predict_examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import UnlearningReport
@@ -22,20 +27,20 @@ from trueface.unlearning.methods.instance_wise import (
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
 
 
-def kept(done: UnlearningReport, problem: Problem) -> float:
+def retained_accuracy(done: UnlearningReport, problem: Problem) -> float:
     found = predict_examples(done.model, problem.retain, RunContext()).accuracy("trained")
     assert found is not None
     return found
 
 
 @points_and_pictures
-def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
+def test_few_instances_are_forgotten_and_importance_keeps_the_rest(pictures: bool) -> None:
     def done(importance: float) -> tuple[float, float]:
-        problem = one_class(classes=10, pictures=pictures)
+        problem = make_class_problem(classes=10, pictures=pictures)
         some = problem.forget.subset(range(16))
         options = {**SOON, "importance": importance}
         found = problem.run("iwu", forget=some, options=options, goal="instances")
-        return last(found), kept(found, problem)
+        return last_metric(found), retained_accuracy(found, problem)
 
     held, free = done(10.0), done(0.0)
     assert held[0] == free[0] == 0
@@ -43,35 +48,35 @@ def test_few_instances_go_and_importance_holds_the_rest(pictures: bool) -> None:
     assert held[1] >= 0.9
 
 
-def test_it_ends_as_soon_as_all_is_forgotten() -> None:
-    done = one_class().run("iwu", options={**SOON, "radius": 1.0})
-    assert last(done) == 0
+def test_run_ends_as_soon_as_all_instances_are_forgotten() -> None:
+    done = make_class_problem().run("iwu", options={**SOON, "radius": 1.0})
+    assert last_metric(done) == 0
     assert len(done.log) - 2 < 100
     assert [step.step for step in done.log] == list(range(len(done.log)))
 
 
-def test_what_is_forgotten_already_stays_as_it_is() -> None:
-    problem = one_class()
-    before = weights(problem.model)
+def test_forgotten_instances_stay_as_they_are() -> None:
+    problem = make_class_problem()
+    before = copy_weights(problem.model)
     gone = problem.forget.relabelled([0] * len(problem.forget))
     done = problem.run("iwu", forget=gone, options=SOON)
-    assert not moved(before, done.model)
+    assert not has_changed(before, done.model)
 
 
-def test_it_says_where_something_is_last() -> None:
-    done = one_class().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
+def test_note_reports_a_missed_forget_target() -> None:
+    done = make_class_problem().run("iwu", options={**SOON, "epochs": 1, "lr": 1e-9})
     assert "100.0% of these still get their trained label" in done.notes[-1]
 
 
 @pytest.mark.parametrize(("most", "used"), [(1, 1), (8, 8), (500, 32)])
-def test_no_more_instances_are_used_than_allowed(most: int, used: int) -> None:
-    done = one_class().run("iwu", options={**SOON, "epochs": 1, "most": most})
+def test_number_of_instances_is_limited(most: int, used: int) -> None:
+    done = make_class_problem().run("iwu", options={**SOON, "epochs": 1, "most": most})
     assert done.notes[0] == f"used {used} of 32 samples of the forget set"
     assert done.samples_read == 2 * used  # for itself, and for the importances
 
 
-def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> None:
-    problem = one_class(pictures=True)
+def test_adversarial_points_do_not_depend_on_the_batch_size() -> None:
+    problem = make_class_problem(pictures=True)
     instances = (
         torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
         torch.ones(6).long(),
@@ -79,7 +84,7 @@ def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> N
 
     def attacked(size: int) -> torch.Tensor:
         options = IwuOptions(adversarial=4, adversarial_batch=size, attack_steps=3)
-        request = asked(problem, options, goal="class", retain=None)
+        request = make_request(problem, options, goal="class", retain=None)
         return make_adversarial_examples(request, instances)[0]
 
     whole = attacked(24)
@@ -88,14 +93,14 @@ def test_what_lies_around_is_the_same_however_many_are_attacked_at_a_time() -> N
         torch.testing.assert_close(attacked(size), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_what_matters_least_is_held_firmest() -> None:
+def test_least_important_weights_are_regularized_most() -> None:
     assert firmness(torch.tensor([2.0, 3.0, 4.0])).tolist() == [1, 0.5, 0]
     assert firmness(torch.tensor([2.0, 2.0])).tolist() == [1, 1]
     assert firmness(torch.zeros(1)).tolist() == [1]
 
 
-def test_a_stop_ends_the_attack() -> None:
-    stop, problem = threading.Event(), one_class()
+def test_stop_ends_the_attack() -> None:
+    stop, problem = threading.Event(), make_class_problem()
 
     class Halting(nn.Module):
         def __init__(self) -> None:

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError, UsageError
-from tests.trueface.unlearning.build import Problem, divided, flipped, one_class
+from tests.trueface.unlearning.build import (
+    Problem,
+    make_class_problem,
+    make_flip_problem,
+    split_problem,
+)
 from tests.trueface.unlearning.checks import (
-    last,
-    moved,
+    copy_weights,
+    has_changed,
+    last_metric,
     one_logit_and_two,
     points_and_pictures,
-    weights,
 )
 from trueface.data.examples import examples
 from trueface.evaluation.forward import predict_examples
@@ -40,10 +45,10 @@ def layer_weights(model: nn.Module, name: str) -> Tensor:
     return torch.cat([one.detach().reshape(groups, len(one) // groups, -1) for one in values], 2)
 
 
-def moved_inside(
+def change_inside_subspace(
     problem: Problem, before: nn.Module, after: nn.Module, *, more: int, **of: Any
 ) -> dict[str, float]:
-    """Return what share of each layer's way lies where the inputs of what is kept lie."""
+    """Return the fraction of each layer's change in the input space of the retain set."""
     sums = CovarianceAccumulator(layers_of(before), of.get("positions", 64))
     with torch.no_grad(), sums.accumulate_inputs():
         for batch in problem.retain.batches("trained", epoch=None):
@@ -71,29 +76,33 @@ def moved_inside(
         {"positions": 7, "clip": 0.0, "retained": 0.8},
     ],
 )
-def test_no_layer_moves_where_the_inputs_of_what_is_kept_lie(
+def test_no_layer_moves_in_the_input_space_of_retained_samples(
     pictures: bool, changed: dict[str, Any]
 ) -> None:
-    problem = one_class(pictures=pictures, epochs=4)  # later its answers are so sure that it stays
+    problem = make_class_problem(
+        pictures=pictures, epochs=4
+    )  # later its answers are so sure that it stays
     before = copy.deepcopy(problem.model)
     done = problem.run("pgu", options=changed)
-    shares = moved_inside(problem, before, done.model, more=1, **changed)
+    shares = change_inside_subspace(problem, before, done.model, more=1, **changed)
     assert shares
     assert max(shares.values()) < 1e-4
 
 
-def test_steps_for_wrong_labels_spare_the_sound_inputs_too() -> None:
-    problem = flipped(pictures=True, logits=2)
+def test_steps_for_wrong_labels_also_spare_the_clean_inputs() -> None:
+    problem = make_flip_problem(pictures=True, logits=2)
     before = copy.deepcopy(problem.model)
     options = {"retained": 0.9, "energy": "s2", "loss": "relabel", "most_loss": 1.0}
     done = problem.run("pgu", options=options, force=True)
-    if moved(weights(before), done.model):
-        shares = moved_inside(problem, before, done.model, more=0, retained=0.9, energy="s2")
+    if has_changed(copy_weights(before), done.model):
+        shares = change_inside_subspace(
+            problem, before, done.model, more=0, retained=0.9, energy="s2"
+        )
         assert max(shares.values()) < 1e-4
 
 
-def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
-    problem = one_class(pictures=True)
+def test_predictions_of_retained_samples_move_less_than_of_forgotten_ones() -> None:
+    problem = make_class_problem(pictures=True)
     before = {
         name: predict_examples(problem.model, some, RunContext()).logits
         for name, some in (("forget", problem.forget), ("retain", problem.retain))
@@ -106,21 +115,21 @@ def test_answers_to_what_is_kept_move_less_than_to_what_is_forgotten() -> None:
     assert moves["retain"] < moves["forget"] / 4
 
 
-def test_what_retains_all_changes_nothing() -> None:
-    problem = one_class(pictures=True)
-    before = weights(problem.model)
+def test_retaining_the_whole_space_changes_nothing() -> None:
+    problem = make_class_problem(pictures=True)
+    before = copy_weights(problem.model)
     done = problem.run("pgu", options={"retained": 1.0})
-    assert not moved(before, done.model)
+    assert not has_changed(before, done.model)
     assert done.samples_read == 0
 
 
-def test_batch_norms_stay_as_they_are() -> None:
-    problem = one_class(pictures=True)
+def test_batch_norms_are_unchanged() -> None:
+    problem = make_class_problem(pictures=True)
     before = copy.deepcopy(problem.model)
     done = problem.run("pgu", options=STRONG)
     for one, other in zip(before.modules(), done.model.modules(), strict=True):
         if isinstance(one, nn.BatchNorm2d):
-            assert not moved(weights(one), other)
+            assert not has_changed(copy_weights(one), other)
     assert all(value.requires_grad for value in done.model.parameters())
     with pytest.raises(UsageError, match="bn"):
         problem.run("pgu", options={"bn": "train"})
@@ -128,7 +137,7 @@ def test_batch_norms_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
-def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: Rule) -> None:
+def test_loss_is_finite_and_bounded_for_confident_predictions(classes: int, rule: Rule) -> None:
     logits = torch.zeros(4, classes)
     logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
     logits.requires_grad_()
@@ -142,7 +151,7 @@ def test_the_loss_is_finite_and_bounded_for_sure_answers(classes: int, rule: Rul
     )  # -log(0.05) = 3.0
 
 
-def test_the_entropy_term_has_its_rules_sign() -> None:
+def test_entropy_term_has_the_sign_of_its_rule() -> None:
     labels, alone = torch.zeros(1, dtype=torch.int64), PguOptions(loss1=0.0, loss2=1.0)
     sure, open_ = torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0]])
     for rule in ("class", "instances"):
@@ -153,35 +162,35 @@ def test_the_entropy_term_has_its_rules_sign() -> None:
     assert float(loss_of(two, labels, "class", alone)) < -0.5
 
 
-def test_a_class_that_costs_too_much_in_the_first_epoch_gives_the_model_back_as_it_came() -> None:
-    problem = one_class(epochs=4)
-    before = weights(problem.model)
+def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
+    problem = make_class_problem(epochs=4)
+    before = copy_weights(problem.model)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     done = problem.run("pgu", options=options)
-    assert not moved(before, done.model)
+    assert not has_changed(before, done.model)
     assert "the result is the model before unlearning. Choose a lower lr" in done.notes[-1]
 
 
-def test_instances_that_are_forgotten_in_one_epoch_went_too_fast() -> None:
-    problem = one_class(epochs=4)
+def test_instances_forgotten_in_one_epoch_raise_a_note_about_the_rate() -> None:
+    problem = make_class_problem(epochs=4)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     with pytest.raises(JobError, match="too fast"):
         problem.run("pgu", options=options, goal="instances")
 
 
-def test_instances_no_better_answered_than_validation_are_left_alone() -> None:
-    problem = one_class()
+def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
+    problem = make_class_problem()
     wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # TensorSource
-    before = weights(problem.model)
+    before = copy_weights(problem.model)
     done = problem.run(
         "pgu", forget=wrong, retain=problem.retain.subset(range(40, 60)), goal="instances"
     )
-    assert not moved(before, done.model)
+    assert not has_changed(before, done.model)
     assert any("the model is unchanged" in note for note in done.notes)
 
 
-def memorised() -> Problem:
-    """Return a model that has learned some wrong labels by heart, of points without their class."""
+def make_memorized_problem() -> Problem:
+    """Return a model that memorized some wrong labels of points without their class."""
     random = torch.Generator().manual_seed(0)
     inputs, labels = torch.randn(96, 24, generator=random), torch.arange(96) % 2
     everything = examples(inputs, labels)
@@ -192,35 +201,35 @@ def memorised() -> Problem:
     default_training(
         model, everything, "trained", validation=checked, options=options, watch=RunContext()
     )
-    return divided(model, everything, range(16), validation=checked)
+    return split_problem(model, everything, range(16), validation=checked)
 
 
-def test_instances_learned_by_heart_become_like_strangers() -> None:
-    problem = memorised()
+def test_memorized_instances_become_like_unseen_ones() -> None:
+    problem = make_memorized_problem()
     done = problem.run("pgu", options={"retained": 0.4, "epochs": 100, "lr": 0.05, "batch_size": 8})
-    assert last(done) < 1.0
-    gap = abs(last(done) - last(done, "val_accuracy"))
+    assert last_metric(done) < 1.0
+    gap = abs(last_metric(done) - last_metric(done, "val_accuracy"))
     first = done.log[0].metrics
     assert gap < abs((first["forget_accuracy_trained"] or 0) - (first["val_accuracy"] or 0)) / 2
 
 
 @one_logit_and_two
 @pytest.mark.parametrize("loss", ["paper", "relabel"])
-def test_wrong_labels_never_cost_validation(logits: int, loss: str) -> None:
-    problem = flipped(pictures=True, logits=logits)
+def test_wrong_labels_never_reduce_validation_accuracy(logits: int, loss: str) -> None:
+    problem = make_flip_problem(pictures=True, logits=logits)
     options = {"loss": loss, "retained": 0.5, "energy": "s2"}
     done = problem.run("pgu", options=options, force=True)
-    assert last(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
+    assert last_metric(done, "val_accuracy") >= (done.log[0].metrics["val_accuracy"] or 0)
     assert any("were treated as true" in note for note in done.notes)
     assert any(note.startswith("forced") for note in done.notes)
 
 
-def test_relabelling_needs_a_label_that_is_wrong() -> None:
+def test_relabelling_needs_a_wrong_label() -> None:
     with pytest.raises(JobError, match="relabel"):
-        one_class().run("pgu", options={"loss": "relabel"})
+        make_class_problem().run("pgu", options={"loss": "relabel"})
 
 
-def test_a_bare_linear_layer_over_features_forgets() -> None:
+def test_single_linear_layer_over_features_forgets() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 3
     inputs = torch.randn(3, 12, generator=random)[labels] * 2
@@ -232,14 +241,16 @@ def test_a_bare_linear_layer_over_features_forgets() -> None:
     default_training(
         model, everything, "trained", validation=everything, options=options, watch=RunContext()
     )
-    problem = divided(model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3)
+    problem = split_problem(
+        model, everything, (labels == 2).nonzero().flatten().tolist(), classes=3
+    )
     done = problem.run("pgu", options={**STRONG, "retained": 0.7})
-    assert last(done) == 0
-    assert last(done, "val_accuracy") == 1
+    assert last_metric(done) == 0
+    assert last_metric(done, "val_accuracy") == 1
 
 
-class Sorts(nn.Module):
-    """Convolutions of every sort in one network."""
+class AllConvolutions(nn.Module):
+    """Convolutions of every kind in one network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,10 +274,10 @@ class Sorts(nn.Module):
         return found
 
 
-def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
-    problem = one_class(pictures=True)
+def test_grouped_dilated_and_strided_layers_are_also_protected() -> None:
+    problem = make_class_problem(pictures=True)
     torch.manual_seed(0)
-    model, options = Sorts(), TrainingOptions(epochs=10, lr=0.05)
+    model, options = AllConvolutions(), TrainingOptions(epochs=10, lr=0.05)
     everything = problem.retain + problem.forget
     default_training(
         model,
@@ -279,33 +290,33 @@ def test_grouped_dilated_and_strided_layers_are_spared_too() -> None:
     before = copy.deepcopy(model)
     changed = {"retained": 0.7, "lr": 0.5, "lr_end": 0.5, "positions": 9, "epochs": 5}
     done = replace(problem, model=model).run("pgu", options={**changed, "most_loss": 1.0})
-    shares = moved_inside(problem, before, done.model, more=1, retained=0.7, positions=9)
+    shares = change_inside_subspace(problem, before, done.model, more=1, retained=0.7, positions=9)
     assert len(shares) == 5
     assert max(shares.values()) < 1e-4
 
 
-def test_a_frozen_body_stays_as_it_is() -> None:
-    problem = one_class(pictures=True)
+def test_frozen_backbone_is_unchanged() -> None:
+    problem = make_class_problem(pictures=True)
     body, head = problem.model[:-1], problem.model[-1]  # type: ignore[index]  # Sequential
     body.requires_grad_(False)
-    before = weights(body)
-    start = weights(head)
+    before = copy_weights(body)
+    start = copy_weights(head)
     done = problem.run("pgu", options=STRONG)
-    assert not moved(before, done.model[:-1])  # type: ignore[index]  # Sequential
-    assert moved(start, done.model[-1])  # type: ignore[index]  # Sequential
+    assert not has_changed(before, done.model[:-1])  # type: ignore[index]  # Sequential
+    assert has_changed(start, done.model[-1])  # type: ignore[index]  # Sequential
     assert not any(value.requires_grad for value in body.parameters())
 
 
-def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -> None:
-    problem = one_class(pictures=True)
+def test_covariances_of_all_data_serve_later_requests_without_it(tmp_path: Path) -> None:
+    problem = make_class_problem(pictures=True)
     start = copy.deepcopy(problem.model)
     first = problem.run("pgu", cache=tmp_path)
-    wanted = weights(first.model)
+    wanted = copy_weights(first.model)
     assert first.cached_samples == len(problem.retain) + len(problem.forget)
 
     later = replace(problem, model=copy.deepcopy(start))
     second = later.run("pgu", cache=tmp_path, goal="class", retain=None)
-    assert not moved(wanted, second.model)
+    assert not has_changed(wanted, second.model)
     assert second.cached_samples == first.cached_samples
     assert second.samples_read == first.samples_read
 
@@ -316,8 +327,8 @@ def test_what_is_known_of_all_serves_later_requests_without_it(tmp_path: Path) -
     assert len(list(tmp_path.glob("covariances-*"))) == 1
 
 
-def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) -> None:
-    problem = one_class(classes=4, pictures=True)
+def test_chained_request_starts_from_the_retained_set_of_the_last_one(tmp_path: Path) -> None:
+    problem = make_class_problem(classes=4, pictures=True)
     first = problem.run("pgu", cache=tmp_path, options={"lr": 0.2})
     rows = [row for row, label in enumerate(problem.retain.trained) if label == 2]
     forget = problem.retain.subset(rows)
@@ -328,16 +339,16 @@ def test_a_chained_request_starts_from_what_the_last_one_kept(tmp_path: Path) ->
         chained.run("pgu", cache=tmp_path, retain=None, goal="class")
 
 
-def test_without_cache_and_what_is_kept_it_says_what_to_do(tmp_path: Path) -> None:
-    problem = one_class()
+def test_missing_cache_and_retained_set_give_advice(tmp_path: Path) -> None:
+    problem = make_class_problem()
     with pytest.raises(JobError, match="Pass `retain`"):
         problem.run("pgu", retain=None, goal="class")
     with pytest.raises(JobError, match="Pass `retain`"):
         problem.run("pgu", retain=None, goal="class", cache=tmp_path)
 
 
-def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path) -> None:
-    problem = one_class()
+def test_bias_that_no_longer_learns_has_separate_covariances(tmp_path: Path) -> None:
+    problem = make_class_problem()
     start = copy.deepcopy(problem.model)
     problem.run("pgu", cache=tmp_path, options={"epochs": 1})
     start[0].bias.requires_grad_(False)  # type: ignore[index]  # a Sequential
@@ -347,14 +358,14 @@ def test_a_bias_that_no_longer_learns_has_covariances_of_its_own(tmp_path: Path)
     assert len(list(tmp_path.glob("covariances-*"))) == 2
 
 
-def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path) -> None:
-    problem = one_class()
+def test_other_samples_of_the_same_model_have_a_separate_file(tmp_path: Path) -> None:
+    problem = make_class_problem()
     start = copy.deepcopy(problem.model)
     few = replace(problem, model=copy.deepcopy(start), retain=problem.retain.subset(range(20)))
     few.run("pgu", cache=tmp_path)
     problem.run("pgu", cache=tmp_path)
     alone = replace(problem, model=start).run("pgu")
-    assert not moved(weights(problem.model), alone.model)
+    assert not has_changed(copy_weights(problem.model), alone.model)
 
 
 @pytest.mark.parametrize(
@@ -370,14 +381,14 @@ def test_other_samples_of_the_same_model_have_a_file_of_their_own(tmp_path: Path
         {"offset": 0.999, "momentum": 0.99},
     ],
 )
-def test_options_extremes_give_a_sound_model(changed: dict[str, Any]) -> None:
-    done = one_class(pictures=True).run("pgu", options=changed)
+def test_extreme_options_give_a_sound_model(changed: dict[str, Any]) -> None:
+    done = make_class_problem(pictures=True).run("pgu", options=changed)
     assert all(bool(value.isfinite().all()) for value in done.model.parameters())
 
 
-def test_a_layer_in_which_nothing_is_protected_is_told() -> None:
+def test_layer_without_protected_directions_is_reported() -> None:
     options = {"retained": 0.3, "energy": "s2", "rule": "instances"}
-    done = one_class(pictures=True).run("pgu", options=options)
+    done = make_class_problem(pictures=True).run("pgu", options=options)
     assert any(note.startswith("nothing is protected in") for note in done.notes)
 
 
@@ -387,7 +398,7 @@ LOST, LEFT = "validation accuracy fell by more than 5.0%", ""
 @pytest.mark.parametrize(
     ("rule", "moments", "kept", "chosen", "ends"),
     [
-        # instances: where members look like strangers
+        # instances: members look like unseen samples
         ("instances", [(1.0, 0.9), (0.95, 0.9)], 0, 1, None),
         ("instances", [(1.0, 0.9), (0.95, 0.9), (0.88, 0.89)], 1, 2, LEFT),
         ("instances", [(1.0, 0.9), (0.95, 0.9), (0.5, 0.89)], 1, 1, LEFT),
@@ -403,7 +414,7 @@ LOST, LEFT = "validation accuracy fell by more than 5.0%", ""
         ("depoison", [(0.9, 0.7), (0.8, 0.8), (0.7, 0.75), (0.6, 0.8), (0.5, 0.6)], 3, 3, LOST),
     ],
 )
-def test_a_rule_chooses_an_epoch_and_may_end(
+def test_rule_chooses_an_epoch_and_may_stop(
     rule: Rule, moments: list[tuple[float, float]], kept: int, chosen: int, ends: str | None
 ) -> None:
     found = decide_stop(rule, [EpochAccuracy(*each) for each in moments], kept, 0.05)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.trueface.unlearning import checks
-from tests.trueface.unlearning.build import flipped, one_class
-from tests.trueface.unlearning.checks import last, points_and_pictures
+from tests.trueface.unlearning.build import make_class_problem, make_flip_problem
+from tests.trueface.unlearning.checks import last_metric, points_and_pictures
 from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.unlearning.methods import scrub
 from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
@@ -17,8 +17,8 @@ FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 
 
 @points_and_pictures
-def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None:
-    problem = one_class(pictures=pictures)
+def test_scrub_without_max_steps_and_teacher_equals_fine_tuning(pictures: bool) -> None:
+    problem = make_class_problem(pictures=pictures)
     plain = copy.deepcopy(problem.model)
     options = ScrubOptions(max_epochs=0, alpha=0.0, gamma=1.0, lr=0.05, batch_size=16)
     done = problem.run("scrub", options=options)
@@ -27,31 +27,31 @@ def test_without_max_steps_and_teacher_it_is_fine_tuning(pictures: bool) -> None
         teach(plain, "train")
         for batch in problem.retain.batches("trained", epoch=epoch, batch_size=16):
             descent.step(cross_entropy(as_multiclass_logits(plain(batch.inputs)), batch.labels))
-    assert not checks.moved(checks.weights(plain), done.model)
+    assert not checks.has_changed(checks.copy_weights(plain), done.model)
 
 
-def test_max_steps_come_before_min_steps_and_not_in_the_final_epochs() -> None:
-    done = one_class().run("scrub", options=FAST)
-    checks.sound(done, 6)
+def test_max_steps_precede_min_steps_and_stop_before_the_final_epochs() -> None:
+    done = make_class_problem().run("scrub", options=FAST)
+    checks.assert_sound(done, 6)
     assert ["loss_forget" in step.metrics for step in done.log[1:-1]] == [True] * 3 + [False] * 3
     assert next(iter(done.log[1].metrics)) == "loss"
 
 
-def test_the_first_max_step_moves_a_student_that_is_its_teacher() -> None:
-    problem = flipped()
-    before = checks.weights(problem.model)
+def test_first_max_step_moves_a_student_equal_to_its_teacher() -> None:
+    problem = make_flip_problem()
+    before = checks.copy_weights(problem.model)
     options = {"epochs": 1, "max_epochs": 1, "gamma": 0.0, "alpha": 0.0, "weight_decay": 0.0}
-    assert checks.moved(before, problem.run("scrub", options=options).model)
+    assert checks.has_changed(before, problem.run("scrub", options=options).model)
 
 
-def test_max_steps_leave_batch_statistics_alone() -> None:
-    problem = flipped(pictures=True)
+def test_max_steps_do_not_change_batch_statistics() -> None:
+    problem = make_flip_problem(pictures=True)
     before = [one.clone() for one in problem.model.buffers()]
     problem.run("scrub", options={**FAST, "bn": "eval"})
     assert all(torch.equal(*pair) for pair in zip(before, problem.model.buffers(), strict=True))
 
 
-def test_the_divergence_is_that_of_the_formula_also_of_one_logit() -> None:
+def test_divergence_equals_the_formula_also_for_one_logit() -> None:
     teacher, student = torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.5], [0.0]])
     expected = 0.0
     for told, said in zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True):
@@ -74,38 +74,38 @@ def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
     assert scrub.nearest(some, reference).epoch == epoch
 
 
-def test_rewinding_gives_back_an_epoch_as_it_was() -> None:
+def test_rewinding_restores_an_epoch_exactly() -> None:
     options = {"lr": 0.2, "epochs": 10, "max_epochs": 10, "forget_batch": 4, "rewind": True}
-    done = checks.instances().run("scrub", options=options)
+    done = checks.instance_problem().run("scrub", options=options)
     epoch = int(done.notes[0].split()[3])
     name = "forget_accuracy_trained"
     assert done.notes[0].startswith(f"rewound to epoch {epoch} of 10")
     assert done.log[-1].metrics[name] == done.log[epoch].metrics[name]
 
 
-def test_rewinding_means_nothing_for_a_class_or_wrong_labels_and_a_note_says_so() -> None:
+def test_rewinding_has_no_meaning_for_a_class_or_wrong_labels_and_gives_a_note() -> None:
     options = {**FAST, "rewind": True}
-    of_class = one_class().run("scrub", options=options)
+    of_class = make_class_problem().run("scrub", options=options)
     assert of_class.notes == (scrub.NO_REWIND["class"],)
-    assert not checks.moved(
-        checks.weights(of_class.model), one_class().run("scrub", options=FAST).model
+    assert not checks.has_changed(
+        checks.copy_weights(of_class.model), make_class_problem().run("scrub", options=FAST).model
     )
-    assert flipped().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
+    assert make_flip_problem().run("scrub", options=options).notes[0] == scrub.NO_REWIND["flips"]
 
 
-def test_accuracies_cost_something_only_where_an_epoch_is_chosen_by_them() -> None:
-    problem, options = one_class(), {**FAST, "epochs": 3, "max_epochs": 1}
+def test_accuracies_are_computed_only_if_they_choose_an_epoch() -> None:
+    problem, options = make_class_problem(), {**FAST, "epochs": 3, "max_epochs": 1}
     done = problem.run("scrub", options=options)
     assert done.samples_read == len(problem.forget) + 3 * len(problem.retain)
     assert "val_accuracy" in done.log[1].metrics
-    wrong = flipped()
+    wrong = make_flip_problem()
     done = wrong.run("scrub", options=options)
-    asked = len(wrong.forget)  # the forget set, once an epoch; validation is no part of the meter
+    asked = len(wrong.forget)  # the forget set, once an epoch; the meter does not count validation
     assert done.samples_read == len(wrong.forget) + 3 * (len(wrong.retain) + asked)
 
 
 def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
-    problem = checks.instances()
+    problem = checks.instance_problem()
     rows = [row for row, label in enumerate(problem.forget.trained) if label == 0]
     alone = problem.forget.subset(rows)
     kept = [row for row, label in enumerate(problem.validation.trained) if label != 0]
@@ -115,10 +115,10 @@ def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
 
 @pytest.mark.parametrize("changes", [{"max_epochs": 99}, {"gamma": 0.0}, {"temperature": 1e-3}])
 def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
-    checks.sound(flipped().run("scrub", options={**FAST, **changes}), 6)
+    checks.assert_sound(make_flip_problem().run("scrub", options={**FAST, **changes}), 6)
 
 
-def test_the_best_epoch_on_validation_is_given_back() -> None:
-    done = flipped(pictures=True).run("scrub", options=FAST)
+def test_best_epoch_on_validation_is_restored() -> None:
+    done = make_flip_problem(pictures=True).run("scrub", options=FAST)
     accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
-    assert last(done, "val_accuracy") == max(one or 0.0 for one in accuracies)
+    assert last_metric(done, "val_accuracy") == max(one or 0.0 for one in accuracies)

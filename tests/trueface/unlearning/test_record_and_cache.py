@@ -1,4 +1,4 @@
-"""What is kept of an unlearning: its record, and what it has made once."""
+"""The record of an unlearning, and its cache."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.unlearning.said import told
+from tests.trueface.unlearning.unlearned_runs import make_record
 from trueface.data.examples import CostCounter
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -18,7 +18,7 @@ from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, read, write
 
 
-def a_record(**changed: Any) -> Record:
+def make_test_record(**changed: Any) -> Record:
     """Return the record of an unlearning of flips, with changes."""
     given: dict[str, Any] = {
         "found": NoiseSearchResult(flagged=10, hidden=8, right=6),
@@ -30,10 +30,10 @@ def a_record(**changed: Any) -> Record:
         "attack_before": 0.5,
         "log": ({"step": 0, "loss": 0.7}, {"step": 1, "loss": None}),
     }
-    return told("gan:pre%20~scrub", "gan:pre%20", **{**given, **changed})
+    return make_record("gan:pre%20~scrub", "gan:pre%20", **{**given, **changed})
 
 
-def test_shares_of_nothing_are_not_known() -> None:
+def test_fractions_of_nothing_are_unknown() -> None:
     found = NoiseSearchResult(flagged=0, hidden=0, right=0)
     assert found.precision is None
     assert found.recall is None
@@ -45,17 +45,15 @@ def test_shares_of_nothing_are_not_known() -> None:
     ("text", "said"),
     [("{", "damaged"), ('{"schema": 2}', "schema 2"), ('{"schema": 1}', "method: Field required")],
 )
-def test_a_record_that_cannot_be_understood_is_an_error(
-    tmp_path: Path, text: str, said: str
-) -> None:
+def test_invalid_record_is_an_error(tmp_path: Path, text: str, said: str) -> None:
     paths.unlearning(tmp_path).write_text(text)
     with pytest.raises(DataError, match=said):
         read(tmp_path)
 
 
-def test_what_is_written_is_read_again_but_a_loss_that_is_no_number(tmp_path: Path) -> None:
+def test_record_survives_a_round_trip_except_a_non_finite_loss(tmp_path: Path) -> None:
     assert read(tmp_path) is None
-    record = a_record()
+    record = make_test_record()
     write(tmp_path / "model", record)
     assert read(tmp_path / "model") == record
     assert json.loads(paths.unlearning(tmp_path / "model").read_text())["schema"] == 1
@@ -64,7 +62,7 @@ def test_what_is_written_is_read_again_but_a_loss_that_is_no_number(tmp_path: Pa
     assert found is not None
     assert found.log == ({"step": 1, "loss": None},)
     with pytest.raises(ValueError, match="seconds of an unlearning is nan"):
-        a_record(seconds=math.nan)
+        make_test_record(seconds=math.nan)
 
 
 class Maker:
@@ -79,7 +77,7 @@ class Maker:
         return {"sums": torch.arange(3.0)}
 
 
-def test_what_was_made_once_is_found_again_with_its_cost(tmp_path: Path) -> None:
+def test_cached_value_is_found_again_with_its_cost(tmp_path: Path) -> None:
     first, second = CostCounter(), CostCounter()
     maker = Maker(first)
     for meter in (first, second):
@@ -92,7 +90,7 @@ def test_what_was_made_once_is_found_again_with_its_cost(tmp_path: Path) -> None
     assert second.cached_seconds == pytest.approx(first.cached_seconds)
 
 
-def test_what_follows_from_something_else_is_made_anew(tmp_path: Path) -> None:
+def test_value_with_another_key_is_computed_again(tmp_path: Path) -> None:
     meter = CostCounter()
     maker = Maker(meter)
     for follows in (["a", "b"], ["a", "c"], ["ab"], ["a", "b"]):
@@ -101,7 +99,7 @@ def test_what_follows_from_something_else_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no file of tensors", None])
-def test_a_broken_file_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
+def test_broken_file_is_computed_again(tmp_path: Path, damage: bytes | None) -> None:
     meter = CostCounter()
     maker = Maker(meter)
     Cache(tmp_path, meter).tensors("sums", ["a"], maker)
@@ -111,7 +109,7 @@ def test_a_broken_file_is_made_again(tmp_path: Path, damage: bytes | None) -> No
     assert maker.calls == 2
 
 
-def test_without_a_folder_nothing_is_kept() -> None:
+def test_nothing_is_cached_without_a_folder() -> None:
     meter = CostCounter()
     maker = Maker(meter)
     for _ in range(2):
@@ -119,14 +117,14 @@ def test_without_a_folder_nothing_is_kept() -> None:
     assert maker.calls == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_time_and_no_more(tmp_path: Path) -> None:
+def test_unwritable_folder_only_costs_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     meter = CostCounter()
     made = Cache(tmp_path / "file" / "cache", meter).tensors("sums", ["a"], Maker(meter))
     assert made["sums"].tolist() == [0, 1, 2]
 
 
-def test_the_fingerprint_follows_what_a_model_does_not_save() -> None:
+def test_fingerprint_covers_state_that_a_model_does_not_save() -> None:
     coarse, fine = nn.Conv2d(1, 1, 3, stride=2), nn.Conv2d(1, 1, 3)
     fine.load_state_dict(coarse.state_dict())
     assert fingerprint(coarse) != fingerprint(fine)
@@ -136,7 +134,7 @@ def test_the_fingerprint_follows_what_a_model_does_not_save() -> None:
     assert fingerprint(fine) != before
 
 
-def test_the_fingerprint_follows_every_number_and_name() -> None:
+def test_fingerprint_covers_every_number_and_name() -> None:
     layer = nn.Linear(2, 2)
     before = fingerprint(layer)
     assert fingerprint(nn.Linear(2, 2)) != before

@@ -1,4 +1,4 @@
-"""Answers made by hand, and runs of unlearned models as jobs leave them."""
+"""Constructed predictions, and runs of unlearned models as jobs write them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from trueface.unlearning.evaluation.alarms import AlarmKind
 from trueface.unlearning.record import Record
 
 PER_CLASS = 40
-# what says that a model is ruined beside others, or as it is
+# alarms of a ruined model, alone or in comparison with others
 RUINS = frozenset(
     {
         AlarmKind.FEW_ANSWERS,
@@ -27,7 +27,7 @@ RUINS = frozenset(
 )
 
 
-def said(
+def make_predictions(
     trained: Sequence[int],
     called: Sequence[int],
     *,
@@ -37,7 +37,7 @@ def said(
     noise: int | None = None,
     ids: tuple[str, ...] = (),
 ) -> SamplePredictions:
-    """Return answers that call samples as told, `sure` of each.
+    """Return predictions of the given classes, with logit `sure` each.
 
     Args:
         trained: labels as trained.
@@ -45,7 +45,7 @@ def said(
         true: the right labels; None: not known.
         classes: K.
         sure: the logit of the answer, beside 0 of all others.
-        noise: seed of a little noise, so that no two answers are alike; None: none.
+        noise: seed of a little noise, so that no two predictions are equal. None: no noise.
         ids: of the samples.
     """
     logits = np.zeros((len(called), classes), np.float32)
@@ -60,8 +60,10 @@ def said(
     )
 
 
-def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0) -> list[int]:
-    """Return answers of which so many are wrong, spread at random."""
+def change_classes(
+    right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0
+) -> list[int]:
+    """Return classes with `wrong` of them changed, at random positions."""
     called = np.array(right)
     places = np.random.default_rng(seed).permutation(len(called))[:wrong]
     called[places] = (called[places] + 1) % classes
@@ -69,13 +71,15 @@ def spoilt(right: Sequence[int], wrong: int, *, classes: int = 2, seed: int = 0)
     return found
 
 
-def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, SamplePredictions]:
-    """Return answers of a model on a problem with wrong labels.
+def flip_predictions(
+    wrong: int, *, follows: int = 0, seed: int = 0
+) -> dict[str, SamplePredictions]:
+    """Return predictions of a model on a problem with flipped labels.
 
     Args:
-        wrong: of its answers on the test, of 80.
-        follows: of the 40 wrong labels so many are what it says.
-        seed: of where it is wrong.
+        wrong: number of wrong predictions on the test, of 80.
+        follows: number of the 40 flipped labels that it predicts.
+        seed: of the positions of wrong predictions.
     """
     truth = [0, 1] * PER_CLASS
     gone = [0, 1] * (PER_CLASS // 2)
@@ -83,34 +87,40 @@ def flips(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, SamplePre
     said_of = [*turned[:follows], *gone[follows:]]
     names = tuple(f"part/{number}" for number in range(len(truth)))
     return {
-        "forget": said(turned, said_of, true=gone, noise=seed + 1),
-        "retain": said(truth, truth, true=truth, noise=seed + 2),
-        "validation": said(truth, spoilt(truth, 2, seed=seed), true=truth, noise=seed + 3),
-        "test": said(truth, spoilt(truth, wrong, seed=seed), true=truth, noise=seed + 4, ids=names),
+        "forget": make_predictions(turned, said_of, true=gone, noise=seed + 1),
+        "retain": make_predictions(truth, truth, true=truth, noise=seed + 2),
+        "validation": make_predictions(
+            truth, change_classes(truth, 2, seed=seed), true=truth, noise=seed + 3
+        ),
+        "test": make_predictions(
+            truth, change_classes(truth, wrong, seed=seed), true=truth, noise=seed + 4, ids=names
+        ),
     }
 
 
-def one_class(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, SamplePredictions]:
-    """Return answers of a model of three classes that shall forget the last.
+def class_predictions(
+    remembers: int, wrong: int = 0, *, seed: int = 0
+) -> dict[str, SamplePredictions]:
+    """Return predictions of a model of three classes after forgetting the last.
 
     Args:
-        remembers: so many of the 40 forgotten, and of the 40 in the test, are still known.
-        wrong: of the answers on the 80 others in the test.
+        remembers: number of the 40 forgotten samples, and of the 40 in the test, that are still predicted.
+        wrong: number of wrong predictions on the 80 others in the test.
         seed: of noise.
     """
     stay = [0, 1] * PER_CLASS
     gone = [2] * PER_CLASS
     of_gone = [2] * remembers + [0] * (PER_CLASS - remembers)
-    tested = [*spoilt(stay, wrong, seed=seed), *of_gone]
+    tested = [*change_classes(stay, wrong, seed=seed), *of_gone]
     return {
-        "forget": said(gone, of_gone, classes=3, noise=seed + 1),
-        "retain": said(stay, stay, classes=3, noise=seed + 2),
-        "validation": said(stay, stay, classes=3, noise=seed + 3),
-        "test": said([*stay, *gone], tested, classes=3, noise=seed + 4),
+        "forget": make_predictions(gone, of_gone, classes=3, noise=seed + 1),
+        "retain": make_predictions(stay, stay, classes=3, noise=seed + 2),
+        "validation": make_predictions(stay, stay, classes=3, noise=seed + 3),
+        "test": make_predictions([*stay, *gone], tested, classes=3, noise=seed + 4),
     }
 
 
-def told(model: str, base: str, **changed: Any) -> Record:
+def make_record(model: str, base: str, **changed: Any) -> Record:
     """Return the record of an unlearning of flips, with changes."""
     given: dict[str, Any] = {
         "method": model.rpartition("~")[2].partition("@")[0],
@@ -143,13 +153,13 @@ def told(model: str, base: str, **changed: Any) -> Record:
     return Record(**{**given, **changed})
 
 
-def leave(
+def write_unlearning(
     run: Path,
     record_of: Record,
     before: Mapping[str, SamplePredictions] | None,
     after: Mapping[str, SamplePredictions] | None,
 ) -> Path:
-    """Write what an unlearning leaves, and return its model's folder."""
+    """Write the files of an unlearning, and return its model's folder."""
     folder = run / paths.model_folder("model", record_of.model)
     record.write(folder, record_of)
     if before is not None:
