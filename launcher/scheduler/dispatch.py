@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from launcher.backends.eligibility import why_never_fits
 from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import LOCAL as LOCAL
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import one_line as one_line
+from launcher.backends.settings import LOCAL, Backends, BackendSettings
+from launcher.backends.waiting_reasons import one_line
 from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts

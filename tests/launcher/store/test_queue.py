@@ -249,7 +249,7 @@ class AnyLife(RuleBasedStateMachine):
         (job,) = ready(self.store, 1)
         claimed(self.store, job)
 
-    @precondition(lambda self: self.store.scheduler_actions.claims())
+    @precondition(lambda self: self.store.scheduler_actions.open_claims())
     @rule(outcome=st.sampled_from(OUTCOMES))
     def finish(self, outcome: Outcome) -> None:
         claim = self.store.scheduler_actions.open_claims()[-1]
