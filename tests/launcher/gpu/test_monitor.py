@@ -99,7 +99,7 @@ class Post:
         return sight
 
 
-def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
+def test_monitor_starts_no_thread_before_the_first_request() -> None:
     before = threading.active_count()
 
     post = Post(a_gpu())
@@ -108,7 +108,7 @@ def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
     assert threading.active_count() == before
 
 
-def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
+def test_requested_reading_is_taken_and_its_end_is_signalled() -> None:
     post = Post(a_gpu())
 
     sight = post.see()
@@ -116,7 +116,7 @@ def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
     assert (sight.gpus, sight.at) == ((a_gpu(),), post.now)
 
 
-def test_the_driver_is_asked_once_a_second_at_most() -> None:
+def test_driver_is_read_at_most_once_a_second() -> None:
     post = Post(a_gpu())
     post.see()
 
@@ -127,7 +127,7 @@ def test_the_driver_is_asked_once_a_second_at_most() -> None:
     assert post.looks == 2
 
 
-def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
+def test_change_makes_the_next_reading_earlier() -> None:
     post = Post(a_gpu())
     post.see()
 
@@ -142,7 +142,7 @@ def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
     assert post.looks == 2
 
 
-def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_sooner() -> None:
+def test_new_attempt_makes_readings_more_frequent() -> None:
     post = Post(a_gpu())
     post.see()
 
@@ -156,7 +156,7 @@ def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_soon
     assert post.looks == 2
 
 
-def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
+def test_request_during_a_reading_starts_no_second_reading() -> None:
     post = Post(a_gpu())
     post.answer.clear()
 
@@ -170,7 +170,7 @@ def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
     assert post.looks == 1
 
 
-def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault() -> None:
+def test_silent_driver_leaves_memory_unknown_and_is_no_fault() -> None:
     post = Post(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
     first = post.see()
     post.answer.clear()
@@ -194,7 +194,7 @@ def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault
     assert post.see().gpus == first.gpus
 
 
-def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() -> None:
+def test_failed_reading_is_reported_and_repeated_after_a_second() -> None:
     post, now = Post(a_gpu()), [100.0]
     looks: list[float] = []
     woken = threading.Semaphore(0)
@@ -223,7 +223,7 @@ def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() ->
 # --- who uses a card
 
 
-def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
+def test_gpu_without_other_users_is_idle_from_the_first_reading() -> None:
     post = Post(a_gpu())
 
     assert post.see().idle == {"GPU-1": 0.0}
@@ -231,7 +231,7 @@ def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
     assert post.see(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {"GPU-1": 40.0}
 
 
-def test_a_stranger_begins_the_count_anew() -> None:
+def test_process_of_another_user_restarts_the_idle_time() -> None:
     post = Post(a_gpu())
     post.see()
 
@@ -240,14 +240,14 @@ def test_a_stranger_begins_the_count_anew() -> None:
     assert post.see(later=5).idle == {"GPU-1": 5.0}
 
 
-def test_who_did_not_look_for_long_does_not_know_who_was_there() -> None:
+def test_long_gap_between_readings_resets_the_idle_time() -> None:
     post = Post(a_gpu())
     post.see()
 
     assert post.see(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
 
 
-def test_a_card_that_is_gone_is_not_counted() -> None:
+def test_missing_gpu_is_not_counted() -> None:
     post = Post(a_gpu())
     post.see()
 
@@ -279,13 +279,13 @@ def test_a_card_that_is_gone_is_not_counted() -> None:
         pytest.param({"fault": "does not respond"}, False, id="faulty"),
     ],
 )
-def test_a_card_is_unused_only_where_that_is_known(
+def test_gpu_is_unused_only_if_its_processes_are_known(
     changes: dict[str, object], unused: bool
 ) -> None:
     assert is_unused_by_others(a_gpu(**changes), {OWN}) is unused
 
 
-def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
+def test_returned_snapshot_is_independent_of_the_reader() -> None:
     post = Post(a_gpu())
     sight = post.see()
 
@@ -313,14 +313,12 @@ SUPERVISORS = {10: 7, 20: 8}
         pytest.param(0, None, id="the kernel's"),
     ],
 )
-def test_a_process_is_its_supervisors_jobs(pid: int, job: int | None) -> None:
+def test_process_belongs_to_the_job_of_its_supervisor(pid: int, job: int | None) -> None:
     assert find_owner(pid, FAMILY.get, SUPERVISORS) == job
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 9))
-def test_pids_that_were_given_anew_and_lead_in_a_circle_are_nobodys(
-    parents: dict[int, int], pid: int
-) -> None:
+def test_reused_pids_in_a_cycle_belong_to_no_job(parents: dict[int, int], pid: int) -> None:
     assert find_owner(pid, parents.get, {}) is None
 
 
@@ -337,7 +335,7 @@ def test_the_parent_of_a_living_process_is_known() -> None:
 # --- an Xid is a card's fault, worth a warning, or a program's own
 
 
-def test_no_xid_is_two_things() -> None:
+def test_xid_lists_are_disjoint() -> None:
     assert not XID_FAULTS.keys() & XID_WARNINGS.keys()
     assert not (XID_FAULTS.keys() | XID_WARNINGS.keys()) & APPLICATION_XIDS
 
@@ -350,9 +348,7 @@ def test_no_xid_is_two_things() -> None:
         *((xid, "", "") for xid in sorted(APPLICATION_XIDS)),
     ],
 )
-def test_an_xid_is_told_as_a_fault_a_warning_or_not_at_all(
-    xid: int, fault: str, warning: str
-) -> None:
+def test_xid_is_a_fault_a_warning_or_ignored(xid: int, fault: str, warning: str) -> None:
     assert (fault_of(xid), warning_of(xid)) == (fault, warning)
 
 
@@ -392,11 +388,11 @@ PLAIN: dict[str, Any] = {"uuid": "GPU-1", "index": 0, "name": "A10", "total": 24
 
 
 @given(GPUS)
-def test_a_gpu_is_read_as_it_was_written(gpu: GpuSnapshot) -> None:
+def test_gpu_record_round_trip(gpu: GpuSnapshot) -> None:
     assert read_gpu(json.loads(json.dumps(gpu_record(gpu)))) == gpu
 
 
-def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home) -> None:
+def test_gpus_file_has_the_snapshot_with_its_time_and_fault(home: Home) -> None:
     assert read_gpu_status(home) is None
     look = GpuStatus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), error="nobody can write there")
     write_gpu_status(home, look)
@@ -404,7 +400,7 @@ def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home
     assert read_known_attempts(home) == []
 
 
-def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_successor(
+def test_measurements_of_attempts_are_written_and_read_by_the_next_scheduler(
     home: Home,
 ) -> None:
     assert read_known_attempts(home) == []
@@ -415,7 +411,7 @@ def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_succes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attempts": 7}', '{"attempts": null}'])
-def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> None:
+def test_damaged_measurements_of_attempts_count_as_none(home: Home, text: str) -> None:
     home.gpus.parent.mkdir(parents=True, exist_ok=True)
     home.gpus.write_text(text)
     assert read_known_attempts(home) == []
@@ -441,7 +437,7 @@ def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> N
         (PLAIN | {"warnings": [7]}, "a warning cannot be 7"),
     ],
 )
-def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
+def test_invalid_gpu_record_is_reported_and_its_file_is_rejected(
     record: object, said: str, home: Home
 ) -> None:
     with pytest.raises(ValueError, match=said):
@@ -454,6 +450,6 @@ def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
     "content",
     [b"", b"\xff\xfe\n", b"[]", b'{"schema": 2, "at": 1, "gpus": []}', b"[" * 100_000],
 )
-def test_a_file_that_is_something_else_tells_of_no_gpu(content: bytes, home: Home) -> None:
+def test_file_with_other_content_lists_no_gpu(content: bytes, home: Home) -> None:
     home.gpus.write_bytes(content)
     assert read_gpu_status(home) is None

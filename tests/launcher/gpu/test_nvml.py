@@ -60,7 +60,7 @@ def processes_of(gpu: GpuSnapshot) -> Sequence[GpuProcess]:
     return gpu.processes
 
 
-def test_a_card_is_told_from_others_by_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(24 * GIB, name="NVIDIA_A10")
     assert only(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
     gpus.drive("550.54.15")
@@ -69,7 +69,7 @@ def test_a_card_is_told_from_others_by_model_memory_and_driver(gpus: Devices, nv
     assert only(nvml).uuid == uuid
 
 
-def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) -> None:
+def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(
         24 * GIB, used=3 * GIB, util=97, power=132_500, temp=71, name="NVIDIA_A100-SXM4-40GB"
     )
@@ -89,7 +89,7 @@ def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) ->
     assert process.command == Path("/proc/self/comm").read_text().strip()
 
 
-def test_cards_come_in_pci_order_and_numbers_are_never_negative(gpus: Devices, nvml: Nvml) -> None:
+def test_gpus_are_in_pci_order_with_nonnegative_indices(gpus: Devices, nvml: Nvml) -> None:
     uuids = [gpus.add(), gpus.add(), gpus.add()]
 
     found = nvml.snapshot()
@@ -98,9 +98,7 @@ def test_cards_come_in_pci_order_and_numbers_are_never_negative(gpus: Devices, n
     assert [gpu.label for gpu in found] == ["cuda:0", "cuda:1", "cuda:2"]
 
 
-def test_memory_that_another_program_takes_is_seen_at_the_next_look(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_memory_of_another_program_is_in_the_next_reading(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=0)
     assert only(nvml).used == 0
 
@@ -111,9 +109,7 @@ def test_memory_that_another_program_takes_is_seen_at_the_next_look(
     assert processes_of(gpu)[0].user == "root"
 
 
-def test_a_process_that_is_nowhere_on_this_machine_is_kept_as_nobodys(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_outside_this_machine_has_no_owner(gpus: Devices, nvml: Nvml) -> None:
     gpus.hold(gpus.add(), NOBODY, GIB)
 
     processes = processes_of(only(nvml))
@@ -123,7 +119,7 @@ def test_a_process_that_is_nowhere_on_this_machine_is_kept_as_nobodys(
     assert (process.user, process.command) == (None, None)
 
 
-def test_memory_that_a_container_does_not_attribute_is_unknown_and_not_nothing(
+def test_unattributed_memory_in_a_container_is_unknown_instead_of_zero(
     gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.hold(gpus.add(), os.getpid(), None)
@@ -133,7 +129,7 @@ def test_memory_that_a_container_does_not_attribute_is_unknown_and_not_nothing(
     assert processes[0].used is None
 
 
-def test_a_process_that_computes_and_draws_is_listed_once(gpus: Devices, nvml: Nvml) -> None:
+def test_compute_and_graphics_process_is_listed_once(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, os.getpid(), 2 * GIB, "c")
     gpus.hold(uuid, os.getpid(), GIB, "g")
@@ -144,9 +140,7 @@ def test_a_process_that_computes_and_draws_is_listed_once(gpus: Devices, nvml: N
     assert [(one.pid, one.used) for one in processes] == [(1, 3 * GIB), (os.getpid(), 2 * GIB)]
 
 
-def test_a_list_of_processes_with_an_impossible_pid_is_not_believed(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_list_with_an_impossible_pid_is_rejected(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1, GIB)
     gpus.hold(uuid, 3_221_225_472, GIB)  # bytes where a pid should be: structs of two drivers
@@ -169,7 +163,7 @@ def test_a_list_of_processes_with_an_impossible_pid_is_not_believed(
     ],
     ids=lambda one: str(one),
 )
-def test_what_cannot_be_true_is_unknown(
+def test_impossible_value_is_unknown(
     values: dict[str, int], field: str, gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.set(gpus.add(), **values)
@@ -180,7 +174,7 @@ def test_what_cannot_be_true_is_unknown(
     assert gpu.fault == ""
 
 
-def test_a_card_that_tells_no_size_has_room_for_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_without_a_reported_size_has_no_free_memory(gpus: Devices, nvml: Nvml) -> None:
     gpus.set(gpus.add(), total=0, used=0)
 
     gpu = only(nvml)
@@ -188,9 +182,7 @@ def test_a_card_that_tells_no_size_has_room_for_nothing(gpus: Devices, nvml: Nvm
     assert (gpu.total, gpu.used) == (0, None)
 
 
-def test_a_process_that_holds_more_than_there_is_holds_an_unknown_amount(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_above_the_memory_size_has_unknown_usage(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1, 1 << 60)
     gpus.set(uuid, used=GIB)
@@ -210,7 +202,7 @@ def test_a_process_that_holds_more_than_there_is_holds_an_unknown_amount(
         4711,  # of a driver that is newer than the bindings
     ],
 )
-def test_what_may_not_be_asked_is_unknown_and_no_fault(
+def test_value_without_permission_is_unknown_and_no_fault(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -223,7 +215,7 @@ def test_what_may_not_be_asked_is_unknown_and_no_fault(
     assert gpu == replace(unknown, reports_load=False)
 
 
-def test_one_refused_question_hides_nothing_else(gpus: Devices, nvml: Nvml) -> None:
+def test_refused_query_hides_no_other_value(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB, util=50)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION, uuid)
 
@@ -234,7 +226,7 @@ def test_one_refused_question_hides_nothing_else(gpus: Devices, nvml: Nvml) -> N
     assert only(nvml).used == GIB
 
 
-def test_an_old_driver_is_asked_with_the_functions_that_it_has(tmp_path: Path) -> None:
+def test_old_driver_is_read_with_its_own_functions(tmp_path: Path) -> None:
     old = Devices(tmp_path, compile_library(tmp_path, old=True))
     uuid = old.add(24 * GIB, used=GIB, temp=40)
     old.hold(uuid, 1, GIB)
@@ -249,7 +241,7 @@ def test_an_old_driver_is_asked_with_the_functions_that_it_has(tmp_path: Path) -
 # --- divided cards
 
 
-def test_a_divided_card_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
+def test_mig_gpu_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     card = gpus.add(40 * GIB, power=90_000, temp=44)
     first, second = gpus.divide(card, 10 * GIB, 20 * GIB)
@@ -266,9 +258,7 @@ def test_a_divided_card_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) ->
     assert {gpu.fault for gpu in parts} == {""}
 
 
-def test_a_divided_card_without_instances_can_run_nothing_and_says_why(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_mig_gpu_without_instances_is_unusable_with_a_reason(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add())
 
     gpu = only(nvml)
@@ -277,14 +267,14 @@ def test_a_divided_card_without_instances_can_run_nothing_and_says_why(
     assert gpu.fault == "is in MIG mode, but has no instances"
 
 
-def test_memory_of_an_instance_that_may_not_be_asked_is_unknown(gpus: Devices, nvml: Nvml) -> None:
+def test_memory_of_a_mig_instance_without_permission_is_unknown(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add(), 10 * GIB)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION)
 
     assert (only(nvml).used, only(nvml).fault) == (None, "")
 
 
-def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: Nvml) -> None:
+def test_fault_of_a_gpu_applies_to_each_of_its_mig_instances(gpus: Devices, nvml: Nvml) -> None:
     card = gpus.add()
     uuids = gpus.divide(card, 10 * GIB, 10 * GIB)
     nvml.snapshot()
@@ -300,7 +290,7 @@ def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: 
 
 
 @pytest.mark.parametrize("handle", [True, False])
-def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
+def test_gpu_lost_from_the_bus_is_reported_and_can_return(
     handle: bool, gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.add()
@@ -320,9 +310,7 @@ def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
     assert [gpu.fault for gpu in nvml.snapshot()] == ["", ""]
 
 
-def test_a_device_that_was_lost_before_the_first_look_is_listed_all_the_same(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_gpu_lost_before_the_first_reading_is_listed(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.lose(uuid)
 
@@ -333,7 +321,7 @@ def test_a_device_that_was_lost_before_the_first_look_is_listed_all_the_same(
     assert [one.uuid for one in nvml.snapshot()] == [uuid]
 
 
-def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
+def test_gpu_that_the_driver_no_longer_lists_stays_listed_with_a_fault(
     gpus: Devices, nvml: Nvml
 ) -> None:
     gone, moved = gpus.add(), gpus.add()
@@ -350,21 +338,21 @@ def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
     ]
 
 
-def test_a_card_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_RESET_REQUIRED)
 
     assert only(nvml).fault == "does not respond: GPU requires restart"
 
 
-def test_a_card_that_does_not_tell_who_it_is_can_run_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_without_a_uuid_is_unusable(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
 
     assert only(nvml).fault == "does not respond: it does not report its UUID"
 
 
-def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_heard_on(
+def test_nvml_is_reopened_for_a_missing_gpu_and_events_of_others_continue(
     gpus: Devices, nvml: Nvml, clock: Clock
 ) -> None:
     gone, other = gpus.add(), gpus.add()
@@ -384,7 +372,7 @@ def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_h
 
 
 @pytest.mark.parametrize("code", [48, 62, 64, 74, 79, 95, 119, 120, 140])
-def test_a_critical_xid_makes_a_card_faulty_until_we_are_started_anew(
+def test_critical_xid_makes_a_gpu_faulty_until_a_restart(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid, other = gpus.add(), gpus.add()
@@ -400,7 +388,7 @@ def test_a_critical_xid_makes_a_card_faulty_until_we_are_started_anew(
 
 
 @pytest.mark.parametrize("code", [13, 31, 43, 45, 68, 63, 94, 109, 999])
-def test_an_xid_of_an_application_is_nothing_and_one_that_need_stop_nobody_a_warning(
+def test_application_xid_is_ignored_and_uncritical_xid_is_a_warning(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -415,7 +403,7 @@ def test_an_xid_of_an_application_is_nothing_and_one_that_need_stop_nobody_a_war
     )
 
 
-def test_a_card_that_fell_off_the_bus_is_said_to_have_and_is_well_after_a_reset(
+def test_gpu_off_the_bus_has_that_fault_and_recovers_after_a_reset(
     gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -431,7 +419,7 @@ def test_a_card_that_fell_off_the_bus_is_said_to_have_and_is_well_after_a_reset(
     assert "(Xid 48)" in only(nvml).fault, "it is listened to again"
 
 
-def test_many_errors_at_once_hold_up_no_look(gpus: Devices, nvml: Nvml) -> None:
+def test_many_xids_do_not_delay_a_reading(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     nvml.snapshot()
     for _ in range(MOST_EVENTS - 1):
@@ -441,13 +429,13 @@ def test_many_errors_at_once_hold_up_no_look(gpus: Devices, nvml: Nvml) -> None:
     assert "(Xid 48)" in only(nvml).fault
 
 
-def test_a_row_of_memory_that_could_not_be_replaced_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
+def test_failed_row_remapping_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_failed=1)
 
     assert only(nvml).fault == "a bad row of memory could not be replaced"
 
 
-def test_a_row_that_waits_to_be_replaced_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
+def test_pending_row_remapping_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_pending=1)
 
     gpu = only(nvml)
@@ -455,9 +443,7 @@ def test_a_row_that_waits_to_be_replaced_is_a_warning(gpus: Devices, nvml: Nvml)
     assert gpu.warnings == ("a bad row of memory is to be replaced at the next reset",)
 
 
-def test_a_page_that_waits_to_be_retired_is_a_warning_on_older_cards(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_pending_page_retirement_is_a_warning_on_older_gpus(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(pages_pending=1)
     gpus.refuse("nvmlDeviceGetRemappedRows", pynvml.NVML_ERROR_NOT_SUPPORTED)
 
@@ -497,7 +483,7 @@ def test_a_machine_without_a_driver_has_no_gpus_and_says_why(
     assert nvml.absent == ""
 
 
-def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
+def test_driver_update_leaves_all_unknown_and_marks_no_gpu_faulty(
     gpus: Devices, nvml: Nvml, clock: Clock
 ) -> None:
     uuid = gpus.add()
@@ -515,7 +501,7 @@ def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
     assert (gpu.used is None, gpu.fault, gpu.warnings) == (False, "", ())
 
 
-def test_a_name_that_is_no_text_stops_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_undecodable_name_is_no_error(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB)
     gpus.file.write_bytes(gpus.file.read_bytes().replace(b"NVIDIA_A10", b"\xff\xfe"))
 
@@ -528,7 +514,7 @@ def used_by(gpu: GpuSnapshot) -> dict[int, float | None]:
     return {process.pid: process.sm for process in processes_of(gpu)}
 
 
-def test_it_is_known_of_each_process_how_busy_it_keeps_a_card(gpus: Devices, nvml: Nvml) -> None:
+def test_utilization_is_read_per_process(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     for pid, percent in ((1, 97), (os.getpid(), 3)):
         gpus.hold(uuid, pid)
@@ -538,7 +524,7 @@ def test_it_is_known_of_each_process_how_busy_it_keeps_a_card(gpus: Devices, nvm
     assert used_by(only(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
 
 
-def test_what_a_process_did_long_ago_does_not_count(gpus: Devices, nvml: Nvml) -> None:
+def test_old_utilization_samples_do_not_count(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, 97, age_s=60.0)
@@ -548,7 +534,7 @@ def test_what_a_process_did_long_ago_does_not_count(gpus: Devices, nvml: Nvml) -
 
 
 @pytest.mark.parametrize("percent", [101, 4_294_967_295])
-def test_a_use_that_cannot_be_true_is_unknown(percent: int, gpus: Devices, nvml: Nvml) -> None:
+def test_impossible_utilization_is_unknown(percent: int, gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, percent)
@@ -565,7 +551,7 @@ def test_a_use_that_cannot_be_true_is_unknown(percent: int, gpus: Devices, nvml:
         pynvml.NVML_ERROR_NO_PERMISSION,
     ],
 )
-def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
+def test_unreported_utilization_is_unknown_instead_of_zero(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -581,9 +567,7 @@ def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
     assert (gpu.fault, gpu.used is None) == ("", False)
 
 
-def test_of_an_instance_it_is_not_told_how_busy_a_process_keeps_it(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_mig_instance_has_no_utilization_per_process(gpus: Devices, nvml: Nvml) -> None:
     (instance,) = gpus.divide(gpus.add(), 10 * GIB)
     gpus.hold(instance, 1)
     gpus.use(instance, 1, 50)
@@ -594,9 +578,7 @@ def test_of_an_instance_it_is_not_told_how_busy_a_process_keeps_it(
     assert not gpu.reports_load
 
 
-def test_a_driver_that_lists_the_processes_of_a_card_reports_their_loads(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_driver_with_a_process_list_reports_utilization(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     assert only(nvml).reports_load
     gpus.hold(uuid, 3_221_225_472, GIB)  # no pid

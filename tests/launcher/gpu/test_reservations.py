@@ -58,7 +58,7 @@ def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
     return dict(sum_by_resource(promises))
 
 
-def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
+def test_reservations_are_visible_to_others_by_user_and_gpu(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     assert other.publish(
         [a_reservation(1, 6), a_reservation(2, 3), a_reservation(2, 4, device=OTHER_GPU)]
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_printed_is_left_out(tmp_path: Path, folder: obj
     assert one.queue == f"another queue of user {login_name(os.geteuid())}"
 
 
-def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
+def test_withdrawn_or_removed_reservation_does_not_count(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     other.publish([a_reservation(1, 6), a_reservation(2, 3)])
     assert other.withdraw([1])
@@ -97,7 +97,7 @@ def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
+def test_empty_publication_leaves_no_file(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     board.publish([a_reservation()])
     assert board.withdraw([1])
@@ -105,9 +105,7 @@ def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
     assert not board.is_due()
 
 
-def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
-    boards: Boards, clock: Clock
-) -> None:
+def test_reservation_shrinks_only_after_a_delay(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     told = []
     for used in (0, 4, 4, 2, 6):
@@ -117,7 +115,7 @@ def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
     assert told == [6, 6, 2, 4, 4]
 
 
-def test_memory_of_which_nobody_knows_the_use_counts_whole(boards: Boards, clock: Clock) -> None:
+def test_reservation_of_unmeasured_memory_counts_completely(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     for _ in range(4):
         other.publish([a_reservation(used=None)])
@@ -125,7 +123,9 @@ def test_memory_of_which_nobody_knows_the_use_counts_whole(boards: Boards, clock
     assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, clock: Clock) -> None:
+def test_job_above_its_reservation_has_nothing_left_to_reserve(
+    boards: Boards, clock: Clock
+) -> None:
     ours, other = boards
     for _ in range(3):
         other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
@@ -133,7 +133,7 @@ def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, cl
     assert amounts(ours.foreign_reservations()) == {GPU: 1}
 
 
-def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: Clock) -> None:
+def test_file_is_renewed_on_time_and_after_its_removal(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     assert not board.is_due()
     board.publish([a_reservation()])
@@ -149,7 +149,7 @@ def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: 
     assert board.is_due()
 
 
-def test_who_was_silent_for_long_does_not_count(boards: Boards, clock: Clock) -> None:
+def test_silent_scheduler_does_not_count(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.publish([a_reservation()])
     clock.now += STALE_S
@@ -160,9 +160,7 @@ def test_who_was_silent_for_long_does_not_count(boards: Boards, clock: Clock) ->
     assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_only_files_not_renewed_for_an_hour_are_removed(tmp_path: Path, clock: Clock) -> None:
     killed, living = a_board(tmp_path, "killed", clock), a_board(tmp_path, "living", clock)
     killed.publish([a_reservation()])
     left = {file.name for file in tmp_path.iterdir()}
@@ -178,9 +176,7 @@ def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
     assert len(there) == 2
 
 
-def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_suspended_scheduler_publishes_its_removed_file_again(tmp_path: Path, clock: Clock) -> None:
     still = a_board(tmp_path, "still", clock)
     reservation = a_reservation()
     still.publish([reservation])
@@ -194,7 +190,7 @@ def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again
     assert amounts(new.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_what_comes_from_the_future_does_not_count(
+def test_file_dated_in_the_future_does_not_count(
     boards: Boards, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, other = boards
@@ -205,7 +201,7 @@ def test_what_comes_from_the_future_does_not_count(
     assert caplog.text.count("its time is in the future") == 1
 
 
-def test_an_unusable_folder_is_told_once_and_until_it_works(
+def test_unusable_folder_is_reported_once_until_it_works(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     board = a_board(tmp_path / "claims", "a")
@@ -221,7 +217,7 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     assert board.error == ""
 
 
-def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
+def test_publication_above_the_size_limit_is_not_written(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     assert not board.publish([a_reservation(device=f"GPU-{number}") for number in range(300)])
     assert "cannot write reservations" in board.error
@@ -229,7 +225,7 @@ def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
 
 
 @root_only
-def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> None:
+def test_file_name_of_a_queue_cannot_be_blocked(public: Path) -> None:
     home = Path("/queues/a")
     squatted = public / legacy_file_name(NOBODY, home)
     squatted.write_text("")  # the name that it had in version 0.2
@@ -251,7 +247,7 @@ def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> 
     assert amounts(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_what_a_predecessor_of_the_home_left_is_no_promise_of_others(tmp_path: Path) -> None:
+def test_file_of_an_earlier_scheduler_of_the_same_queue_does_not_count(tmp_path: Path) -> None:
     home = Path("/queues/a")
     assert a_board(tmp_path, "a").publish([a_reservation()])  # and it is killed
     older = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), home))
@@ -277,7 +273,7 @@ def a_publication_of_0_2(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Clock) -> None:
+def test_published_reservation_covers_an_equal_request(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     two = [a_reservation(job, 1, None, "cores:f") for job in (1, 2)]
     assert not board.covers(two)
@@ -292,7 +288,7 @@ def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Cl
 
 
 @root_only
-def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
+def test_reservation_of_another_user_has_their_name(public: Path) -> None:
     def publish() -> str:
         os.umask(0o077)
         return str(ReservationBoard(public, Path("/queues/b")).publish([a_reservation()]))
@@ -366,7 +362,7 @@ def position(order: Sequence[int], who: int, step: str) -> int:
 
 
 @pytest.mark.parametrize("held", [0, 2])
-def test_in_no_order_of_their_steps_two_keep_what_does_not_fit(held: int, public: Path) -> None:
+def test_no_interleaving_lets_two_reserve_too_much(held: int, public: Path) -> None:
     for order in orders([3, 3]):
         keeps = [one.keeps for one in play(public, order, [CLAIM, CLAIM], held)]
         for first, second in ((0, 1), (1, 0)):
@@ -376,7 +372,7 @@ def test_in_no_order_of_their_steps_two_keep_what_does_not_fit(held: int, public
 
 
 @pytest.mark.parametrize("held", [0, 2])
-def test_in_no_order_two_rounds_of_two_overfill_a_card(held: int, public: Path) -> None:
+def test_no_interleaving_of_two_rounds_overcommits_a_gpu(held: int, public: Path) -> None:
     # who kept its promise in the first round publishes it again in the second
     results = [play(public, order, [CLAIM, CLAIM], held) for order in orders([6, 6])]
     assert len(results) == 924
@@ -384,18 +380,18 @@ def test_in_no_order_two_rounds_of_two_overfill_a_card(held: int, public: Path) 
     assert nobody < len(results) / 20  # only who runs in step twice
 
 
-def test_in_no_order_three_overfill_a_card_that_holds_two(public: Path) -> None:
+def test_no_interleaving_of_three_overcommits_a_gpu_for_two(public: Path) -> None:
     kept = [sum(one.keeps for one in play(public, order, [4, 4, 4])) for order in orders([3, 3, 3])]
     assert len(kept) == 1680
     assert max(kept) == 2
 
 
-def test_what_fits_together_is_kept_in_every_order(public: Path) -> None:
+def test_reservations_that_fit_are_kept_in_every_interleaving(public: Path) -> None:
     for order in orders([3, 3]):
         assert all(one.keeps for one in play(public, order, [5, 5]))
 
 
-def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None:
+def test_known_reservation_is_always_counted(public: Path) -> None:
     # a scheduler that was restarted publishes what its jobs hold, and cannot withdraw it
     restarted, ours = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation(2)], fresh=[2])
@@ -403,7 +399,7 @@ def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None
     assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
 
 
-def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
+def test_only_the_growth_of_a_reservation_is_fresh(public: Path) -> None:
     grows, ours = a_board(public, "a"), a_board(public, "b")
     grows.publish([a_reservation(1, 2)])
     ours.publish([a_reservation(2, 3)], fresh=[2])
@@ -414,7 +410,7 @@ def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
     assert amounts(ours.prior_reservations()) == {GPU: 6}
 
 
-def test_who_was_gone_for_long_after_publishing_counts_everybody(
+def test_scheduler_with_a_long_gap_after_publishing_counts_all_others(
     public: Path, clock: Clock
 ) -> None:
     ours, other = a_board(public, "a", clock), a_board(public, "b", clock)
@@ -425,7 +421,7 @@ def test_who_was_gone_for_long_after_publishing_counts_everybody(
     assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
 
 
-def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> None:
+def test_scheduler_that_lost_its_file_counts_all_others(public: Path) -> None:
     ours, other = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
@@ -452,7 +448,7 @@ def race(folder: Path, home: str, span_s: float) -> str:
     return str(held)
 
 
-def test_two_processes_that_race_for_a_card_never_hold_it_at_once(public: Path) -> None:
+def test_racing_processes_never_reserve_the_same_gpu(public: Path) -> None:
     users = (0, NOBODY) if os.geteuid() == 0 else (os.getuid(),) * 2
     children = [
         as_user(uid, partial(race, public, home, 2.0))

@@ -136,7 +136,7 @@ def test_a_new_database_is_private_and_ready(home: Home, durable: bool, level: i
     assert not home.backups.exists()
 
 
-def test_many_processes_make_one_database_together(home: Home) -> None:
+def test_many_processes_create_one_database_together(home: Home) -> None:
     home.attempt(4, 1).folder.mkdir()
 
     def queue_one() -> None:
@@ -154,7 +154,7 @@ def test_an_empty_file_is_a_new_database(home: Home) -> None:
     assert asked(home, VERSION) == [len(STEPS)]
 
 
-def test_a_new_database_counts_on_from_the_newest_attempt_folder(home: Home) -> None:
+def test_new_database_numbers_jobs_after_the_newest_attempt_folder(home: Home) -> None:
     for job, number in [(9, 1), (41, 2), (7, 3)]:
         home.attempt(job, number).folder.mkdir()
     (home.attempts / "notes-100").mkdir()
@@ -162,7 +162,7 @@ def test_a_new_database_counts_on_from_the_newest_attempt_folder(home: Home) -> 
         assert ask(connection, NEWEST) == [41]
 
 
-def test_a_database_that_others_may_read_is_closed(home: Home) -> None:
+def test_database_readable_by_others_is_made_private(home: Home) -> None:
     opened(home).close()
     home.database.chmod(0o644)
     opened(home).close()
@@ -172,7 +172,7 @@ def test_a_database_that_others_may_read_is_closed(home: Home) -> None:
 # --- an older queue
 
 
-def test_a_damaged_queue_is_not_brought_to_a_newer_schema(home: Home) -> None:
+def test_damaged_queue_is_not_migrated(home: Home) -> None:
     old_queue(home)
     overwrite(home.database, b"\xff" * 4096, at=4096 * 3)
     assert "was found damaged" in refusal(home)
@@ -180,7 +180,7 @@ def test_a_damaged_queue_is_not_brought_to_a_newer_schema(home: Home) -> None:
 
 
 @pytest.mark.parametrize("marks", [("user_version",), ("user_version", "application_id")])
-def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
+def test_queue_without_a_schema_number_reports_what_to_do(
     home: Home, marks: tuple[str, ...]
 ) -> None:
     opened(home).close()
@@ -207,7 +207,7 @@ def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
         "PRAGMA application_id = 7",
     ],
 )
-def test_another_programs_database_is_not_touched(home: Home, made: str) -> None:
+def test_database_of_another_program_is_not_changed(home: Home, made: str) -> None:
     with closing(sqlite3.connect(home.database)) as theirs:
         theirs.executescript(made)
     before = home.database.read_bytes()
@@ -217,7 +217,7 @@ def test_another_programs_database_is_not_touched(home: Home, made: str) -> None
     assert not home.damage_record.exists()
 
 
-def test_a_queue_of_a_newer_launcher_is_not_touched(home: Home) -> None:
+def test_queue_of_a_newer_launcher_is_not_changed(home: Home) -> None:
     with closing(opened(home)) as connection:
         connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     before = home.database.read_bytes()
@@ -256,7 +256,7 @@ def test_a_damaged_database_is_named_and_kept_aside(home: Home, damage: str) -> 
     assert stat.S_IMODE(home.damage_record.stat().st_mode) == 0o600
 
 
-def test_damage_inside_is_found_when_it_is_looked_for(home: Home) -> None:
+def test_integrity_check_finds_inner_damage(home: Home) -> None:
     fill(home)
     overwrite(home.database, b"\xff" * 4096, at=home.database.stat().st_size // 2 // 4096 * 4096)
     opened(home).close()
@@ -264,7 +264,7 @@ def test_damage_inside_is_found_when_it_is_looked_for(home: Home) -> None:
         opened(home, check=True)
 
 
-def test_the_log_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
+def test_wal_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
     fill(home)
     with closing(opened(home)) as connection:
         connection.execute("INSERT INTO runs (name, root) VALUES ('last', '/')")
@@ -279,7 +279,7 @@ def test_the_log_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
     assert list(home.folder.glob("queue.sqlite*")) == []
 
 
-def test_a_log_without_its_database_is_not_given_to_a_new_one(home: Home) -> None:
+def test_wal_without_a_database_is_not_used_by_a_new_one(home: Home) -> None:
     home.database.with_name("queue.sqlite-wal").write_bytes(b"the rest of a queue")
     with pytest.raises(StoreError, match=r"is gone, but queue\.sqlite-wal is not"):
         opened(home)
@@ -289,7 +289,7 @@ def test_a_log_without_its_database_is_not_given_to_a_new_one(home: Home) -> Non
 
 @pytest.mark.parametrize("place", ["home", "a home's $HOME"])
 @pytest.mark.parametrize("backup", [False, True])
-def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
+def test_after_damage_a_new_queue_or_a_backup_can_be_used(
     tmp_path: Path, place: str, backup: bool
 ) -> None:
     home = Home(tmp_path / place)
@@ -317,7 +317,7 @@ def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
     assert not home.renumber_request.exists()
 
 
-def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> None:
+def test_processes_that_find_damage_together_rename_the_database_once(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
     before = home.database.read_bytes()
@@ -329,7 +329,7 @@ def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> No
     assert files_below(kept) == ["queue.sqlite"]
 
 
-def test_a_damaged_database_is_moved_though_its_finder_was_killed(home: Home) -> None:
+def test_damaged_database_is_renamed_although_the_first_process_was_killed(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
     assert refusal(home)
@@ -341,7 +341,7 @@ def test_a_damaged_database_is_moved_though_its_finder_was_killed(home: Home) ->
     assert not home.database.exists()
 
 
-def test_a_restored_backup_waits_until_the_owner_says_that_it_is_one(home: Home) -> None:
+def test_restored_backup_waits_until_the_user_confirms_it(home: Home) -> None:
     fill(home)
     backup = back_up(home.database, home.backups, 1)
     DAMAGES["overwritten"](home.database)
@@ -353,7 +353,7 @@ def test_a_restored_backup_waits_until_the_owner_says_that_it_is_one(home: Home)
 
 
 @pytest.mark.parametrize("begin", [make_home, old_queue])
-def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
+def test_process_killed_while_opening_leaves_a_usable_queue(
     home: Home, begin: Callable[[Home], None]
 ) -> None:
     chance = random.Random(1)
@@ -385,7 +385,7 @@ def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
 # --- trouble that is no damage
 
 
-def test_a_sound_database_stays_whatever_an_error_said(home: Home) -> None:
+def test_intact_database_is_kept_after_any_error(home: Home) -> None:
     fill(home)
     said = queue_database_error(home.database, corruption_error("it seemed so"))
     assert "it seemed so" in str(said)
@@ -464,7 +464,7 @@ def test_a_full_disk_does_not_spoil_an_older_queue(disk: Path, leave: int) -> No
     assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
 
 
-def test_damage_on_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
+def test_damage_on_a_full_disk_is_reported_and_nothing_is_lost(disk: Path) -> None:
     home = Home(disk / "home")
     make_home(home)
     fill(home, 100)
@@ -479,7 +479,7 @@ def test_damage_on_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
     assert (kept / "queue.sqlite").read_bytes() == before
 
 
-def test_a_disk_that_may_only_be_read_is_not_damage(disk: Path) -> None:
+def test_read_only_disk_is_not_damage(disk: Path) -> None:
     home = Home(disk / "home")
     make_home(home)
     fill(home, 10)
@@ -495,17 +495,17 @@ def test_a_disk_that_may_only_be_read_is_not_damage(disk: Path) -> None:
 # --- when to look
 
 
-def test_a_scheduler_reads_a_database_through_when_it_is_small_or_after_a_reboot() -> None:
+def test_scheduler_checks_a_database_if_it_is_small_or_after_a_reboot() -> None:
     assert should_check(SMALL_BYTES, rebooted=False)
     assert not should_check(SMALL_BYTES + 1, rebooted=False)
     assert should_check(SMALL_BYTES + 1, rebooted=True)
 
 
-def test_the_old_queue_in_the_test_data_is_one_of_ours() -> None:
+def test_old_queue_in_the_test_data_is_valid() -> None:
     assert f"PRAGMA application_id = {APPLICATION_ID};" in queue_sql(1)
 
 
-def test_the_record_of_damage_says_what_was_found(home: Home) -> None:
+def test_damage_record_states_the_findings(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
     with pytest.raises(StoreError):
@@ -558,7 +558,7 @@ def database(home: Home) -> Path:
     return home.database
 
 
-def test_a_new_database_takes_every_step_without_a_backup(home: Home) -> None:
+def test_new_database_is_migrated_without_a_backup(home: Home) -> None:
     with closing(open_(home.database)) as connection:
         migrate(connection, home.database, (first, noting("b"), noting("c")))
         assert read_schema(connection, home.database, (first,) * 3) == 3
@@ -566,7 +566,7 @@ def test_a_new_database_takes_every_step_without_a_backup(home: Home) -> None:
     assert backups(home.backups) == []
 
 
-def test_an_old_database_is_copied_once_before_its_steps(home: Home, database: Path) -> None:
+def test_old_database_is_backed_up_once_before_its_migration(home: Home, database: Path) -> None:
     with closing(open_(database)) as connection:
         migrate(connection, database, (first, noting("b"), noting("c")))
         migrate(connection, database, (first, noting("b"), noting("c")))
@@ -578,7 +578,7 @@ def test_an_old_database_is_copied_once_before_its_steps(home: Home, database: P
     assert stat.S_IMODE(home.backups.stat().st_mode) == 0o700
 
 
-def test_a_failing_step_leaves_those_before_it_and_nothing_of_itself(
+def test_failed_migration_step_is_rolled_back_and_earlier_steps_remain(
     home: Home, database: Path
 ) -> None:
     with closing(open_(database)) as connection:
@@ -590,7 +590,7 @@ def test_a_failing_step_leaves_those_before_it_and_nothing_of_itself(
     assert notes(backups(home.backups)[-1]) == ["kept"]
 
 
-def test_nothing_is_changed_without_a_backup(home: Home, database: Path) -> None:
+def test_no_migration_without_a_backup(home: Home, database: Path) -> None:
     home.backups.write_text("in the way")
     with closing(open_(database)) as connection:
         with pytest.raises(OSError, match="exists"):
@@ -599,7 +599,7 @@ def test_nothing_is_changed_without_a_backup(home: Home, database: Path) -> None
     assert notes(database) == ["kept"]
 
 
-def test_several_processes_at_once_take_each_step_once(home: Home, database: Path) -> None:
+def test_concurrent_processes_apply_each_migration_step_once(home: Home, database: Path) -> None:
     migrations = (first, noting("b"), noting("c"))
     children = []
     for _ in range(6):
@@ -629,7 +629,7 @@ def test_only_the_newest_backups_are_kept(home: Home, database: Path) -> None:
     }
 
 
-def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) -> None:
+def test_attempt_of_the_second_schema_keeps_its_gpu_exclusively(home: Home) -> None:
     with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
         migrate(connection, home.database, STEPS[:2])
         connection.execute(
@@ -644,7 +644,7 @@ def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) ->
 # --- queues as launchers of their day wrote them
 
 
-def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
+def test_migration_step_is_independent_of_current_code() -> None:
     tree = ast.parse(inspect.getsource(migration_steps))
     imported = {
         name
@@ -661,7 +661,7 @@ def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
     assert not [name for name in imported if name.partition(".")[0] in {"launcher", "trueface", ""}]
 
 
-def test_the_second_step_gives_the_jobs_of_the_first_schema_these_lanes(home: Home) -> None:
+def test_second_migration_step_assigns_lanes_to_jobs_of_the_first_schema(home: Home) -> None:
     old_queue(home, 1)
     with closing(open_(home.database)) as connection:
         connection.execute(
@@ -713,7 +713,7 @@ def test_the_second_step_gives_the_jobs_of_the_first_schema_these_lanes(home: Ho
 
 
 @pytest.mark.parametrize("schema", [1, 2])  # later ones: tests/e2e/test_old_home.py
-def test_a_queue_of_the_first_schemas_opens_with_all_its_jobs_and_goes_on(
+def test_queue_of_the_first_schemas_opens_with_all_its_jobs_and_continues(
     home: Home, schema: int
 ) -> None:
     old_queue(home, schema)

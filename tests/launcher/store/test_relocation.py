@@ -64,7 +64,7 @@ HELD = {**STATES, "runs": "held", "waits": "held"}
 @pytest.mark.parametrize(
     ("relocate", "states"), [(copied, HELD), (moved, STATES), (linked, STATES)]
 )
-def test_unfinished_jobs_are_held_in_a_copy_alone(
+def test_unfinished_jobs_are_held_only_in_a_copy_of_the_queue_folder(
     busy: Home, relocate: Callable[[Home], Home], states: dict[str, str]
 ) -> None:
     home = relocate(busy)
@@ -72,7 +72,7 @@ def test_unfinished_jobs_are_held_in_a_copy_alone(
     assert relocation(home.record) is None  # from now on it is at home there
 
 
-def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Home) -> None:
+def test_job_held_in_a_copy_names_the_original_and_can_be_released(busy: Home) -> None:
     copy = copied(busy)
     waits = jobs_in(copy)["waits"]
     original = str(busy.folder)
@@ -88,7 +88,7 @@ def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Hom
     assert {name: row.state for name, row in jobs_in(busy).items()} == STATES
 
 
-def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_original(
+def test_job_of_a_copy_does_not_wait_for_a_writer_of_the_same_path_in_the_original(
     home: Home, store: Store
 ) -> None:
     first, second = (
@@ -104,7 +104,7 @@ def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_o
     copy.close()
 
 
-def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -> None:
+def test_copy_of_a_copy_and_copy_back_are_detected_as_copies(busy: Home) -> None:
     copy = copied(busy)
     store = Store(copy)
     enqueue(store, a_spec(name="new"))
@@ -115,7 +115,7 @@ def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -
     assert jobs_in(copy)["new"].state is State.QUEUED
 
 
-def test_a_moved_home_stays_one_when_a_new_one_has_taken_its_place(busy: Home) -> None:
+def test_moved_queue_folder_stays_moved_when_another_takes_its_path(busy: Home) -> None:
     home = moved(busy)
     busy.folder.mkdir(mode=0o700)
     check_home(busy)
@@ -123,7 +123,7 @@ def test_a_moved_home_stays_one_when_a_new_one_has_taken_its_place(busy: Home) -
     assert {name: row.state for name, row in jobs_in(home).items()} == STATES
 
 
-def test_a_home_that_cannot_be_looked_at_counts_as_there(
+def test_unreadable_queue_folder_counts_as_existing(
     busy: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = moved(busy)
@@ -137,7 +137,7 @@ def test_a_home_that_cannot_be_looked_at_counts_as_there(
     assert where.is_copy
 
 
-def test_a_home_of_an_older_version_gets_its_identity_and_holds_nothing(busy: Home) -> None:
+def test_queue_folder_of_an_older_version_gets_an_identity_and_holds_no_job(busy: Home) -> None:
     known = read_json(busy.record) or {}
     write_json(busy.record, {name: known[name] for name in ("machine", "boot", "namespace")})
     copy = copied(busy)
@@ -148,7 +148,7 @@ def test_a_home_of_an_older_version_gets_its_identity_and_holds_nothing(busy: Ho
     assert len(ids) == 2
 
 
-def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
+def test_copy_uses_no_staging_folder_and_no_pilot_of_the_original(
     busy: Home, tmp_path: Path
 ) -> None:
     stage = tmp_path / "runs/x/.attempts/1-1-00000000"
@@ -181,7 +181,7 @@ def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
 
 @pytest.mark.parametrize("relocate", [copied, moved])
 @pytest.mark.parametrize("name", ["symlink_to", "replace", "record"])
-def test_a_relocation_that_was_interrupted_keeps_the_links_to_attempts_on_pilots(
+def test_interrupted_relocation_keeps_links_to_attempts_on_pilots(
     busy: Home, relocate: Callable[[Home], Home], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = busy.folder / "pilots/p/attempts/2-1"
@@ -203,7 +203,7 @@ def test_a_relocation_that_was_interrupted_keeps_the_links_to_attempts_on_pilots
     assert (home.attempts / "2-1").readlink() == home.folder / "pilots/p/attempts/2-1"
 
 
-def test_links_are_right_in_a_home_that_was_moved_out_of_its_own_folder(
+def test_links_are_correct_after_the_queue_folder_was_moved(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     store.close()
@@ -224,7 +224,7 @@ def test_links_are_right_in_a_home_that_was_moved_out_of_its_own_folder(
     assert (outer.attempts / "2-1").readlink() == outer.folder / "pilots/p/attempts/2-1"
 
 
-def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
+def test_runs_inside_the_queue_folder_move_with_it(home: Home, store: Store) -> None:
     output = f"{home.folder}/runs/add/jobs/x/out.txt"
     for root, name in ((str(home.folder), "inside"), ("/elsewhere", "outside")):
         spec = a_spec(name=name, root=root, run="add", outputs=(output,))
@@ -245,7 +245,7 @@ def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
     assert spec.outputs == (f"{new.folder}/runs/add/jobs/x/out.txt",)
 
 
-def test_a_command_says_that_its_queue_folder_is_a_copy(
+def test_command_reports_that_its_queue_folder_is_a_copy(
     busy: Home, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = copied(busy)
@@ -257,7 +257,7 @@ def test_a_command_says_that_its_queue_folder_is_a_copy(
     assert launcher.well("status").err == ""
 
 
-def test_a_damaged_database_stays_in_the_home_that_was_moved(home: Home, store: Store) -> None:
+def test_damaged_database_stays_in_the_moved_queue_folder(home: Home, store: Store) -> None:
     store.close()
     home.database.write_bytes(b"x" * 8192)
     with pytest.raises(StoreError, match="was found damaged"):
@@ -269,7 +269,7 @@ def test_a_damaged_database_stays_in_the_home_that_was_moved(home: Home, store: 
     assert not home.folder.exists()
 
 
-def test_the_folder_of_its_pilots_stays_that_of_a_moved_home_and_is_not_that_of_a_copy(
+def test_moved_queue_folder_keeps_its_pilot_folder_and_a_copy_does_not(
     busy: Home, tmp_path: Path
 ) -> None:
     pilots, older = tmp_path / "pilots", tmp_path / "older"

@@ -51,7 +51,7 @@ def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
     return job
 
 
-def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
+def test_attempt_on_a_pilot_is_deleted_with_its_link(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     job = on_a_pilot(home, store, tmp_path / "pilot")
@@ -64,7 +64,7 @@ def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
     assert not [*home.attempts.iterdir()]
 
 
-def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
+def test_link_to_an_attempt_on_a_pilot_stays_while_its_folder_exists(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     job = on_a_pilot(home, store, tmp_path / "pilot")
@@ -82,7 +82,7 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
 @pytest.mark.parametrize(
     "target", ["/etc", "../elsewhere", "/pilot/attempts/9-9", "/pilot/1-1", "../../attempts/1-1"]
 )
-def test_link_that_leads_to_no_attempt_of_a_pilot_is_refused(
+def test_link_that_does_not_point_to_an_attempt_of_a_pilot_is_refused(
     home: Home, store: Store, target: str
 ) -> None:
     job = finished(home, store, "command/odd")
@@ -136,7 +136,7 @@ def chosen(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> lis
     return [row.id for row in select_deletable(rows, rules, ended_jobs=ended, now=now)]
 
 
-def test_every_rule_leaves_out_some() -> None:
+def test_every_retention_rule_keeps_some_jobs() -> None:
     rows = [
         a_row(1, ended=10.0),
         a_row(2, ended=60.0),
@@ -161,7 +161,7 @@ def test_every_rule_leaves_out_some() -> None:
     st.integers(0, 100),
     st.integers(0, 4),
 )
-def test_what_the_rules_promise_to_keep_is_kept(
+def test_protected_jobs_are_kept(
     told: list[tuple[State, int, int]], older_s: int, keep: int
 ) -> None:
     rows = [
@@ -186,7 +186,7 @@ def test_what_the_rules_promise_to_keep_is_kept(
 # --- the folders
 
 
-def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
+def test_folder_is_deleted_with_its_contents(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     (attempt.folder / "deep" / "deeper").mkdir(parents=True)
     (attempt.folder / "deep" / "deeper" / "file").write_bytes(b"x" * 100_000)
@@ -199,7 +199,7 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
     assert not attempt.folder.exists()
 
 
-def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Path) -> None:
+def test_links_are_removed_and_their_targets_are_kept(home: Home, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "model.pt").write_bytes(b"x" * 100_000)
@@ -215,14 +215,14 @@ def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Pa
     assert (precious / "model.pt").read_bytes() == b"x" * 100_000
 
 
-def test_an_order_that_is_also_the_record_of_a_start_counts_once(home: Home) -> None:
+def test_order_that_is_hard_linked_as_start_record_counts_once(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     before = deletable_bytes(attempt)
     attempt.started.hardlink_to(attempt.spec)
     assert deletable_bytes(attempt) == before > 0
 
 
-def test_python_deletes_folders_without_being_led_astray() -> None:
+def test_rmtree_of_python_resists_symlink_attacks() -> None:
     assert shutil.rmtree.avoids_symlink_attacks
 
 
@@ -268,7 +268,7 @@ def _with_a_huge_order(attempt: Attempt) -> None:
         _with_a_huge_order,
     ],
 )
-def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt], None]) -> None:
+def test_folder_without_its_order_is_kept(home: Home, spoil: Callable[[Attempt], None]) -> None:
     attempt = an_attempt(home, a_spec())
     spoil(attempt)
     before = sorted(attempt.folder.iterdir())
@@ -278,7 +278,7 @@ def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt
     assert sorted(attempt.folder.iterdir()) == before
 
 
-def test_an_order_of_an_older_version_is_one(home: Home) -> None:
+def test_order_of_an_older_version_is_accepted(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     record = json.loads(attempt.spec.read_text())
     record.pop("job", None)
@@ -287,7 +287,7 @@ def test_an_order_of_an_older_version_is_one(home: Home) -> None:
     assert not attempt.folder.exists()
 
 
-def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None:
+def test_link_in_place_of_a_folder_is_kept(home: Home, tmp_path: Path) -> None:
     real = an_attempt(home, a_spec(), job=2)
     link = home.attempt(1, 1)
     link.folder.symlink_to(real.folder)
@@ -296,7 +296,7 @@ def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None
     assert link.folder.is_symlink()
 
 
-def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
+def test_folder_of_another_user_is_kept(home: Home) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
     attempt = an_attempt(home, a_spec())
@@ -307,11 +307,11 @@ def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
     assert attempt.spec.exists()
 
 
-def test_a_folder_that_is_not_there_is_no_trouble(home: Home) -> None:
+def test_missing_folder_is_no_error(home: Home) -> None:
     assert delete_attempt_folder(home.attempt(1, 1)) is None
 
 
-def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> None:
+def test_rest_of_an_interrupted_deletion_is_deleted_by_the_next_one(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.folder.rename(home.attempts / ".1-1.gone")
     empty = home.attempt(1, 2)
@@ -325,7 +325,9 @@ def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> 
 # --- the verb
 
 
-def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store: Store) -> None:
+def test_ended_jobs_are_deleted_with_their_folders(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
     first = finished(home, store, "train/a")
     finished(home, store, "train/b", error="no")
     (other,) = enqueue(store, a_spec(name="train/c"))
@@ -344,7 +346,7 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     assert [job.id for job in store.read.jobs()] == [other]
 
 
-def test_age_state_and_number_decide(launcher: Launcher, home: Home, store: Store) -> None:
+def test_age_state_and_number_select_jobs(launcher: Launcher, home: Home, store: Store) -> None:
     for number, error in enumerate(("", "no", "", "no")):
         finished(home, store, f"train/{number}", error=error)
     assert launcher("clean", "--older", "99d", "--keep", "4", "-n").out == ""
@@ -356,7 +358,7 @@ def test_age_state_and_number_decide(launcher: Launcher, home: Home, store: Stor
     assert (answer.code, answer.err) == (0, "nothing to clean\n")
 
 
-def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Store) -> None:
+def test_dependencies_of_an_open_job_are_kept(launcher: Launcher, home: Home, store: Store) -> None:
     first = finished(home, store, "train/a")
     launcher("add", "--hold", "--after", "train/a", "--", "true")
     answer = launcher("clean", "train/a", "--yes")
@@ -371,7 +373,7 @@ def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Sto
     assert not home.attempt(first, 1).folder.exists()
 
 
-def test_a_running_job_is_never_cleaned(launcher: Launcher, home: Home, store: Store) -> None:
+def test_running_job_is_never_deleted(launcher: Launcher, home: Home, store: Store) -> None:
     launcher("add", "--", "sleep", "60")
     program_of(home.attempt(1, 1))
     assert launcher("clean", "1", "--yes").code == 2
@@ -379,7 +381,7 @@ def test_a_running_job_is_never_cleaned(launcher: Launcher, home: Home, store: S
     assert home.attempt(1, 1).log.exists()
 
 
-def test_a_foreign_folder_is_named_and_its_job_stays(
+def test_folder_of_another_program_is_reported_and_its_job_is_kept(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")
@@ -396,16 +398,16 @@ def test_a_foreign_folder_is_named_and_its_job_stays(
     assert (folder / "log").exists()
 
 
-def test_jobs_whose_folders_are_gone_are_forgotten(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_jobs_without_folders_are_deleted(launcher: Launcher, home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     shutil.rmtree(home.attempt(job, 1).folder)
     assert launcher("clean", "train/a", "--yes").err == "1 job deleted, 0 B freed\n"
     assert names(store) == []
 
 
-def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: Store) -> None:
+def test_clean_requires_a_rule_and_a_confirmation(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
     finished(home, store, "train/a")
     for words, message in (
         (
@@ -424,7 +426,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
     assert names(store) == ["train/a"]
 
 
-def test_a_terminal_is_asked(home: Home, store: Store) -> None:
+def test_clean_asks_for_confirmation_in_a_terminal(home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     drawn = in_a_terminal("clean", "--older", "1d", columns=100, typed="n\n", code=130)
     assert "1  train/a  done\ndelete 1 job with the logs? [y/N]: " in drawn
@@ -434,7 +436,7 @@ def test_a_terminal_is_asked(home: Home, store: Store) -> None:
     assert names(store) == []
 
 
-def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
+def test_killed_clean_is_completed_by_the_next_one(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     jobs = [finished(home, store, f"train/{number}") for number in range(40)]
@@ -451,9 +453,7 @@ def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
     assert list(home.attempts.iterdir()) == []
 
 
-def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
-    home: Home, store: Store
-) -> None:
+def test_job_queued_again_during_the_confirmation_keeps_its_files(home: Home, store: Store) -> None:
     jobs = [finished(home, store, f"train/{name}", error="no") for name in "ab"]
     with seen("clean", "train/", columns=100) as window:
         window.shows("delete 2 jobs with the logs? [y/N]")
@@ -465,7 +465,7 @@ def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
     assert not home.attempt(jobs[1], 1).folder.exists()
 
 
-def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
+def test_job_that_an_open_job_needs_since_the_confirmation_keeps_its_files(
     home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")
@@ -480,7 +480,9 @@ def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
     assert home.attempt(job, 1).log.exists()
 
 
-def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, store: Store) -> None:
+def test_job_that_ran_again_during_the_confirmation_keeps_its_files(
+    home: Home, store: Store
+) -> None:
     job = finished(home, store, "train/a", error="no")
     with seen("clean", "train/", columns=100) as window:
         window.shows("[y/N]")
@@ -500,7 +502,7 @@ def forgotten(home: Home, store: Store, job: int) -> None:
         assert store.job_control.delete_jobs([job]) == [job]
 
 
-def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
+def test_rest_of_an_interrupted_clean_is_deleted_by_the_next_one(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     jobs = [finished(home, store, f"train/{number}") for number in range(3)]
@@ -518,7 +520,7 @@ def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
     assert not home.forgotten_record.exists()
 
 
-def test_a_listed_job_that_the_queue_has_was_not_forgotten(
+def test_listed_job_in_the_queue_does_not_count_as_deleted(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")

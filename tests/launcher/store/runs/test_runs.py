@@ -36,7 +36,7 @@ def two_runs(store: Store) -> tuple[int, int]:
     return put(store, "12", run="a")[0], put(store, "12", run="b")[0]
 
 
-def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
+def test_run_is_charged_for_its_attempts_divided_by_its_share(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
@@ -53,7 +53,7 @@ def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
     assert (recorded["b"].vtime, recorded["b"].used) == (5.0, 20.0)
 
 
-def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
+def test_failed_attempt_is_charged_and_one_with_negative_duration_is_not(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
@@ -67,7 +67,7 @@ def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
     ("ended", "elapsed_s", "vtime"),
     [(1e9, 32.0, 2.0), (50.0, 32.0, 2.0), (1e9, None, 0.0), (116.0, 1e9, 1.0)],
 )
-def test_a_clock_that_is_set_charges_no_run_for_years(
+def test_clock_change_charges_no_run_for_years(
     store: Store,
     two_runs: tuple[int, int],
     ended: float,
@@ -80,7 +80,7 @@ def test_a_clock_that_is_set_charges_no_run_for_years(
     assert accounts(store)["a"].vtime == vtime
 
 
-def test_an_end_is_charged_once(store: Store, two_runs: tuple[int, int]) -> None:
+def test_end_of_an_attempt_is_charged_once(store: Store, two_runs: tuple[int, int]) -> None:
     claim = claimed(store, two_runs[0], 100.0)
     for _ in range(2):
         end(store, claim, Done(at=116.0), now=116.0)
@@ -97,7 +97,7 @@ def test_runs_with_open_jobs_are_listed_with_how_many_run_and_wait(
     assert listed == [("a", 1, 1), ("b", 0, 2)]
 
 
-def test_how_many_jobs_of_its_run_come_before_one(store: Store) -> None:
+def test_number_of_earlier_jobs_of_the_run_is_returned(store: Store) -> None:
     jobs = [one(store, str(n), cpus=1 + n % 2) for n in range(6)]
     jobs.append(one(store, "urgent", priority=1))
     one(store, priority=9, run="other")
@@ -125,7 +125,7 @@ def reader(store: Store) -> RunEventReader:
     return RunEventReader(store.database)
 
 
-def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunEventReader) -> None:
+def test_events_after_a_given_one_are_grouped_by_run(store: Store, reader: RunEventReader) -> None:
     assert reader.read_since(0) == (0, [])
     first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
     before = reader.newest()
@@ -150,7 +150,7 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunEv
     assert reader.count_ended_since(first_run.id, now + 1) == {}
 
 
-def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
+def test_first_failure_and_number_of_memory_failures_are_reported(
     store: Store, reader: RunEventReader
 ) -> None:
     many = enqueue(store, *(a_spec(name=f"m{number}") for number in range(30)), run="many")
@@ -171,7 +171,7 @@ def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
     assert reader.failures(first.id, reader.newest()) == ()
 
 
-def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunEventReader) -> None:
+def test_notification_settings_of_a_run_are_stored(store: Store, reader: RunEventReader) -> None:
     for run in ("loud", "silent"):
         one(store, run=run)
     for wanted in (RunNotify(events=(NotifyEvent.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
@@ -197,21 +197,21 @@ def runs_of(store: Store, each: int = 2) -> dict[str, int]:
     return dict(Counter(job.account.name for job in store.scheduler_actions.read_ready(each)))
 
 
-def test_a_run_hides_no_other_and_a_lane_hides_none_in_it(store: Store) -> None:
+def test_every_run_and_every_lane_of_it_is_read(store: Store) -> None:
     sweep = put(store, map(str, range(50)), run="sweep")
     other = put(store, "abcde", run="sweep", cpus=2)
     quick = put(store, "012", run="quick")
     assert ready(store, 2) == [*sweep[:2], *other[:2], *quick[:2]]
 
 
-def test_of_each_priority_the_first_are_looked_at(store: Store) -> None:
+def test_first_jobs_of_each_priority_are_read(store: Store) -> None:
     plain = put(store, map(str, range(5)))
     urgent = one(store, "urgent", priority=1)
     looked = [(job.id, job.priority) for job in store.scheduler_actions.read_ready(1)]
     assert looked == [(urgent, 1), (plain[0], 0)]
 
 
-def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
+def test_ready_job_has_the_account_of_its_run(store: Store) -> None:
     first, _ = put(store, "ab")
     store.job_control.set_share("test", 3.0)
     claimed(store, first, 1.0)
@@ -223,9 +223,7 @@ def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, float("inf")])
-def test_a_share_that_makes_no_sense_in_a_damaged_row_counts_as_one(
-    store: Store, share: float
-) -> None:
+def test_invalid_share_in_a_damaged_row_counts_as_one(store: Store, share: float) -> None:
     enqueue(store, a_spec())
     store.database.execute("UPDATE runs SET share = ?1, vtime = -1, used = ?1", (share,))
     (ready,) = store.scheduler_actions.read_ready(1)
@@ -233,7 +231,7 @@ def test_a_share_that_makes_no_sense_in_a_damaged_row_counts_as_one(
     assert ready.account.vtime == ready.account.used == 0.0
 
 
-def test_of_very_many_runs_those_whose_turn_comes_and_by_turns_the_others_are_looked_at(
+def test_with_many_runs_the_first_and_in_rotation_the_others_are_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_RUNS", 3)
@@ -247,7 +245,7 @@ def test_of_very_many_runs_those_whose_turn_comes_and_by_turns_the_others_are_lo
     assert set.union(*looks) == {f"run{n}" for n in range(10)}
 
 
-def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
+def test_with_many_classes_fewer_jobs_of_each_are_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_JOBS", 30)
@@ -258,7 +256,7 @@ def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
     assert [len(flow.jobs) for flow in first_jobs.read_classes(20)] == [7] * 4
 
 
-def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -> None:
+def test_ready_jobs_are_read_from_one_index_without_sorting(store: Store) -> None:
     questions = {
         module._PRIORITIES: (),
         module._RUNS: (0,),
@@ -275,7 +273,7 @@ def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -
         assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def test_a_limit_of_a_group_holds_for_all_runs(store: Store) -> None:
+def test_limit_of_a_group_applies_to_all_runs(store: Store) -> None:
     store.job_control.set_group_limit("night", 1)
     for run in "ab":
         one(store, run=run, group="night")
@@ -299,7 +297,7 @@ def ended(store: Store, job: int, *, done: bool = True) -> None:
     end(store, claim, outcome)
 
 
-def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -> None:
+def test_each_change_after_an_event_is_reported_once(store: Store, other: Store) -> None:
     first, second = put(store, "ab")
     feed, from_the_beginning = EventCursor(store), EventCursor(store, 0)
     assert feed.read_new() == []
@@ -309,9 +307,7 @@ def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -
     assert [change.job for change in from_the_beginning.read_new()] == [first, second, second]
 
 
-def test_the_queue_is_not_read_where_no_other_process_has_written(
-    store: Store, other: Store
-) -> None:
+def test_queue_is_not_read_if_no_other_process_has_written(store: Store, other: Store) -> None:
     enqueue(store, a_spec(name="command/a"))
     feed = EventCursor(store)
     assert feed.has_changed(), "nobody has looked before"
@@ -321,7 +317,7 @@ def test_the_queue_is_not_read_where_no_other_process_has_written(
     assert not feed.has_changed()
 
 
-def test_followed_jobs_are_as_they_are_now(home: Home, store: Store, other: Store) -> None:
+def test_followed_jobs_have_their_current_state(home: Home, store: Store, other: Store) -> None:
     first, second, third = put(store, "abc")
     followed = JobTracker(home, store, store.read.jobs_by_id([first, second]))
     ended(other, first)
@@ -348,9 +344,7 @@ def test_a_job_that_is_queued_again_is_open_again(home: Home, store: Store, othe
     assert followed.open_jobs == {job}
 
 
-def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
-    home: Home, store: Store, other: Store
-) -> None:
+def test_deleted_job_counts_as_ended(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
     followed = JobTracker(home, store, [job_row(store, job)])
     other.job_control.hold([job], 1.0)
@@ -363,9 +357,7 @@ def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
     assert not followed.open_jobs
 
 
-def test_who_follows_all_keeps_only_what_something_happens_to(
-    home: Home, store: Store, other: Store
-) -> None:
+def test_following_all_jobs_keeps_only_changed_jobs(home: Home, store: Store, other: Store) -> None:
     put(store, "abc")
     followed = JobTracker(home, store, None)
     for job in (2, 3):
@@ -374,7 +366,7 @@ def test_who_follows_all_keeps_only_what_something_happens_to(
         assert list(followed.rows) == [job]
 
 
-def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: Store) -> None:
+def test_polling_interval_grows_without_events(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
     followed = JobTracker(home, store, [job_row(store, job)])
     for _ in range(IDLE_POLLS):
@@ -386,7 +378,7 @@ def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: 
     assert followed.poll_interval_s == BUSY_POLL_S
 
 
-def test_who_waits_for_jobs_hears_of_each_end_and_comes_back_after_the_last(
+def test_wait_reports_each_end_and_returns_after_the_last(
     home: Home, store: Store, other: Store
 ) -> None:
     jobs = put(store, "ab")
@@ -435,7 +427,7 @@ def test_jobs_are_filtered_by_state(store: Store) -> None:
     assert listed(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
 
 
-def test_jobs_that_a_text_means_are_listed_by_state_and_page_by_page_too(store: Store) -> None:
+def test_jobs_that_match_a_text_are_listed_by_state_and_page(store: Store) -> None:
     queued(store, "train/gan2", "test/gan2", "train/vit")
     queued(store, "command/prep", run="gan2")
     store.job_control.change_tags([1, 3], ["gan2"], [])
@@ -476,7 +468,7 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
         assert listing.runs(3, **page).numbers == numbers
 
 
-def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
+def test_run_summary_has_its_progress_and_start_time(store: Store) -> None:
     queued_runs(store, "night")
     (waiting,) = ListingQueries(store.database).run_records([1])
     assert (waiting.started, waiting.ended, waiting.jobs, waiting.open) == (None, None, 2, 2)
@@ -489,13 +481,13 @@ def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
     assert (record.name, record.root, record.share) == ("night", "/nowhere", 1.0)
 
 
-def test_records_come_in_the_order_that_was_asked_for(store: Store) -> None:
+def test_records_are_in_the_requested_order(store: Store) -> None:
     queued_runs(store, "a", "b", "c")
     records = ListingQueries(store.database).run_records([2, 3, 1])
     assert [record.name for record in records] == ["b", "c", "a"]
 
 
-def test_the_newest_run_of_a_name_is_found_wherever_its_results_lie(store: Store) -> None:
+def test_newest_run_of_a_name_is_found_for_every_results_folder(store: Store) -> None:
     for root in ("/one", "/two"):
         enqueue(store, a_spec(name="command/1"), run="night", root=Path(root))
     listing = ListingQueries(store.database)
@@ -532,14 +524,14 @@ def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
         ("zzz", []),
     ],
 )
-def test_jobs_are_named_exactly_by_a_glob_or_by_how_they_begin(
+def test_jobs_are_matched_exactly_by_glob_or_by_prefix(
     store: Store, pattern: str, names: list[str]
 ) -> None:
     enqueue(store, *(a_spec(name=name) for name in ("train/a", "train/ab", "test/b", "train/[x]")))
     assert [job.name for job in store.read.select_by_pattern(pattern)] == names
 
 
-def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
+def test_waiting_jobs_are_listed_in_start_order(store: Store) -> None:
     a, b, c, d, e = enqueue(
         store,
         a_spec(name="command/a"),
@@ -555,14 +547,14 @@ def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
     assert store.read.waiting_jobs(0) == []
 
 
-def test_the_jobs_that_ended_last_come_in_the_order_of_their_ends(store: Store) -> None:
+def test_last_ended_jobs_are_ordered_by_end_time(store: Store) -> None:
     a, b, c = put(store, "abc")
     for job, now in ((c, 10.0), (a, 20.0), (b, 30.0)):
         end(store, job, now=now)
     assert [job.id for job in store.read.recently_ended(2)] == [a, b]
 
 
-def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
+def test_jobs_that_ended_before_a_time_are_filtered_by_state(store: Store) -> None:
     a, b, c = put(store, "abc")
     end(store, a, now=10.0)
     end(store, b, now=20.0)
@@ -571,7 +563,7 @@ def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
     assert [job.id for job in store.read.ended_before(15.0, [State.FAILED])] == [c]
 
 
-def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
+def test_indirect_dependents_are_found(store: Store) -> None:
     a, b, c, _ = enqueue(
         store,
         *(a_spec(name=f"command/{letter}") for letter in "abcd"),
@@ -582,12 +574,12 @@ def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
     assert store.read.dependents_of([]) == []
 
 
-def test_names_come_from_the_newest_jobs_first(store: Store) -> None:
+def test_names_of_the_newest_jobs_are_first(store: Store) -> None:
     put(store, "ab")
     assert store.read.sample_names() == ["command/b", "command/a"]
 
 
-def test_a_job_that_is_queued_while_it_is_looked_for_is_found(home: Home, store: Store) -> None:
+def test_job_queued_during_the_search_is_found(home: Home, store: Store) -> None:
     asked: list[str] = []
     other = Store(home, durable=False)
 
@@ -646,7 +638,7 @@ def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
         ("train/gird", set()),
     ],
 )
-def test_a_text_means_the_same_jobs_to_commands_to_top_and_to_the_page(
+def test_text_matches_the_same_jobs_in_commands_top_and_web_page(
     home: Home, filled: Store, text: str, numbers: set[int]
 ) -> None:
     if numbers:
@@ -657,7 +649,7 @@ def test_a_text_means_the_same_jobs_to_commands_to_top_and_to_the_page(
     assert sought(home, filled, text) == (numbers, numbers)
 
 
-def test_what_means_no_job_is_sought_within_names_of_jobs_and_runs(
+def test_text_that_matches_no_job_is_searched_within_names_of_jobs_and_runs(
     home: Home, filled: Store
 ) -> None:
     assert sought(home, filled, "rid-2") == ({2, 3}, {2, 3})
