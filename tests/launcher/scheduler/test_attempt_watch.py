@@ -415,7 +415,7 @@ def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
     program_of(attempt)
     look = partial(inspect_attempt, supervised.supervisor.who, attempt)
     with monkeypatch.context() as patched:
-        patched.setattr(attempt_watch, "short_of_files", lambda: "48 files")
+        patched.setattr(attempt_watch, "open_files_shortage", lambda: "48 files")
         found = probe_attempt(attempt, look)
     assert isinstance(found, UnreadableAttempt)
     lives = clear(found)

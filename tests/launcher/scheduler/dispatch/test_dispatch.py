@@ -724,7 +724,7 @@ def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_a
     office.queue("local")
     (ready,) = office.store.scheduler_actions.read_ready(9)
     startable = StartableJobs(office.gpus, office.pool)
-    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
+    monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
     assert office.pool.take_supervisor(ready.lane.environment) is None
     free, reasons = startable.without_backoff([ready], result := CycleResult())
     assert (free, [reason and reason.text for reason in reasons.values()]) == (
@@ -735,5 +735,5 @@ def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_a
     monkeypatch.undo()
     office.pool.prepare(ready.lane.environment)
     until(office.pool.collect_spawned, "a supervisor is ready")
-    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
+    monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
     assert startable.without_backoff([ready], CycleResult()) == ([ready], {}), "one has no work"

@@ -516,9 +516,9 @@ def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
 
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
-        decision = requeue(outcome, a_gpu(), moved=FALLEN)
+        decision = requeue(outcome, a_gpu(), eviction=FALLEN)
         assert decision == RequeueDecision(reason=fell("cuda:0 fell off the bus"))
-    assert requeue(Done(at=1.0), a_gpu(), moved=FALLEN) is None
+    assert requeue(Done(at=1.0), a_gpu(), eviction=FALLEN) is None
 
 
 # --- a job with an estimate, when memory was short
@@ -528,14 +528,14 @@ FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_re
 
 
 def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost() -> None:
-    decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+    decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     told = "stopped: cuda:0 had only 1 GiB free"
     then = "Queued again on an empty GPU, 50 s of work lost"
     reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
     assert decision == RequeueDecision(
         reason=reason, follow_up_text=then, vram_request=9 * GIB, exclusive=True
     )
-    skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+    skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     assert skewed is not None
     assert skewed.follow_up_text.endswith(", 0 s of work lost")
 
@@ -552,7 +552,7 @@ def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
     entry: str, kind: str, told: str
 ) -> None:
     decision = requeue(
-        Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL, entry=entry, kind=kind
+        Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL, entry=entry, kind=kind
     )
     assert decision is not None
     assert decision.reason.text == "stopped: cuda:0 had only 1 GiB free"
@@ -560,9 +560,9 @@ def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
 
 
 def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
-    assert requeue(Done(at=1.0), a_gpu(), claim=None, moved=FULL) is None
-    assert requeue(FAILED, a_gpu(), claim=None, moved=FULL) is None
-    lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, moved=FULL)
+    assert requeue(Done(at=1.0), a_gpu(), claim=None, eviction=FULL) is None
+    assert requeue(FAILED, a_gpu(), claim=None, eviction=FULL) is None
+    lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, eviction=FULL)
     assert lacked is not None
     assert lacked.reason.text.startswith("out of memory: ")
 
@@ -716,11 +716,11 @@ def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) 
 def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
     card = a_gpu(fault="has fallen off the bus")
     assert requeue(Lost(at=1.0, why="killed"), card, rerun="never") is None
-    assert requeue(Lost(at=1.0, why="killed"), card, moved=FALLEN, rerun="never") is None
+    assert requeue(Lost(at=1.0, why="killed"), card, eviction=FALLEN, rerun="never") is None
 
 
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
-    decision = requeue(Stopped(at=1.0), a_gpu(), moved=FALLEN, rerun="never")
+    decision = requeue(Stopped(at=1.0), a_gpu(), eviction=FALLEN, rerun="never")
     assert decision == RequeueDecision(
         reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"),
         is_unsatisfiable=True,
