@@ -131,7 +131,7 @@ def until_ended(store: Store, job: int) -> None:
     until(lambda: in_state(store, job, *ENDED_STATES), "the job has ended")
 
 
-def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
+def test_late_process_of_an_abandoned_attempt_changes_nothing(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -164,7 +164,7 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
 
 
 @pytest.mark.parametrize("entry", ["work", "tell"])
-def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
+def test_output_is_identified_by_content(
     home: Home, store: Store, project: Path, entry: str
 ) -> None:
     (output,) = a_job(project).outputs
@@ -182,7 +182,7 @@ def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
     assert row.outputs == {output: version}
 
 
-def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
+def test_outputs_of_a_failed_attempt_stay_outside_the_run_until_cleaned(
     home: Home, store: Store, project: Path, launcher: Launcher
 ) -> None:
     (project / "runs/test/a:pre").mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_is_not_accepted(
+def test_outputs_of_exit_code_0_without_a_report_are_not_accepted(
     home: Home, store: Store, project: Path, retries: int
 ) -> None:
     job = queued(home, store, project, "leave", terms=Terms(retries=retries, backoff_s=0.0))
@@ -219,7 +219,7 @@ def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_i
         assert (made / "a:pre/model.json").read_text() == "attempt 1"
 
 
-def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(
+def test_outputs_are_accepted_by_the_next_scheduler_after_a_kill(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -236,7 +236,7 @@ def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
 
 
-def test_results_that_cannot_be_seen_yet_are_waited_for(
+def test_end_waits_for_results_that_are_not_visible_yet(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -258,7 +258,7 @@ def test_results_that_cannot_be_seen_yet_are_waited_for(
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
 
 
-def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attempt(
+def test_job_reads_models_of_other_jobs_in_place_and_its_own_in_its_attempt(
     home: Home, store: Store, project: Path
 ) -> None:
     (project / "runs/test/b:pre").mkdir(parents=True)
@@ -273,7 +273,7 @@ def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attem
     }
 
 
-def test_a_job_in_a_project_that_cannot_be_written_runs_without_a_stage(
+def test_job_in_a_read_only_project_runs_without_a_staging_folder(
     home: Home, store: Store, project: Path
 ) -> None:
     absent, quiet = str(project / "absent"), {"quiet": True}
@@ -313,7 +313,7 @@ def begun(home: Home, boot: str, program: int) -> None:
     attempt.started.write_text("".join(f"{json.dumps(one)}\n" for one in who))
 
 
-def test_who_has_the_pid_of_a_program_of_an_earlier_boot_is_left_alone(
+def test_process_with_a_pid_from_an_earlier_boot_is_not_killed(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     leader, left = daemon
@@ -323,7 +323,7 @@ def test_who_has_the_pid_of_a_program_of_an_earlier_boot_is_left_alone(
     assert (before.number, len(before.began), before.living) == (2, 1, ())
 
 
-def test_what_an_unrecorded_program_of_this_boot_left_ends_before_the_next_attempt(
+def test_unrecorded_program_of_this_boot_ends_before_the_next_attempt(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     leader, left = daemon
@@ -332,7 +332,7 @@ def test_what_an_unrecorded_program_of_this_boot_left_ends_before_the_next_attem
     until(lambda: identity(left.pid) is None, "nothing of it is left")
 
 
-def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_nobody_waiting(
+def test_process_with_a_supervisor_pid_from_an_earlier_boot_delays_no_job(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     _, left = daemon
@@ -347,7 +347,7 @@ def boundless(outcome: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [Path.mkdir, boundless])
-def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_other(
+def test_unreadable_folder_delays_only_its_own_job(
     home: Home, store: Store, left: Callable[[Path], None]
 ) -> None:
     bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
@@ -362,7 +362,7 @@ def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_othe
     until_done(store, bad)
 
 
-def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
+def test_end_is_recorded_while_the_folder_of_another_job_is_unreadable(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -385,7 +385,7 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, f'{{"pid": {10**30}, "start_ticks": 5, "boot": ""}}']
 )
-def test_a_record_that_no_launcher_wrote_names_nobody(home: Home, text: str) -> None:
+def test_foreign_record_identifies_no_process(home: Home, text: str) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text(f"{text}\n{text}\n")
     before = find_unrecorded(home, 1, 1)
@@ -461,7 +461,7 @@ def restore(home: Home, backup: Path) -> None:
     subprocess.run(["/bin/sh", "-c", command], check=True)
 
 
-def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
+def test_retry_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     job = enqueued(home, a_spec(*shell('echo x >>"$1"; exit 3', str(ran))))
     until_it_is(home, job, *ENDED_STATES)
@@ -482,7 +482,7 @@ def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_pa
             assert endings(store, job)[-1] == "failed"
 
 
-def test_a_scheduler_does_not_go_on_with_a_database_that_another_one_replaced(home: Home) -> None:
+def test_scheduler_does_not_use_a_replaced_database(home: Home) -> None:
     job = enqueued(home, a_spec())
     until_it_is(home, job, State.DONE)
     first = scheduler_pid(home)
@@ -495,7 +495,7 @@ def test_a_scheduler_does_not_go_on_with_a_database_that_another_one_replaced(ho
         assert states(store) == "done done"
 
 
-def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(home: Home) -> None:
+def test_scheduler_renames_an_unreadable_database_and_exits(home: Home) -> None:
     job = enqueued(home, a_spec())
     until_it_is(home, job, State.DONE)
     store = Store(home)
@@ -516,7 +516,7 @@ def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(hom
     until_it_is(home, other, State.DONE)
 
 
-def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
+def test_attempt_started_before_a_restore_is_awaited_and_not_repeated(
     home: Home, tmp_path: Path
 ) -> None:
     ran, gate = tmp_path / "ran", tmp_path / "gate"
@@ -542,7 +542,7 @@ def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
         assert job_row(store, job).attempts == 2
 
 
-def test_what_must_never_run_twice_and_ran_before_a_restore_runs_only_when_asked_for(
+def test_non_repeatable_job_from_before_a_restore_runs_only_on_request(
     home: Home, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
@@ -564,9 +564,7 @@ def test_what_must_never_run_twice_and_ran_before_a_restore_runs_only_when_asked
     assert lines_of(ran) == ["x", "x"]
 
 
-def test_a_new_job_with_the_number_of_one_that_a_restore_forgot_runs(
-    home: Home, tmp_path: Path
-) -> None:
+def test_new_job_with_an_id_lost_by_a_restore_runs(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     first = enqueued(home, a_spec())
     until_it_is(home, first, State.DONE)
@@ -584,7 +582,7 @@ def test_a_new_job_with_the_number_of_one_that_a_restore_forgot_runs(
     assert lines_of(ran) == ["x", "y"]
 
 
-def test_folders_of_claims_that_came_to_nothing_do_not_pile_up(home: Home) -> None:
+def test_folders_of_rolled_back_claims_do_not_accumulate(home: Home) -> None:
     job = enqueued(home, a_spec(), served=False)
     left = home.attempt(job, 1)
     left.folder.mkdir()

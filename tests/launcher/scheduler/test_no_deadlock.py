@@ -85,7 +85,7 @@ def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
 @pytest.mark.parametrize("used", [0.5, 1.75, 2.25], ids="{} GiB in use of 24".format)
 @pytest.mark.parametrize("peak", [22.5, 23.9, 60.0], ids="{} GiB learned".format)
 @pytest.mark.parametrize("signature", [EXACT, PROGRAM])
-def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
+def test_usage_records_do_not_keep_a_job_from_a_free_gpu(
     used: float, peak: float, signature: str
 ) -> None:
     start = decided(
@@ -98,7 +98,7 @@ def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
     assert start.reservation == gib(24 - used) or start.reservation == gib(peak * 1.05)
 
 
-def test_it_waits_for_the_card_that_held_it_before_and_for_no_smaller_one() -> None:
+def test_job_waits_for_the_gpu_that_it_fitted_before_and_not_for_a_smaller_one() -> None:
     small, large = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
     job = a_job(1, peaks=[30])
     wait = decided(job, small, large)
@@ -109,14 +109,14 @@ def test_it_waits_for_the_card_that_held_it_before_and_for_no_smaller_one() -> N
     assert lost.devices == ("GPU-0",)
 
 
-def test_it_is_tried_with_what_its_owner_declared_where_more_was_measured_than_there_is() -> None:
+def test_declared_memory_is_used_if_the_measured_peak_exceeds_every_gpu() -> None:
     start = decided(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
     assert isinstance(start, Start)
     assert start.reservation == gib(22)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: int) -> None:
+def test_declared_memory_above_the_usable_memory_is_refused(count: int) -> None:
     gpus = tuple(a_gpu(at, total=24, used=0.5, processes=()) for at in range(3))
     job = a_job(1, asked=23.75, gpus=count)
     wait = decided(job, *gpus)
@@ -132,14 +132,14 @@ def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: 
     assert impossible_reason(job, PLENTY._replace(gpus=gpus)) == f"needs {asked}, but {why}"
 
 
-def test_nothing_is_refused_for_what_others_have_at_the_moment() -> None:
+def test_current_usage_by_others_never_refuses_a_job() -> None:
     job = a_job(1, asked=23.75)
     gpu = a_gpu(total=24, used=2)  # somebody works on it
     assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
     assert impossible_reason(job, PLENTY._replace(gpus=(gpu,))) == ""
 
 
-def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a_card() -> None:
+def test_memory_need_after_an_oom_does_not_block_an_idle_gpu() -> None:
     job = a_job(1, lacked=23.25)
     assert isinstance(decided(job, a_gpu(total=24, used=1.5)), Start)
     beyond = decided(job, a_gpu(total=24, used=2))
@@ -147,11 +147,11 @@ def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a
     assert "waiting for 23.2 GiB of GPU memory: cuda:0 has 22 GiB free" in beyond.reason
 
 
-def test_a_small_card_is_free_though_its_driver_has_more_than_a_tenth_of_it() -> None:
+def test_small_gpu_is_free_despite_driver_memory_above_a_tenth() -> None:
     assert isinstance(decided(a_job(1), a_gpu(total=4, used=0.7)), Start)
 
 
-def test_a_reserve_larger_than_the_card_is_named() -> None:
+def test_reserve_above_the_gpu_size_is_reported() -> None:
     for job in (a_job(1), a_job(1, peaks=[3])):
         wait = decided(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
         assert isinstance(wait, Wait)
@@ -160,7 +160,7 @@ def test_a_reserve_larger_than_the_card_is_named() -> None:
         )
 
 
-def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
+def test_reservation_is_on_the_earliest_feasible_gpu() -> None:
     first = a_job(1, peaks=[22.5])._replace(
         backfill_until=0.0
     )  # 23.6 GiB beside others, 22.5 alone
@@ -287,7 +287,7 @@ def told(decision: Decision) -> bool:
 
 @settings(max_examples=250, deadline=None)
 @given(scenes())
-def test_every_job_starts_or_is_told_by_name_why_it_cannot(scene: Scene) -> None:
+def test_every_job_starts_or_has_a_specific_reason(scene: Scene) -> None:
     line = [*scene.before, *scene.line]
     running: list[Running] = []
     ends: dict[int, int] = {}
@@ -386,7 +386,7 @@ ODD: dict[str, Any] = {
     [replace(a_gpu(total=24), **{name: value}) for name, values in ODD.items() for value in values],
     ids=lambda gpu: f"{gpu.used} of {gpu.total}",
 )
-def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnapshot) -> None:
+def test_gpu_with_impossible_values_takes_no_job_and_has_a_reason(gpu: GpuSnapshot) -> None:
     for job in (a_waiting(1, device="cuda"), a_waiting(1, device="cuda", min_vram=GIB)):
         (wait,) = decide([job], [], MACHINE._replace(gpus=(gpu,)))
         assert isinstance(wait, Wait)
@@ -400,7 +400,7 @@ def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnap
 
 
 @pytest.mark.parametrize("used", [nan, -5.0])
-def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) -> None:
+def test_impossible_utilization_does_not_count_as_idle(used: float) -> None:
     gpu = replace(a_gpu(total=24, used=3, processes=()), utilisation=used)
     machine, job, dog = MACHINE._replace(gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
     for now in (0.0, PATIENCE_S):
@@ -409,7 +409,7 @@ def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) ->
 
 
 @pytest.mark.parametrize("seconds", [nan, inf, -inf, -3.0])
-def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
+def test_impossible_duration_is_ignored(seconds: float) -> None:
     assert make_forecast([seconds, 60.0]) == make_forecast([60.0])
     forecast = make_forecast([seconds], limit=seconds)
     run = Running(
@@ -441,7 +441,7 @@ def request(runs: list[AttemptPeak], *numbers: object) -> int | None:
     return choose_vram_request(None, 0, usage, exact=False, numbers=tuple(map(str, numbers)))[0]
 
 
-def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
+def test_one_run_gives_no_estimate_for_another_argument() -> None:
     runs = [a_run(4, 4)]
     assert request(runs, 7) is None
     assert request(runs, 4) == 4 * GIB + margin_of(4 * GIB)
@@ -455,7 +455,7 @@ def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
     assert choose_vram_request(None, 6 * GIB, usage, exact=False, numbers=("7",))[0] == 6 * GIB
 
 
-def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_doubt() -> None:
+def test_seed_sweep_runs_alone_twice_and_equal_peaks_halve_the_margin() -> None:
     runs = [a_run(4, 0.1, 1), a_run(4, 0.1, 2)]
     beyond = []
     for seed in range(3, 10):
@@ -468,7 +468,7 @@ def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_d
     assert request(runs, 0.2, 3) is None  # another learning rate was never tried
 
 
-def test_a_sweep_over_batch_sizes_never_inherits_the_promise_of_a_smaller_one() -> None:
+def test_batch_size_sweep_never_inherits_a_smaller_estimate() -> None:
     runs: list[AttemptPeak] = []
     for exponent in range(6):
         size = 2**exponent
@@ -480,7 +480,7 @@ def test_a_sweep_over_batch_sizes_never_inherits_the_promise_of_a_smaller_one() 
         assert claim >= least * GIB
 
 
-def test_of_a_grid_those_with_the_same_batch_size_tell_what_the_next_seed_takes() -> None:
+def test_grid_runs_with_equal_batch_size_give_the_estimate_of_the_next_seed() -> None:
     runs = [
         a_run(3 + batch, batch, seed)
         for batch in (2, 4)
@@ -503,7 +503,7 @@ def test_the_order_of_a_grid_does_not_matter() -> None:
     assert alone == [(2, 1), (4, 1), (2, 2)]
 
 
-def test_numbers_drawn_at_random_are_trusted_within_what_was_tried() -> None:
+def test_random_arguments_are_trusted_within_the_tried_range() -> None:
     runs = [
         a_run(2 + batch / 10 + width / 100, batch, width)
         for batch, width in [(10, 80), (40, 10), (25, 55), (30, 20), (15, 70), (35, 60), (12, 33)]
@@ -517,7 +517,7 @@ def test_numbers_drawn_at_random_are_trusted_within_what_was_tried() -> None:
     assert request(runs, 41, 40) is None
 
 
-def test_what_agreed_once_and_then_did_not_is_not_trusted_any_more() -> None:
+def test_argument_with_contradicting_peaks_is_no_longer_trusted() -> None:
     runs = [a_run(4, 1), a_run(4, 2)]
     assert request(runs, 64) is not None
     runs.append(a_run(9, 64))
@@ -526,14 +526,14 @@ def test_what_agreed_once_and_then_did_not_is_not_trusted_any_more() -> None:
     assert request(odd_one, 10) is None
 
 
-def test_runs_of_unknown_numbers_teach_nothing_of_memory() -> None:
+def test_runs_with_unknown_arguments_give_no_memory_estimate() -> None:
     runs = [AttemptPeak(4 * GIB), AttemptPeak(4 * GIB, ()), AttemptPeak(4 * GIB, ("x", "1"))]
     assert request(runs, 1) is None
     assert find_evidence((), (AttemptPeak(GIB, ()),)) == PeakEvidence((GIB,))
 
 
 @given(st.data())
-def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> None:
+def test_run_with_equal_arguments_is_trusted(data: st.DataObject) -> None:
     numbers = st.sampled_from(["1", "2", "1e400", "-3", "0.5", "nan", "x"])
     lists = st.tuples(numbers, numbers)
     runs = data.draw(st.lists(st.builds(AttemptPeak, st.integers(1, 80 * GIB), lists), max_size=12))
@@ -548,9 +548,7 @@ def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> N
         assert proof.extra_bytes >= 0
 
 
-def test_the_numbers_of_files_do_not_count_and_their_signature_leaves_them_out_all_the_same() -> (
-    None
-):
+def test_numbers_in_file_names_do_not_count_and_are_not_in_the_signature() -> None:
     words = ("train.py", "--lr=0.1", "--out=runs/7", "resnet18", "/data/part-3 --scale 3/4")
     assert ignored_numbers(words) == ("0.1", "3", "4")
     other = ("train.py", "--lr=0.1", "--out=runs/8", "resnet18", "/data/part-4 --scale 3/4")

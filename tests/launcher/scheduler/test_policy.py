@@ -47,7 +47,7 @@ def on_a_card(*uuids: str, job: int = 100, **changes: Any) -> Running:
 
 @settings(max_examples=400, deadline=None)
 @given(situations())
-def test_every_job_is_decided_on_once_and_nothing_is_promised_twice(situation: Situation) -> None:
+def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Situation) -> None:
     waiting, running, machine = situation
     before = deepcopy(situation)
     decisions = decide(waiting, running, machine)
@@ -99,7 +99,7 @@ def _check_that_it_gets_what_it_may_have(
 
 @settings(max_examples=100, deadline=None)
 @given(situations())
-def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
+def test_no_gpu_is_idle_while_a_job_fits_unless_the_first_would_wait_longer(
     situation: Situation,
 ) -> None:
     _check_that_nothing_is_idle(*situation)
@@ -107,7 +107,7 @@ def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
 
 @settings(max_examples=150, deadline=None)
 @given(tight_situations())
-def test_nothing_stays_idle_where_everything_is_scarce(situation: Situation) -> None:
+def test_nothing_is_idle_if_everything_is_scarce(situation: Situation) -> None:
     _check_that_nothing_is_idle(*situation)
 
 
@@ -140,7 +140,7 @@ def _check_that_nothing_is_idle(
 
 @quickly
 @given(queues(), machines(sound=True))
-def test_an_empty_machine_starts_the_first_job_that_it_can_ever_hold(
+def test_empty_machine_starts_the_first_feasible_job(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     able = [one for one in waiting if places_of(one, [], machine)]
@@ -151,7 +151,7 @@ def test_an_empty_machine_starts_the_first_job_that_it_can_ever_hold(
 
 @quickly
 @given(queues(), machines())
-def test_what_can_never_fit_does_not_fit_an_empty_machine(
+def test_infeasible_job_does_not_fit_an_empty_machine(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     for one in waiting:
@@ -582,11 +582,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_each_job_starts_or_is_told_what_is_in_its_way(case: Case) -> None:
+def test_each_job_starts_or_has_a_reason(case: Case) -> None:
     assert told(case) == [*case.told]
 
 
-def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> None:
+def test_cores_for_the_first_waiting_job_are_not_taken_piecemeal() -> None:
     # one by one the old jobs end, of which nobody knew when; each time a small one would fit
     running = [Running(cpus=2, job=8), Running(cpus=2, job=9)]
     machine = Machine(cpus=4)
@@ -621,9 +621,7 @@ BEASTS = tuple(
         (("7", "1"), BEE),
     ],
 )
-def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
-    visible: tuple[str, ...], said: str
-) -> None:
+def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None:
     waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
     busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
     none = (
@@ -684,14 +682,14 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         ),
     ],
 )
-def test_a_job_that_waits_for_a_gpu_says_what_is_in_its_way(
+def test_reason_of_a_job_waiting_for_a_gpu_names_the_obstacle(
     gpus: tuple[GpuSnapshot, ...], wish: dict[str, Any], reason: str
 ) -> None:
     case = Case(Machine(cpus=2, gpus=gpus), [a_waiting(1, **wish), a_waiting(2)], [])
     assert told(case) == [reason, "+on the CPU with 1 core"]
 
 
-def test_jobs_of_a_card_that_failed_are_moved() -> None:
+def test_jobs_of_a_failed_gpu_are_evicted() -> None:
     gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
     devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
     claims = [a_claim(job=job, device=device) for job, device in devices.items()]

@@ -61,7 +61,7 @@ def _check_that_no_later_job_delays(
 
 @slowly
 @given(queues(10, known=True), arrivals, machines(sound=True))
-def test_no_later_job_delays_the_first_that_waits(
+def test_later_jobs_do_not_delay_the_first_waiting_one(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
     _check_that_no_later_job_delays(line, times, machine)
@@ -69,7 +69,7 @@ def test_no_later_job_delays_the_first_that_waits(
 
 @slowly
 @given(st.lists(tight_jobs(), min_size=6, max_size=10), arrivals, tight_machines())
-def test_no_later_job_delays_the_first_that_waits_where_everything_is_scarce(
+def test_later_jobs_do_not_delay_the_first_waiting_one_if_everything_is_scarce(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
     _check_that_no_later_job_delays(list(numbered(line, 1)), times, machine)
@@ -94,7 +94,7 @@ def _start_without_later_ones(world: World, first: Waiting) -> float:
 
 @slowly
 @given(queues(10), arrivals, machines(sound=True), st.lists(st.integers(1, 20), min_size=10))
-def test_at_no_time_is_more_promised_than_a_card_has(
+def test_reservations_never_exceed_a_gpu(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
     world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
@@ -176,19 +176,19 @@ def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
 
 @slowly
 @given(streams(), st.booleans())
-def test_no_job_starves_however_many_come_behind_it(stream: Stream, told: bool) -> None:
+def test_no_job_starves_behind_a_stream_of_later_ones(stream: Stream, told: bool) -> None:
     _check_that_nobody_starves(stream, told=told)
 
 
 @slowly
 @given(tight_streams(), st.booleans())
-def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -> None:
+def test_no_job_starves_if_everything_is_scarce(stream: Stream, told: bool) -> None:
     _check_that_nobody_starves(stream, told=told)
 
 
 @slowly
 @given(queues(10), arrivals, machines(), st.lists(st.integers(1, 20), min_size=10))
-def test_a_policy_that_is_kept_decides_as_a_new_one_does(
+def test_reused_policy_decides_like_a_new_one(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
     kept = MachineScheduler(machine)

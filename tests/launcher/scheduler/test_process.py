@@ -131,7 +131,7 @@ def until_it_can_finish(flag: Path, effects: Path) -> tuple[str, ...]:
 # --- the plain life of jobs
 
 
-def test_a_job_runs_and_its_end_is_taken_in(calm: Queue) -> None:
+def test_job_runs_and_its_end_is_recorded(calm: Queue) -> None:
     good, bad, none = calm.add(
         a_spec("echo", "hi", name="command/good"),
         a_spec(*shell("echo sorry; exit 4"), name="command/bad"),
@@ -148,9 +148,7 @@ def test_a_job_runs_and_its_end_is_taken_in(calm: Queue) -> None:
     ]
 
 
-def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
-    calm: Queue, effects: Path
-) -> None:
+def test_jobs_run_in_dependency_order_and_failures_propagate(calm: Queue, effects: Path) -> None:
     def job(name: str) -> Spec:
         return a_job_with_an_effect(effects, f"command/{name}")
 
@@ -172,7 +170,7 @@ def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
     assert job_row(calm.store, jobs[-1]).reason == f"skipped: job {jobs[3]} command/bad failed"
 
 
-def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Path) -> None:
+def test_concurrent_jobs_do_not_exceed_the_cores(calm: Queue, effects: Path) -> None:
     specs = [
         a_job_with_an_effect(effects, f"command/{number}", 0.05) for number in range(3 * CORES)
     ]
@@ -184,7 +182,7 @@ def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Pat
     assert most == CORES
 
 
-def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
+def test_waiting_job_has_a_reason(calm: Queue, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     wide, waiting = calm.add(
         a_spec(*until_it_can_finish(flag, tmp_path / "e"), name="command/wide", cpus=CORES),
@@ -234,7 +232,7 @@ def victims(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
         ("all", ["lost", "done"]),
     ],
 )
-def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
+def test_killed_process_repeats_an_effect_only_after_a_lost_attempt(
     queue: Queue, tmp_path: Path, effects: Path, killed: str, expected: list[str]
 ) -> None:
     flag = tmp_path / "flag"
@@ -256,7 +254,7 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
     assert gone(first)
 
 
-def test_a_new_scheduler_adopts_what_runs_within_a_second(queue: Queue) -> None:
+def test_new_scheduler_adopts_running_attempts_within_a_second(queue: Queue) -> None:
     (job,) = queue.add(a_spec("sleep", "60"))
     queue.running(job)
     old = queue.scheduler
@@ -300,7 +298,7 @@ def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped
     assert session_processes(program) == []
 
 
-def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
+def test_unsupervised_program_can_be_cancelled(calm: Queue) -> None:
     (job,) = calm.add(a_spec("sleep", "60"))
     attempt = calm.running(job)
     send_signal(supervisor_of(attempt), signal.SIGKILL)
@@ -314,7 +312,7 @@ def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
     assert identity(program_of(attempt)) is None
 
 
-def test_a_stopped_queue_starts_nothing_and_goes_on_later(
+def test_stopped_queue_starts_nothing_and_continues_after_a_restart(
     queue: Queue, tmp_path: Path, effects: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -333,7 +331,7 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
     assert queue.wait(waiting) == [State.DONE]
 
 
-def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, home: Home) -> None:
+def test_job_queued_during_scheduler_exit_is_run(queue: Queue, home: Home) -> None:
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
     fork_server = descendants(queue.scheduler)[0]
@@ -352,7 +350,7 @@ def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, 
 # --- trouble
 
 
-def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
+def test_scheduler_exits_after_its_queue_folder_was_removed(queue: Queue, home: Home) -> None:
     (job,) = queue.add(a_spec())
     queue.wait(job)
     scheduler = queue.scheduler
@@ -390,7 +388,7 @@ HALF_KIND = (
         ),
     ],
 )
-def test_an_environment_that_does_not_come_up_fails_its_job_in_its_words_and_no_other(
+def test_failing_environment_fails_only_its_job_with_its_message(
     calm: Queue, tmp_path: Path, interpreter: str, entry: str, preload: tuple[str, ...], reason: str
 ) -> None:
     for name, text in (("crashing", CRASHES), ("half", HALF), ("halfkind", HALF_KIND)):
@@ -405,14 +403,14 @@ def test_an_environment_that_does_not_come_up_fails_its_job_in_its_words_and_no_
     assert endings(calm.store, odd) == ["failed"]
 
 
-def test_a_job_that_deletes_its_records_is_taken_in_all_the_same(calm: Queue) -> None:
+def test_job_that_deletes_its_records_is_recorded(calm: Queue) -> None:
     script = 'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; exit 3'
     (job,) = calm.add(a_spec(*shell(script)))
     assert calm.wait(job) == [State.FAILED]
     assert endings(calm.store, job) == ["failed"]
 
 
-def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
+def test_new_scheduler_does_not_repeat_a_job_that_deleted_its_records(
     queue: Queue, tmp_path: Path, effects: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -429,7 +427,7 @@ def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
     assert lines_of(effects) == ["start"]
 
 
-def test_a_job_that_loses_its_supervisor_again_and_again_is_given_up(calm: Queue) -> None:
+def test_job_that_repeatedly_loses_its_supervisor_fails(calm: Queue) -> None:
     script = "kill -9 $PPID; sleep 0.05; exit 3"
     (job,) = calm.add(a_spec(*shell(script)))
     assert calm.wait(job) == [State.FAILED]
@@ -453,7 +451,7 @@ def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> Non
     assert float(lines_of(effects)[0]) >= at
 
 
-def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
+def test_memory_is_not_reserved_twice(calm: Queue, effects: Path) -> None:
     most = int(memory.usable_bytes() * 0.51)  # of two together there is never so much
     resources = Resources(device="cpu", ram=most)
     specs = [
@@ -474,9 +472,7 @@ def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: 
     assert "lost (the machine was restarted). Queued again" in events
 
 
-def test_what_an_earlier_life_left_in_a_jobs_folder_does_not_stop_it(
-    queue: Queue, effects: Path
-) -> None:
+def test_leftover_files_in_a_job_folder_do_not_block_the_job(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
     attempt = queue.home.attempt(job, 1)
     attempt.folder.mkdir()
@@ -487,7 +483,7 @@ def test_what_an_earlier_life_left_in_a_jobs_folder_does_not_stop_it(
     assert len(lines_of(effects)) == 2
 
 
-def test_a_file_where_an_attempts_folder_should_be_keeps_no_job_from_starting(
+def test_file_at_the_path_of_an_attempt_folder_does_not_block_the_job(
     queue: Queue,
 ) -> None:
     jobs = enqueue(queue.store, *(a_spec(name=f"command/{n}") for n in range(3)))
@@ -499,21 +495,21 @@ def test_a_file_where_an_attempts_folder_should_be_keeps_no_job_from_starting(
     assert [endings(queue.store, job) for job in jobs] == [["done"]] * 3
 
 
-def test_a_flood_of_output_fills_the_log_and_nothing_else(calm: Queue) -> None:
+def test_large_output_fills_only_the_log(calm: Queue) -> None:
     (job,) = calm.add(a_spec(*shell("head -c 20000000 /dev/zero | tr '\\0' x; echo; exit 1")))
     assert calm.wait(job) == [State.FAILED]
     assert calm.home.attempt(job, 1).log.stat().st_size == 20_000_001
     assert len(job_row(calm.store, job).reason) < 300
 
 
-def test_a_program_that_uses_up_its_descriptors_harms_nobody(calm: Queue) -> None:
+def test_program_without_free_descriptors_affects_no_other(calm: Queue) -> None:
     script = "import os\nwhile True: os.dup(1)"
     (job,) = calm.add(a_spec(sys.executable, "-c", script, name="command/greedy"))
     assert calm.wait(job) == [State.FAILED]
     assert "Too many open files" in job_row(calm.store, job).reason
 
 
-def test_an_idle_scheduler_uses_no_time(calm: Queue) -> None:
+def test_idle_scheduler_uses_no_cpu_time(calm: Queue) -> None:
     (job,) = calm.add(a_spec())
     calm.wait(job)
     log = calm.home.scheduler_log
@@ -548,7 +544,7 @@ def served(home: Home, store: Store) -> Iterator[Home]:  # the database
     os.close(held)
 
 
-def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
+def test_notifier_is_started_if_configured_and_restarted_after_its_death(
     served: Home, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
@@ -575,7 +571,7 @@ def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
     assert any(f"notify pid={another} ends" in line for line in lines_of(served.notify_log))
 
 
-def test_a_broken_file_starts_nothing(served: Home, config: Path) -> None:
+def test_invalid_configuration_starts_no_notifier(served: Home, config: Path) -> None:
     config.write_text("[notify")
     Notifier(served, {"LAUNCHER_CONFIG": str(config)}).ensure_running()
     assert not served.notify_log.exists()

@@ -70,7 +70,7 @@ def test_the_next_job_of_a_lane_starts_before_the_end_of_the_last_is_stored(
     assert any(start_precedes_end(store, job) for job in jobs[:-1])
 
 
-def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store: Store) -> None:
+def test_urgent_job_released_by_an_end_starts_first(home: Home, store: Store) -> None:
     specs = of_all_cores(8)
     urgent = a_spec(name="command/urgent", cpus=CORES, priority=10)
     jobs = ended(home, store, *specs, urgent, needs={"command/urgent": ["command/3"]})
@@ -78,7 +78,7 @@ def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store
     assert order.index(jobs[-1]) == order.index(jobs[3]) + 1
 
 
-def test_a_lane_that_never_pauses_hides_no_other(home: Home, store: Store) -> None:
+def test_continuous_lane_does_not_starve_another(home: Home, store: Store) -> None:
     jobs = enqueue(store, *of_all_cores(40))
     serve(home)
     urgent = a_spec(name="command/urgent", cpus=max(1, CORES - 1), priority=10)
@@ -87,7 +87,7 @@ def test_a_lane_that_never_pauses_hides_no_other(home: Home, store: Store) -> No
     assert starts(home).index(late) < len(jobs)
 
 
-def test_a_failure_is_followed_by_a_whole_decision(home: Home, store: Store) -> None:
+def test_failure_triggers_a_full_decision(home: Home, store: Store) -> None:
     specs = [a_spec(*shell(f"exit {n % 2}"), name=f"command/{n}", cpus=CORES) for n in range(6)]
     jobs = ended(home, store, *specs)
     assert [job_row(store, job).state for job in jobs] == [State.DONE, State.FAILED] * 3
@@ -133,7 +133,7 @@ def lie_ahead(home: Home, store: Store, job: int) -> None:
     assert job_row(store, job).attempts == 0
 
 
-def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_one_follows(
+def test_prewritten_order_is_deleted_if_another_job_follows(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -149,7 +149,7 @@ def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_on
     assert starts(home) == [first, third]
 
 
-def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
+def test_prewritten_order_of_a_killed_scheduler_is_used_by_the_next(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -183,7 +183,7 @@ def sweep(store: Store) -> list[int]:
     return jobs[1:]
 
 
-def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
+def test_reason_states_the_position_in_the_run_and_the_first_run(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
@@ -200,7 +200,7 @@ def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
     assert record["share"] == 1
 
 
-def test_a_run_that_goes_first_for_its_priority_is_told_so(
+def test_reason_states_that_a_run_is_first_by_priority(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (job, _) = enqueue(
@@ -215,7 +215,7 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     assert "lately) comes before this run: it has a job with priority 2\n" in answer
 
 
-def test_where_no_other_run_waits_nothing_is_told_of_turns(
+def test_reason_of_a_single_run_does_not_mention_other_runs(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (held,) = enqueue(store, on_gpu("command/1"), run="quick")
@@ -257,7 +257,7 @@ def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store
     assert [job.share for job in store.read.jobs()] == [0.5, 0.5]
 
 
-def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
+def test_short_run_starts_at_the_next_ends_while_a_sweep_waits(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -275,7 +275,7 @@ def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
     assert order == [first, *quick, *sweep]
 
 
-def test_under_another_policy_runs_take_no_turns(
+def test_other_policies_do_not_alternate_runs(
     home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
@@ -297,7 +297,7 @@ def test_under_another_policy_runs_take_no_turns(
     assert starts(home) == [first, *earlier, *later]
 
 
-def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
+def test_virtual_time_of_a_new_run_is_kept_after_a_full_disk(
     home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.job_control.hold(sweep[1:], 1.0)

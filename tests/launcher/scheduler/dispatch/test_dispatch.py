@@ -35,7 +35,7 @@ from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, 
 # --- which jobs go to which pilots, and why others wait
 
 
-def test_jobs_start_on_a_pilot_while_it_has_cores_and_the_rest_is_told_why_it_waits(
+def test_jobs_start_on_a_pilot_with_free_cores_and_others_have_a_reason(
     office: Office,
 ) -> None:
     pilot = office.pilot()
@@ -49,21 +49,21 @@ def test_jobs_start_on_a_pilot_while_it_has_cores_and_the_rest_is_told_why_it_wa
     assert office.told() == "waiting for box: all 2 cores of its pilot are busy"
 
 
-def test_second_pilot_gets_what_the_first_one_cannot_take(office: Office) -> None:
+def test_second_pilot_gets_jobs_that_do_not_fit_the_first(office: Office) -> None:
     pilots = [office.pilot("lp-1"), office.pilot("lp-2")]
     office.queue("box", jobs=3)
     assert [*office.decide().values()] == [None]
     assert [len(pilot.orders()) for pilot in pilots] == [2, 1]
 
 
-def test_job_runs_only_where_it_may(office: Office) -> None:
+def test_job_runs_only_on_its_permitted_backends(office: Office) -> None:
     office.pilot(backend="farm")
     office.queue("box")
     assert office.told(here=9) == "waiting for box: its first pilot will be submitted next"
     assert not office.started_here
 
 
-def test_backend_says_why_it_has_no_pilot(office: Office) -> None:
+def test_reason_states_why_a_backend_has_no_pilot(office: Office) -> None:
     office.fleet.why["box"] = "2 pilots wait in box: Resources"
     office.queue("box")
     (reason,) = office.decide().values()
@@ -74,14 +74,14 @@ def test_backend_says_why_it_has_no_pilot(office: Office) -> None:
     )
 
 
-def test_place_that_is_named_first_is_asked_first(office: Office) -> None:
+def test_first_named_backend_is_tried_first(office: Office) -> None:
     pilot = office.pilot()
     (first,) = office.queue("local", "box")
     office.decide(here=1)
     assert (office.started_here, pilot.orders()) == ([first], [])
 
 
-def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Office) -> None:
+def test_job_without_room_on_the_first_backend_starts_on_the_next(office: Office) -> None:
     pilot = office.pilot()
     first, second = office.queue("local", "box", jobs=2)
     office.decide(here=1)
@@ -89,7 +89,7 @@ def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Of
     assert pilot.runs() == [second]
 
 
-def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
+def test_reason_names_both_permitted_backends(office: Office) -> None:
     office.queue("box", "farm", spec=a_spec(cpus=3))
     assert office.told() == (
         "waiting for box: needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box]); "
@@ -97,7 +97,7 @@ def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
     )
 
 
-def test_backend_that_was_taken_out_of_the_configuration_is_named(office: Office) -> None:
+def test_reason_names_a_removed_backend(office: Office) -> None:
     office.queue("gone")
     assert office.told() == (
         "waiting for gone: config.toml does not contain [backends.gone]. "
@@ -114,20 +114,20 @@ def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(office: Of
     assert [claim.job for claim in office.store.scheduler_actions.open_claims()] == [job]
 
 
-def test_job_gets_the_cores_that_it_asks_for_or_waits(office: Office) -> None:
+def test_job_gets_its_requested_cores_or_waits(office: Office) -> None:
     office.pilot(cpus=1)
     office.queue("box", spec=a_spec(cpus=2))
     assert office.told() == "waiting for box: needs 2 CPU cores, but this pilot has 1"
 
 
-def test_pilot_with_troubles_gets_nothing(office: Office) -> None:
+def test_pilot_with_faults_gets_no_job(office: Office) -> None:
     pilot = office.pilot(troubles=("/data is not seen",))
     office.queue("box")
     office.decide()
     assert pilot.orders() == []
 
 
-def test_limit_of_a_group_holds_over_all_machines(office: Office) -> None:
+def test_limit_of_a_group_applies_to_all_machines(office: Office) -> None:
     office.limits["few"] = 1
     pilots = [office.pilot("lp-1"), office.pilot("lp-2")]
     office.queue("box", jobs=3, group="few")
@@ -136,7 +136,7 @@ def test_limit_of_a_group_holds_over_all_machines(office: Office) -> None:
     assert [len(pilot.orders()) for pilot in pilots] == [1, 0]
 
 
-def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office) -> None:
+def test_pilot_pool_receives_demand_and_attempts_per_pilot(office: Office) -> None:
     office.pilot()
     office.queue("box", jobs=5)
     office.decide()
@@ -159,7 +159,7 @@ def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
     assert {*office.fleet.turns[-1][0]["box"].paths} == paths
 
 
-def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> None:
+def test_local_jobs_create_no_pilot_demand(office: Office) -> None:
     office.queue()
     assert not office.dispatch.has_pilot_jobs(
         job.lane for job in office.store.scheduler_actions.read_ready(9)
@@ -167,7 +167,7 @@ def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> 
     assert not office.dispatch.pilot_events.poll_messages()
 
 
-def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Office) -> None:
+def test_new_work_after_a_count_is_counted(office: Office) -> None:
     office.ordered()
     office.queue("box")
     office.decide()
@@ -180,7 +180,7 @@ def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Off
     assert result.max_sleep_s <= 0.5
 
 
-def test_work_that_has_found_its_place_asks_for_no_further_pilot(office: Office) -> None:
+def test_started_work_requests_no_further_pilot(office: Office) -> None:
     office.queue("box")
     office.decide()
     office.ordered()
@@ -213,14 +213,14 @@ def keepers(places: BackfillHolds, *tokens: str) -> list[str]:
     return [token for token in tokens if places.may_hold(1, token)]
 
 
-def test_the_pilot_that_is_free_first_keeps_the_place(clock: ToyClock) -> None:
+def test_first_free_pilot_holds_the_reservation(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0, c=70.0)
     places.begin_cycle()
     assert keepers(places, "a", "b", "c") == ["b"]
 
 
-def test_it_stays_there_until_all_are_compared_anew(clock: ToyClock) -> None:
+def test_reservation_stays_on_a_pilot_until_the_next_comparison(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0)
     turn(places, a=10.0, b=20.0)
@@ -231,7 +231,7 @@ def test_it_stays_there_until_all_are_compared_anew(clock: ToyClock) -> None:
     assert keepers(places, "a", "b") == ["a"]
 
 
-def test_a_pilot_that_is_lost_keeps_nothing(clock: ToyClock) -> None:
+def test_lost_pilot_holds_no_reservation(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
     turn(places, a=50.0, b=20.0)
     turn(places, a=50.0, b=20.0)
@@ -241,7 +241,7 @@ def test_a_pilot_that_is_lost_keeps_nothing(clock: ToyClock) -> None:
     assert keepers(places, "a") == ["a"]
 
 
-def test_a_job_behind_a_wide_one_starts_on_the_pilot_that_keeps_no_place(office: Office) -> None:
+def test_job_behind_a_wide_one_starts_on_a_pilot_without_a_reservation(office: Office) -> None:
     first, second = office.pilot("lp-1"), office.pilot("lp-2")
     job, *_ = office.queue("box", jobs=3)
     office.decide()
@@ -273,7 +273,7 @@ def configured(file: Path) -> WatchedConfig[Backends]:
     return WatchedConfig({"LAUNCHER_CONFIG": str(file)}, read_configured_backends, lambda _: None)
 
 
-def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
+def test_backends_are_read_from_a_new_configuration_file(
     configured: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text("")
@@ -282,7 +282,7 @@ def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
     assert configured().by_name["toy"].cpus == 2
 
 
-def test_what_held_before_a_mistake_holds_on(
+def test_last_valid_configuration_stays_in_use_after_an_error(
     configured: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text(GOOD)
@@ -291,7 +291,7 @@ def test_what_held_before_a_mistake_holds_on(
     assert configured() == before
 
 
-def test_a_file_that_was_never_understood_is_no_file_without_backends(
+def test_never_valid_configuration_differs_from_one_without_backends(
     configured: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text(BAD)
@@ -302,7 +302,7 @@ def test_a_file_that_was_never_understood_is_no_file_without_backends(
     assert configured().by_name.keys() == {"toy"}
 
 
-def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: Path) -> None:
+def test_new_scheduler_with_an_invalid_configuration_drains_no_pilot(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.need(2)
     world.turn()
@@ -319,7 +319,7 @@ def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: 
     assert waits in world.cluster.alive()
 
 
-def test_a_job_that_waits_meanwhile_is_told_what_is_to_be_corrected(office: Office) -> None:
+def test_reason_of_a_waiting_job_states_the_configuration_error(office: Office) -> None:
     def mistaken() -> Backends:
         raise UsageError("config.toml:3: backends.box.cpus: expected a whole number")
 
@@ -358,9 +358,7 @@ def beat(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
     pilot.tell(Heartbeat(number=number, gpus=gpus, used=by))
 
 
-def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
-    office: Office, pilot: Pilot
-) -> None:
+def test_two_jobs_share_a_gpu_of_a_pilot_if_their_memory_fits(office: Office, pilot: Pilot) -> None:
     office.queue("box", jobs=3, spec=a_spec(resources=on_gpu(15)))
     office.decide()
     assert pilot.runs() == [1, 2]
@@ -369,7 +367,7 @@ def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
     ] * 2
 
 
-def test_at_most_four_jobs_of_unknown_load_share_a_card_of_a_pilot(
+def test_at_most_four_jobs_of_unknown_load_share_a_gpu_of_a_pilot(
     office: Office, pilot: Pilot
 ) -> None:
     office.queue("box", jobs=UNMEASURED_MOST + 1, spec=a_spec(resources=on_gpu(2)))
@@ -377,7 +375,7 @@ def test_at_most_four_jobs_of_unknown_load_share_a_card_of_a_pilot(
     assert pilot.runs() == [1, 2, 3, 4], "beats tell no loads"
 
 
-def test_a_job_that_is_known_to_keep_a_card_of_a_pilot_busy_is_alone_there(
+def test_job_with_a_known_full_load_runs_alone_on_a_gpu_of_a_pilot(
     office: Office, pilot: Pilot
 ) -> None:
     heavy = a_spec(resources=on_gpu(2), signature="train 1")
@@ -422,7 +420,7 @@ def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(office: Office)
     assert pilot.orders() == []
 
 
-def test_memory_in_use_on_a_card_of_a_pilot_keeps_jobs_away(office: Office, pilot: Pilot) -> None:
+def test_used_memory_on_a_gpu_of_a_pilot_prevents_placement(office: Office, pilot: Pilot) -> None:
     beat(pilot, 1, 35)
     office.dispatch.pilot_events.poll_messages()
     office.queue("box", spec=a_spec(resources=on_gpu(10)))
@@ -435,9 +433,7 @@ def test_memory_in_use_on_a_card_of_a_pilot_keeps_jobs_away(office: Office, pilo
     assert pilot.runs() == [1]
 
 
-def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(
-    office: Office, pilot: Pilot
-) -> None:
+def test_usage_on_a_pilot_is_stored_with_its_gpu_type(office: Office, pilot: Pilot) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu(15)))
     office.decide()
     beat(pilot, 1, 12, job1=12)
@@ -447,7 +443,7 @@ def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(
     assert (measured.peak, measured.machine) == (12 * GIB, CARD.fingerprint)
 
 
-def test_peak_of_a_short_job_is_what_its_worker_told_last(office: Office, pilot: Pilot) -> None:
+def test_peak_of_a_short_job_is_the_last_report_of_its_worker(office: Office, pilot: Pilot) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu(15)))
     office.decide()
     (claim,) = office.store.scheduler_actions.open_claims()
@@ -456,7 +452,7 @@ def test_peak_of_a_short_job_is_what_its_worker_told_last(office: Office, pilot:
     assert office.measured(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-def test_jobs_that_share_a_card_of_a_pilot_are_told_how_much_of_it_is_theirs(
+def test_jobs_that_share_a_gpu_of_a_pilot_get_their_memory_limits(
     office: Office, pilot: Pilot
 ) -> None:
     office.queue("box", jobs=2, spec=a_spec(resources=on_gpu(15)))
@@ -480,14 +476,16 @@ def test_memory_of_an_attempt_that_has_just_ended_counts_as_free(
     assert [gpu.used for gpu in place.machine({}).gpus] == [0]
 
 
-def test_job_whose_card_on_a_pilot_fails_has_to_leave_it(office: Office, pilot: Pilot) -> None:
+def test_job_on_a_failed_gpu_of_a_pilot_is_evicted(office: Office, pilot: Pilot) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu()))
     office.decide()
     pilot.tell(Heartbeat(number=1, gpus=(replace(CARD, fault="fell off the bus"),)))
     assert office.looked() == {1: Eviction("cuda:0 fell off the bus")}
 
 
-def test_owners_visible_devices_say_nothing_of_a_pilots_cards(office: Office, pilot: Pilot) -> None:
+def test_visible_devices_of_the_user_do_not_apply_to_gpus_of_a_pilot(
+    office: Office, pilot: Pilot
+) -> None:
     office.queue("box", spec=a_spec(resources=on_gpu()), visible="7")
     office.decide()
     assert pilot.runs() == [1]
@@ -524,41 +522,41 @@ def pilots(*lanes: WaitingLane, **left: int) -> dict[str, int]:
     return {name: demand.pilots for name, demand in wanted.items()}
 
 
-def test_as_many_pilots_as_the_jobs_fill() -> None:
+def test_demand_is_the_number_of_pilots_that_the_jobs_fill() -> None:
     assert pilots(lane(1)) == {"box": 1}
     assert pilots(lane(4)) == {"box": 1}
     assert pilots(lane(5)) == {"box": 2}
     assert pilots(lane(2, cpus=3)) == {"box": 2}
 
 
-def test_gpus_count_as_cores_do() -> None:
+def test_demand_counts_gpus_like_cores() -> None:
     assert pilots(lane(4, device="cuda")) == {"box": 2}
     assert pilots(lane(2, device="cuda", gpus=2)) == {"box": 2}
 
 
-def test_what_one_backend_cannot_run_at_once_is_work_for_the_next_one() -> None:
+def test_excess_demand_goes_to_the_next_backend() -> None:
     assert pilots(lane(20, "box", "farm")) == {"box": 3, "farm": 1}
     assert pilots(lane(20, "farm", "box")) == {"farm": 2, "box": 1}
 
 
-def test_job_that_no_pilot_can_hold_asks_for_none() -> None:
+def test_job_too_large_for_a_pilot_creates_no_demand() -> None:
     assert pilots(lane(3, cpus=5)) == {}
     assert pilots(lane(3, gpus=3, device="cuda")) == {}
     assert pilots(lane(3, limit=7200.0)) == {}
     assert pilots(lane(3, "box", "farm", cpus=5)) == {"farm": 2}
 
 
-def test_job_of_a_backend_that_is_not_configured_asks_for_none() -> None:
+def test_job_of_an_unconfigured_backend_creates_no_demand() -> None:
     assert pilots(lane(3, "elsewhere")) == {}
     assert pilots(lane(3, "local")) == {}
 
 
-def test_group_that_is_full_asks_for_none() -> None:
+def test_full_group_creates_no_demand() -> None:
     assert pilots(lane(9, group="few"), few=0) == {}
     assert pilots(lane(9, group="few"), lane(9, group="few", cpus=2), few=4) == {"box": 1}
 
 
-def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
+def test_demand_lists_each_required_path_once() -> None:
     wanted = pilot_demands(
         [lane(1, paths=("/a", "/b")), lane(1, paths=("/a",), cpus=2)], {"box": BOX}, {}
     )
@@ -571,7 +569,7 @@ def test_paths_are_those_of_the_nodes() -> None:
     assert wanted["box"].paths == ("/shared/lab", "/b")
 
 
-def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
+def test_required_interpreter_is_that_of_the_nodes() -> None:
     job = lane(1)._replace(interpreter="/local/bin/python")
     shared = BOX._replace(paths={"/local": "/shared"})
     for box, paths in [
@@ -603,7 +601,7 @@ def why(hello: Registered, *, took_h: float | None = None, limit_h: float | None
     return pilot_obstacle(limited, job, hello, hello.until, THEN)
 
 
-def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_more_time() -> None:
+def test_job_expected_to_exceed_the_remaining_time_waits_for_another_pilot() -> None:
     assert why(a_pilot(left_h=5), took_h=4) == (
         "is expected to run for up to 6 h, but this pilot ends in 5 h"
     )
@@ -611,16 +609,16 @@ def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_mor
 
 
 @pytest.mark.parametrize("took_h", [7, 12, 1000])
-def test_what_no_pilot_has_time_for_by_a_guess_starts_on_a_new_one(took_h: float) -> None:
+def test_job_expected_to_exceed_every_pilot_starts_on_a_new_one(took_h: float) -> None:
     assert "is expected to run" in why(a_pilot(left_h=8), took_h=took_h)
     assert why(a_pilot(left_h=9.9), took_h=took_h) == ""
 
 
-def test_a_limit_is_no_guess() -> None:
+def test_time_limit_is_not_treated_as_an_estimate() -> None:
     assert "may run for 11 h" in why(a_pilot(left_h=10), limit_h=11)
 
 
-def test_of_a_pilot_whose_beginning_is_not_known_a_guess_counts() -> None:
+def test_estimate_applies_to_a_pilot_of_unknown_start() -> None:
     assert "is expected to run" in why(a_pilot(left_h=10)._replace(began=None), took_h=9)
 
 
@@ -633,7 +631,7 @@ def plain(office: Office) -> None:
     office.backends = Backends(by_name={**office.backends.by_name, "box": settings})
 
 
-def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
+def test_single_job_pilot_gets_one_job_and_exits_after_it(
     office: Office,
 ) -> None:
     plain(office)
@@ -645,7 +643,7 @@ def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
     assert pilot.orders() == []
 
 
-def test_a_pilot_whose_job_has_just_ended_gets_no_other_one(office: Office) -> None:
+def test_single_job_pilot_gets_no_second_job(office: Office) -> None:
     plain(office)
     pilot = office.pilot(single=True)
     first, _ = office.queue("box", jobs=2)
@@ -675,7 +673,7 @@ def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(office: Office) -> No
     assert pilot.orders() == [StartAttempt(attempt=f"{second}-1"), Drain()]
 
 
-def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> None:
+def test_started_job_requests_no_further_pilot_at_once(office: Office) -> None:
     plain(office)
     office.queue("box", jobs=3)
     office.decide()
@@ -689,13 +687,13 @@ def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> N
     assert sorted(busy.values()) == [1, 1, 1]
 
 
-def test_as_many_pilots_as_jobs_wait() -> None:
+def test_demand_is_one_single_job_pilot_per_waiting_job() -> None:
     settings = BOX._replace(pilot=False, pilots=1000)
     demand = pilot_demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
     assert (demand.pilots, demand.slots) == (1000, 1)
 
 
-def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
+def test_job_with_an_unresponsive_run_folder_waits_and_names_it(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hangs(*_: object, **__: object) -> str:
@@ -718,7 +716,7 @@ def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
     office.launches.rollback()
 
 
-def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_another(
+def test_job_without_descriptors_for_its_supervisor_waits_for_another_end(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office.queue("local")

@@ -57,7 +57,7 @@ def pilot(office: Office) -> Pilot:
     return pilot
 
 
-def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
+def test_pilot_with_an_unresponsive_folder_is_abandoned_and_polled_again_later(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
@@ -77,16 +77,14 @@ def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
     assert b"9-1" in pilot.folder.commands_file.read_bytes()
 
 
-def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:
+def test_end_reported_by_a_pilot_is_recorded(office: Office, pilot: Pilot) -> None:
     assert office.news() == []
     ends(pilot, DONE)
     assert office.news() == [(1, DONE)]
     assert not office.attempts
 
 
-def test_end_without_words_is_read_from_the_folder_and_waited_for(
-    office: Office, pilot: Pilot
-) -> None:
+def test_end_without_an_outcome_is_read_from_the_folder(office: Office, pilot: Pilot) -> None:
     ends(pilot)
     ((_, awaited),) = office.news()
     assert isinstance(awaited, PendingOutcome)
@@ -95,7 +93,7 @@ def test_end_without_words_is_read_from_the_folder_and_waited_for(
     assert awaited.poll_outcome() == Failed(at=NOW, error="x")
 
 
-def test_end_that_is_never_seen_is_lost_after_a_minute(
+def test_end_without_a_visible_record_is_lost_after_a_minute(
     office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(started_attempts, "RECORD_TIMEOUT_S", 0.0)
@@ -104,16 +102,12 @@ def test_end_that_is_never_seen_is_lost_after_a_minute(
     assert office.news() == [(1, Lost(at=NOW, why=NO_RESULT.format(folder)))]
 
 
-def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
-    office: Office, pilot: Pilot
-) -> None:
+def test_time_of_a_node_with_a_wrong_clock_is_not_used(office: Office, pilot: Pilot) -> None:
     ends(pilot, Done(at=5.0))
     assert office.news() == [(1, DONE)]
 
 
-def test_node_that_cannot_start_programs_says_nothing_of_this_machine(
-    office: Office, pilot: Pilot
-) -> None:
+def test_start_failure_on_a_node_does_not_affect_this_machine(office: Office, pilot: Pilot) -> None:
     ends(pilot, NeverStarted(at=NOW, why="full", blamed_on="machine"))
     assert office.news() == [(1, NeverStarted(at=NOW))]
 
@@ -132,20 +126,20 @@ def adopted(office: Office) -> list[PilotAttempt]:
     return [watch for watch in watches if isinstance(watch, PilotAttempt)]
 
 
-def test_stop_is_an_order(office: Office, pilot: Pilot) -> None:
+def test_stop_is_sent_as_a_command(office: Office, pilot: Pilot) -> None:
     (watch,) = adopted(office)
     watch.stop()
     assert pilot.orders() == [StopAttempt(attempt="1-1")]
 
 
-def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilot: Pilot) -> None:
+def test_next_scheduler_reads_earlier_messages(office: Office, pilot: Pilot) -> None:
     ends(pilot, DONE)
     assert len(adopted(office)) == 1
     assert office.news() == [(1, DONE)]
     assert pilot.orders() == []
 
 
-def test_next_scheduler_sends_what_was_claimed_and_not_sent(office: Office, pilot: Pilot) -> None:
+def test_next_scheduler_sends_unsent_claims(office: Office, pilot: Pilot) -> None:
     pilot.folder.commands_file.write_bytes(b"")
     adopted(office)
     assert [*pilot.folder.commands_file.read_bytes().splitlines()] == [
@@ -153,9 +147,7 @@ def test_next_scheduler_sends_what_was_claimed_and_not_sent(office: Office, pilo
     ]
 
 
-def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
-    office: Office, pilot: Pilot
-) -> None:
+def test_attempt_missing_in_the_queue_is_ended(office: Office, pilot: Pilot) -> None:
     office.fleet.pilots[0].start(["7-1", "8-1"])
     pilot.tell(AttemptFinished(attempt="8-1", outcome=DONE))
     pilot.orders()
@@ -164,22 +156,18 @@ def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
     assert pilot.orders() == [StopAttempt(attempt="7-1")]
 
 
-def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
-    office: Office, pilot: Pilot
-) -> None:
+def test_attempt_of_a_lost_pilot_keeps_its_recorded_outcome(office: Office, pilot: Pilot) -> None:
     begun(pilot, "1-1", Done(at=NOW, result={"x": 1}))
     assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 1})
     assert not office.attempts
 
 
-def test_attempt_of_a_lost_pilot_that_never_began_cannot_begin_any_more(
-    office: Office, pilot: Pilot
-) -> None:
+def test_unstarted_attempt_of_a_lost_pilot_is_voided(office: Office, pilot: Pilot) -> None:
     assert isinstance(buried(office, "node n1 is down"), NeverStarted)
     assert pilot.folder.attempt("1-1").started.read_bytes() == b'{"void": true}\n'
 
 
-def test_attempt_that_a_lost_pilot_had_begun_is_lost_with_its_reason(
+def test_started_attempt_of_a_lost_pilot_is_lost_with_its_reason(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
@@ -194,7 +182,7 @@ def bury(office: Office, *, ending_s: float) -> list[Outcome]:
     return [outcome for _, outcome in office.dispatch.pilot_events.reap_abandoned()]
 
 
-def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
+def test_attempt_of_a_lost_pilot_ends_only_after_its_supervisor(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
@@ -207,9 +195,7 @@ def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
 
 
 @pytest.mark.parametrize("outcome", [DONE, Stopped(at=NOW), Failed(at=NOW, error="x")])
-def test_end_that_an_orphan_records_meanwhile_is_its_end(
-    office: Office, pilot: Pilot, outcome: Outcome
-) -> None:
+def test_end_recorded_by_an_orphan_is_used(office: Office, pilot: Pilot, outcome: Outcome) -> None:
     begun(pilot, "1-1")
     assert bury(office, ending_s=1.0) == []
     begun(pilot, "1-1", outcome)
@@ -219,7 +205,7 @@ def test_end_that_an_orphan_records_meanwhile_is_its_end(
     assert office.fleet.done == ["lp-1"]
 
 
-def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot) -> None:
+def test_message_of_a_lost_pilot_still_reports_the_end(office: Office, pilot: Pilot) -> None:
     begun(pilot, "1-1")
     assert bury(office, ending_s=0.0) == []
     ends(pilot, Lost(at=NOW, why="its supervisor was killed"))
@@ -228,7 +214,7 @@ def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot
     assert office.fleet.done == ["lp-1"]
 
 
-def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothing(
+def test_next_scheduler_waits_for_an_orphan_and_sends_its_pilot_nothing(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
@@ -243,7 +229,7 @@ def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothi
 
 
 @pytest.mark.parametrize("cause", ["was preempted", "reached its time limit", "was cancelled"])
-def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_elsewhere(
+def test_attempt_of_an_externally_ended_pilot_is_stopped_and_requeued(
     office: Office, pilot: Pilot, cause: str
 ) -> None:
     begun(pilot, "1-1")
@@ -260,7 +246,7 @@ def signalled(
     return office.news()
 
 
-def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
+def test_attempt_that_ends_with_its_pilot_has_the_reason_of_the_backend(
     office: Office, pilot: Pilot
 ) -> None:
     ((_, awaited),) = signalled(office, pilot, Stopped(at=NOW, by="SIGTERM"))
@@ -285,12 +271,12 @@ def test_attempt_that_is_done_when_its_pilot_is_to_end_waits_for_no_reason(
     assert signalled(office, pilot, DONE) == [(1, DONE)]
 
 
-def test_attempt_that_its_owner_stops_waits_for_no_reason(office: Office, pilot: Pilot) -> None:
+def test_attempt_stopped_by_its_user_waits_for_no_reason(office: Office, pilot: Pilot) -> None:
     office.fleet.pilots[0].stop("1-1")
     assert signalled(office, pilot, Stopped(at=NOW)) == [(1, Stopped(at=NOW))]
 
 
-def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
+def test_done_report_of_a_worker_counts_if_its_supervisor_is_dead(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
@@ -299,16 +285,14 @@ def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
     assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 2})
 
 
-def test_zombie_of_a_buried_pilot_is_not_heard_any_more(office: Office, pilot: Pilot) -> None:
+def test_messages_of_a_reaped_pilot_are_ignored(office: Office, pilot: Pilot) -> None:
     begun(pilot, "1-1")
     buried(office, "its lease is over")
     ends(pilot, DONE)
     assert office.news() == []
 
 
-def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
-    office: Office, pilot: Pilot
-) -> None:
+def test_unreadable_attempt_is_probed_again(office: Office, pilot: Pilot) -> None:
     started = pilot.folder.attempt("1-1").started
     started.mkdir()  # stands for a file system that does not answer
     office.fleet.lost["lp-1"] = "node n1 is down"
@@ -318,13 +302,13 @@ def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
     assert isinstance(buried(office, "node n1 is down"), NeverStarted)
 
 
-def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -> None:
+def test_attempt_of_an_unrecorded_pilot_is_lost(office: Office) -> None:
     claim = a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
     assert isinstance(office.dispatch.pilot_events.adopt(claim), Lost)
 
 
-def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost(
+def test_unrecorded_pilot_ends_its_attempts_before_they_are_lost(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
@@ -339,7 +323,7 @@ def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost
     assert watch.poll_outcome() == Stopped(at=NOW, by="the queue folder has no record of its pilot")
 
 
-def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
+def test_pilot_is_reaped_only_after_its_claimed_attempts_ended(office: Office) -> None:
     office.pilot()
     office.queue("box")
     office.decide(sends=False)
@@ -351,7 +335,7 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
     assert isinstance(buried(office, "node n1 is down"), NeverStarted)
 
 
-def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:
+def test_attempt_of_a_pilot_with_an_unreadable_record_may_be_alive(office: Office) -> None:
     office.fleet.unreadable.add("lp-9")
     with pytest.raises(OSError, match=r"cannot read the record .*pilots/lp-9\.json"):
         office.dispatch.pilot_events.adopt(a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0))
@@ -360,7 +344,7 @@ def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> 
 # --- from a claim to an order for a pilot
 
 
-def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office: Office) -> None:
+def test_attempt_is_in_the_pilot_folder_and_linked_in_the_queue_folder(office: Office) -> None:
     pilot = office.pilot()
     (job,) = office.queue("box", spec=a_spec("echo", "hi"))
     office.decide()
@@ -370,7 +354,7 @@ def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office:
     assert (order.job, order.number, order.spec.argv) == (job, 1, ("echo", "hi"))
 
 
-def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
+def test_order_contains_paths_of_the_nodes(office: Office) -> None:
     box = office.backends.by_name["box"]._replace(paths={"/nowhere": "/there"})
     office.backends = Backends(by_name={"box": box})
     pilot = office.pilot()
@@ -380,9 +364,7 @@ def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
     assert order["spec"]["root"] == "/there"
 
 
-def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
-    office: Office, tmp_path: Path
-) -> None:
+def test_log_link_in_the_run_is_created_by_the_scheduler(office: Office, tmp_path: Path) -> None:
     """A node may see other paths, and what was frozen there would name its own log over a later one."""
     pilot, link = office.pilot(), tmp_path / "runs" / "a" / "train.log"
     (job,) = office.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
@@ -394,7 +376,7 @@ def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
     assert link.read_text() == "hi\n"
 
 
-def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_the_way(
+def test_rolled_back_transaction_sends_nothing_and_blocks_nothing(
     office: Office,
 ) -> None:
     pilot = office.pilot()
@@ -405,7 +387,7 @@ def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_t
     assert pilot.runs() == [job]
 
 
-def test_attempt_that_a_transaction_left_for_another_pilot_moves_on(office: Office) -> None:
+def test_rolled_back_attempt_can_go_to_another_pilot(office: Office) -> None:
     first = office.pilot("lp-1")
     (job,) = office.queue("box")
     office.decide(fails=True)
@@ -416,7 +398,7 @@ def test_attempt_that_a_transaction_left_for_another_pilot_moves_on(office: Offi
     assert office.home.attempt(job, 1).folder.readlink() == other.folder.attempt(f"{job}-1").folder
 
 
-def test_order_that_was_written_ahead_for_this_machine_gives_way(office: Office) -> None:
+def test_prewritten_local_order_is_replaced_by_one_for_a_pilot(office: Office) -> None:
     pilot = office.pilot()
     (job,) = office.queue("local", "box")
     ahead = office.home.attempt(job, 1)
@@ -427,7 +409,7 @@ def test_order_that_was_written_ahead_for_this_machine_gives_way(office: Office)
     assert ahead.folder.readlink() == pilot.folder.attempt(f"{job}-1").folder
 
 
-def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_record(
+def test_non_repeatable_job_is_not_sent_over_an_unrecorded_attempt(
     office: Office,
 ) -> None:
     pilot = office.pilot()
@@ -444,7 +426,7 @@ def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_re
     assert revoke_attempt(attempt)  # whoever sends it all the same starts nothing
 
 
-def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
+def test_prewritten_order_is_dropped_without_reading_the_pilot_folder(
     office: Office,
 ) -> None:
     pilot = office.pilot()
@@ -457,7 +439,7 @@ def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
     assert office.home.attempt(job, 1).folder.is_symlink()
 
 
-def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(office: Office) -> None:
+def test_attempt_that_starts_locally_instead_has_a_local_folder(office: Office) -> None:
     pilot = office.pilot()
     (job,) = office.queue("local", "box")
     office.decide(fails=True)
@@ -466,7 +448,7 @@ def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(offic
     assert pilot.folder.attempt(f"{job}-1").spec.read_text() != "{}"
 
 
-def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Office) -> None:
+def test_full_pilot_folder_does_not_block_other_backends(office: Office) -> None:
     pilot = office.pilot()
     (pilot.folder.attempts_folder).rmdir()
     pilot.folder.attempts_folder.touch()  # no folder can be made there, whoever asks for one
@@ -483,7 +465,7 @@ def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Of
     assert pilot.orders()[0] == StartAttempt(attempt=f"{only}-1")
 
 
-def test_the_reason_of_a_start_names_node_and_number_and_no_token(office: Office) -> None:
+def test_start_reason_has_node_and_number_without_a_token(office: Office) -> None:
     office.pilot("lp-1", node="n7", job="12_3")
     (job,) = office.queue("box")
     office.decide()
@@ -515,11 +497,11 @@ PATHS = NodePaths(
         ("local/x", "local/x"),
     ],
 )
-def test_longest_part_that_a_path_begins_with_decides(here: str, there: str) -> None:
+def test_longest_matching_path_prefix_is_used(here: str, there: str) -> None:
     assert PATHS.path(here) == there
 
 
-def test_every_path_of_a_spec_is_turned_into_that_of_the_node() -> None:
+def test_every_path_of_a_spec_is_mapped_to_the_node() -> None:
     spec = {
         "root": "/local/lab",
         "argv": ["python", "--data=/local/fast/d", "lr=/local", "/local/a.py", "--n", "3"],
@@ -534,7 +516,7 @@ def test_every_path_of_a_spec_is_turned_into_that_of_the_node() -> None:
     }
 
 
-def test_each_part_of_a_search_path_is_turned_and_the_interpreter_is_that_of_the_nodes() -> None:
+def test_each_part_of_a_search_path_is_mapped_and_the_interpreter_is_that_of_the_nodes() -> None:
     context = {
         "folder": "/local/lab",
         "interpreter": "/local/venv/bin/python",
@@ -549,7 +531,7 @@ def test_each_part_of_a_search_path_is_turned_and_the_interpreter_is_that_of_the
     }
 
 
-def test_where_nothing_differs_texts_stay_as_they_are() -> None:
+def test_equal_paths_leave_texts_unchanged() -> None:
     same = NodePaths(BackendSettings(name="box", kind="local"))
     assert (same.spec('{"a":  1}'), same.context('{"b":  2}')) == ('{"a":  1}', '{"b":  2}')
 

@@ -139,7 +139,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @of_both
-def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
+def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
     home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_something(home, spec)
@@ -159,7 +159,7 @@ def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
 
 
 @of_both
-def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
+def test_end_waits_until_outputs_of_a_node_are_visible(
     home: Home, spec: Spec, ends: FinishedAttempts, take: Take, done: Done
 ) -> None:
     assert ends.wait_s == inf
@@ -175,7 +175,7 @@ def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
 
 
 @of_both
-def test_a_job_whose_results_are_never_seen_is_not_done(
+def test_job_without_visible_results_is_not_done(
     home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
@@ -187,11 +187,11 @@ def test_a_job_whose_results_are_never_seen_is_not_done(
     assert "launcher retry" in outcome.error
 
 
-def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
+def test_job_without_outputs_is_done_at_once(take: Take) -> None:
     assert take(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
 
 
-def test_exit_code_0_that_an_older_supervisor_recorded_counts_only_with_a_report(
+def test_exit_code_0_from_an_older_supervisor_needs_a_report(
     home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = home.attempt(1, 1)
@@ -202,7 +202,7 @@ def test_exit_code_0_that_an_older_supervisor_recorded_counts_only_with_a_report
     assert take(Done(at=1.0)) == Done(at=1.0)
 
 
-def test_exit_code_0_that_an_older_supervisor_recorded_without_a_report_is_a_failure(
+def test_exit_code_0_from_an_older_supervisor_without_a_report_is_a_failure(
     home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.attempt(1, 1).folder.mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_exit_code_0_that_an_older_supervisor_recorded_without_a_report_is_a_fai
 
 
 @of_both
-def test_what_cannot_be_moved_is_left_to_the_next_attempt(
+def test_outputs_that_cannot_be_moved_are_kept_for_the_next_attempt(
     home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
@@ -284,7 +284,7 @@ OURS = {
 
 
 @pytest.mark.parametrize(("told", "scene", "claim"), OURS.values(), ids=list(OURS))
-def test_its_own_fault_brings_a_larger_claim_and_costs_no_retry(
+def test_oom_by_own_usage_raises_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
     found = judged(told, scene)
@@ -310,7 +310,7 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize(("told", "scene", "claim"), NEIGHBOURS.values(), ids=list(NEIGHBOURS))
-def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
+def test_oom_by_other_jobs_keeps_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
     found = judged(told, scene)
@@ -332,7 +332,7 @@ def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
         ({}, None, "machine", True),
     ],
 )
-def test_main_memory_is_the_machines_fault_only_within_the_promise(
+def test_ram_oom_is_excused_only_within_the_reservation(
     told: Facts, promised: float | None, whose: str, charged: bool
 ) -> None:
     scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
@@ -340,7 +340,7 @@ def test_main_memory_is_the_machines_fault_only_within_the_promise(
     assert (found.blamed_on, found.charged, found.vram_request) == (whose, charged, gib(6))
 
 
-def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
+def test_unexplained_oom_is_charged_as_a_retry() -> None:
     assert judged({}, {}) == OomVerdict(
         blamed_on="ours", vram_request=None, why="used an unknown amount", charged=True
     )
@@ -367,7 +367,7 @@ def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_judgement_is_told_in_numbers(found: OomVerdict, why: str) -> None:
+def test_oom_verdict_states_numbers(found: OomVerdict, why: str) -> None:
     assert found.why == why
 
 
@@ -396,7 +396,7 @@ scenes = st.builds(
 @given(
     shortages, scenes, st.none() | st.integers(0, 200 * GIB), st.none() | st.integers(0, 200 * GIB)
 )
-def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
+def test_vram_request_only_grows_and_covers_the_measured_need(
     shortage: OomReport, scene: OomContext, claim: int | None, held: int | None
 ) -> None:
     anywhere = diagnose_oom(shortage, scene)
@@ -414,7 +414,7 @@ def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 40 * GIB), st.integers(GIB, 192 * GIB), shortages, amounts)
-def test_a_job_that_never_fits_is_tried_a_few_times_only(
+def test_job_that_never_fits_is_tried_a_limited_number_of_times(
     claim: int, total: int, shortage: OomReport, others: int | None
 ) -> None:
     tries = 0
@@ -430,7 +430,7 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
     assert tries <= 35
 
 
-def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back(
+def test_reason_names_an_earlier_output_that_could_not_be_restored(
     home: Home,
     store: Store,
     ends: FinishedAttempts,
@@ -500,21 +500,21 @@ def requeue(
     return decide_requeue(attempt, LANE, outcome, machine, **known)
 
 
-def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
+def test_done_or_failed_attempt_is_not_requeued() -> None:
     assert requeue(Done(at=1.0), FELL) is None
     assert requeue(FAILED, a_gpu()) is None
     assert requeue(Lost(at=1.0, why="killed"), a_gpu()) is None
     assert requeue(FAILED, FELL, device="cpu") is None
 
 
-def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
+def test_attempt_on_a_failed_gpu_is_requeued_with_that_reason() -> None:
     told = "cuda:0 fell off the bus"
     assert requeue(FAILED, FELL) == RequeueDecision(reason=fell(f"RuntimeError: boom: {told}"))
     assert requeue(short(), FELL) == RequeueDecision(reason=fell(f"CUDA out of memory: {told}"))
     assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(reason=fell(told))
 
 
-def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
+def test_evicted_attempt_is_requeued_after_any_end() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
         decision = requeue(outcome, a_gpu(), eviction=FALLEN)
         assert decision == RequeueDecision(reason=fell("cuda:0 fell off the bus"))
@@ -527,7 +527,7 @@ def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> 
 FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_request=9 * GIB)
 
 
-def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost() -> None:
+def test_job_evicted_for_others_runs_again_alone_and_states_lost_work() -> None:
     decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     told = "stopped: cuda:0 had only 1 GiB free"
     then = "Queued again on an empty GPU, 50 s of work lost"
@@ -548,9 +548,7 @@ def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost
         ("", "command", "50 s of work lost"),
     ],
 )
-def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
-    entry: str, kind: str, told: str
-) -> None:
+def test_job_evicted_for_others_states_whether_it_resumes(entry: str, kind: str, told: str) -> None:
     decision = requeue(
         Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL, entry=entry, kind=kind
     )
@@ -559,7 +557,7 @@ def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
     assert decision.follow_up_text == f"Queued again on an empty GPU, {told}"
 
 
-def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
+def test_attempt_that_ended_before_its_eviction_keeps_its_outcome() -> None:
     assert requeue(Done(at=1.0), a_gpu(), claim=None, eviction=FULL) is None
     assert requeue(FAILED, a_gpu(), claim=None, eviction=FULL) is None
     lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, eviction=FULL)
@@ -568,7 +566,7 @@ def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_
 
 
 @pytest.mark.parametrize("number", [1, 2, SHORTAGES_BESIDE_OTHERS - 1, SHORTAGES_BESIDE_OTHERS, 4])
-def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own(
+def test_too_small_estimate_is_raised_and_finally_replaced_by_an_exclusive_gpu(
     number: int,
 ) -> None:
     decision = requeue(
@@ -581,7 +579,7 @@ def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own
     assert (decision.max_attempts, decision.backoff_s) == (MOST_SHORTAGES, 0.0)
 
 
-def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
+def test_job_with_an_estimate_waits_for_memory_without_a_pause() -> None:
     outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
     estimated, declared = requeue(outcome, card, claim=None), requeue(outcome, card)
     assert estimated is not None
@@ -591,7 +589,7 @@ def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
     assert (declared.exclusive, declared.max_attempts) == (False, REQUEUE_LIMIT)
 
 
-def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store) -> None:
+def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
     spec = a_spec(resources=Resources(device="cuda"))
     (job,) = enqueue(store, spec)
     states = []
@@ -615,7 +613,7 @@ def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store
     assert job_row(store, job).reason.endswith(" (5 times)")
 
 
-def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> None:
+def test_gpu_failures_do_not_count_as_oom(store: Store) -> None:
     spec = a_spec(resources=Resources(device="cuda"))
     (job,) = enqueue(store, spec)
     ends: list[tuple[Outcome, GpuSnapshot]] = [(FAILED, FELL)] * (MOST_SHORTAGES - 1)
@@ -635,7 +633,7 @@ def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> N
     assert job_row(store, job).reason.endswith(f" ({MOST_SHORTAGES} times)")
 
 
-def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_alone(
+def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
     store: Store,
 ) -> None:
     argv = ("train.py", "--a")
@@ -664,7 +662,7 @@ def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_
     )
 
 
-def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
+def test_job_above_its_reservation_gets_more_at_once() -> None:
     decision = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
     assert decision is not None
     assert decision.vram_request is not None
@@ -673,7 +671,7 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     assert decision.reason.text.startswith("out of memory: used ")
 
 
-def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
+def test_job_without_memory_because_of_others_pauses_and_keeps_its_request() -> None:
     decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
     assert (decision.vram_request, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
@@ -681,7 +679,7 @@ def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> No
     assert decision.follow_up_text == "Queued again"
 
 
-def test_others_who_have_left_meanwhile_are_remembered() -> None:
+def test_usage_of_departed_processes_is_considered() -> None:
     outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
     now, then = requeue(outcome, card), requeue(outcome, card, others_usage={"GPU-0": 38 * GIB})
     assert now is not None
@@ -690,18 +688,18 @@ def test_others_who_have_left_meanwhile_are_remembered() -> None:
     assert "other processes" in then.reason.text
 
 
-def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
+def test_cpu_job_gets_no_larger_vram_request() -> None:
     assert requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
 
 
-def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
+def test_job_too_large_for_every_gpu_is_not_retried() -> None:
     decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert decision is not None
     assert decision.is_unsatisfiable
     assert "but cuda:0 has at most 40 GiB for it" in decision.reason.text
 
 
-def test_a_larger_card_elsewhere_is_hope() -> None:
+def test_larger_gpu_elsewhere_permits_a_retry() -> None:
     gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
     decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
     assert decision is not None
@@ -709,17 +707,17 @@ def test_a_larger_card_elsewhere_is_hope() -> None:
 
 
 @pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
-def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) -> None:
+def test_attempt_without_facts_is_charged(gpus: tuple[Any, ...]) -> None:
     assert requeue(short(), *gpus, claim=None) is None
 
 
-def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
+def test_non_repeatable_job_is_not_requeued_after_a_lost_end() -> None:
     card = a_gpu(fault="has fallen off the bus")
     assert requeue(Lost(at=1.0, why="killed"), card, rerun="never") is None
     assert requeue(Lost(at=1.0, why="killed"), card, eviction=FALLEN, rerun="never") is None
 
 
-def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
+def test_non_repeatable_job_is_not_moved_to_another_gpu() -> None:
     decision = requeue(Stopped(at=1.0), a_gpu(), eviction=FALLEN, rerun="never")
     assert decision == RequeueDecision(
         reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"),
@@ -728,7 +726,7 @@ def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 
 
-def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
+def test_unobserved_job_is_not_reported_as_alone() -> None:
     decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
     assert decision is not None
     assert not decision.is_unsatisfiable

@@ -101,7 +101,7 @@ def used(ledger: GpuAccounting, *claims: Claim) -> list[Mapping[str, int]]:
     return [one.used for one in ledger.usage_tracker.running_jobs(claims, no_usage)]
 
 
-def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
+def test_memory_reported_by_the_driver_is_recorded(home: Home) -> None:
     claims = [running()]
     card = a_card(used=9, ours=5 * GIB, other=4 * GIB)
     ledger = a_ledger(home, claims, card)
@@ -110,7 +110,7 @@ def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
     assert ledger.usage_tracker.gpus_without_ended(claims, [card]) == (card,)
 
 
-def test_the_same_look_is_put_down_once(home: Home) -> None:
+def test_one_reading_is_recorded_once(home: Home) -> None:
     sight = GpuSample(gpus=(a_card(),), at=1.0)
     ledger = GpuAccounting(home, OwnProcesses())
     assert not ledger.record_sample(NO_SAMPLE, [])
@@ -119,7 +119,7 @@ def test_the_same_look_is_put_down_once(home: Home) -> None:
     assert ledger.record_sample(sight._replace(at=2.0), [])
 
 
-def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> None:
+def test_report_of_the_worker_counts_without_driver_values(home: Home) -> None:
     claims = [running()]
     reported(home, reserved=3 * GIB, peak=4 * GIB)
     for card in (a_card(used=9, ours=None), a_card(used=9)):
@@ -128,7 +128,7 @@ def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> N
         assert ledger.usage_tracker.peak(claims[0]) == 4 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-def test_unknown_stays_unknown(home: Home) -> None:
+def test_unknown_usage_stays_unknown(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=None))
     assert used(ledger, *claims) == [{}]
@@ -136,7 +136,7 @@ def test_unknown_stays_unknown(home: Home) -> None:
     assert ledger.usage_tracker.peak(running(device="cpu")) is None
 
 
-def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home) -> None:
+def test_context_memory_is_the_driver_value_minus_the_worker_report(home: Home) -> None:
     claims = [running(), running(2, pid=OTHER)]
     reported(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
@@ -144,7 +144,7 @@ def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home)
     assert ledger.usage_tracker.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
 
 
-def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
+def test_peak_is_kept_when_less_is_used_later(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=7 * GIB))
     ledger.record_sample(GpuSample(gpus=(a_card(used=3, ours=1 * GIB),), at=2.0), claims)
@@ -152,7 +152,7 @@ def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
     assert used(ledger, *claims) == [{"GPU-0": 1 * GIB}]
 
 
-def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) -> None:
+def test_memory_of_an_attempt_ended_since_the_reading_is_free(home: Home) -> None:
     claims = [running()]
     seen = a_card(used=9, ours=5 * GIB), a_gpu(1, used=None)
     ledger = a_ledger(home, claims, *seen)
@@ -163,7 +163,7 @@ def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) 
     assert GpuAccounting(home, OwnProcesses()).usage_tracker.gpus_without_ended([], seen) == seen
 
 
-def test_only_jobs_that_share_a_card_are_held_to_what_they_declared(home: Home) -> None:
+def test_declared_memory_is_enforced_only_on_shared_gpus(home: Home) -> None:
     alone, first, second, unknown, estimated, learned = (
         running(1, "GPU-1"),
         running(2),
@@ -185,13 +185,13 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_declared(home: Home) 
     }
 
 
-def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
+def test_memory_used_while_alone_stays_reserved(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
     assert ledger.usage_tracker.vram_limits([first, second])[1, 1].cap == 11 * GIB
 
 
-def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
+def test_every_reservation_is_published_with_its_usage(home: Home) -> None:
     works = a_spec(resources=Resources(cpus=2, ram=3 * GIB, device="cpu"))
     claims = [
         running(1, "GPU-0,GPU-1"),
@@ -217,18 +217,18 @@ def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) ->
     return {one.device: one.amount for one in reservations if "GPU-0" in one.device}
 
 
-def test_others_hear_the_estimate_of_a_job_and_an_eighth_of_the_card_if_there_is_none() -> None:
+def test_estimate_is_published_or_an_eighth_of_the_gpu_without_one() -> None:
     assert promised(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
     assert promised(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
     assert promised(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
 
 
-def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
+def test_exclusive_job_is_published_as_the_whole_gpu() -> None:
     whole = {"GPU-0": 40 * GIB, "jobs:GPU-0": 1, "alone:GPU-0": 1}
     assert promised(GIB, exclusive=True) == promised(None, exclusive=True) == whole
 
 
-def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
+def test_expected_end_of_a_running_job_comes_from_similar_jobs(home: Home) -> None:
     claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
     ledger = a_ledger(home, claims, a_card())
     on_gpu, on_cpu = ledger.usage_tracker.running_jobs(claims, lambda *_: Usage(seconds=(100.0,)))
@@ -245,7 +245,7 @@ def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 
-def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
+def test_request_of_a_waiting_job_is_declared_measured_or_needed_memory() -> None:
     taught = Usage(peaks=(4 * GIB,), seconds=(10.0,))
     one = make_waiting(ready(min_vram=8 * GIB), NO_USAGE)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
@@ -258,7 +258,7 @@ def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
     assert make_waiting(ready(least=9 * GIB), taught).vram_request == 9 * GIB
 
 
-def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
+def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
     full, gpus = Usage(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
     for rules in (SharingRules(), SharingRules(reserve=2 * GIB)):
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
@@ -286,7 +286,7 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
     count=st.integers(1, 2),
     larger=st.booleans(),
 )
-def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
+def test_on_an_idle_machine_a_job_starts_on_a_gpu_that_it_fitted_before(
     total: int, driver: float, reserve: float, took: float, count: int, larger: bool
 ) -> None:
     cards = [a_gpu(at, total=total, used=total * driver) for at in range(2)]
@@ -308,7 +308,7 @@ def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
         assert start.exclusive, "its card is promised to it as a whole"
 
 
-def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_was_told() -> None:
+def test_slightly_short_job_gets_an_idle_gpu_of_the_requested_size() -> None:
     # the driver takes a little more than when its need was judged
     card = a_gpu(total=24, used=0.75)
     job = make_waiting(ready(least=int(23.5 * GIB), device="cuda"), NO_USAGE)
@@ -323,14 +323,14 @@ def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_wa
     )
 
 
-def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:
+def test_report_of_a_worker_counts_for_the_gpu_that_it_names(home: Home) -> None:
     claims = [running(device="GPU-0,GPU-1")]
     reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
     ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
     assert used(ledger, *claims) == [{"GPU-0": 9 * GIB + DEFAULT_CONTEXT_BYTES}]
 
 
-def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there(
+def test_process_not_listed_by_a_working_driver_uses_no_memory(
     home: Home,
 ) -> None:
     claims = [running(), running(2, "GPU-1", pid=os.getppid())]
@@ -339,7 +339,7 @@ def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there
     assert used(ledger, *claims) == [{"GPU-0": 2 * GIB}, {}]
 
 
-def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
+def test_usage_of_an_earlier_attempt_is_not_inherited(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
     assert used(ledger, second) == [{}]
@@ -351,7 +351,7 @@ def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     assert set(ledger.usage_tracker.vram_limits([second])) == {(1, 2)}
 
 
-def test_an_attempt_without_a_reservation_shares_its_card_with_an_estimate(home: Home) -> None:
+def test_attempt_without_a_reservation_has_an_estimate(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
     (one,) = ledger.usage_tracker.running_jobs(
         [running(reservation=None, exclusive=False)], no_usage
@@ -400,7 +400,7 @@ def similar_took(*gib: float) -> Usage:
     return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
-def test_what_is_reserved_follows_the_use_once_it_has_settled(home: Home) -> None:
+def test_reservation_follows_the_usage_once_it_is_steady(home: Home) -> None:
     claim = an_estimate()
     ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], no_usage)
@@ -416,7 +416,7 @@ def test_what_is_reserved_follows_the_use_once_it_has_settled(home: Home) -> Non
     assert published.amount == settled.reservation
 
 
-def test_until_its_use_has_settled_what_similar_jobs_took_is_reserved(home: Home) -> None:
+def test_peak_of_similar_jobs_is_reserved_until_usage_is_steady(home: Home) -> None:
     claim = an_estimate()
     ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: similar_took(10))
@@ -433,7 +433,7 @@ def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
     assert (place.reservation, place.estimated, place.similar) == (8 * GIB, False, "")
 
 
-def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> None:
+def test_running_job_gives_the_estimate_of_similar_jobs(home: Home) -> None:
     claim = an_estimate()
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
     ledger = watched(home, [claim], *steady(6))
@@ -454,7 +454,7 @@ def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> Non
     )
 
 
-def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eighth_of_the_card(
+def test_growing_memory_counts_for_similar_jobs_only_from_an_eighth_of_the_gpu(
     home: Home,
 ) -> None:
     claim = an_estimate()
@@ -469,7 +469,7 @@ def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eight
     assert live.similar.running_bytes == (11 * GIB,)
 
 
-def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
+def test_missing_load_keeps_the_stored_one(home: Home) -> None:
     ledger = watched(home, [an_estimate()], *steady(11, sm=None))
     known = Usage(similar=SimilarUsage(sm=0.7))
     live = ledger.usage_tracker.add_running_usage(
@@ -478,7 +478,7 @@ def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
     assert live.similar == SimilarUsage(running_bytes=(11 * GIB,), sm=0.7)
 
 
-def test_a_measured_load_counts_before_a_stored_one(home: Home) -> None:
+def test_measured_load_takes_precedence_over_the_stored_one(home: Home) -> None:
     claim = an_estimate()
     stored = Usage(sm=0.9, slowdown=2.0)
     (unknown,) = watched(home, [claim], (1.0, busy(1))).usage_tracker.running_jobs(
@@ -491,7 +491,7 @@ def test_a_measured_load_counts_before_a_stored_one(home: Home) -> None:
     assert known.load == GpuLoad(sm=0.3, slowdown=2.0, measured=True)
 
 
-def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
+def test_gpus_are_polled_more_often_until_new_attempts_are_measured(
     home: Home,
 ) -> None:
     claim, on_cpu = an_estimate(), running(2, "cpu")
@@ -506,7 +506,7 @@ def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
     assert not silent.usage_tracker.is_measuring([claim]), "it never will be"
 
 
-def test_what_a_program_gave_back_is_believed_after_half_a_minute(home: Home) -> None:
+def test_released_memory_counts_as_free_after_half_a_minute(home: Home) -> None:
     claim = an_estimate()
     ledger = watched(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
     reserved = []
@@ -522,7 +522,7 @@ def test_what_a_program_gave_back_is_believed_after_half_a_minute(home: Home) ->
     assert reserved == [9, 9, 9, 9, 4]
 
 
-def test_a_process_of_ours_that_has_just_ended_is_not_one_of_others(home: Home) -> None:
+def test_just_ended_own_process_is_not_attributed_to_others(home: Home) -> None:
     ledger, theirs = GpuAccounting(home, OwnProcesses()), GpuProcess(pid=OTHER, used=GIB, sm=0.25)
     card = a_gpu(processes=(GpuProcess(pid=ME, used=GIB, sm=0.5), theirs))
     ledger.record_sample(GpuSample(gpus=(card,), at=1.0), [running()])
@@ -533,7 +533,7 @@ def test_a_process_of_ours_that_has_just_ended_is_not_one_of_others(home: Home) 
     assert ledger.foreign_load == {"GPU-0": (0.75, 2)}, "it has not ended with our job"
 
 
-def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_names_one(
+def test_gpu_without_listed_own_processes_is_unmeasured(
     home: Home,
 ) -> None:
     claim, ledger = an_estimate(), GpuAccounting(home, OwnProcesses())
@@ -555,7 +555,7 @@ def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_nam
     assert not ledger.memory_is_known(a_gpu()), "it tells of no processes at all"
 
 
-def test_a_card_that_is_idle_or_has_a_process_is_measured(home: Home) -> None:
+def test_idle_gpu_or_one_with_listed_processes_is_measured(home: Home) -> None:
     idle = a_gpu(processes=(), utilisation=0.0)
     theirs = replace(a_card(used=4, other=4 * GIB), utilisation=0.8)
     for card in (idle, theirs):
@@ -563,7 +563,7 @@ def test_a_card_that_is_idle_or_has_a_process_is_measured(home: Home) -> None:
         assert ledger.unmeasured == frozenset()
 
 
-def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> None:
+def test_load_and_number_of_other_processes_are_known(home: Home) -> None:
     theirs = [GpuProcess(pid=pid, used=GIB, sm=sm) for pid, sm in ((OTHER, 0.25), (2, None))]
     ours = GpuProcess(pid=ME, used=GIB, sm=0.5)
     ledger = GpuAccounting(home, OwnProcesses())
@@ -573,7 +573,7 @@ def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> N
     assert ledger.foreign_load == {"GPU-0": (0.25, 2), "GPU-1": (0.0, 0)}
 
 
-def test_a_successor_knows_what_was_measured_of_attempts(home: Home) -> None:
+def test_next_scheduler_reads_measurements_of_attempts(home: Home) -> None:
     claim = an_estimate()
     killed = watched(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
     records = json.loads(json.dumps(killed.records()))
@@ -588,7 +588,7 @@ def test_a_successor_knows_what_was_measured_of_attempts(home: Home) -> None:
     assert fresh.reservation is None, "without them it would be young again"
 
 
-def test_a_scheduler_that_begins_takes_over_what_its_predecessor_wrote(tmp_path: Path) -> None:
+def test_new_scheduler_reads_the_measurements_of_the_previous_one(tmp_path: Path) -> None:
     home = Home(tmp_path / "one")
     home.folder.mkdir()
     gpus, _ = a_scheduler(home.folder, tmp_path)
@@ -622,7 +622,7 @@ SHORT_IDS = [f"{value!s:.9}" for value in ODD_NUMBERS]
 
 
 @pytest.mark.parametrize("value", ODD_NUMBERS, ids=SHORT_IDS)
-def test_a_damaged_record_of_an_attempt_does_no_harm(home: Home, value: Any) -> None:
+def test_damaged_record_of_an_attempt_is_ignored(home: Home, value: Any) -> None:
     claim = an_estimate()
     (record,) = watched(home, [claim], *steady(6)).records()
     assert isinstance(record, dict)
@@ -639,7 +639,7 @@ def test_a_damaged_record_of_an_attempt_does_no_harm(home: Home, value: Any) -> 
 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=SHORT_IDS)
-def test_a_damaged_job_number_of_an_attempt_is_left_out(home: Home, number: Any) -> None:
+def test_damaged_job_id_of_an_attempt_is_ignored(home: Home, number: Any) -> None:
     (record,) = watched(home, [an_estimate()], *steady(6)).records()
     assert isinstance(record, dict)
     ledger = GpuAccounting(home, OwnProcesses())
@@ -652,13 +652,13 @@ def test_a_damaged_job_number_of_an_attempt_is_left_out(home: Home, number: Any)
     "record",
     [None, 7, "x", [], {}, {"job": "1", "number": 1}, {"job": 1}, {"job": 1, "number": 1}],
 )
-def test_a_record_that_cannot_be_understood_is_not_taken_over(home: Home, record: Json) -> None:
+def test_invalid_record_is_not_used(home: Home, record: Json) -> None:
     ledger = GpuAccounting(home, OwnProcesses())
     ledger.adopt([record], now=5.0)
     assert ledger.records() == []
 
 
-def test_a_look_at_a_card_that_runs_short_tells_who_has_to_leave_it_and_is_on_record(
+def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
     tmp_path: Path,
 ) -> None:
     home = Home(tmp_path / "one")
@@ -712,7 +712,7 @@ def in_the_way() -> list[Claim]:
 
 
 @pytest.mark.parametrize(("told", "leaves"), [(30 * GIB, {1}), (None, set())])
-def test_nobody_leaves_a_card_whose_driver_does_not_tell_how_much_a_process_uses(
+def test_no_eviction_without_memory_values_per_process(
     tmp_path: Path, told: int | None, leaves: set[int]
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=told))
@@ -720,7 +720,7 @@ def test_nobody_leaves_a_card_whose_driver_does_not_tell_how_much_a_process_uses
     assert set(card.look(in_the_way())) == leaves
 
 
-def test_nobody_leaves_a_card_at_the_look_after_one_of_ours_has_ended_there(
+def test_no_eviction_right_after_the_end_of_an_own_process(
     tmp_path: Path,
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
@@ -731,7 +731,7 @@ def test_nobody_leaves_a_card_at_the_look_after_one_of_ours_has_ended_there(
     assert set(card.look([estimated, declared])) == {1}
 
 
-def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) -> None:
+def test_usage_of_a_job_with_an_estimate_is_charged_to_its_user(tmp_path: Path) -> None:
     counted = list[Claim]()
 
     def meter(claims: Iterable[Claim], _: object) -> ResourceUsage:
@@ -750,7 +750,7 @@ def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) ->
     assert [claim.reservation for claim in counted] == [6 * GIB, 8 * GIB, None]
 
 
-def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -> None:
+def test_processes_of_a_two_gpu_job_are_counted_per_gpu(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1", reservation=4 * GIB)
     ranks = "sleep 60 & echo $!; sleep 60 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", ranks], stdout=subprocess.PIPE, text=True) as program:
@@ -771,7 +771,7 @@ def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -
     assert ledger.usage_tracker.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
 
 
-def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -> None:
+def test_without_driver_values_worker_reports_are_counted_per_gpu(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1")
     by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
     reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
@@ -801,7 +801,7 @@ def a_meter(store: Store, clock: Clock, monotonic: Clock) -> UsageAccumulator:
     return UsageAccumulator(store.scheduler_actions.past_usage, clock, monotonic)
 
 
-def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
+def test_running_jobs_are_charged_by_reservation() -> None:
     clock, monotonic = Clock(), Clock()
     meter = UsageAccumulator(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
@@ -817,7 +817,7 @@ def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
     assert meter.read([], [gpu]).cards == pytest.approx(125, rel=1e-3)
 
 
-def test_what_is_reserved_for_nothing_known_counts_as_an_eighth_of_a_card() -> None:
+def test_unknown_reservation_is_charged_as_an_eighth_of_a_gpu() -> None:
     clock, monotonic = Clock(), Clock()
     meter = UsageAccumulator(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
@@ -826,7 +826,7 @@ def test_what_is_reserved_for_nothing_known_counts_as_an_eighth_of_a_card() -> N
     assert meter.read([], [gpu]).cards == pytest.approx(10, rel=1e-3)
 
 
-def test_an_attempt_with_an_estimate_that_has_ended_counts_by_what_it_used(store: Store) -> None:
+def test_ended_attempt_with_an_estimate_is_charged_by_usage(store: Store) -> None:
     gpu = a_gpu(total=40)
     job = one(store, "1", resources=Resources(cpus=1, device="cuda"))
     claim = seated(store, job, DAY - 200, device=gpu.uuid)
@@ -838,7 +838,7 @@ def test_an_attempt_with_an_estimate_that_has_ended_counts_by_what_it_used(store
     assert use.cards == pytest.approx(50, rel=0.01)
 
 
-def test_a_new_scheduler_finds_in_the_store_what_was_used(store: Store) -> None:
+def test_new_scheduler_reads_past_usage_from_the_store(store: Store) -> None:
     now = 100 * DAY
     clock, monotonic = Clock(now), Clock(5.0)
     gpu = a_gpu(total=40)
@@ -860,7 +860,7 @@ def test_a_new_scheduler_finds_in_the_store_what_was_used(store: Store) -> None:
     assert use.memory == pytest.approx((span_s + 20 * decayed_seconds(610, 510)) * GIB, rel=0.01)
 
 
-def test_the_sizes_of_cards_that_become_known_later_count_for_what_was_before(
+def test_later_known_gpu_sizes_apply_to_earlier_usage(
     store: Store,
 ) -> None:
     clock, monotonic = Clock(DAY), Clock()
@@ -875,7 +875,7 @@ def test_the_sizes_of_cards_that_become_known_later_count_for_what_was_before(
 
 
 @pytest.mark.parametrize("key", [json.dumps({"resources": {"ram": "all"}}), "no JSON", ""])
-def test_records_that_cannot_be_read_use_no_memory(store: Store, key: str) -> None:
+def test_unreadable_records_use_no_memory(store: Store, key: str) -> None:
     job = an_attempt(store, "1", 100.0, 200.0)
     with store.writing():
         store.database.execute(
@@ -892,7 +892,7 @@ def a_scheduler(home: Path, claims: Path) -> tuple[SchedulerGpus, ReservationBoa
     return SchedulerGpus(Home(home), lambda: (), lambda: None, board=board), board
 
 
-def test_who_is_woken_again_and_again_does_not_listen_for_a_moment(tmp_path: Path) -> None:
+def test_repeated_wakeups_pause_the_watch(tmp_path: Path) -> None:
     gpus, _ = a_scheduler(tmp_path / "one", tmp_path)
     gpus.poll_events()
     assert gpus.ignore_wakeups_s <= 0
@@ -904,7 +904,7 @@ def test_who_is_woken_again_and_again_does_not_listen_for_a_moment(tmp_path: Pat
     until(lambda: gpus.ignore_wakeups_s <= 0, "it listens again")
 
 
-def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_used(
+def test_exiting_scheduler_publishes_usage_for_other_queues_of_the_user(
     tmp_path: Path,
 ) -> None:
     gpus, board = a_scheduler(tmp_path / "one", tmp_path)
@@ -920,7 +920,7 @@ def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_
     assert not [*tmp_path.glob("launcher-claims.*")], "it is not worth a file"
 
 
-def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path) -> None:
+def test_yielding_user_keeps_the_waiting_time(tmp_path: Path) -> None:
     gpus, board = a_scheduler(tmp_path / "one", tmp_path)
     published = list[ResourceDemand | None]()
     wish = ResourceDemand(since=0.0, gpus=1)
@@ -1000,13 +1000,13 @@ def looks(home: Home) -> Looks:
     return Looks(home)
 
 
-def test_an_attempt_that_had_its_card_to_itself_shared_it_for_no_time(looks: Looks) -> None:
+def test_exclusive_attempt_has_zero_shared_time(looks: Looks) -> None:
     looks.look({1: 0.5}, times=6)
     assert looks.of(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
     assert looks.of(2) == MeasuredUsage()
 
 
-def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Looks) -> None:
+def test_slowdown_is_computed_from_step_rates_alone_and_shared(looks: Looks) -> None:
     looks.look({1: 0.9}, rates={1: 10.0}, times=11)
     looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
     known = looks.of(1)
@@ -1016,7 +1016,7 @@ def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Lo
     assert looks.of(2).slowdown is None  # it was never alone
 
 
-def test_the_factor_of_several_others_is_divided_among_them(looks: Looks) -> None:
+def test_slowdown_by_several_jobs_is_divided_among_them(looks: Looks) -> None:
     looks.look({1: 0.9}, rates={1: 20.0}, times=11)
     looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
     assert looks.of(1).slowdown == pytest.approx(4.0)
@@ -1024,7 +1024,7 @@ def test_the_factor_of_several_others_is_divided_among_them(looks: Looks) -> Non
     assert looks.load(1).slowdown == pytest.approx(2.0)
 
 
-def test_the_mean_number_of_others_is_measured_without_steps_too(looks: Looks) -> None:
+def test_mean_number_of_co_located_jobs_is_measured_without_steps(looks: Looks) -> None:
     looks.look({1: 0.1}, times=5)
     looks.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
     looks.look({1: 0.1, 2: 0.1}, times=10)
@@ -1033,19 +1033,19 @@ def test_the_mean_number_of_others_is_measured_without_steps_too(looks: Looks) -
     assert measured.others == pytest.approx((11 * 3 + 9 * 1) / 20, abs=0.1)
 
 
-def test_who_is_no_slower_beside_others_has_a_slowdown_of_one(looks: Looks) -> None:
+def test_job_that_is_not_slower_has_a_slowdown_of_one(looks: Looks) -> None:
     looks.look({1: 0.2}, rates={1: 10.0}, times=11)
     looks.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
     assert looks.of(1).slowdown == 1.0
 
 
-def test_a_few_seconds_beside_another_teach_nothing(looks: Looks) -> None:
+def test_few_shared_seconds_give_no_slowdown(looks: Looks) -> None:
     looks.look({1: 0.9}, rates={1: 10.0}, times=11)
     looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
     assert looks.of(1).slowdown is None
 
 
-def test_steps_that_begin_anew_and_clocks_that_jump_are_left_out(looks: Looks) -> None:
+def test_step_resets_and_clock_jumps_are_ignored(looks: Looks) -> None:
     looks.look({1: 0.9}, rates={1: 10.0}, times=11)
     looks.steps[1] = 0.0
     looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
@@ -1056,12 +1056,12 @@ def test_steps_that_begin_anew_and_clocks_that_jump_are_left_out(looks: Looks) -
     assert looks.of(1).slowdown == pytest.approx(2.0)
 
 
-def test_use_is_unknown_where_the_driver_does_not_tell_and_never_zero(looks: Looks) -> None:
+def test_unreported_load_is_unknown_and_never_zero(looks: Looks) -> None:
     looks.look({1: None}, utilisation=0.0, times=6)
     assert looks.of(1).sm is None
 
 
-def test_a_process_that_rests_between_its_bursts_is_counted_where_the_card_rests(
+def test_idle_time_of_a_bursty_process_counts_if_the_gpu_is_idle(
     looks: Looks,
 ) -> None:
     for _ in range(4):
@@ -1071,18 +1071,18 @@ def test_a_process_that_rests_between_its_bursts_is_counted_where_the_card_rests
     assert looks.of(1).sm == pytest.approx(0.4)
 
 
-def test_a_look_between_a_programs_end_and_the_news_of_it_counts_for_nothing(looks: Looks) -> None:
+def test_reading_between_program_end_and_its_report_is_ignored(looks: Looks) -> None:
     looks.look({1: 0.97}, times=5)
     looks.look({1: None}, utilisation=0.0)
     assert looks.of(1).sm == pytest.approx(0.97)
 
 
-def test_use_beside_others_counts_while_the_card_is_not_full(looks: Looks) -> None:
+def test_shared_load_counts_while_the_gpu_is_not_saturated(looks: Looks) -> None:
     looks.look({1: 0.3, 2: 0.2}, times=6)
     assert looks.of(1).sm == pytest.approx(0.3)
 
 
-def test_on_a_full_card_each_gets_less_than_alone_so_only_more_than_was_known_counts(
+def test_on_a_saturated_gpu_only_a_higher_load_counts(
     looks: Looks,
 ) -> None:
     looks.look({1: 0.6}, times=6)
@@ -1097,7 +1097,7 @@ def test_on_a_full_card_each_gets_less_than_alone_so_only_more_than_was_known_co
 # --- what a running attempt does to its GPUs lately
 
 
-def test_a_load_is_known_after_less_than_a_second(looks: Looks) -> None:
+def test_load_is_measured_in_less_than_a_second(looks: Looks) -> None:
     assert looks.load(1) == UNKNOWN_LOAD
     looks.look({1: 0.4})
     looks.look({1: 0.4}, seconds=LEAST_SAMPLED_S * 0.75)
@@ -1106,14 +1106,14 @@ def test_a_load_is_known_after_less_than_a_second(looks: Looks) -> None:
     assert looks.load(1) == GpuLoad(sm=0.4, measured=True)
 
 
-def test_the_load_is_that_of_the_newest_looks_and_what_is_stored_the_mean(looks: Looks) -> None:
+def test_current_load_is_recent_and_stored_load_is_the_mean(looks: Looks) -> None:
     looks.look({1: 0.9}, times=60)
     looks.look({1: 0.1}, times=60)
     assert looks.load(1).sm == pytest.approx(0.1, abs=0.05)
     assert looks.of(1).sm == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_load_tells_whether_steps_are_reported_and_how_much_slower_it_is_beside_others(
+def test_load_has_the_slowdown_and_whether_steps_are_reported(
     looks: Looks,
 ) -> None:
     looks.look({1: 0.9}, rates={1: 10.0}, times=11)
@@ -1123,7 +1123,7 @@ def test_a_load_tells_whether_steps_are_reported_and_how_much_slower_it_is_besid
     assert not looks.load(2).steps
 
 
-def test_a_process_that_the_driver_leaves_out_while_it_reports_others_did_nothing(
+def test_process_missing_among_reported_ones_has_zero_load(
     looks: Looks,
 ) -> None:
     looks.look({1: 0.8, STRANGER: 0.1}, times=4)
@@ -1131,19 +1131,19 @@ def test_a_process_that_the_driver_leaves_out_while_it_reports_others_did_nothin
     assert looks.of(1).sm == pytest.approx(0.4)
 
 
-def test_a_program_that_still_loads_has_no_load_instead_of_none(looks: Looks) -> None:
+def test_loading_program_has_unknown_load_instead_of_zero(looks: Looks) -> None:
     looks.look({1: None, 2: 0.5}, times=9)
     assert looks.load(1).sm is None
 
 
-def test_a_program_that_has_started_no_kernel_for_a_minute_does_nothing(looks: Looks) -> None:
+def test_program_without_kernels_for_a_minute_has_zero_load(looks: Looks) -> None:
     looks.look({1: None, 2: 0.5}, times=int(LOADING_S))
     assert looks.load(1).sm is None
     looks.look({1: None, 2: 0.5}, times=3)
     assert looks.load(1) == GpuLoad(sm=0.0, measured=True)
 
 
-def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:
+def test_next_scheduler_reads_the_load_of_an_attempt(looks: Looks) -> None:
     looks.look({1: 0.4}, times=9)
     successor = SharedTime(looks.home)
     successor.adopt((1, 1), json.loads(json.dumps(looks.times.record((1, 1)))), looks.now)
@@ -1170,14 +1170,14 @@ def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:
         {"load": 0.5, "load_s": "5"},
     ],
 )
-def test_a_load_that_cannot_be_true_is_not_taken_over(home: Home, record: dict[str, Json]) -> None:
+def test_impossible_load_is_not_used(home: Home, record: dict[str, Json]) -> None:
     times = SharedTime(home)
     times.adopt((1, 1), record, 5.0)
     assert times.recent_load(a_job(1)) == UNKNOWN_LOAD
     assert times.record((1, 1)) == {}
 
 
-def test_a_stranger_that_works_on_the_card_is_company_and_one_that_rests_is_not(
+def test_only_an_active_process_of_another_user_counts_as_co_located(
     looks: Looks,
 ) -> None:
     looks.look({1: 0.5, STRANGER: 0.01}, times=6)
@@ -1186,14 +1186,14 @@ def test_a_stranger_that_works_on_the_card_is_company_and_one_that_rests_is_not(
     assert looks.of(1).shared_s == pytest.approx(1.0)
 
 
-def test_of_an_attempt_that_was_adopted_it_is_unknown_how_long_it_shared(home: Home) -> None:
+def test_shared_time_of_an_adopted_attempt_is_unknown(home: Home) -> None:
     times = SharedTime(home)
     for at in range(5):
         times.record_sample(GpuSample(gpus=(a_gpu(),), at=float(at)), [a_job(1)], owner)
     assert times.measured_sharing(a_job(1)).shared_s is None
 
 
-def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
+def test_gap_between_readings_is_ignored(looks: Looks) -> None:
     looks.look({1: 0.5})
     looks.look({1: 0.5}, seconds=LONGEST_GAP_S + 1)
     assert looks.of(1) == MeasuredUsage()
@@ -1212,7 +1212,7 @@ def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
         (-5.0, 100.0, [100.0], None),  # a clock was set back
     ],
 )
-def test_durations_alone_and_shared_say_how_much_slower_it_was_beside_others(
+def test_slowdown_is_computed_from_durations_alone_and_shared(
     seconds: float, shared_s: float | None, alone: list[float], slowdown: Any
 ) -> None:
     factor = slowdown_by_duration(seconds, shared_s, alone)

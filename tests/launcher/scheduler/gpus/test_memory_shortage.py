@@ -175,13 +175,13 @@ LEAVING: Mapping[str, tuple[Card, set[int]]] = {
 
 
 @pytest.mark.parametrize(("card", "jobs"), LEAVING.values(), ids=LEAVING)
-def test_one_with_an_estimate_leaves_so_that_no_other_one_fails(
+def test_job_with_an_estimate_is_evicted_so_that_no_other_fails(
     home: Home, card: Card, jobs: set[int]
 ) -> None:
     assert set(leave(home, card)) == jobs
 
 
-def test_a_card_that_does_not_tell_what_is_used_of_it_is_left_by_nobody(home: Home) -> None:
+def test_no_eviction_from_a_gpu_of_unknown_usage(home: Home) -> None:
     taken = GpuUsageTracker(lambda _: None, ReportedEnds(home))
     claims = [job.claim(number) for number, job in enumerate((DECLARED, Job(30)), 1)]
     gpus = [a_gpu(used=None)]
@@ -189,7 +189,7 @@ def test_a_card_that_does_not_tell_what_is_used_of_it_is_left_by_nobody(home: Ho
     assert choose_evictions(gpus, claims, taken, [], set(), now=NOW) == {}
 
 
-def test_the_reason_of_leaving_tells_the_memory_and_the_next_attempt_gets_as_much(
+def test_eviction_reason_states_the_memory_that_the_next_attempt_gets(
     home: Home,
 ) -> None:
     (eviction,) = leave(home, Card((DECLARED, Job(24)))).values()
@@ -209,7 +209,7 @@ def reserved(amount: int, device: str = "GPU-0") -> ForeignReservation:
     return ForeignReservation(user="ann", device=device, amount=amount * GIB, folder="/home/ann")
 
 
-def test_of_what_another_queue_reserves_the_least_of_the_last_seconds_counts() -> None:
+def test_lowest_recent_reservation_of_another_queue_counts() -> None:
     lasting, step = LastingReservations(), LASTING_S / 2
     assert lasting.add_sample(0.0, [reserved(9)]) == ()  # it may be in use already
     assert lasting.add_sample(step, [reserved(2), reserved(7, "GPU-1")]) == ()
