@@ -349,7 +349,7 @@ def test_a_named_folder_is_used_and_must_be_absolute(tmp_path: Path) -> None:
 
 
 @root_only
-def test_folder_without_the_sticky_bit_is_not_used(public: Path, tmp_path: Path) -> None:
+def test_folder_in_which_others_can_delete_files_is_not_used(public: Path, tmp_path: Path) -> None:
     last = Path("/tmp")
     assert reservations_folder({}, [public, last]) == public
     os.chown(public, NOBODY, NOBODY)

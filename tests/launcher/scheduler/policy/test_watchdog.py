@@ -411,7 +411,7 @@ def test_large_job_is_backfilled_for_a_limited_time() -> None:
     assert len([gap for gap in gaps if gap > LASTS_S]) == 2
 
 
-def test_drained_job_starts_when_others_leave() -> None:
+def test_first_job_with_a_reservation_starts_when_others_leave() -> None:
     big, small = (
         Waiting(job=1, resources=a_waiting(1, cpus=2).resources, holds_reservation=True),
         a_waiting(2),
@@ -429,7 +429,7 @@ def test_drained_job_starts_when_others_leave() -> None:
     assert isinstance(first, Start)
 
 
-def test_unreserved_memory_is_not_reserved_for_a_job() -> None:
+def test_memory_used_by_other_programs_is_not_reserved_for_a_job() -> None:
     """It is in use by programs that are none of a launcher's, which may run for ever."""
     machine = Machine(cpus=2, ram=8 * GIB, ram_free=GIB)
     large = Waiting(job=1, resources=a_waiting(1, ram=4 * GIB).resources, holds_reservation=True)
