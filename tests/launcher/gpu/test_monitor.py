@@ -62,33 +62,33 @@ def a_process(pid: int, used: int | None = GIB) -> GpuProcess:
     return GpuProcess(pid=pid, used=used)
 
 
-class Post:
+class MonitorHarness:
     """A lookout over what a test says; time stands still."""
 
     def __init__(self, *gpus: GpuSnapshot) -> None:
         self.gpus = list(gpus)
         self.now = 100.0
-        self.looks = 0
+        self.readings = 0
         self.woken = threading.Semaphore(0)
         self.answer = threading.Event()
         self.answer.set()
         self.lookout = GpuPoller(
-            self.look,
+            self.read_gpus,
             self.woken.release,
             own_pids=lambda: {OWN},
             clock=lambda: self.now,
         )
 
-    def look(self) -> list[GpuSnapshot]:
+    def read_gpus(self) -> list[GpuSnapshot]:
         assert self.answer.wait(DEADLINE_S)
-        self.looks += 1
+        self.readings += 1
         return self.gpus
 
     def wake(self) -> None:
         """Wait until a look has ended."""
         assert self.woken.acquire(timeout=DEADLINE_S)
 
-    def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
+    def take_sample(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
         """Have a look taken after some time, and return what it saw."""
         self.gpus = list(gpus) or self.gpus
         self.now += later
@@ -102,34 +102,34 @@ class Post:
 def test_monitor_starts_no_thread_before_the_first_request() -> None:
     before = threading.active_count()
 
-    post = Post(a_gpu())
+    post = MonitorHarness(a_gpu())
 
     assert post.lookout.latest_sample() is None
     assert threading.active_count() == before
 
 
 def test_requested_reading_is_taken_and_its_end_is_signalled() -> None:
-    post = Post(a_gpu())
+    post = MonitorHarness(a_gpu())
 
-    sight = post.see()
+    sight = post.take_sample()
 
     assert (sight.gpus, sight.at) == ((a_gpu(),), post.now)
 
 
 def test_driver_is_read_at_most_once_a_second() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     post.now += POLL_S / 2
     post.lookout.request_sample()
-    post.see(later=POLL_S / 2)
+    post.take_sample(later=POLL_S / 2)
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
 def test_change_makes_the_next_reading_earlier() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     assert not post.lookout.request_sample(after_change=True), (
         "the newest look is from this instant"
@@ -139,12 +139,12 @@ def test_change_makes_the_next_reading_earlier() -> None:
     assert post.lookout.request_sample(after_change=True)
     post.wake()
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
 def test_new_attempt_makes_readings_more_frequent() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     post.now += MEASURING_S / 2
     assert not post.lookout.request_sample(measuring=True)
@@ -153,11 +153,11 @@ def test_new_attempt_makes_readings_more_frequent() -> None:
     assert post.lookout.request_sample(measuring=True)
     post.wake()
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
 def test_request_during_a_reading_starts_no_second_reading() -> None:
-    post = Post(a_gpu())
+    post = MonitorHarness(a_gpu())
     post.answer.clear()
 
     post.lookout.request_sample()
@@ -167,12 +167,12 @@ def test_request_during_a_reading_starts_no_second_reading() -> None:
     post.answer.set()
     post.wake()
 
-    assert post.looks == 1
+    assert post.readings == 1
 
 
 def test_silent_driver_leaves_memory_unknown_and_is_no_fault() -> None:
-    post = Post(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
-    first = post.see()
+    post = MonitorHarness(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
+    first = post.take_sample()
     post.answer.clear()
     post.now += POLL_S
     post.lookout.request_sample()
@@ -191,21 +191,21 @@ def test_silent_driver_leaves_memory_unknown_and_is_no_fault() -> None:
     assert set(late.idle.values()) == {0.0}
     post.answer.set()
     post.wake()
-    assert post.see().gpus == first.gpus
+    assert post.take_sample().gpus == first.gpus
 
 
 def test_failed_reading_is_reported_and_repeated_after_a_second() -> None:
-    post, now = Post(a_gpu()), [100.0]
+    post, now = MonitorHarness(a_gpu()), [100.0]
     looks: list[float] = []
     woken = threading.Semaphore(0)
 
-    def look() -> Sequence[GpuSnapshot]:
+    def take_reading() -> Sequence[GpuSnapshot]:
         looks.append(now[0])
         if len(looks) == 1:
             raise ValueError("no such card")
-        return post.look()
+        return post.read_gpus()
 
-    lookout = GpuPoller(look, woken.release, clock=lambda: now[0])
+    lookout = GpuPoller(take_reading, woken.release, clock=lambda: now[0])
 
     lookout.request_sample()
     assert woken.acquire(timeout=DEADLINE_S)
@@ -224,34 +224,38 @@ def test_failed_reading_is_reported_and_repeated_after_a_second() -> None:
 
 
 def test_gpu_without_other_users_is_idle_from_the_first_reading() -> None:
-    post = Post(a_gpu())
+    post = MonitorHarness(a_gpu())
 
-    assert post.see().idle == {"GPU-1": 0.0}
-    assert post.see(later=30).idle == {"GPU-1": 30.0}
-    assert post.see(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {"GPU-1": 40.0}
+    assert post.take_sample().idle == {"GPU-1": 0.0}
+    assert post.take_sample(later=30).idle == {"GPU-1": 30.0}
+    assert post.take_sample(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {
+        "GPU-1": 40.0
+    }
 
 
 def test_process_of_another_user_restarts_the_idle_time() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
-    assert post.see(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {"GPU-1": 0.0}
-    assert post.see(a_gpu(), later=5).idle == {"GPU-1": 0.0}
-    assert post.see(later=5).idle == {"GPU-1": 5.0}
+    assert post.take_sample(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {
+        "GPU-1": 0.0
+    }
+    assert post.take_sample(a_gpu(), later=5).idle == {"GPU-1": 0.0}
+    assert post.take_sample(later=5).idle == {"GPU-1": 5.0}
 
 
 def test_long_gap_between_readings_resets_the_idle_time() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
-    assert post.see(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
+    assert post.take_sample(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
 
 
 def test_missing_gpu_is_not_counted() -> None:
-    post = Post(a_gpu())
-    post.see()
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
-    assert post.see(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
+    assert post.take_sample(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -286,8 +290,8 @@ def test_gpu_is_unused_only_if_its_processes_are_known(
 
 
 def test_returned_snapshot_is_independent_of_the_reader() -> None:
-    post = Post(a_gpu())
-    sight = post.see()
+    post = MonitorHarness(a_gpu())
+    sight = post.take_sample()
 
     post.gpus[0] = replace(a_gpu(), used=0)
 

@@ -50,7 +50,7 @@ def nvml(gpus: Devices, clock: Clock) -> Iterator[Nvml]:
         yield Nvml(clock)
 
 
-def only(nvml: Nvml) -> GpuSnapshot:
+def single_gpu(nvml: Nvml) -> GpuSnapshot:
     (gpu,) = nvml.snapshot()
     return gpu
 
@@ -62,11 +62,11 @@ def processes_of(gpu: GpuSnapshot) -> Sequence[GpuProcess]:
 
 def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(24 * GIB, name="NVIDIA_A10")
-    assert only(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
+    assert single_gpu(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
     gpus.drive("550.54.15")
     with asked_here(gpus):
-        assert only(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
-    assert only(nvml).uuid == uuid
+        assert single_gpu(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
+    assert single_gpu(nvml).uuid == uuid
 
 
 def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None:
@@ -75,7 +75,7 @@ def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None
     )
     gpus.hold(uuid, os.getpid(), 2 * GIB)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.uuid, gpu.index, gpu.mig, gpu.label) == (uuid, 0, None, "cuda:0")
     assert (gpu.name, gpu.total, gpu.used) == ("NVIDIA A100-SXM4-40GB", 24 * GIB, 5 * GIB)
@@ -100,11 +100,11 @@ def test_gpus_are_in_pci_order_with_nonnegative_indices(gpus: Devices, nvml: Nvm
 
 def test_memory_of_another_program_is_in_the_next_reading(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=0)
-    assert only(nvml).used == 0
+    assert single_gpu(nvml).used == 0
 
     gpus.hold(uuid, 1, 7 * GIB)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.used == 7 * GIB
     assert processes_of(gpu)[0].user == "root"
 
@@ -112,7 +112,7 @@ def test_memory_of_another_program_is_in_the_next_reading(gpus: Devices, nvml: N
 def test_process_outside_this_machine_has_no_owner(gpus: Devices, nvml: Nvml) -> None:
     gpus.hold(gpus.add(), NOBODY, GIB)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     (process,) = processes
     assert (process.pid, process.used) == (NOBODY, GIB)
@@ -124,7 +124,7 @@ def test_unattributed_memory_in_a_container_is_unknown_instead_of_zero(
 ) -> None:
     gpus.hold(gpus.add(), os.getpid(), None)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert processes[0].used is None
 
@@ -135,7 +135,7 @@ def test_compute_and_graphics_process_is_listed_once(gpus: Devices, nvml: Nvml) 
     gpus.hold(uuid, os.getpid(), GIB, "g")
     gpus.hold(uuid, 1, 3 * GIB, "g")
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert [(one.pid, one.used) for one in processes] == [(1, 3 * GIB), (os.getpid(), 2 * GIB)]
 
@@ -145,7 +145,7 @@ def test_process_list_with_an_impossible_pid_is_rejected(gpus: Devices, nvml: Nv
     gpus.hold(uuid, 1, GIB)
     gpus.hold(uuid, 3_221_225_472, GIB)  # bytes where a pid should be: structs of two drivers
 
-    assert only(nvml).processes is None
+    assert single_gpu(nvml).processes is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_impossible_value_is_unknown(
 ) -> None:
     gpus.set(gpus.add(), **values)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert getattr(gpu, field) is None
     assert gpu.fault == ""
@@ -177,7 +177,7 @@ def test_impossible_value_is_unknown(
 def test_gpu_without_a_reported_size_has_no_free_memory(gpus: Devices, nvml: Nvml) -> None:
     gpus.set(gpus.add(), total=0, used=0)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.total, gpu.used) == (0, None)
 
@@ -187,7 +187,7 @@ def test_process_above_the_memory_size_has_unknown_usage(gpus: Devices, nvml: Nv
     gpus.hold(uuid, 1, 1 << 60)
     gpus.set(uuid, used=GIB)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert processes[0].used is None
 
@@ -209,7 +209,7 @@ def test_value_without_permission_is_unknown_and_no_fault(
     for function in EVERY_QUESTION:
         gpus.refuse(function, code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     unknown = GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
     assert gpu == replace(unknown, reports_load=False)
@@ -219,11 +219,11 @@ def test_refused_query_hides_no_other_value(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB, util=50)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION, uuid)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.used, gpu.utilisation, gpu.temperature_c) == (None, 0.5, 35)
     gpus.allow("nvmlDeviceGetMemoryInfo", uuid)
-    assert only(nvml).used == GIB
+    assert single_gpu(nvml).used == GIB
 
 
 def test_old_driver_is_read_with_its_own_functions(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_old_driver_is_read_with_its_own_functions(tmp_path: Path) -> None:
     old.hold(uuid, 1, GIB)
 
     with asked_here(old):
-        gpu = only(Nvml())
+        gpu = single_gpu(Nvml())
 
     assert (gpu.used, gpu.temperature_c, gpu.fault) == (2 * GIB, 40, "")
     assert [process.pid for process in processes_of(gpu)] == [1]
@@ -261,7 +261,7 @@ def test_mig_gpu_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
 def test_mig_gpu_without_instances_is_unusable_with_a_reason(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add())
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.label, gpu.used) == ("cuda:0", None)
     assert gpu.fault == "is in MIG mode, but has no instances"
@@ -271,7 +271,7 @@ def test_memory_of_a_mig_instance_without_permission_is_unknown(gpus: Devices, n
     gpus.divide(gpus.add(), 10 * GIB)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert (only(nvml).used, only(nvml).fault) == (None, "")
+    assert (single_gpu(nvml).used, single_gpu(nvml).fault) == (None, "")
 
 
 def test_fault_of_a_gpu_applies_to_each_of_its_mig_instances(gpus: Devices, nvml: Nvml) -> None:
@@ -314,7 +314,7 @@ def test_gpu_lost_before_the_first_reading_is_listed(gpus: Devices, nvml: Nvml) 
     uuid = gpus.add()
     gpus.lose(uuid)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.label, gpu.used, gpu.fault) == ("cuda:0", None, "does not respond: GPU is lost")
     gpus.mend(uuid)
@@ -342,14 +342,14 @@ def test_gpu_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_RESET_REQUIRED)
 
-    assert only(nvml).fault == "does not respond: GPU requires restart"
+    assert single_gpu(nvml).fault == "does not respond: GPU requires restart"
 
 
 def test_gpu_without_a_uuid_is_unusable(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert only(nvml).fault == "does not respond: it does not report its UUID"
+    assert single_gpu(nvml).fault == "does not respond: it does not report its UUID"
 
 
 def test_nvml_is_reopened_for_a_missing_gpu_and_events_of_others_continue(
@@ -396,7 +396,7 @@ def test_application_xid_is_ignored_and_uncritical_xid_is_a_warning(
 
     gpus.xid(uuid, code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert [f"(Xid {code})" in warning for warning in gpu.warnings] == [True] * (
         code not in APPLICATION_XIDS
@@ -411,12 +411,12 @@ def test_gpu_off_the_bus_has_that_fault_and_recovers_after_a_reset(
 
     gpus.xid(uuid, 79)
     gpus.lose(uuid)
-    assert only(nvml).fault == "has fallen off the bus (Xid 79)"
+    assert single_gpu(nvml).fault == "has fallen off the bus (Xid 79)"
 
     gpus.mend(uuid)
-    assert only(nvml).fault == ""
+    assert single_gpu(nvml).fault == ""
     gpus.xid(uuid, 48)
-    assert "(Xid 48)" in only(nvml).fault, "it is listened to again"
+    assert "(Xid 48)" in single_gpu(nvml).fault, "it is listened to again"
 
 
 def test_many_xids_do_not_delay_a_reading(gpus: Devices, nvml: Nvml) -> None:
@@ -426,19 +426,19 @@ def test_many_xids_do_not_delay_a_reading(gpus: Devices, nvml: Nvml) -> None:
         gpus.xid(uuid, 13)
     gpus.xid(uuid, 48)
 
-    assert "(Xid 48)" in only(nvml).fault
+    assert "(Xid 48)" in single_gpu(nvml).fault
 
 
 def test_failed_row_remapping_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_failed=1)
 
-    assert only(nvml).fault == "a bad row of memory could not be replaced"
+    assert single_gpu(nvml).fault == "a bad row of memory could not be replaced"
 
 
 def test_pending_row_remapping_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_pending=1)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert gpu.warnings == ("a bad row of memory is to be replaced at the next reset",)
 
@@ -447,21 +447,21 @@ def test_pending_page_retirement_is_a_warning_on_older_gpus(gpus: Devices, nvml:
     gpus.add(pages_pending=1)
     gpus.refuse("nvmlDeviceGetRemappedRows", pynvml.NVML_ERROR_NOT_SUPPORTED)
 
-    assert only(nvml).warnings == ("a page of memory is to be retired at the next reset",)
+    assert single_gpu(nvml).warnings == ("a page of memory is to be retired at the next reset",)
 
 
 def test_memory_errors_from_before_are_a_warning_and_new_ones_a_fault(
     gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add(ecc=2)
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert gpu.warnings == ("2 uncorrected memory errors since the driver was loaded",)
 
     gpus.set(uuid, ecc=3)
 
-    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
-    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
+    assert single_gpu(nvml).fault == "1 uncorrected memory error since the scheduler started"
+    assert single_gpu(nvml).fault == "1 uncorrected memory error since the scheduler started"
 
 
 # --- no driver
@@ -491,13 +491,13 @@ def test_driver_update_leaves_all_unknown_and_marks_no_gpu_faulty(
 
     gpus.unload(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert (gpu.uuid, gpu.used, gpu.fault) == (uuid, None, "")
     told = "the driver does not respond: NVIDIA's driver was updated. Reboot to load it"
     assert gpu.warnings == (told,)
     gpus.unload(0)
     clock.now += RETRY_S
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert (gpu.used is None, gpu.fault, gpu.warnings) == (False, "", ())
 
 
@@ -505,12 +505,12 @@ def test_undecodable_name_is_no_error(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB)
     gpus.file.write_bytes(gpus.file.read_bytes().replace(b"NVIDIA_A10", b"\xff\xfe"))
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.uuid, gpu.name, gpu.used) == (uuid, "unknown", GIB)
 
 
-def used_by(gpu: GpuSnapshot) -> dict[int, float | None]:
+def utilization_by_pid(gpu: GpuSnapshot) -> dict[int, float | None]:
     return {process.pid: process.sm for process in processes_of(gpu)}
 
 
@@ -521,16 +521,16 @@ def test_utilization_is_read_per_process(gpus: Devices, nvml: Nvml) -> None:
         gpus.use(uuid, pid, percent)
     gpus.hold(uuid, NOBODY)
 
-    assert used_by(only(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
 
 
 def test_old_utilization_samples_do_not_count(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, 97, age_s=60.0)
-    assert used_by(only(nvml)) == {1: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: None}
     gpus.use(uuid, 1, 20)
-    assert used_by(only(nvml)) == {1: 0.2}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: 0.2}
 
 
 @pytest.mark.parametrize("percent", [101, 4_294_967_295])
@@ -539,7 +539,7 @@ def test_impossible_utilization_is_unknown(percent: int, gpus: Devices, nvml: Nv
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, percent)
 
-    assert used_by(only(nvml)) == {1: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: None}
 
 
 @pytest.mark.parametrize(
@@ -559,9 +559,9 @@ def test_unreported_utilization_is_unknown_instead_of_zero(
     gpus.use(uuid, 1, 50)
     gpus.refuse("nvmlDeviceGetProcessUtilization", code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
-    assert used_by(gpu) == {1: None}
+    assert utilization_by_pid(gpu) == {1: None}
     # that there is no sample yet is no refusal
     assert gpu.reports_load is (code == pynvml.NVML_ERROR_NOT_FOUND)
     assert (gpu.fault, gpu.used is None) == ("", False)
@@ -572,14 +572,14 @@ def test_mig_instance_has_no_utilization_per_process(gpus: Devices, nvml: Nvml) 
     gpus.hold(instance, 1)
     gpus.use(instance, 1, 50)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
-    assert used_by(gpu) == {1: None}
+    assert utilization_by_pid(gpu) == {1: None}
     assert not gpu.reports_load
 
 
 def test_driver_with_a_process_list_reports_utilization(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
-    assert only(nvml).reports_load
+    assert single_gpu(nvml).reports_load
     gpus.hold(uuid, 3_221_225_472, GIB)  # no pid
-    assert not only(nvml).reports_load
+    assert not single_gpu(nvml).reports_load

@@ -68,7 +68,7 @@ def a_publication(**changes: Any) -> Publication:
     return Publication(**values | changes)
 
 
-def read(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
+def read_publications(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
     """What is published, and why other files do not count."""
     complaints: dict[str, str] = {}
     return ReservationReader(folder, complaints.__setitem__).read(""), complaints
@@ -79,7 +79,7 @@ def test_publication_round_trip(public: Path) -> None:
         seen={"other": "0dd5"}, settled={"GPU-1": 7}, fresh={"GPU-1": 0, "GPU-2": 1}
     )
     write_publication(public, NAME, one)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert not complaints
     assert found[NAME].seen == {"other": "0dd5"}
     assert dict(found[NAME].settled) == {"GPU-1": 7, "GPU-2": 0}
@@ -108,27 +108,33 @@ def test_many_other_users_leave_room_for_reservations_in_the_file(public: Path) 
     seen = {legacy_file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
     settled = {f"GPU-{number:090}": 1 << 40 for number in range(256)}
     write_publication(public, NAME, a_publication(seen=seen, settled=settled))
-    assert len(read(public)[0][NAME].settled) == 256
+    assert len(read_publications(public)[0][NAME].settled) == 256
 
 
 def test_symlink_is_not_followed(public: Path, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps(a_record()))
     (public / NAME).symlink_to(tmp_path / NAME)
-    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
+    assert read_publications(public) == (
+        {},
+        {NAME: "it is not a regular file of the user in its name"},
+    )
 
 
 @root_only
 def test_file_named_after_another_user_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))
     os.chown(public / NAME, NOBODY, NOBODY)
-    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
+    assert read_publications(public) == (
+        {},
+        {NAME: "it is not a regular file of the user in its name"},
+    )
 
 
 @root_only
 def test_unreadable_file_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))
     (public / NAME).chmod(0o600)
-    said = said_by(as_user(NOBODY, lambda: read(public)))
+    said = said_by(as_user(NOBODY, lambda: read_publications(public)))
     assert said == str(({}, {NAME: "Permission denied"}))
 
 
@@ -166,7 +172,9 @@ def test_many_hostile_files_hide_no_valid_reservation_and_are_checked_once(
 def test_pipe_or_folder_does_not_block_reading(public: Path) -> None:
     os.mkfifo(public / NAME)
     (public / legacy_file_name(UID, Path("/a"))).mkdir()
-    found, complaints = read(public)  # a pipe that is opened to be read would wait for ever
+    found, complaints = read_publications(
+        public
+    )  # a pipe that is opened to be read would wait for ever
     assert found == {}
     assert len(complaints) == 2
 
@@ -177,21 +185,21 @@ def test_a_device_is_not_opened(public: Path) -> None:
         os.mknod(public / NAME, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
     except PermissionError:
         pytest.skip("this container makes no devices")
-    assert read(public)[0] == {}
+    assert read_publications(public)[0] == {}
 
 
 def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
     write_publication(public, NAME, a_publication())
     other = legacy_file_name(UID, Path("/other"))
     os.link(public / NAME, public / other)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert list(found) == [NAME]
     assert list(complaints) == [other]
 
 
 def test_files_of_an_earlier_boot_do_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record(boot="1b4e28ba-2fa1-11d2-883f-b9a761bde3fb")))
-    assert read(public) == ({}, {})
+    assert read_publications(public) == ({}, {})
 
 
 def test_own_files_of_an_earlier_boot_are_removed_and_all_others_stay(
@@ -221,7 +229,7 @@ def test_files_of_other_programs_are_ignored(public: Path) -> None:
         "launcher-claims.٣.0123abcd.json",
     ):
         (public / name).write_text("{")
-    assert read(public) == ({}, {})
+    assert read_publications(public) == ({}, {})
 
 
 def test_unchanged_folder_is_not_listed_again_and_new_files_are_found(
@@ -287,7 +295,7 @@ def test_newest_files_of_a_user_and_always_our_own_count(public: Path) -> None:
 )
 def test_invalid_content_does_not_count(changes: dict[str, Any], public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record(**changes)))
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert found == {}
     assert complaints[NAME].startswith("it ")
 
@@ -307,7 +315,7 @@ def test_invalid_content_does_not_count(changes: dict[str, Any], public: Path) -
 )
 def test_garbage_does_not_count(content: bytes, public: Path) -> None:
     (public / NAME).write_bytes(content)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert found == {}
     assert list(complaints) == [NAME]
 
@@ -360,7 +368,7 @@ def test_folder_in_which_others_can_delete_files_is_not_used(public: Path, tmp_p
 
 def test_formats_of_older_launchers_are_compatible_in_both_directions(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))  # as version 0.2 writes it
-    assert read(public)[0][NAME].home == ""
+    assert read_publications(public)[0][NAME].home == ""
     name = new_file_name(UID)
     write_publication(public, name, a_publication(settled={"cores:ff": 3, "GPU-1": 5}, home="h"))
     match json.loads((public / name).read_text()):  # as version 0.2 reads it
@@ -425,7 +433,7 @@ def a_reservation(amount: int = 6, used: int | None = 0) -> Reservation:
     return Reservation(device=GPU, amount=amount, used=used, job=1)
 
 
-def counts(board: ReservationBoard, looked_at: float | None = None) -> int:
+def sum_foreign_reservations(board: ReservationBoard, looked_at: float | None = None) -> int:
     return sum(promise.amount for promise in board.foreign_reservations(looked_at))
 
 
@@ -570,7 +578,7 @@ def test_impossible_values_are_ignored_and_the_rest_of_the_file_counts(
     (file,) = tmp_path.iterdir()
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     for _ in range(3):
-        assert counts(ours, clock.now) == 6
+        assert sum_foreign_reservations(ours, clock.now) == 6
         assert ours.peers() == ()
         assert ours.total_usage() == ResourceUsage()
     (name,) = changes
@@ -600,12 +608,12 @@ def test_reservation_shrinks_at_once_for_a_reader_with_a_newer_reading(
     clock.now += 0.5
     measured = clock.now
     other.publish([a_reservation(used=4)])
-    assert counts(ours) == 6, "nobody knows when we looked"
-    assert counts(ours, measured - 0.1) == 6, "our look may not show it yet"
-    assert counts(ours, measured) == 2
+    assert sum_foreign_reservations(ours) == 6, "nobody knows when we looked"
+    assert sum_foreign_reservations(ours, measured - 0.1) == 6, "our look may not show it yet"
+    assert sum_foreign_reservations(ours, measured) == 2
     clock.now += LAG_S
     other.publish([a_reservation(used=4)])
-    assert counts(ours) == 2
+    assert sum_foreign_reservations(ours) == 2
 
 
 def test_released_memory_is_never_free_at_an_older_reading(boards: Boards, clock: Clock) -> None:
@@ -622,7 +630,7 @@ def test_released_memory_is_never_free_at_an_older_reading(boards: Boards, clock
                 for at, amount in uses.items()
                 if at >= max((each for each in uses if each <= looked_at), default=0.0)
             )
-            assert counts(ours, looked_at) >= 6 - least
+            assert sum_foreign_reservations(ours, looked_at) >= 6 - least
 
 
 def test_reservation_of_unknown_usage_counts_completely(boards: Boards, clock: Clock) -> None:
@@ -631,7 +639,7 @@ def test_reservation_of_unknown_usage_counts_completely(boards: Boards, clock: C
         unknown = Reservation(device=GPU, amount=3, used=None, job=2)
         other.publish([a_reservation(used=4), unknown])
         clock.now += 1
-    assert counts(ours, clock.now) == 2 + 3
+    assert sum_foreign_reservations(ours, clock.now) == 2 + 3
 
 
 def test_large_change_of_usage_is_published_at_once(tmp_path: Path, clock: Clock) -> None:
@@ -653,11 +661,11 @@ def test_reservation_stays_while_its_job_lives_after_the_scheduler_was_killed(
     other.supervisors = (replace(me, start_ticks=1), me)
     other.publish([a_reservation()])
     clock.now += 100 * STALE_S
-    assert counts(ours) == 6
+    assert sum_foreign_reservations(ours) == 6
     other.supervisors = (replace(me, start_ticks=1),)  # another process has its number now
     other.publish([a_reservation()])
     clock.now += STALE_S + 1
-    assert counts(ours) == 0
+    assert sum_foreign_reservations(ours) == 0
 
 
 @root_only
@@ -672,9 +680,9 @@ def test_only_a_process_of_the_same_user_keeps_a_reservation(public: Path, clock
 
     assert said_by(as_user(NOBODY, publish)) == "True"
     ours = a_board(public, "a", clock)
-    assert counts(ours) == 6
+    assert sum_foreign_reservations(ours) == 6
     clock.now += STALE_S + 1
-    assert counts(ours) == 0
+    assert sum_foreign_reservations(ours) == 0
 
 
 # --- a change wakes

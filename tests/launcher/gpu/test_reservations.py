@@ -54,7 +54,7 @@ def a_reservation(
     return Reservation(device=device, amount=claim, used=used, job=job)
 
 
-def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
+def amounts_by_resource(promises: Sequence[ForeignReservation]) -> dict[str, int]:
     return dict(sum_by_resource(promises))
 
 
@@ -63,7 +63,7 @@ def test_reservations_are_visible_to_others_by_user_and_gpu(tmp_path: Path) -> N
     assert other.publish(
         [a_reservation(1, 6), a_reservation(2, 3), a_reservation(2, 4, device=OTHER_GPU)]
     )
-    assert amounts(ours.foreign_reservations()) == {GPU: 9, OTHER_GPU: 4}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 9, OTHER_GPU: 4}
     assert len({one.user for one in ours.foreign_reservations()}) == 1
     assert other.foreign_reservations() == ()
 
@@ -91,7 +91,7 @@ def test_withdrawn_or_removed_reservation_does_not_count(tmp_path: Path) -> None
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     other.publish([a_reservation(1, 6), a_reservation(2, 3)])
     assert other.withdraw([1])
-    assert amounts(ours.foreign_reservations()) == {GPU: 3}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 3}
     assert other.clear()
     assert ours.foreign_reservations() == ()
     assert list(tmp_path.iterdir()) == []
@@ -110,7 +110,7 @@ def test_reservation_shrinks_only_after_a_delay(boards: Boards, clock: Clock) ->
     told = []
     for used in (0, 4, 4, 2, 6):
         other.publish([a_reservation(used=used)])
-        told.append(amounts(ours.foreign_reservations())[GPU])
+        told.append(amounts_by_resource(ours.foreign_reservations())[GPU])
         clock.now += LAG_S
     assert told == [6, 6, 2, 4, 4]
 
@@ -120,7 +120,7 @@ def test_reservation_of_unmeasured_memory_counts_completely(boards: Boards, cloc
     for _ in range(4):
         other.publish([a_reservation(used=None)])
         clock.now += LAG_S
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_job_above_its_reservation_has_nothing_left_to_reserve(
@@ -130,7 +130,7 @@ def test_job_above_its_reservation_has_nothing_left_to_reserve(
     for _ in range(3):
         other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
         clock.now += LAG_S
-    assert amounts(ours.foreign_reservations()) == {GPU: 1}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 1}
 
 
 def test_file_is_renewed_on_time_and_after_its_removal(tmp_path: Path, clock: Clock) -> None:
@@ -153,11 +153,11 @@ def test_silent_scheduler_does_not_count(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.publish([a_reservation()])
     clock.now += STALE_S
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
     clock.now += 1
     assert ours.foreign_reservations() == ()
     other.publish([a_reservation()])
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_only_files_not_renewed_for_an_hour_are_removed(tmp_path: Path, clock: Clock) -> None:
@@ -187,7 +187,7 @@ def test_suspended_scheduler_publishes_its_removed_file_again(tmp_path: Path, cl
     assert still.is_due()
     assert not still.covers([reservation])
     still.publish([reservation])
-    assert amounts(new.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(new.foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_file_dated_in_the_future_does_not_count(
@@ -244,7 +244,7 @@ def test_file_name_of_a_queue_cannot_be_blocked(public: Path) -> None:
         return "published"
 
     assert said_by(as_user(NOBODY, publish)) == "published"
-    assert amounts(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
 
 
 def test_file_of_an_earlier_scheduler_of_the_same_queue_does_not_count(tmp_path: Path) -> None:
@@ -253,9 +253,9 @@ def test_file_of_an_earlier_scheduler_of_the_same_queue_does_not_count(tmp_path:
     older = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), home))
     successor = ReservationBoard(tmp_path, home)
     assert successor.foreign_reservations() == ()
-    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
+    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
     assert successor.publish([a_reservation(claim=1)])
-    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
+    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
     assert not older.exists()
 
 
@@ -304,7 +304,7 @@ def test_reservation_of_another_user_has_their_name(public: Path) -> None:
 # two, or three, who want more than there is: every order of their steps
 
 
-class Claimant:
+class ReservingScheduler:
     """A scheduler that wants memory of one card, step by step."""
 
     def __init__(self, board: ReservationBoard, claim: int, held: int) -> None:
@@ -322,7 +322,7 @@ class Claimant:
         assert self.board._write_file(self.seen, fresh=[1])
 
     def check(self) -> None:
-        promised = amounts(self.board.prior_reservations()).get(GPU, 0)
+        promised = amounts_by_resource(self.board.prior_reservations()).get(GPU, 0)
         wanted = self.claim + sum(one.amount for one in self.held)
         self.keeps = self.keeps or promised + wanted <= CARD
         if not self.keeps:
@@ -332,23 +332,25 @@ class Claimant:
 STEPS = ("look", "put", "check")
 
 
-def orders(lengths: Sequence[int]) -> Iterator[list[int]]:
+def interleavings(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield every order in which processes can make so many steps: whose turn it is, each time."""
     if not any(lengths):
         yield []
     for who, left in enumerate(lengths):
         if left:
             shorter = [*lengths[:who], left - 1, *lengths[who + 1 :]]
-            yield from ([who, *rest] for rest in orders(shorter))
+            yield from ([who, *rest] for rest in interleavings(shorter))
 
 
-def play(
+def run_interleaving(
     folder: Path, order: Sequence[int], claims: Sequence[int], held: int = 0
-) -> list[Claimant]:
+) -> list[ReservingScheduler]:
     """Let schedulers make their steps in an order; more than three are further rounds."""
     for file in folder.iterdir():
         file.unlink()
-    claimants = [Claimant(a_board(folder, str(n)), claim, held) for n, claim in enumerate(claims)]
+    claimants = [
+        ReservingScheduler(a_board(folder, str(n)), claim, held) for n, claim in enumerate(claims)
+    ]
     steps = [itertools.cycle(STEPS) for _ in claimants]
     for who in order:
         getattr(claimants[who], next(steps[who]))()
@@ -357,16 +359,16 @@ def play(
     return claimants
 
 
-def position(order: Sequence[int], who: int, step: str) -> int:
+def step_position(order: Sequence[int], who: int, step: str) -> int:
     return [n for n, turn in enumerate(order) if turn == who][STEPS.index(step)]
 
 
 @pytest.mark.parametrize("held", [0, 2])
 def test_no_interleaving_lets_two_reserve_too_much(held: int, public: Path) -> None:
-    for order in orders([3, 3]):
-        keeps = [one.keeps for one in play(public, order, [CLAIM, CLAIM], held)]
+    for order in interleavings([3, 3]):
+        keeps = [one.keeps for one in run_interleaving(public, order, [CLAIM, CLAIM], held)]
         for first, second in ((0, 1), (1, 0)):
-            if position(order, first, "put") < position(order, second, "look"):
+            if step_position(order, first, "put") < step_position(order, second, "look"):
                 assert keeps[first], order
                 assert not keeps[second], order
 
@@ -374,21 +376,26 @@ def test_no_interleaving_lets_two_reserve_too_much(held: int, public: Path) -> N
 @pytest.mark.parametrize("held", [0, 2])
 def test_no_interleaving_of_two_rounds_overcommits_a_gpu(held: int, public: Path) -> None:
     # who kept its promise in the first round publishes it again in the second
-    results = [play(public, order, [CLAIM, CLAIM], held) for order in orders([6, 6])]
+    results = [
+        run_interleaving(public, order, [CLAIM, CLAIM], held) for order in interleavings([6, 6])
+    ]
     assert len(results) == 924
     nobody = sum(not any(one.keeps for one in claimants) for claimants in results)
     assert nobody < len(results) / 20  # only who runs in step twice
 
 
 def test_no_interleaving_of_three_overcommits_a_gpu_for_two(public: Path) -> None:
-    kept = [sum(one.keeps for one in play(public, order, [4, 4, 4])) for order in orders([3, 3, 3])]
+    kept = [
+        sum(one.keeps for one in run_interleaving(public, order, [4, 4, 4]))
+        for order in interleavings([3, 3, 3])
+    ]
     assert len(kept) == 1680
     assert max(kept) == 2
 
 
 def test_reservations_that_fit_are_kept_in_every_interleaving(public: Path) -> None:
-    for order in orders([3, 3]):
-        assert all(one.keeps for one in play(public, order, [5, 5]))
+    for order in interleavings([3, 3]):
+        assert all(one.keeps for one in run_interleaving(public, order, [5, 5]))
 
 
 def test_known_reservation_is_always_counted(public: Path) -> None:
@@ -396,7 +403,7 @@ def test_known_reservation_is_always_counted(public: Path) -> None:
     restarted, ours = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation(2)], fresh=[2])
     restarted.publish([a_reservation(1)])
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def test_only_the_growth_of_a_reservation_is_fresh(public: Path) -> None:
@@ -404,10 +411,10 @@ def test_only_the_growth_of_a_reservation_is_fresh(public: Path) -> None:
     grows.publish([a_reservation(1, 2)])
     ours.publish([a_reservation(2, 3)], fresh=[2])
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.prior_reservations()) == {GPU: 2}
-    assert amounts(ours.foreign_reservations()) == {GPU: 6}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: 2}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 6}
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.prior_reservations()) == {GPU: 6}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: 6}
 
 
 def test_scheduler_with_a_long_gap_after_publishing_counts_all_others(
@@ -418,7 +425,7 @@ def test_scheduler_with_a_long_gap_after_publishing_counts_all_others(
     other.publish([a_reservation()], fresh=[1])
     assert ours.prior_reservations() == ()
     clock.now += STALE_S / 2 + 1
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def test_scheduler_that_lost_its_file_counts_all_others(public: Path) -> None:
@@ -426,7 +433,7 @@ def test_scheduler_that_lost_its_file_counts_all_others(public: Path) -> None:
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
     (public / ours.name).unlink()
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def race(folder: Path, home: str, span_s: float) -> str:
@@ -435,10 +442,10 @@ def race(folder: Path, home: str, span_s: float) -> str:
     card = folder / "card"
     until = time.monotonic() + span_s
     while time.monotonic() < until:
-        if amounts(board.foreign_reservations()).get(GPU, 0) + CLAIM > CARD:
+        if amounts_by_resource(board.foreign_reservations()).get(GPU, 0) + CLAIM > CARD:
             continue
         assert board.publish([a_reservation()], fresh=[1]), board.error
-        if amounts(board.prior_reservations()).get(GPU, 0) + CLAIM <= CARD:
+        if amounts_by_resource(board.prior_reservations()).get(GPU, 0) + CLAIM <= CARD:
             card.mkdir()  # fails where the other holds it as well
             held += 1
             if random.random() < 0.5:

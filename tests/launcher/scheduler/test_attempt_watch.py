@@ -60,14 +60,14 @@ def kill_supervisor(one: SupervisedAttempt) -> None:
     one.supervisor.channel.close()
 
 
-def adopted(attempt: Attempt) -> AdoptedAttempt:
+def adopt_attempt(attempt: Attempt) -> AdoptedAttempt:
     """Watch what lives of an attempt whose supervisor is dead, as a new scheduler does."""
     found = seen(attempt)
     assert isinstance(found, AdoptedAttempt)
     return found
 
 
-def the_end(found: Outcome | AttemptHandle) -> Outcome:
+def wait_for_outcome(found: Outcome | AttemptHandle) -> Outcome:
     """Wait for the end of what lives, until it is told."""
     while isinstance(found := clear(found), AttemptHandle):
         assert isinstance(found, AdoptedAttempt)
@@ -76,7 +76,7 @@ def the_end(found: Outcome | AttemptHandle) -> Outcome:
     return found
 
 
-def ended_record(attempt: Attempt, outcome: str) -> None:
+def write_ended_record(attempt: Attempt, outcome: str) -> None:
     """Leave the record of an attempt of which nothing lives."""
     who = json.dumps({"pid": 2**22, "start_ticks": 5, "boot": boot_id()})
     attempt.started.write_text(f"{who}\n{who}\n{outcome}")
@@ -98,7 +98,7 @@ def test_attempt_is_either_started_or_voided(
         found = inspect_attempt(supervised.supervisor.who, attempt)
         assert ended(supervised.descriptor)
         supervised.supervisor.channel.close()
-        outcome = the_end(found)
+        outcome = wait_for_outcome(found)
         assert isinstance(outcome, Done | NeverStarted)
         assert lines_of(effects) == (["effect"] if isinstance(outcome, Done) else [])
         pause_s *= 0.8 if isinstance(outcome, Done) else 1.3
@@ -147,7 +147,7 @@ def test_supervisor_killed_at_any_time_never_repeats_an_effect(
         supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(supervised)
-        match outcome := the_end(seen(attempt, a_claim(job=job))):
+        match outcome := wait_for_outcome(seen(attempt, a_claim(job=job))):
             case Done():
                 assert lines_of(effects) == ["effect"]
             case NeverStarted():
@@ -164,10 +164,10 @@ def test_program_of_a_killed_supervisor_is_watched_until_its_end(
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     kill_supervisor(supervised)
-    orphan = adopted(attempt)
+    orphan = adopt_attempt(attempt)
     assert (orphan.program, orphan.poll_outcome()) == (program, None)
     orphan.stop()
-    assert isinstance(the_end(orphan), Lost)
+    assert isinstance(wait_for_outcome(orphan), Lost)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_program_that_outlives_its_supervisor_is_done_if_that_is_certain(
         found.stop()
         until(heard.exists, "it was asked to end")
     (attempt.folder / "go").touch()
-    assert isinstance(the_end(found), end)
+    assert isinstance(wait_for_outcome(found), end)
     assert not processes_with_marker(attempt.folder)
 
 
@@ -219,7 +219,7 @@ def test_program_that_outlives_its_supervisor_needs_its_outputs(
         program_of(attempt)
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()
-        assert isinstance(the_end(seen(attempt)), end)
+        assert isinstance(wait_for_outcome(seen(attempt)), end)
 
 
 @pytest.mark.parametrize(("last", "end"), [("os._exit(0)", Failed), ("return {}", Done)])
@@ -239,7 +239,7 @@ def test_worker_that_outlives_its_supervisor_needs_a_report(
         until((attempt.folder / "begun").exists, "it works")
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()
-        assert isinstance(the_end(seen(attempt)), end)
+        assert isinstance(wait_for_outcome(seen(attempt)), end)
 
 
 def test_unrecorded_program_end_counts_after_the_supervisor_died(
@@ -250,7 +250,7 @@ def test_unrecorded_program_end_counts_after_the_supervisor_died(
     supervised = started(fork_server, attempt)
     until((attempt.folder / "heard").exists, "the supervisor ends what was left behind")
     kill_supervisor(supervised)
-    assert isinstance(the_end(seen(attempt)), Done)
+    assert isinstance(wait_for_outcome(seen(attempt)), Done)
 
 
 def test_unsupervised_program_that_ignores_signals_is_killed_with_its_children(
@@ -263,9 +263,9 @@ def test_unsupervised_program_that_ignores_signals_is_killed_with_its_children(
     supervised.kill_unsupervised()  # no more than a word while the supervisor lives
     assert supervised.poll_outcome() is None
     kill_supervisor(supervised)
-    orphan = adopted(attempt)
+    orphan = adopt_attempt(attempt)
     orphan.kill_unsupervised()
-    assert isinstance(the_end(orphan), Lost)
+    assert isinstance(wait_for_outcome(orphan), Lost)
     (child,) = [int(line) for line in lines_of(attempt.log) if line != "ready"]
     until(lambda: gone(child), "its child has ended, too")
 
@@ -312,7 +312,7 @@ def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Hom
 
 def test_record_of_an_older_launcher_counts(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    ended_record(attempt, "")
+    write_ended_record(attempt, "")
     write_json(attempt.outcome, outcome_record(Done(at=7.0, result={"auc": 0.9})))
     assert judged(attempt) == Done(at=7.0, result={"auc": 0.9})
 
@@ -320,9 +320,9 @@ def test_record_of_an_older_launcher_counts(home: Home) -> None:
 def test_truncated_outcome_does_not_count(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     outcome = json.dumps(outcome_record(Done(at=7.0)))
-    ended_record(attempt, outcome[:-1])
+    write_ended_record(attempt, outcome[:-1])
     assert isinstance(judged(attempt), Lost)
-    ended_record(attempt, f"{outcome}\n")
+    write_ended_record(attempt, f"{outcome}\n")
     assert judged(attempt) == Done(at=7.0)
 
 
@@ -369,7 +369,7 @@ def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     assert lone.program == program
     supervised.supervisor.channel.close()
     lone.kill_unsupervised()
-    assert isinstance(the_end(lone), Lost)
+    assert isinstance(wait_for_outcome(lone), Lost)
 
 
 def test_attempt_without_a_folder_or_processes_is_lost_and_not_voided(home: Home) -> None:
@@ -385,7 +385,7 @@ def test_unrecorded_program_is_found_by_its_environment_marker(
     attempt.started.write_text("{}\n")  # and here its supervisor was killed
     environment = {**os.environ, "LAUNCHER_ATTEMPT": str(attempt.folder)}
     with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as program:
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         found.stop()
         program.wait()
@@ -399,7 +399,7 @@ def test_program_of_an_older_launcher_is_identified_by_its_record(home: Home) ->
         who = identity(program.pid)
         assert who is not None
         write_json(attempt.folder / "process.json", who.record())
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.poll_outcome(), Lost)
@@ -477,7 +477,7 @@ def test_attempt_is_not_evaluated_while_its_program_is_spawned(home: Home) -> No
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"begun\n"
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.poll_outcome(), Lost)

@@ -76,7 +76,7 @@ def a_job(
     return make_waiting(ready, Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=runs))
 
 
-def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
+def decide_one(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
     """Decide about one job on a machine on which nothing of ours runs."""
     (decision,) = decide([job], [], PLENTY._replace(gpus=gpus, **machine))  # type: ignore[arg-type]
     return decision
@@ -88,7 +88,7 @@ def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
 def test_usage_records_do_not_keep_a_job_from_a_free_gpu(
     used: float, peak: float, signature: str
 ) -> None:
-    start = decided(
+    start = decide_one(
         a_job(1, peaks=[peak], signature=signature),
         a_gpu(total=24, used=used),
         rules=SharingRules(reserve=gib(1)),
@@ -101,16 +101,16 @@ def test_usage_records_do_not_keep_a_job_from_a_free_gpu(
 def test_job_waits_for_the_gpu_that_it_fitted_before_and_not_for_a_smaller_one() -> None:
     small, large = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
     job = a_job(1, peaks=[30])
-    wait = decided(job, small, large)
+    wait = decide_one(job, small, large)
     assert isinstance(wait, Wait)
     assert "cuda:1 has 10 GiB free" in wait.reason
-    lost = decided(job, small, replace(large, used=None, fault="fell off the bus"))
+    lost = decide_one(job, small, replace(large, used=None, fault="fell off the bus"))
     assert isinstance(lost, Start)
     assert lost.devices == ("GPU-0",)
 
 
 def test_declared_memory_is_used_if_the_measured_peak_exceeds_every_gpu() -> None:
-    start = decided(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
+    start = decide_one(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
     assert isinstance(start, Start)
     assert start.reservation == gib(22)
 
@@ -119,7 +119,7 @@ def test_declared_memory_is_used_if_the_measured_peak_exceeds_every_gpu() -> Non
 def test_declared_memory_above_the_usable_memory_is_refused(count: int) -> None:
     gpus = tuple(a_gpu(at, total=24, used=0.5, processes=()) for at in range(3))
     job = a_job(1, asked=23.75, gpus=count)
-    wait = decided(job, *gpus)
+    wait = decide_one(job, *gpus)
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.NEVER_FITS
     each = " on each of 2 GPUs" if count == 2 else ""
@@ -135,25 +135,25 @@ def test_declared_memory_above_the_usable_memory_is_refused(count: int) -> None:
 def test_current_usage_by_others_never_refuses_a_job() -> None:
     job = a_job(1, asked=23.75)
     gpu = a_gpu(total=24, used=2)  # somebody works on it
-    assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
+    assert "cuda:0 has 22 GiB free" in getattr(decide_one(job, gpu), "reason", "")
     assert impossible_reason(job, PLENTY._replace(gpus=(gpu,))) == ""
 
 
 def test_memory_need_after_an_oom_does_not_block_an_idle_gpu() -> None:
     job = a_job(1, lacked=23.25)
-    assert isinstance(decided(job, a_gpu(total=24, used=1.5)), Start)
-    beyond = decided(job, a_gpu(total=24, used=2))
+    assert isinstance(decide_one(job, a_gpu(total=24, used=1.5)), Start)
+    beyond = decide_one(job, a_gpu(total=24, used=2))
     assert isinstance(beyond, Wait)
     assert "waiting for 23.2 GiB of GPU memory: cuda:0 has 22 GiB free" in beyond.reason
 
 
 def test_small_gpu_is_free_despite_driver_memory_above_a_tenth() -> None:
-    assert isinstance(decided(a_job(1), a_gpu(total=4, used=0.7)), Start)
+    assert isinstance(decide_one(a_job(1), a_gpu(total=4, used=0.7)), Start)
 
 
 def test_reserve_above_the_gpu_size_is_reported() -> None:
     for job in (a_job(1), a_job(1, peaks=[3])):
-        wait = decided(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
+        wait = decide_one(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
         assert isinstance(wait, Wait)
         assert wait.reason.endswith(
             "cuda:0 has 24 GiB, and [sharing] reserve in config.toml is 24 GiB"
@@ -217,7 +217,7 @@ def cards(draw: st.DrawFn) -> tuple[GpuSnapshot, ...]:
 
 
 @st.composite
-def lessons(draw: st.DrawFn, number: int) -> Waiting:
+def draw_measured_job(draw: st.DrawFn, number: int) -> Waiting:
     return a_job(
         number,
         asked=draw(st.none() | st.none() | _amounts),
@@ -246,8 +246,8 @@ def scenes(draw: st.DrawFn) -> Scene:
     count, earlier = draw(st.integers(1, 6)), draw(st.integers(0, 4))
     return Scene(
         machine=PLENTY._replace(cpus=cpus, gpus=draw(cards()), rules=rules),
-        line=[draw(lessons(number)) for number in range(1, 1 + count)],
-        before=[draw(lessons(number)) for number in range(101, 101 + earlier)],
+        line=[draw(draw_measured_job(number)) for number in range(1, 1 + count)],
+        before=[draw(draw_measured_job(number)) for number in range(101, 101 + earlier)],
         uses=draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)),
         lasts=draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)),
         guests=draw(st.lists(_visits, max_size=3)),
@@ -279,7 +279,7 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
     return beside or (alone and (measured or not larger))
 
 
-def told(decision: Decision) -> bool:
+def is_explained_wait(decision: Decision) -> bool:
     """Tell whether a wait says what is asked for, and what there is."""
     asked = r"waiting for (\d|an? |cuda:)"
     return isinstance(decision, Wait) and re.match(asked, decision.reason) is not None
@@ -294,7 +294,7 @@ def test_every_job_starts_or_has_a_specific_reason(scene: Scene) -> None:
     decisions: list[Decision] = []
     watchdog = Watchdog()
     for now in range(LAST):
-        seen = _as_seen(scene, running, now)
+        seen = _machine_with_usage(scene, running, now)
         asked = line if now else scene.before
         decisions = decide(asked, running, seen, float(now))
         reviewed = watchdog.review(asked, decisions, running, seen, now * PATIENCE_S / 3).decisions
@@ -305,20 +305,20 @@ def test_every_job_starts_or_has_a_specific_reason(scene: Scene) -> None:
         ], "the policy has left something to the watchdog"
         starts = [decision for decision in decisions if isinstance(decision, Start)]
         for start in starts:
-            running.append(_given(start))
+            running.append(_running_of(start))
             ends[start.job] = now + scene.lasts[start.job % 3]
         _check_no_card_is_promised_twice(starts, running, seen)
         line = [job for job in line if job.job not in ends]
-        running = [_using(run, scene) for run in running if ends[run.job] > now]
+        running = [_with_usage(run, scene) for run in running if ends[run.job] > now]
     assert not running
     for job, decision in zip(line, decisions, strict=True):
-        assert told(decision), decision
+        assert is_explained_wait(decision), decision
         cards = may_have(job, scene.machine)
         able = [gpu for gpu in cards if fits_unused(job, gpu, scene.machine)]
         assert len(able) < job.resources.gpus, (job, decision)
 
 
-def _given(start: Start) -> Running:
+def _running_of(start: Start) -> Running:
     return Running(
         job=start.job,
         cpus=start.cpus,
@@ -328,7 +328,7 @@ def _given(start: Start) -> Running:
     )
 
 
-def _using(run: Running, scene: Scene) -> Running:
+def _with_usage(run: Running, scene: Scene) -> Running:
     """Return a job that takes what it takes, no more than it may: that is another story."""
     share = scene.uses[run.job % 3]
     free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in scene.machine.gpus}
@@ -336,7 +336,7 @@ def _using(run: Running, scene: Scene) -> Running:
     return run._replace(used=used)
 
 
-def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
+def _machine_with_usage(scene: Scene, running: Sequence[Running], now: int) -> Machine:
     """Return the machine as it is while jobs of ours run, and others come and go."""
     gpus = []
     for gpu in scene.machine.gpus:

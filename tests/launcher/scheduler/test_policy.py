@@ -78,10 +78,10 @@ def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Sit
         assert len(ours) <= (machine.rules.max_per_gpu or len(ours))
         assert len(ours) <= 1 or not any(each.exclusive for each in ours)
     for job, start in new:
-        _check_that_it_gets_what_it_may_have(job, start, running, machine)
+        _check_permitted_devices(job, start, running, machine)
 
 
-def _check_that_it_gets_what_it_may_have(
+def _check_permitted_devices(
     job: Waiting, start: Start, running: list[Running], machine: Machine
 ) -> None:
     """Check its cards: all of them or none."""
@@ -169,12 +169,12 @@ class Case(NamedTuple):
 
     machine: Machine
     waiting: Sequence[Waiting]
-    told: Sequence[str]
+    expected: Sequence[str]
     running: Sequence[Running] = ()
     now: float = 0.0
 
 
-def told(case: Case) -> list[str]:
+def decision_texts(case: Case) -> list[str]:
     """What is decided of each: `+`, and where it starts; or why it waits, `*` where for others."""
     decisions = decide(case.waiting, case.running, case.machine, case.now)
     return [
@@ -185,7 +185,7 @@ def told(case: Case) -> list[str]:
     ]
 
 
-def promised(user: str, device: str, amount: int) -> ForeignReservation:
+def foreign_reservation(user: str, device: str, amount: int) -> ForeignReservation:
     return ForeignReservation(user=user, device=device, amount=amount)
 
 
@@ -198,13 +198,13 @@ DIVIDED = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"
 ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
 SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
 MOST = SharingRules(max_per_gpu=9)
-BOB = promised("bob", "jobs:GPU-0", 2)
+BOB = foreign_reservation("bob", "jobs:GPU-0", 2)
 # a launcher that does not tell how many jobs it has there tells what it promised them
-EVE = promised("eve", "GPU-0", GIB)
+EVE = foreign_reservation("eve", "GPU-0", GIB)
 THEIRS = (
-    promised("another queue of user ann", "cores:ff", 3),
-    promised("bob", "cores:f0", 4),
-    promised("bob", "memory", 6 * GIB),
+    foreign_reservation("another queue of user ann", "cores:ff", 3),
+    foreign_reservation("bob", "cores:f0", 4),
+    foreign_reservation("bob", "memory", 6 * GIB),
 )
 OTHERS = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=THEIRS)
 CROWDED = Machine(
@@ -212,10 +212,10 @@ CROWDED = Machine(
     gpus=(a_gpu(total=24, used=9),),
     rules=SharingRules(reserve=2 * GIB, max_per_gpu=9),
     foreign=(
-        promised("ada", "GPU-0", 3 * GIB),
-        promised("bob", "GPU-0", 1 * GIB),
-        promised("ada", "GPU-0", 1 * GIB),
-        promised("ada", "GPU-1", 9 * GIB),
+        foreign_reservation("ada", "GPU-0", 3 * GIB),
+        foreign_reservation("bob", "GPU-0", 1 * GIB),
+        foreign_reservation("ada", "GPU-0", 1 * GIB),
+        foreign_reservation("ada", "GPU-1", 9 * GIB),
     ),
 )
 CROWD = [
@@ -423,7 +423,7 @@ CASES = {
         ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by eve"],
     ),
     "nothing starts on a card that another launcher shares with nobody": Case(
-        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(promised("bob", "alone:GPU-0", 1),)),
+        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(foreign_reservation("bob", "alone:GPU-0", 1),)),
         [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
             "waiting for 1 GiB of GPU memory: cuda:0 is reserved exclusively by another queue of user bob",
@@ -583,7 +583,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_each_job_starts_or_has_a_reason(case: Case) -> None:
-    assert told(case) == [*case.told]
+    assert decision_texts(case) == [*case.expected]
 
 
 def test_cores_for_the_first_waiting_job_are_not_taken_piecemeal() -> None:
@@ -628,7 +628,7 @@ def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None
         f"waiting for a GPU: CUDA_VISIBLE_DEVICES={','.join(visible)}, set when it was queued, "
         "shows none"
     )
-    assert told(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
+    assert decision_texts(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
 
 
 @pytest.mark.parametrize(
@@ -686,7 +686,7 @@ def test_reason_of_a_job_waiting_for_a_gpu_names_the_obstacle(
     gpus: tuple[GpuSnapshot, ...], wish: dict[str, Any], reason: str
 ) -> None:
     case = Case(Machine(cpus=2, gpus=gpus), [a_waiting(1, **wish), a_waiting(2)], [])
-    assert told(case) == [reason, "+on the CPU with 1 core"]
+    assert decision_texts(case) == [reason, "+on the CPU with 1 core"]
 
 
 def test_jobs_of_a_failed_gpu_are_evicted() -> None:

@@ -37,14 +37,14 @@ slowly = settings(max_examples=100, deadline=None)
 arrivals = st.lists(st.integers(0, 6), min_size=10, max_size=10).map(sorted)
 
 
-def as_long_as_told(line: list[Waiting]) -> dict[int, int]:
+def expected_durations(line: list[Waiting]) -> dict[int, int]:
     return {one.job: round(one.seconds or 0) for one in line}
 
 
 def _check_that_no_later_job_delays(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
-    lasts = as_long_as_told(line)
+    lasts = expected_durations(line)
     world = World(machine=machine, lasts=lasts.__getitem__)
     promised: dict[int, float] = {}  # job → when it would have started had nobody come behind it
     for second in range(210):  # ten jobs of twenty seconds each
@@ -52,7 +52,7 @@ def _check_that_no_later_job_delays(
         world.settle()
         world.line += [one for one, at in zip(line, times, strict=False) if at == second]
         able = [one for one in world.line if places_of(one, [], machine)]
-        if able and able[0].job not in promised and _is_kept(world, able[0]):
+        if able and able[0].job not in promised and _has_reservation(world, able[0]):
             promised[able[0].job] = _start_without_later_ones(world, able[0])
         world.decide()
     for job, at in promised.items():
@@ -75,7 +75,7 @@ def test_later_jobs_do_not_delay_the_first_waiting_one_if_everything_is_scarce(
     _check_that_no_later_job_delays(list(numbered(line, 1)), times, machine)
 
 
-def _is_kept(world: World, first: Waiting) -> bool:
+def _has_reservation(world: World, first: Waiting) -> bool:
     """Tell whether a place is kept for the first job: its group is not full."""
     limit = world.machine.limits.get(first.group)
     return limit is None or sum(one.group == first.group for one in world.running) < limit
@@ -147,7 +147,7 @@ def tight_streams(draw: st.DrawFn) -> Stream:
     )
 
 
-def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
+def _check_no_starvation(stream: Stream, *, told: bool) -> None:
     world = World(machine=stream.machine, lasts=stream.seconds)
     numbers = count(1)
 
@@ -177,13 +177,13 @@ def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
 @slowly
 @given(streams(), st.booleans())
 def test_no_job_starves_behind_a_stream_of_later_ones(stream: Stream, told: bool) -> None:
-    _check_that_nobody_starves(stream, told=told)
+    _check_no_starvation(stream, told=told)
 
 
 @slowly
 @given(tight_streams(), st.booleans())
 def test_no_job_starves_if_everything_is_scarce(stream: Stream, told: bool) -> None:
-    _check_that_nobody_starves(stream, told=told)
+    _check_no_starvation(stream, told=told)
 
 
 @slowly

@@ -170,7 +170,7 @@ def test_every_code_is_documented() -> None:
 # --- screens
 
 
-def shown(one: JobView) -> str:
+def screen_text(one: JobView) -> str:
     return " ".join(
         line.text
         for line in recent_table(an_idle_screen()._replace(recent=(one,))).to_lines(140)[1:]
@@ -182,8 +182,8 @@ def test_data_of_a_reason_states_whether_the_job_is_queued_again(text: str) -> N
     line = a_line(44, "train/a", State.QUEUED)
     silent = CompletionEvent(NOW, 44, State.FAILED, CROWDED._replace(text=text, data={}))
     says = silent._replace(reason=CROWDED._replace(text=text, data={"requeued": True}))
-    assert shown(view_of_end(line, says)).endswith(text)
-    assert shown(view_of_end(line, silent)).endswith(f"{text} (queued again)")
+    assert screen_text(view_of_end(line, says)).endswith(text)
+    assert screen_text(view_of_end(line, silent)).endswith(f"{text} (queued again)")
 
 
 @pytest.mark.parametrize("note", ["held by its owner", "wait for new crops"])

@@ -41,7 +41,7 @@ def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str
     return job
 
 
-def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
+def finished_on_pilot(home: Home, store: Store, pilot: Path) -> int:
     """A job that has ended on a pilot, in whose folder its attempt lies."""
     job = finished(home, store, "command/there")
     (pilot / "attempts").mkdir(parents=True)
@@ -54,7 +54,7 @@ def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
 def test_attempt_on_a_pilot_is_deleted_with_its_link(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
-    job = on_a_pilot(home, store, tmp_path / "pilot")
+    job = finished_on_pilot(home, store, tmp_path / "pilot")
     (row,) = store.read.jobs_by_id([job])
     folders = attempt_folders(home, row)
     assert [deletion_refusal(folder) for folder in folders] == [None, None]
@@ -67,7 +67,7 @@ def test_attempt_on_a_pilot_is_deleted_with_its_link(
 def test_link_to_an_attempt_on_a_pilot_stays_while_its_folder_exists(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
-    job = on_a_pilot(home, store, tmp_path / "pilot")
+    job = finished_on_pilot(home, store, tmp_path / "pilot")
     there = tmp_path / "pilot" / "attempts" / f"{job}-1"
     (there / "spec.json").unlink()  # it cannot be told whose it is
     (row,) = store.read.jobs_by_id([job])
@@ -131,7 +131,7 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
     return replace(row, **changes)  # type: ignore[arg-type]  # any field may be named
 
 
-def chosen(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> list[int]:
+def select_ids(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> list[int]:
     ended = [row for row in rows if row.state in ENDED_STATES]
     return [row.id for row in select_deletable(rows, rules, ended_jobs=ended, now=now)]
 
@@ -145,13 +145,16 @@ def test_every_retention_rule_keeps_some_jobs() -> None:
         a_row(5, ended=None, state=State.RUNNING),
         a_row(6, ended=90.0, run_id=2, state=State.CANCELLED),
     ]
-    assert chosen(rows, RetentionRules()) == [1, 2, 3, 6]
-    assert chosen(rows, RetentionRules(min_age_s=40.0)) == [1, 2, 3]
-    assert chosen(rows, RetentionRules(min_age_s=40.1)) == [1, 3]
-    assert chosen(rows, RetentionRules(states=frozenset({State.FAILED, State.CANCELLED}))) == [3, 6]
-    assert chosen(rows, RetentionRules(keep_newest=1)) == [1, 3], "the newest of each run stay"
-    assert chosen(rows, RetentionRules(keep_newest=2)) == [1]
-    assert chosen(rows, RetentionRules(keep_newest=1, states=frozenset({State.DONE}))) == [1]
+    assert select_ids(rows, RetentionRules()) == [1, 2, 3, 6]
+    assert select_ids(rows, RetentionRules(min_age_s=40.0)) == [1, 2, 3]
+    assert select_ids(rows, RetentionRules(min_age_s=40.1)) == [1, 3]
+    assert select_ids(rows, RetentionRules(states=frozenset({State.FAILED, State.CANCELLED}))) == [
+        3,
+        6,
+    ]
+    assert select_ids(rows, RetentionRules(keep_newest=1)) == [1, 3], "the newest of each run stay"
+    assert select_ids(rows, RetentionRules(keep_newest=2)) == [1]
+    assert select_ids(rows, RetentionRules(keep_newest=1, states=frozenset({State.DONE}))) == [1]
 
 
 @given(
@@ -168,7 +171,7 @@ def test_protected_jobs_are_kept(
         a_row(number, state=state, ended=float(at) if state in ENDED_STATES else None, run_id=run)
         for number, (state, at, run) in enumerate(told)
     ]
-    gone = set(chosen(rows, RetentionRules(min_age_s=older_s, keep_newest=keep)))
+    gone = set(select_ids(rows, RetentionRules(min_age_s=older_s, keep_newest=keep)))
     for row in rows:
         if row.id in gone:
             assert row.state in ENDED_STATES
@@ -494,7 +497,7 @@ def test_job_that_ran_again_during_the_confirmation_keeps_its_files(
     assert home.attempt(job, 1).log.exists()
 
 
-def forgotten(home: Home, store: Store, job: int) -> None:
+def mark_forgotten(home: Home, store: Store, job: int) -> None:
     """As `clean` leaves a job that is killed before it deletes its folders."""
     (row,) = store.read.jobs_by_id([job])
     with store.writing():
@@ -507,7 +510,7 @@ def test_rest_of_an_interrupted_clean_is_deleted_by_the_next_one(
 ) -> None:
     jobs = [finished(home, store, f"train/{number}") for number in range(3)]
     for job in jobs[:2]:
-        forgotten(home, store, job)
+        mark_forgotten(home, store, job)
     launcher("clean", "--older", "30d", "--dry-run")
     assert home.attempt(jobs[0], 1).log.exists()
     answer = launcher.well("clean", "--state", "cancelled")

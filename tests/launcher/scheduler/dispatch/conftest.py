@@ -38,7 +38,7 @@ NOW = 1000.0
 
 
 @dataclass
-class Office:
+class DispatchHarness:
     """One scheduler's dispatch, turn by turn."""
 
     home: Home
@@ -150,28 +150,28 @@ class Office:
             self.attempts.add(watch.claim, watch)
         return reasons
 
-    def told(self, *, here: int = 0) -> str:
+    def waiting_reason(self, *, here: int = 0) -> str:
         """Decide; return why what waits does so."""
         (reason,) = filter(None, self.decide(here=here).values())
         return reason.text
 
-    def ordered(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
+    def requested_pilots(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
         """Order pilots; return how much work waits, and where attempts are, as the fleet is told."""
         self.dispatch.request_pilots(ControlState(), CycleResult())
         return self.fleet.turns[-1]
 
-    def looked(self) -> Mapping[int, Eviction]:
+    def poll_gpus(self) -> Mapping[int, Eviction]:
         """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
         self.dispatch.pilot_events.poll_messages()
         return self.dispatch.pilot_nodes.poll_gpus()
 
-    def measured(self, claim: Claim) -> MeasuredUsage:
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """What was measured of an attempt on a pilot."""
         place = self.dispatch.pilot_nodes.node_of(claim)
         assert place is not None
         return place.measured_usage(claim)
 
-    def news(self) -> list[tuple[int, Outcome | AttemptHandle]]:
+    def poll_ends(self) -> list[tuple[int, Outcome | AttemptHandle]]:
         """Hear the pilots; return what became of attempts."""
         self.dispatch.pilot_events.poll_messages()
         return [(claim.job, news) for claim, _, news in self.attempts.poll_events(set())]
@@ -181,10 +181,10 @@ class Office:
 
 
 @pytest.fixture
-def office(
+def dispatch_harness(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Office]:
+) -> Iterator[DispatchHarness]:
     monkeypatch.setattr(pilot_news, "ORPHAN_POLL_S", 0.0)
-    office = Office(home, store, tmp_path / "pilots")
-    yield office
-    office.pool.close()
+    harness = DispatchHarness(home, store, tmp_path / "pilots")
+    yield harness
+    harness.pool.close()

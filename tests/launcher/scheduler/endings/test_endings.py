@@ -89,7 +89,7 @@ def spec(tmp_path: Path, request: pytest.FixtureRequest) -> Spec:
 
 
 @pytest.fixture
-def done(spec: Spec) -> Done:
+def done_outcome(spec: Spec) -> Done:
     return Done(at=1.0, has_results=True if spec.entry else None)
 
 
@@ -105,7 +105,7 @@ def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
 
 
 @pytest.fixture
-def take(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
+def record_end(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
     """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
     (job,) = enqueue(store, spec)
     claim = a_claim(spec, job=job, boot=f"{PILOT_PREFIX}lp-1")
@@ -133,14 +133,14 @@ def make_something(home: Home, spec: Spec) -> None:
     assert hand_over(attempt, spec.run_folder)
 
 
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def disable_move_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "LONG_MOVE_TIMEOUT_S", 0.0)
     monkeypatch.setattr(endings, "MOVE_TIMEOUT_S", 0.0)
 
 
 @of_both
 def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_something(home, spec)
     back = threading.Event()
@@ -149,74 +149,74 @@ def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
         assert back.wait(60)
         accept(attempt, run_folder)
 
-    impatient(monkeypatch)  # of a disk that refuses; one that hangs is waited for
+    disable_move_timeouts(monkeypatch)  # of a disk that refuses; one that hangs is waited for
     monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(endings, "accept", hangs)
-    assert take(done) is None
-    assert take(done) is None
+    assert record_end(done_outcome) is None
+    assert record_end(done_outcome) is None
     back.set()
-    until(lambda: take(done) == done, "it is taken in")
+    until(lambda: record_end(done_outcome) == done_outcome, "it is taken in")
 
 
 @of_both
 def test_end_waits_until_outputs_of_a_node_are_visible(
-    home: Home, spec: Spec, ends: FinishedAttempts, take: Take, done: Done
+    home: Home, spec: Spec, ends: FinishedAttempts, record_end: Take, done_outcome: Done
 ) -> None:
     assert ends.wait_s == inf
     make_something(home, spec)
     link = home.attempt(1, 1).folder / "runs"
     target = link.readlink()
     link.unlink()  # as a network file system does that has not seen it yet
-    assert take(done) is None
+    assert record_end(done_outcome) is None
     assert ends.wait_s <= MOVE_RETRY_S
     link.symlink_to(target)
-    assert take(done) == done
+    assert record_end(done_outcome) == done_outcome
     assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"
 
 
 @of_both
 def test_job_without_visible_results_is_not_done(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     make_something(home, spec)
     (home.attempt(1, 1).folder / "runs").unlink()
-    outcome = take(done)
+    outcome = record_end(done_outcome)
     assert isinstance(outcome, Failed)
     assert f"{home.attempt(1, 1).folder}/runs is not visible" in outcome.error
     assert "launcher retry" in outcome.error
 
 
-def test_job_without_outputs_is_done_at_once(take: Take) -> None:
-    assert take(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
+def test_job_without_outputs_is_done_at_once(record_end: Take) -> None:
+    assert record_end(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
 
 
 def test_exit_code_0_from_an_older_supervisor_needs_a_report(
-    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
-    assert take(Done(at=1.0)) is None, "the network file system may show the report later"
+    assert record_end(Done(at=1.0)) is None, "the network file system may show the report later"
     write_json(attempt.result, {"schema": 1, "ok": True, "result": {}})
-    impatient(monkeypatch)
-    assert take(Done(at=1.0)) == Done(at=1.0)
+    disable_move_timeouts(monkeypatch)
+    assert record_end(Done(at=1.0)) == Done(at=1.0)
 
 
 def test_exit_code_0_from_an_older_supervisor_without_a_report_is_a_failure(
-    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.attempt(1, 1).folder.mkdir(parents=True)
-    impatient(monkeypatch)
-    outcome = take(Done(at=1.0))
+    disable_move_timeouts(monkeypatch)
+    outcome = record_end(Done(at=1.0))
     assert isinstance(outcome, Failed)
     assert outcome.error == "its process ended with exit code 0 before it reported a result"
 
 
 @of_both
 def test_outputs_that_cannot_be_moved_are_kept_for_the_next_attempt(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     make_something(home, spec)
     rename = os.rename
 
@@ -227,7 +227,7 @@ def test_outputs_that_cannot_be_moved_are_kept_for_the_next_attempt(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", full)
-        outcome = take(done)
+        outcome = record_end(done_outcome)
     assert isinstance(outcome, Failed)
     assert "No space left on device. Its files are kept" in outcome.error
     assert not (spec.run_folder / MODEL).exists()
@@ -245,7 +245,7 @@ def gib(amount: float) -> int:
     return round(amount * GIB)
 
 
-def judged(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
+def diagnose(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
     """A judgement from what the program told and what the scheduler knows, both in GiB."""
     facts: dict[str, Any] = {name: gib(value) for name, value in told.items()}
     known: dict[str, Any] = {name: gib(value) for name, value in scene.items()}
@@ -287,7 +287,7 @@ OURS = {
 def test_oom_by_own_usage_raises_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
-    found = judged(told, scene)
+    found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("ours", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
@@ -313,7 +313,7 @@ NEIGHBOURS = {
 def test_oom_by_other_jobs_keeps_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
-    found = judged(told, scene)
+    found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("neighbour", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
@@ -336,12 +336,12 @@ def test_ram_oom_is_excused_only_within_the_reservation(
     told: Facts, promised: float | None, whose: str, charged: bool
 ) -> None:
     scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
-    found = judged(told, scene, where="ram")
+    found = diagnose(told, scene, where="ram")
     assert (found.blamed_on, found.charged, found.vram_request) == (whose, charged, gib(6))
 
 
 def test_unexplained_oom_is_charged_as_a_retry() -> None:
-    assert judged({}, {}) == OomVerdict(
+    assert diagnose({}, {}) == OomVerdict(
         blamed_on="ours", vram_request=None, why="used an unknown amount", charged=True
     )
 
@@ -350,19 +350,19 @@ def test_unexplained_oom_is_charged_as_a_retry() -> None:
     ("found", "why"),
     [
         (
-            judged({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
+            diagnose({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
             "used 9 GiB and needed 2 GiB more (reserved: 8 GiB)",
         ),
         (
-            judged({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
+            diagnose({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
             "other processes used 20 GiB of 24 GiB, this job used 3 GiB (reserved: 8 GiB)",
         ),
         (
-            judged({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
+            diagnose({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
             "used 20 GiB and needed 5 GiB more, alone on a GPU of 24 GiB",
         ),
         (
-            judged({"held": 7.2}, {"ram": 4}, where="ram"),
+            diagnose({"held": 7.2}, {"ram": 4}, where="ram"),
             "used 7.2 GiB (reserved: 4 GiB)",
         ),
     ],
@@ -451,7 +451,7 @@ def test_reason_names_an_earlier_output_that_could_not_be_restored(
         f"cannot restore the earlier file of its output {output}: Is a directory"
         in job_row(store, job).reason
     )
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     ends._pending[0].retry_at = 0.0
     (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
     ends.finish(ended, 3.0)
@@ -469,11 +469,11 @@ FALLEN = Eviction("cuda:0 fell off the bus")
 FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 
-def short(**facts: Any) -> OutOfMemory:
+def out_of_memory(**facts: Any) -> OutOfMemory:
     return OutOfMemory(at=1.0, error="CUDA out of memory", report=OomReport("gpu", **facts))
 
 
-def fell(text: str) -> Reason:
+def gpu_fault_reason(text: str) -> Reason:
     return a_reason(text, ReasonCode.GPU_FAULT, fault="cuda:0 fell off the bus")
 
 
@@ -509,15 +509,21 @@ def test_done_or_failed_attempt_is_not_requeued() -> None:
 
 def test_attempt_on_a_failed_gpu_is_requeued_with_that_reason() -> None:
     told = "cuda:0 fell off the bus"
-    assert requeue(FAILED, FELL) == RequeueDecision(reason=fell(f"RuntimeError: boom: {told}"))
-    assert requeue(short(), FELL) == RequeueDecision(reason=fell(f"CUDA out of memory: {told}"))
-    assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(reason=fell(told))
+    assert requeue(FAILED, FELL) == RequeueDecision(
+        reason=gpu_fault_reason(f"RuntimeError: boom: {told}")
+    )
+    assert requeue(out_of_memory(), FELL) == RequeueDecision(
+        reason=gpu_fault_reason(f"CUDA out of memory: {told}")
+    )
+    assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(
+        reason=gpu_fault_reason(told)
+    )
 
 
 def test_evicted_attempt_is_requeued_after_any_end() -> None:
-    for outcome in (FAILED, short(), Stopped(at=1.0)):
+    for outcome in (FAILED, out_of_memory(), Stopped(at=1.0)):
         decision = requeue(outcome, a_gpu(), eviction=FALLEN)
-        assert decision == RequeueDecision(reason=fell("cuda:0 fell off the bus"))
+        assert decision == RequeueDecision(reason=gpu_fault_reason("cuda:0 fell off the bus"))
     assert requeue(Done(at=1.0), a_gpu(), eviction=FALLEN) is None
 
 
@@ -560,7 +566,9 @@ def test_job_evicted_for_others_states_whether_it_resumes(entry: str, kind: str,
 def test_attempt_that_ended_before_its_eviction_keeps_its_outcome() -> None:
     assert requeue(Done(at=1.0), a_gpu(), claim=None, eviction=FULL) is None
     assert requeue(FAILED, a_gpu(), claim=None, eviction=FULL) is None
-    lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, eviction=FULL)
+    lacked = requeue(
+        out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, eviction=FULL
+    )
     assert lacked is not None
     assert lacked.reason.text.startswith("out of memory: ")
 
@@ -570,7 +578,7 @@ def test_too_small_estimate_is_raised_and_finally_replaced_by_an_exclusive_gpu(
     number: int,
 ) -> None:
     decision = requeue(
-        short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
+        out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
     )
     assert decision is not None
     assert decision.vram_request is not None
@@ -580,7 +588,7 @@ def test_too_small_estimate_is_raised_and_finally_replaced_by_an_exclusive_gpu(
 
 
 def test_job_with_an_estimate_waits_for_memory_without_a_pause() -> None:
-    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
+    outcome, card = out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
     estimated, declared = requeue(outcome, card, claim=None), requeue(outcome, card)
     assert estimated is not None
     assert declared is not None
@@ -595,7 +603,7 @@ def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
     states = []
     for number in range(1, MOST_SHORTAGES + 1):
         claim = claimed(store, job, device="GPU-0")
-        outcome = short(held=8 * GIB, wanted=2 * GIB)
+        outcome = out_of_memory(held=8 * GIB, wanted=2 * GIB)
         lane = store.scheduler_actions.lane_of(job)
         decision = decide_requeue(
             replace(claim, reservation=None, exclusive=False),
@@ -617,7 +625,9 @@ def test_gpu_failures_do_not_count_as_oom(store: Store) -> None:
     spec = a_spec(resources=Resources(device="cuda"))
     (job,) = enqueue(store, spec)
     ends: list[tuple[Outcome, GpuSnapshot]] = [(FAILED, FELL)] * (MOST_SHORTAGES - 1)
-    ends += [(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=80, used=40))] * MOST_SHORTAGES
+    ends += [
+        (out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(total=80, used=40))
+    ] * MOST_SHORTAGES
     states = []
     for now, (outcome, gpu) in enumerate(ends, 1):
         claim = claimed(store, job, device="GPU-0")
@@ -663,7 +673,7 @@ def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
 
 
 def test_job_above_its_reservation_gets_more_at_once() -> None:
-    decision = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
+    decision = requeue(out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
     assert decision is not None
     assert decision.vram_request is not None
     assert decision.vram_request >= 10 * GIB
@@ -672,7 +682,7 @@ def test_job_above_its_reservation_gets_more_at_once() -> None:
 
 
 def test_job_without_memory_because_of_others_pauses_and_keeps_its_request() -> None:
-    decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
+    decision = requeue(out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
     assert (decision.vram_request, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
     assert decision.reason.text.startswith("out of memory: other processes used ")
@@ -680,7 +690,7 @@ def test_job_without_memory_because_of_others_pauses_and_keeps_its_request() -> 
 
 
 def test_usage_of_departed_processes_is_considered() -> None:
-    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
+    outcome, card = out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
     now, then = requeue(outcome, card), requeue(outcome, card, others_usage={"GPU-0": 38 * GIB})
     assert now is not None
     assert then is not None
@@ -689,11 +699,11 @@ def test_usage_of_departed_processes_is_considered() -> None:
 
 
 def test_cpu_job_gets_no_larger_vram_request() -> None:
-    assert requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
+    assert requeue(out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
 
 
 def test_job_too_large_for_every_gpu_is_not_retried() -> None:
-    decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
+    decision = requeue(out_of_memory(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert decision is not None
     assert decision.is_unsatisfiable
     assert "but cuda:0 has at most 40 GiB for it" in decision.reason.text
@@ -701,14 +711,14 @@ def test_job_too_large_for_every_gpu_is_not_retried() -> None:
 
 def test_larger_gpu_elsewhere_permits_a_retry() -> None:
     gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
-    decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
+    decision = requeue(out_of_memory(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
     assert decision is not None
     assert not decision.is_unsatisfiable
 
 
 @pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
 def test_attempt_without_facts_is_charged(gpus: tuple[Any, ...]) -> None:
-    assert requeue(short(), *gpus, claim=None) is None
+    assert requeue(out_of_memory(), *gpus, claim=None) is None
 
 
 def test_non_repeatable_job_is_not_requeued_after_a_lost_end() -> None:
@@ -720,14 +730,14 @@ def test_non_repeatable_job_is_not_requeued_after_a_lost_end() -> None:
 def test_non_repeatable_job_is_not_moved_to_another_gpu() -> None:
     decision = requeue(Stopped(at=1.0), a_gpu(), eviction=FALLEN, rerun="never")
     assert decision == RequeueDecision(
-        reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"),
+        reason=gpu_fault_reason("cuda:0 fell off the bus, not queued again (rerun: never)"),
         is_unsatisfiable=True,
     )
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 
 
 def test_unobserved_job_is_not_reported_as_alone() -> None:
-    decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
+    decision = requeue(out_of_memory(held=None, wanted=None), a_gpu(total=24, used=0))
     assert decision is not None
     assert not decision.is_unsatisfiable
     assert "alone" not in decision.reason.text

@@ -81,7 +81,7 @@ def running(
     return a_claim(spec or DECLARED, job=job, device=device, **values | changes)
 
 
-def reported(home: Home, job: int = 1, **changes: Any) -> None:
+def write_memory_report(home: Home, job: int = 1, **changes: Any) -> None:
     folder = home.attempt(job, 1).folder
     folder.mkdir(parents=True, exist_ok=True)
     told = {"schema": 1, "at": 1.0, "reserved": 0, "peak": 0, "context": None, "uuid": None}
@@ -121,7 +121,7 @@ def test_one_reading_is_recorded_once(home: Home) -> None:
 
 def test_report_of_the_worker_counts_without_driver_values(home: Home) -> None:
     claims = [running()]
-    reported(home, reserved=3 * GIB, peak=4 * GIB)
+    write_memory_report(home, reserved=3 * GIB, peak=4 * GIB)
     for card in (a_card(used=9, ours=None), a_card(used=9)):
         ledger = a_ledger(home, claims, card)
         assert used(ledger, *claims) == [{"GPU-0": 3 * GIB + DEFAULT_CONTEXT_BYTES}]
@@ -138,7 +138,7 @@ def test_unknown_usage_stays_unknown(home: Home) -> None:
 
 def test_context_memory_is_the_driver_value_minus_the_worker_report(home: Home) -> None:
     claims = [running(), running(2, pid=OTHER)]
-    reported(home, reserved=3 * GIB, peak=6 * GIB)
+    write_memory_report(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
     assert ledger.usage_tracker.peak(claims[0]) == 7 * GIB
     assert ledger.usage_tracker.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
@@ -209,7 +209,9 @@ def test_every_reservation_is_published_with_its_usage(home: Home) -> None:
     ]
 
 
-def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) -> dict[str, int]:
+def reserved_bytes(
+    claim: int | None, *, estimate: int | None = None, **asked: Any
+) -> dict[str, int]:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
     reservations = reservations_of(
         place, Resources(**asked), totals={"GPU-0": 40 * GIB}, estimate=estimate
@@ -218,14 +220,14 @@ def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) ->
 
 
 def test_estimate_is_published_or_an_eighth_of_the_gpu_without_one() -> None:
-    assert promised(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
-    assert promised(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
-    assert promised(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
+    assert reserved_bytes(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
+    assert reserved_bytes(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
+    assert reserved_bytes(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
 
 
 def test_exclusive_job_is_published_as_the_whole_gpu() -> None:
     whole = {"GPU-0": 40 * GIB, "jobs:GPU-0": 1, "alone:GPU-0": 1}
-    assert promised(GIB, exclusive=True) == promised(None, exclusive=True) == whole
+    assert reserved_bytes(GIB, exclusive=True) == reserved_bytes(None, exclusive=True) == whole
 
 
 def test_expected_end_of_a_running_job_comes_from_similar_jobs(home: Home) -> None:
@@ -325,7 +327,7 @@ def test_slightly_short_job_gets_an_idle_gpu_of_the_requested_size() -> None:
 
 def test_report_of_a_worker_counts_for_the_gpu_that_it_names(home: Home) -> None:
     claims = [running(device="GPU-0,GPU-1")]
-    reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
+    write_memory_report(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
     ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
     assert used(ledger, *claims) == [{"GPU-0": 9 * GIB + DEFAULT_CONTEXT_BYTES}]
 
@@ -334,7 +336,7 @@ def test_process_not_listed_by_a_working_driver_uses_no_memory(
     home: Home,
 ) -> None:
     claims = [running(), running(2, "GPU-1", pid=os.getppid())]
-    reported(home, job=2, reserved=9 * GIB, peak=9 * GIB)
+    write_memory_report(home, job=2, reserved=9 * GIB, peak=9 * GIB)
     ledger = a_ledger(home, claims, a_card(0, used=10, ours=2 * GIB), a_card(1, used=10))
     assert used(ledger, *claims) == [{"GPU-0": 2 * GIB}, {}]
 
@@ -376,12 +378,12 @@ def an_estimate(job: int = 1, argv: tuple[str, ...] = TRAIN, pid: int = ME) -> C
     return running(job, spec=spec, reservation=None, pid=pid)
 
 
-def watched(
-    home: Home, claims: Iterable[Claim], *looks: tuple[float, GpuSnapshot]
+def ledger_after(
+    home: Home, claims: Iterable[Claim], *shared_time: tuple[float, GpuSnapshot]
 ) -> GpuAccounting:
     """A ledger after looks, each with its time."""
     ledger, claims = GpuAccounting(home, OwnProcesses()), list(claims)
-    for at, gpu in looks:
+    for at, gpu in shared_time:
         assert ledger.record_sample(GpuSample(gpus=(gpu,), at=at), claims)
     return ledger
 
@@ -396,16 +398,16 @@ def steady(used: float, sm: float | None = 0.3) -> list[tuple[float, GpuSnapshot
     return [(float(at), busy(used, sm)) for at in range(1, 6)]
 
 
-def similar_took(*gib: float) -> Usage:
+def usage_of_similar(*gib: float) -> Usage:
     return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
 def test_reservation_follows_the_usage_once_it_is_steady(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], no_usage)
     assert (young.reservation, young.unmeasured_s) == (None, 1.0), "a fixed part of the card counts"
-    ledger = watched(home, [claim], *steady(6))
+    ledger = ledger_after(home, [claim], *steady(6))
     (settled,) = ledger.usage_tracker.running_jobs([claim], no_usage)
     assert settled.reservation == steady_request(6 * GIB, (), None)
     assert settled.unmeasured_s is None
@@ -418,17 +420,17 @@ def test_reservation_follows_the_usage_once_it_is_steady(home: Home) -> None:
 
 def test_peak_of_similar_jobs_is_reserved_until_usage_is_steady(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
-    (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: similar_took(10))
-    assert young.reservation == choose_vram_request(None, 0, similar_took(10)).amount
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
+    assert young.reservation == choose_vram_request(None, 0, usage_of_similar(10)).amount
     assert young.unmeasured_s is None, "something similar was measured"
-    ledger = watched(home, [claim], *steady(6))
-    (settled,) = ledger.usage_tracker.running_jobs([claim], lambda *_: similar_took(10))
+    ledger = ledger_after(home, [claim], *steady(6))
+    (settled,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
     assert settled.reservation == 10 * GIB, "it may still grow to what most of them took"
 
 
 def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
-    ledger = watched(home, [running()], *steady(1))
+    ledger = ledger_after(home, [running()], *steady(1))
     (place,) = ledger.usage_tracker.running_jobs([running()], no_usage)
     assert (place.reservation, place.estimated, place.similar) == (8 * GIB, False, "")
 
@@ -436,8 +438,8 @@ def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
 def test_running_job_gives_the_estimate_of_similar_jobs(home: Home) -> None:
     claim = an_estimate()
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
-    ledger = watched(home, [claim], *steady(6))
-    known = similar_took(2)._replace(peaks=(GIB,))
+    ledger = ledger_after(home, [claim], *steady(6))
+    known = usage_of_similar(2)._replace(peaks=(GIB,))
     live = ledger.usage_tracker.add_running_usage(known, signature, program)
     assert live == known._replace(
         similar=SimilarUsage(peaks=(2 * GIB,), running_bytes=(6 * GIB,), sm=0.3)
@@ -459,7 +461,7 @@ def test_growing_memory_counts_for_similar_jobs_only_from_an_eighth_of_the_gpu(
 ) -> None:
     claim = an_estimate()
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     assert ledger.usage_tracker.add_running_usage(
         NO_USAGE, signature, program
     ).similar == SimilarUsage(sm=0.3)
@@ -470,7 +472,7 @@ def test_growing_memory_counts_for_similar_jobs_only_from_an_eighth_of_the_gpu(
 
 
 def test_missing_load_keeps_the_stored_one(home: Home) -> None:
-    ledger = watched(home, [an_estimate()], *steady(11, sm=None))
+    ledger = ledger_after(home, [an_estimate()], *steady(11, sm=None))
     known = Usage(similar=SimilarUsage(sm=0.7))
     live = ledger.usage_tracker.add_running_usage(
         known, program_signature(SIMILAR_TRAIN), program_of(TRAIN)
@@ -481,11 +483,11 @@ def test_missing_load_keeps_the_stored_one(home: Home) -> None:
 def test_measured_load_takes_precedence_over_the_stored_one(home: Home) -> None:
     claim = an_estimate()
     stored = Usage(sm=0.9, slowdown=2.0)
-    (unknown,) = watched(home, [claim], (1.0, busy(1))).usage_tracker.running_jobs(
+    (unknown,) = ledger_after(home, [claim], (1.0, busy(1))).usage_tracker.running_jobs(
         [claim], lambda *_: stored
     )
     assert unknown.load == GpuLoad(sm=0.9, slowdown=2.0)
-    (known,) = watched(home, [claim], *steady(1)).usage_tracker.running_jobs(
+    (known,) = ledger_after(home, [claim], *steady(1)).usage_tracker.running_jobs(
         [claim], lambda *_: stored
     )
     assert known.load == GpuLoad(sm=0.3, slowdown=2.0, measured=True)
@@ -495,20 +497,20 @@ def test_gpus_are_polled_more_often_until_new_attempts_are_measured(
     home: Home,
 ) -> None:
     claim, on_cpu = an_estimate(), running(2, "cpu")
-    assert watched(home, []).usage_tracker.is_measuring([claim]), "it has not been seen yet"
-    assert not watched(home, []).usage_tracker.is_measuring([on_cpu])
-    assert watched(home, [claim], (1.0, busy(3))).usage_tracker.is_measuring([claim])
-    assert watched(home, [claim], *steady(3), (6.0, busy(9))).usage_tracker.is_measuring([claim]), (
-        "it grows"
-    )
-    assert not watched(home, [claim], *steady(3)).usage_tracker.is_measuring([claim])
-    silent = watched(home, [claim], (1.0, busy(3)), (1.0 + LONGEST_MEASURING_S, busy(3, None)))
+    assert ledger_after(home, []).usage_tracker.is_measuring([claim]), "it has not been seen yet"
+    assert not ledger_after(home, []).usage_tracker.is_measuring([on_cpu])
+    assert ledger_after(home, [claim], (1.0, busy(3))).usage_tracker.is_measuring([claim])
+    assert ledger_after(home, [claim], *steady(3), (6.0, busy(9))).usage_tracker.is_measuring(
+        [claim]
+    ), "it grows"
+    assert not ledger_after(home, [claim], *steady(3)).usage_tracker.is_measuring([claim])
+    silent = ledger_after(home, [claim], (1.0, busy(3)), (1.0 + LONGEST_MEASURING_S, busy(3, None)))
     assert not silent.usage_tracker.is_measuring([claim]), "it never will be"
 
 
 def test_released_memory_counts_as_free_after_half_a_minute(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
+    ledger = ledger_after(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
     reserved = []
     for at in (6.0, 7.0, 8.0, 29.0, 31.0):
         assert ledger.record_sample(GpuSample(gpus=(busy(4),), at=at), [claim])
@@ -559,7 +561,7 @@ def test_idle_gpu_or_one_with_listed_processes_is_measured(home: Home) -> None:
     idle = a_gpu(processes=(), utilisation=0.0)
     theirs = replace(a_card(used=4, other=4 * GIB), utilisation=0.8)
     for card in (idle, theirs):
-        ledger = watched(home, [an_estimate()], (1.0, card), (2.0 + HIDDEN_S, card))
+        ledger = ledger_after(home, [an_estimate()], (1.0, card), (2.0 + HIDDEN_S, card))
         assert ledger.unmeasured == frozenset()
 
 
@@ -575,7 +577,7 @@ def test_load_and_number_of_other_processes_are_known(home: Home) -> None:
 
 def test_next_scheduler_reads_measurements_of_attempts(home: Home) -> None:
     claim = an_estimate()
-    killed = watched(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
+    killed = ledger_after(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
     records = json.loads(json.dumps(killed.records()))
     successor = GpuAccounting(home, OwnProcesses())
     successor.adopt(records, now=7.0)
@@ -584,7 +586,9 @@ def test_next_scheduler_reads_measurements_of_attempts(home: Home) -> None:
     (place,) = successor.usage_tracker.running_jobs([claim], no_usage)
     assert place.reservation == steady_request(6 * GIB, (), None)
     assert place.load == GpuLoad(sm=0.3, measured=True)
-    (fresh,) = watched(home, [claim], (7.0, busy(6))).usage_tracker.running_jobs([claim], no_usage)
+    (fresh,) = ledger_after(home, [claim], (7.0, busy(6))).usage_tracker.running_jobs(
+        [claim], no_usage
+    )
     assert fresh.reservation is None, "without them it would be young again"
 
 
@@ -594,7 +598,7 @@ def test_new_scheduler_reads_the_measurements_of_the_previous_one(tmp_path: Path
     gpus, _ = a_scheduler(home.folder, tmp_path)
     claim = an_estimate()
     now = time.monotonic()
-    killed = watched(home, [claim], *[(now - 9 + at, gpu) for at, gpu in steady(6)])
+    killed = ledger_after(home, [claim], *[(now - 9 + at, gpu) for at, gpu in steady(6)])
     write_gpu_status(home, GpuStatus(at=0.0, gpus=(busy(6),), error=""), killed.records())
     gpus.begin()
     assert gpus.accounting.records() == killed.records()
@@ -624,7 +628,7 @@ SHORT_IDS = [f"{value!s:.9}" for value in ODD_NUMBERS]
 @pytest.mark.parametrize("value", ODD_NUMBERS, ids=SHORT_IDS)
 def test_damaged_record_of_an_attempt_is_ignored(home: Home, value: Any) -> None:
     claim = an_estimate()
-    (record,) = watched(home, [claim], *steady(6)).records()
+    (record,) = ledger_after(home, [claim], *steady(6)).records()
     assert isinstance(record, dict)
     for name in record.keys() - {"job", "number"}:
         ledger = GpuAccounting(home, OwnProcesses())
@@ -640,7 +644,7 @@ def test_damaged_record_of_an_attempt_is_ignored(home: Home, value: Any) -> None
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=SHORT_IDS)
 def test_damaged_job_id_of_an_attempt_is_ignored(home: Home, number: Any) -> None:
-    (record,) = watched(home, [an_estimate()], *steady(6)).records()
+    (record,) = ledger_after(home, [an_estimate()], *steady(6)).records()
     assert isinstance(record, dict)
     ledger = GpuAccounting(home, OwnProcesses())
     for name in ("job", "number"):
@@ -705,7 +709,7 @@ class WatchedCard:
         return self.gpus.evictions
 
 
-def in_the_way() -> list[Claim]:
+def conflicting_claims() -> list[Claim]:
     """A job that uses 30 GiB by an estimate, and one that has declared 20 GiB."""
     estimated = replace(an_estimate(), claimed=time.time())
     return [estimated, replace(running(2, pid=OTHER), reservation=20 * GIB)]
@@ -716,15 +720,15 @@ def test_no_eviction_without_memory_values_per_process(
     tmp_path: Path, told: int | None, leaves: set[int]
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=told))
-    reported(card.home, reserved=30 * GIB, peak=30 * GIB)  # by its worker
-    assert set(card.look(in_the_way())) == leaves
+    write_memory_report(card.home, reserved=30 * GIB, peak=30 * GIB)  # by its worker
+    assert set(card.look(conflicting_claims())) == leaves
 
 
 def test_no_eviction_right_after_the_end_of_an_own_process(
     tmp_path: Path,
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
-    estimated, declared = in_the_way()
+    estimated, declared = conflicting_claims()
     ended, elsewhere = running(3, pid=OTHER, reservation=GIB), running(4, "GPU-9", pid=OTHER)
     assert not card.look([estimated, ended, elsewhere]), "nothing is in the way"
     assert not card.look([estimated, declared, elsewhere]), "its memory may be seen as in use"
@@ -774,7 +778,7 @@ def test_processes_of_a_two_gpu_job_are_counted_per_gpu(home: Home) -> None:
 def test_without_driver_values_worker_reports_are_counted_per_gpu(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1")
     by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
-    reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
+    write_memory_report(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
     ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
     assert used(ledger, claim) == [
         {"GPU-0": 2 * GIB + DEFAULT_CONTEXT_BYTES, "GPU-1": 3 * GIB + DEFAULT_CONTEXT_BYTES}
@@ -949,7 +953,7 @@ def owner(pid: int) -> int | None:
     return None if pid == STRANGER else pid
 
 
-class Looks:
+class SharedTimeHarness:
     """Looks at one card a second, with the steps of those that run."""
 
     def __init__(self, home: Home) -> None:
@@ -988,7 +992,7 @@ class Looks:
         claims = [a_job(pid) for pid in uses if pid != STRANGER]
         self.times.record_sample(GpuSample(gpus=(card,), at=self.now), claims, owner)
 
-    def of(self, job: int) -> MeasuredUsage:
+    def measured_usage(self, job: int) -> MeasuredUsage:
         return self.times.measured_sharing(a_job(job))
 
     def load(self, job: int) -> GpuLoad:
@@ -996,163 +1000,171 @@ class Looks:
 
 
 @pytest.fixture
-def looks(home: Home) -> Looks:
-    return Looks(home)
+def shared_time(home: Home) -> SharedTimeHarness:
+    return SharedTimeHarness(home)
 
 
-def test_exclusive_attempt_has_zero_shared_time(looks: Looks) -> None:
-    looks.look({1: 0.5}, times=6)
-    assert looks.of(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
-    assert looks.of(2) == MeasuredUsage()
+def test_exclusive_attempt_has_zero_shared_time(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.5}, times=6)
+    assert shared_time.measured_usage(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
+    assert shared_time.measured_usage(2) == MeasuredUsage()
 
 
-def test_slowdown_is_computed_from_step_rates_alone_and_shared(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
-    known = looks.of(1)
+def test_slowdown_is_computed_from_step_rates_alone_and_shared(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
+    known = shared_time.measured_usage(1)
     assert known.shared_s == pytest.approx(11.0)
     assert known.slowdown == pytest.approx(2.0)
     assert known.sm == pytest.approx(0.9)
-    assert looks.of(2).slowdown is None  # it was never alone
+    assert shared_time.measured_usage(2).slowdown is None  # it was never alone
 
 
-def test_slowdown_by_several_jobs_is_divided_among_them(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 20.0}, times=11)
-    looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
-    assert looks.of(1).slowdown == pytest.approx(4.0)
-    assert looks.of(1).others == pytest.approx(2.0)
-    assert looks.load(1).slowdown == pytest.approx(2.0)
+def test_slowdown_by_several_jobs_is_divided_among_them(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 20.0}, times=11)
+    shared_time.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
+    assert shared_time.measured_usage(1).slowdown == pytest.approx(4.0)
+    assert shared_time.measured_usage(1).others == pytest.approx(2.0)
+    assert shared_time.load(1).slowdown == pytest.approx(2.0)
 
 
-def test_mean_number_of_co_located_jobs_is_measured_without_steps(looks: Looks) -> None:
-    looks.look({1: 0.1}, times=5)
-    looks.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
-    looks.look({1: 0.1, 2: 0.1}, times=10)
-    measured = looks.of(1)
+def test_mean_number_of_co_located_jobs_is_measured_without_steps(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.1}, times=5)
+    shared_time.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
+    shared_time.look({1: 0.1, 2: 0.1}, times=10)
+    measured = shared_time.measured_usage(1)
     assert measured.slowdown is None
     assert measured.others == pytest.approx((11 * 3 + 9 * 1) / 20, abs=0.1)
 
 
-def test_job_that_is_not_slower_has_a_slowdown_of_one(looks: Looks) -> None:
-    looks.look({1: 0.2}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
-    assert looks.of(1).slowdown == 1.0
+def test_job_that_is_not_slower_has_a_slowdown_of_one(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.2}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
+    assert shared_time.measured_usage(1).slowdown == 1.0
 
 
-def test_few_shared_seconds_give_no_slowdown(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
-    assert looks.of(1).slowdown is None
+def test_few_shared_seconds_give_no_slowdown(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
+    assert shared_time.measured_usage(1).slowdown is None
 
 
-def test_step_resets_and_clock_jumps_are_ignored(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.steps[1] = 0.0
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
-    progress = looks.home.attempt(1, 1).progress
+def test_step_resets_and_clock_jumps_are_ignored(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.steps[1] = 0.0
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
+    progress = shared_time.home.attempt(1, 1).progress
     with progress.open("a") as lines:
         lines.write('{"at": 1e12, "step": 36, "total": null, "metrics": {}}\n')
-    looks.look({1: 0.5, 2: 0.5})
-    assert looks.of(1).slowdown == pytest.approx(2.0)
+    shared_time.look({1: 0.5, 2: 0.5})
+    assert shared_time.measured_usage(1).slowdown == pytest.approx(2.0)
 
 
-def test_unreported_load_is_unknown_and_never_zero(looks: Looks) -> None:
-    looks.look({1: None}, utilisation=0.0, times=6)
-    assert looks.of(1).sm is None
+def test_unreported_load_is_unknown_and_never_zero(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None}, utilisation=0.0, times=6)
+    assert shared_time.measured_usage(1).sm is None
 
 
 def test_idle_time_of_a_bursty_process_counts_if_the_gpu_is_idle(
-    looks: Looks,
+    shared_time: SharedTimeHarness,
 ) -> None:
     for _ in range(4):
-        looks.look({1: 0.8})
-        looks.look({1: None}, utilisation=0.0)
-    looks.look({1: None})  # it goes on
-    assert looks.of(1).sm == pytest.approx(0.4)
+        shared_time.look({1: 0.8})
+        shared_time.look({1: None}, utilisation=0.0)
+    shared_time.look({1: None})  # it goes on
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.4)
 
 
-def test_reading_between_program_end_and_its_report_is_ignored(looks: Looks) -> None:
-    looks.look({1: 0.97}, times=5)
-    looks.look({1: None}, utilisation=0.0)
-    assert looks.of(1).sm == pytest.approx(0.97)
+def test_reading_between_program_end_and_its_report_is_ignored(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.97}, times=5)
+    shared_time.look({1: None}, utilisation=0.0)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.97)
 
 
-def test_shared_load_counts_while_the_gpu_is_not_saturated(looks: Looks) -> None:
-    looks.look({1: 0.3, 2: 0.2}, times=6)
-    assert looks.of(1).sm == pytest.approx(0.3)
+def test_shared_load_counts_while_the_gpu_is_not_saturated(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.3, 2: 0.2}, times=6)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.3)
 
 
 def test_on_a_saturated_gpu_only_a_higher_load_counts(
-    looks: Looks,
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.6}, times=6)
-    looks.look({1: 0.4, 2: 0.6}, times=6)
-    assert looks.load(1).sm == pytest.approx(0.6)
-    assert looks.load(2).sm == pytest.approx(0.6), "it is at least so much"
-    looks.look({1: 0.7, 2: 0.3}, times=30)
-    assert looks.load(1).sm == pytest.approx(0.68, abs=0.02)
-    assert looks.load(2).sm == pytest.approx(0.6)
+    shared_time.look({1: 0.6}, times=6)
+    shared_time.look({1: 0.4, 2: 0.6}, times=6)
+    assert shared_time.load(1).sm == pytest.approx(0.6)
+    assert shared_time.load(2).sm == pytest.approx(0.6), "it is at least so much"
+    shared_time.look({1: 0.7, 2: 0.3}, times=30)
+    assert shared_time.load(1).sm == pytest.approx(0.68, abs=0.02)
+    assert shared_time.load(2).sm == pytest.approx(0.6)
 
 
 # --- what a running attempt does to its GPUs lately
 
 
-def test_load_is_measured_in_less_than_a_second(looks: Looks) -> None:
-    assert looks.load(1) == UNKNOWN_LOAD
-    looks.look({1: 0.4})
-    looks.look({1: 0.4}, seconds=LEAST_SAMPLED_S * 0.75)
-    assert looks.load(1).sm is None
-    looks.look({1: 0.4}, seconds=LEAST_SAMPLED_S / 2)
-    assert looks.load(1) == GpuLoad(sm=0.4, measured=True)
+def test_load_is_measured_in_less_than_a_second(shared_time: SharedTimeHarness) -> None:
+    assert shared_time.load(1) == UNKNOWN_LOAD
+    shared_time.look({1: 0.4})
+    shared_time.look({1: 0.4}, seconds=LEAST_SAMPLED_S * 0.75)
+    assert shared_time.load(1).sm is None
+    shared_time.look({1: 0.4}, seconds=LEAST_SAMPLED_S / 2)
+    assert shared_time.load(1) == GpuLoad(sm=0.4, measured=True)
 
 
-def test_current_load_is_recent_and_stored_load_is_the_mean(looks: Looks) -> None:
-    looks.look({1: 0.9}, times=60)
-    looks.look({1: 0.1}, times=60)
-    assert looks.load(1).sm == pytest.approx(0.1, abs=0.05)
-    assert looks.of(1).sm == pytest.approx(0.5, abs=0.02)
+def test_current_load_is_recent_and_stored_load_is_the_mean(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, times=60)
+    shared_time.look({1: 0.1}, times=60)
+    assert shared_time.load(1).sm == pytest.approx(0.1, abs=0.05)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.5, abs=0.02)
 
 
 def test_load_has_the_slowdown_and_whether_steps_are_reported(
-    looks: Looks,
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    assert looks.load(1) == GpuLoad(sm=0.9, measured=True, steps=True)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=11)
-    assert looks.load(1).slowdown == pytest.approx(2.0)
-    assert not looks.load(2).steps
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    assert shared_time.load(1) == GpuLoad(sm=0.9, measured=True, steps=True)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=11)
+    assert shared_time.load(1).slowdown == pytest.approx(2.0)
+    assert not shared_time.load(2).steps
 
 
 def test_process_missing_among_reported_ones_has_zero_load(
-    looks: Looks,
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.8, STRANGER: 0.1}, times=4)
-    looks.look({1: None, STRANGER: 0.1}, times=4)
-    assert looks.of(1).sm == pytest.approx(0.4)
+    shared_time.look({1: 0.8, STRANGER: 0.1}, times=4)
+    shared_time.look({1: None, STRANGER: 0.1}, times=4)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.4)
 
 
-def test_loading_program_has_unknown_load_instead_of_zero(looks: Looks) -> None:
-    looks.look({1: None, 2: 0.5}, times=9)
-    assert looks.load(1).sm is None
+def test_loading_program_has_unknown_load_instead_of_zero(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None, 2: 0.5}, times=9)
+    assert shared_time.load(1).sm is None
 
 
-def test_program_without_kernels_for_a_minute_has_zero_load(looks: Looks) -> None:
-    looks.look({1: None, 2: 0.5}, times=int(LOADING_S))
-    assert looks.load(1).sm is None
-    looks.look({1: None, 2: 0.5}, times=3)
-    assert looks.load(1) == GpuLoad(sm=0.0, measured=True)
+def test_program_without_kernels_for_a_minute_has_zero_load(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None, 2: 0.5}, times=int(LOADING_S))
+    assert shared_time.load(1).sm is None
+    shared_time.look({1: None, 2: 0.5}, times=3)
+    assert shared_time.load(1) == GpuLoad(sm=0.0, measured=True)
 
 
-def test_next_scheduler_reads_the_load_of_an_attempt(looks: Looks) -> None:
-    looks.look({1: 0.4}, times=9)
-    successor = SharedTime(looks.home)
-    successor.adopt((1, 1), json.loads(json.dumps(looks.times.record((1, 1)))), looks.now)
-    assert successor.recent_load(a_job(1)) == looks.load(1)
+def test_next_scheduler_reads_the_load_of_an_attempt(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.4}, times=9)
+    successor = SharedTime(shared_time.home)
+    successor.adopt(
+        (1, 1), json.loads(json.dumps(shared_time.times.record((1, 1)))), shared_time.now
+    )
+    assert successor.recent_load(a_job(1)) == shared_time.load(1)
     assert successor.measured_sharing(a_job(1)).shared_s is None, (
         "it did not see how long it shared"
     )
-    assert successor.record((1, 1)) == pytest.approx(looks.times.record((1, 1)))
-    assert looks.times.record((2, 1)) == {}
+    assert successor.record((1, 1)) == pytest.approx(shared_time.times.record((1, 1)))
+    assert shared_time.times.record((2, 1)) == {}
 
 
 @pytest.mark.parametrize(
@@ -1178,12 +1190,12 @@ def test_impossible_load_is_not_used(home: Home, record: dict[str, Json]) -> Non
 
 
 def test_only_an_active_process_of_another_user_counts_as_co_located(
-    looks: Looks,
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.5, STRANGER: 0.01}, times=6)
-    assert looks.of(1).shared_s == 0.0
-    looks.look({1: 0.5, STRANGER: 0.4})
-    assert looks.of(1).shared_s == pytest.approx(1.0)
+    shared_time.look({1: 0.5, STRANGER: 0.01}, times=6)
+    assert shared_time.measured_usage(1).shared_s == 0.0
+    shared_time.look({1: 0.5, STRANGER: 0.4})
+    assert shared_time.measured_usage(1).shared_s == pytest.approx(1.0)
 
 
 def test_shared_time_of_an_adopted_attempt_is_unknown(home: Home) -> None:
@@ -1193,10 +1205,10 @@ def test_shared_time_of_an_adopted_attempt_is_unknown(home: Home) -> None:
     assert times.measured_sharing(a_job(1)).shared_s is None
 
 
-def test_gap_between_readings_is_ignored(looks: Looks) -> None:
-    looks.look({1: 0.5})
-    looks.look({1: 0.5}, seconds=LONGEST_GAP_S + 1)
-    assert looks.of(1) == MeasuredUsage()
+def test_gap_between_readings_is_ignored(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.5})
+    shared_time.look({1: 0.5}, seconds=LONGEST_GAP_S + 1)
+    assert shared_time.measured_usage(1) == MeasuredUsage()
 
 
 @pytest.mark.parametrize(

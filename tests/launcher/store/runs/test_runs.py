@@ -121,14 +121,16 @@ def test_a_share_stays_with_the_run_when_more_jobs_come(store: Store) -> None:
 
 
 @pytest.fixture
-def reader(store: Store) -> RunEventReader:
+def event_reader(store: Store) -> RunEventReader:
     return RunEventReader(store.database)
 
 
-def test_events_after_a_given_one_are_grouped_by_run(store: Store, reader: RunEventReader) -> None:
-    assert reader.read_since(0) == (0, [])
+def test_events_after_a_given_one_are_grouped_by_run(
+    store: Store, event_reader: RunEventReader
+) -> None:
+    assert event_reader.read_since(0) == (0, [])
     first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
-    before = reader.newest()
+    before = event_reader.newest()
     (third,) = enqueue(store, a_spec(name="a"), run="two")
     now = time.time()
     for job, outcome in (
@@ -137,21 +139,21 @@ def test_events_after_a_given_one_are_grouped_by_run(store: Store, reader: RunEv
         (third, OutOfMemory(at=now, error="too large", report=OomReport("gpu"))),
     ):
         end(store, job, outcome, now=now)
-    upto, (first_run, second_run) = reader.read_since(before)
-    assert upto == reader.newest()
+    upto, (first_run, second_run) = event_reader.read_since(before)
+    assert upto == event_reader.newest()
     assert (first_run.name, first_run.root, first_run.open) == ("one", "/nowhere", 0)
     assert (first_run.after, first_run.happened) == (before, (NotifyEvent.FIRST_FAILURE,))
     assert first_run.totals == {State.DONE: 1, State.FAILED: 1}
     assert second_run.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
-    found = [(*reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
+    found = [(*event_reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
     assert found == [(second, "b"), (third, "a")]
-    assert reader.read_since(upto) == (upto, [])
-    assert reader.count_ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
-    assert reader.count_ended_since(first_run.id, now + 1) == {}
+    assert event_reader.read_since(upto) == (upto, [])
+    assert event_reader.count_ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
+    assert event_reader.count_ended_since(first_run.id, now + 1) == {}
 
 
 def test_first_failure_and_number_of_memory_failures_are_reported(
-    store: Store, reader: RunEventReader
+    store: Store, event_reader: RunEventReader
 ) -> None:
     many = enqueue(store, *(a_spec(name=f"m{number}") for number in range(30)), run="many")
     (single,) = enqueue(store, a_spec(name="single"), run="single")
@@ -159,31 +161,33 @@ def test_first_failure_and_number_of_memory_failures_are_reported(
         short = OutOfMemory(at=2.0, error="too large", report=OomReport("gpu"))
         outcome = short if 5 <= number < 25 else Failed(at=2.0, error="boom")
         end(store, job, outcome, now=2.0)
-    _, (first, second) = reader.read_since(0)
+    _, (first, second) = event_reader.read_since(0)
     assert first.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
     assert second.happened == (NotifyEvent.FIRST_FAILURE,)
-    told = reader.failures(first.id, 0)
+    told = event_reader.failures(first.id, 0)
     assert [each.job for each in told] == [many[0], *many[5 : 5 + MOST_FAILURES]]
     assert [each.similar_failures for each in told] == [10] + [20] * MOST_FAILURES
     codes = {each.reason.code for each in told[1:]}
     assert (told[0].reason.code, codes) == (ReasonCode.FAILED, {ReasonCode.OUT_OF_MEMORY})
-    assert [each.job for each in reader.failures(second.id, 0)] == [single]
-    assert reader.failures(first.id, reader.newest()) == ()
+    assert [each.job for each in event_reader.failures(second.id, 0)] == [single]
+    assert event_reader.failures(first.id, event_reader.newest()) == ()
 
 
-def test_notification_settings_of_a_run_are_stored(store: Store, reader: RunEventReader) -> None:
+def test_notification_settings_of_a_run_are_stored(
+    store: Store, event_reader: RunEventReader
+) -> None:
     for run in ("loud", "silent"):
         one(store, run=run)
     for wanted in (RunNotify(events=(NotifyEvent.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
         with store.writing():
             store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), wanted)
-        assert [run.notify for run in reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
+        assert [run.notify for run in event_reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
 
 
-def test_the_last_event_before_a_time_is_found(store: Store, reader: RunEventReader) -> None:
+def test_the_last_event_before_a_time_is_found(store: Store, event_reader: RunEventReader) -> None:
     enqueue(store, a_spec(name="a"))
-    assert reader.last_event_before(time.time() - 600) == 0
-    assert reader.last_event_before(time.time() + 3600) == reader.newest()
+    assert event_reader.last_event_before(time.time() - 600) == 0
+    assert event_reader.last_event_before(time.time() + 3600) == event_reader.newest()
 
 
 # --- ready
@@ -398,11 +402,11 @@ def test_wait_reports_each_end_and_returns_after_the_last(
 EVERY = ListingFilter()
 
 
-def queued(store: Store, *names: str, run: str = "test") -> list[int]:
+def enqueue_names(store: Store, *names: str, run: str = "test") -> list[int]:
     return enqueue(store, *(a_spec(name=name) for name in names), run=run)
 
 
-def listed(store: Store, text: str, *states: State, **page: int) -> list[int]:
+def list_jobs(store: Store, text: str, *states: State, **page: int) -> list[int]:
     wanted = (
         ListingFilter(text=text, states=frozenset(states)) if states else ListingFilter(text=text)
     )
@@ -423,21 +427,21 @@ def test_jobs_are_filtered_by_state(store: Store) -> None:
     put(store, "1234")
     claimed(store, 2)
     store.job_control.hold([3], 1.0)
-    assert listed(store, "", State.RUNNING) == [2]
-    assert listed(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
+    assert list_jobs(store, "", State.RUNNING) == [2]
+    assert list_jobs(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
 
 
 def test_jobs_that_match_a_text_are_listed_by_state_and_page(store: Store) -> None:
-    queued(store, "train/gan2", "test/gan2", "train/vit")
-    queued(store, "command/prep", run="gan2")
+    enqueue_names(store, "train/gan2", "test/gan2", "train/vit")
+    enqueue_names(store, "command/prep", run="gan2")
     store.job_control.change_tags([1, 3], ["gan2"], [])
     claimed(store, 1)
-    assert listed(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
-    assert listed(store, "gan2", State.QUEUED) == [4, 2]
-    assert listed(store, "gan2", State.QUEUED, before=4) == [2]
-    assert listed(store, "tag:gan2", State.RUNNING) == [1]
-    assert listed(store, "run:gan2", State.DONE) == []
-    assert listed(store, "pr*") == [4]  # a command's kind may be left out
+    assert list_jobs(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
+    assert list_jobs(store, "gan2", State.QUEUED) == [4, 2]
+    assert list_jobs(store, "gan2", State.QUEUED, before=4) == [2]
+    assert list_jobs(store, "tag:gan2", State.RUNNING) == [1]
+    assert list_jobs(store, "run:gan2", State.DONE) == []
+    assert list_jobs(store, "pr*") == [4]  # a command's kind may be left out
     assert ListingQueries(store.database).jobs(ListingFilter(text="nothing"), 9) == (
         [],
         False,
@@ -448,13 +452,13 @@ def test_jobs_that_match_a_text_are_listed_by_state_and_page(store: Store) -> No
 # --- run listing
 
 
-def queued_runs(store: Store, *runs: str) -> None:
+def enqueue_runs(store: Store, *runs: str) -> None:
     for run in runs:
         put(store, "12", run=run)
 
 
 def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
-    queued_runs(store, *(f"night{number}" for number in range(1, 7)))
+    enqueue_runs(store, *(f"night{number}" for number in range(1, 7)))
     listing = ListingQueries(store.database)
     assert listing.runs(3) == ([6, 5, 4], False, True), "there are older ones"
     assert listing.runs(2, before=5, among=[1, 4, 6]) == ([4, 1], True, False)
@@ -469,7 +473,7 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
 
 
 def test_run_summary_has_its_progress_and_start_time(store: Store) -> None:
-    queued_runs(store, "night")
+    enqueue_runs(store, "night")
     (waiting,) = ListingQueries(store.database).run_records([1])
     assert (waiting.started, waiting.ended, waiting.jobs, waiting.open) == (None, None, 2, 2)
     claimed(store, 1, now=7.0)
@@ -482,7 +486,7 @@ def test_run_summary_has_its_progress_and_start_time(store: Store) -> None:
 
 
 def test_records_are_in_the_requested_order(store: Store) -> None:
-    queued_runs(store, "a", "b", "c")
+    enqueue_runs(store, "a", "b", "c")
     records = ListingQueries(store.database).run_records([2, 3, 1])
     assert [record.name for record in records] == ["b", "c", "a"]
 
@@ -497,7 +501,7 @@ def test_newest_run_of_a_name_is_found_for_every_results_folder(store: Store) ->
 
 
 def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
-    queued_runs(store, "night", "day")
+    enqueue_runs(store, "night", "day")
     claimed(store, 3)
     listing = ListingQueries(store.database)
     assert listing.job_numbers(2) == [3, 4]
@@ -600,7 +604,7 @@ NAMES = ("command/grid-1", "command/grid-2", "command/grid-20", "train/grid", "t
 
 
 @pytest.fixture
-def filled(store: Store) -> Store:
+def store_with_jobs(store: Store) -> Store:
     """A queue with jobs of two runs, one of them tagged."""
     enqueue(store, *(a_spec(name=name) for name in NAMES), run="night")
     enqueue(store, a_spec(name="train/grid"), run="nights")
@@ -608,7 +612,7 @@ def filled(store: Store) -> Store:
     return store
 
 
-def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
+def search_jobs(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     """Return the jobs that `top` and the page list for a text."""
     found = QueueSnapshotReader(home, store).read_snapshot(search_text=text).found or ()
     listed = ListingQueries(store.database).jobs(ListingFilter(text=text), 100).numbers
@@ -639,19 +643,19 @@ def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     ],
 )
 def test_text_matches_the_same_jobs_in_commands_top_and_web_page(
-    home: Home, filled: Store, text: str, numbers: set[int]
+    home: Home, store_with_jobs: Store, text: str, numbers: set[int]
 ) -> None:
     if numbers:
-        assert {job.id for job in select(filled, [text])} == numbers
+        assert {job.id for job in select(store_with_jobs, [text])} == numbers
     else:
         with pytest.raises(UsageError, match=r"does not exist|no job"):
-            select(filled, [text])
-    assert sought(home, filled, text) == (numbers, numbers)
+            select(store_with_jobs, [text])
+    assert search_jobs(home, store_with_jobs, text) == (numbers, numbers)
 
 
 def test_text_that_matches_no_job_is_searched_within_names_of_jobs_and_runs(
-    home: Home, filled: Store
+    home: Home, store_with_jobs: Store
 ) -> None:
-    assert sought(home, filled, "rid-2") == ({2, 3}, {2, 3})
-    assert sought(home, filled, "ights") == ({7}, {7})
-    assert sought(home, filled, "*hts") == ({7}, {7})
+    assert search_jobs(home, store_with_jobs, "rid-2") == ({2, 3}, {2, 3})
+    assert search_jobs(home, store_with_jobs, "ights") == ({7}, {7})
+    assert search_jobs(home, store_with_jobs, "*hts") == ({7}, {7})

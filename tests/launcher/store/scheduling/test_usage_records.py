@@ -504,7 +504,7 @@ def test_rolled_back_usage_record_is_removed_from_similar_jobs(
 # --- usage
 
 
-def taken_by_similar(*gib: float) -> Usage:
+def usage_of_similar(*gib: float) -> Usage:
     return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
@@ -538,10 +538,10 @@ def test_vram_request_names_its_source(
 @pytest.mark.parametrize(
     ("usage", "estimate", "source"),
     [
-        (taken_by_similar(4), 1.3 * 4 + 0.25, "estimated from 1 similar job"),
-        (taken_by_similar(2, 4), 1.3 * 4 + 0.25, "estimated from 2 similar jobs"),
-        (taken_by_similar(2, 4, 3), 1.2 * 4 + 0.25, "estimated from 3 similar jobs"),
-        (taken_by_similar(*[2] * 39, 40), 1.2 * 2 + 0.25, "estimated from 40 similar jobs"),
+        (usage_of_similar(4), 1.3 * 4 + 0.25, "estimated from 1 similar job"),
+        (usage_of_similar(2, 4), 1.3 * 4 + 0.25, "estimated from 2 similar jobs"),
+        (usage_of_similar(2, 4, 3), 1.2 * 4 + 0.25, "estimated from 3 similar jobs"),
+        (usage_of_similar(*[2] * 39, 40), 1.2 * 2 + 0.25, "estimated from 40 similar jobs"),
     ],
 )
 def test_unmeasured_job_requests_slightly_more_than_similar_jobs_used(
@@ -574,7 +574,7 @@ def test_running_similar_jobs_can_only_raise_an_estimate(
 
 
 def test_declared_measured_or_missing_memory_overrides_similar_jobs() -> None:
-    usage = taken_by_similar(30)
+    usage = usage_of_similar(30)
     assert choose_vram_request(4 * GIB, 0, usage) == (4 * GIB, "declared", False)
     assert choose_vram_request(None, 5 * GIB, usage) == (5 * GIB, AFTER_SHORTAGE, False)
     learned = choose_vram_request(None, 0, usage._replace(peaks=TEN.peaks))
@@ -582,7 +582,7 @@ def test_declared_measured_or_missing_memory_overrides_similar_jobs() -> None:
 
 
 def test_program_with_new_arguments_requests_what_similar_runs_used() -> None:
-    usage = taken_by_similar(4)._replace(
+    usage = usage_of_similar(4)._replace(
         peaks=(4 * GIB,), attempt_peaks=(AttemptPeak(4 * GIB, ("4",)),)
     )
     request = choose_vram_request(None, 0, usage, exact=False, numbers=("900",))
@@ -646,7 +646,7 @@ def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> 
     end(store, claim, outcome, now=outcome.at)
 
 
-def past(store: Store) -> HistoryReport:
+def history_report(store: Store) -> HistoryReport:
     return HistoryQueries(store.database, 0.0, NOW).build_report(PLACES)
 
 
@@ -656,7 +656,7 @@ def test_attempts_are_summed_by_node(store: Store) -> None:
     attempt(store, "", Done(at=NOW))
     attempt(store, "launcher-9", Done(at=NOW))
 
-    there = {(node.backend, node.node): node for node in past(store).nodes}
+    there = {(node.backend, node.node): node for node in history_report(store).nodes}
 
     assert there["slurm", "n1"] == NodeSummary(
         node="n1", backend="slurm", attempts=2, done=1, gpu_seconds=2 * HOUR, core_seconds=4 * HOUR
@@ -667,20 +667,20 @@ def test_attempts_are_summed_by_node(store: Store) -> None:
 
 def test_single_machine_has_no_section_of_nodes(store: Store) -> None:
     attempt(store, "", Done(at=NOW))
-    shown = "\n".join(line.text for line in draw(past(store), 100))
+    shown = "\n".join(line.text for line in draw(history_report(store), 100))
     assert "NODE" not in shown
-    assert "NODE" in "\n".join(line.text for line in draw(past(store), 100, ["node"]))
-    assert [row[0] for row in columns(past(store))].count("node") == 0
+    assert "NODE" in "\n".join(line.text for line in draw(history_report(store), 100, ["node"]))
+    assert [row[0] for row in columns(history_report(store))].count("node") == 0
 
 
 def test_several_nodes_have_a_section(store: Store) -> None:
     attempt(store, "", Done(at=NOW))
     attempt(store, "launcher-1", Done(at=NOW))
-    shown = "\n".join(line.text for line in draw(past(store), 100))
+    shown = "\n".join(line.text for line in draw(history_report(store), 100))
     assert "NODE" in shown
     assert "n1" in shown
-    assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(past(store))
-    assert [row["node"] for row in record(past(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
+    assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(history_report(store))
+    assert [row["node"] for row in record(history_report(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
 
 
 def test_nodes_with_most_work_come_first() -> None:
