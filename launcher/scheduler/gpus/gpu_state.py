@@ -70,9 +70,9 @@ class SchedulerGpus:
     """GPU state of one scheduler, with its published reservations. Nothing of it must survive a restart.
 
     Attributes:
-        ledger: Reservations and usage of attempts.
-        news: Another scheduler has published a change that only a new reading can show.
-        moved: Job that has to leave its GPU → reason.
+        accounting: Reservations and usage of attempts.
+        has_peer_change: Another scheduler has published a change that only a new reading can show.
+        evictions: Job that has to leave its GPU → reason.
     """
 
     def __init__(

@@ -213,7 +213,7 @@ class _MachineView:
 
 
 def _is_idle(gpu: GpuSnapshot) -> bool:
-    """Whether the driver lists no process. In a container it may list none but show that they work."""
+    """Whether the driver lists no process. In a container the list may be empty although the GPU is busy."""
     return gpu.processes == () and (
         gpu.utilisation is None or 0 <= gpu.utilisation < QUIET_UTILISATION
     )
