@@ -1,4 +1,4 @@
-"""The stand-in speaks as nvidia-ml-py expects a driver to."""
+"""The stand-in behaves as nvidia-ml-py expects of a driver."""
 
 import ctypes
 import os

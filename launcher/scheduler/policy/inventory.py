@@ -225,7 +225,7 @@ class Inventory:
     def find_shortfall(
         self, request: Waiting, needs: Sequence[GpuRequest], cpus: int
     ) -> tuple[GpuRequest | None, Shortfall | None]:
-        """Return which requests of a job can be met now, and what is missing, None if nothing is."""
+        """Return the requests of a job that can be met now and the missing resources, None if all are met."""
         lacks = self.cpu_or_memory_shortfall(request, cpus)
         if lacks or not needs:
             return next(iter(needs), None), lacks

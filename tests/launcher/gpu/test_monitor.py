@@ -1,4 +1,4 @@
-"""What a lookout sees of GPUs, whose processes are there, and gpus.json."""
+"""Readings of the GPU monitor, owners of processes, and gpus.json."""
 
 import json
 import os
@@ -38,14 +38,14 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB
 
-# --- A lookout sees what the driver says, and waits for nobody
+# --- the monitor reports the driver's values and never waits for a hanging reading
 
 
 STRANGER, OWN = 9921, 4711
 
 
 def a_gpu(**changes: object) -> GpuSnapshot:
-    """A card that nobody uses."""
+    """An unused GPU."""
     values: dict[str, object] = {
         "uuid": "GPU-1",
         "index": 0,
@@ -85,11 +85,11 @@ class MonitorHarness:
         return self.gpus
 
     def wake(self) -> None:
-        """Wait until a look has ended."""
+        """Wait until a reading has ended."""
         assert self.woken.acquire(timeout=DEADLINE_S)
 
     def take_sample(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
-        """Have a look taken after some time, and return what it saw."""
+        """Request a reading after some time, and return it."""
         self.gpus = list(gpus) or self.gpus
         self.now += later
         self.lookout.request_sample()
@@ -220,7 +220,7 @@ def test_failed_reading_is_reported_and_repeated_after_a_second() -> None:
     assert lookout.error == ""
 
 
-# --- who uses a card
+# --- users of a GPU
 
 
 def test_gpu_without_other_users_is_idle_from_the_first_reading() -> None:
@@ -336,7 +336,7 @@ def test_the_parent_of_a_living_process_is_known() -> None:
     assert parent_pid(child.pid) is None
 
 
-# --- an Xid is a card's fault, worth a warning, or a program's own
+# --- an Xid is a fault of a GPU, worth a warning, or caused by a program
 
 
 def test_xid_lists_are_disjoint() -> None:
@@ -348,7 +348,7 @@ def test_xid_lists_are_disjoint() -> None:
     ("xid", "fault", "warning"),
     [
         (79, "has fallen off the bus (Xid 79)", ""),
-        (4711, "", "the driver reports an error (Xid 4711)"),  # nobody knows it
+        (4711, "", "the driver reports an error (Xid 4711)"),  # an unknown Xid
         *((xid, "", "") for xid in sorted(APPLICATION_XIDS)),
     ],
 )

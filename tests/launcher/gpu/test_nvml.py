@@ -1,4 +1,4 @@
-"""What NVML tells of a machine's GPUs: the real bindings over a library that stands in."""
+"""GPU state of a machine from NVML: the real bindings over a stand-in for the library."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -62,7 +62,9 @@ def processes_of(gpu: GpuSnapshot) -> Sequence[GpuProcess]:
 
 def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(24 * GIB, name="NVIDIA_A10")
-    assert single_gpu(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
+    assert (
+        single_gpu(nvml).fingerprint == "NVIDIA A10, 24576 MiB"
+    )  # the driver version is not reported
     gpus.drive("550.54.15")
     with asked_here(gpus):
         assert single_gpu(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
@@ -238,7 +240,7 @@ def test_old_driver_is_read_with_its_own_functions(tmp_path: Path) -> None:
     assert [process.pid for process in processes_of(gpu)] == [1]
 
 
-# --- divided cards
+# --- divided GPUs
 
 
 def test_mig_gpu_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
@@ -286,7 +288,7 @@ def test_fault_of_a_gpu_applies_to_each_of_its_mig_instances(gpus: Devices, nvml
     assert {gpu.fault for gpu in found} == {"does not respond: GPU is lost"}
 
 
-# --- cards that die
+# --- failing GPUs
 
 
 @pytest.mark.parametrize("handle", [True, False])
@@ -562,7 +564,7 @@ def test_unreported_utilization_is_unknown_instead_of_zero(
     gpu = single_gpu(nvml)
 
     assert utilization_by_pid(gpu) == {1: None}
-    # that there is no sample yet is no refusal
+    # a missing sample is not a refusal
     assert gpu.reports_load is (code == pynvml.NVML_ERROR_NOT_FOUND)
     assert (gpu.fault, gpu.used is None) == ("", False)
 

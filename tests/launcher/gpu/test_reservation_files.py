@@ -1,4 +1,4 @@
-"""The files in which schedulers tell what they promise, who waits and what was used; none is believed when it cannot be."""
+"""Files with the reservations, waiting requests and usage of schedulers. Impossible content is not used."""
 
 import json
 import os
@@ -404,7 +404,7 @@ def test_queue_folders_are_distinguished_by_path_and_inode(tmp_path: Path) -> No
     )
 
 
-# --- who waits and what was used, as files tell it: across homes and users, decayed
+# --- waiting requests and usage in files: across queues and users, decayed
 
 
 GPU = "GPU-5ee1"
@@ -421,7 +421,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def boards(tmp_path: Path, clock: Clock) -> Boards:
-    """Those of two homes."""
+    """The boards of two queue folders."""
     return a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
 
 
@@ -454,7 +454,7 @@ def test_usage_halves_in_a_day_and_new_usage_is_added() -> None:
     assert decayed_seconds(-5.0, 10.0) == 0.0, "a clock that was set back uses nothing"
 
 
-# --- what a file tells
+# --- content of a file
 
 
 def test_waiting_request_is_published_with_the_usage_of_its_user(
@@ -472,7 +472,8 @@ def test_waiting_request_is_published_with_the_usage_of_its_user(
     assert colleague.user.startswith("another queue of user ")
     assert colleague.demand == WISH
     assert colleague.waited_s == pytest.approx(clock.now - WISH.since)
-    # of one user the use of all homes is one, and of two homes of his only what they used matters
+    # the usage of all queues of a user is summed, and between two queues of one user only their
+    # usage matters
     assert ours.total_usage().cards == pytest.approx(130.0, rel=1e-3)
     assert colleague.usage.cards == pytest.approx(200.0, rel=1e-3)
     clock.now += STALE_S
@@ -624,7 +625,8 @@ def test_released_memory_is_never_free_at_an_older_reading(boards: Boards, clock
         uses[clock.now] = used
         other.publish([a_reservation(used=used)])
         for looked_at in uses:
-            # whoever looked between two measurements saw at least the least of those around his look
+            # a reader between two measurements saw at least the lower usage of the measurements
+            # around the reading
             least = min(
                 amount
                 for at, amount in uses.items()

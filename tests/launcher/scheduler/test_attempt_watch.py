@@ -68,7 +68,7 @@ def adopt_attempt(attempt: Attempt) -> AdoptedAttempt:
 
 
 def wait_for_outcome(found: Outcome | AttemptHandle) -> Outcome:
-    """Wait for the end of what lives, until it is told."""
+    """Wait for the end of an adopted attempt, until it is reported."""
     while isinstance(found := clear(found), AttemptHandle):
         assert isinstance(found, AdoptedAttempt)
         assert ended(found.descriptor)

@@ -141,7 +141,7 @@ def test_late_process_of_an_abandoned_attempt_changes_nothing(
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     scheduler = scheduler_pid(home) or 0
-    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nothing restarts it
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
     with sqlite3.connect(home.database) as database:  # as if its machine had been restarted
@@ -283,7 +283,8 @@ def test_job_in_a_read_only_project_runs_without_a_staging_folder(
     assert not (project / "absent").exists()
 
 
-# --- attempt folders of which the queue has no record: who is left alone, and what they keep waiting
+# --- attempt folders without a record in the queue: processes that must not be killed, and jobs
+# that must wait
 
 
 EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot
@@ -291,7 +292,7 @@ EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot
 
 @pytest.fixture
 def daemon() -> Iterator[tuple[int, Identity]]:
-    """A session whose leader has ended: the leader's pid, and what it left there."""
+    """A session whose leader has ended: the leader's pid, and a process that is still alive."""
     with subprocess.Popen(
         shell("sleep 60 >/dev/null & echo $!"),
         stdout=subprocess.PIPE,
@@ -392,7 +393,8 @@ def test_foreign_record_identifies_no_process(home: Home, text: str) -> None:
     assert (before.number, len(before.began), before.unclear) == (2, 1, "")
 
 
-# --- a queue that was restored from a backup: what ran since then decides nothing, and is not doubled
+# --- a queue that was restored from a backup: attempts since then decide nothing, and are not
+# repeated
 
 
 @contextlib.contextmanager
@@ -426,8 +428,8 @@ def wait_for_state(home: Home, job: int, *wanted: State) -> None:
 
 
 def no_scheduler(home: Home) -> None:
-    """Kill the scheduler; what runs goes on."""
-    home.stop_record.touch()  # nobody restarts it
+    """Kill the scheduler. Its attempts continue."""
+    home.stop_record.touch()  # nothing restarts it
     pid = scheduler_pid(home)
     if pid is not None:
         send_signal(pid, signal.SIGKILL)
@@ -509,7 +511,7 @@ def test_scheduler_renames_an_unreadable_database_and_exits(home: Home) -> None:
     until(home.damage_record.exists, "it is found damaged")
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
     with pytest.raises(MachineError, match="found damaged"):
-        ensure_scheduler_alive(home, store)  # whoever watches is told
+        ensure_scheduler_alive(home, store)  # each follower gets the error
     store.close()
     home.damage_record.unlink()
     other = enqueue_and_serve(home, a_spec(name="command/2"))

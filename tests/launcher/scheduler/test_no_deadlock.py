@@ -1,4 +1,4 @@
-"""A job that fits an unused card starts there, whatever was learned; what never starts is told by name; and numbers that cannot be."""
+"""A job that fits an unused GPU starts there despite any usage records; infeasible jobs have a specific reason; impossible numbers."""
 
 import re
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def a_job(
     visible: tuple[str, ...] | None = None,
     **resources: int | bool | str,
 ) -> Waiting:
-    """A job as the scheduler sees it, with what was learned of those like it; memory in GiB."""
+    """A waiting job with the recorded usage of similar ones; memory in GiB."""
     lane = Lane(
         group="",
         resources=Resources(
@@ -161,9 +161,7 @@ def test_reserve_above_the_gpu_size_is_reported() -> None:
 
 
 def test_reservation_is_on_the_earliest_feasible_gpu() -> None:
-    first = a_job(1, peaks=[22.5])._replace(
-        backfill_until=0.0
-    )  # 23.6 GiB beside others, 22.5 alone
+    first = a_job(1, peaks=[22.5])._replace(backfill_until=0.0)  # 23.6 GiB with others, 22.5 alone
     running = [
         Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
         Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
@@ -174,7 +172,7 @@ def test_reservation_is_on_the_earliest_feasible_gpu() -> None:
     assert wait.reason.endswith("cuda:0 will have room in about 40 s")
 
 
-# --- whatever the machine and the lessons
+# --- for any machine and any usage records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +182,12 @@ class Scene:
     machine: Machine
     line: list[Waiting]
     before: list[Waiting]  # what was started earlier
-    uses: list[float]  # what jobs take, as a share of what they were promised
+    uses: list[float]  # usage of jobs, as a fraction of their reservations
     lasts: list[int]  # rounds
     guests: list[
         tuple[int, int, float]
-    ]  # round, card, GiB: others who come and go in the first rounds
-    promises: list[tuple[int, int, float]]  # likewise: what their launchers promise
+    ]  # round, GPU, GiB: other users' processes that start and end in the first rounds
+    promises: list[tuple[int, int, float]]  # round, GPU, GiB: reservations by their launchers
 
 
 _amounts = st.sampled_from(
@@ -256,7 +254,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
-    """Tell whether a job can be tried on a card on which nothing of ours runs."""
+    """Whether a job can be tried on a GPU without jobs of ours."""
     rules = machine.rules
     mine = rules.devices is None or str(gpu.index) in rules.devices
     if not mine or not gpu.total or gpu.used is None or rules.reserve >= gpu.total:
@@ -266,10 +264,10 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
         return True
     declared = job.resources.min_vram or 0
     if job.vram_request <= declared and declared > gpu.total - rules.reserve:
-        return False  # its owner's word holds
+        return False  # the declaration of the owner counts
     beside = job.vram_request <= free - rules.reserve
     alone = job.enough is not None and job.least <= free
-    # a card that is large enough may come back: it is waited for
+    # a GPU that is large enough may come back, so the job waits for it
     larger = any(
         gpu.total - (gpu.used or 0) >= (job.enough or 0)
         for gpu in may_have(job, machine)
@@ -280,7 +278,7 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
 
 
 def is_explained_wait(decision: Decision) -> bool:
-    """Tell whether a wait says what is asked for, and what there is."""
+    """Whether the reason of a wait names the request and the available amount."""
     asked = r"waiting for (\d|an? |cuda:)"
     return isinstance(decision, Wait) and re.match(asked, decision.reason) is not None
 
@@ -361,7 +359,7 @@ def _machine_with_usage(scene: Scene, running: Sequence[Running], now: int) -> M
 def _check_no_card_is_promised_twice(
     starts: Sequence[Start], running: Sequence[Running], machine: Machine
 ) -> None:
-    """Check the cards on which something starts: on the others, others may have taken what was promised."""
+    """Check the GPUs on which a job starts: on the others, other users may have allocated reserved memory."""
     bare = machine._replace(rules=machine.rules._replace(reserve=0))
     fresh = {uuid for start in starts for uuid in start.devices}
     for gpu in machine.gpus:
@@ -428,7 +426,8 @@ def test_impossible_duration_is_ignored(seconds: float) -> None:
     assert "of which 20 GiB is reserved for job 9" in wait.reason
 
 
-# --- A sweep shares its cards once its numbers were seen to cost nothing; a larger batch inherits nothing
+# --- a sweep shares its GPUs once its numbers were found not to matter; a larger batch inherits
+# nothing
 
 
 def a_run(peak: float, *numbers: object) -> AttemptPeak:
@@ -436,7 +435,7 @@ def a_run(peak: float, *numbers: object) -> AttemptPeak:
 
 
 def request(runs: list[AttemptPeak], *numbers: object) -> int | None:
-    """What a program with these numbers is promised after these runs, the oldest first."""
+    """The request of a program with these numbers after these runs, the oldest first."""
     usage = Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=tuple(runs))
     return choose_vram_request(None, 0, usage, exact=False, numbers=tuple(map(str, numbers)))[0]
 

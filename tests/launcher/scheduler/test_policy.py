@@ -68,7 +68,7 @@ def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Sit
     assert ram <= machine.ram_free
     at_once = Counter(each.group for each in running) + Counter(job.group for job, _ in new)
     assert all(at_once[group] <= limit for group, limit in machine.limits.items())
-    # where nothing starts on a card, others may have taken what was promised to ours
+    # if no job starts on a GPU, other users may have allocated memory reserved for ours
     fresh = {uuid for _, start in new for uuid in start.devices}
     whole = after(waiting, decisions, running, machine)
     for gpu in machine.gpus:
@@ -84,7 +84,7 @@ def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Sit
 def _check_permitted_devices(
     job: Waiting, start: Start, running: list[Running], machine: Machine
 ) -> None:
-    """Check its cards: all of them or none."""
+    """Check its GPUs: all of them or none."""
     gpus = {gpu.uuid: gpu for gpu in machine.gpus}
     if not start.devices:
         assert job.resources.device in {"auto", "cpu"}
@@ -128,11 +128,11 @@ def _check_that_nothing_is_idle(
         first, labels = asked[int(kept["job"])], kept["where"].split(", ")
         devices = tuple(gpu.uuid for gpu in machine.gpus if gpu.label in labels)
         if first.group and asked[one.job].group == first.group:
-            continue  # a later test tells when one of the same group may pass
+            continue  # a later test checks when another job of the same group may pass
         at = earliest(first, devices, whole, then)
         for place in places:
             there = placed(asked[one.job], place, machine, 0.0)
-            if at >= LATE:  # nobody knows when: what came last is not known to end before
+            if at >= LATE:  # unknown: the newest job is not known to end earlier
                 there = there._replace(ends=None)
             beside = then._replace(ram_free=then.ram_free - there.ram)
             assert earliest(first, devices, [*whole, there], beside) > at, one.reason
@@ -165,7 +165,7 @@ def test_infeasible_job_does_not_fit_an_empty_machine(
 
 
 class Case(NamedTuple):
-    """A machine, what waits and runs there, and what is told of each that waits."""
+    """A machine, its waiting and running jobs, and the expected text for each waiting one."""
 
     machine: Machine
     waiting: Sequence[Waiting]
@@ -175,7 +175,7 @@ class Case(NamedTuple):
 
 
 def decision_texts(case: Case) -> list[str]:
-    """What is decided of each: `+`, and where it starts; or why it waits, `*` where for others."""
+    """The decision for each job: `+` and its place, or why it waits, with `*` if it waits for others."""
     decisions = decide(case.waiting, case.running, case.machine, case.now)
     return [
         f"+{each.reason}"
@@ -199,7 +199,7 @@ ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
 SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
 MOST = SharingRules(max_per_gpu=9)
 BOB = foreign_reservation("bob", "jobs:GPU-0", 2)
-# a launcher that does not tell how many jobs it has there tells what it promised them
+# a launcher that does not publish its number of jobs publishes their reservations
 EVE = foreign_reservation("eve", "GPU-0", GIB)
 THEIRS = (
     foreign_reservation("another queue of user ann", "cores:ff", 3),
@@ -311,7 +311,7 @@ CASES = {
         [
             "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 runs job 100 exclusively; cuda:0 will have room in about 1 m",
             "+on the CPU with 1 core",  # there is a place for both
-            IN_A_MINUTE,  # with the group full, the first would lose its place on the card
+            IN_A_MINUTE,  # with the group full, the first would lose its place on the GPU
             "+on the CPU with 1 core",
         ],
         [on_a_card("GPU-0", exclusive=True, ends=60.0)],
@@ -403,7 +403,7 @@ CASES = {
         ["waiting for 4 GiB on an empty GPU (--exclusive): cuda:0 runs job 7"],
         [on_a_card("GPU-0", job=7, reservation=GIB)],
     ),
-    # all that its job was promised is in use, and little: only that it is there is told
+    # all memory reserved for its job is in use, and little: only its presence is published
     "an exclusive job takes a card on which others have none": Case(
         CARDS._replace(foreign=(BOB,)),
         [SHARED, a_waiting(2, min_vram=GIB)],
@@ -458,7 +458,7 @@ CASES = {
             "waiting for 1 GiB of GPU memory: cuda:0 runs jobs 1, 2, its limit is 2 jobs",
         ],
     ),
-    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
+    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 reserved - 2 reserve
     "all that is promised is counted and to whom": Case(
         CROWDED,
         [a_waiting(1, min_vram=4 * GIB)],
@@ -505,9 +505,9 @@ CASES = {
         ONE._replace(rules=MOST),
         [
             a_waiting(1, min_vram=16 * GIB),
-            a_waiting(2, min_vram=9 * GIB),  # nobody knows how long
+            a_waiting(2, min_vram=9 * GIB),  # of unknown duration
             a_waiting(3, min_vram=9 * GIB, seconds=61.0),
-            a_waiting(4, min_vram=3 * GIB),  # beside both
+            a_waiting(4, min_vram=3 * GIB),  # fits with both
             a_waiting(5, min_vram=9 * GIB, seconds=60.0),
         ],
         [
@@ -587,7 +587,7 @@ def test_each_job_starts_or_has_a_reason(case: Case) -> None:
 
 
 def test_cores_for_the_first_waiting_job_are_not_taken_piecemeal() -> None:
-    # one by one the old jobs end, of which nobody knew when; each time a small one would fit
+    # the old jobs of unknown duration end one by one; each time a small one would fit
     running = [Running(cpus=2, job=8), Running(cpus=2, job=9)]
     machine = Machine(cpus=4)
     first = a_waiting(1, cpus=3)

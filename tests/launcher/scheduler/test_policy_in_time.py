@@ -46,7 +46,7 @@ def _check_that_no_later_job_delays(
 ) -> None:
     lasts = expected_durations(line)
     world = World(machine=machine, lasts=lasts.__getitem__)
-    promised: dict[int, float] = {}  # job → when it would have started had nobody come behind it
+    promised: dict[int, float] = {}  # job → its start time without later jobs
     for second in range(210):  # ten jobs of twenty seconds each
         world.now = float(second)
         world.settle()
@@ -76,7 +76,7 @@ def test_later_jobs_do_not_delay_the_first_waiting_one_if_everything_is_scarce(
 
 
 def _has_reservation(world: World, first: Waiting) -> bool:
-    """Tell whether a place is kept for the first job: its group is not full."""
+    """Whether the first job has a reservation: its group is not full."""
     limit = world.machine.limits.get(first.group)
     return limit is None or sum(one.group == first.group for one in world.running) < limit
 
@@ -207,7 +207,7 @@ def test_reused_policy_decides_like_a_new_one(
 
 
 MOST_AT_ONCE = (
-    14  # attempts without a pause: from 1 GiB to the largest card, a quarter more each time
+    14  # attempts without a pause: from 1 GiB to the largest GPU, a quarter more each time
 )
 
 

@@ -1,4 +1,4 @@
-"""A real scheduler and its jobs: the plain life, kill -9, stops, trouble; and the process that sends messages."""
+"""A real scheduler and its jobs: normal operation, kill -9, stops, errors; and the process that sends messages."""
 
 import os
 import shutil
@@ -268,7 +268,7 @@ def test_new_scheduler_adopts_running_attempts_within_a_second(queue: Queue) -> 
     send_signal(old, signal.SIGKILL)
     before = time.monotonic()
     until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
-    assert time.monotonic() - before < 5  # a second on a machine that nobody else uses
+    assert time.monotonic() - before < 5  # one second on an idle machine
     assert queue.scheduler != old
     assert endings(queue.store, job) == [None]
 
@@ -488,7 +488,7 @@ def test_leftover_files_in_a_job_folder_do_not_block_the_job(queue: Queue, effec
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
     attempt = queue.home.attempt(job, 1)
     attempt.folder.mkdir()
-    attempt.started.touch()  # the power failed: the claim is gone, and what was written there
+    attempt.started.touch()  # the power failed: the claim and the written files are lost
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["done"]
@@ -551,7 +551,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def locked_home(home: Home, store: Store) -> Iterator[Home]:  # the database
-    """A home with a scheduler, as far as its lock tells."""
+    """A queue folder with a scheduler, as shown by its lock."""
     held = lock_file(home.scheduler_lock)
     assert held is not None
     yield home

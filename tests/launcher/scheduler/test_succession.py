@@ -56,7 +56,7 @@ def started_jobs(home: Home) -> list[int]:
 
 
 def start_precedes_end(store: Store, job: int) -> bool:
-    """Tell whether the start of the next job was stored before the end of this one."""
+    """Whether the start of the next job was stored before the end of this one."""
     rows = store.database.execute("SELECT job, state FROM events ORDER BY id").fetchall()
     order = [tuple(row) for row in rows]
     return order.index((job + 1, State.RUNNING)) < order.index((job, job_row(store, job).state))
@@ -163,7 +163,8 @@ def test_prewritten_order_of_a_killed_scheduler_is_used_by_the_next(
     assert [job_row(store, job).attempts for job in jobs] == [1, 1, 1]
 
 
-# --- whose turn it is between runs, as `launcher show` and `launcher share` tell it; and a real scheduler's order
+# --- the order of runs, as printed by `launcher show` and `launcher share`; and the order of a
+# real scheduler
 
 
 HOURS = 3600.0
@@ -175,7 +176,7 @@ def on_gpu(name: str) -> Spec:
 
 @pytest.fixture
 def sweep(store: Store) -> list[int]:
-    """A run of which one job is done after ten hours on two cards, and five wait."""
+    """A run with one job done after ten hours on two GPUs, and five waiting ones."""
     jobs = enqueue(store, *(on_gpu(f"command/{n}") for n in range(6)), run="sweep")
     now = job_row(store, jobs[0]).submitted
     claim = seated(store, jobs[0], now - 10 * HOURS, device="GPU-1,GPU-2")

@@ -248,7 +248,7 @@ def test_a_damaged_database_is_named_and_kept_aside(home: Home, damage: str) -> 
     assert said[0] == said[1]
     assert "was found damaged" in said[0]
     assert not home.database.exists()
-    assert home.exists()  # a queue was kept here, so no verb takes the home for a new one
+    assert home.exists()  # a queue was here before, so no command uses the folder for a new one
     (kept,) = home.damaged.iterdir()
     assert (kept / "queue.sqlite").read_bytes() == before
     assert str(kept) in said[0]
@@ -382,7 +382,7 @@ def test_process_killed_while_opening_leaves_a_usable_queue(
         assert not home.damage_record.exists()
 
 
-# --- trouble that is no damage
+# --- errors that are not damage
 
 
 def test_intact_database_is_kept_after_any_error(home: Home) -> None:
@@ -428,7 +428,7 @@ def disk() -> Iterator[Path]:
 
 
 def fill_disk(disk: Path, leave: int = 0) -> Path:
-    """Use up a disk but for `leave` bytes, and return the file that does it."""
+    """Fill a disk except for `leave` bytes, and return the file that fills it."""
     room = os.statvfs(disk)
     eater = disk / "eater"
     eater.write_bytes(bytes(room.f_bavail * room.f_frsize - leave))
@@ -492,7 +492,7 @@ def test_read_only_disk_is_not_damage(disk: Path) -> None:
     assert query_home(home, RUNS, check=True) == [10]
 
 
-# --- when to look
+# --- when to check
 
 
 def test_scheduler_checks_a_database_if_it_is_small_or_after_a_reboot() -> None:

@@ -1,4 +1,4 @@
-"""Looks at a queue that change nothing of it."""
+"""Read-only access to a queue."""
 
 import json
 import os
@@ -43,7 +43,7 @@ Record = Callable[..., Any]
 
 @pytest.fixture
 def record(launcher: Launcher) -> Record:
-    """What a command tells programs."""
+    """The JSON output of a command."""
     return lambda *words: json.loads(launcher(*words, "--json").out)
 
 
@@ -442,14 +442,14 @@ def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: St
     assert said.partition("--json\n")[2].count("\n") == 12
 
 
-# --- A look at a queue that changes nothing of it, and a log that does not grow for ever
+# --- reading a queue changes nothing, and the log does not grow forever
 
 
 TASK = "name: t\ncommand:\n- {name: a, argv: ['true']}\n"
 
 
 def everything(home: Home) -> dict[str, bytes | None]:
-    """Return what lies in a home, byte for byte; SQLite's index of its log aside."""
+    """Return the contents of a queue folder byte for byte, except SQLite's index of its log."""
     return {
         str(path.relative_to(home.folder)): path.read_bytes() if path.is_file() else None
         for path in home.folder.rglob("*")
@@ -500,7 +500,7 @@ def test_read_only_connection_cannot_write(home: Home, store: Store) -> None:
 
 @pytest.fixture
 def read_only(home: Home, store: Store) -> Iterator[Home]:
-    """A home with a job, on a file system that is mounted read-only then."""
+    """A queue folder with a job, on a file system that is then mounted read-only."""
     enqueue(store, a_spec())
     store.close()
     folder = str(home.folder)

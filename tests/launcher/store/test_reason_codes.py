@@ -1,4 +1,4 @@
-"""What follows from a reason is decided by its code and its data: its text may be any other."""
+"""The code and the data of a reason decide its consequences, for any text."""
 
 import json
 import re

@@ -69,7 +69,7 @@ def test_link_to_an_attempt_on_a_pilot_stays_while_its_folder_exists(
 ) -> None:
     job = finished_on_pilot(home, store, tmp_path / "pilot")
     there = tmp_path / "pilot" / "attempts" / f"{job}-1"
-    (there / "spec.json").unlink()  # it cannot be told whose it is
+    (there / "spec.json").unlink()  # its job cannot be determined
     (row,) = store.read.jobs_by_id([job])
     assert [
         left and left.why for left in map(delete_attempt_folder, attempt_folders(home, row))

@@ -476,7 +476,7 @@ def test_duration_of_an_attempt_excludes_its_pauses(
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["seconds"], record["paused"]) == (seconds, None)
     assert store.scheduler_actions.paused_jobs() == frozenset()
-    (ending,) = store.read.recent_completions(5)  # events of a pause are no attempts
+    (ending,) = store.read.recent_completions(5)  # events of a pause are not attempts
     assert (ending.state, ending.seconds) == (job_row(store, job).state, seconds)
 
 

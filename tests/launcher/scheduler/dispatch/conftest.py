@@ -102,7 +102,7 @@ class DispatchHarness:
         visible: str | None = None,
         **terms: object,
     ) -> list[int]:
-        """Queue jobs that may run on backends; `visible` is their owner's CUDA_VISIBLE_DEVICES."""
+        """Queue jobs that may run on backends; `visible` is the CUDA_VISIBLE_DEVICES of their owner."""
         asked = Terms(on=on, **terms)  # type: ignore[arg-type]
         specs = [
             (spec or a_spec())._replace(name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
@@ -156,23 +156,23 @@ class DispatchHarness:
         return reason.text
 
     def requested_pilots(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
-        """Order pilots; return how much work waits, and where attempts are, as the fleet is told."""
+        """Request pilots. Return the demand and the attempts per pilot that the pilot pool receives."""
         self.dispatch.request_pilots(ControlState(), CycleResult())
         return self.fleet.turns[-1]
 
     def poll_gpus(self) -> Mapping[int, Eviction]:
-        """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
+        """Poll the pilots and their GPUs. Return the jobs to evict."""
         self.dispatch.pilot_events.poll_messages()
         return self.dispatch.pilot_nodes.poll_gpus()
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
-        """What was measured of an attempt on a pilot."""
+        """The measurements of an attempt on a pilot."""
         place = self.dispatch.pilot_nodes.node_of(claim)
         assert place is not None
         return place.measured_usage(claim)
 
     def poll_ends(self) -> list[tuple[int, Outcome | AttemptHandle]]:
-        """Hear the pilots; return what became of attempts."""
+        """Poll the pilots. Return the events of attempts."""
         self.dispatch.pilot_events.poll_messages()
         return [(claim.job, news) for claim, _, news in self.attempts.poll_events(set())]
 

@@ -196,7 +196,7 @@ def test_new_work_after_a_count_is_counted(dispatch_harness: DispatchHarness) ->
     dispatch_harness.decide()
     demand, _ = dispatch_harness.requested_pilots()
     assert demand["box"].jobs == 1
-    dispatch_harness.queue("box", jobs=2, retries=1)  # of the same lane: it is looked at soon again
+    dispatch_harness.queue("box", jobs=2, retries=1)  # of the same lane: it is examined again soon
     dispatch_harness.decide()
     result = CycleResult()
     dispatch_harness.dispatch.request_pilots(ControlState(), result)
@@ -359,7 +359,7 @@ def test_reason_of_a_waiting_job_states_the_configuration_error(
     assert "config.toml has an error: config.toml:3: backends.box.cpus" in reason.text
 
 
-# --- GPUs of pilots: what is learned of jobs there, and how much of a card that they share each may take
+# --- GPUs of pilots: recorded usage of jobs there, and memory limits on shared GPUs
 
 
 CARD = a_gpu(total=40)
@@ -367,7 +367,7 @@ CARD = a_gpu(total=40)
 
 @pytest.fixture
 def pilot(dispatch_harness: DispatchHarness) -> Pilot:
-    """A pilot with a card."""
+    """A pilot with a GPU."""
     return dispatch_harness.pilot(cpus=8, gpus=(CARD,))
 
 
@@ -377,7 +377,7 @@ def on_gpu(gib: float | None = 10, **changes: object) -> Resources:
 
 
 def report_gpu_usage(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
-    """Have a pilot tell how much of its card is in use, and by which of jobs 1, 2 …."""
+    """Let a pilot report the usage of its GPU, and the part of jobs 1, 2 …."""
     by = {
         f"{name.removeprefix('job')}-1": {CARD.uuid: round(gib * GIB)}
         for name, gib in attempts.items()
@@ -672,7 +672,7 @@ def test_estimate_applies_to_a_pilot_of_unknown_start() -> None:
     )
 
 
-# --- plain mode: a pilot for one job gets one, and is told to leave behind it
+# --- single-job pilots: each gets one job, and the command to exit after it
 
 
 def use_single_job_pilots(dispatch_harness: DispatchHarness) -> None:
@@ -703,7 +703,7 @@ def test_single_job_pilot_gets_no_second_job(dispatch_harness: DispatchHarness) 
     pilot.orders()
     dispatch_harness.end(pilot, f"{first}-1", Done(at=1.0))
     assert [job for job, _ in dispatch_harness.poll_ends()] == [first]
-    dispatch_harness.decide()  # the fleet, which looks at its pilots now and then, lists it still
+    dispatch_harness.decide()  # the pilot pool, which polls its pilots periodically, still lists it
     assert pilot.orders() == []
 
 

@@ -30,7 +30,7 @@ DONE = Done(at=NOW)
 
 
 def report_end(pilot: Pilot, outcome: Outcome | None = None) -> None:
-    """Have a pilot tell of the end of its attempt."""
+    """Let a pilot report the end of its attempt."""
     pilot.tell(AttemptFinished(attempt="1-1", outcome=outcome))
 
 
@@ -196,7 +196,7 @@ def test_started_attempt_of_a_lost_pilot_is_lost_with_its_reason(
 
 
 def reap_terminating_pilot(dispatch_harness: DispatchHarness, *, ending_s: float) -> list[Outcome]:
-    """Give the pilot up, all of which has been ending for so long."""
+    """Abandon the pilot, whose processes have been terminating for `ending_s`."""
     dispatch_harness.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
     dispatch_harness.fleet.ending = ending_s
     return [outcome for _, outcome in dispatch_harness.dispatch.pilot_events.reap_abandoned()]
@@ -332,7 +332,7 @@ def test_unreadable_attempt_is_probed_again(
     dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
     started = pilot.folder.attempt("1-1").started
-    started.mkdir()  # stands for a file system that does not answer
+    started.mkdir()  # simulates an unresponsive file system
     dispatch_harness.fleet.lost["lp-1"] = "node n1 is down"
     assert [*dispatch_harness.dispatch.pilot_events.reap_abandoned()] == []
     assert dispatch_harness.fleet.done == []
@@ -415,7 +415,7 @@ def test_order_contains_paths_of_the_nodes(dispatch_harness: DispatchHarness) ->
 def test_log_link_in_the_run_is_created_by_the_scheduler(
     dispatch_harness: DispatchHarness, tmp_path: Path
 ) -> None:
-    """A node may see other paths, and what was frozen there would name its own log over a later one."""
+    """A node may see other paths, and an attempt that was suspended there could overwrite a later link."""
     pilot, link = dispatch_harness.pilot(), tmp_path / "runs" / "a" / "train.log"
     (job,) = dispatch_harness.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
     dispatch_harness.decide()

@@ -246,7 +246,7 @@ def gib(amount: float) -> int:
 
 
 def diagnose(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
-    """A judgement from what the program told and what the scheduler knows, both in GiB."""
+    """A verdict from the report of the program and the facts of the scheduler, both in GiB."""
     facts: dict[str, Any] = {name: gib(value) for name, value in told.items()}
     known: dict[str, Any] = {name: gib(value) for name, value in scene.items()}
     return diagnose_oom(OomReport(where=where, **facts), OomContext(**known))

@@ -1,4 +1,4 @@
-"""What is known of GPUs: what each attempt takes, what a home has used, and what attempts teach about sharing."""
+"""GPU state: usage by attempts, usage of a queue, and measurements of sharing."""
 
 import json
 import math
@@ -65,7 +65,7 @@ OTHER = 1
 
 
 def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnapshot:
-    """A card with processes: `ours=…` and `other=…` are their bytes, None where it is not told."""
+    """A GPU with processes: `ours=…` and `other=…` are their bytes, None if not reported."""
     pids = {"ours": ME, "other": OTHER}
     found = [GpuProcess(pid=pids[who], used=amount) for who, amount in processes.items()]
     return a_gpu(index, used=used, processes=tuple(found))
@@ -97,7 +97,7 @@ def a_ledger(
 
 
 def used(ledger: GpuAccounting, *claims: Claim) -> list[Mapping[str, int]]:
-    """What each attempt uses of cards."""
+    """Usage of GPUs by each attempt."""
     return [one.used for one in ledger.usage_tracker.running_jobs(claims, no_usage)]
 
 
@@ -268,7 +268,7 @@ def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
         assert isinstance(start, Start)
         assert (start.devices, start.exclusive) == ((gpus[0].uuid,), True)
         assert start.reservation == gpus[0].total
-        # what its owner asks for, or what it lacked, can be more than any card has
+        # declared memory, or memory missing at a failure, can exceed every GPU
         for job, usage in (
             (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
             (ready(least=30 * GIB, visible=None), NO_USAGE),
@@ -365,7 +365,7 @@ def test_attempt_without_a_reservation_has_an_estimate(home: Home) -> None:
     assert (other.estimated, other.exclusive) == (False, True)
 
 
-# --- estimates: what is reserved for a job whose memory was neither declared nor learned
+# --- estimates: reservations of jobs with neither declared nor recorded memory
 
 
 TRAIN = ("python", "train.py", "--lr", "1")
@@ -381,7 +381,7 @@ def an_estimate(job: int = 1, argv: tuple[str, ...] = TRAIN, pid: int = ME) -> C
 def ledger_after(
     home: Home, claims: Iterable[Claim], *shared_time: tuple[float, GpuSnapshot]
 ) -> GpuAccounting:
-    """A ledger after looks, each with its time."""
+    """The accounting after readings, each with its time."""
     ledger, claims = GpuAccounting(home, OwnProcesses()), list(claims)
     for at, gpu in shared_time:
         assert ledger.record_sample(GpuSample(gpus=(gpu,), at=at), claims)
@@ -389,7 +389,7 @@ def ledger_after(
 
 
 def busy(used: float, sm: float | None = 0.3) -> GpuSnapshot:
-    """A card on which our process uses so many GiB, and works for so much of the time."""
+    """A GPU on which our process uses so many GiB and has this load."""
     process = GpuProcess(pid=ME, used=round(used * GIB), sm=sm)
     return a_gpu(total=80, used=used, processes=(process,))
 
@@ -529,7 +529,7 @@ def test_just_ended_own_process_is_not_attributed_to_others(home: Home) -> None:
     card = a_gpu(processes=(GpuProcess(pid=ME, used=GIB, sm=0.5), theirs))
     ledger.record_sample(GpuSample(gpus=(card,), at=1.0), [running()])
     assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
-    ledger.record_sample(GpuSample(gpus=(card,), at=2.0), [])  # the look still shows it
+    ledger.record_sample(GpuSample(gpus=(card,), at=2.0), [])  # the reading still shows it
     assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
     ledger.record_sample(GpuSample(gpus=(card,), at=3.0), [])
     assert ledger.foreign_load == {"GPU-0": (0.75, 2)}, "it has not ended with our job"
@@ -687,7 +687,7 @@ def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
 
 
 class WatchedCard:
-    """A card of 40 GiB on which a job of ours uses 30 GiB, and its scheduler that looks at it."""
+    """A GPU of 40 GiB with a job of ours that uses 30 GiB, and its scheduler."""
 
     def __init__(self, folder: Path, process: GpuProcess) -> None:
         home = Home(folder / "one")
@@ -698,7 +698,7 @@ class WatchedCard:
         self.gpus = SchedulerGpus(home, lambda: (card,), lambda: None, board=board)
 
     def look(self, claims: list[Claim]) -> Mapping[int, Any]:
-        """Take in one more look; returns who has to leave the card."""
+        """Process one more reading. Return the jobs to evict."""
         at = time.monotonic()
 
         def seen() -> bool:
@@ -786,14 +786,14 @@ def test_without_driver_values_worker_reports_are_counted_per_gpu(home: Home) ->
     assert ledger.usage_tracker.peak(claim) == 4 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-# --- what a home has used, decayed: counted while attempts run, and found again after a restart
+# --- usage of a queue, decayed: counted while attempts run, and read again after a restart
 
 
 DAY = HALF_LIFE_S
 
 
 def an_attempt(store: Store, name: str, claimed: float, ended: float | None, **seat: object) -> int:
-    """An attempt that ran for so long."""
+    """An attempt with a given duration."""
     job = one(store, name, resources=Resources(cpus=2, device="cpu", ram=GIB))
     claim = seated(store, job, claimed, **seat)
     if ended is not None:
@@ -813,7 +813,7 @@ def test_running_jobs_are_charged_by_reservation() -> None:
     whole = a_claim(job=2, device=f"{gpu.uuid},GPU-9", cpus=1, exclusive=True, claimed=clock.now)
     assert meter.read([half, whole], [gpu]).cards == 0
     monotonic.now += 100
-    clock.now -= 1e6  # the clock is set: what is used is not counted by it
+    clock.now -= 1e6  # the clock is set: it does not affect the usage
     use = meter.read([], [gpu])
     assert use.cards == pytest.approx(250, rel=1e-3)
     assert use.cores == pytest.approx(400, rel=1e-3)
@@ -891,7 +891,7 @@ def test_unreadable_records_use_no_memory(store: Store, key: str) -> None:
 
 
 def a_scheduler(home: Path, claims: Path) -> tuple[SchedulerGpus, ReservationBoard]:
-    """What a scheduler knows of GPUs, without any; and what it tells others."""
+    """The GPU state of a scheduler without GPUs, and its publications."""
     board = ReservationBoard(claims, home)
     return SchedulerGpus(Home(home), lambda: (), lambda: None, board=board), board
 
@@ -938,7 +938,7 @@ def test_yielding_user_keeps_the_waiting_time(tmp_path: Path) -> None:
     assert anew.since > first.since
 
 
-# --- what attempts teach about sharing a GPU: looks are given, progress lies where workers write it
+# --- measurements of GPU sharing: readings are given, progress is where workers write it
 
 
 STRANGER = 999
@@ -954,7 +954,7 @@ def owner(pid: int) -> int | None:
 
 
 class SharedTimeHarness:
-    """Looks at one card a second, with the steps of those that run."""
+    """One reading of a GPU per second, with the steps of the running jobs."""
 
     def __init__(self, home: Home) -> None:
         self.home, self.now = home, 0.0
@@ -971,7 +971,7 @@ class SharedTimeHarness:
         utilisation: float | None = None,
         times: int = 1,
     ) -> None:
-        """So many times let `seconds` pass, in which each process uses the card so much and its job makes steps."""
+        """Several times let `seconds` pass, in which each process has its load on the GPU and its job makes steps."""
         for _ in range(times - 1):
             self.look(uses, seconds=seconds, rates=rates, utilisation=utilisation)
         self.now += seconds

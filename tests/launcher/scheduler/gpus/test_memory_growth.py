@@ -1,4 +1,4 @@
-"""When the memory of an attempt has stopped growing, so that what it uses tells what it needs."""
+"""When the memory of an attempt has stopped growing, so that its usage predicts its need."""
 
 import json
 from math import nan
@@ -16,7 +16,7 @@ from tests.build import GIB
 
 
 def growth_after(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGrowth:
-    """What is known after looks at regular times."""
+    """The growth record after readings at regular times."""
     growth = MemoryGrowth(began=began, steady_since=began)
     for number, used in enumerate(gib):
         growth.add_sample(began + number * every_s, round(used * GIB))
@@ -30,7 +30,7 @@ def growth_after(*gib: float, every_s: float = 1.0, began: float = 100.0) -> Mem
         ((0.0,), False),
         ((1.0,), True),
         ((1.0, 1.0), False),
-        ((1.0, 1.01), False),  # that is no growth
+        ((1.0, 1.01), False),  # too small for growth
         ((1.0, 1.5), True),
         ((1.0, 1.5, 0.5), False),
         ((3.0, 1.0, 2.0), False),  # it had as much a moment ago
@@ -91,7 +91,7 @@ def test_growth_record_of_another_boot_is_ignored() -> None:
     [
         ("began", None),
         ("began", -1.0),
-        ("began", 1e9),  # after the newest look
+        ("began", 1e9),  # after the newest reading
         ("at", "now"),
         ("at", nan),
         ("used", -1),

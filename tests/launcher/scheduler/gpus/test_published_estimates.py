@@ -1,4 +1,4 @@
-"""What other queues are told to leave to a job whose reservation follows its use."""
+"""Published reservations of a job whose reservation follows its usage."""
 
 import os
 import time
@@ -25,7 +25,7 @@ from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB
 ESTIMATES = {
-    # in use by the job and by others, estimate, what is published: GiB
+    # usage by the job and by others, estimate, published amount: GiB
     "much is free": (4, 0, 6, 6),
     "half of what is free": (12, 10, 15, 13),
     "nothing is free": (12, 12, 15, 12),
@@ -80,7 +80,7 @@ def test_initial_estimate_is_published_until_the_first_reading(
     assert published() == 7 * GIB, "its claim is published in the turn of its start"
     gpus.accounting.record_sample(
         GpuSample(gpus=(card,), at=2.0), []
-    )  # a look that was taken before it started
+    )  # a reading from before its start
     assert published() == 7 * GIB
     process = GpuProcess(pid=os.getpid(), used=GIB)
     seen = a_gpu(total=TOTAL, used=1, processes=(process,))

@@ -260,7 +260,7 @@ def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memo
 
 
 def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
-    """Jobs that could start if what runs were measured: what waits, what runs, and where."""
+    """Jobs that wait for the measurement of running ones: waiting jobs, running jobs, and the machine."""
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     full = Machine(cpus=64, gpus=(replace(a_gpu(total=80), utilisation=1.0),))
     young = [unknown(job, "train", FIRST_SIMILAR_S)._replace(ends=500.0) for job in (6, 7, 8, 9)]

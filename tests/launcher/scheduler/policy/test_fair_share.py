@@ -1,4 +1,4 @@
-"""Who yields between users: over time on shared cards, with everybody's own decisions, and with liars among them."""
+"""Yielding between users: over time on shared GPUs, with independent decisions of all, and with false requests among them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,7 @@ def a_colleague(
     cores: float = 0.0,
     **wish: object,
 ) -> PeerScheduler:
-    """A user who waits for a card, unless the test says for what, and has used so much."""
+    """A user who waits for a GPU, or for another resource, with some past usage."""
     asked: dict[str, object] = {"since": 0.0, "gpus": 1, "vram": 20 * GIB}
     return PeerScheduler(
         user="bob",
@@ -67,7 +67,7 @@ def decided(
 
 
 def large(job: int, **changes: object) -> Waiting:
-    """A job beside which no other has room on a card."""
+    """A job that leaves no room for another one on a GPU."""
     waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
     return waiting._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
@@ -78,7 +78,7 @@ def on_card(job: int, index: int = 0, ends: float | None = None) -> Running:
 
 
 def busy(machine: Machine, *indices: int) -> Machine:
-    """The machine while jobs use 20 GiB of these cards."""
+    """The machine while jobs use 20 GiB of these GPUs."""
     gpus = tuple(
         replace(gpu, used=20 * GIB if gpu.index in indices else gpu.used) for gpu in machine.gpus
     )
@@ -227,7 +227,7 @@ def test_infeasible_peer_request_blocks_no_job(changes: dict[str, object]) -> No
     colleague = colleague._replace(demand=colleague.demand._replace(**changes))  # type: ignore[arg-type]  # as the test says
     machine = a_machine(2, colleagues=(colleague,), use=ResourceUsage(10.0, 9.0, 9.0))
     assert not YieldPolicy().with_eligible_peers(machine, 0.0).colleagues
-    decide([large(1), large(2)], [], machine)  # nothing breaks where nobody has looked at it before
+    decide([large(1), large(2)], [], machine)  # no error without an earlier reading
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.floats(0, 1e6), st.integers(1, 4))
@@ -252,11 +252,11 @@ class User:
     waited: dict[int, float] = field(default_factory=dict)  # job → since when
     started: dict[int, float] = field(default_factory=dict)
     courtesy: YieldPolicy = field(default_factory=YieldPolicy)
-    wishes: bool = True  # he tells of it
-    takes: bool = True  # he starts what fits
+    wishes: bool = True  # whether the request is published
+    takes: bool = True  # whether fitting jobs are started
 
     def colleague(self, machine: Machine, now: float) -> PeerScheduler | None:
-        """What the others read of him."""
+        """The published data that the others read."""
         first = self.line[: len(machine.gpus)]
         places = [Wait(job=job.job, reason="", lacking_resource="gpu") for job in first]
         wish, number = demand_of(first, places, machine)

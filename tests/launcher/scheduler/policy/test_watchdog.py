@@ -1,4 +1,4 @@
-"""How long jobs wait: for others, for their retry, and for what nothing explains; what is said of it, and clocks that are set."""
+"""Waiting times of jobs: for others, for their retry, and unexplained ones with their messages; and clock changes."""
 
 import itertools
 from dataclasses import replace
@@ -290,7 +290,7 @@ def test_extreme_time_limits_do_not_delay_jobs_forever(limit: float) -> None:
     wide, other = decide([WIDE, small], [run], ONE_CARD, TODAY)
     assert isinstance(wide, Wait)
     assert "cuda:0 will have room " in wide.reason
-    # the small one fits beside the wide one in any case
+    # the small one fits together with the wide one in any case
     assert isinstance(other, Start)
 
 
@@ -326,7 +326,7 @@ def test_expected_start_is_described_in_words(at: float, slip: float, said: str)
     assert kept.describe(NOW) == f"job 7, which is first and will get a GPU{said}"
 
 
-# --- how long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up
+# --- expected length of the queue: it bounds how long jobs are passed, so nothing may inflate it
 
 
 HOUR, TEN_YEARS = 3600.0, 10 * 365 * 86_400.0
@@ -376,7 +376,7 @@ def test_zero_duration_is_valid_and_an_invalid_one_is_none() -> None:
     ]
 
 
-# --- A job that waits for cores of other homes is passed by ours behind it, and not for ever
+# --- a job that waits for cores of other queues is passed by our later jobs for a limited time
 
 
 TWO = 0b11
@@ -405,7 +405,7 @@ def test_large_job_is_backfilled_for_a_limited_time() -> None:
             running.append((now + LASTS_S, Running(job=number, cpus=1)))
             number += 1
     gaps = [later - before for before, later in itertools.pairwise(started)]
-    # our core was free for it once in each round, for so long and no longer
+    # our core was reserved for it once in each round, for a limited time
     assert max(gaps) >= HOLD_S
     assert max(gaps) <= HOLD_S + LASTS_S + 2
     assert len([gap for gap in gaps if gap > LASTS_S]) == 2
@@ -451,7 +451,7 @@ def paused_job(store: Store, *, failed_at: float, backoff_s: float) -> int:
 
 
 def look_again_s(pauses: Pauses, now: float) -> float:
-    """End the pauses whose time has come; return after how many seconds to look again."""
+    """End the pauses whose time is over. Return the seconds until the next end."""
     result = CycleResult()
     pauses.end_due(now, result)
     return result.max_sleep_s

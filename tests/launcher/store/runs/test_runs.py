@@ -1,4 +1,4 @@
-"""What the store says of runs, of what is new and to whom, and of what is ready; and which jobs and runs are found and listed."""
+"""Runs, events and ready jobs in the store; searching and listing jobs and runs."""
 
 import time
 from collections import Counter
@@ -59,7 +59,7 @@ def test_failed_attempt_is_charged_and_one_with_negative_duration_is_not(
     a, b = two_runs
     end(store, claimed(store, a, 100.0), Failed(at=116.0, error="x"), now=116.0)
     end(store, claimed(store, b, 100.0), Done(at=50.0), now=50.0)
-    assert accounts(store)["a"].vtime == 1.0  # a core is a sixteenth of a card
+    assert accounts(store)["a"].vtime == 1.0  # a core counts as a sixteenth of a GPU
     assert accounts(store)["b"] == FairShareAccount(run=accounts(store)["b"].run, name="b")
 
 
@@ -197,7 +197,7 @@ READY = ("state", "waits", "priority", "run", "lane")
 
 
 def runs_of(store: Store, each: int = 2) -> dict[str, int]:
-    """How many jobs of each run are looked at."""
+    """How many jobs of each run are read."""
     return dict(Counter(job.account.name for job in store.scheduler_actions.read_ready(each)))
 
 
@@ -284,12 +284,13 @@ def test_limit_of_a_group_applies_to_all_runs(store: Store) -> None:
     assert len({job.lane_id for job in store.scheduler_actions.read_ready(1)}) == 1
 
 
-# --- the feed: who follows the queue hears of each change once, whatever else becomes of the job
+# --- the feed: each follower of the queue sees each change once, whatever happens to the job
+# later
 
 
 @pytest.fixture
-def other(home: Home, store: Store) -> Iterator[Store]:  # makes the home
-    """What another process writes with."""
+def other(home: Home, store: Store) -> Iterator[Store]:  # creates the queue folder
+    """A store of another process that writes."""
     other = Store(home, durable=False)
     yield other
     other.close()

@@ -1,4 +1,4 @@
-"""What a scheduler does to jobs: attempts, lanes, times, running again; and rows that cannot be understood."""
+"""Actions of a scheduler on jobs: attempts, lanes, times, retries; and invalid rows."""
 
 import json
 import math

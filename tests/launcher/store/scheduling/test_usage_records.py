@@ -1,4 +1,4 @@
-"""What the queue remembers of attempts on GPUs and nodes, and what of that it believes."""
+"""Stored usage of attempts on GPUs and nodes, and which records are used."""
 
 import json
 import sqlite3
@@ -92,14 +92,14 @@ def learn_program(records: UsageRecords, *argv: str, **known: Any) -> None:
 
 
 def usage(records: UsageRecords, signature: str = "train 1", machine: str = "") -> Usage:
-    """What attempts with a signature used, without what similar ones did."""
+    """Usage of attempts with a signature, without that of similar ones."""
     return records.usage(signature, machine=machine)._replace(similar=NO_SIMILAR_USAGE)
 
 
 def similar(
     records: UsageRecords, *argv: str, signature: str = "", machine: str = ""
 ) -> SimilarUsage:
-    """What jobs similar to a program used, or to one with a signature."""
+    """Usage of jobs similar to a program or to a job with a signature."""
     return records.usage(signature or program_signature(argv), program_of(argv), machine).similar
 
 
@@ -202,7 +202,7 @@ def test_memory_of_this_machine_takes_precedence(records: UsageRecords) -> None:
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
     records.set_local_machines([H100])
     assert usage(records).seconds == (10.0,)
-    assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
+    assert usage(records, "train 2").seconds == (10.0,)  # of its type, too
     assert usage(records, machine=A10).peaks == (4 * GIB,)
     records.set_local_machines([])
     assert len(usage(records).seconds) == 2
@@ -251,7 +251,7 @@ def test_waiting_program_has_the_numeric_arguments_that_determine_its_memory(
     assert before.numbers is None  # nothing is known that they could decide
     assert before.program == "train.py"
     learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
-    store.scheduler_actions.invalidate_caches()  # the lesson was recorded beside it
+    store.scheduler_actions.invalidate_caches()  # the record was stored with it
     (after,) = store.scheduler_actions.read_ready(4)
     assert after.numbers == ("4",)
     store.database.execute("UPDATE jobs SET spec = '{', rank = rank + 1")
@@ -270,7 +270,7 @@ def test_waiting_program_has_the_numeric_arguments_that_determine_its_memory(
         (0.0, LONGEST_S + 1, None, ()),  # it began in 1970, or ends in 2040
         (0.0, 3600.0, 60.0, (60.0,)),  # set forward by an hour meanwhile
         (0.0, LONGEST_S + 1, 60.0, (60.0,)),
-        (0.0, 60.0, 7200.0, (60.0,)),  # nobody looked for two hours after its end
+        (0.0, 60.0, 7200.0, (60.0,)),  # the end was recorded two hours late
         (0.0, 60.0, -1.0, ()),
     ],
 )
@@ -314,7 +314,7 @@ def test_damaged_usage_record_is_ignored(
     assert set(learned.peaks) == {4 * GIB}
     assert learned.slowdown in {None, 2.0}
     assert learned.sm in {None, 0.5}
-    assert usage(records, "train 2").seconds  # of its kind, likewise
+    assert usage(records, "train 2").seconds  # of its type, too
 
 
 @pytest.mark.parametrize(
