@@ -38,7 +38,7 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         make: Create the queue folder if it is missing. Otherwise that is an error.
 
     Raises:
-        UsageError: There is no queue yet.
+        UsageError: The queue does not exist yet.
         MachineError: The queue folder belongs to another user or machine, or its database is
             damaged.
     """

@@ -8,7 +8,7 @@ from launcher.system.files import Json
 
 STEADY = 0.02  # fraction of the usage; a smaller increase is not growth
 STEADY_SAMPLES = 2  # in a row without growth, of an attempt that keeps its GPU busy
-STEADY_S = 2.0  # seconds since its first byte; memory that a program allocates first is seldom all
+STEADY_S = 2.0  # seconds since its first byte; a program usually allocates more later
 IDLE_STEADY_S = (
     30.0  # without growth, of an attempt whose load is not reported, or that does nothing
 )

@@ -170,7 +170,7 @@ def demand_of(
 def starving_resource(
     demand: ResourceDemand | None, running: Iterable[Running], machine: Machine, now: float
 ) -> ResourceKind | None:
-    """Return the resource that we have waited for so long, without any of it, that others yield. None: no such resource.
+    """Return the resource that others yield to us after a long wait without any of it, None if there is none.
 
     Args:
         demand: Our request.

@@ -1,4 +1,4 @@
-"""Input of a decision: waiting jobs, running jobs and the machine; and its possible results.
+"""Input and possible results of a decision: waiting jobs, running jobs and the machine.
 
 The duration of a job is a distribution from the durations of similar jobs and its own time limit.
 Its GPU request may be shared, alone with the measured memory, or alone with the least memory that
@@ -118,7 +118,7 @@ def make_forecast(seconds: Iterable[float], limit: float | None = None) -> Forec
 
 
 def running_forecast(claim: Claim, usage: Usage, ends: float | None = None) -> Forecast:
-    """Return the forecast of a running attempt: as reported by itself, otherwise from similar jobs; with its limit.
+    """Return the forecast of a running attempt with its limit: its own report, otherwise similar jobs.
 
     Args:
         claim: The attempt.
@@ -212,7 +212,7 @@ class Machine(NamedTuple):
     colleagues: tuple[PeerScheduler, ...] = ()  # other schedulers that wait
     use: ResourceUsage = NO_RESOURCE_USAGE  # our user's, decayed
     starving_resource: ResourceKind | None = (
-        None  # what we have waited for so long that others yield it to us
+        None  # the resource that others yield to us after our long wait
     )
 
     @property
@@ -358,7 +358,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
 
 
 def elapsed_s(run: Running, now: float) -> float | None:
-    """Return for how many seconds a job has run, None if unknown. 0 after a clock was set back."""
+    """Return the run time of a job in seconds, None if unknown. 0 after a clock was set back."""
     since = run.since
     return None if since is None or not isfinite(since) else max(0.0, now - since)
 

@@ -1,4 +1,4 @@
-"""Whose fault a lack of memory was, and what the next attempt requests.
+"""Whose fault a lack of memory was, and the request of the next attempt.
 
 The criterion is always the same: did the job have the memory that was reserved for it? All numbers
 are of one GPU.
