@@ -235,7 +235,7 @@ def _sm_utilisation(part: NvmlDevice) -> dict[int, float]:
 
 
 def _user(pid: int) -> str | None:
-    """Return who runs a process; None when there is none, as for one of another container."""
+    """Return the user of a process, None if it is not visible, as in another container."""
     try:
         return login_name(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
     except OSError:

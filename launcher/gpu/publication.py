@@ -30,7 +30,7 @@ class Publication(NamedTuple):
     seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
-    user: str = ""  # who owns the file
+    user: str = ""  # owner of the file
     control_groups: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
     home: str = ""  # hash of the publisher's queue folder; empty: written by an earlier version
     # GPU → (time of the usage measurement, amount of `settled` that counts after a later

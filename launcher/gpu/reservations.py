@@ -75,7 +75,7 @@ from launcher.system.processes import Identity, login_name
 MOST_NAMES = 64  # of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 USAGE_DELAY_S = 0.2  # seconds until new usage is published if it decides which user yields
-ABANDONED_S = 3600.0  # after so long its file is removed
+ABANDONED_S = 3600.0  # seconds after which its file is removed
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 logger = logging.getLogger(__name__)
 
@@ -350,7 +350,7 @@ class ReservationBoard:
         )
 
     def peers(self) -> tuple[PeerScheduler, ...]:
-        """Return who else waits, as last read."""
+        """Return the other waiting users, as last read."""
         return peers_in(
             self._peer_publications.values(), login_name(self._uid), self._clock(), STALE_S
         )

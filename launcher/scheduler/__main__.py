@@ -118,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     def housekeeping() -> None:
         with troubles.suppress_and_log(
             OSError
-        ):  # who cannot lock a new file serves on by its record
+        ):  # without a lock on a new file the scheduler continues with its record
             if not right.revalidate():
                 logger.warning("trouble='another scheduler serves this queue folder'")
                 scheduler.leave()
@@ -152,12 +152,12 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.suppress(
         OSError, MachineError
     ):  # the disk is full, or the queue folder is missing
-        if home.exists() and right.revalidate():  # who comes next need not wait for our end
+        if home.exists() and right.revalidate():  # the next scheduler need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
     right.release()
     if lives is not None:
         os.close(lives)
-    # who queued something while we still held the lock took us for a scheduler that stays
+    # commands that queued jobs while we still held the lock did not start another scheduler
     stays = not scheduler.leaving and not home.stop_record.exists()
     is_queue = home.database.exists() and not home.damage_record.exists()
     if stays and is_queue and (not store.is_current() or _has_work(store)):

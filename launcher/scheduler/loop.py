@@ -57,7 +57,7 @@ from launcher.workers.start_pauses import StartBackoff
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.2  # a request that came without a wake waits at most so long
+LOOK_S = 0.2  # seconds; longest delay of a request that came without a wake
 PREPARE_AFTER_S = 0.003  # seconds without news after which the next cycle is prepared
 MOST_BATCHED = 4  # ends that are taken in together, while other jobs run in their places
 HOME_GONE = " why='its database was deleted, replaced or damaged'"

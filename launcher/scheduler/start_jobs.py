@@ -76,7 +76,7 @@ class LaunchBatch:
         # in a transaction that is still open; with the reason, where it cannot be started
         self._open: list[LaunchedAttempt | PilotAttempt] = []
         self._open_failed: list[tuple[Claim, CannotStartWorker]] = []
-        # the same, committed; by who is to get it
+        # the same, committed; by receiver
         self._committed: dict[Hashable, list[LaunchedAttempt | PilotAttempt]] = {}
         self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
         self._spec_writer = AttemptSpecWriter(home)
@@ -210,7 +210,7 @@ class LaunchBatch:
             return None
         attempt = PilotAttempt(claim=claim, link=link, clock=self._clock, reason=start.reason)
         if self._must_not_run(claim, before):
-            revoke_attempt(attempt.attempt)  # whoever serves next sends it nowhere
+            revoke_attempt(attempt.attempt)  # so that the next scheduler does not send it
         else:
             self._open.append(attempt)
         return None

@@ -67,5 +67,5 @@ def _boot_of(attempt: Attempt) -> str:
 
 
 def no_supervisor(boot: str) -> Identity:
-    """Return who starts what no supervisor of this machine does."""
+    """Return the placeholder identity for attempts without a supervisor on this machine."""
     return Identity(pid=0, start_ticks=0, boot=boot)

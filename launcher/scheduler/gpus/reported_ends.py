@@ -8,9 +8,7 @@ from launcher.system.paths import Home
 from launcher.workers.attempt_watch import TRANSIENT_ERRORS
 from launcher.workers.progress.attempt_progress import read_newest_step
 
-REPORT_S = (
-    10.0  # a program is asked for its progress at most so often, and not before it has run so long
-)
+REPORT_S = 10.0  # seconds between two reads of a program's progress, and before the first one
 
 
 class ReportedEnds:

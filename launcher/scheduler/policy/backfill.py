@@ -11,10 +11,12 @@ from launcher.scheduler.policy.inventory import Inventory, format_cores
 from launcher.scheduler.policy.model import Decision, GpuRequest, Wait, Waiting
 from launcher.units import format_seconds
 
-BACKFILL_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake
-SHOWN_DELAY_S = 60.0  # a place that slips by less is not worth a word
+BACKFILL_S = (
+    300.0  # seconds for which later jobs of ours start, so that nothing idles because of it
+)
+SHOWN_DELAY_S = 60.0  # seconds; a shorter delay is not reported
 UNKNOWN_END: EndTime = (inf, 1 << 62)  # after all of ours
-HOLD_S = 300.0  # so long what is ours is kept for it, once all of it is free: others may leave soon
+HOLD_S = 300.0  # seconds for which our free resources are reserved for it: others may leave soon
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,7 +184,7 @@ def _end_time_of(
 
 
 class ReservationAging:
-    """Jobs that have waited so long for other users that our later jobs must not pass them now.
+    """Jobs whose wait for other users is so long that our later jobs must not pass them now.
 
     It is unknown when others release their resources. Without a reservation, a large job would be
     passed forever. With a permanent one, cores could idle forever. The two phases therefore
@@ -205,7 +207,7 @@ class ReservationAging:
         ]
 
     def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
-        """Take in who waits for others, and whether something of ours is in its way as well."""
+        """Record the jobs that wait for others, and whether a job of ours is in the way, too."""
         for decision in decisions:
             if not isinstance(decision, Wait) or not decision.blocked_by_others:
                 continue

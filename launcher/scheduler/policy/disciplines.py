@@ -11,8 +11,8 @@ from typing import NamedTuple
 from launcher.scheduler.policy.model import Waiting
 from launcher.store.lanes import PRIORITY_POINT_S
 
-LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
-USUAL_S = 3600.0  # a job of which nothing is known counts as so long
+LEAST_S = 60.0  # seconds; shorter jobs count as this long: otherwise a job of one second would pass all others
+USUAL_S = 3600.0  # seconds; assumed duration of a job without records
 MAX_DELAY_FRACTION = (
     0.1  # the place of one that is not passed any more slips by at most this share of its wait
 )
@@ -22,7 +22,7 @@ FIRM_AFTER_S = (
 )
 STRICT_AFTER_S = (
     30 * 86_400.0
-)  # who has waited for this and twice as long as that is passed on no guess at all
+)  # seconds; a job that has waited for this and for twice the firm time is not passed because of an estimate
 
 
 class QueueOrder(Enum):
@@ -151,5 +151,5 @@ def _max_delay_s(job: Waiting, now: float) -> float:
 
 
 def firm_since(job: Waiting) -> float:
-    """Return from when on the place that is kept for a job slips no more."""
+    """Return the time from which the reservation of a job is no longer delayed."""
     return job.since + max(FIRM_AFTER_S, FIRM_PATIENCE_FACTOR * (job.backfill_until - job.since))

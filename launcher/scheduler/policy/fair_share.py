@@ -302,8 +302,8 @@ class PeerReservations:
         """Reserve a place for each peer to which we yield. `release` removes the places."""
         self._inventory, self._now = inventory, now
         self._peers = {each.user: each for each in peers}
-        # these count as ours while it is decided, under their users' names: places that are there now, and that of
-        # who gets one when ours end
+        # These places count as ours during the decision, under the names of their users: places that are free now,
+        # and the one of a peer that gets it when our jobs end.
         self._free_places: list[Running] = []
         self._future_reservations: list[FirstJobReservation] = []
         self._shortfalls: dict[tuple[object, ...], Shortfall | None] = {}

@@ -40,9 +40,7 @@ GROWTH_MARGIN = 0.02  # part of a GPU's memory that stays free, so that what run
 MOST_GROWTH_MARGIN = 1 << 30  # bytes of it
 MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured yet
 UNMEASURED_S = 600.0  # an unmeasured job without memory for this many seconds delays no other
-FIRST_SIMILAR_S = (
-    10.0  # so long the first one of similar jobs is waited for before a second one starts
-)
+FIRST_SIMILAR_S = 10.0  # seconds between the starts of the first and the second of similar jobs
 _PLENTY = 1 << 30  # jobs; more than any GPU runs
 
 
@@ -141,7 +139,7 @@ class GpuState:
 
     @property
     def free_without_own_jobs(self) -> int:
-        """How many bytes are free here once ours have ended, and with them others who use more than a little."""
+        """How many bytes are free here after the end of our jobs and of others that use more than a little."""
         if self.gpu.fault or self.gpu.used is None:
             return 0
         return self.gpu.total - (self.used_by_others if self.is_quiet else 0)

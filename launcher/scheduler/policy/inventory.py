@@ -133,7 +133,7 @@ class Inventory:
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._sequence = count()  # in which jobs were given, and of equal ends
-        self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
+        self._ends: list[tuple[float, int, Running]] = []  # a heap: the most overdue job first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], GpuPool] = {}
         self._options_by_request: dict[

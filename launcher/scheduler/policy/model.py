@@ -32,8 +32,10 @@ LONG_QUANTILE = (
 MEDIAN_QUANTILE = (
     0.5  # a running job is expected to end with the middle one of those that ran as long
 )
-SHORTEST_S = 60.0  # a job that nothing is known of is expected to run at least so long
-LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
+SHORTEST_S = 60.0  # seconds; least expected duration of a job without records
+LEAST_S = (
+    1.0  # seconds; least remaining time of an overdue job: no end is expected at this very moment
+)
 
 
 class Forecast(NamedTuple):
@@ -97,7 +99,7 @@ class Forecast(NamedTuple):
         return None if total is None else since + total
 
     def expected_end(self, since: float, now: float) -> float | None:
-        """Return when it is expected to end: as when it began, and who is late later on."""
+        """Return its expected end: as at its start, and later if it is overdue."""
         first, end = self.end(since, since), self.end(since, now)
         return first if first is None or end is None or first > now else max(end, now + LEAST_S)
 
@@ -148,7 +150,7 @@ class Waiting(NamedTuple):
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
-    backfill_until: float = -inf  # others may pass it so long
+    backfill_until: float = -inf  # others may pass it until then
     max_delay_s: float = (
         0.0  # by so many seconds the place that is kept for it may slip; -inf: no guess counts
     )
@@ -158,7 +160,7 @@ class Waiting(NamedTuple):
     holds_reservation: bool = (
         False  # its reservation of our resources stays although it waits for other queues
     )
-    run: str = ""  # between runs `waiting_line` decides who comes first
+    run: str = ""  # between runs `waiting_line` decides the order
     priority: int = 0
 
     @property

@@ -74,7 +74,7 @@ class Watchdog:
         if any(isinstance(decision, Start) for decision in decisions):
             return WatchdogReport(
                 decisions=kept
-            )  # who had to make way for that is known the next time
+            )  # the effects on the others are known in the next cycle
         scene = _MachineView(machine, running, self.patience_s)
         suspects = dict[int, Wait]()
         explained = False  # a job waits for a known reason, and others may have to wait for it
@@ -104,7 +104,7 @@ class Watchdog:
     def _update_suspects(
         self, suspects: Iterable[int], present: Collection[int], now: float
     ) -> None:
-        """Take in who waits without a cause now; who is not decided about, as no GPU was seen, still does."""
+        """Record the jobs that wait without a cause now. Jobs without a decision, because no GPU was read, stay recorded."""
         still = {
             job: last
             for job, last in self._last.items()
