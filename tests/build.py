@@ -144,7 +144,7 @@ def a_waiting(
     )
 
 
-def as_read(decision: Decision) -> Decision:
+def without_reason_data(decision: Decision) -> Decision:
     """A decision as shown to users: a wait without the data of its reason."""
     if isinstance(decision, Start):
         return decision
@@ -348,12 +348,12 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
 
 def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | AttemptHandle:
     """Return what a new scheduler sees of an attempt, as soon as that is clear."""
-    return clear(
+    return wait_until_known(
         probe_attempt(attempt, partial(inspect_attempt, (claim or a_claim()).supervisor, attempt))
     )
 
 
-def clear(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
+def wait_until_known(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
     """Return the outcome or the watch of an attempt as soon as it is known: a fork server may have to report first."""
     looked, deadline = found, time.monotonic() + DEADLINE_S
     while isinstance(looked, UnreadableAttempt):

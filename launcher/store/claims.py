@@ -40,7 +40,7 @@ _attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
 
 
 class ClaimPlacement(NamedTuple):
-    """Where an attempt runs, and who supervises it."""
+    """Place and supervisor of an attempt."""
 
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int

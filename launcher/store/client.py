@@ -250,7 +250,7 @@ def note_if_stopped(home: Home) -> bool:
 
 
 def clear_stop(home: Home) -> None:
-    """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
+    """Restart a stopped queue for a user who requested jobs to run, and print that."""
     if home.stop_record.exists():
         _print_note(f"note: the queue was stopped{_stop_time_text(home)} and starts jobs again now")
         home.stop_record.unlink(missing_ok=True)
@@ -277,7 +277,7 @@ def ensure_scheduler_alive(home: Home, store: Store) -> bool:
 
 
 def queue_stopped_error() -> MachineError:
-    """Return what to raise to someone who waits for jobs of a stopped queue."""
+    """Return the exception for a command that waits for jobs of a stopped queue."""
     return MachineError(f"the queue is stopped, so these jobs wait. {HOW_TO_START}")
 
 

@@ -47,7 +47,7 @@ NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {
     state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
     for state in State
-}  # who may become `state`
+}  # states from which a job may change to `state`
 
 
 class Connection:

@@ -118,7 +118,7 @@ def missing_database_text(home: Home) -> str:
 
 
 def _scheduler_with_removed_log(home: Home) -> int | None:
-    """Return the scheduler's pid where the log was removed that it has open; who comes then makes an empty one."""
+    """Return the scheduler's pid if its open log was removed. The next process would create an empty log."""
     _, log, index = _database_files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None
@@ -138,7 +138,7 @@ def describe_long_log(home: Home) -> str:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return ""
-    # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; one who waits for a lock has "->" behind the number
+    # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; a process that waits for a lock has "->" after the number
     device = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}"
     readers = {
         int(pid)
@@ -169,7 +169,7 @@ def refuse_damaged(home: Home) -> None:
     with contextlib.suppress(OSError), exclusive_database_access(home):
         _move_files(
             home, record or {}
-        )  # who wrote the record may have been killed before it did so
+        )  # the process that wrote the record may have been killed before it renamed the files
     raise _damage_error(home, record or {})
 
 

@@ -34,7 +34,6 @@ from tests.build import (
     a_claim,
     a_spec,
     an_attempt,
-    clear,
     ended,
     gone,
     judged,
@@ -47,6 +46,7 @@ from tests.build import (
     shell,
     started,
     until,
+    wait_until_known,
 )
 
 EFFECT = 'echo effect >> "$1"'
@@ -69,7 +69,7 @@ def adopt_attempt(attempt: Attempt) -> AdoptedAttempt:
 
 def wait_for_outcome(found: Outcome | AttemptHandle) -> Outcome:
     """Wait for the end of an adopted attempt, until it is reported."""
-    while isinstance(found := clear(found), AttemptHandle):
+    while isinstance(found := wait_until_known(found), AttemptHandle):
         assert isinstance(found, AdoptedAttempt)
         assert ended(found.descriptor)
         found = found.poll_outcome() or found
@@ -416,7 +416,7 @@ def test_living_attempt_is_not_lost_without_free_descriptors(
         patched.setattr(attempt_watch, "open_files_shortage", lambda: "48 files")
         found = probe_attempt(attempt, look)
     assert isinstance(found, UnreadableAttempt)
-    lives = clear(found)
+    lives = wait_until_known(found)
     assert isinstance(lives, AdoptedAttempt)
     os.close(lives.descriptor)
     supervised.stop()

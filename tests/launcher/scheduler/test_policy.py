@@ -15,7 +15,7 @@ from launcher.scheduler.policy.decide import MachineScheduler, decide
 from launcher.scheduler.policy.inventory import permanent_refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import SharingRules
-from tests.build import GIB, a_claim, a_gpu, a_waiting, as_read
+from tests.build import GIB, a_claim, a_gpu, a_waiting, without_reason_data
 from tests.launcher.cardworld import (
     LATE,
     after,
@@ -158,7 +158,7 @@ def test_infeasible_job_does_not_fit_an_empty_machine(
         if never := permanent_refusal(one, machine):
             assert not places_of(one, [], machine)
             (wait,) = decide([one], [], machine)
-            assert as_read(wait) == Wait(job=one.job, reason=never.text)
+            assert without_reason_data(wait) == Wait(job=one.job, reason=never.text)
 
 
 # --- what is decided of each: whether it starts, and on what; or what is in its way

@@ -36,7 +36,7 @@ from launcher.scheduler.turn import CycleResult
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules
-from tests.build import GIB, a_gpu, a_waiting, as_read
+from tests.build import GIB, a_gpu, a_waiting, without_reason_data
 from tests.launcher.queued import end, one, ready
 
 # --- A wait that nothing explains is named after a while, and the job is tried where it fits
@@ -417,12 +417,12 @@ def test_first_job_with_a_reservation_starts_when_others_leave() -> None:
         a_waiting(2),
     )
     first, second = decide([big, small], [], CROWDED)
-    assert as_read(first) == Wait(
+    assert without_reason_data(first) == Wait(
         job=1,
         reason="waiting for 2 CPU cores: 1 of 2 free; 1 of 2 reserved by another queue of user ada",
         blocked_by_others=True,
     )
-    assert as_read(second) == Wait(
+    assert without_reason_data(second) == Wait(
         job=2, reason="waiting for job 1, which is first and will get 2 CPU cores"
     )
     first, _ = decide([big, small], [], Machine(cpus=2, cores=TWO))
